@@ -1,0 +1,122 @@
+"""What a study is: the definition a person writes, frozen and validated, with no logic of its own."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpo.errors import UsageError
+from hpo.space import Range
+
+Prediction = Literal["better", "worse", "equivalent"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """An optimizer, a regularizer and the space their hyperparameters are searched in.
+
+    Attributes:
+        name: what tables and figures call it; unique in its study.
+        optimizer: a built-in name (`hpo list`) or an `hpo.Optimizer`.
+        regularizer: a built-in name (`hpo list`) or an `hpo.Regularizer`.
+        space: hyperparameter → `log_range`, `linear_range`, or a number to keep it fixed. What is left out takes
+            the default of the optimizer or regularizer, which is a range or a number.
+        trials: its own number of trials, where a published protocol gave it another budget than the rest.
+        prediction: what the author expects against the baseline, stated before any run.
+    """
+
+    name: str
+    optimizer: Any = "adamw"
+    regularizer: Any = "none"
+    space: Mapping[str, Range | float] = field(default_factory=dict)
+    trials: int | None = None
+    prediction: Prediction | None = None
+
+    def __post_init__(self) -> None:
+        where = f"configuration {self.name!r}"
+        if not self.name or "/" in self.name or self.name != self.name.strip():
+            raise UsageError(f"{where}: a name needs at least one character, no '/' and no blanks at its ends")
+        for name, entry in self.space.items():
+            number = isinstance(entry, int | float) and not isinstance(entry, bool)
+            if not isinstance(entry, Range) and not (number and math.isfinite(entry)):
+                raise UsageError(
+                    f"{where}: space[{name!r}] is {entry!r}; give log_range(low, high), "
+                    "linear_range(low, high) or a finite number"
+                )
+        if self.trials is not None:
+            _positive_whole(where, "trials", self.trials)
+        if self.prediction not in (None, "better", "worse", "equivalent"):
+            raise UsageError(f"{where}: prediction is {self.prediction!r}; give 'better', 'worse', 'equivalent' or None")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of configurations on one data set and one network, under one budget.
+
+    Attributes:
+        data: a data set: `hpo.Mnist1d(...)` or any object with `load() -> hpo.Source`.
+        model: a network: `hpo.MLP(...)` or any function of no arguments that returns a `torch.nn.Module`.
+        configurations: two or more; `baseline` names the one that the others are compared with.
+        batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
+            another number of epochs than it reported.
+        trials: settings tried for each configuration. seeds: reruns of each best setting.
+        score: the metric that tuning optimises; one that ends in `loss` is minimised, any other maximised.
+        score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which flatters noisy curves.
+        schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`).
+        margin: the smallest difference in test accuracy that matters, as a fraction (0.01 is one point).
+        title, hypothesis: the author's words for the report.
+        name: the study's name in the database; by default that of its file.
+    """
+
+    data: Any
+    model: Callable[[], Any]
+    configurations: tuple[Configuration, ...]
+    baseline: str
+    batch_size: int = 64
+    epochs: int = 30
+    tuning_epochs: int | None = None
+    trials: int = 40
+    seeds: int = 10
+    tuning_repeats: int = 1
+    score: str = "validation_accuracy"
+    score_epoch: Literal["last", "best"] = "last"
+    schedule: Any = None
+    margin: float = 0.01
+    title: str = ""
+    hypothesis: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "configurations", tuple(self.configurations))
+        for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats"):
+            _positive_whole("the study", number, getattr(self, number))
+        if self.tuning_epochs is not None:
+            _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
+        if self.name and not NAME.fullmatch(self.name):
+            raise UsageError(f"name is {self.name!r}; use letters, digits, '_', '.', '+' and '-'")
+        for entry in self.configurations:
+            if not isinstance(entry, Configuration):
+                raise UsageError(f"configurations holds {entry!r}; every entry is an hpo.Configuration")
+        names = [configuration.name for configuration in self.configurations]
+        if len(names) < 2:
+            raise UsageError("configurations has fewer than two entries; a comparison needs a baseline and a rival")
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"configurations has two entries named {name!r}; rename one of them")
+        if self.baseline not in names:
+            raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}")
+        if self.score_epoch not in ("last", "best"):
+            raise UsageError(f"score_epoch is {self.score_epoch!r}; give 'last' or 'best'")
+        if not (isinstance(self.margin, int | float) and self.margin > 0):
+            raise UsageError(f"margin is {self.margin!r}; give a number above 0, such as 0.01 for one point")
+        if not callable(self.model):
+            raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
+        if not hasattr(self.data, "load"):
+            raise UsageError("data has no load(); give hpo.Mnist1d(...) or an object whose load() returns hpo.Source")
+
+
+def _positive_whole(where: str, name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{where}: {name} is {value!r}; give a whole number of at least 1")
