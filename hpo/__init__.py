@@ -1,0 +1,39 @@
+"""hpo: fair, seed-averaged comparisons of optimizers and regularizers."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# What is imported from here is loaded on first use: `hpo --help` must not wait for PyTorch.
+_HOMES = {
+    "hpo.study": ("Configuration", "Study"),
+    "hpo.space": ("Range", "linear_range", "log_range"),
+    "hpo.errors": ("HpoError", "UsageError"),
+    "hpo.data": ("Dataset", "Mnist1d", "Source"),
+    "hpo.models": ("MLP",),
+    "hpo.objective": ("Objective", "Regularizer"),
+    "hpo.optimizers": ("Optimizer", "per_model"),
+    "hpo.schedules": ("Constant", "Cosine"),
+    "hpo.loading": ("load",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from hpo.data import Dataset, Mnist1d, Source
+    from hpo.errors import HpoError, UsageError
+    from hpo.loading import load
+    from hpo.models import MLP
+    from hpo.objective import Objective, Regularizer
+    from hpo.optimizers import Optimizer, per_model
+    from hpo.schedules import Constant, Cosine
+    from hpo.space import Range, linear_range, log_range
+    from hpo.study import Configuration, Study
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'hpo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -1,0 +1,88 @@
+"""MNIST-1D (Greydanus & Kobak, arXiv:2011.14439): 40 measurements of a stylised digit, generated, not downloaded."""
+
+import hashlib
+import json
+import os
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpo.data.source import Dataset, Source
+from hpo.errors import HpoError, UsageError
+
+
+@dataclass(frozen=True)
+class Mnist1d(Dataset):
+    """MNIST-1D with the package's own generator and settings.
+
+    Attributes:
+        samples: how many are generated, a multiple of 10; the first 80% are for training and validation, the rest
+            is the test set.
+        generator_seed: of the generator; 42 is the published data set.
+    """
+
+    samples: int = 4000
+    generator_seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.samples, int) or self.samples < 50 or self.samples % 10:
+            raise UsageError(f"Mnist1d: samples is {self.samples!r}; give a multiple of 10, at least 50")
+
+    def load(self) -> Source:
+        """inputs [0.8 · samples, 40] and test inputs [0.2 · samples, 40], standardised; 10 classes."""
+        arrays = _cached(self.samples, self.generator_seed)
+        x, y, test_x, test_y = (torch.from_numpy(arrays[name]) for name in ("x", "y", "x_test", "y_test"))
+        return Source(x.float(), y.long(), test_x.float(), test_y.long(), classes=10)
+
+
+def cache_folder() -> Path:
+    """Where generated and downloaded data sets are kept: `HPO_CACHE`, else the user's cache folder."""
+    if chosen := os.environ.get("HPO_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hpo"
+
+
+def _cached(samples: int, seed: int) -> dict[str, np.ndarray]:
+    from mnist1d.data import get_dataset_args
+
+    settings = get_dataset_args(as_dict=True) | {"num_samples": samples, "seed": seed}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_folder() / f"mnist1d-{samples}-{digest}.npz"
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError):  # not there yet, or damaged: made anew below
+        pass
+    arrays = _generate(settings)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside its place and renamed, so that no other process ever reads half a file.
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise HpoError(
+            f"the data set cannot be cached in {path.parent} ({error.strerror}); "
+            "set HPO_CACHE to a folder that can be written to"
+        ) from error
+    return arrays
+
+
+def _generate(settings: dict) -> dict[str, np.ndarray]:
+    from mnist1d.data import make_dataset
+    from mnist1d.utils import ObjectView
+
+    # The package seeds the global generators; a caller's own draws must not notice.
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        dataset = make_dataset(ObjectView(settings))
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+    return {name: np.asarray(dataset[name]) for name in ("x", "y", "x_test", "y_test")}

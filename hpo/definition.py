@@ -1,0 +1,149 @@
+"""The canonical definition of a study: JSON that says everything a result depends on, its digest, and changes."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpo.errors import UsageError
+from hpo.objective import Regularizer
+from hpo.optimizers import OPTIMIZERS, Optimizer
+from hpo.regularizers import REGULARIZERS
+from hpo.schedules import Constant
+from hpo.space import Range
+from hpo.study import Configuration, Study
+
+
+def regularizer_of(configuration: Configuration) -> Regularizer:
+    """The configuration's regularizer, looked up by name where a name is given."""
+    return _component(configuration, "regularizer", configuration.regularizer, REGULARIZERS, Regularizer)
+
+
+def optimizer_of(configuration: Configuration) -> Optimizer:
+    """The configuration's optimizer, looked up by name where a name is given."""
+    return _component(configuration, "optimizer", configuration.optimizer, OPTIMIZERS, Optimizer)
+
+
+def full_space(configuration: Configuration) -> dict[str, Range | float]:
+    """Every hyperparameter of the configuration with its range or fixed value, defaults filled in.
+
+    Raises:
+        UsageError: the configuration's space names something that neither its optimizer nor its regularizer has.
+    """
+    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
+    defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
+    shared = set(optimizer.hyperparameters) & set(regularizer.hyperparameters)
+    if shared:
+        raise UsageError(
+            f"configuration {configuration.name!r}: optimizer {optimizer.name!r} and regularizer "
+            f"{regularizer.name!r} both have {min(shared)!r}; rename the regularizer's"
+        )
+    for name in configuration.space:
+        if name not in defaults:
+            raise UsageError(
+                f"configuration {configuration.name!r}: space names {name!r}, which neither optimizer "
+                f"{optimizer.name!r} nor regularizer {regularizer.name!r} has; choose from {', '.join(defaults)}"
+            )
+    space = {**defaults, **configuration.space}
+    for name, entry in space.items():
+        default = defaults[name]
+        if isinstance(entry, Range) and entry.off is None and isinstance(default, Range):
+            space[name] = dataclasses.replace(entry, off=default.off)
+    return space
+
+
+def describe(study: Study) -> dict[str, Any]:
+    """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it."""
+    return {
+        "data": _describe_part(study.data),
+        "model": _describe_part(study.model),
+        "batch_size": study.batch_size,
+        "epochs": study.epochs,
+        "tuning_epochs": study.tuning_epochs or study.epochs,
+        "score": study.score,
+        "direction": "minimize" if study.score.endswith("loss") else "maximize",
+        "score_epoch": study.score_epoch,
+        "schedule": _describe_part(study.schedule or Constant()),
+        "margin": float(study.margin),
+        "baseline": study.baseline,
+        "configurations": [_describe_configuration(configuration) for configuration in study.configurations],
+    }
+
+
+def digest(definition: Mapping[str, Any]) -> str:
+    """SHA-256 of the definition in canonical form."""
+    return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def fingerprint(study: Study) -> dict[str, str]:
+    """Digests of the source of the user's own functions and classes in the study, by their qualified names."""
+    parts: list[Any] = [study.data, study.model, study.schedule]
+    for configuration in study.configurations:
+        regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
+        parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
+    functions = [part if inspect.isroutine(part) or inspect.isclass(part) else type(part) for part in parts]
+    own = {function for function in functions if _is_users_own(function)}
+    return {f"{function.__module__}.{function.__qualname__}": _source_digest(function) for function in own}
+
+
+def _component(
+    configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type
+) -> Any:
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, str) and given in registry:
+        return registry[given]
+    raise UsageError(
+        f"configuration {configuration.name!r}: {field} is {given!r}; give an hpo.{kind.__name__} or one of "
+        f"{', '.join(registry)}"
+    )
+
+
+def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
+    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
+    return {
+        "name": configuration.name,
+        "optimizer": _named(optimizer, OPTIMIZERS),
+        "regularizer": _named(regularizer, REGULARIZERS),
+        "trials": configuration.trials,
+        "prediction": configuration.prediction,
+        "space": {
+            name: dataclasses.asdict(entry) if isinstance(entry, Range) else float(entry)
+            for name, entry in full_space(configuration).items()
+        },
+    }
+
+
+def _named(component: Any, registry: Mapping[str, Any]) -> str:
+    """A component's name, marked where it is the user's own under a built-in's name."""
+    return component.name if registry.get(component.name) in (None, component) else f"own:{component.name}"
+
+
+def _describe_part(part: Any) -> dict[str, Any]:
+    """A data set, network or schedule: a frozen dataclass by its fields, anything else by its name."""
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        described = {"kind": type(part).__name__, **fields}
+    else:
+        described = {"kind": getattr(part, "__qualname__", type(part).__qualname__)}
+    try:
+        return json.loads(json.dumps(described))
+    except TypeError as error:
+        raise UsageError(
+            f"{type(part).__name__}: a field is not a plain value ({error}); use numbers and strings"
+        ) from error
+
+
+def _is_users_own(function: Any) -> bool:
+    return function.__module__.split(".")[0] not in ("hpo", "builtins", "torch", "functools")
+
+
+def _source_digest(function: Callable[..., Any]) -> str:
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # typed into an interpreter: the compiled code stands in for the source
+        code = getattr(function, "__code__", None)
+        source = repr((code.co_code, code.co_consts, code.co_names)) if code else repr(function)
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

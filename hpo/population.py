@@ -1,0 +1,118 @@
+"""Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from hpo.network import Network
+from hpo.objective import Objective, Regularizer, SampleLoss
+from hpo.optimizers import Optimizer
+from hpo.tree import Tree
+
+# Samples evaluated at once over the whole population: bounds the memory of activations.
+EVALUATED_AT_ONCE = 16384
+
+
+class Population:
+    """K models of one network, regularizer and optimizer.
+
+    Attributes:
+        params: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
+        hyperparameters: name -> values [K].
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        regularizer: Regularizer,
+        optimizer: Optimizer,
+        hyperparameters: Mapping[str, Tensor],
+        sample_loss: SampleLoss,
+        example: Tensor,
+    ) -> None:
+        """modules: K initialised networks of one architecture; example: a few inputs [N, ...] on the device."""
+        device = example.device
+        self.network = Network(modules[0].to(device), example)
+        self.regularizer, self.optimizer = regularizer, optimizer
+        self.sample_loss = sample_loss
+        self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
+        names = [name for name, _ in modules[0].named_parameters()]
+        trees = [dict(module.named_parameters()) for module in modules]
+        self.params: Tree = {
+            name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names
+        }
+        self.regularizer_state = self._lift(regularizer.init)(self.params)
+        self.optimizer_state = optimizer.init(self.params)
+        self._gradients = self._lift(self._one_gradient)
+        self._evaluation = self._lift(self._one_evaluation)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.params.values())))
+
+    def step(self, inputs: Tensor, labels: Tensor, rate: float = 1.0) -> Tree:
+        """One update of every model on its own minibatch.
+
+        Args:
+            inputs: [K, V, N, ...], V the views that the regularizer needs. labels: [K, N].
+            rate: factor on every learning rate (the schedule's).
+
+        Returns:
+            Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
+            and the regularizer's own as `aux/<name>`.
+        """
+        hyper = dict(self.hyperparameters)
+        grads, self.regularizer_state, scalars = self._gradients(
+            self.params, self.regularizer_state, hyper, inputs, labels
+        )
+        if rate != 1.0:
+            hyper["learning_rate"] = hyper["learning_rate"] * rate
+        self.params, self.optimizer_state = self.optimizer.update(
+            grads, self.optimizer_state, self.params, hyper
+        )
+        return scalars
+
+    def evaluate(
+        self, samples: Tensor, places: Tensor, labels: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss [K] and accuracy [K], each model on its own samples.
+
+        Args:
+            samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n].
+            weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
+        """
+        chunk = max(1, EVALUATED_AT_ONCE // len(self))
+        loss, correct = torch.zeros(2, len(self), device=samples.device, dtype=samples.dtype).unbind()
+        for start in range(0, places.shape[1], chunk):
+            part = slice(start, start + chunk)
+            losses, hits = self._evaluation(self.params, samples[places[:, part]], labels[:, part])
+            # A product with weight 0 would keep the NaN of a padded sample.
+            kept = weights[:, part] > 0
+            loss += torch.where(kept, losses * weights[:, part], 0).sum(1)
+            correct += torch.where(kept, hits * weights[:, part], 0).sum(1)
+        total = weights.sum(1)
+        return loss / total, correct / total
+
+    def _one_gradient(
+        self, params: Tree, state: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
+    ) -> tuple[Tree, Tree, Tree]:
+        objective = Objective(self.network, self.sample_loss, inputs, labels)
+        grads, state, scalars = self.regularizer.grads(objective, params, state, hyper)
+        loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
+        return grads, state, {"train_loss": loss} | {f"aux/{name}": value for name, value in scalars.items()}
+
+    def _one_evaluation(self, params: Tree, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.network(params, inputs)
+        return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(inputs.dtype)
+
+    def _lift(self, function):  # type: ignore[no-untyped-def]  # noqa: ANN
+        """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""
+        if len(self) > 1:
+            return vmap(function, randomness="error")
+
+        def alone(*args):  # type: ignore[no-untyped-def]
+            first = torch.utils._pytree.tree_map(lambda leaf: leaf[0], args)
+            return torch.utils._pytree.tree_map(lambda leaf: leaf[None], function(*first))
+
+        return alone

@@ -1,0 +1,19 @@
+"""Random streams: every draw of a run is named, so that a seed means the same draws whoever makes them.
+
+A seed has a *data* stream (label noise, split, batch order, augmentation) and a *training* stream (initial weights,
+dropout). Draws never come from a generator that other members of a population or other epochs share.
+"""
+
+import hashlib
+
+import torch
+
+# Reruns use seeds of their own: tuning repeat r has seed r, rerun s has seed FIRST_RERUN_SEED + s.
+FIRST_RERUN_SEED = 1000
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU generator for one named use of a seed, e.g. `stream(3, "data", "order", epoch)`."""
+    words = "/".join(str(part) for part in (seed, *names))
+    number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(number)

@@ -1,0 +1,38 @@
+"""Arithmetic on parameter trees: dicts of tensors, one leaf a parameter, as single-pass operations.
+
+Inside `vmap` a leaf has the shape of one model's parameter, and every function here works on one model.
+"""
+
+import torch
+from torch import Tensor
+
+Tree = dict[str, Tensor]
+
+# Added to a norm before dividing by it, so that a zero gradient gives a zero step instead of NaN.
+TINY = 1e-12
+
+
+def dot(first: Tree, second: Tree) -> Tensor:
+    """Inner product over all leaves; a scalar."""
+    products = [torch.dot(first[name].flatten(), second[name].flatten()) for name in first]
+    return torch.stack(products).sum()
+
+
+def norm(tree: Tree) -> Tensor:
+    """Euclidean norm over all leaves; a scalar."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(leaf) for leaf in tree.values()]))
+
+
+def scale(factor: Tensor | float, tree: Tree) -> Tree:
+    """factor · tree."""
+    return {name: factor * leaf for name, leaf in tree.items()}
+
+
+def add_scaled(tree: Tree, factor: Tensor, direction: Tree) -> Tree:
+    """tree + factor · direction, each leaf in one pass."""
+    return {name: torch.addcmul(leaf, factor, direction[name]) for name, leaf in tree.items()}
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """A tree of zeros with the same leaves."""
+    return {name: torch.zeros_like(leaf) for name, leaf in tree.items()}
