@@ -19,7 +19,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME_OF]
 
 if TYPE_CHECKING:
     from hpo.data import Dataset, Mnist1d, Source

@@ -88,9 +88,7 @@ def fingerprint(study: Study) -> dict[str, str]:
     return {f"{function.__module__}.{function.__qualname__}": _source_digest(function) for function in own}
 
 
-def _component(
-    configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type
-) -> Any:
+def _component(configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type) -> Any:
     if isinstance(given, kind):
         return given
     if isinstance(given, str) and given in registry:

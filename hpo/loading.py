@@ -79,9 +79,7 @@ def _execute(path: Path) -> ModuleType:
         raise UsageError(f"{_where(path, error)}: {error}") from error
     except TypeError as error:
         hint = (
-            " (a field is missing or misspelt; see `hpo new` for a complete file)"
-            if "argument" in str(error)
-            else ""
+            " (a field is missing or misspelt; see `hpo new` for a complete file)" if "argument" in str(error) else ""
         )
         raise UsageError(f"{_where(path, error)}: {error}{hint}") from error
     except Exception as error:

@@ -56,9 +56,7 @@ class Network:
             self._checked = True
             self._check()
             if self.obstacle:
-                log.warning(
-                    "per-sample gradients are computed one by one, which is slower: %s", self.obstacle
-                )
+                log.warning("per-sample gradients are computed one by one, which is slower: %s", self.obstacle)
         return self.obstacle is None
 
     @torch.no_grad()
@@ -95,14 +93,13 @@ def _rule_agrees(rule: Rule, layer: nn.Module, inputs: Tensor, delta: Tensor, le
     """Compares a rule's three answers with per-sample gradients (leaves [N, ...])."""
     samples = len(inputs)
     weights = torch.linspace(0.5, 1.5, samples, dtype=inputs.dtype, device=inputs.device)
-    norms = sum(g.flatten(1).square().sum(1) for g in leaves.values())
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in leaves.values()]).sum(0)
     weighted = {leaf: torch.einsum("n,n...->...", weights, g) / samples for leaf, g in leaves.items()}
     signs = {leaf: g.sign().mean(0) for leaf, g in leaves.items()}
     return (
         _close(rule.square_norms(layer, inputs, delta), norms)
         and all(
-            _close(value, weighted[leaf])
-            for leaf, value in rule.weighted_grad(layer, inputs, delta, weights).items()
+            _close(value, weighted[leaf]) for leaf, value in rule.weighted_grad(layer, inputs, delta, weights).items()
         )
         and all(_close(value, signs[leaf]) for leaf, value in rule.sign_mean(layer, inputs, delta).items())
     )

@@ -107,26 +107,19 @@ class Objective:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
         taped = self._tape(params, view)
         if taped is None:
-            squares = sum(g.flatten(1).square().sum(1) for g in self.sample_grads(params, view).values())
+            squares = [g.flatten(1).square().sum(1) for g in self.sample_grads(params, view).values()]
         else:
-            squares = sum(
-                rule.square_norms(layer, *seen)
-                for (_, layer, rule), seen in zip(self._network.layers, taped.layers, strict=True)
-            )
-        assert isinstance(squares, Tensor)
-        return (squares + epsilon).sqrt()
+            layers = zip(self._network.layers, taped.layers, strict=True)
+            squares = [rule.square_norms(layer, *seen) for (_, layer, rule), seen in layers]
+        return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
     def weighted_grad(self, params: Tree, weights: Tensor, view: int = 0) -> Tree:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
         taped = self._tape(params, view)
         if taped is None:
             samples = self.sample_grads(params, view)
-            return {
-                name: torch.einsum("n,n...->...", weights, g) / len(weights) for name, g in samples.items()
-            }
-        return self._by_rule(
-            params, taped, lambda layer, rule, seen: rule.weighted_grad(layer, *seen, weights)
-        )
+            return {name: torch.einsum("n,n...->...", weights, g) / len(weights) for name, g in samples.items()}
+        return self._by_rule(params, taped, lambda layer, rule, seen: rule.weighted_grad(layer, *seen, weights))
 
     def mean_grad(self, params: Tree, view: int = 0) -> Tree:
         """g = mean_i g_i from the pass that answers the other per-sample questions; leaves as `params`.
@@ -149,9 +142,7 @@ class Objective:
             loss = self._sample_loss(self._network(at, sample[None]), label[None])[0]
             return loss, loss
 
-        gradients, losses = vmap(grad(one, has_aux=True), (None, 0, 0))(
-            params, self._inputs[view], self._labels
-        )
+        gradients, losses = vmap(grad(one, has_aux=True), (None, 0, 0))(params, self._inputs[view], self._labels)
         self._observe(losses.mean())
         return gradients
 

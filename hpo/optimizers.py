@@ -88,9 +88,7 @@ def _adam_update(decoupled: bool) -> Callable[[Tree, State, Tree, Tree], tuple[T
     return update
 
 
-def _member_by_member(
-    fused: Callable[..., None], grads: Tree, state: State, params: Tree, hyper: Tree
-) -> None:
+def _member_by_member(fused: Callable[..., None], grads: Tree, state: State, params: Tree, hyper: Tree) -> None:
     """PyTorch's fused CPU kernel, which takes one learning rate a call: one pass over memory instead of ten."""
     rows = [
         [leaf.unbind(0) for leaf in tree.values()]
@@ -130,14 +128,18 @@ def _adam_elementwise(decoupled: bool, grads: Tree, state: State, params: Tree, 
         weights.addcdiv_(mean * (-rate / (1 - beta1**step)), divisor)
 
 
-_ADAM = {
+_ADAM: dict[str, Range | float] = {
     "learning_rate": log_range(1e-4, 1e-2),
     "weight_decay": log_range(1e-6, 1e-1),
     "beta1": 0.9,
     "beta2": 0.999,
     "epsilon": 1e-8,
 }
-_SGD = {"learning_rate": log_range(1e-3, 1), "weight_decay": log_range(1e-6, 1e-1), "momentum": 0.9}
+_SGD: dict[str, Range | float] = {
+    "learning_rate": log_range(1e-3, 1),
+    "weight_decay": log_range(1e-6, 1e-1),
+    "momentum": 0.9,
+}
 
 OPTIMIZERS: dict[str, Optimizer] = {
     optimizer.name: optimizer

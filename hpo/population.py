@@ -1,10 +1,12 @@
 """Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.utils._pytree import tree_map
 
 from hpo.network import Network
 from hpo.objective import Objective, Regularizer, SampleLoss
@@ -40,9 +42,7 @@ class Population:
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
-        self.params: Tree = {
-            name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names
-        }
+        self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         self.regularizer_state = self._lift(regularizer.init)(self.params)
         self.optimizer_state = optimizer.init(self.params)
         self._gradients = self._lift(self._one_gradient)
@@ -68,14 +68,10 @@ class Population:
         )
         if rate != 1.0:
             hyper["learning_rate"] = hyper["learning_rate"] * rate
-        self.params, self.optimizer_state = self.optimizer.update(
-            grads, self.optimizer_state, self.params, hyper
-        )
+        self.params, self.optimizer_state = self.optimizer.update(grads, self.optimizer_state, self.params, hyper)
         return scalars
 
-    def evaluate(
-        self, samples: Tensor, places: Tensor, labels: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def evaluate(self, samples: Tensor, places: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss [K] and accuracy [K], each model on its own samples.
 
         Args:
@@ -106,13 +102,13 @@ class Population:
         outputs = self.network(params, inputs)
         return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(inputs.dtype)
 
-    def _lift(self, function):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""
         if len(self) > 1:
             return vmap(function, randomness="error")
 
-        def alone(*args):  # type: ignore[no-untyped-def]
-            first = torch.utils._pytree.tree_map(lambda leaf: leaf[0], args)
-            return torch.utils._pytree.tree_map(lambda leaf: leaf[None], function(*first))
+        def alone(*args: Any) -> Any:
+            first = tree_map(lambda leaf: leaf[0], args)
+            return tree_map(lambda leaf: leaf[None], function(*first))
 
         return alone

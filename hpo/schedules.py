@@ -15,7 +15,7 @@ class Constant:
     def __post_init__(self) -> None:
         _check_warmup(self.warmup_epochs)
 
-    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
+    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:  # noqa: ARG002
         """Factor of step number `step` (from 0) of `steps`."""
         return _warmup(step, self.warmup_epochs * steps_per_epoch)
 

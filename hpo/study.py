@@ -48,7 +48,9 @@ class Configuration:
         if self.trials is not None:
             _positive_whole(where, "trials", self.trials)
         if self.prediction not in (None, "better", "worse", "equivalent"):
-            raise UsageError(f"{where}: prediction is {self.prediction!r}; give 'better', 'worse', 'equivalent' or None")
+            raise UsageError(
+                f"{where}: prediction is {self.prediction!r}; give 'better', 'worse', 'equivalent' or None"
+            )
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,7 @@ class Tape:
 
     def __init__(self, module: nn.Module) -> None:
         self.layers = [
-            (name, layer, RULES[type(layer)])
-            for name, layer in module.named_modules()
-            if type(layer) in RULES
+            (name, layer, RULES[type(layer)]) for name, layer in module.named_modules() if type(layer) in RULES
         ]
         self.obstacle = _uncovered_parameter(module, [name for name, _, _ in self.layers])
         self._index = {layer: number for number, (_, layer, _) in enumerate(self.layers)}
@@ -97,9 +95,7 @@ class Tape:
         if self._inputs[number] is not None:
             self.obstacle = f"layer {name!r} is called more than once in a forward pass"
         elif not rule.accepts(layer, args[0]):
-            self.obstacle = (
-                f"layer {name!r} has an input of shape {tuple(args[0].shape)} that its rule does not cover"
-            )
+            self.obstacle = f"layer {name!r} has an input of shape {tuple(args[0].shape)} that its rule does not cover"
         self._inputs[number] = args[0]
         self._outputs[number] = output
         return None if self._probes is None else output + self._probes[number]

@@ -1,7 +1,6 @@
 """Training: epochs of a population, from settings and seeds to curves and final numbers."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -81,9 +80,7 @@ def train(
         A result a member, in order. A member that diverges leaves the others as they are.
     """
     inputs = recipe.source.inputs.to(device)
-    splits = {
-        seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}
-    }
+    splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     population = _populate(recipe, members, inputs)
     held = _Held(recipe, splits, [member.seed for member in members], device)
@@ -124,9 +121,7 @@ class _Held:
     def epoch_order(self, epoch: int) -> Tensor:
         """Positions [K, n] of the training samples in the order of an epoch."""
         orders = {
-            seed: own.training[
-                torch.randperm(len(own.training), generator=stream(seed, "data", "order", epoch))
-            ]
+            seed: own.training[torch.randperm(len(own.training), generator=stream(seed, "data", "order", epoch))]
             for seed, own in dict(zip(self.seeds, self.own, strict=True)).items()
         }
         return torch.stack([orders[seed] for seed in self.seeds]).to(self.training.device)
@@ -134,9 +129,7 @@ class _Held:
     def evaluate(self, population: Population, inputs: Tensor) -> dict[str, Tensor]:
         """Validation metrics, and how many of the changed training labels are fitted or seen through, [K] each."""
         places = self.validation
-        loss, accuracy = population.evaluate(
-            inputs, places, self.labels.gather(1, places), self.validation_weights
-        )
+        loss, accuracy = population.evaluate(inputs, places, self.labels.gather(1, places), self.validation_weights)
         metrics = {"validation_loss": loss, "validation_accuracy": accuracy}
         if self.changed.shape[1]:
             for name, labels in (("fitted", self.labels), ("recovered", self.true_labels)):
@@ -228,7 +221,7 @@ def _final(
 
 
 def _sizes(recipe: Recipe, own: Split, test: bool) -> dict[str, float]:
-    sizes = {
+    sizes: dict[str, float] = {
         "training_samples": len(own.training),
         "validation_samples": len(own.validation),
         "changed_labels": len(own.changed),

@@ -20,12 +20,8 @@ STUDY = Study(
     baseline="AdamW",
     configurations=(
         Configuration("AdamW", space=ADAMW),
-        Configuration(
-            "GNVR", regularizer="gnvr", space=ADAMW | {"lambda": log_range(1e-3, 10)}, prediction="better"
-        ),
-        Configuration(
-            "Sample clipping", regularizer="clip_sample", space=ADAMW | {"clip": log_range(0.1, 10)}
-        ),
+        Configuration("GNVR", regularizer="gnvr", space=ADAMW | {"lambda": log_range(1e-3, 10)}, prediction="better"),
+        Configuration("Sample clipping", regularizer="clip_sample", space=ADAMW | {"clip": log_range(0.1, 10)}),
         Configuration("ROGC", regularizer="rogc", space=ADAMW),
     ),
 )

@@ -23,8 +23,6 @@ STUDY = Study(
     baseline="Baseline",
     configurations=(
         Configuration("Baseline", space=ADAMW),
-        Configuration(
-            "GNVR", regularizer="gnvr", space=ADAMW | {"lambda": log_range(1e-3, 10)}, prediction="better"
-        ),
+        Configuration("GNVR", regularizer="gnvr", space=ADAMW | {"lambda": log_range(1e-3, 10)}, prediction="better"),
     ),
 )

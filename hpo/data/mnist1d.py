@@ -78,11 +78,11 @@ def _generate(settings: dict) -> dict[str, np.ndarray]:
     from mnist1d.utils import ObjectView
 
     # The package seeds the global generators; a caller's own draws must not notice.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         dataset = make_dataset(ObjectView(settings))
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
     return {name: np.asarray(dataset[name]) for name in ("x", "y", "x_test", "y_test")}
