@@ -1,0 +1,62 @@
+"""Numbers that describe one run or one search: smoothness, memorisation, place in the range."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hpo.space import Range, Side
+
+EDGE = 0.1  # the outer tenth of a range, on its own scale
+
+
+class RangePlace(NamedTuple):
+    """Where the best trials of one hyperparameter lie.
+
+    Attributes:
+        position: median place on the range's own scale, 0 at its low and 1 at its high end.
+        trials: how many of the best trials it is the median of.
+        end: the end it is close to, if any. off: whether that is the end at which the regularizer has no effect.
+    """
+
+    position: float
+    trials: int
+    end: Side | None
+    off: bool
+
+
+def place_in_range(bounds: Range, best_first: Sequence[float]) -> RangePlace:
+    """The place of the best max(3, 10%) of the finished trials' values, which are sorted best first."""
+    count = min(len(best_first), max(3, round(len(best_first) / 10)))
+    position = float(np.median([bounds.position(value) for value in best_first[:count]]))
+    end: Side | None = "low" if position < EDGE else "high" if position > 1 - EDGE else None
+    return RangePlace(position, count, end, end is not None and end == bounds.off)
+
+
+def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:
+    """The share of flipped labels fitted beyond what errors alone would hit, for every seed.
+
+    With b = (1 − test accuracy)/(C − 1), the chance that an error lands on the given label: (MEM − b)/(1 − b).
+    """
+    chance = (1 - np.asarray(accuracy, dtype=float)) / (classes - 1)
+    return (np.asarray(fitted, dtype=float) - chance) / (1 - chance)
+
+
+def roughness(loss: ArrayLike) -> float:
+    """√(mean (Δ²ℓ)²/6) of ℓ = log loss [epoch]: the SD of white noise around a straight line; NaN below three."""
+    steps = np.diff(np.log(np.asarray(loss, dtype=float)), n=2)
+    return float(np.sqrt(np.mean(steps**2) / 6)) if steps.size else float("nan")
+
+
+def upward_variation(loss: ArrayLike) -> float:
+    """Σ max(0, Δℓ)/(ℓ₀ − min ℓ) of ℓ = log loss [epoch]: ascents in units of the whole descent; NaN without one."""
+    logs = np.log(np.asarray(loss, dtype=float))
+    descent = float(logs[0] - logs.min()) if logs.size else 0.0
+    return float(np.maximum(0, np.diff(logs)).sum() / descent) if descent > 0 else float("nan")
+
+
+def spikes(loss: ArrayLike) -> int:
+    """Number of epochs whose loss lies above 1.25 × the median of the five epochs before."""
+    numbers = np.asarray(loss, dtype=float)
+    return sum(bool(numbers[i] > 1.25 * np.median(numbers[i - 5 : i])) for i in range(5, numbers.size))

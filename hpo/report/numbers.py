@@ -1,0 +1,286 @@
+"""Numbers: every figure that stands in a report's text, computed from a record and stored in results.json."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from hpo.descriptors import RangePlace, adjusted_memorisation, place_in_range
+from hpo.report.record import Record
+from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rounds_read, tuning_slots
+from hpo.space import split_space
+from hpo.stats import Comparison, Summary, compare, summarise
+from hpo.verdicts import FEWEST_SEEDS, Outcome, Verdict, judge_family, prediction_outcome
+
+
+class BestTrial(NamedTuple):
+    """The best finished trial of one tuning repeat."""
+
+    repeat: int
+    slot: int
+    score: float
+    setting: dict[str, float]
+
+
+class Tuning(NamedTuple):
+    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter."""
+
+    planned: int
+    finished: int
+    diverged: int
+    failed: int
+    failed_attempts: dict[str, int]
+    best: list[BestTrial]
+    places: dict[str, RangePlace]
+
+
+class Reruns(NamedTuple):
+    """What the newest reruns of one configuration came to; accuracies and shares are fractions.
+
+    Attributes:
+        settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
+        test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
+        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first also
+            by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
+        seconds_per_epoch: wall time divided by the models trained side by side.
+    """
+
+    planned: int
+    finished: int
+    diverged_seeds: list[int]
+    failed_seeds: list[int]
+    rounds_read: int
+    settings: list[dict[str, float]]
+    test_accuracy: dict[int, float]
+    accuracy: Summary
+    train_loss: Summary
+    generalisation_gap: Summary
+    memorised: Summary
+    recovered: Summary
+    adjusted_memorisation: Summary
+    seconds_per_epoch: Summary
+    populations: list[int]
+    noisy_labels_fitted: dict[int, float]
+    repeat_by_seed: dict[int, int]
+
+
+class ConfigurationNumbers(NamedTuple):
+    """One configuration: its tuning and its reruns."""
+
+    name: str
+    tuning: Tuning
+    reruns: Reruns
+
+
+class Rival(NamedTuple):
+    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, where there are any."""
+
+    name: str
+    prediction: str | None
+    verdict: Verdict
+    outcome: Outcome | None
+    memorisation: Comparison | None
+    cost_ratio: float
+
+
+class Samples(NamedTuple):
+    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by rerun seed."""
+
+    training: int | None
+    validation: int | None
+    test: int | None
+    classes: int | None
+    changed_labels: dict[int, int]
+    changed_mean: float
+    changed_low: int
+    changed_high: int
+
+
+class StudyNumbers(NamedTuple):
+    """Everything a report says in numbers, and the definition they belong to."""
+
+    study: dict[str, Any]
+    samples: Samples
+    configurations: list[ConfigurationNumbers]
+    rivals: list[Rival]
+    environments: list[dict[str, Any]]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The study's definition, as in its digest."""
+        return self.study["definition"]
+
+    @property
+    def baseline(self) -> ConfigurationNumbers:
+        """The configuration that the others are compared with."""
+        return next(entry for entry in self.configurations if entry.name == self.definition["baseline"])
+
+
+def compute_numbers(record: Record) -> StudyNumbers:
+    """Computes a report's numbers; works at every moment of a study."""
+    definition = record.study["definition"]
+    runs = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}
+    configurations = [
+        ConfigurationNumbers(
+            entry["name"],
+            _tuning(record, entry),
+            _reruns(runs[entry["name"]], record, entry["name"]),
+        )
+        for entry in definition["configurations"]
+    ]
+    return StudyNumbers(
+        study=record.study,
+        samples=_samples([row for group in runs.values() for row in group]),
+        configurations=configurations,
+        rivals=_rivals(definition, configurations, record.study["repeats"]),
+        environments=_environments(record),
+    )
+
+
+def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
+    definition = record.study["definition"]
+    trials = tuning_slots(record, entry["name"])
+    best_first = ranked(trials, definition["direction"])
+    ranges, _ = split_space(entry["space"])
+    attempts = record.failures[record.failures.slot_id.isin([row["id"] for row in trials])]
+    repeats = sorted({row["repeat"] for row in best_first})
+    firsts = [next(row for row in best_first if row["repeat"] == repeat) for repeat in repeats]
+    return Tuning(
+        planned=(entry.get("trials") or record.study["trials"]) * record.study["repeats"],
+        finished=sum(row["state"] == "done" for row in trials),
+        diverged=sum(row["cause"] == DIVERGED for row in trials),
+        failed=sum(row["state"] == "failed" for row in trials),
+        failed_attempts=dict(sorted(Counter(attempts.cause).items())),
+        best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row in firsts],
+        places={
+            name: place_in_range(bounds, values)
+            for name, bounds in ranges.items()
+            if len(values := [row["setting"][name] for row in best_first if name in row["setting"]]) >= 3
+        },
+    )
+
+
+def _reruns(slots: list[Row], record: Record, name: str) -> Reruns:
+    done = [row for row in slots if row["state"] == "done"]
+    whole = [row for row in done if row["cause"] != DIVERGED]
+    accuracy = _by_seed(whole, "test_accuracy")
+    fitted = _by_seed(whole, "noisy_labels_fitted")
+    classes = next((row["result"]["classes"] for row in whole if row["result"].get("classes")), None)
+    adjusted = [
+        adjusted_memorisation(fitted[seed], accuracy[seed], classes) for seed in fitted if classes and classes > 1
+    ]
+    settings: list[dict[str, float]] = []
+    for row in slots:
+        if row["setting"] and row["setting"] not in settings:
+            settings.append(row["setting"])
+    train = _by_seed(whole, "train_accuracy")
+    return Reruns(
+        planned=record.study["seeds"],
+        finished=len(done),
+        diverged_seeds=[row["seed"] for row in done if row["cause"] == DIVERGED],
+        failed_seeds=[row["seed"] for row in slots if row["state"] == "failed"],
+        rounds_read=rounds_read(record, name),
+        settings=settings,
+        test_accuracy={row["seed"]: float(row["value"]) for row in done},
+        accuracy=summarise([row["value"] for row in done]),
+        train_loss=summarise(list(_by_seed(whole, "train_loss").values())),
+        generalisation_gap=summarise([train[seed] - accuracy[seed] for seed in train.keys() & accuracy.keys()]),
+        memorised=summarise(list(fitted.values())),
+        recovered=summarise(list(_by_seed(whole, "noisy_labels_recovered").values())),
+        adjusted_memorisation=summarise(adjusted),
+        seconds_per_epoch=summarise([row["seconds"] / row["result"]["epochs"] for row in whole if _timed(row)]),
+        populations=sorted({row["result"]["population"] for row in whole if row["result"].get("population")}),
+        noisy_labels_fitted=fitted,
+        repeat_by_seed={row["seed"]: row["repeat"] for row in slots},
+    )
+
+
+def _timed(row: Row) -> bool:
+    return bool(row["result"].get("epochs")) and row["seconds"] == row["seconds"]
+
+
+def _by_seed(slots: list[Row], metric: str) -> dict[int, float]:
+    return {row["seed"]: float(row["result"][metric]) for row in slots if row["result"].get(metric) is not None}
+
+
+def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
+    predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
+    baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
+    others = [entry for entry in configurations if entry is not baseline]
+    pairs = {entry.name: _paired("test_accuracy", entry.reruns, baseline.reruns, repeats) for entry in others}
+    diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
+    verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
+    return [
+        Rival(
+            name=entry.name,
+            prediction=predictions[entry.name],
+            verdict=verdicts[entry.name],
+            outcome=prediction_outcome(predictions[entry.name], verdicts[entry.name])
+            if predictions[entry.name]
+            else None,
+            memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
+            cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
+        )
+        for entry in others
+    ]
+
+
+def _paired(
+    metric: Literal["test_accuracy", "noisy_labels_fitted"], rival: Reruns, baseline: Reruns, repeats: int
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Both sides of a comparison by unit: the seed, or with several tuning repeats the mean of each repeat."""
+    left, right = getattr(rival, metric), getattr(baseline, metric)
+    if repeats == 1:
+        return left, right
+    units: dict[int, list[int]] = {}
+    for seed in sorted(left.keys() & right.keys()):
+        units.setdefault(rival.repeat_by_seed[seed], []).append(seed)
+    sides = [
+        {unit: float(np.mean([side[s] for s in seeds])) for unit, seeds in units.items()} for side in (left, right)
+    ]
+    return sides[0], sides[1]
+
+
+def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
+    pair = _paired("noisy_labels_fitted", rival, baseline, repeats)
+    return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
+
+
+def _samples(reruns: list[Row]) -> Samples:
+    results = [row["result"] for row in reruns if row["state"] == "done"]
+
+    def first(key: str) -> int | None:
+        return next((int(result[key]) for result in results if result.get(key) is not None), None)
+
+    changed = {
+        row["seed"]: int(row["result"]["changed_labels"])
+        for row in reruns
+        if row["state"] == "done" and row["result"].get("changed_labels") is not None
+    }
+    return Samples(
+        training=first("training_samples"),
+        validation=first("validation_samples"),
+        test=first("test_samples"),
+        classes=first("classes"),
+        changed_labels=changed,
+        changed_mean=float(np.mean(list(changed.values()))) if changed else float("nan"),
+        changed_low=min(changed.values(), default=0),
+        changed_high=max(changed.values(), default=0),
+    )
+
+
+def _environments(record: Record) -> list[dict[str, Any]]:
+    """The distinct machines and versions among the workers that finished something (all, if none has)."""
+    workers = record.workers
+    active = workers[workers.owner.isin(record.slots[record.slots.state == "done"].owner)]
+    chosen = active if len(active) else workers
+    environments: list[dict[str, Any]] = []
+    for row in chosen.to_dict("records"):
+        entry = {
+            "device": row["device"],
+            **(row["environment"] if isinstance(row["environment"], dict) else {}),
+        }
+        if entry not in environments:
+            environments.append(entry)
+    return environments

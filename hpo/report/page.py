@@ -1,0 +1,144 @@
+"""Pages: one Markdown template, read as README.md and turned into report.html."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hpo.report import tables, wording
+from hpo.report.cautions import cautions
+from hpo.report.numbers import StudyNumbers
+
+HEADING = re.compile(r"^(#{1,6})(?=\s)")
+FENCE = re.compile(r"^\s{0,3}(```|~~~)")
+
+
+class Figure(NamedTuple):
+    """A figure's place in the text: its picture, or the sentence that stands there while there is nothing to draw."""
+
+    number: int
+    slug: str
+    title: str
+    caption: str
+    sentence: str
+
+    @property
+    def path(self) -> str:
+        """Where the PNG lies, from the report's folder."""
+        return f"figures/{self.number}-{self.slug}.png"
+
+
+class Page(NamedTuple):
+    """What a report says beside its numbers: the author's analysis, its figures and the commands that remake it."""
+
+    numbers: StudyNumbers
+    figures: list[Figure]
+    commands: list[str]
+    analysis: str | None
+
+
+def markdown(page: Page) -> str:
+    """README.md."""
+    return _body(page, author=demote_headings, picture=lambda figure: f"![{figure.title}]({figure.path})")
+
+
+def html(page: Page, drawings: dict[str, dict[str, Any]]) -> str:
+    """report.html: a page of its own, plotly.js inside it. `drawings`: figure slug → data and layout."""
+    from markdown_it import MarkdownIt
+    from plotly.offline import get_plotlyjs
+
+    held: list[str] = []
+
+    def hold(content: str) -> str:
+        held.append(content)
+        return f"<!--held {len(held) - 1}-->"
+
+    def picture(figure: Figure) -> str:
+        still = f'<noscript><img src="{figure.path}" alt="{figure.title}"></noscript>'
+        return hold(f'<div class="figure" id="{figure.slug}">{still}</div>')
+
+    author_text = MarkdownIt("commonmark", {"html": False}).enable("table")
+    text = _body(page, author=lambda words: hold(author_text.render(demote_headings(words))), picture=picture)
+    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    body = re.sub(r"<!--held (\d+)-->", lambda match: held[int(match[1])], body)
+    body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    figures = json.dumps(drawings, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
+    template = _environment().get_template("page.html.jinja")
+    title = _title(page).replace("&", "&amp;").replace("<", "&lt;")
+    return template.render(title=title, body=body, figures=figures if drawings else "", plotly=get_plotlyjs())
+
+
+def demote_headings(text: str) -> str:
+    """The author's Markdown with its topmost headings at level three, below the report's own."""
+    lines, fenced = [], False
+    for line in text.strip().splitlines():
+        fenced ^= bool(FENCE.match(line))
+        lines.append(line if fenced else HEADING.sub(lambda match: "#" * min(6, len(match[1]) + 2), line))
+    return "\n".join(lines)
+
+
+def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
+    numbers = page.numbers
+    environment = _environment()
+    environment.filters |= {"author": author, "picture": picture}
+    paired = [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1]
+    text = environment.get_template("body.md.jinja").render(
+        numbers=numbers,
+        study=numbers.study,
+        definition=numbers.definition,
+        samples=numbers.samples,
+        title=wording.escape(_title(page)),
+        hypothesis=numbers.study["text"].get("hypothesis") or "",
+        baseline=wording.escape(numbers.baseline.name),
+        unit="paired seed" if numbers.study["repeats"] == 1 else "paired tuning repeat",
+        cautions=cautions(numbers),
+        tables={name: getattr(tables, name)(numbers) for name in TABLES},
+        reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
+        trial_budget=_trial_budget(numbers),
+        equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
+        anything_to_analyse=bool(paired),
+        figures=page.figures,
+        commands=page.commands,
+        analysis=page.analysis,
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+TABLES = ("spaces", "environments", "results", "comparisons", "seeds", "tuning")
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("hpo.report"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {
+        "escape": wording.escape,
+        "describe": wording.describe,
+        "verdict": wording.verdict_words,
+        "points": wording.points,
+        "point_interval": wording.point_interval,
+        "percent": wording.percent,
+        "number": wording.number,
+        "p": wording.probability,
+        "count": wording.count,
+        "margin": wording.margin_points,
+        "thousands": lambda value: f"{value:,}",
+        "words": lambda name: name.replace("_", " "),
+    }
+    return environment
+
+
+def _title(page: Page) -> str:
+    return page.numbers.study["text"].get("title") or page.numbers.study["name"]
+
+
+def _trial_budget(numbers: StudyNumbers) -> str:
+    planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
+    if len(set(planned.values())) == 1:
+        return f"{wording.count(next(iter(planned.values())), 'trial')} a configuration"
+    return "trials: " + ", ".join(f"{wording.escape(name)} {trials}" for name, trials in planned.items())

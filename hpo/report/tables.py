@@ -1,0 +1,149 @@
+"""Tables: headers and rows of text, the same for Markdown and HTML; cells are escaped Markdown."""
+
+from typing import Any, NamedTuple
+
+from hpo.report import wording
+from hpo.report.numbers import ConfigurationNumbers, StudyNumbers
+from hpo.report.wording import NOTHING, escape
+from hpo.space import split_space
+
+
+class Table(NamedTuple):
+    """A table: the header, and rows as long as it; the first column is aligned left, the others right."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+def spaces(numbers: StudyNumbers) -> Table:
+    """Configurations by hyperparameters: ranges, and fixed values."""
+    entries = numbers.definition["configurations"]
+    names = list(dict.fromkeys(name for entry in entries for name in entry["space"]))
+    rows = []
+    for entry in entries:
+        ranges, fixed = split_space(entry["space"])
+        cells = [NOTHING] * len(names)
+        for index, name in enumerate(names):
+            if name in ranges:
+                low, high = wording.bound(ranges[name].low), wording.bound(ranges[name].high)
+                cells[index] = f"{low} to {high}{', log' if ranges[name].log else ''}"
+            elif name in fixed:
+                cells[index] = f"{wording.bound(fixed[name])}, fixed"
+        parts = [escape(wording.describe(entry[part])) for part in ("optimizer", "regularizer")]
+        rows.append([escape(entry["name"]), *parts, *cells])
+    return Table(["configuration", "optimizer", "regularizer", *(escape(_long(name)) for name in names)], rows)
+
+
+def results(numbers: StudyNumbers) -> Table:
+    """T1: what every configuration reached over its reruns."""
+    header = [
+        "configuration", "n", "test accuracy [95% CI]", "final training loss", "generalisation gap",
+        "noisy labels fitted", "diverged", "s per epoch", "best setting",
+    ]  # fmt: skip
+    return Table(header, [_result(entry) for entry in numbers.configurations])
+
+
+def _result(entry: ConfigurationNumbers) -> list[str]:
+    reruns = entry.reruns
+    interval = reruns.accuracy.interval
+    limits = f" [{wording.percent(interval.low)}, {wording.percent(interval.high)}]" if reruns.accuracy.n > 1 else ""
+    gap = reruns.generalisation_gap
+    settings = reruns.settings or [best.setting for best in entry.tuning.best]
+    return [
+        escape(entry.name),
+        str(reruns.finished),
+        wording.percent_spread(reruns.accuracy) + limits,
+        wording.number_spread(reruns.train_loss),
+        f"{wording.points(gap.mean)} points" if gap.n else NOTHING,
+        wording.percent_spread(reruns.memorised),
+        str(len(reruns.diverged_seeds)),
+        wording.number(reruns.seconds_per_epoch.mean),
+        escape("; ".join(wording.setting(values) for values in settings) or NOTHING),
+    ]
+
+
+def comparisons(numbers: StudyNumbers) -> Table:
+    """T2: every rival against the baseline, in percentage points."""
+    header = [
+        "against " + escape(numbers.baseline.name), "n", "Δ in points [95% CI]", "seeds won", "p (t)",
+        "p (sign flip)", "p (Holm)", "g", "MDE", "verdict",
+    ]  # fmt: skip
+    rows = []
+    for rival in numbers.rivals:
+        paired = rival.verdict.comparison
+        ties = f", {paired.tied} tied" if paired.tied else ""
+        rows.append(
+            [
+                escape(rival.name),
+                str(paired.n),
+                f"{wording.points(paired.mean)} {wording.point_interval(paired.interval)}" if paired.n else NOTHING,
+                f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
+                wording.p_cell(paired.p_t),
+                wording.p_cell(paired.p_flip),
+                wording.p_cell(rival.verdict.p_holm),
+                wording.number(paired.g),
+                wording.points(paired.mde, signed=False),
+                wording.verdict_words(rival.verdict),
+            ]
+        )
+    return Table(header, rows)
+
+
+def seeds(numbers: StudyNumbers) -> Table:
+    """T3: the test accuracy of every seed and configuration."""
+    entries = numbers.configurations
+    every = sorted({seed for entry in entries for seed in (*entry.reruns.test_accuracy, *entry.reruns.failed_seeds)})
+    rows = [[str(seed), *(_seed_cell(entry, seed) for entry in entries)] for seed in every]
+    return Table(["seed", *(escape(entry.name) for entry in entries)], rows)
+
+
+def _seed_cell(entry: ConfigurationNumbers, seed: int) -> str:
+    if seed in entry.reruns.failed_seeds:
+        return "failed"
+    value = wording.percent(entry.reruns.test_accuracy.get(seed))
+    return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
+
+
+def tuning(numbers: StudyNumbers) -> Table:
+    """What the trials of every configuration came to."""
+    header = [
+        "configuration",
+        "finished",
+        "diverged",
+        "failed",
+        "best score",
+        "best setting",
+        "place in the range",
+    ]
+    rows = []
+    for entry in numbers.configurations:
+        trials = entry.tuning
+        places = [f"{wording.symbol(name)} {place.position:.2f}" for name, place in trials.places.items()]
+        rows.append(
+            [
+                escape(entry.name),
+                f"{trials.finished} of {trials.planned}",
+                str(trials.diverged),
+                str(trials.failed),
+                "; ".join(_score(numbers.definition, best.score) for best in trials.best) or NOTHING,
+                escape("; ".join(wording.setting(best.setting) for best in trials.best) or NOTHING),
+                escape(", ".join(places) or NOTHING),
+            ]
+        )
+    return Table(header, rows)
+
+
+def environments(numbers: StudyNumbers) -> Table:
+    """The distinct devices and versions that the runs were made with."""
+    keys = list(dict.fromkeys(key for entry in numbers.environments for key in entry))
+    rows = [[escape(str(entry.get(key) or NOTHING)) for key in keys] for entry in numbers.environments]
+    return Table([escape(key) for key in keys], rows)
+
+
+def _score(definition: dict[str, Any], value: float) -> str:
+    return wording.percent(value) if definition["score"].endswith("accuracy") else wording.number(value)
+
+
+def _long(name: str) -> str:
+    short = wording.symbol(name)
+    return name.replace("_", " ") if short.isascii() else short

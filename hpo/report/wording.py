@@ -1,0 +1,159 @@
+"""Wording: numbers as the published write-ups print them, and the words of a verdict."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.stats import Interval, Summary
+from hpo.verdicts import Verdict
+
+NOTHING = "–"
+SYMBOLS = {
+    "learning_rate": "LR",
+    "weight_decay": "WD",
+    "lambda": "λ",
+    "gamma": "γ",
+    "rho": "ρ",
+    "rho_prime": "ρ′",
+    "theta": "θ",
+    "alpha": "α",
+    "beta": "β",
+}
+MARKDOWN = re.compile(r"([\\`*\[\]<>|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
+
+
+def escape(text: str) -> str:
+    """Any text as one line of Markdown that shows it literally, in a table cell too."""
+    return MARKDOWN.sub(lambda match: "\\" + match[0], " ".join(str(text).split()))
+
+
+def symbol(name: str) -> str:
+    """A hyperparameter's short name: LR, WD, a Greek letter, or its own name."""
+    return SYMBOLS.get(name.rstrip("_"), name.replace("_", " "))
+
+
+def number(value: float | None) -> str:
+    """1.30e-3 below 0.01 and from 10,000 on, else three significant digits."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value != 0 and not 0.01 <= abs(value) < 10_000:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return _minus(f"{mantissa}e{int(exponent)}")
+    return _minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
+
+
+def bound(value: float) -> str:
+    """A bound or fixed value of a search space, in full: 1e-4, 0.9, 10."""
+    text = f"{value:g}"
+    return _minus(re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text))
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as 47.82%."""
+    return NOTHING if value is None or not math.isfinite(value) else _minus(f"{100 * value:.{digits}f}%")
+
+
+def points(value: float, signed: bool = True) -> str:
+    """A difference of fractions in percentage points: +0.19."""
+    if not math.isfinite(value):
+        return NOTHING
+    return _minus(f"{100 * value:{'+' if signed else ''}.2f}")
+
+
+def point_interval(interval: Interval) -> str:
+    """An interval of differences in percentage points: [−2.20, 2.58]."""
+    if not math.isfinite(interval.low):
+        return NOTHING
+    return f"[{points(interval.low, False)}, {points(interval.high, False)}]"
+
+
+def probability(value: float) -> str:
+    """A p-value with its relation: = 0.86, or < 0.001."""
+    if not math.isfinite(value):
+        return f"= {NOTHING}"
+    return "< 0.001" if value < 0.001 else f"= {value:.2g}" if value < 0.095 else f"= {value:.2f}"
+
+
+def p_cell(value: float) -> str:
+    """A p-value for a table cell: 0.86, <0.001."""
+    return probability(value).replace("= ", "").replace("< ", "<")
+
+
+def percent_spread(summary: Summary) -> str:
+    """47.82% ± 1.73%."""
+    if not summary.n:
+        return NOTHING
+    return percent(summary.mean) + (f" ± {percent(summary.sd)}" if summary.n > 1 else "")
+
+
+def number_spread(summary: Summary) -> str:
+    """0.168 ± 0.012."""
+    if not summary.n:
+        return NOTHING
+    return number(summary.mean) + (f" ± {number(summary.sd)}" if summary.n > 1 else "")
+
+
+def setting(values: Mapping[str, float]) -> str:
+    """LR 1.30e-3, WD 6.53e-5, λ 0.026."""
+    return ", ".join(f"{symbol(name)} {number(value)}" for name, value in values.items()) or NOTHING
+
+
+def margin_points(margin: float) -> str:
+    """The margin in words: 1 point, 0.5 points."""
+    return f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
+
+
+def count(number_of: int, thing: str, many: str = "") -> str:
+    """1 seed, 3 seeds."""
+    return f"{number_of:,} {thing if number_of == 1 else many or thing + 's'}"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """What the rule says, with the number it rests on; bold where rule 3 allows it."""
+    if verdict.rule == 1:
+        return f"no verdict: {verdict.reason}"
+    if verdict.rule == 2:
+        same = (
+            "identical" if verdict.comparison.mean == 0 else f"the same difference ({points(verdict.comparison.mean)})"
+        )
+        return f"{same} on every seed: check that the setting takes effect"
+    if verdict.rule == 3:
+        words = ("tentatively " if verdict.tentative else "") + verdict.word
+        words += f", by less than the margin of {margin_points(verdict.margin)}" if verdict.within_margin else ""
+        return f"**{words}**" if verdict.firm else words
+    if verdict.rule == 4:
+        return f"equivalent within ±{margin_points(verdict.margin)}"
+    return f"no detectable difference (smallest detectable: {points(verdict.comparison.mde, False)} points)"
+
+
+def describe(part: Any) -> str:
+    """A part of the definition in words: its kind, then its numbers (shares of labels as percentages)."""
+    if not isinstance(part, Mapping):
+        return NOTHING if part is None else _plain(part)
+    rest = {key: value for key, value in part.items() if key != "kind"}
+    if "widths" in rest:
+        head = f"{part.get('kind', '')} {' → '.join(map(str, rest.pop('widths')))}".strip()
+    else:
+        head = str(part.get("kind", ""))
+    words = [
+        f"{key.replace('_', ' ')} {percent(value, 0) if key == 'label_noise' else describe(value)}"
+        for key, value in rest.items()
+        if value is not None
+    ]
+    return ", ".join([head, *words] if head else words)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return bound(value)
+    if isinstance(value, list | tuple):
+        return " × ".join(map(_plain, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _minus(text: str) -> str:
+    """A true minus sign in front of the number; exponents keep their hyphen."""
+    return "−" + text[1:] if text.startswith("-") else text

@@ -1,0 +1,125 @@
+"""write_report: a record becomes a folder of text, pictures and tables."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hpo import figures
+from hpo.report import page
+from hpo.report.cautions import cautions
+from hpo.report.numbers import StudyNumbers, compute_numbers
+from hpo.report.record import Record
+from hpo.report.selection import rerun_curves
+
+SHOWN = (  # figure function, the metric it draws, and its title while there is nothing to draw
+    (figures.training_loss, "train_loss"),
+    (figures.validation_accuracy, "validation_accuracy"),
+)
+
+
+def write_report(
+    record: Record, folder: Path, study_name: str, reproduce: Sequence[str], analysis: str | None = None
+) -> Path:
+    """Writes README.md, report.html, figures/, trials.csv, reruns.csv, curves.csv and results.json.
+
+    Args:
+        record: the study, at any moment of its life. The same record gives the same bytes.
+        folder: made if needed; files of an earlier report are replaced.
+        study_name: the report's title where the author gave none.
+        reproduce: command lines for the Reproduce section.
+        analysis: the author's own Markdown, put behind the generated analysis.
+
+    Returns:
+        The path of README.md.
+    """
+    record = record._replace(study={**record.study, "name": study_name})
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    numbers = compute_numbers(record)
+    entries, drawings = _draw(record, numbers, folder)
+    whole = page.Page(numbers, entries, list(reproduce), analysis)
+    readme = folder / "README.md"
+    readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
+    (folder / "report.html").write_text(page.html(whole, drawings), encoding="utf-8", newline="\n")
+    results = {"warnings": cautions(numbers), **as_json(numbers)}
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    _write_tables(record, folder)
+    return readme
+
+
+def as_json(value: Any) -> Any:
+    """Named tuples as objects, NaN and infinities as null, numpy numbers as plain ones."""
+    if hasattr(value, "_asdict"):
+        return as_json(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(entry) for entry in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _draw(record: Record, numbers: StudyNumbers, folder: Path) -> tuple[list[page.Figure], dict[str, dict[str, Any]]]:
+    names = [entry.name for entry in numbers.configurations]
+    styles = figures.assign_styles(names, numbers.baseline.name)
+    entries, drawings = [], {}
+    for compute, metric in SHOWN:
+        info = compute(rerun_curves(record, metric), styles)
+        empty = info.frame.empty
+        sentence = "it appears with the first finished rerun." if empty else ""
+        entry = page.Figure(info.number, info.slug, info.title, info.caption, sentence)
+        entries.append(entry)
+        if empty:
+            (folder / entry.path).unlink(missing_ok=True)
+            continue
+        figures.draw_png(info, folder / entry.path)
+        drawings[info.slug] = figures.draw_plotly(info)
+    return entries, drawings
+
+
+def _write_tables(record: Record, folder: Path) -> None:
+    """The record as CSV: trials and reruns by slot, curves by epoch with one column a metric."""
+    for phase, name in (("tune", "trials.csv"), ("rerun", "reruns.csv")):
+        slots = record.slots[record.slots.phase == phase]
+        _write_csv(_flat(slots), folder / name)
+    keys = ["configuration", "phase", "repeat", "round", "slot", "seed"]
+    wide = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index()
+    wide.columns.name = None
+    slots = record.slots.set_index("id")[keys]
+    _write_csv(slots.join(wide.set_index("slot_id"), how="inner"), folder / "curves.csv")
+
+
+def _flat(slots: pd.DataFrame) -> pd.DataFrame:
+    """Slots with their settings and results spread over columns of their own."""
+    plain = [
+        "configuration",
+        "repeat",
+        "round",
+        "slot",
+        "seed",
+        "state",
+        "attempt",
+        "cause",
+        "value",
+        "seconds",
+        "trial",
+    ]
+    spread = [
+        pd.DataFrame([entry if isinstance(entry, dict) else {} for entry in slots[column]], index=slots.index)
+        for column in ("setting", "result")
+    ]
+    spread = [
+        frame.rename(columns=lambda key, prefix=prefix: f"{prefix}{key}")
+        for frame, prefix in zip(spread, ("setting/", "result/"), strict=True)
+    ]
+    return pd.concat([slots[plain], *spread], axis="columns")
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    frame.to_csv(path, index=False, lineterminator="\n")

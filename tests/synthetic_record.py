@@ -1,0 +1,181 @@
+"""A synthetic study for tests: plausible numbers, planted truths, no training and no database."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hpo.report.record import Record, make_record
+
+Row = dict[str, Any]
+METRICS = ("train_loss", "validation_loss", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
+
+
+def synthetic_export(
+    names: Sequence[str] = ("AdamW", "GNVR"),
+    trials: int = 8,
+    seeds: int = 5,
+    epochs: int = 6,
+    finished_trials: int | None = None,
+    finished_reruns: int | None = None,
+    accuracies: Mapping[str, Sequence[float]] | None = None,
+    direction: str = "maximize",
+    label_noise: bool = True,
+    **definition: Any,
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """What `Ledger.export()` and `curves.read()` would give.
+
+    Args:
+        names: configurations, the first one is the baseline. trials, seeds, epochs: as planned.
+        finished_trials, finished_reruns: how many of them are done, of each configuration (default: all). There
+            are rerun slots only once the trials are done.
+        accuracies: name → test accuracy of every seed, to plant a difference.
+        direction: "minimize" makes the score the validation loss.
+        definition: fields of the definition to set, such as margin or score_epoch.
+    """
+    generator = np.random.default_rng(7)
+    study = _study(names, trials, seeds, epochs, direction, definition)
+    slots: list[Row] = []
+    curves: dict[str, list[Any]] = {"slot_id": [], "epoch": [], "metric": [], "value": []}
+    done = trials if finished_trials is None else finished_trials
+    for name in names:
+        for slot in range(trials):
+            row = _slot(len(slots), name, "tune", slot, 0, slot < done)
+            if slot < done:
+                row["setting"] = _setting(name, generator)
+                _finish(row, curves, generator, epochs, label_noise, None)
+                metric = "validation_loss" if direction == "minimize" else "validation_accuracy"
+                row["value"] = row["result"][metric]
+            slots.append(row)
+    for name in names if done == trials else ():
+        setting = _setting(name, generator)
+        for slot in range(seeds):
+            finished = finished_reruns is None or slot < finished_reruns
+            row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished)
+            row["setting"] = setting
+            if finished:
+                planted = accuracies[name][slot] if accuracies and name in accuracies else None
+                _finish(row, curves, generator, epochs, label_noise, planted)
+                row["value"] = row["result"]["test_accuracy"]
+            slots.append(row)
+    return {"study": study, "slots": slots, "failures": [], "workers": [_worker()]}, curves
+
+
+def synthetic_record(**options: Any) -> Record:
+    """`synthetic_export` as a Record."""
+    return make_record(*synthetic_export(**options))
+
+
+def diverge(row: Row, curves: dict[str, list[Any]], classes: int = 10, bounded: bool = True) -> None:
+    """Makes a finished slot one that diverged at epoch 2, with the result and curves such a run leaves."""
+    row["cause"], row["value"] = "diverged", 1 / classes if bounded else None
+    row["result"] = {"diverged_epoch": 2, "epochs": row["result"]["epochs"], "classes": classes, "population": 4}
+    keep = [slot != row["id"] or epoch < 2 for slot, epoch in zip(curves["slot_id"], curves["epoch"], strict=True)]
+    for column, values in curves.items():
+        curves[column] = [value for value, kept in zip(values, keep, strict=True) if kept]
+
+
+def fail(export: dict[str, Any], row: Row, cause: str = "exception") -> None:
+    """Makes a slot one that ran out of attempts."""
+    row.update(state="failed", cause=cause, value=None, result=None, seconds=None)
+    for attempt in (1, 2):
+        failure = {"attempt": attempt, "cause": cause, "message": "RuntimeError: no", "setting": row["setting"]}
+        export["failures"].append({"slot_id": row["id"], "time": 1.7e9, **failure})
+
+
+def _study(
+    names: Sequence[str], trials: int, seeds: int, epochs: int, direction: str, changes: dict[str, Any]
+) -> dict[str, Any]:
+    definition = {
+        "data": {"kind": "Mnist1d", "samples": 4000, "label_noise": 0.2 },
+        "model": {"kind": "MLP", "widths": [40, 256, 256, 10]},
+        "batch_size": 64, "epochs": epochs, "tuning_epochs": epochs,
+        "score": "validation_loss" if direction == "minimize" else "validation_accuracy",
+        "direction": direction, "score_epoch": "last", "schedule": {"kind": "Constant"},
+        "margin": 0.01, "baseline": names[0],
+        "configurations": [_configuration(name, name == names[0]) for name in names],
+    } | changes  # fmt: skip
+    text = json.dumps(definition, sort_keys=True, separators=(",", ":"))
+    return {
+        "name": "synthetic", "definition": definition, "digest": hashlib.sha256(text.encode()).hexdigest(),
+        "text": {"title": "A synthetic study", "hypothesis": "Planted differences are **found**."},
+        "fingerprint": {}, "trials": trials, "seeds": seeds, "repeats": 1, "created": 1.7e9, "notes": [],
+    }  # fmt: skip
+
+
+def _configuration(name: str, baseline: bool) -> dict[str, Any]:
+    space: dict[str, Any] = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "off": None},
+        "weight_decay": {"low": 1e-6, "high": 1e-1, "log": True, "off": None},
+        "momentum": 0.9,
+    }
+    if not baseline:
+        space["lambda"] = {"low": 1e-3, "high": 10.0, "log": True, "off": "low"}
+    return {
+        "name": name, "optimizer": "adamw", "regularizer": "none" if baseline else "gnvr", "trials": None,
+        "prediction": None if baseline else "better", "space": space,
+    }  # fmt: skip
+
+
+def _setting(name: str, generator: np.random.Generator) -> dict[str, float]:
+    place = generator.uniform(0.3, 0.7, size=3)
+    setting = {"learning_rate": 10 ** (-4 + 2 * place[0]), "weight_decay": 10 ** (-6 + 5 * place[1])}
+    return setting if name == "AdamW" else {**setting, "lambda": float(10 ** (-3 + 4 * place[2]))}
+
+
+def _slot(number: int, name: str, phase: str, slot: int, seed: int, finished: bool) -> Row:
+    return {
+        "id": number + 1, "configuration": name, "repeat": 0, "phase": phase, "round": 0, "slot": slot, "seed": seed,
+        "state": "done" if finished else "open", "attempt": 1 if finished else 0,
+        "owner": "worker-1" if finished else None, "lease_until": None, "setting": None, "value": None,
+        "cause": None, "result": None, "seconds": None, "trial": slot if finished else None,
+        "started": 1.7e9 if finished else None, "finished": 1.7e9 + 5 if finished else None,
+    }  # fmt: skip
+
+
+def _finish(
+    row: Row,
+    curves: dict[str, list[Any]],
+    generator: np.random.Generator,
+    epochs: int,
+    label_noise: bool,
+    test_accuracy: float | None,
+) -> None:
+    time = np.arange(1, epochs + 1) / epochs
+    accuracy = 0.1 + 0.4 * (1 - np.exp(-4 * time)) + generator.normal(0, 0.015, epochs)
+    series = {
+        "train_loss": 2.3 * np.exp(-2 * time) * np.exp(generator.normal(0, 0.1, epochs)),
+        "validation_loss": 2.3 - accuracy,
+        "validation_accuracy": accuracy,
+        "noisy_labels_fitted": 0.1 + 0.6 * time + generator.normal(0, 0.01, epochs),
+        "noisy_labels_recovered": 0.4 * (1 - time) + 0.1 + generator.normal(0, 0.01, epochs),
+    }
+    kept = METRICS if label_noise else METRICS[:3]
+    for metric in kept:
+        curves["slot_id"] += [row["id"]] * epochs
+        curves["epoch"] += range(1, epochs + 1)
+        curves["metric"] += [metric] * epochs
+        curves["value"] += series[metric].tolist()
+    result: dict[str, Any] = {metric: float(series[metric][-1]) for metric in kept}
+    result |= {"train_accuracy": 0.8, "training_samples": 2560, "validation_samples": 640, "classes": 10}
+    result |= {"epochs": epochs, "population": 4}
+    if label_noise:
+        result["changed_labels"] = 460 + row["slot"]
+    if row["phase"] == "rerun":
+        drawn = float(accuracy[-1] + generator.normal(0, 0.01))
+        result |= {"test_loss": 1.5, "test_accuracy": drawn if test_accuracy is None else test_accuracy}
+        result["test_samples"] = 800
+    row["result"], row["seconds"] = result, epochs * (0.2 if row["configuration"] == "AdamW" else 0.5)
+
+
+def _worker() -> Row:
+    environment = {
+        "python": "3.11.2", "torch": "2.13.0", "optuna": "5.0.0", "hpo": "0.1.0",
+        "platform": "Linux x86_64", "commit": "7770133",
+    }  # fmt: skip
+    return {
+        "owner": "worker-1", "host": "box", "pid": 1, "device": "cpu", "environment": environment,
+        "started": 1.7e9, "seen": 1.7e9 + 60,
+    }  # fmt: skip
