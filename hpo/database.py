@@ -1,0 +1,223 @@
+"""Engines for SQLite and PostgreSQL: pragmas, schema, retries over outages. No password is ever shown."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine
+
+from hpo import schema
+from hpo.errors import HpoError, UsageError
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds that a locked or restarting database is waited for
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
+_CREATION_KEY = 0x68706F  # the advisory lock that creates tables on PostgreSQL
+
+
+def connect(url: str) -> Engine:
+    """An engine for `url` whose tables exist and have this version's schema.
+
+    Raises:
+        UsageError: the URL cannot be read or names a database that is not supported.
+        HpoError: the database cannot be reached, written or understood.
+    """
+    address = _address(url)
+    if address.get_backend_name() == "sqlite":
+        _check_folder(address)
+    try:
+        engine = sa.create_engine(address, **engine_options(address))
+    except ImportError as error:
+        raise HpoError("PostgreSQL needs the psycopg package: pip install 'psycopg[binary]'") from error
+    listen(engine)
+    shown = redacted(url)
+    try:
+        if not _has_schema(engine):
+            with creation_lock(engine):
+                again(lambda: _create_schema(engine))
+        found = run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
+    except exc.DBAPIError as error:
+        raise HpoError(f"the database {shown} cannot be used ({_reason(error)}); check --storage") from error
+    if found != schema.VERSION:
+        raise HpoError(
+            f"the database {shown} has schema {found} and this version of hpo reads {schema.VERSION}; "
+            "use the version that wrote it, or another --storage"
+        )
+    return engine
+
+
+def redacted(url: str) -> str:
+    """`url` without its password, fit to be printed."""
+    try:
+        address = sa.make_url(url)
+    except (exc.ArgumentError, ValueError):
+        return url.split("://")[0] + "://…"
+    secret = {key for key in address.query if "pass" in key.lower()}
+    return address.difference_update_query(secret).render_as_string(hide_password=True)
+
+
+def engine_options(address: URL) -> dict[str, Any]:
+    """Keyword arguments of `create_engine` for this kind of database."""
+    if address.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": PATIENCE}}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+
+
+def listen(engine: Engine) -> None:
+    """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions of its own
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def run(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """`work` in one transaction, once."""
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def retrying(engine: Engine, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+    """`work` in one transaction, repeated as a whole while the database is locked or away.
+
+    Raises:
+        HpoError: it stayed away for `patience` seconds, or failed for another reason (disk full, ...).
+    """
+    try:
+        return again(lambda: run(engine, work), patience)
+    except (exc.OperationalError, exc.InterfaceError) as error:
+        shown = redacted(engine.url.render_as_string(hide_password=True))
+        raise HpoError(f"the database {shown} failed: {_reason(error)}") from error
+
+
+def again(work: Callable[[], T], patience: float = PATIENCE) -> T:
+    """`work()`, repeated for up to `patience` seconds while it fails for a reason that passes."""
+    end, pause = time.monotonic() + patience, 0.05
+    while True:
+        try:
+            return work()
+        except exc.DBAPIError as error:
+            if not _passes(error) or time.monotonic() + pause > end:
+                raise
+        except exc.PendingRollbackError:
+            if time.monotonic() + pause > end:
+                raise
+        time.sleep(pause)
+        pause = min(2.0, pause * 1.5)
+
+
+def now(connection: Connection) -> float:
+    """The database's clock in Unix seconds: leases must not depend on the clocks of several machines."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
+    return time.time()
+
+
+def lock_table(connection: Connection, table: sa.Table) -> None:
+    """Keeps other writers out of `table` until the transaction ends (on SQLite every transaction does)."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+
+@contextmanager
+def creation_lock(engine: Engine) -> Iterator[None]:
+    """Held by one process at a time while tables are made; eight that start together would collide."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_CREATION_KEY)))
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(_CREATION_KEY)))
+        return
+    try:
+        import fcntl
+    except ImportError:  # Windows: `again` alone has to do
+        yield
+        return
+    folder = os.open(_file(engine.url).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _address(url: str) -> URL:
+    try:
+        address = sa.make_url(url)
+    except (exc.ArgumentError, ValueError) as error:
+        raise UsageError(
+            f"the storage {redacted(url)!r} is no URL; write sqlite:///file.db or postgresql://user@host/name"
+        ) from error
+    if address.drivername in ("postgres", "postgresql"):
+        address = address.set(drivername="postgresql+psycopg")
+    if address.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"the storage {redacted(url)!r} is neither sqlite:///… nor postgresql://…; use one of these")
+    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        raise UsageError("a SQLite storage needs a file, for example sqlite:///hpo.db")
+    return address
+
+
+def _file(address: URL) -> Path:
+    return Path(str(address.database)).resolve()
+
+
+def _check_folder(address: URL) -> None:
+    path = _file(address)
+    if not path.parent.is_dir():
+        raise HpoError(f"the folder {path.parent} of the database does not exist; make it, or change --storage")
+    if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
+    kind = _file_system(path.parent)
+    if kind in _NETWORK:
+        raise HpoError(
+            f"{path} lies on a network file system ({kind}), where SQLite loses data; use a local disk or PostgreSQL"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that `folder` lies on, as Linux names it; '' elsewhere."""
+    best, kind = -1, ""
+    with suppress(OSError):
+        for line in Path("/proc/mounts").read_text().splitlines():
+            _, point, name, *_ = line.split()
+            if folder.is_relative_to(point) and len(point) > best:
+                best, kind = len(point), name
+    return kind
+
+
+def _has_schema(engine: Engine) -> bool:
+    return again(lambda: sa.inspect(engine).has_table(schema.version.name))
+
+
+def _create_schema(engine: Engine) -> None:
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection)
+        if connection.scalar(sa.select(schema.version.c.version)) is None:
+            connection.execute(sa.insert(schema.version).values(version=schema.VERSION))
+
+
+def _passes(error: exc.DBAPIError) -> bool:
+    """Whether the failure is one of those that go away by themselves."""
+    text = str(error.orig).lower()
+    if "sqlite" in type(error.orig).__module__:
+        return "locked" in text or "busy" in text
+    return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
+
+
+def _reason(error: exc.DBAPIError) -> str:
+    return (str(error.orig).strip().splitlines() or ["no reason given"])[0]

@@ -1,0 +1,19 @@
+"""The truth about a study's work: a row for every trial and rerun, leased and finished once."""
+
+from hpo.ledger.ledger import Ledger, load_study, open_study
+from hpo.ledger.owners import new_owner
+from hpo.ledger.studies import names
+from hpo.ledger.work import Outcome, Phase, Setting, Slot, Work
+
+__all__ = [
+    "Ledger",
+    "Outcome",
+    "Phase",
+    "Setting",
+    "Slot",
+    "Work",
+    "load_study",
+    "names",
+    "new_owner",
+    "open_study",
+]

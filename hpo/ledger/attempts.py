@@ -1,0 +1,84 @@
+"""What follows when an attempt ends without a result: another attempt, another setting, or giving up."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hpo.ledger.owners import gone
+from hpo.schema import failures, slots
+
+ATTEMPTS = {"lost worker": 3, "out of memory": 3, "timeout": 3, "exception": 2}
+LONGEST = 20_000  # characters of a traceback that are kept
+
+
+def allowed_failures(trials: int) -> float:
+    """Settings a configuration may give up before it counts as failed."""
+    return max(5, trials / 4)
+
+
+def take_back(connection: Connection, study: int, now: float) -> None:
+    """Ends the attempts whose lease ran out, or whose process on this machine is gone."""
+    held = sa.and_(slots.c.study_id == study, slots.c.state == "leased")
+    query = sa.select(slots.c.owner, sa.func.min(slots.c.lease_until)).where(held).group_by(slots.c.owner)
+    owners = connection.execute(query).all()
+    dead = {owner for owner, _ in owners if gone(owner)}
+    if not dead and all(until >= now for _, until in owners):
+        return
+    lost = sa.or_(slots.c.lease_until < now, slots.c.owner.in_(sorted(dead)))
+    rows = connection.execute(
+        sa.select(slots).where(held, lost).order_by(slots.c.id).with_for_update(skip_locked=True)
+    ).all()
+    end_attempts(connection, rows, "lost worker", "the worker {owner} ended or was cut off", now)
+
+
+def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, message: str, now: float) -> None:
+    """Records a failure for every leased row and decides what becomes of its slot."""
+    if not rows:
+        return
+    failed = failed_configurations(connection, rows[0].study_id)
+    connection.execute(
+        sa.insert(failures),
+        [
+            {
+                "study_id": row.study_id,
+                "slot_id": row.id,
+                "attempt": row.attempt,
+                "cause": cause,
+                "message": message.replace("{owner}", row.owner)[-LONGEST:],
+                "setting": row.setting,
+                "time": now,
+            }
+            for row in rows
+        ],
+    )
+    for row in rows:
+        free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
+        spent = row.attempt >= ATTEMPTS[cause]
+        if row.configuration in failed or (spent and row.phase == "rerun"):
+            free |= {"state": "failed", "cause": cause, "finished": now}
+        elif spent:
+            free |= {"setting": None, "attempt": 0, "renewals": row.renewals + 1, "started": None}
+        connection.execute(sa.update(slots).where(slots.c.id == row.id).values(free))
+    for configuration in {row.configuration for row in rows} - failed:
+        _give_up(connection, rows[0].study_id, configuration, cause, now)
+
+
+def failed_configurations(connection: Connection, study: int) -> set[str]:
+    """Configurations that used up their failures: only they have tuning slots that failed."""
+    query = sa.select(slots.c.configuration).where(
+        slots.c.study_id == study, slots.c.state == "failed", slots.c.phase == "tune"
+    )
+    return set(connection.scalars(query.distinct()))
+
+
+def _give_up(connection: Connection, study: int, configuration: str, cause: str, now: float) -> None:
+    """Fails all open slots of a configuration that gave up too many settings in one of its tuning runs."""
+    mine = sa.and_(slots.c.study_id == study, slots.c.configuration == configuration)
+    query = sa.select(sa.func.sum(slots.c.renewals), sa.func.count()).where(mine, slots.c.phase == "tune")
+    runs = connection.execute(query.group_by(slots.c.repeat)).all()
+    if any(renewals > allowed_failures(trials) for renewals, trials in runs):
+        connection.execute(
+            sa.update(slots).where(mine, slots.c.state == "open").values(state="failed", cause=cause, finished=now)
+        )

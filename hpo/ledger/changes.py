@@ -1,0 +1,39 @@
+"""What differs between two definitions, in words a person can act on."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MISSING = object()
+SHOWN = 4
+
+
+def describe_changes(old: Any, new: Any) -> str:
+    """The first few differences as "path: old → new", joined by semicolons; "" if there is none."""
+    found = [f"{path}: {_show(before)} → {_show(after)}" for path, before, after in changes(old, new)]
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
+
+
+def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every difference as (dotted path, old, new); what one side lacks is MISSING. Lists go by their entries' names."""
+    old, new = _named(old), _named(new)
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            inner = f"{path}.{key}" if path else str(key)
+            yield from changes(old.get(key, MISSING), new.get(key, MISSING), inner)
+    elif old is MISSING or new is MISSING or old != new:
+        yield path, old, new
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) and "name" in entry for entry in value):
+        return {entry["name"]: entry for entry in value}
+    return value
+
+
+def _show(value: Any) -> str:
+    if value is MISSING:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,160 @@
+"""Taking, holding, finishing and giving back slots, a population at a time, in the caller's transaction."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from hpo import curves
+from hpo.database import now
+from hpo.ledger.attempts import take_back
+from hpo.ledger.schedule import STARTUP, Choice
+from hpo.ledger.work import Outcome, Setting, Slot, Work
+from hpo.schema import slots, studies, workers
+
+
+def take_back_lost(connection: Connection, study: int) -> None:
+    """Locks the study against other leases on PostgreSQL, then ends the attempts of lost workers."""
+    connection.execute(sa.select(studies.c.id).where(studies.c.id == study).with_for_update())
+    take_back(connection, study, now(connection))
+
+
+def settled(connection: Connection, study: int) -> bool:
+    return bool(connection.scalar(sa.select(studies.c.settled).where(studies.c.id == study)))
+
+
+def take(connection: Connection, study: int, choice: Choice, owner: str, seconds: float) -> Work | None:
+    """Leases the slots of `choice`: those begun before first, then by slot."""
+    other = slots.alias()
+    newest = sa.select(sa.func.max(other.c.round)).where(
+        other.c.study_id == slots.c.study_id,
+        other.c.configuration == slots.c.configuration,
+        other.c.repeat == slots.c.repeat,
+        other.c.phase == slots.c.phase,
+    )
+    query = sa.select(slots).where(
+        slots.c.study_id == study,
+        slots.c.configuration == choice.configuration,
+        slots.c.phase == choice.phase,
+        slots.c.state == "open",
+        slots.c.round == newest.scalar_subquery(),
+    )
+    if choice.repeat is not None:
+        query = query.where(slots.c.repeat == choice.repeat)
+    if choice.startup:
+        query = query.where(slots.c.slot < STARTUP)
+    query = query.order_by(slots.c.started.is_(None), slots.c.slot).limit(choice.size)
+    rows = connection.execute(query.with_for_update(skip_locked=True, of=slots)).all()
+    if not rows:
+        return None
+    time = now(connection)
+    leased: dict[str, Any] = {"state": "leased", "owner": owner, "lease_until": time + seconds, "started": time}
+    connection.execute(
+        sa.update(slots)
+        .where(slots.c.id.in_([row.id for row in rows]))
+        .values(leased | {"attempt": slots.c.attempt + 1})
+    )
+    found = [
+        Slot(row.id, row.slot, row.seed, row.attempt + 1, row.setting, row.trial, row.repeat, row.renewals)
+        for row in sorted(rows, key=lambda row: row.slot)
+    ]
+    return Work(choice.configuration, found[0].repeat, "tune" if choice.phase == "tune" else "rerun", found)
+
+
+def held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> Sequence[Any]:
+    """The rows of slot id → attempt that are leased by `owner` in that very attempt, locked."""
+    query = sa.select(slots).where(slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "leased")
+    rows = connection.execute(query.order_by(slots.c.id).with_for_update()).all()
+    return [row for row in rows if row.attempt == attempts[row.id]]
+
+
+def assign(connection: Connection, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
+    """Fills in settings in the order of the slots that have none; keeps the slots that are still held."""
+    fresh = iter(settings)
+    filled = [slot if slot.setting is not None else slot._replace(setting=next(fresh)) for slot in work.slots]
+    mine = {row.id for row in held(connection, owner, {slot.id: slot.attempt for slot in filled})}
+    rows = [{"key": slot.id, "new": slot.setting} for slot in filled if slot.id in mine]
+    if rows:
+        statement = sa.update(slots).where(slots.c.id == sa.bindparam("key"))
+        connection.execute(statement.values(setting=sa.bindparam("new", type_=slots.c.setting.type)), rows)
+    return work.only([slot for slot in filled if slot.id in mine])
+
+
+def note_trials(connection: Connection, owner: str, trials: Mapping[int, int]) -> None:
+    if trials:
+        statement = sa.update(slots).where(
+            slots.c.id == sa.bindparam("key"), slots.c.owner == owner, slots.c.state == "leased"
+        )
+        rows = [{"key": slot, "new": trial} for slot, trial in trials.items()]
+        connection.execute(statement.values(trial=sa.bindparam("new")), rows)
+
+
+def renew(connection: Connection, study: int, owner: str, ids: Sequence[int], seconds: float) -> list[int]:
+    mine = sa.and_(slots.c.id.in_(list(ids)), slots.c.owner == owner, slots.c.state == "leased")
+    time = now(connection)
+    connection.execute(sa.update(slots).where(mine).values(lease_until=time + seconds))
+    here = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
+    connection.execute(sa.update(workers).where(here).values(seen=time))
+    return list(connection.scalars(sa.select(slots.c.id).where(mine).order_by(slots.c.id)))
+
+
+def finish(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> list[int]:
+    attempts = {outcome.id: outcome.attempt for outcome in outcomes}
+    mine = {row.id for row in held(connection, owner, attempts)}
+    counted = [outcome for outcome in outcomes if outcome.id in mine]
+    if counted:
+        time = now(connection)
+        columns = ("value", "cause", "result", "seconds")
+        statement = sa.update(slots).where(slots.c.id == sa.bindparam("key"))
+        values = {name: sa.bindparam(f"new_{name}", type_=slots.c[name].type) for name in columns}
+        connection.execute(
+            statement.values(**values, state="done", lease_until=None, finished=time),
+            [_row(outcome) for outcome in counted],
+        )
+        curves.insert(connection, [(outcome.id, outcome.curves) for outcome in counted])
+    before = sa.select(slots.c.id, slots.c.attempt).where(
+        slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "done"
+    )
+    return [slot for slot, attempt in connection.execute(before.order_by(slots.c.id)) if attempts[slot] == attempt]
+
+
+def release(connection: Connection, study: int, owner: str, ids: Sequence[int] | None) -> list[int]:
+    mine = sa.and_(slots.c.study_id == study, slots.c.owner == owner, slots.c.state == "leased")
+    if ids is not None:
+        mine = sa.and_(mine, slots.c.id.in_(list(ids)))
+    found = list(connection.scalars(sa.select(slots.c.id).where(mine).order_by(slots.c.id).with_for_update()))
+    free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
+    connection.execute(sa.update(slots).where(slots.c.id.in_(found)).values(free | {"attempt": slots.c.attempt - 1}))
+    return found
+
+
+def register(connection: Connection, study: int, owner: str, device: str, environment: Mapping[str, Any]) -> None:
+    here = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
+    connection.execute(sa.delete(workers).where(here))
+    host, pid, *_ = [*owner.split(":"), "0"]
+    time = now(connection)
+    row = {
+        "study_id": study,
+        "owner": owner,
+        "host": host,
+        "pid": int(pid) if pid.isdigit() else 0,
+        "device": device,
+    }
+    connection.execute(sa.insert(workers).values(**row, environment=dict(environment), started=time, seen=time))
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "key": outcome.id,
+        "new_value": _finite(outcome.value),
+        "new_cause": outcome.cause,
+        "new_result": {name: _finite(value) for name, value in outcome.result.items()},
+        "new_seconds": outcome.seconds,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON and Optuna know no NaN and no infinity: both become None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

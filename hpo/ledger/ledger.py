@@ -1,0 +1,198 @@
+"""The ledger of one study as a worker, a report or a progress bar sees it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from hpo.database import now, retrying
+from hpo.errors import UsageError
+from hpo.ledger import leases, overview, rounds, studies
+from hpo.ledger.attempts import end_attempts
+from hpo.ledger.owners import gone
+from hpo.ledger.schedule import choose, tuning_unfinished
+from hpo.ledger.work import Outcome, Setting, Slot, Work
+from hpo.schema import slots
+
+
+def open_study(
+    engine: Engine,
+    name: str,
+    definition: Mapping[str, Any],
+    digest: str,
+    planned: Mapping[str, int],
+    text: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+) -> "Ledger":
+    """Opens the study `name`, or makes it with all its slots in one transaction.
+
+    Args:
+        definition, digest: what the study is (`definition.describe`); must equal what is stored.
+        planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised.
+        text: free text, updated. fingerprint: hashes of the user's code; a change is noted and in `warnings`.
+
+    Raises:
+        UsageError: the definition differs, or a planned number is lower than before.
+    """
+    row, warnings = retrying(
+        engine, lambda link: studies.ensure(link, name, definition, digest, planned, text, fingerprint)
+    )
+    return Ledger(engine, row, warnings)
+
+
+def load_study(engine: Engine, name: str) -> "Ledger":
+    """Opens a study that exists, without its definition at hand.
+
+    Raises:
+        UsageError: there is no study of that name.
+    """
+    row = retrying(engine, lambda connection: studies.find(connection, name))
+    if row is None:
+        known = ", ".join(studies.names(engine)) or "none yet"
+        raise UsageError(f"there is no study {name!r} in this database; it holds: {known}")
+    return Ledger(engine, row)
+
+
+class Ledger:
+    """One study's slots. Every method is one transaction, repeated while the database is locked or away.
+
+    Attributes:
+        engine, id, study (its name), definition, digest, direction ("maximize" | "minimize").
+        warnings: sentences for the person who opened it.
+    """
+
+    def __init__(self, engine: Engine, row: Any, warnings: Sequence[str] = ()) -> None:
+        self.engine = engine
+        self.id: int = row.id
+        self.study: str = row.name
+        self.definition: dict[str, Any] = row.definition
+        self.digest: str = row.digest
+        self.direction: str = row.definition["direction"]
+        self.configurations = [entry["name"] for entry in row.definition["configurations"]]
+        self.warnings = list(warnings)
+
+    # A worker's side
+
+    def register(self, owner: str, device: str = "", environment: Mapping[str, Any] | None = None) -> None:
+        """Notes who is about to work, where and with which versions."""
+        self._run(lambda link: leases.register(link, self.id, owner, device, environment or {}))
+
+    def lease(self, owner: str, limit: int, seconds: float = 60.0, workers: int = 1) -> Work | None:
+        """Up to `limit` slots to train side by side, held for `seconds`; None if none is free now.
+
+        `workers` is the number of equal workers; where configurations are fewer, each takes only its share.
+        """
+
+        def take(connection: Connection) -> Work | None:
+            self._prepare(connection)
+            choice = choose(overview.groups(connection, self.id, self.configurations), limit, workers)
+            return leases.take(connection, self.id, choice, owner, seconds) if choice else None
+
+        return self._run(take)
+
+    def assign(self, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
+        """Stores the settings of the slots that have none, in order; returns the work as it is still held."""
+        return self._run(lambda link: leases.assign(link, owner, work, settings))
+
+    def note_repaired(self, slot: int, trial: int) -> None:
+        """Stores the Optuna trial id of a finished slot that had none."""
+        statement = sa.update(slots).where(slots.c.id == slot, slots.c.state == "done").values(trial=trial)
+        self._run(lambda link: link.execute(statement))
+
+    def note_trials(self, owner: str, trials: Mapping[int, int]) -> None:
+        """Stores slot id → Optuna trial id for slots still held by `owner`."""
+        self._run(lambda link: leases.note_trials(link, owner, trials))
+
+    def renew(self, owner: str, ids: Sequence[int], seconds: float = 60.0) -> list[int]:
+        """Holds slots for `seconds` more; returns those that are still the owner's."""
+        return self._run(lambda link: leases.renew(link, self.id, owner, ids, seconds))
+
+    def finish(self, owner: str, outcomes: Sequence[Outcome]) -> list[int]:
+        """Stores results and curves of the slots whose lease is still the owner's; returns their ids.
+
+        Safe to repeat: what this owner finished before is returned again and stored once.
+        """
+        return self._run(lambda link: leases.finish(link, owner, outcomes))
+
+    def fail(self, owner: str, failed: Sequence[Slot], cause: str, message: str) -> list[int]:
+        """Ends the attempt of slots still held; `cause` is a key of `attempts.ATTEMPTS`. Returns ids."""
+
+        def end(connection: Connection) -> list[int]:
+            rows = leases.held(connection, owner, {slot.id: slot.attempt for slot in failed})
+            end_attempts(connection, rows, cause, message, now(connection))
+            return [row.id for row in rows]
+
+        return self._run(end)
+
+    def release(self, owner: str, ids: Sequence[int] | None = None) -> list[int]:
+        """Gives slots back (all that `owner` holds, by default) as if they had not been leased."""
+        return self._run(lambda link: leases.release(link, self.id, owner, ids))
+
+    def tried(self, configuration: str, repeat: int) -> tuple[list[tuple[Setting, float | None]], list[Setting]]:
+        """What a sampler knows: (finished settings with values, settings in training), by slot."""
+        query = sa.select(slots.c.setting, slots.c.value, slots.c.state).where(
+            slots.c.study_id == self.id,
+            slots.c.configuration == configuration,
+            slots.c.repeat == repeat,
+            slots.c.phase == "tune",
+            slots.c.setting.is_not(None),
+        )
+        rows = self._run(lambda link: link.execute(query.order_by(slots.c.slot)).all())
+        finished = [(row.setting, row.value) for row in rows if row.state == "done"]
+        return finished, [row.setting for row in rows if row.state in ("leased", "open")]
+
+    # A reader's side
+
+    def state(self) -> str:
+        """ "done": nothing is left; "work": something can be leased now; "wait": others hold the rest."""
+
+        def look(connection: Connection) -> str:
+            found = overview.groups(connection, self.id, self.configurations)
+            if not any(group.unfinished for group in found):
+                return "done"
+            if choose(found, 1):
+                return "work"
+            query = sa.select(slots.c.owner, slots.c.lease_until)
+            held = connection.execute(query.where(slots.c.study_id == self.id, slots.c.state == "leased")).all()
+            time = now(connection)
+            return "work" if any(until < time or gone(owner) for owner, until in held) else "wait"
+
+        return self._run(look)
+
+    def best(self, configuration: str, repeat: int = 0) -> dict[str, Any] | None:
+        """slot, setting and value of the best finished trial; None before the first."""
+        row = self._run(lambda link: rounds.best(link, self.id, configuration, repeat, self.direction))
+        return None if row is None else {"slot": row.slot, "setting": row.setting, "value": row.value}
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """How far every configuration is, newest rounds only.
+
+        Returns:
+            configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged
+            (numbers of slots), failures (cause → attempts) and best (value so far, or None).
+        """
+        return self._run(lambda link: overview.counts(link, self.id, self.configurations, self.direction))
+
+    def export(self) -> dict[str, Any]:
+        """Everything but the curves: "study" (dict), "slots", "failures", "workers" (lists of dicts)."""
+        return self._run(lambda link: overview.export(link, self.id))
+
+    def note_report(self) -> None:
+        """Remembers that a report was written: seeds added later must say so (optional stopping)."""
+        self._run(lambda link: studies.note_report(link, self.id))
+
+    def delete(self) -> None:
+        """Removes the study with all its results."""
+        self._run(lambda link: studies.remove(link, self.id))
+
+    def _prepare(self, connection: Connection) -> None:
+        """Takes lost work back and, once all tuning is over, chooses the settings of the reruns."""
+        leases.take_back_lost(connection, self.id)
+        if leases.settled(connection, self.id):
+            return
+        if not tuning_unfinished(overview.groups(connection, self.id, self.configurations)):
+            rounds.settle(connection, self.id, self.direction)
+
+    def _run(self, work: Any) -> Any:
+        return retrying(self.engine, work)

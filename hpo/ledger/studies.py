@@ -1,0 +1,163 @@
+"""Making, opening, enlarging and deleting the studies of a ledger."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from hpo import schema
+from hpo.database import lock_table, now, retrying
+from hpo.errors import UsageError
+from hpo.ledger.attempts import failed_configurations
+from hpo.ledger.changes import describe_changes
+from hpo.ledger.rounds import new_slot
+from hpo.schema import slots, studies
+
+RERUN_SEED = 1000  # rerun s has seed 1000 + s, tuning repeat r has seed r: never the same
+PLANNED = ("trials", "seeds", "repeats")
+
+
+def ensure(
+    connection: Connection,
+    name: str,
+    definition: Mapping[str, Any],
+    digest: str,
+    planned: Mapping[str, int],
+    text: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+) -> tuple[Any, list[str]]:
+    """The study's row and warnings; see `hpo.ledger.open_study`."""
+    lock_table(connection, studies)
+    row = find(connection, name)
+    if row is None:
+        return _create(connection, name, definition, digest, planned, text, fingerprint), []
+    if row.digest != digest:
+        raise UsageError(
+            f"study {name!r} exists with another definition ({describe_changes(row.definition, definition)}); "
+            "give this one another --name, or start afresh with --fresh, which deletes the old results"
+        )
+    notes, warnings = list(row.notes), []
+    if dict(fingerprint) != row.fingerprint:
+        warnings.append(_code_changed(row.fingerprint, fingerprint))
+        notes.append({"time": now(connection), "event": warnings[0]})
+    notes += _raise(connection, row, definition, planned)
+    changed = {"text": dict(text), "fingerprint": dict(fingerprint), "notes": notes}
+    connection.execute(sa.update(studies).where(studies.c.id == row.id).values(changed))
+    return find(connection, name), warnings
+
+
+def find(connection: Connection, name: str) -> Any | None:
+    return connection.execute(sa.select(studies).where(studies.c.name == name)).one_or_none()
+
+
+def names(engine: Engine) -> list[str]:
+    """All studies of this database, in alphabetical order."""
+    return retrying(engine, lambda connection: list(connection.scalars(sa.select(studies.c.name).order_by("name"))))
+
+
+def remove(connection: Connection, study: int) -> None:
+    """Deletes a study with everything it holds."""
+    ids = sa.select(slots.c.id).where(slots.c.study_id == study)
+    connection.execute(sa.delete(schema.curves).where(schema.curves.c.slot_id.in_(ids)))
+    for table in (schema.failures, schema.workers, slots):
+        connection.execute(sa.delete(table).where(table.c.study_id == study))
+    connection.execute(sa.delete(studies).where(studies.c.id == study))
+
+
+def _create(
+    connection: Connection,
+    name: str,
+    definition: Mapping[str, Any],
+    digest: str,
+    planned: Mapping[str, int],
+    text: Mapping[str, Any],
+    fingerprint: Mapping[str, str],
+) -> Any:
+    numbers = {key: planned.get(key, 1) for key in PLANNED}
+    row = {
+        "name": name,
+        "definition": dict(definition),
+        "digest": digest,
+        "text": dict(text),
+        "fingerprint": dict(fingerprint),
+        "created": now(connection),
+        "notes": [],
+        "settled": 0,
+    }
+    connection.execute(sa.insert(studies).values(row | numbers))
+    made = find(connection, name)
+    assert made is not None
+    _add_slots(connection, made.id, definition, {"trials": 0, "seeds": 0, "repeats": numbers["repeats"]}, numbers)
+    return made
+
+
+def _raise(
+    connection: Connection, row: Any, definition: Mapping[str, Any], planned: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Adds the slots that higher planned numbers need; returns the notes to be kept."""
+    before = {key: getattr(row, key) for key in PLANNED}
+    after = before | {key: planned[key] for key in PLANNED if key in planned}
+    for key in PLANNED:
+        if after[key] < before[key]:
+            raise UsageError(
+                f"study {row.name!r} was planned with {before[key]} {key} and {after[key]} are asked for; "
+                f"planned numbers may only be raised: give --{key} {before[key]} or more, another --name, or --fresh"
+            )
+    if after["repeats"] != before["repeats"]:
+        raise UsageError(
+            f"study {row.name!r} has {before['repeats']} tuning repeats and that number is fixed; use another --name"
+        )
+    if after == before:
+        return []
+    _add_slots(connection, row.id, definition, before, after)
+    connection.execute(sa.update(studies).where(studies.c.id == row.id).values(after | {"settled": 0}))
+    when = " after a report" if row.reported is not None else ""
+    return [
+        {"time": now(connection), "event": f"{key} raised from {before[key]} to {after[key]}{when}"}
+        for key in PLANNED
+        if after[key] != before[key]
+    ]
+
+
+def _add_slots(
+    connection: Connection,
+    study: int,
+    definition: Mapping[str, Any],
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+) -> None:
+    failed = failed_configurations(connection, study)
+    rounds = _newest_rounds(connection, study)
+    repeats = after["repeats"]
+    rows = []
+    for configuration in definition["configurations"]:
+        name, own = configuration["name"], configuration.get("trials")
+        over = {"state": "failed", "cause": "exception", "finished": time.time()} if name in failed else {}
+        first = 0 if before["trials"] == 0 else own or before["trials"]
+        for repeat in range(repeats):
+            for slot in range(first, own or after["trials"]):
+                rows.append(new_slot(study, name, repeat, "tune", slot, repeat) | over)
+        for slot in range(before["seeds"], after["seeds"]):
+            repeat = slot % repeats
+            made = new_slot(study, name, repeat, "rerun", slot, RERUN_SEED + slot)
+            rows.append(made | {"round": rounds.get((name, repeat), 0)} | over)
+    if rows:
+        keys = {key for row in rows for key in row}
+        connection.execute(sa.insert(slots), [dict.fromkeys(keys) | row for row in rows])
+
+
+def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], int]:
+    query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(slots.c.round))
+    found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.repeat)
+    return {(configuration, repeat): newest for configuration, repeat, newest in connection.execute(found)}
+
+
+def _code_changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    parts = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    return f"the code of {', '.join(parts)} changed since the last run; earlier results used the old code"
+
+
+def note_report(connection: Connection, study: int) -> None:
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(reported=now(connection)))

@@ -1,0 +1,61 @@
+"""What passes between the ledger and a worker: leased work, and what became of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+Phase = Literal["tune", "rerun"]
+Setting = dict[str, float]
+
+
+class Slot(NamedTuple):
+    """One trial or rerun in hand. `setting` is None until it is sampled; `trial` is its Optuna trial's id.
+
+    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it.
+    """
+
+    id: int
+    slot: int
+    seed: int
+    attempt: int
+    setting: Setting | None = None
+    trial: int | None = None
+    repeat: int = 0
+    renewals: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """Slots of one configuration and one phase, to be trained side by side.
+
+    `repeat` is that of every slot when tuning; reruns may mix repeats and have it in each slot.
+    """
+
+    configuration: str
+    repeat: int
+    phase: Phase
+    slots: list[Slot]
+
+    def only(self, slots: Sequence[Slot]) -> "Work":
+        """The same work with these slots alone."""
+        return replace(self, slots=list(slots))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        value: the score (tuning) or test accuracy (rerun); None where a diverged run has none.
+        cause: None, or "diverged".
+        result: scalars of the end of the run. curves: metric → one value an epoch, from epoch 1.
+        seconds: wall time of the population divided by its size.
+    """
+
+    id: int
+    attempt: int
+    value: float | None
+    cause: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seconds: float | None = None

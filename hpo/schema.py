@@ -1,0 +1,95 @@
+"""The tables of the ledger. Raise VERSION whenever a table changes."""
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+VERSION = 1
+
+metadata = MetaData()
+_JSON = JSON(none_as_null=True)
+_DOUBLE = Float(53)
+
+version = Table("hpo_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+
+studies = Table(
+    "hpo_studies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("definition", _JSON, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("text", _JSON, nullable=False),
+    Column("fingerprint", _JSON, nullable=False),
+    Column("trials", Integer, nullable=False),
+    Column("seeds", Integer, nullable=False),
+    Column("repeats", Integer, nullable=False),
+    Column("created", _DOUBLE, nullable=False),
+    Column("notes", _JSON, nullable=False),
+    Column("reported", _DOUBLE),  # when the last report was written
+    Column("settled", Integer, nullable=False),  # 1: every rerun has the setting that tuning chose
+    sqlite_autoincrement=True,
+)
+
+slots = Table(
+    "hpo_slots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.id"), nullable=False),
+    Column("configuration", Text, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("phase", String(8), nullable=False),  # tune | rerun
+    Column("round", Integer, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("state", String(8), nullable=False),  # open | leased | done | failed
+    Column("attempt", Integer, nullable=False),  # leases of the present setting, this one included
+    Column("renewals", Integer, nullable=False),  # settings given up after too many attempts
+    Column("owner", Text),
+    Column("lease_until", _DOUBLE),
+    Column("setting", _JSON),
+    Column("value", _DOUBLE),
+    Column("cause", Text),
+    Column("result", _JSON),
+    Column("seconds", _DOUBLE),
+    Column("trial", Integer),
+    Column("started", _DOUBLE),
+    Column("finished", _DOUBLE),
+    Index("hpo_slots_key", "study_id", "configuration", "repeat", "phase", "round", "slot", unique=True),
+    Index("hpo_slots_state", "study_id", "state"),
+    sqlite_autoincrement=True,  # an id is never used again, so a late worker cannot hit another study's slot
+)
+
+failures = Table(
+    "hpo_failures",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", Integer, ForeignKey("hpo_studies.id"), nullable=False, index=True),
+    Column("slot_id", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("setting", _JSON),
+    Column("time", _DOUBLE, nullable=False),
+)
+
+workers = Table(
+    "hpo_workers",
+    metadata,
+    Column("study_id", Integer, ForeignKey("hpo_studies.id"), primary_key=True),
+    Column("owner", String(200), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("environment", _JSON, nullable=False),
+    Column("started", _DOUBLE, nullable=False),
+    Column("seen", _DOUBLE, nullable=False),
+)
+
+curves = Table(
+    "hpo_curves",
+    metadata,
+    Column("slot_id", Integer, primary_key=True, autoincrement=False),
+    Column("metric", String(100), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("value", _DOUBLE),
+    sqlite_with_rowid=False,
+)

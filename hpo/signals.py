@@ -1,0 +1,68 @@
+"""Stopping on a signal at a safe moment: never between a change in the database and the note of it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+class Stopped(SystemExit):
+    """Raised in the main thread after a signal; leaves the process with exit code 128 + signal number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+class Stop:
+    """Turns signals into `Stopped`, but only inside `interruptible()` or at `check()`.
+
+    Elsewhere, and after the first, a signal is only remembered, so that none can break off a transaction or
+    the release that follows the first.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._open = False
+
+    def request(self, number: int, _frame: FrameType | None = None) -> None:
+        """The signal handler."""
+        self.number = self.number or number
+        if self._open:
+            self._open = False
+            raise Stopped(self.number)
+
+    def check(self) -> None:
+        if self.number is not None:
+            raise Stopped(self.number)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A stretch that a signal may break off at any point."""
+        self._open = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._open = False
+
+    @contextmanager
+    def installed(self) -> Iterator["Stop"]:
+        """Handles the signals while inside; does nothing outside the main thread, as Python demands."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before: dict[int, Any] = {}
+        for name in SIGNALS:
+            if hasattr(signal, name):
+                number = getattr(signal, name)
+                before[number] = signal.signal(number, self.request)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,191 @@
+"""lease → sample → train a population → finish, until the study needs nothing more."""
+
+import hashlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
+from hpo.mirror import RELEASED
+from hpo.renewal import Renewal
+from hpo.safe_mirror import SafeMirror
+from hpo.sampling import STARTUP, sample
+from hpo.signals import Stop, Stopped
+from hpo.space import split_space
+
+LEASE = 60.0  # seconds; renewed after a quarter of them
+POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: first and longest
+
+Train = Callable[[Work], Sequence[Outcome]]
+Event = Callable[[str, dict[str, Any]], None]
+
+
+def run_worker(
+    ledger: Ledger,
+    train: Train,
+    owner: str,
+    population: int,
+    workers: int = 1,
+    on_event: Event | None = None,
+    stop: Stop | None = None,
+    device: str = "",
+    lease: float = LEASE,
+) -> None:
+    """Works on a study until it is done.
+
+    Args:
+        train: trains the settings of one `Work` side by side and returns an `Outcome` for each slot.
+        owner: a key from `new_owner()`. population: most slots trained at once.
+        workers: equal workers on this study; where configurations are fewer, they share one's batch.
+        on_event: told ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
+            details) as it happens.
+        stop: signals to heed; by default SIGTERM, SIGINT and SIGUSR1 are caught while this runs.
+
+    Raises:
+        Stopped: a signal came; the work in hand was given back. It is a SystemExit of 128 + signal.
+    """
+    worker = _Worker(ledger, train, owner, population, workers, on_event or _ignore, stop or Stop(), device, lease)
+    with worker.stop.installed():
+        worker.run()
+
+
+class _Worker:
+    def __init__(
+        self,
+        ledger: Ledger,
+        train: Train,
+        owner: str,
+        population: int,
+        workers: int,
+        tell: Event,
+        stop: Stop,
+        device: str,
+        lease: float,
+    ) -> None:
+        self.ledger, self.train, self.owner = ledger, train, owner
+        self.population, self.workers, self.tell = population, workers, tell
+        self.stop, self.lease = stop, lease
+        self.renewal = Renewal(ledger, owner, lease)
+        self.mirror = SafeMirror(ledger, owner, device, tell)
+
+    def run(self) -> None:
+        with self.renewal:
+            try:
+                self.mirror.repair()
+                self._loop()
+                self.mirror.repair()
+            finally:
+                self._give_back()
+                self.mirror.close()
+
+    def _loop(self) -> None:
+        pause = POLL[0]
+        while True:
+            self.stop.check()
+            work = self.ledger.lease(self.owner, self.population, self.lease, self.workers)
+            if work is None:
+                if self.ledger.state() == "done":
+                    return
+                self.tell("waiting", {"seconds": pause})
+                with self.stop.interruptible():
+                    time.sleep(pause)
+                pause = min(POLL[1], pause * 1.5)
+                continue
+            pause = POLL[0]
+            self.renewal.hold(work)
+            work = self.mirror.begin(self._with_settings(work))
+            self.tell("leased", {"work": work})
+            self._train(work)
+            self.renewal.hold(None)
+
+    def _with_settings(self, work: Work) -> Work:
+        fresh = [slot for slot in work.slots if slot.setting is None]
+        return self.ledger.assign(self.owner, work, choose_settings(self.ledger, work, fresh))
+
+    def _train(self, work: Work) -> None:
+        """Trains and stores; a population that fails is tried again in parts, to find the culprit."""
+        if not work.slots:
+            return
+        self.stop.check()
+        failure = None
+        outcomes: Sequence[Outcome] = ()
+        try:
+            with self.stop.interruptible():
+                outcomes = self.train(work)
+        except Exception as error:
+            failure = (_cause(error), traceback.format_exc())
+        # The exception is forgotten here: its frames would keep the population's memory while its parts train.
+        if failure is None:
+            self._finish(work, outcomes)
+            return
+        cause, message = failure
+        if len(work.slots) == 1:
+            self._fail(work, cause, message)
+            return
+        size = 1
+        if cause == "out of memory":
+            size = self.population = len(work.slots) // 2
+            self.tell("population", {"size": size})
+        for first in range(0, len(work.slots), size):
+            self._train(work.only(work.slots[first : first + size]))
+
+    def _finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
+        counted = set(self.ledger.finish(self.owner, outcomes))
+        kept = [outcome for outcome in outcomes if outcome.id in counted]
+        self.mirror.finish(work, kept)
+        self.mirror.fail([slot.trial for slot in work.slots if slot.id not in counted], "lost worker")
+        self.tell("finished", {"work": work, "outcomes": kept})
+        returned = {outcome.id for outcome in outcomes}
+        missing = [slot for slot in work.slots if slot.id not in returned]
+        if missing:
+            self._fail(work.only(missing), "exception", "training returned no outcome for this slot")
+
+    def _fail(self, work: Work, cause: str, message: str) -> None:
+        self.ledger.fail(self.owner, work.slots, cause, message)
+        self.mirror.fail([slot.trial for slot in work.slots], cause)
+        self.tell("failed", {"work": work, "cause": cause, "message": message})
+
+    def _give_back(self) -> None:
+        """Whatever is still held, known here or not: a signal may have come right after a lease."""
+        held = self.renewal.work
+        released = self.ledger.release(self.owner)
+        if released:
+            trials = {slot.id: slot.trial for slot in held.slots} if held else {}
+            self.mirror.fail([trials.get(slot) for slot in released], RELEASED)
+            self.tell("released", {"ids": released})
+
+
+def choose_settings(ledger: Ledger, work: Work, fresh: Sequence[Slot]) -> list[Setting]:
+    """Settings for tuning slots that have none.
+
+    A start-up slot's setting depends on the slot alone, so it is the same for any population and any number
+    of workers; later ones depend on what is finished and in training.
+    """
+    if not fresh:
+        return []
+    entry = next(entry for entry in ledger.definition["configurations"] if entry["name"] == work.configuration)
+    ranges = split_space(entry["space"])[0]
+    startup = all(slot.slot < STARTUP and slot.renewals == 0 for slot in fresh)
+    key = "startup" if startup else ",".join(f"{slot.slot}.{slot.renewals}" for slot in fresh)
+    text = f"{ledger.digest}/{work.configuration}/{work.repeat}/{key}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    if startup:
+        drawn = sample(ranges, [], [], STARTUP, ledger.direction, seed)
+        return [drawn[slot.slot] for slot in fresh]
+    finished, pending = ledger.tried(work.configuration, work.repeat)
+    return sample(ranges, finished, pending, len(fresh), ledger.direction, seed)
+
+
+def _cause(error: Exception) -> str:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return "out of memory"
+    return "timeout" if "TimeoutError" in names else "exception"
+
+
+def _ignore(_kind: str, _details: dict[str, Any]) -> None:
+    return None
+
+
+__all__ = ["Stop", "Stopped", "choose_settings", "run_worker"]

@@ -1,0 +1,83 @@
+"""A small study without training, and a worker process for it: `python storage_study.py URL NAME SEED LOG`."""
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hpo.database import connect
+from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
+from hpo.worker import run_worker
+
+RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
+WEIGHT = {"low": 0.0, "high": 2.0, "log": False, "off": "low"}
+
+
+def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) -> dict[str, Any]:
+    """Two configurations, "A" with two tuned hyperparameters and "B" with one."""
+    rate = RATE | {"high": high}
+    configurations = [
+        {"name": "A", "trials": trials, "space": {"learning_rate": rate, "lambda": WEIGHT, "momentum": 0.9}},
+        {"name": "B", "trials": None, "space": {"learning_rate": rate}},
+    ]
+    whole = {"score": "validation_accuracy", "direction": "maximize", "configurations": configurations}
+    return whole | changes
+
+
+def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:
+    """A study of that definition; 12 trials and 3 seeds unless told otherwise."""
+    numbers = {"trials": 12, "seeds": 3, "repeats": 1} | planned
+    return open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"})
+
+
+def outcomes(work: Work) -> list[Outcome]:
+    """What training would give: a value that follows from the setting alone."""
+    return [
+        Outcome(
+            slot.id,
+            slot.attempt,
+            value=1.0 - (slot.setting or {})["learning_rate"],
+            result={"validation_loss": 0.5},
+            curves={"train_loss": [1.0, 0.5], "validation_accuracy": [0.1, 0.2]},
+            seconds=0.01,
+        )
+        for slot in work.slots
+    ]
+
+
+def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, phase: str = "") -> None:
+    """Works through the study in this process, without the mirror; stops before work of another phase."""
+    owner = owner or new_owner()
+    while work := ledger.lease(owner, limit):
+        if phase and work.phase != phase:
+            ledger.release(owner)
+            return
+        settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
+        work = ledger.assign(owner, work, settings)
+        ledger.finish(owner, outcomes(work))
+
+
+def main(url: str, name: str, seed: int, log: str) -> None:
+    """Works until the study is done, noting every finish that counted."""
+    rng = random.Random(seed)
+
+    def train(work: Work) -> list[Outcome]:
+        time.sleep(rng.uniform(0.01, 0.06))
+        return outcomes(work)
+
+    def note(kind: str, details: dict[str, Any]) -> None:
+        if kind in ("leased", "finished"):
+            ids = {outcome.id for outcome in details.get("outcomes", ())}
+            with Path(log).open("a") as file:
+                for slot in details["work"].slots:
+                    if kind == "leased" or slot.id in ids:
+                        print(json.dumps([kind, slot.id, slot.attempt, slot.setting]), file=file)
+
+    ledger = load_study(connect(url), name)
+    run_worker(ledger, train, new_owner(), population=3, workers=2, on_event=note)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
