@@ -17,7 +17,7 @@ class RangePlace(NamedTuple):
     Attributes:
         position: median place on the range's own scale, 0 at its low and 1 at its high end.
         trials: how many of the best trials it is the median of.
-        end: the end it is close to, if any. off: whether that is the end at which the regularizer has no effect.
+        end: the end it is close to, if any. off: whether that is where the regularizer has no effect.
     """
 
     position: float
@@ -37,20 +37,20 @@ def place_in_range(bounds: Range, best_first: Sequence[float]) -> RangePlace:
 def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:
     """The share of flipped labels fitted beyond what errors alone would hit, for every seed.
 
-    With b = (1 − test accuracy)/(C − 1), the chance that an error lands on the given label: (MEM − b)/(1 − b).
+    (MEM − b)/(1 − b) with b = (1 − test accuracy)/(C − 1), the chance that an error hits the given label.
     """
     chance = (1 - np.asarray(accuracy, dtype=float)) / (classes - 1)
     return (np.asarray(fitted, dtype=float) - chance) / (1 - chance)
 
 
 def roughness(loss: ArrayLike) -> float:
-    """√(mean (Δ²ℓ)²/6) of ℓ = log loss [epoch]: the SD of white noise around a straight line; NaN below three."""
+    """√(mean (Δ²ℓ)²/6) of ℓ = log loss [epoch]: SD of white noise around a straight line; NaN below three."""
     steps = np.diff(np.log(np.asarray(loss, dtype=float)), n=2)
     return float(np.sqrt(np.mean(steps**2) / 6)) if steps.size else float("nan")
 
 
 def upward_variation(loss: ArrayLike) -> float:
-    """Σ max(0, Δℓ)/(ℓ₀ − min ℓ) of ℓ = log loss [epoch]: ascents in units of the whole descent; NaN without one."""
+    """Σ max(0, Δℓ)/(ℓ₀ − min ℓ) of ℓ = log loss [epoch]: ascents by the whole descent; NaN without one."""
     logs = np.log(np.asarray(loss, dtype=float))
     descent = float(logs[0] - logs.min()) if logs.size else 0.0
     return float(np.maximum(0, np.diff(logs)).sum() / descent) if descent > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Figures: an info tuple is computed first, and drawn second, with matplotlib (PNG) and with plotly (HTML)."""
+"""Figures: an info tuple is computed first and drawn second, with matplotlib (PNG) and plotly (HTML)."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))  # matplotlib's and plotly's names
 SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
 LONGEST_LABEL = 32
+FEW_EPOCHS = 3  # up to here points are marked, since a line of one point is invisible
 
 
 class Style(NamedTuple):
@@ -48,7 +49,7 @@ class Curves(NamedTuple):
 def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Style]:
     """Gives every configuration its style, in the study's order; the baseline is grey.
 
-    Six colours that colour-blind readers can tell apart are used in turn; the dash changes when they start again.
+    Six colours that colour-blind readers can tell apart; the dash changes when they start again.
     """
     rivals = [name for name in configurations if name != baseline]
     styles = {
@@ -60,13 +61,9 @@ def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Sty
 
 def training_loss(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
     """Figure 1: training loss by epoch on a log axis, from columns configuration, seed, epoch, value."""
-    caption = (
-        "Training loss by epoch: geometric mean over the reruns' seeds, band of ± one SD of its logarithm."
-    )
+    caption = "Training loss by epoch: geometric mean over the reruns' seeds, band of ± one SD of its logarithm."
     band = _band(curves, log=True)
-    return Curves(
-        1, "training-loss", "Training loss", "training loss (log)", caption, True, False, band, styles
-    )
+    return Curves(1, "training-loss", "Training loss", "training loss (log)", caption, True, False, band, styles)
 
 
 def validation_accuracy(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
@@ -98,27 +95,23 @@ def draw_png(info: Curves, path: Path) -> None:
     """Draws with matplotlib; the same info gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     lines = []
-    few = int(info.frame["epoch"].max()) <= 3
+    last = int(info.frame["epoch"].max())
     for name, style, rows in _parts(info):
         x, (low, middle, high) = rows["epoch"], (rows[column] for column in ("low", "middle", "high"))
         axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)
-        marker = "o" if few else ""
-        (line,) = axes.plot(
-            x, middle, color=style.colour, linestyle=style.dash[0], linewidth=1.8, marker=marker
-        )
-        lines.append((line, _shorten(name).replace("$", r"\$")))
-    axes.set(xlabel="epoch", ylabel=info.y_label)
+        marker = "o" if last <= FEW_EPOCHS else ""
+        (line,) = axes.plot(x, middle, color=style.colour, linestyle=style.dash[0], linewidth=1.8, marker=marker)
+        lines.append((line, _matplotlib_label(name)))
+    axes.set(xlabel="epoch", ylabel=info.y_label, xlim=(1, last) if last > FEW_EPOCHS else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if info.log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        _log_ticks(axes, info)
     if info.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(color="#000000", alpha=0.12, linewidth=0.6)
@@ -137,16 +130,14 @@ def draw_plotly(info: Curves) -> dict[str, Any]:
     figure = go.Figure(layout={"template": None})
     for name, style, rows in _parts(info):
         label, x = _shorten(name).replace("<", "&lt;"), rows["epoch"].tolist()
-        low, middle, high = (
-            [float(f"{value:.6g}") for value in rows[key]] for key in ("low", "middle", "high")
-        )
+        low, middle, high = ([float(f"{value:.6g}") for value in rows[key]] for key in ("low", "middle", "high"))
         figure.add_scatter(
             x=x + x[::-1], y=high + low[::-1], fill="toself", fillcolor=_translucent(style.colour),
             line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=name,
         )  # fmt: skip
         y = "%{y:.2%}" if info.percent else "%{y:.4g}"
         figure.add_scatter(
-            x=x, y=middle, name=label, legendgroup=name, mode="lines+markers" if len(x) <= 3 else "lines",
+            x=x, y=middle, name=label, legendgroup=name, mode="lines+markers" if len(x) <= FEW_EPOCHS else "lines",
             line={"color": style.colour, "dash": style.dash[1], "width": 2},
             customdata=rows["seeds"].tolist(),
             hovertemplate=f"{label}: {y} (%{{customdata}} seeds)<extra></extra>",
@@ -165,6 +156,24 @@ def draw_plotly(info: Curves) -> dict[str, Any]:
     if info.log:
         figure.update_yaxes(type="log", dtick=None, tickformat="~g")
     return figure.to_plotly_json()
+
+
+def _log_ticks(axes: Any, info: Curves) -> None:
+    """Plain numbers on a log axis, at least three of them however short it is."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    decades = float(np.log10(info.frame["high"].max() / info.frame["low"].min()))
+    steps = (1,) if decades > 5 else (1, 2, 5) if decades > 1.2 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=steps) if decades > 0.5 else MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _matplotlib_label(name: str) -> str:
+    """A name that matplotlib shows as it is: no formula between dollars, not hidden by a leading underscore."""
+    label = _shorten(name).replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def _parts(info: Curves) -> list[tuple[str, Style, "pd.DataFrame"]]:

@@ -5,6 +5,7 @@ sign does not depend on whether the metric is maximised.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -129,7 +130,7 @@ def sign_flip(differences: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> Numbers:
-    """Holm's adjusted p-values over the whole family; a missing test (NaN) counts as one that cannot reject."""
+    """Holm's adjusted p-values over the family; a missing test (NaN) counts as one that cannot reject."""
     numbers = np.asarray(p_values, dtype=float)
     filled = np.where(np.isnan(numbers), 1.0, numbers)
     order = np.argsort(filled, kind="stable")
@@ -150,15 +151,21 @@ def hedges_g(differences: ArrayLike) -> float:
 def power(effect: float, n: int, alpha: float = 0.05) -> float:
     """The chance that the two-sided paired t test on n seeds finds a true mean of `effect` SDs.
 
-    Integrates over the distribution of the sample SD, since scipy's noncentral t is NaN for large noncentrality.
+    Integrates over the distribution of the sample SD: scipy's noncentral t is NaN for large noncentrality.
     """
     freedom = n - 1
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    scale = np.sqrt(2 * gammaincinv(freedom / 2, (nodes + 1) / 2) / freedom)  # sample SD in true SDs
+    scale, weights = _sample_sds(freedom)
     critical = float(stdtrit(freedom, 1 - alpha / 2))
     shift = effect * np.sqrt(n)
     found = ndtr(shift - critical * scale) + ndtr(-shift - critical * scale)
-    return float(weights @ found / 2)
+    return float(weights @ found)
+
+
+@cache
+def _sample_sds(freedom: int) -> tuple[Numbers, Numbers]:
+    """Sample SDs (in true SDs) at Gauss–Legendre nodes of their distribution, and the nodes' weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    return np.sqrt(2 * gammaincinv(freedom / 2, (nodes + 1) / 2) / freedom), weights / 2
 
 
 def minimal_detectable_effect(sd: float, n: int, alpha: float = 0.05, target: float = 0.8) -> float:

@@ -53,14 +53,13 @@ def judge_family(
     """Judges every rival against the baseline, as one family.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed. A rerun that diverged is there
-            with the value that an untrained network has (bounded metrics) or with NaN (unbounded: no verdict).
+        pairs: name → (the rival's values, the baseline's values), both by seed. A rerun that diverged is in it
+            with the value of an untrained network (bounded metrics) or with NaN (unbounded: no verdict).
         margin: the smallest difference that matters, in the metric's units.
         diverged: name → reruns diverged in the rival or the baseline; by default the NaNs are counted.
     """
     comparisons = {
-        name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs))
-        for name, pair in pairs.items()
+        name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()
     }
     unbounded = {name: _diverged_pairs(*pair) for name, pair in pairs.items()}
     testable = [
@@ -142,9 +141,7 @@ def _why_no_verdict(
 
 def _diverged_pairs(rival: Mapping[int, float], baseline: Mapping[int, float]) -> int:
     return sum(
-        int(not np.isfinite(values[seed]))
-        for seed in rival.keys() & baseline.keys()
-        for values in (rival, baseline)
+        int(not np.isfinite(values[seed])) for seed in rival.keys() & baseline.keys() for values in (rival, baseline)
     )
 
 

@@ -30,7 +30,7 @@ def synthetic_export(
     Args:
         names: configurations, the first one is the baseline. trials, seeds, epochs: as planned.
         finished_trials, finished_reruns: how many of them are done, of each configuration (default: all). There
-            are rerun slots only once the trials are done.
+            are no reruns before the trials are done.
         accuracies: name → test accuracy of every seed, to plant a difference.
         direction: "minimize" makes the score the validation loss.
         definition: fields of the definition to set, such as margin or score_epoch.
@@ -49,10 +49,10 @@ def synthetic_export(
                 metric = "validation_loss" if direction == "minimize" else "validation_accuracy"
                 row["value"] = row["result"][metric]
             slots.append(row)
-    for name in names if done == trials else ():
-        setting = _setting(name, generator)
+    for name in names:
+        setting = _setting(name, generator) if done == trials else None
         for slot in range(seeds):
-            finished = finished_reruns is None or slot < finished_reruns
+            finished = done == trials and (finished_reruns is None or slot < finished_reruns)
             row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished)
             row["setting"] = setting
             if finished:

@@ -18,8 +18,8 @@ def cautions(numbers: StudyNumbers) -> list[str]:
 
 def _unfinished(numbers: StudyNumbers) -> Iterator[str]:
     entries = numbers.configurations
-    trials = [(entry.name, entry.tuning.finished, entry.tuning.planned) for entry in entries]
-    short = [f"{escape(name)} {done} of {planned}" for name, done, planned in trials if done < planned]
+    trials = [(entry.name, entry.tuning.finished, entry.tuning.planned, entry.tuning.failed) for entry in entries]
+    short = [f"{escape(name)} {done} of {planned}" for name, done, planned, failed in trials if done < planned - failed]
     if short:
         yield f"interim: trials finished so far: {', '.join(short)}"
     missing = [
@@ -34,10 +34,10 @@ def _unfinished(numbers: StudyNumbers) -> Iterator[str]:
 def _losses(numbers: StudyNumbers) -> Iterator[str]:
     for entry in numbers.configurations:
         name, tuning, reruns = escape(entry.name), entry.tuning, entry.reruns
-        if tuning.failed > max(5, tuning.planned / 4) or (tuning.failed and tuning.failed >= tuning.planned):
-            yield f"{name}: the configuration failed ({count(tuning.failed, 'trial')} failed{_causes(entry)})"
-        elif tuning.failed or tuning.failed_attempts:
-            yield f"{name}: {count(tuning.failed, 'trial')} failed in the end{_causes(entry)}"
+        if tuning.failed:  # slots fail for good only where the configuration was given up
+            yield f"{name}: the configuration failed, {count(tuning.failed, 'trial')} unfinished{_causes(entry)}"
+        elif tuning.failed_attempts:
+            yield f"{name}: attempts of trials that failed and were made again: {_causes(entry).lstrip('; ')}"
         if tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
         if reruns.diverged_seeds:
@@ -45,7 +45,7 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and counted with the value of an untrained network"
             )
-        if reruns.failed_seeds:
+        if reruns.failed_seeds and not tuning.failed:
             yield f"{name}: {_seeds(reruns.failed_seeds)} failed and out of every pair"
 
 
@@ -75,9 +75,9 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
     if definition["score_epoch"] == "best":
         yield "the tuning score is that of the best epoch, which flatters noisy curves"
     if numbers.study["seeds"] < ENOUGH_SEEDS:
-        yield f"fewer than {ENOUGH_SEEDS} seeds ({numbers.study['seeds']}): only large differences can be found"
+        yield f"fewer than {ENOUGH_SEEDS} seeds ({numbers.study['seeds']}) find only large differences"
     for note in numbers.study.get("notes") or []:
-        if "seed" in note["event"] or "code" in note["event"]:
+        if " raised from " not in note["event"] or "after a report" in note["event"]:
             yield escape(note["event"])
 
 
@@ -94,7 +94,7 @@ def _reading(numbers: StudyNumbers) -> Iterator[str]:
 
 def _causes(entry: ConfigurationNumbers) -> str:
     causes = [f"{cause} × {times}" for cause, times in entry.tuning.failed_attempts.items()]
-    return f"; failed attempts: {', '.join(causes)}" if causes else ""
+    return f"; {', '.join(causes)}" if causes else ""
 
 
 def _seeds(seeds: list[int]) -> str:

@@ -41,8 +41,8 @@ class Reruns(NamedTuple):
     Attributes:
         settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
         test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
-        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first also
-            by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
+        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
+            also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
         seconds_per_epoch: wall time divided by the models trained side by side.
     """
 
@@ -74,7 +74,7 @@ class ConfigurationNumbers(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, where there are any."""
+    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, if any."""
 
     name: str
     prediction: str | None
@@ -85,7 +85,7 @@ class Rival(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by rerun seed."""
+    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by seed."""
 
     training: int | None
     validation: int | None
@@ -229,7 +229,7 @@ def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumber
 def _paired(
     metric: Literal["test_accuracy", "noisy_labels_fitted"], rival: Reruns, baseline: Reruns, repeats: int
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides of a comparison by unit: the seed, or with several tuning repeats the mean of each repeat."""
+    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat."""
     left, right = getattr(rival, metric), getattr(baseline, metric)
     if repeats == 1:
         return left, right

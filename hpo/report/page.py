@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from hpo.report import tables, wording
@@ -14,7 +15,7 @@ FENCE = re.compile(r"^\s{0,3}(```|~~~)")
 
 
 class Figure(NamedTuple):
-    """A figure's place in the text: its picture, or the sentence that stands there while there is nothing to draw."""
+    """A figure's place in the text: its picture, or a sentence while there is nothing to draw."""
 
     number: int
     slug: str
@@ -29,7 +30,7 @@ class Figure(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a report says beside its numbers: the author's analysis, its figures and the commands that remake it."""
+    """What a report is made of: its numbers, its figures, the commands that remake it, the author's analysis."""
 
     numbers: StudyNumbers
     figures: list[Figure]
@@ -79,8 +80,8 @@ def demote_headings(text: str) -> str:
 
 def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
     numbers = page.numbers
-    environment = _environment()
-    environment.filters |= {"author": author, "picture": picture}
+    environment = _environment().overlay()
+    environment.filters = {**environment.filters, "author": author, "picture": picture}
     paired = [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1]
     text = environment.get_template("body.md.jinja").render(
         numbers=numbers,
@@ -96,7 +97,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         trial_budget=_trial_budget(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
-        anything_to_analyse=bool(paired),
+        paired=paired,
         figures=page.figures,
         commands=page.commands,
         analysis=page.analysis,
@@ -107,6 +108,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
 TABLES = ("spaces", "environments", "results", "comparisons", "seeds", "tuning")
 
 
+@cache
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

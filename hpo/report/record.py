@@ -52,7 +52,7 @@ class Record(NamedTuple):
 
 
 def make_record(export: Mapping[str, Any], curves: Mapping[str, Sequence[Any]]) -> Record:
-    """Builds a Record from `Ledger.export()` and the columns of `curves.read()`; rows are put in a fixed order."""
+    """A Record from `Ledger.export()` and the columns of `curves.read()`; rows are put in a fixed order."""
     return Record(
         study=dict(export["study"]),
         slots=_frame("slots", export["slots"], ["id"]),

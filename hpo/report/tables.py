@@ -9,10 +9,11 @@ from hpo.space import split_space
 
 
 class Table(NamedTuple):
-    """A table: the header, and rows as long as it; the first column is aligned left, the others right."""
+    """A table: the header, and rows as long as it. `numeric` columns (by place) are aligned right."""
 
     header: list[str]
     rows: list[list[str]]
+    numeric: range = range(0)
 
 
 def spaces(numbers: StudyNumbers) -> Table:
@@ -40,7 +41,7 @@ def results(numbers: StudyNumbers) -> Table:
         "configuration", "n", "test accuracy [95% CI]", "final training loss", "generalisation gap",
         "noisy labels fitted", "diverged", "s per epoch", "best setting",
     ]  # fmt: skip
-    return Table(header, [_result(entry) for entry in numbers.configurations])
+    return Table(header, [_result(entry) for entry in numbers.configurations], range(1, 8))
 
 
 def _result(entry: ConfigurationNumbers) -> list[str]:
@@ -86,7 +87,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 wording.verdict_words(rival.verdict),
             ]
         )
-    return Table(header, rows)
+    return Table(header, rows, range(1, 9))
 
 
 def seeds(numbers: StudyNumbers) -> Table:
@@ -94,7 +95,7 @@ def seeds(numbers: StudyNumbers) -> Table:
     entries = numbers.configurations
     every = sorted({seed for entry in entries for seed in (*entry.reruns.test_accuracy, *entry.reruns.failed_seeds)})
     rows = [[str(seed), *(_seed_cell(entry, seed) for entry in entries)] for seed in every]
-    return Table(["seed", *(escape(entry.name) for entry in entries)], rows)
+    return Table(["seed", *(escape(entry.name) for entry in entries)], rows, range(1, len(entries) + 1))
 
 
 def _seed_cell(entry: ConfigurationNumbers, seed: int) -> str:
@@ -130,7 +131,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 escape(", ".join(places) or NOTHING),
             ]
         )
-    return Table(header, rows)
+    return Table(header, rows, range(1, 5))
 
 
 def environments(numbers: StudyNumbers) -> Table:

@@ -20,7 +20,7 @@ SYMBOLS = {
     "alpha": "α",
     "beta": "β",
 }
-MARKDOWN = re.compile(r"([\\`*\[\]<>|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
+MARKDOWN = re.compile(r"([\\`*\[\]<>&|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
 
 
 def escape(text: str) -> str:
@@ -45,8 +45,10 @@ def number(value: float | None) -> str:
 
 def bound(value: float) -> str:
     """A bound or fixed value of a search space, in full: 1e-4, 0.9, 10."""
-    text = f"{value:g}"
-    return _minus(re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text))
+    if value == 0 or 0.01 <= abs(value) < 10_000:
+        return _minus(f"{value:g}")
+    mantissa, exponent = f"{value:.5e}".split("e")
+    return _minus(f"{float(mantissa):g}e{int(exponent)}")
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -88,10 +90,13 @@ def percent_spread(summary: Summary) -> str:
 
 
 def number_spread(summary: Summary) -> str:
-    """0.168 ± 0.012."""
-    if not summary.n:
-        return NOTHING
-    return number(summary.mean) + (f" ± {number(summary.sd)}" if summary.n > 1 else "")
+    """0.168 ± 0.012, the SD to as many digits as the mean."""
+    if summary.n < 2:
+        return number(summary.mean)
+    if not 0.01 <= abs(summary.mean) < 1000:
+        return f"{number(summary.mean)} ± {number(summary.sd)}"
+    digits = max(0, 2 - math.floor(math.log10(abs(summary.mean))))
+    return _minus(f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f}")
 
 
 def setting(values: Mapping[str, float]) -> str:
