@@ -16,6 +16,7 @@ _HOMES = {
     "hpo.optimizers": ("Optimizer", "per_model"),
     "hpo.schedules": ("Constant", "Cosine"),
     "hpo.loading": ("load",),
+    "hpo.workflow": ("run",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hpo.schedules import Constant, Cosine
     from hpo.space import Range, linear_range, log_range
     from hpo.study import Configuration, Study
+    from hpo.workflow import run
 
 
 def __getattr__(name: str) -> Any:

@@ -54,28 +54,36 @@ class Network:
         """Whether the rules give this network's per-sample gradients; compared with them at the first call."""
         if not self._checked:
             self._checked = True
-            self._check()
+            try:
+                self._check()
+            except RuntimeError as error:  # a forward pass that insists on float32, an operation without vmap
+                self._tape.obstacle = f"the rules cannot be checked in float64 ({str(error).splitlines()[0]})"
             if self.obstacle:
                 log.warning("per-sample gradients are computed one by one, which is slower: %s", self.obstacle)
         return self.obstacle is None
+
+    def without_rules(self, reason: str) -> None:
+        """Answers per-sample questions by per-sample gradients from now on."""
+        self._checked, self._tape.obstacle = True, reason
 
     @torch.no_grad()
     def _check(self) -> None:
         if self.obstacle:
             return
         params = {name: value.detach().double() for name, value in self.module.named_parameters()}
+        buffers = {name: value.double() for name, value in self.module.named_buffers() if value.is_floating_point()}
         example = self._example.double()
-        shapes = self._tape.output_shapes(lambda: self(params, example))
+        shapes = self._tape.output_shapes(lambda: self(buffers | params, example))
         if self.obstacle:
             return
         self.output_shapes = [shape[1:] for shape in shapes]
 
         # Any scalar of the outputs serves as a loss; this one has a dense gradient that depends on the sample.
         def one(at: Tree, sample: Tensor) -> Tensor:
-            return self(at, sample[None]).square().sum()
+            return self(buffers | at, sample[None]).square().sum()
 
         def total(*added: Tensor) -> tuple[Tensor, list[Tensor]]:
-            outputs, seen = self.taped(params, example, list(added))
+            outputs, seen = self.taped(buffers | params, example, list(added))
             return outputs.square().sum(), seen
 
         truth = vmap(grad(one), (None, 0))(params, example)

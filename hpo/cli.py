@@ -1,0 +1,221 @@
+"""The command line: `hpo run gnvr`. Heavy imports wait until a command needs them."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from hpo.errors import HpoError, UsageError
+
+app = typer.Typer(
+    help="Fair, seed-averaged comparisons of optimizers and regularizers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name in ./studies, NAME:VARIANT, or a .py file.")]
+Storage = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Database URL; else HPO_STORAGE, OPTUNA_STORAGE, or sqlite:///hpo.db."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
+Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for each configuration.")]  # noqa: UP045
+Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each best setting.")]  # noqa: UP045
+Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.")]  # noqa: UP045
+Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
+PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
+Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
+Reports = Annotated[Path, typer.Option(help="The folder of reports.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Runs the command line; errors with a known mend are one sentence on stderr."""
+    try:
+        app()
+    except HpoError as error:
+        print(f"hpo: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def run(
+    study: StudyName,
+    trials: Trials = None,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    name: Name = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    population: PopulationSize = None,
+    workers: Workers = None,
+    reports: Reports = Path("reports"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's earlier results first.")] = False,
+) -> None:
+    """Tune, rerun and report a study; goes on where it stopped."""
+    from hpo import loading, workflow
+    from hpo.devices import choose_device, cpu_cores
+    from hpo.progress import Display
+    from hpo.running import run_workers
+
+    definition = workflow.with_overrides(loading.load(study), name, epochs)
+    url = workflow.storage_url(storage)
+    flags = {"--trials": trials, "--seeds": seeds, "--epochs": epochs, "--name": name}
+    chosen = [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+    place = choose_device(device)
+    ledger = workflow.open_ledger(definition, url, trials, seeds, shlex.join(["hpo", "run", study, *chosen]), fresh)
+    for warning in ledger.warnings:
+        print(f"hpo: {warning}", file=sys.stderr)
+
+    if ledger.state() != "done":
+        count = workers or (1 if place.type == "cuda" else min(cpu_cores(), len(definition.configurations)))
+        command = [sys.executable, "-m", "hpo", "worker", study, "--messages", "--share", str(count)]
+        command += ["--device", str(place), "--threads", str(max(1, cpu_cores() // count))]
+        for flag, value in (("--name", name), ("--epochs", epochs), ("--population", population)):
+            command += [flag, str(value)] if value is not None else []
+        with Display(ledger) as display:
+            run_workers(ledger, [command] * count, {"HPO_STORAGE": url}, display.show)
+    path = workflow.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
+    _print_verdicts(path)
+    typer.echo(f"report: {path}")
+    if any(entry["failed"] for entry in ledger.counts().values()):
+        raise HpoError("some work failed for good; `hpo status` and the report's Tuning section say what and why")
+
+
+@app.command()
+def worker(
+    study: StudyName,
+    storage: Storage = None,
+    device: Device = "auto",
+    name: Name = None,
+    epochs: Epochs = None,
+    population: PopulationSize = None,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
+    share: Annotated[int, typer.Option(min=1, help="How many equal workers share this study.")] = 1,
+    messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
+) -> None:
+    """Share the work of a study that `hpo run` or another worker began; ends when nothing is left."""
+    from hpo import loading, workflow
+    from hpo.messages import Messenger
+    from hpo.running import stop_with_parent
+
+    if messages:
+        stop_with_parent()
+    messenger = Messenger(as_json=messages)
+    try:
+        definition = workflow.with_overrides(loading.load(study), name, epochs)
+        ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
+        workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
+    except HpoError as error:
+        if not messages:
+            raise
+        messenger.send("error", text=str(error))
+        raise SystemExit(error.exit_code) from None
+
+
+@app.command()
+def report(study: StudyName, storage: Storage = None, reports: Reports = Path("reports")) -> None:
+    """Rebuild a study's report from the database alone; works while the study runs."""
+    from hpo import loading, workflow
+    from hpo.database import connect
+    from hpo.ledger import load_study
+
+    ledger = load_study(connect(workflow.storage_url(storage)), loading.study_name(study))
+    analysis = loading.STUDIES / f"{ledger.study}.md"
+    path = workflow.report(ledger, reports, analysis)
+    _print_verdicts(path)
+    typer.echo(f"report: {path}")
+
+
+@app.command()
+def status(
+    study: Annotated[Optional[str], typer.Argument(metavar="[STUDY]", help="All studies if left out.")] = None,  # noqa: UP045
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trials, reruns and failures by cause."""
+    from hpo import listing, loading, workflow
+
+    found = listing.status(workflow.storage_url(storage), loading.study_name(study) if study else None)
+    typer.echo(json.dumps(found, indent=1) if as_json else listing.status_text(found), nl=True)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Studies here, and the built-in regularizers, optimizers, networks, data sets and schedules."""
+    from hpo import listing
+
+    found = listing.catalogue()
+    typer.echo(json.dumps(found, indent=1) if as_json else listing.catalogue_text(found))
+
+
+@app.command("try")
+def try_(
+    study: StudyName,
+    configuration: Annotated[str, typer.Option("--configuration", "-c", help="The configuration to run.")],
+    settings: Annotated[Optional[list[str]], typer.Argument(metavar="NAME=VALUE", help="Hyperparameters.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0, help="The seed; 0 is that of tuning.")] = 0,
+    epochs: Epochs = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train one model once, without any database, and print its curves; the test set stays unread."""
+    from hpo import loading, workflow
+    from hpo.devices import choose_device, cpu_cores, prepare_process
+    from hpo.listing import parse_settings
+    from hpo.messages import print_epoch
+    from hpo.trainer import Trainer
+
+    definition = workflow.with_overrides(loading.load(study), None, epochs)
+    names = [entry.name for entry in definition.configurations]
+    if configuration not in names:
+        raise UsageError(f"{study} has no configuration {configuration!r}; choose one of {', '.join(names)}")
+    place = choose_device(device)
+    prepare_process(cpu_cores())
+    trainer = Trainer(definition, place)
+    setting = parse_settings(settings or [], trainer.configuration(configuration))
+    result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
+    if as_json:
+        typer.echo(json.dumps(result._asdict(), indent=1))
+    elif result.diverged_epoch is not None:
+        typer.echo(f"diverged in epoch {result.diverged_epoch}")
+    else:
+        typer.echo("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
+
+
+@app.command()
+def bench(
+    regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
+    population: Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")] = None,  # noqa: UP045
+    device: Device = "auto",
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Model-steps per second by population size on this device, beside a loop over single models."""
+    from hpo import bench as benchmark
+    from hpo.devices import choose_device, cpu_cores, prepare_process
+    from hpo.regularizers import REGULARIZERS
+
+    names = regularizer or ["none", "gnvr"]
+    for name in names:
+        if name not in REGULARIZERS:
+            raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}")
+    place = choose_device(device)
+    prepare_process(threads or cpu_cores())
+    found = benchmark.measure(names, population or [1, 5, 10, 20, 40], place, None if as_json else typer.echo)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+
+
+def _print_verdicts(readme: Path) -> None:
+    """The verdict lines at the top of a report."""
+    results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
+    for line in results.get("summary", []):
+        typer.echo(line)

@@ -1,0 +1,85 @@
+"""Where training runs and with what: devices, threads, and the versions that a report names."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hpo import __version__
+from hpo.errors import UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        UsageError: the name is unknown or the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise UsageError(f"--device is {name!r}; give auto, cpu, cuda or cuda:NUMBER")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device is {name!r}, but PyTorch sees {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the GPU's model, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_process(threads: int) -> None:
+    """Settings of a process that trains: threads, and memory that is kept instead of given back and fetched again.
+
+    glibc returns large freed blocks to the system at once, so that every tensor of a step costs page faults anew.
+    """
+    torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):  # another C library: it keeps memory in its own way
+            return
+        mmap_threshold, trim_threshold = -3, -1
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, 1 << 30)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit, for the record of who computed what with which code."""
+    packages = {package: version(package) for package in ("torch", "optuna", "numpy", "mnist1d")}
+    system = {"python": platform.python_version(), "platform": platform.platform()}
+    return {**system, "hpo": __version__, **packages, "commit": _commit()}
+
+
+def _commit() -> str:
+    """The commit of the working directory, marked where files differ from it; '' outside a git checkout."""
+    commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    try:
+        head, changes = (
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head + (" with changes" if changes else "")

@@ -1,0 +1,62 @@
+"""What a worker says: plain lines for a person, or one JSON message a line for the `hpo run` that started it."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.ledger import Work
+
+
+class Messenger:
+    """Turns a worker's events, epochs and log warnings into lines on standard output."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.start = time.monotonic()
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: self.send("warning", text=record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger("hpo").addHandler(handler)
+
+    def on_event(self, kind: str, details: dict[str, Any]) -> None:
+        """An event of `run_worker`."""
+        if kind == "failed":
+            last = details["message"].strip().splitlines()[-1]
+            self.send(kind, **_about(details["work"]), cause=details["cause"], text=last)
+        elif kind == "finished":
+            self.send(kind, **_about(details["work"]))
+        elif kind == "mirror":
+            text = f"Optuna's tables could not be written and will be repaired later: {details['error']}"
+            self.send("warning", text=text)
+        elif kind == "population":
+            self.send("warning", text=f"out of memory: from now on {details['size']} models at once")
+
+    def on_epoch(self, work: Work, epoch: int, epochs: int) -> None:
+        """The end of an epoch."""
+        if self.as_json:
+            self.send("epoch", **_about(work), epoch=epoch, epochs=epochs)
+
+    def send(self, kind: str, **details: Any) -> None:
+        """One message."""
+        if self.as_json:
+            line = json.dumps({"kind": kind, **details})
+        elif "configuration" in details:
+            seconds = time.monotonic() - self.start
+            runs = f"{details['models']} {details['phase']} runs {kind}"
+            cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
+            line = f"[{seconds:6.1f} s] {details['configuration']}: {runs}{cause}"
+        else:
+            line = f"hpo: {details['text']}"
+        print(line, flush=True)
+
+
+def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:
+    """One line an epoch with the first member's metrics."""
+    metrics = "  ".join(f"{name} {values[0]:.4g}" for name, values in rows.items())
+    print(f"epoch {epoch:3d}  {metrics}", flush=True, file=sys.stdout)
+
+
+def _about(work: Work) -> dict[str, Any]:
+    return {"configuration": work.configuration, "phase": work.phase, "models": len(work.slots)}

@@ -1,0 +1,121 @@
+"""`hpo run`: worker processes on this machine, watched until the study needs nothing more."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, Queue
+from typing import Any
+
+from hpo.errors import HpoError
+from hpo.ledger import Ledger
+from hpo.signals import Stop
+
+GRACE = 10.0  # seconds that workers get to give their work back
+LOOK = 0.25  # seconds between looks at signals and ended workers
+
+Message = dict[str, Any]
+
+
+def run_workers(
+    ledger: Ledger,
+    commands: Sequence[Sequence[str]],
+    environment: Mapping[str, str],
+    show: Callable[[int, Message], None],
+) -> None:
+    """Starts one process a command and waits until all have ended.
+
+    Args:
+        commands: of workers that write one JSON message a line (`hpo worker --messages`) and stop at the end of
+            their standard input, so that none outlives this process.
+        show: told (worker number, message) as messages come.
+
+    Raises:
+        Stopped: a signal came; the workers have given their work back.
+        HpoError: workers ended before the study was done.
+    """
+    stop, messages = Stop(), Queue[tuple[int, Message]]()
+    with stop.installed():
+        processes = [_start(command, environment) for command in commands]
+        readers = [
+            threading.Thread(target=_read, args=(number, process, messages), daemon=True)
+            for number, process in enumerate(processes)
+        ]
+        for reader in readers:
+            reader.start()
+        errors: list[str] = []
+        try:
+            while any(process.poll() is None for process in processes) or not messages.empty():
+                stop.check()
+                with suppress(Empty):
+                    number, message = messages.get(timeout=LOOK)
+                    if message["kind"] == "error":
+                        errors.append(message["text"])
+                    show(number, message)
+        finally:
+            _end(processes)
+            for reader in readers:
+                reader.join(timeout=1)
+        while not messages.empty():
+            number, message = messages.get()
+            errors += [message["text"]] if message["kind"] == "error" else []
+            show(number, message)
+    if any(process.returncode for process in processes) and ledger.state() != "done":
+        codes = ", ".join(str(process.returncode) for process in processes)
+        reason = errors[0] if errors else f"exit codes {codes}"
+        raise HpoError(f"the workers ended before the study was done ({reason}); the same command goes on from here")
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the workers in order.
+        start_new_session=True,
+    )
+
+
+def _read(number: int, process: subprocess.Popen[str], messages: Queue[tuple[int, Message]]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            message = json.loads(line)
+        except json.JSONDecodeError:  # the user's own code printed something
+            message = {"kind": "print", "text": line.rstrip("\n")}
+        messages.put(
+            (number, message if isinstance(message, dict) and "kind" in message else {"kind": "print", "text": line})
+        )
+
+
+def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Ends what still runs: asks first, so that work is given back."""
+    for process in processes:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, deadline - time.monotonic()))
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def stop_with_parent() -> None:
+    """Makes this worker stop when the process that started it ends, however it ends."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="hpo-parent", daemon=True).start()

@@ -1,0 +1,93 @@
+"""From leased work to outcomes: the bridge between the ledger's words and the training's."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+
+from hpo.data import Source
+from hpo.definition import full_space, optimizer_of, regularizer_of
+from hpo.ledger import Outcome, Slot, Work
+from hpo.schedules import Constant
+from hpo.space import split_space
+from hpo.study import Configuration, Study
+from hpo.training import Member, Progress, Recipe, Result, score, train
+
+EpochDone = Callable[[Work, int, int], None]
+
+
+class Trainer:
+    """Trains the slots of one `Work` side by side; what `run_worker` calls."""
+
+    def __init__(self, study: Study, device: torch.device | str, on_epoch: EpochDone | None = None) -> None:
+        """on_epoch: told (work, epoch from 1, epochs) after every epoch."""
+        self.study = study
+        self.device = torch.device(device)
+        self.on_epoch = on_epoch
+
+    @cached_property
+    def source(self) -> Source:
+        """The study's data set, loaded once."""
+        return self.study.data.load()
+
+    def __call__(self, work: Work) -> Sequence[Outcome]:
+        """One outcome a slot, in order."""
+        rerun = work.phase == "rerun"
+        recipe = self.recipe(self.configuration(work.configuration), rerun)
+        members = [self.member(work.configuration, slot) for slot in work.slots]
+
+        def progress(epoch: int, _: object) -> None:
+            if self.on_epoch:
+                self.on_epoch(work, epoch, recipe.epochs)
+
+        start = time.perf_counter()
+        results = train(recipe, members, self.device, test=rerun, progress=progress)
+        seconds = (time.perf_counter() - start) / len(members)
+        return [
+            self._outcome(slot, result, rerun, seconds, len(members))
+            for slot, result in zip(work.slots, results, strict=True)
+        ]
+
+    def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
+        """One run of a configuration, as tuning would make it; the test set stays unread.
+
+        Args:
+            setting: hyperparameters that differ from the middle of their range or their fixed value.
+        """
+        configuration = self.configuration(name)
+        ranges, fixed = split_space(full_space(configuration))
+        hyperparameters = {key: entry.middle() for key, entry in ranges.items()} | fixed | setting
+        recipe = self.recipe(configuration, rerun=True)
+        return train(recipe, [Member(seed, hyperparameters)], self.device, progress=progress)[0]
+
+    def configuration(self, name: str) -> Configuration:
+        return next(entry for entry in self.study.configurations if entry.name == name)
+
+    def recipe(self, configuration: Configuration, rerun: bool) -> Recipe:
+        study = self.study
+        return Recipe(
+            dataset=study.data,
+            source=self.source,
+            model=study.model,
+            regularizer=regularizer_of(configuration),
+            optimizer=optimizer_of(configuration),
+            epochs=study.epochs if rerun else study.tuning_epochs or study.epochs,
+            batch_size=study.batch_size,
+            schedule=study.schedule or Constant(),
+        )
+
+    def member(self, configuration: str, slot: Slot) -> Member:
+        _, fixed = split_space(full_space(self.configuration(configuration)))
+        return Member(slot.seed, {**fixed, **(slot.setting or {})})
+
+    def _outcome(self, slot: Slot, result: Result, rerun: bool, seconds: float, population: int) -> Outcome:
+        classes = self.source.classes
+        diverged = result.diverged_epoch is not None
+        value = score(result, self.study.score, self.study.score_epoch, classes)
+        if rerun:
+            value = 1 / classes if diverged else result.final["test_accuracy"]
+        final = {**result.final, "population": population}
+        if result.diverged_epoch is not None:
+            final["diverged_epoch"] = result.diverged_epoch
+        return Outcome(slot.id, slot.attempt, value, "diverged" if diverged else None, final, result.curves, seconds)

@@ -1,0 +1,156 @@
+"""A study from definition to report: what the command line and a notebook share."""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+
+from hpo.database import connect
+from hpo.definition import describe, digest, fingerprint
+from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
+from hpo.errors import UsageError
+from hpo.ledger import Ledger, load_study, new_owner, open_study
+from hpo.study import Study
+from hpo.trainer import EpochDone, Trainer
+from hpo.worker import Event, run_worker
+
+log = logging.getLogger(__name__)
+
+# Models trained at once: beyond these a CPU's caches, or a GPU's arithmetic units, are full.
+POPULATION = {"cpu": 32, "cuda": 1024}
+
+
+def storage_url(given: str | None) -> str:
+    """The database: as given, else `HPO_STORAGE`, else `OPTUNA_STORAGE`, else a SQLite file here."""
+    return given or os.environ.get("HPO_STORAGE") or os.environ.get("OPTUNA_STORAGE") or "sqlite:///hpo.db"
+
+
+def with_overrides(study: Study, name: str | None, epochs: int | None) -> Study:
+    """The study under another name or with other epochs (for tuning and rerunning alike)."""
+    changes: dict[str, object] = {"name": name} if name else {}
+    if epochs is not None:
+        changes |= {"epochs": epochs, "tuning_epochs": None}
+    return dataclasses.replace(study, **changes) if changes else study  # type: ignore[arg-type]
+
+
+def open_ledger(
+    study: Study, url: str, trials: int | None = None, seeds: int | None = None, command: str = "", fresh: bool = False
+) -> Ledger:
+    """Opens the study in the database, or makes it there.
+
+    Args:
+        trials, seeds: planned numbers in place of the study's own. A study that exists keeps its numbers where
+            none is given, and they may only be raised.
+        command: the command line that the report's Reproduce section shows.
+        fresh: delete what the database holds under this name first.
+    """
+    if not study.name:
+        raise UsageError("the study has no name; give Study(name=...)")
+    engine = connect(url)
+    if fresh:
+        _delete(engine, study.name)
+    definition = describe(study)
+    stored = _stored(engine, study.name)
+    planned = {"repeats": study.tuning_repeats}
+    for key, given, own in (("trials", trials, study.trials), ("seeds", seeds, study.seeds)):
+        planned[key] = given or (stored[key] if stored else own)
+        if stored and given is None and own > stored[key]:
+            log.warning("%s was planned with %d %s and its file now says %d; give --%s %d to raise it", study.name,
+                        stored[key], key, own, key, own)  # fmt: skip
+    text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
+    return open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
+
+
+def join_ledger(study: Study, url: str) -> Ledger:
+    """Opens the study as a worker does: as it stands in the database, or made there if this one is the first.
+
+    Raises:
+        UsageError: the study in the database is another one than `study`.
+    """
+    if not _stored(connect(url), study.name):
+        return open_ledger(study, url)
+    ledger = load_study(connect(url), study.name)
+    if digest(describe(study)) != ledger.digest:
+        raise UsageError(
+            f"the definition of {study.name!r} is not the one in the database; use the same file and the same "
+            "--epochs as `hpo run`, or another --name"
+        )
+    return ledger
+
+
+def work(
+    study: Study,
+    ledger: Ledger,
+    device: str = "auto",
+    population: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    on_event: Event | None = None,
+    on_epoch: EpochDone | None = None,
+) -> None:
+    """Works on the study in this process until it needs nothing more.
+
+    Raises:
+        Stopped: a signal came; the work in hand was given back.
+    """
+    chosen = choose_device(device)
+    prepare_process(threads or max(1, cpu_cores() // workers))
+    owner = new_owner()
+    ledger.register(owner, device_name(chosen), environment())
+    trainer = Trainer(study, chosen, on_epoch)
+    run_worker(
+        ledger,
+        trainer,
+        owner,
+        population or POPULATION[chosen.type],
+        workers=workers,
+        on_event=on_event,
+        device=device_name(chosen),
+    )
+
+
+def report(ledger: Ledger, reports: Path, analysis: Path | None = None) -> Path:
+    """Writes the study's report below `reports`; returns its README.md."""
+    from hpo.report import read_record, write_report
+
+    record = read_record(ledger)
+    own_words = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
+    path = write_report(record, reports / ledger.study, ledger.study, [record.study["text"]["command"]], own_words)
+    ledger.note_report()
+    return path
+
+
+def run(
+    study: Study,
+    storage: str | None = None,
+    device: str = "auto",
+    population: int | None = None,
+    trials: int | None = None,
+    seeds: int | None = None,
+    reports: str | Path = "reports",
+) -> Path:
+    """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
+
+    Returns:
+        The report's README.md.
+    """
+    ledger = open_ledger(study, storage_url(storage), trials, seeds)
+    for warning in ledger.warnings:
+        log.warning(warning)
+    work(study, ledger, device, population)
+    return report(ledger, Path(reports))
+
+
+def _stored(engine: object, name: str) -> dict[str, int] | None:
+    try:
+        return load_study(engine, name).export()["study"]  # type: ignore[arg-type]
+    except UsageError:
+        return None
+
+
+def _delete(engine: object, name: str) -> None:
+    from hpo.mirror import clear
+
+    if _stored(engine, name):
+        load_study(engine, name).delete()  # type: ignore[arg-type]
+    clear(engine, name)
