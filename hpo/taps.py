@@ -92,6 +92,9 @@ class Tape:
             return None
         number = self._index[layer]
         name, _, rule = self.layers[number]
+        if not args:
+            self.obstacle = f"layer {name!r} is called with its input by keyword, where it is not seen"
+            return None
         if self._inputs[number] is not None:
             self.obstacle = f"layer {name!r} is called more than once in a forward pass"
         elif not rule.accepts(layer, args[0]):
@@ -111,7 +114,7 @@ class Tape:
         try:
             result = forward()
             for (name, _, _), seen in zip(self.layers, self._inputs, strict=True):
-                if seen is None:
+                if seen is None and not self.obstacle:
                     self.obstacle = f"layer {name!r} is not called in a forward pass"
             return result, self._inputs  # type: ignore[return-value]
         finally:

@@ -1,0 +1,158 @@
+"""Small networks on which a per-layer rule is right, missing, or would be wrong if it were not checked."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpo.models import MLP
+
+FEATURES, CLASSES = 6, 3
+
+
+class Case(NamedTuple):
+    """A network and what must be said about it.
+
+    Attributes:
+        build: makes the module: inputs [N, 6] -> logits [N, 3] or [N, T, 3].
+        obstacle: words that the reason for the fall-back must contain; none where the rules hold.
+    """
+
+    build: Callable[[], nn.Module]
+    obstacle: tuple[str, ...] = ()
+
+
+class Twice(nn.Module):
+    """One layer called twice in a forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repeated = nn.Linear(FEATURES, FEATURES)
+        self.last = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.repeated(self.repeated(inputs).tanh()).tanh())
+
+
+class OverTime(nn.Module):
+    """A Linear over [N, T, C]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.along_time = nn.Linear(2, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.along_time(inputs.reshape(-1, 3, 2))
+
+
+class Offset(nn.Module):
+    """A parameter that is no layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(FEATURES, CLASSES)
+        self.offset = nn.Parameter(torch.randn(FEATURES))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.hidden(inputs + self.offset)
+
+
+class Borrowed(nn.Module):
+    """A layer whose weight is used a second time, behind its back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lender = nn.Linear(FEATURES, FEATURES)
+        self.last = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.lender(inputs).tanh() + F.linear(inputs, self.lender.weight))
+
+
+class Idle(nn.Module):
+    """A layer that the forward pass leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(FEATURES, CLASSES)
+        self.idle = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.first(inputs)
+
+
+class ByKeyword(nn.Module):
+    """A layer that is handed its input by keyword, where a forward hook does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.named = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.named(input=inputs)
+
+
+class Own(nn.Linear):
+    """A subclass: it may do anything in its forward pass, so that Linear's rule must not be taken for it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) * self.weight.sum()
+
+
+class Gain(nn.Module):
+    """A layer type that has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(1 + torch.randn(5) / 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.factors
+
+
+def without_bias() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 5, bias=False), nn.Tanh(), nn.Linear(5, CLASSES, bias=False))
+
+
+def without_rule() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 5), Gain(), nn.Linear(5, CLASSES))
+
+
+def tied() -> nn.Module:
+    network = nn.Sequential(
+        nn.Linear(FEATURES, FEATURES), nn.Tanh(), nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES)
+    )
+    network[2].weight = network[0].weight
+    return network
+
+
+NETWORKS: dict[str, Case] = {
+    "one layer": Case(lambda: nn.Linear(FEATURES, CLASSES)),
+    "MLP": Case(MLP((FEATURES, 7, 5, CLASSES))),
+    "no bias": Case(without_bias),
+    "module without a rule": Case(without_rule, ("1.factors", "no layer with a rule")),
+    "tied weights": Case(tied, ("0.weight", "2.weight", "tied")),
+    "called twice": Case(Twice, ("repeated", "more than once")),
+    "over [N, T, C]": Case(OverTime, ("along_time", "(4, 3, 2)")),
+    "bare parameter": Case(Offset, ("offset", "no layer with a rule")),
+    "borrowed weight": Case(Borrowed, ("lender", "differs")),
+    "idle layer": Case(Idle, ("idle", "not called")),
+    "input by keyword": Case(ByKeyword, ("named", "keyword")),
+    "subclass": Case(lambda: nn.Sequential(Own(FEATURES, CLASSES)), ("0.weight", "no layer with a rule")),
+}
+
+
+def build(name: str, seed: int) -> nn.Module:
+    """The network in float64 with the initial weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETWORKS[name].build().double()
+
+
+def minibatch(seed: int, samples: int = 8, views: int = 1) -> tuple[Tensor, Tensor]:
+    """inputs [V, N, 6] in float64 and labels [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(views, samples, FEATURES, generator=generator, dtype=torch.float64)
+    return inputs, torch.randint(CLASSES, (samples,), generator=generator)

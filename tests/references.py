@@ -1,0 +1,209 @@
+"""Slow, obviously right versions: one sample at a time, one formula a line, from the papers' equations.
+
+Nothing here uses the package's objective, rules, populations or training loop.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Gradient = dict[str, Tensor]
+Hyper = Mapping[str, float]
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Losses [N] of logits [N, C]; of logits [N, T, C] with one label a sample, the mean over T."""
+    if outputs.dim() == 3:
+        each = [F.cross_entropy(outputs[:, t], labels, reduction="none") for t in range(outputs.shape[1])]
+        return sum(each[1:], each[0]) / len(each)
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+class Batch:
+    """A module and a minibatch, asked one sample at a time; inputs [V, N, ...] with V views, labels [N]."""
+
+    def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, loss: SampleLoss = cross_entropy) -> None:
+        self.module, self.inputs, self.labels, self.loss = module, inputs, labels, loss
+        self.parameters = dict(module.named_parameters())
+
+    def sample_losses(self, view: int = 0) -> list[Tensor]:
+        return [
+            self.loss(self.module(sample[None]), label[None])[0]
+            for sample, label in zip(self.inputs[view], self.labels, strict=True)
+        ]
+
+    def gradient(self, value: Tensor, differentiable: bool = False) -> Gradient:
+        """Of any scalar; zero for parameters that it does not depend on."""
+        leaves = torch.autograd.grad(
+            value,
+            list(self.parameters.values()),
+            create_graph=differentiable,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return dict(zip(self.parameters, leaves, strict=True))
+
+    def sample_gradients(self, differentiable: bool = False) -> list[Gradient]:
+        return [self.gradient(loss, differentiable) for loss in self.sample_losses()]
+
+
+def mean(values: list[Tensor]) -> Tensor:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def square_norm(gradient: Gradient) -> Tensor:
+    return torch.stack([(leaf**2).sum() for leaf in gradient.values()]).sum()
+
+
+def weighted_mean(gradients: list[Gradient], weights: list[float]) -> Gradient:
+    return {
+        name: mean([weight * gradient[name] for weight, gradient in zip(weights, gradients, strict=True)])
+        for name in gradients[0]
+    }
+
+
+def quartiles(values: list[float]) -> tuple[float, float]:
+    """Q1 and Q3 by linear interpolation between order statistics, as the published ROGC script takes them."""
+    first, third = np.quantile(np.asarray(values), [0.25, 0.75], method="linear")
+    return float(first), float(third)
+
+
+def none(batch: Batch, _: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """g, the gradient of the mean loss."""
+    return batch.gradient(mean(batch.sample_losses())), {}
+
+
+def gnvr(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """L + λ · Var_i(‖g_i‖), the variance with N − 1 and ‖g_i‖ = sqrt(Σ g² + 1e-8)."""
+    norms = [(square_norm(g) + 1e-8) ** 0.5 for g in batch.sample_gradients(differentiable=True)]
+    centre = mean(norms)
+    variance = sum((norm - centre) ** 2 for norm in norms) / (len(norms) - 1)
+    penalty = hyper["lambda"] * variance
+    return batch.gradient(mean(batch.sample_losses()) + penalty), {"penalty": penalty.item()}
+
+
+def sgsc(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """ḡ_p · |mean_i sign(g_i,p)|^γ, where 0⁰ = 1; and the mean of |mean_i sign(g_i,p)| over all p."""
+    gradients = batch.sample_gradients()
+    result, consistencies = {}, []
+    for name, leaf in gradients[0].items():
+        result[name] = torch.empty_like(leaf)
+        for place in np.ndindex(*leaf.shape):
+            components = [gradient[name][place].item() for gradient in gradients]
+            consistency = abs(sum(np.sign(component) for component in components)) / len(components)
+            result[name][place] = sum(components) / len(components) * consistency ** hyper["gamma"]
+            consistencies.append(consistency)
+    return result, {"consistency": float(np.mean(consistencies))}
+
+
+def clip_global(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """g · min(1, c/‖g‖)."""
+    gradient, _ = none(batch, hyper)
+    factor = min(1.0, hyper["clip"] / square_norm(gradient).sqrt().item())
+    return {name: factor * leaf for name, leaf in gradient.items()}, {"clipped": float(factor < 1)}
+
+
+def clip_sample(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """mean_i g_i · min(1, c/(‖g_i‖ + 1e-8))."""
+    gradients = batch.sample_gradients()
+    factors = [min(1.0, hyper["clip"] / (square_norm(g).sqrt().item() + 1e-8)) for g in gradients]
+    clipped = sum(factor < 1 for factor in factors) / len(factors)
+    return weighted_mean(gradients, factors), {"clipped": clipped}
+
+
+def rogc(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+    """clip_sample with c = Q3 + k·(Q3 − Q1) of the batch's ‖g_i‖."""
+    first, third = quartiles([square_norm(g).sqrt().item() for g in batch.sample_gradients()])
+    fence = third + hyper["k"] * (third - first)
+    gradient, scalars = clip_sample(batch, {"clip": fence})
+    return gradient, scalars | {"fence": fence}
+
+
+REGULARIZERS: dict[str, Callable[[Batch, Hyper], tuple[Gradient, dict[str, float]]]] = {
+    "none": none,
+    "gnvr": gnvr,
+    "sgsc": sgsc,
+    "clip_global": clip_global,
+    "clip_sample": clip_sample,
+    "rogc": rogc,
+}
+
+OPTIMIZERS: dict[str, Callable[[list[Tensor], Hyper], torch.optim.Optimizer]] = {
+    "sgd": lambda params, hyper: torch.optim.SGD(
+        params, hyper["learning_rate"], hyper["momentum"], weight_decay=hyper["weight_decay"]
+    ),
+    "nesterov": lambda params, hyper: torch.optim.SGD(
+        params, hyper["learning_rate"], hyper["momentum"], weight_decay=hyper["weight_decay"], nesterov=True
+    ),
+    "adam": lambda params, hyper: torch.optim.Adam(
+        params,
+        hyper["learning_rate"],
+        (hyper["beta1"], hyper["beta2"]),
+        hyper["epsilon"],
+        hyper["weight_decay"],
+    ),
+    "adamw": lambda params, hyper: torch.optim.AdamW(
+        params,
+        hyper["learning_rate"],
+        (hyper["beta1"], hyper["beta2"]),
+        hyper["epsilon"],
+        hyper["weight_decay"],
+    ),
+}
+
+
+def evaluate(module: nn.Module, samples: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean loss and accuracy, one sample at a time."""
+    losses, hits = [], []
+    with torch.no_grad():
+        for sample, label in zip(samples, labels, strict=True):
+            outputs = module(sample[None])
+            losses.append(cross_entropy(outputs, label[None]).item())
+            hits.append(outputs.argmax().item() == label.item())
+    return sum(losses) / len(losses), sum(hits) / len(hits)
+
+
+def changed_labels(given: Tensor, true: Tensor, places: Tensor) -> list[int]:
+    """The places whose given label is not the true one."""
+    return [place for place in places.tolist() if given[place].item() != true[place].item()]
+
+
+def minibatches(order: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Whole minibatches of an epoch; the last incomplete one is left out."""
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        yield order[start : start + batch_size]
+
+
+def train(
+    module: nn.Module,
+    regularizer: str,
+    optimizer: str,
+    hyper: Hyper,
+    samples: Tensor,
+    labels: Tensor,
+    orders: list[Tensor],
+    batch_size: int,
+) -> dict[str, list[float]]:
+    """Trains `module` in place, one model with torch.optim, an epoch for each order; epoch means by curve name."""
+    parameters = list(module.parameters())
+    stepper = OPTIMIZERS[optimizer](parameters, hyper)
+    curves: dict[str, list[float]] = {}
+    for order in orders:
+        sums: dict[str, list[float]] = {}
+        for places in minibatches(order, batch_size):
+            batch = Batch(module, samples[places][None], labels[places])
+            sums.setdefault("train_loss", []).append(mean(batch.sample_losses()).item())
+            gradient, scalars = REGULARIZERS[regularizer](batch, hyper)
+            for name, value in scalars.items():
+                sums.setdefault(f"aux/{name}", []).append(value)
+            for name, parameter in module.named_parameters():
+                parameter.grad = gradient[name].detach()
+            stepper.step()
+        for name, values in sums.items():
+            curves.setdefault(name, []).append(sum(values) / len(values))
+    return curves

@@ -1,0 +1,245 @@
+"""Every regularizer in the registry: slow = fast, for one model and under vmap, on networks that mislead the rules."""
+
+import copy
+import logging
+
+import networks
+import pytest
+import references
+import torch
+from networks import NETWORKS, minibatch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from hpo.network import Network
+from hpo.objective import Objective
+from hpo.regularizers import REGULARIZERS
+from hpo.space import Range
+from hpo.taps import RULES, Rule
+from hpo.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Answer = tuple[dict[str, Tensor], dict[str, float]]
+
+
+def settings(name: str) -> list[dict[str, float]]:
+    """Both ends and the middle of every range, and the fixed values; one empty setting where there is nothing."""
+    chosen = {
+        key: [entry.low, entry.middle(), entry.high] if isinstance(entry, Range) else [float(entry)] * 3
+        for key, entry in REGULARIZERS[name].hyperparameters.items()
+    }
+    return [{key: values[i] for key, values in chosen.items()} for i in range(3)] if chosen else [{}]
+
+
+def slow(module: nn.Module, name: str, hyper: dict[str, float], inputs: Tensor, labels: Tensor) -> Answer:
+    assert name in references.REGULARIZERS, f"regularizer {name!r} has no slow version in tests/references.py"
+    batch = references.Batch(copy.deepcopy(module), inputs, labels, references.cross_entropy)
+    return references.REGULARIZERS[name](batch, hyper)
+
+
+def fast(
+    network: Network, name: str, params: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
+) -> tuple[Tree, Tree, Tensor]:
+    """(gradient, scalars, task loss) by the package, for one model or inside vmap."""
+    objective = Objective(network, references.cross_entropy, inputs, labels)
+    regularizer = REGULARIZERS[name]
+    gradient, _, scalars = regularizer.grads(objective, params, regularizer.init(params), hyper)
+    loss = objective.task_loss
+    return gradient, dict(scalars), objective.loss(params) if loss is None else loss
+
+
+def fast_alone(
+    module: nn.Module, name: str, hyper: dict[str, float], inputs: Tensor, labels: Tensor
+) -> tuple[Answer, Network]:
+    module = copy.deepcopy(module)
+    network = Network(module, inputs[0])
+    params = {key: value.detach() for key, value in module.named_parameters()}
+    tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in hyper.items()}
+    gradient, scalars, _ = fast(network, name, params, tensors, inputs, labels)
+    return (gradient, {key: value.item() for key, value in scalars.items()}), network
+
+
+def assert_same(found: Answer, expected: Answer, relative: float = 1e-10) -> None:
+    for part in (0, 1):
+        assert found[part].keys() == expected[part].keys()
+        for key, value in expected[part].items():
+            torch.testing.assert_close(
+                found[part][key],
+                value,
+                rtol=relative,
+                atol=1e-3 * relative,
+                msg=lambda words, key=key: f"{key}: {words}",
+            )
+
+
+def test_every_regularizer_has_a_slow_version() -> None:
+    assert set(REGULARIZERS) == set(references.REGULARIZERS)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("network_name", NETWORKS)
+def test_slow_equals_fast_for_one_model(name: str, network_name: str) -> None:
+    module = networks.build(network_name, seed=1)
+    inputs, labels = minibatch(seed=2, views=REGULARIZERS[name].views)
+    for hyper in settings(name):
+        found, network = fast_alone(module, name, hyper, inputs, labels)
+        assert_same(found, slow(module, name, hyper, inputs, labels))
+        network.rules_hold()
+        words = NETWORKS[network_name].obstacle
+        assert (network.obstacle is None) == (not words), network.obstacle
+        assert all(word in (network.obstacle or "") for word in words), network.obstacle
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("network_name", NETWORKS)
+def test_slow_equals_fast_for_every_member_of_a_population(name: str, network_name: str) -> None:
+    """Members differ in their weights, hyperparameters and minibatches."""
+    hypers = [settings(name)[member % len(settings(name))] for member in range(3)]
+    modules = [networks.build(network_name, seed=10 + member) for member in range(3)]
+    batches = [minibatch(20 + member, views=REGULARIZERS[name].views) for member in range(3)]
+    network = Network(copy.deepcopy(modules[0]), batches[0][0][0])
+    params = {
+        key: torch.stack([dict(module.named_parameters())[key].detach() for module in modules])
+        for key, _ in modules[0].named_parameters()
+    }
+    hyper = {key: torch.tensor([each[key] for each in hypers], dtype=torch.float64) for key in hypers[0]}
+    inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+
+    def one(params: Tree, hyper: Tree, inputs: Tensor, labels: Tensor) -> tuple[Tree, Tree, Tensor]:
+        return fast(network, name, params, hyper, inputs, labels)
+
+    gradients, scalars, losses = vmap(one, randomness="error")(params, hyper, inputs, labels)
+    for member, module in enumerate(modules):
+        found = (
+            {key: leaf[member] for key, leaf in gradients.items()},
+            {key: value[member].item() for key, value in scalars.items()},
+        )
+        assert_same(found, slow(module, name, hypers[member], *batches[member]))
+        loss = references.mean(references.Batch(module, *batches[member]).sample_losses())
+        torch.testing.assert_close(losses[member], loss.detach(), rtol=1e-12, atol=0)
+
+
+def wrong(rule: Rule, what: str) -> Rule:
+    """The rule with one of its answers off by a little, as a slip in its derivation would leave it."""
+    if what == "square_norms":  # the bias forgotten
+        return rule._replace(square_norms=lambda _, a, d: d.square().sum(-1) * a.square().sum(-1))
+    if what == "weighted_grad":  # weighted twice
+        return rule._replace(weighted_grad=lambda m, a, d, w: rule.weighted_grad(m, a, d, w**2))
+    return rule._replace(sign_mean=lambda m, a, d: rule.sign_mean(m, a.abs(), d))
+
+
+@pytest.mark.parametrize("what", ["square_norms", "weighted_grad", "sign_mean"])
+def test_a_wrong_rule_is_found_and_the_numbers_stay_right(
+    what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(RULES, nn.Linear, wrong(RULES[nn.Linear], what))
+    module = networks.build("MLP", seed=1)
+    inputs, labels = minibatch(seed=2)
+    for name in REGULARIZERS:
+        for hyper in settings(name):
+            caplog.clear()
+            with caplog.at_level(logging.WARNING):
+                found, network = fast_alone(module, name, hyper, inputs, labels)
+            assert_same(found, slow(module, name, hyper, inputs, labels))
+            assert not network.rules_hold()
+            assert "'linear1'" in (network.obstacle or "")
+    assert "linear1" in caplog.text  # the last regularizer asks about single samples, and says what it costs
+
+
+def test_the_check_leaves_the_right_rules_alone_on_large_and_small_inputs() -> None:
+    module = networks.build("MLP", seed=1)
+    for size in (1e-6, 1.0, 1e6):
+        network = Network(copy.deepcopy(module), minibatch(seed=2)[0][0] * size)
+        assert network.rules_hold(), network.obstacle
+
+
+class Projected(nn.Module):
+    """A float32 network with a buffer that is no parameter, and perhaps with a cast that float64 cannot pass."""
+
+    def __init__(self, cast: bool) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.linspace(-1, 1, 24).reshape(6, 4))
+        self.last = nn.Linear(4, 3)
+        self.cast = cast
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        projected = inputs @ self.directions
+        return self.last(projected.float() if self.cast else projected)
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_a_float32_network_with_a_buffer(cast: bool) -> None:
+    """The check runs in float64: buffers go along, and a network that cannot is answered sample by sample."""
+    module = Projected(cast)
+    inputs, labels = minibatch(seed=2)
+    inputs = inputs.float()
+    network = Network(copy.deepcopy(module), inputs[0])
+    assert network.rules_hold() is not cast
+    assert ("float64" in (network.obstacle or "")) == cast
+    for name in REGULARIZERS:
+        (gradient, _), _ = fast_alone(module, name, settings(name)[0], inputs, labels)
+        expected, _ = slow(module, name, settings(name)[0], inputs, labels)
+        assert_same((gradient, {}), (expected, {}), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper", "relative"),
+    [
+        ("gnvr", {"lambda": 0.0}, 1e-12),
+        ("sgsc", {"gamma": 0.0}, 1e-12),
+        ("clip_global", {"clip": 1e9}, 1e-15),
+        ("clip_sample", {"clip": 1e9}, 1e-12),
+        ("rogc", {"k": 1e9}, 1e-12),
+    ],
+)
+@pytest.mark.parametrize("network_name", ["MLP", "tied weights"])
+def test_switched_off_a_regularizer_equals_none(
+    name: str, hyper: dict[str, float], relative: float, network_name: str
+) -> None:
+    module = networks.build(network_name, seed=3)
+    inputs, labels = minibatch(seed=4)
+    (gradient, scalars), _ = fast_alone(module, name, hyper, inputs, labels)
+    (expected, _), _ = fast_alone(module, "none", {}, inputs, labels)
+    assert_same((gradient, {}), (expected, {}), relative)
+    assert scalars.get("penalty", 0) == 0
+    assert scalars.get("clipped", 0) == 0
+
+
+def test_sgsc_where_the_signs_cancel() -> None:
+    """Two equal inputs with opposite labels: every mean sign is 0. γ = 0 leaves g whole (0⁰ = 1), γ = 1 nothing."""
+    module = nn.Linear(2, 2).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[0.3, -0.2], [0.1, 0.5]]))
+        module.bias.copy_(torch.tensor([0.4, -0.1]))
+    inputs = torch.tensor([[[1.0, -2.0], [1.0, -2.0]]], dtype=torch.float64)
+    labels = torch.tensor([0, 1])
+    plain, _ = slow(module, "none", {}, inputs, labels)
+    assert plain["weight"].abs().min() > 0.1
+    (kept, scalars), _ = fast_alone(module, "sgsc", {"gamma": 0.0}, inputs, labels)
+    assert scalars == {"consistency": 0.0}
+    assert_same((kept, {}), (plain, {}), 1e-12)
+    (gone, _), _ = fast_alone(module, "sgsc", {"gamma": 1.0}, inputs, labels)
+    assert all(leaf.eq(0).all() for leaf in gone.values())
+
+
+def test_clipping_bounds_what_it_says() -> None:
+    """The batch gradient's norm is c; every clipped sample's is."""
+    module = networks.build("MLP", seed=5)
+    inputs, labels = minibatch(seed=6)
+    (gradient, scalars), _ = fast_alone(module, "clip_global", {"clip": 0.1}, inputs, labels)
+    assert references.square_norm(gradient).sqrt().item() == pytest.approx(0.1, rel=1e-9)
+    assert scalars == {"clipped": 1.0}
+    (single, _), _ = fast_alone(module, "clip_sample", {"clip": 0.1}, inputs[:, :1], labels[:1])
+    assert references.square_norm(single).sqrt().item() == pytest.approx(0.1, rel=1e-7)
+
+
+def test_a_zero_gradient_stays_zero() -> None:
+    """Saturated samples have no gradient; the divisions by its norm must not make NaN of it."""
+    module = nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1e4, 0.0], [-1e4, 0.0]]))
+    inputs, labels = torch.ones(1, 4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+    for name in REGULARIZERS:
+        (gradient, _), _ = fast_alone(module, name, settings(name)[0], inputs, labels)
+        assert all(leaf.eq(0).all() for leaf in gradient.values()), name
