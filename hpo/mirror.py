@@ -111,7 +111,8 @@ class Mirror:
             trials = [trial for study in studies for trial in self.storage.get_all_trials(study, deepcopy=False)]
             rows = {row["id"]: row for row in self.ledger.export()["slots"]}
             changes = sum(self._close(trial, rows.get(trial.user_attrs.get("slot_id", -1))) for trial in trials)
-            return changes + sum(self._complete(row) for row in rows.values() if row["state"] == "done")
+            states = {trial._trial_id: trial.state for trial in trials}
+            return changes + sum(self._complete(row, states) for row in rows.values() if row["state"] == "done")
 
     def _close(self, trial: FrozenTrial, row: Mapping[str, Any] | None) -> bool:
         """Ends a trial that is RUNNING although its attempt is over."""
@@ -123,11 +124,11 @@ class Mirror:
             self.end(trial._trial_id, None, "lost worker")
         return True
 
-    def _complete(self, row: Mapping[str, Any]) -> bool:
+    def _complete(self, row: Mapping[str, Any], states: Mapping[int, TrialState]) -> bool:
         """Shows a finished slot whose trial was never made, or was closed as failed before the result came."""
         with suppress(KeyError):
             if row["trial"] is not None:
-                state = self.storage.get_trial(row["trial"]).state
+                state = states.get(row["trial"]) or self.storage.get_trial(row["trial"]).state
                 if state != TrialState.FAIL or row["value"] is None:
                     return False
         trial = self._show(row["configuration"], row["phase"], row)

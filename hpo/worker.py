@@ -4,8 +4,10 @@ import hashlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from hpo.errors import HpoError
 from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
 from hpo.mirror import RELEASED
 from hpo.renewal import Renewal
@@ -95,6 +97,7 @@ class _Worker:
             pause = POLL[0]
             self.renewal.hold(work)
             work = self.mirror.begin(self._with_settings(work))
+            self.renewal.hold(work)
             self.tell("leased", {"work": work})
             self._train(work)
             self.renewal.hold(None)
@@ -148,8 +151,9 @@ class _Worker:
 
     def _give_back(self) -> None:
         """Whatever is still held, known here or not: a signal may have come right after a lease."""
-        held = self.renewal.work
-        released = self.ledger.release(self.owner)
+        held, released = self.renewal.work, []
+        with suppress(HpoError):  # the database is away: the lease runs out by itself
+            released = self.ledger.release(self.owner)
         if released:
             trials = {slot.id: slot.trial for slot in held.slots} if held else {}
             self.mirror.fail([trials.get(slot) for slot in released], RELEASED)

@@ -47,11 +47,11 @@ def outcomes(work: Work) -> list[Outcome]:
     ]
 
 
-def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, phase: str = "") -> None:
-    """Works through the study in this process, without the mirror; stops before work of another phase."""
+def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, until: str = "") -> None:
+    """Works through the study in this process, without the mirror; stops before work of the phase `until`."""
     owner = owner or new_owner()
     while work := ledger.lease(owner, limit):
-        if phase and work.phase != phase:
+        if work.phase == until:
             ledger.release(owner)
             return
         settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]

@@ -1,0 +1,222 @@
+"""Leases, takeover, attempts and results."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from storage_study import finish_all, make, outcomes
+
+from hpo import curves, schema
+from hpo.database import connect
+from hpo.ledger import Ledger, Outcome, Work, new_owner
+from hpo.ledger.owners import gone
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return make(connect(f"sqlite:///{tmp_path}/t.db"))
+
+
+def take(ledger: Ledger, owner: str, limit: int = 99, seconds: float = 60.0, workers: int = 1) -> Work:
+    """Leases work and gives every new slot a setting of its own."""
+    work = ledger.lease(owner, limit, seconds, workers)
+    assert work is not None
+    settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
+    return ledger.assign(owner, work, settings)
+
+
+def rows(ledger: Ledger, configuration: str = "A", phase: str = "tune") -> list[dict]:
+    mine = [row for row in ledger.export()["slots"] if (row["configuration"], row["phase"]) == (configuration, phase)]
+    return sorted(mine, key=lambda row: (row["round"], row["slot"]))
+
+
+def test_batches_are_kept(ledger: Ledger) -> None:
+    first, second = take(ledger, "x"), take(ledger, "y")
+    assert (first.configuration, len(first.slots)) == ("A", 10) and (second.configuration, len(second.slots)) == (
+        "B",
+        10,
+    )
+    assert ledger.lease("z", 99) is None and ledger.state() == "wait"
+    ledger.finish("x", outcomes(first)[:9])
+    assert ledger.lease("z", 99) is None  # one start-up trial is still out
+    ledger.finish("x", outcomes(first)[9:])
+    third = take(ledger, "x")
+    assert (third.configuration, [slot.slot for slot in third.slots]) == ("A", [10, 11])
+
+
+def test_workers_share_a_batch(ledger: Ledger) -> None:
+    sizes = [len(take(ledger, owner, workers=4).slots) for owner in "abcd"]
+    assert sizes == [5, 5, 5, 5]  # two configurations, four workers
+
+
+def test_an_expired_lease_is_taken_over_with_the_same_settings(ledger: Ledger) -> None:
+    lost = take(ledger, "x", seconds=-1.0)
+    assert ledger.state() == "work"
+    found = take(ledger, "y")
+    assert [slot.setting for slot in found.slots] == [slot.setting for slot in lost.slots]
+    assert {slot.attempt for slot in found.slots} == {2}
+    failures = ledger.export()["failures"]
+    assert len(failures) == 10 and {entry["cause"] for entry in failures} == {"lost worker"}
+    assert failures[0]["setting"] == lost.slots[0].setting
+
+
+def test_a_late_finish_does_not_count(ledger: Ledger) -> None:
+    late = take(ledger, "x", seconds=-1.0)
+    present = take(ledger, "y")
+    assert ledger.finish("x", outcomes(late)) == [] and ledger.renew("x", [slot.id for slot in late.slots]) == []
+    ids = ledger.finish("y", outcomes(present)[:4])
+    assert ids == [slot.id for slot in present.slots[:4]]
+    assert ledger.finish("x", outcomes(late)) == []
+    assert Counter((row["state"], row["owner"]) for row in rows(ledger)) == {
+        ("done", "y"): 4, ("leased", "y"): 6, ("open", None): 2,
+    }  # fmt: skip
+    assert len(curves.read(ledger.engine, "s")["value"]) == 4 * 4
+
+
+def test_an_expired_lease_nobody_took_still_finishes(ledger: Ledger) -> None:
+    work = take(ledger, "x", seconds=-1.0)
+    assert len(ledger.finish("x", outcomes(work))) == 10
+
+
+def test_finish_can_be_repeated(ledger: Ledger) -> None:
+    work = take(ledger, "x")
+    assert ledger.finish("x", outcomes(work)) == ledger.finish("x", outcomes(work))
+    assert len(curves.read(ledger.engine, "s")["value"]) == 10 * 4
+
+
+def test_a_renewed_lease_is_kept(ledger: Ledger) -> None:
+    work = take(ledger, "x", seconds=-1.0)
+    ids = [slot.id for slot in work.slots]
+    assert ledger.renew("x", ids, 60.0) == ids
+    assert take(ledger, "y").configuration == "B"
+
+
+def test_a_dead_process_of_this_machine_loses_its_lease_at_once(ledger: Ledger) -> None:
+    code = "from hpo.ledger import new_owner; print(new_owner())"
+    root = Path(schema.__file__).parents[1]
+    owner = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    lost = take(ledger, owner.strip())
+    assert gone(owner.strip()) and not gone(new_owner()) and not gone("elsewhere:1:2:3")
+    assert [slot.id for slot in take(ledger, "y").slots] == [slot.id for slot in lost.slots]
+
+
+def test_released_work_is_no_attempt(ledger: Ledger) -> None:
+    for _ in range(5):
+        work = take(ledger, "x")
+        assert {slot.attempt for slot in work.slots} == {1}
+        assert ledger.release("x") == [slot.id for slot in work.slots]
+    assert ledger.export()["failures"] == []
+    assert [slot.setting for slot in take(ledger, "y").slots] == [slot.setting for slot in work.slots]
+
+
+@pytest.mark.parametrize(("cause", "attempts"), [("exception", 2), ("timeout", 3), ("out of memory", 3)])
+def test_a_tuning_slot_out_of_attempts_takes_a_new_setting(ledger: Ledger, cause: str, attempts: int) -> None:
+    for attempt in range(1, attempts + 1):
+        work = take(ledger, "x", limit=1)
+        slot = work.slots[0]
+        assert (slot.slot, slot.attempt, slot.renewals) == (0, attempt, 0)
+        assert ledger.fail("x", work.slots, cause, "why") == [slot.id]
+    assert (rows(ledger)[0]["state"], rows(ledger)[0]["setting"], rows(ledger)[0]["attempt"]) == ("open", None, 0)
+    assert [entry["setting"] for entry in ledger.export()["failures"]] == [slot.setting] * attempts
+    assert ledger.counts()["A"]["failures"] == {cause: attempts}
+
+
+def test_a_configuration_out_of_settings_fails_and_the_rest_goes_on(ledger: Ledger) -> None:
+    given_up = 0
+    while True:
+        work = take(ledger, "x", limit=1)
+        if work.configuration == "B":
+            ledger.finish("x", outcomes(work))
+        elif rows(ledger)[0]["state"] != "failed":
+            ledger.fail("x", work.slots, "exception", "Traceback")
+            given_up += work.slots[0].attempt == 2
+        if rows(ledger)[0]["state"] == "failed":
+            break
+    assert given_up == 6  # more than max(5, 12 / 4)
+    finish_all(ledger)
+    assert {row["state"] for row in rows(ledger)} == {row["state"] for row in rows(ledger, "A", "rerun")} == {"failed"}
+    assert (
+        {row["state"] for row in rows(ledger, "B")} == {row["state"] for row in rows(ledger, "B", "rerun")} == {"done"}
+    )
+    assert ledger.state() == "done"
+    assert make(ledger.engine, trials=14).state() == "work"  # B's two; A stays failed
+    assert {row["state"] for row in rows(ledger)} == {"failed"} and len(rows(ledger)) == 14
+
+
+def test_a_rerun_out_of_attempts_stays_failed(ledger: Ledger) -> None:
+    finish_all(ledger, until="rerun")
+    for _ in range(2):
+        work = take(ledger, "x", limit=1)
+        ledger.fail("x", work.slots, "exception", "Traceback")
+    finish_all(ledger)
+    assert [(row["state"], row["cause"]) for row in rows(ledger, "A", "rerun")] == [
+        ("failed", "exception"), ("done", None), ("done", None),
+    ]  # fmt: skip
+    assert ledger.state() == "done" and ledger.counts()["A"]["failed"] == 1
+
+
+def test_reruns_use_the_best_setting_and_ties_go_by_loss_then_slot(ledger: Ledger) -> None:
+    values = {0: (0.7, 0.3), 1: (0.9, 0.5), 2: (0.9, 0.4), 3: (0.9, 0.4), 4: (None, 0.1)}
+    while (work := take(ledger, "x")).phase == "tune":
+        ledger.finish(
+            "x",
+            [
+                Outcome(slot.id, slot.attempt, values.get(slot.slot, (0.1, 0))[0],
+                        result={"validation_loss": values.get(slot.slot, (0, 0.0))[1]})
+                for slot in work.slots
+            ],
+        )  # fmt: skip
+    assert ledger.best("A") == {"slot": 2, "setting": {"learning_rate": 0.003}, "value": 0.9}
+    assert [slot.setting for slot in work.slots] == [{"learning_rate": 0.003}] * 3
+    assert [slot.seed for slot in work.slots] == [1000, 1001, 1002]
+
+
+def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
+    work = take(ledger, "x", limit=2)
+    bounded, unbounded = work.slots
+    nan = float("nan")
+    ledger.finish("x", [
+        Outcome(bounded.id, 1, 0.1, "diverged", {"diverged_epoch": 2, "train_loss": nan}, {"train_loss": [1.0, nan]}),
+        Outcome(unbounded.id, 1, None, "diverged", {"diverged_epoch": 1}),
+    ])  # fmt: skip
+    found = rows(ledger)[:2]
+    assert [(row["state"], row["value"], row["cause"]) for row in found] == [
+        ("done", 0.1, "diverged"), ("done", None, "diverged"),
+    ]  # fmt: skip
+    assert found[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
+    assert ledger.counts()["A"]["diverged"] == 2
+    assert ledger.tried("A", 0)[0] == [(bounded.setting, 0.1), (unbounded.setting, None)]
+
+
+def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:
+    work = take(ledger, "x", limit=1)
+    with ledger.engine.begin() as connection:  # the insert will meet a row that is there already
+        row = {"slot_id": work.slots[0].id, "metric": "train_loss", "epoch": 2, "value": 9.0}
+        connection.execute(sa.insert(schema.curves).values(row))
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.finish("x", outcomes(work))
+    assert rows(ledger)[0]["state"] == "leased"
+    assert curves.read(ledger.engine, "s")["value"] == [9.0]
+
+
+def test_counts_and_export(ledger: Ledger) -> None:
+    ledger.register("host:7:1:a", "cpu", {"torch": "2.13.0"})
+    ledger.finish("x", outcomes(take(ledger, "x", limit=4)))
+    take(ledger, "x", limit=3)
+    assert ledger.counts()["A"] == {
+        "trials_total": 12, "trials_done": 4, "reruns_total": 3, "reruns_done": 0, "leased": 0, "failed": 0,
+        "diverged": 0, "failures": {}, "best": 0.999,
+    }  # fmt: skip
+    assert ledger.counts()["B"]["leased"] == 3
+    found = ledger.export()
+    assert (found["study"]["trials"], found["study"]["seeds"], found["study"]["digest"]) == (12, 3, "d")
+    worker = found["workers"][0]
+    assert (worker["host"], worker["pid"], worker["device"]) == ("host", 7, "cpu")
+    assert worker["environment"] == {"torch": "2.13.0"}
+    assert set(found["slots"][0]) == {
+        "id", "configuration", "repeat", "phase", "round", "slot", "seed", "state", "attempt", "owner", "lease_until",
+        "setting", "value", "cause", "result", "seconds", "trial", "started", "finished",
+    }  # fmt: skip

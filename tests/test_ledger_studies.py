@@ -1,0 +1,134 @@
+"""Making, opening, refusing, enlarging and deleting studies."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import Engine
+from storage_study import definition, finish_all, make
+
+from hpo import curves
+from hpo.database import connect
+from hpo.errors import UsageError
+from hpo.ledger import load_study, names, open_study
+from hpo.ledger.changes import describe_changes
+
+PLANNED = {"trials": 12, "seeds": 3, "repeats": 1}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return connect(f"sqlite:///{tmp_path}/t.db")
+
+
+def test_all_slots_are_made_with_the_study(engine: Engine) -> None:
+    ledger = open_study(engine, "s", definition(trials=5), "d", PLANNED, {}, {})
+    rows = ledger.export()["slots"]
+    assert Counter((row["configuration"], row["phase"]) for row in rows) == {
+        ("A", "tune"): 5, ("B", "tune"): 12, ("A", "rerun"): 3, ("B", "rerun"): 3,
+    }  # fmt: skip
+    assert {row["seed"] for row in rows if row["phase"] == "tune"} == {0}
+    assert [row["seed"] for row in rows if row["phase"] == "rerun"] == [1000, 1001, 1002] * 2
+
+
+def test_repeats_share_the_reruns(engine: Engine) -> None:
+    rows = make(engine, trials=4, seeds=5, repeats=2).export()["slots"]
+    mine = [row for row in rows if row["configuration"] == "A"]
+    assert Counter((row["repeat"], row["seed"]) for row in mine if row["phase"] == "tune") == {(0, 0): 4, (1, 1): 4}
+    assert [(row["slot"], row["repeat"]) for row in mine if row["phase"] == "rerun"] == [
+        (0, 0), (1, 1), (2, 0), (3, 1), (4, 0),
+    ]  # fmt: skip
+
+
+def test_another_definition_is_refused_with_the_two_ways_out(engine: Engine) -> None:
+    make(engine)
+    with pytest.raises(UsageError) as caught:
+        open_study(engine, "s", definition(high=1.0), "e", PLANNED, {}, {})
+    assert "configurations.A.space.learning_rate.high: 0.1 → 1.0" in str(caught.value)
+    assert "--name" in str(caught.value) and "--fresh" in str(caught.value)
+
+
+def test_changes_are_named_by_path() -> None:
+    old = {"epochs": 30, "configurations": [{"name": "A", "x": 1}, {"name": "B"}], "widths": [1, 2]}
+    new = {"epochs": 15, "configurations": [{"name": "A", "x": 2}], "widths": [1, 3], "margin": 0.01}
+    assert describe_changes(old, new) == (
+        'epochs: 30 → 15; configurations.A.x: 1 → 2; configurations.B: {"name": "B"} → absent; '
+        "widths: [1, 2] → [1, 3]; and 1 more"
+    )
+
+
+def test_planned_numbers_may_only_be_raised(engine: Engine) -> None:
+    make(engine)
+    for lower in ({"trials": 11}, {"seeds": 2}):
+        with pytest.raises(UsageError, match="only be raised"):
+            make(engine, **lower)
+    with pytest.raises(UsageError, match="repeats"):
+        make(engine, repeats=2)
+    assert make(engine).export()["study"]["notes"] == []
+
+
+def test_raised_trials_change_the_best_and_open_a_new_round(engine: Engine) -> None:
+    ledger = make(engine)
+    finish_all(ledger)
+    assert ledger.best("A") == {"slot": 0, "setting": {"learning_rate": 0.001}, "value": 0.999}
+    ledger = make(engine, trials=13)
+    assert ledger.state() == "work"
+    work = ledger.lease("x", 9)
+    assert work is not None and [slot.slot for slot in work.slots] == [12]
+    work = ledger.assign("x", work, [{"learning_rate": 0.0001}])
+    finish_all(ledger, until="rerun")
+    from storage_study import outcomes
+
+    assert ledger.state() == "wait"
+    ledger.finish("x", outcomes(work))
+    finish_all(ledger)
+    rows = [row for row in ledger.export()["slots"] if row["phase"] == "rerun"]
+    rounds = Counter((row["configuration"], row["round"], row["setting"]["learning_rate"]) for row in rows)
+    assert rounds == {("A", 0, 0.001): 3, ("A", 1, 0.0001): 3, ("B", 0, 0.001): 3}
+    assert {row["state"] for row in rows} == {"done"} and ledger.state() == "done"
+    assert ledger.counts()["A"]["reruns_total"] == 3
+
+
+def test_raised_seeds_add_reruns_and_are_noted_after_a_report(engine: Engine) -> None:
+    ledger = make(engine)
+    finish_all(ledger)
+    make(engine, seeds=4)
+    ledger.note_report()
+    ledger = make(engine, seeds=6)
+    finish_all(ledger)
+    rows = [row for row in ledger.export()["slots"] if row["phase"] == "rerun" and row["configuration"] == "A"]
+    assert [row["seed"] for row in rows] == [1000, 1001, 1002, 1003, 1004, 1005]
+    assert {(row["round"], row["state"], row["setting"]["learning_rate"]) for row in rows} == {(0, "done", 0.001)}
+    events = [note["event"] for note in ledger.export()["study"]["notes"]]
+    assert events == ["seeds raised from 3 to 4", "seeds raised from 4 to 6 after a report"]
+
+
+def test_changed_code_warns_and_is_noted(engine: Engine) -> None:
+    assert make(engine).warnings == []
+    again = open_study(engine, "s", definition(), "d", PLANNED, {"title": "new"}, {"loss": "bb"})
+    assert len(again.warnings) == 1 and "the code of loss changed" in again.warnings[0]
+    study = again.export()["study"]
+    assert study["text"] == {"title": "new"} and study["fingerprint"] == {"loss": "bb"}
+    assert [note["event"] for note in study["notes"]] == again.warnings
+
+
+def test_an_unknown_study_lists_the_known_ones(engine: Engine) -> None:
+    with pytest.raises(UsageError, match="none yet"):
+        load_study(engine, "gnvr")
+    make(engine, "s"), make(engine, "r")
+    assert names(engine) == ["r", "s"]
+    with pytest.raises(UsageError, match=r"'gnvr'.*: r, s"):
+        load_study(engine, "gnvr")
+    assert load_study(engine, "s").definition == definition()
+
+
+def test_delete_leaves_nothing_and_other_studies_alone(engine: Engine) -> None:
+    first, second = make(engine, "r"), make(engine, "s")
+    finish_all(first), finish_all(second)
+    first.delete()
+    assert names(engine) == ["s"]
+    assert curves.read(engine, "r") == {"slot_id": [], "epoch": [], "metric": [], "value": []}
+    assert len(curves.read(engine, "s")["value"]) == 2 * (12 + 3) * 4
+    largest = max(row["id"] for row in second.export()["slots"])
+    second.delete()
+    assert min(row["id"] for row in make(engine, "s").export()["slots"]) > largest  # ids are never used again

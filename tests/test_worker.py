@@ -1,0 +1,177 @@
+"""The worker's loop: failures, memory, signals, and a mirror that is out of order."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from storage_study import make, outcomes
+
+from hpo.database import connect
+from hpo.ledger import Ledger, Outcome, Work, new_owner
+from hpo.mirror import Mirror
+from hpo.renewal import Renewal
+from hpo.signals import Stop, Stopped
+from hpo.worker import run_worker
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return make(connect(f"sqlite:///{tmp_path}/t.db"))
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's."""
+
+
+def settings(ledger: Ledger) -> dict[tuple[str, int], Any]:
+    rows = ledger.export()["slots"]
+    return {(row["configuration"], row["slot"]): row["setting"] for row in rows if row["phase"] == "tune"}
+
+
+def test_a_study_is_worked_through(ledger: Ledger) -> None:
+    events: list[str] = []
+    run_worker(ledger, outcomes, new_owner(), population=5, on_event=lambda kind, _: events.append(kind))
+    counts = ledger.counts()
+    assert [(counts[name]["trials_done"], counts[name]["reruns_done"]) for name in "AB"] == [(12, 3)] * 2
+    assert set(events) == {"leased", "finished"} and events.count("leased") == events.count("finished")
+
+
+def test_startup_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
+    found = []
+    for population in (1, 4, 20):
+        ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=10)
+        run_worker(ledger, outcomes, new_owner(), population)
+        found.append(settings(ledger))
+    assert found[0] == found[1] == found[2]
+    assert len({setting["learning_rate"] for setting in found[0].values()}) == 20
+
+
+def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
+    def train(work: Work) -> list[Outcome]:
+        if any(slot.slot == 3 and slot.repeat == 0 and slot.renewals == 0 for slot in work.slots):
+            raise ValueError("slot 3 is bad")
+        return outcomes(work)
+
+    tune_only = make(ledger.engine, "t", seeds=1)
+    run_worker(tune_only, train, new_owner(), population=5)
+    failures = tune_only.export()["failures"]
+    slots = {row["id"]: row for row in tune_only.export()["slots"]}
+    assert {slots[entry["slot_id"]]["slot"] for entry in failures} == {3}
+    assert [entry["attempt"] for entry in failures] == [1, 2, 1, 2]  # both configurations, two attempts each
+    assert all("ValueError: slot 3 is bad" in entry["message"] for entry in failures)
+    assert tune_only.counts()["A"]["trials_done"] == 12
+
+
+def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> None:
+    sizes = []
+
+    def train(work: Work) -> list[Outcome]:
+        sizes.append(len(work.slots))
+        if len(work.slots) > 3:
+            raise OutOfMemoryError("CUDA out of memory")
+        return outcomes(work)
+
+    run_worker(ledger, train, new_owner(), population=20)
+    assert sizes[:8] == [10, 5, 2, 2, 1, 5, 2, 2] and max(sizes[9:]) == 2
+    assert ledger.export()["failures"] == [] and ledger.counts()["A"]["trials_done"] == 12
+
+
+def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:
+    def train(work: Work) -> list[Outcome]:
+        if work.configuration == "A":
+            raise MemoryError
+        return outcomes(work)
+
+    run_worker(ledger, train, new_owner(), population=1)
+    counts = ledger.counts()
+    assert counts["A"]["failures"] == {"out of memory": 18} and counts["A"]["failed"] == 15
+    assert counts["B"]["trials_done"] == 12 and counts["B"]["reruns_done"] == 3
+
+
+def test_a_slot_without_an_outcome_is_a_failure(ledger: Ledger) -> None:
+    short = [True]
+
+    def train(work: Work) -> list[Outcome]:
+        return outcomes(work)[1:] if short and short.pop() else outcomes(work)
+
+    run_worker(ledger, train, new_owner(), population=5)
+    assert [entry["message"] for entry in ledger.export()["failures"]] == ["training returned no outcome for this slot"]
+    assert ledger.state() == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_gives_back_what_is_in_hand(ledger: Ledger, number: int) -> None:
+    def train(work: Work) -> list[Outcome]:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return outcomes(work)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught:
+        run_worker(ledger, train, new_owner(), population=5)
+    assert caught.value.code == 128 + number and signal.getsignal(number) is before
+    rows = ledger.export()["slots"]
+    assert {row["state"] for row in rows} == {"open"} and {row["attempt"] for row in rows} == {0}
+    assert sum(row["setting"] is not None for row in rows) == 5 and ledger.export()["failures"] == []
+    run_worker(ledger, outcomes, new_owner(), population=5)
+    assert ledger.state() == "done"
+
+
+def test_a_second_signal_does_not_lose_the_release(ledger: Ledger) -> None:
+    release = ledger.release
+
+    def signalled(*arguments: Any) -> list[int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return release(*arguments)
+
+    ledger.release = signalled  # type: ignore[method-assign]
+
+    def train(work: Work) -> list[Outcome]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return outcomes(work)
+
+    with pytest.raises(Stopped) as caught:
+        run_worker(ledger, train, new_owner(), population=5)
+    assert caught.value.number == signal.SIGTERM
+    assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
+
+
+def test_a_signal_outside_training_waits_for_the_next_safe_moment() -> None:
+    stop = Stop()
+    with stop.installed():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # remembered, not raised
+        with pytest.raises(Stopped), stop.interruptible():
+            pytest.fail("the signal came first")
+
+
+def test_a_broken_mirror_stops_nothing_and_is_told_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("no disk")
+
+    events: Counter[str] = Counter()
+    with monkeypatch.context() as patch:
+        for name in ("begin", "finish", "fail", "repair"):
+            patch.setattr(Mirror, name, broken)
+        run_worker(ledger, outcomes, new_owner(), 5, on_event=lambda kind, _: events.update([kind]))
+    assert events["mirror"] == 1 and ledger.state() == "done"
+    assert Mirror(ledger).repair() == 30
+
+
+def test_the_lease_is_renewed_while_training(ledger: Ledger) -> None:
+    work = ledger.lease("x", 5, 0.4)
+    assert work is not None
+    renewal = Renewal(ledger, "x", 0.4)
+    with renewal:
+        renewal.hold(work)
+        time.sleep(1.0)
+        other = ledger.lease("y", 20)
+        assert other is not None and {slot.id for slot in other.slots}.isdisjoint({slot.id for slot in work.slots})
+    assert ledger.export()["failures"] == []
+    assert "hpo-renewal" not in {thread.name for thread in threading.enumerate()}
