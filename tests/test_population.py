@@ -1,0 +1,176 @@
+"""Stack = solo, and members that leave one another alone."""
+
+import math
+
+import networks
+import pytest
+import references
+import torch
+from torch import Tensor, nn
+
+from hpo import population as population_module
+from hpo.objective import Objective, Regularizer
+from hpo.optimizers import OPTIMIZERS, Optimizer
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.space import Range
+from hpo.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STEPS = 4
+
+
+def settings(regularizer: Regularizer, optimizer: Optimizer, members: int) -> list[dict[str, float]]:
+    """Different hyperparameters for every member, spread over the default ranges."""
+    defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
+    shares = [(member + 1) / (members + 1) for member in range(members)]
+
+    def value(entry: Range | float, share: float) -> float:
+        if not isinstance(entry, Range):
+            return float(entry)
+        if entry.log:
+            return math.exp(math.log(entry.low) * (1 - share) + math.log(entry.high) * share)
+        return entry.low * (1 - share) + entry.high * share
+
+    return [{name: value(entry, share) for name, entry in defaults.items()} for share in shares]
+
+
+def build(
+    modules: list[nn.Module],
+    regularizer: Regularizer,
+    optimizer: Optimizer,
+    chosen: list[dict[str, float]],
+    dtype: torch.dtype = torch.float64,
+) -> Population:
+    hyper = {name: torch.tensor([each[name] for each in chosen], dtype=dtype) for name in chosen[0]}
+    example = networks.minibatch(seed=0)[0][0].to(dtype)
+    return Population(modules, regularizer, optimizer, hyper, references.cross_entropy, example)
+
+
+def step(population: Population, members: list[int], number: int, dtype: torch.dtype = torch.float64) -> Tree:
+    """One step, every member on the minibatch that is its own wherever it stands."""
+    views = population.regularizer.views
+    batches = [networks.minibatch(1000 * member + number, views=views) for member in members]
+    inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+    return population.step(inputs.to(dtype), labels, rate=1 / (number + 1))
+
+
+def members_of(tree: Tree, member: int) -> Tree:
+    return {name: leaf[member] for name, leaf in tree.items()}
+
+
+def assert_close(found: Tree, expected: Tree, tolerance: float = 1e-10) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+@pytest.mark.parametrize("network", ["MLP", "tied weights"])
+def test_stack_equals_solo(regularizer: Regularizer, optimizer: Optimizer, network: str) -> None:
+    """A population of one runs without vmap; that and a stack of three are the same."""
+    chosen = settings(regularizer, optimizer, members=3)
+    together = build([networks.build(network, seed) for seed in range(3)], regularizer, optimizer, chosen)
+    alone = [build([networks.build(network, seed)], regularizer, optimizer, [chosen[seed]]) for seed in range(3)]
+    before = {name: leaf.clone() for name, leaf in together.params.items()}
+    for number in range(STEPS):
+        scalars = step(together, [0, 1, 2], number)
+        for member, solo in enumerate(alone):
+            assert_close(members_of(scalars, member), members_of(step(solo, [member], number), 0))
+    for member, solo in enumerate(alone):
+        assert_close(members_of(together.params, member), members_of(solo.params, 0))
+    assert all((together.params[name] - before[name]).abs().max() > 1e-6 for name in before)
+
+
+def test_a_member_has_no_place() -> None:
+    """The same members in another order, with a stranger between them."""
+    regularizer, optimizer = REGULARIZERS["gnvr"], OPTIMIZERS["adamw"]
+    chosen = settings(regularizer, optimizer, members=3)
+    params = {}
+    for order in ([0, 1], [1, 2, 0]):
+        modules = [networks.build("MLP", seed) for seed in order]
+        population = build(modules, regularizer, optimizer, [chosen[member] for member in order])
+        for number in range(STEPS):
+            step(population, order, number)
+        params[len(order)] = {member: members_of(population.params, place) for place, member in enumerate(order)}
+    for member in (0, 1):
+        assert_close(params[2][member], params[3][member])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("illness", ["learning rate", "weights", "inputs"])
+@pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_a_diverging_member_leaves_its_neighbours_alone(
+    regularizer: str, optimizer: str, illness: str, dtype: torch.dtype
+) -> None:
+    """Bit by bit as in a run of the same size in which that member is healthy."""
+    chosen = settings(REGULARIZERS[regularizer], OPTIMIZERS[optimizer], members=3)
+    results = {}
+    for healthy in (True, False):
+        settings_now = [dict(each) for each in chosen]
+        modules = [networks.build("MLP", seed).to(dtype) for seed in range(3)]
+        if illness == "learning rate" and not healthy:
+            settings_now[1]["learning_rate"] = 1e30 if dtype is torch.float32 else 1e200
+        if illness == "weights" and not healthy:
+            with torch.no_grad():
+                next(modules[1].parameters()).fill_(float("nan"))
+        population = build(modules, REGULARIZERS[regularizer], OPTIMIZERS[optimizer], settings_now, dtype)
+        for number in range(STEPS):
+            batches = [networks.minibatch(10 * member + number) for member in range(3)]
+            inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+            if illness == "inputs" and not healthy:
+                inputs[1] = float("inf")
+            scalars = population.step(inputs.to(dtype), labels)
+        results[healthy] = (population.params, scalars)
+    assert not all(leaf[1].isfinite().all() for leaf in results[False][0].values())
+    for well, ill in zip(results[True], results[False], strict=True):
+        for name in well:
+            for neighbour in (0, 2):
+                assert torch.equal(well[name][neighbour], ill[name][neighbour]), name
+
+
+@pytest.mark.parametrize("at_once", [7, 16384])
+@pytest.mark.parametrize("members", [1, 3])
+def test_evaluation_equals_a_loop_over_single_samples(
+    members: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is evaluated at once; samples of weight 0 are left out even where they are NaN."""
+    monkeypatch.setattr(population_module, "EVALUATED_AT_ONCE", at_once)
+    modules = [networks.build("MLP", seed) for seed in range(members)]
+    chosen = settings(REGULARIZERS["none"], OPTIMIZERS["sgd"], members)
+    population = build(modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], chosen)
+    samples, labels = networks.minibatch(seed=5, samples=20)[0][0], torch.arange(20) % networks.CLASSES
+    samples[0] = float("nan")
+    shuffled = [torch.randperm(19, generator=torch.Generator().manual_seed(seed)) for seed in range(members)]
+    places = 1 + torch.stack(shuffled)[:, :13]
+    weights = torch.ones(members, 13)
+    places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples and is padded with the NaN
+    loss, accuracy = population.evaluate(samples, places, labels[places], weights)
+    for member, module in enumerate(modules):
+        own = places[member][weights[member] > 0]
+        expected = references.evaluate(module, samples[own], labels[own])
+        assert (loss[member].item(), accuracy[member].item()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_regularizers_state_is_each_members_own() -> None:
+    """A running mean of gradients, by hand for every member."""
+
+    def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+        gradient = objective.grad(params)
+        kept = {name: hyper["keep"] * state[name] + gradient[name] for name in gradient}
+        return kept, kept, {}
+
+    heavy = Regularizer("heavy ball", grads, {"keep": 0.5}, init=lambda p: {n: torch.zeros_like(p[n]) for n in p})
+    plain = {"learning_rate": 0.1, "weight_decay": 0.0}
+    keeps = [0.0, 0.5, 0.9]
+    modules = [networks.build("MLP", seed) for seed in range(3)]
+    found = build(modules, heavy, OPTIMIZERS["sgd"], [plain | {"keep": keep, "momentum": 0.0} for keep in keeps])
+    modules = [networks.build("MLP", seed) for seed in range(3)]
+    expected = build(modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], [plain | {"momentum": keep} for keep in keeps])
+    for number in range(STEPS):
+        for population in (found, expected):
+            step(population, [0, 1, 2], number)
+    assert_close(found.params, expected.params)
