@@ -71,11 +71,14 @@ def html(page: Page, drawings: dict[str, dict[str, Any]]) -> str:
 
 def demote_headings(text: str) -> str:
     """The author's Markdown with its topmost headings at level three, below the report's own."""
-    lines, fenced = [], False
+    lines: list[tuple[str, int]] = []  # and the level of each heading, 0 elsewhere
+    fenced = False
     for line in text.strip().splitlines():
         fenced ^= bool(FENCE.match(line))
-        lines.append(line if fenced else HEADING.sub(lambda match: "#" * min(6, len(match[1]) + 2), line))
-    return "\n".join(lines)
+        heading = None if fenced else HEADING.match(line)
+        lines.append((line, len(heading[1]) if heading else 0))
+    shift = max(0, 3 - min((level for _, level in lines if level), default=3))
+    return "\n".join("#" * min(shift, 6 - level) + line if level else line for line, level in lines)
 
 
 def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:

@@ -34,7 +34,7 @@ def symbol(name: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """1.30e-3 below 0.01 and from 10,000 on, else three significant digits."""
+    """1.30e-3 below 0.01 and from 10,000 on, else three digits."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value != 0 and not 0.01 <= abs(value) < 10_000:

@@ -5,6 +5,7 @@ for (const [id, figure] of Object.entries(figures)) {
   const place = document.getElementById(id);
   place.replaceChildren();
   figure.layout.font = {color: text(), family: getComputedStyle(document.body).fontFamily, size: 13};
-  Plotly.newPlot(place, figure.data, figure.layout, {responsive: true, displayModeBar: false});
+  Plotly.newPlot(place, figure.data, figure.layout, {displaylogo: false, displayModeBar: false});
   dark.addEventListener("change", () => Plotly.relayout(place, {"font.color": text()}));
+  new ResizeObserver(() => Plotly.Plots.resize(place)).observe(place);
 }

@@ -1,0 +1,56 @@
+"""Smoothness, memorisation and place in the range, on arrays done by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hpo import descriptors
+from hpo.space import linear_range, log_range
+
+
+def test_the_place_is_the_median_of_the_best_on_the_ranges_own_scale() -> None:
+    bounds = log_range(1e-4, 1e-2)
+    place = descriptors.place_in_range(bounds, [1e-3, 1e-2, 1e-4, *[5e-3] * 20])
+    assert (place.position, place.trials, place.end, place.off) == (pytest.approx(0.5), 3, None, False)
+
+
+@pytest.mark.parametrize(("finished", "taken"), [(3, 3), (30, 3), (40, 4), (100, 10)])
+def test_the_best_tenth_but_at_least_three(finished: int, taken: int) -> None:
+    assert descriptors.place_in_range(linear_range(0, 1), [0.5] * finished).trials == taken
+
+
+@pytest.mark.parametrize(
+    ("off", "value", "end", "is_off"),
+    [("low", 0.05, "low", True), ("high", 0.05, "low", False), (None, 0.95, "high", False), ("low", 0.5, None, False)],
+)
+def test_ends_of_the_range(off: str, value: float, end: str, is_off: bool) -> None:
+    place = descriptors.place_in_range(linear_range(0, 1, off=off), [value] * 3)  # type: ignore[arg-type]
+    assert (place.end, place.off) == (end, is_off)
+
+
+def test_adjusted_memorisation() -> None:
+    """Accuracy 55% of 10 classes: an error hits the given label by chance in 5% of cases."""
+    assert descriptors.adjusted_memorisation(0.05, 0.55, 10) == pytest.approx(0)
+    assert descriptors.adjusted_memorisation([1.0, 0.525], [0.55, 0.55], 10) == pytest.approx([1.0, 0.5])
+
+
+def test_roughness_of_an_exponential_is_zero_and_of_noise_its_sd() -> None:
+    time = np.arange(2000)
+    noise = np.random.default_rng(0).normal(0, 0.1, time.size)
+    assert descriptors.roughness(np.exp(-0.01 * time)) == pytest.approx(0, abs=1e-9)
+    assert descriptors.roughness(np.exp(-0.01 * time + noise)) == pytest.approx(0.1, rel=0.05)
+    by_hand = math.sqrt(sum((-2 * math.log(2)) ** 2 for _ in range(1)) / 6)
+    assert descriptors.roughness([1.0, 2.0, 1.0]) == pytest.approx(by_hand)
+    assert math.isnan(descriptors.roughness([1.0, 2.0]))
+
+
+def test_upward_variation() -> None:
+    assert descriptors.upward_variation([4.0, 2.0, 1.0]) == 0
+    assert descriptors.upward_variation([4.0, 2.0, 4.0, 1.0]) == pytest.approx(0.5)
+    assert math.isnan(descriptors.upward_variation([1.0, 2.0]))
+
+
+def test_spikes_stand_above_the_median_of_the_five_epochs_before() -> None:
+    assert descriptors.spikes([1, 1, 1, 1, 1, 1.2, 1.3, 1]) == 1
+    assert descriptors.spikes([5, 1, 1, 1]) == 0
