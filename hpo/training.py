@@ -92,7 +92,7 @@ def train(
         metrics = _train_epoch(recipe, population, inputs, held, epoch, steps)
         metrics |= held.evaluate(population, inputs)
         rows = {name: values.tolist() for name, values in metrics.items()}
-        _record(rows, epoch, curves, diverged)
+        _record(rows, epoch, held, curves, diverged)
         if progress:
             progress(epoch, rows)
         if all(diverged):
@@ -125,6 +125,10 @@ class _Held:
             for seed, own in dict(zip(self.seeds, self.own, strict=True)).items()
         }
         return torch.stack([orders[seed] for seed in self.seeds]).to(self.training.device)
+
+    def reports(self, member: int, metric: str) -> bool:
+        """Whether a metric means anything for a member: not every seed need have changed labels."""
+        return len(self.own[member].changed) > 0 or not metric.startswith("noisy_labels")
 
     def evaluate(self, population: Population, inputs: Tensor) -> dict[str, Tensor]:
         """Validation metrics, and how many of the changed training labels are fitted or seen through, [K] each."""
@@ -183,6 +187,7 @@ def _train_epoch(
 def _record(
     rows: Mapping[str, list[float]],
     epoch: int,
+    held: _Held,
     curves: list[dict[str, list[float]]],
     diverged: list[int | None],
 ) -> None:
@@ -194,7 +199,8 @@ def _record(
             diverged[member] = epoch
             continue
         for name, values in rows.items():
-            curve.setdefault(name, []).append(values[member])
+            if held.reports(member, name):
+                curve.setdefault(name, []).append(values[member])
 
 
 def _final(
@@ -217,7 +223,10 @@ def _final(
             samples, everything, labels, torch.ones_like(labels, dtype=samples.dtype)
         )
     rows = {name: values.tolist() for name, values in metrics.items()}
-    return [{name: values[member] for name, values in rows.items()} for member in range(len(population))]
+    return [
+        {name: values[member] for name, values in rows.items() if held.reports(member, name)}
+        for member in range(len(population))
+    ]
 
 
 def _sizes(recipe: Recipe, own: Split, test: bool) -> dict[str, float]:
@@ -248,6 +257,11 @@ def _check_sizes(recipe: Recipe, splits: Mapping[int, Split]) -> None:
         raise UsageError(
             f"batch_size is {recipe.batch_size}, but the training part has {smallest} samples; "
             "choose a smaller batch_size or more data"
+        )
+    if any(not len(own.validation) for own in splits.values()):
+        raise UsageError(
+            f"data: validation is {recipe.dataset.validation!r}, which is none of {len(recipe.source.labels)} samples; "
+            "choose a larger share"
         )
 
 

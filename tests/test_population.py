@@ -6,7 +6,7 @@ import networks
 import pytest
 import references
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpo import population as population_module
 from hpo.objective import Objective, Regularizer

@@ -1,0 +1,361 @@
+"""Training: what a seed fixes, what a run reports, and what becomes of members that diverge."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import references
+import torch
+from torch import Tensor, nn
+
+from hpo.data import Dataset, Source, split
+from hpo.errors import UsageError
+from hpo.models import MLP
+from hpo.objective import Objective, Regularizer
+from hpo.optimizers import OPTIMIZERS
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.schedules import Cosine
+from hpo.seeds import stream
+from hpo.training import Member, Recipe, Result, score, train
+from hpo.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FEATURES, CLASSES = 6, 3
+SGD = {"learning_rate": 0.1, "weight_decay": 1e-3, "momentum": 0.9}
+ADAMW = {"learning_rate": 0.01, "weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+
+
+@dataclass(frozen=True)
+class Blobs(Dataset):
+    """Three overlapping clouds."""
+
+    samples: int = 60
+
+    def load(self) -> Source:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(self.samples + 15) % CLASSES
+        inputs = torch.randn(self.samples + 15, FEATURES, generator=generator, dtype=torch.float64)
+        inputs[:, 0] += 2 * labels
+        kept = self.samples
+        return Source(inputs[:kept], labels[:kept], inputs[kept:], labels[kept:], CLASSES)
+
+
+def network() -> nn.Module:
+    return MLP((FEATURES, 7, CLASSES))().double()
+
+
+def recipe(dataset: Dataset | None = None, **changes: Any) -> Recipe:
+    dataset = dataset or Blobs(label_noise=0.3, validation=0.25)
+    chosen = {"regularizer": REGULARIZERS["none"], "optimizer": OPTIMIZERS["sgd"], "epochs": 3, "batch_size": 8}
+    return Recipe(dataset, dataset.load(), network, **(chosen | changes))
+
+
+class Witness:
+    """Keeps what every step of every population was given, and the populations themselves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.initial: list[Tree] = []
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.rates: list[float] = []
+        self.populations: list[Population] = []
+        original = Population.step
+
+        def step(population: Population, inputs: Tensor, labels: Tensor, rate: float = 1.0) -> Tree:
+            if not any(population is known for known in self.populations):
+                self.populations.append(population)
+                self.initial.append({name: leaf.clone() for name, leaf in population.params.items()})
+                self.batches.clear()
+                self.rates.clear()
+            self.batches.append((inputs.clone(), labels.clone()))
+            self.rates.append(rate)
+            return original(population, inputs, labels, rate)
+
+        monkeypatch.setattr(Population, "step", step)
+
+    def module(self, member: int, params: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """The member of the latest population as a module of its own; by default as it is now."""
+        module = network()
+        chosen = self.populations[-1].params if params is None else params
+        module.load_state_dict({name: leaf[member] for name, leaf in chosen.items()})
+        return module
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Witness:
+    return Witness(monkeypatch)
+
+
+def near(expected: Any) -> Any:
+    return pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_same_seed_same_run_bit_by_bit(regularizer: Regularizer) -> None:
+    hyper = ADAMW | {"lambda": 0.1, "gamma": 1.0, "clip": 0.5, "k": 1.0}
+    members = [Member(seed, hyper) for seed in (0, 1)]
+    torch.manual_seed(1)
+    first = train(recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"]), members, test=True)
+    torch.manual_seed(2)  # what others draw from the global generator changes nothing
+    second = train(recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"]), members, test=True)
+    assert first == second
+    assert first[0].curves["train_loss"] != first[1].curves["train_loss"]
+    assert first[0].final["test_loss"] != first[1].final["test_loss"]
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    train(recipe(), [Member(0, SGD)])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_seed_fixes_weights_labels_split_and_order_whoever_stands_beside_it(witness: Witness) -> None:
+    """Seed 5 alone, and as the third of four with other seeds and hyperparameters."""
+    chosen = recipe()
+    other = SGD | {"learning_rate": 0.01}
+    train(chosen, [Member(5, SGD)])
+    alone = witness.initial[-1], list(witness.batches)
+    train(chosen, [Member(0, other), Member(1, SGD), Member(5, other), Member(0, SGD)])
+    stacked = witness.initial[-1], list(witness.batches)
+    for name in alone[0]:
+        assert torch.equal(alone[0][name][0], stacked[0][name][2])
+        assert torch.equal(stacked[0][name][0], stacked[0][name][3])
+    assert not torch.equal(stacked[0]["linear1.weight"][0], stacked[0]["linear1.weight"][1])
+    assert len(alone[1]) == len(stacked[1]) == 3 * (45 // 8)
+    for (inputs, labels), (many, given) in zip(alone[1], stacked[1], strict=True):
+        assert torch.equal(inputs[0], many[2])
+        assert torch.equal(labels[0], given[2])
+        assert torch.equal(many[0], many[3])
+        assert not torch.equal(many[0], many[1])
+
+
+def test_an_epoch_visits_training_samples_once_each_and_in_a_new_order(witness: Witness) -> None:
+    chosen = recipe(batch_size=9)
+    train(chosen, [Member(3, SGD)])
+    own = split(chosen.source, chosen.dataset, 3)
+    rows = {tuple(sample.tolist()): place for place, sample in enumerate(chosen.source.inputs)}
+    epochs = []
+    for epoch in range(3):
+        steps = witness.batches[5 * epoch : 5 * epoch + 5]
+        places = [rows[tuple(sample.tolist())] for inputs, _ in steps for sample in inputs[0, 0]]
+        assert torch.equal(torch.cat([labels[0] for _, labels in steps]), own.labels[places])
+        assert sorted(places) == sorted(own.training.tolist())
+        epochs.append(places)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize(("regularizer", "hyper"), [("none", {}), ("gnvr", {"lambda": 0.3}), ("rogc", {"k": 0.5})])
+def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, float], witness: Witness) -> None:
+    """Curves, and the final numbers sample by sample, of each of three members with a seed of its own."""
+    chosen = recipe(regularizer=REGULARIZERS[regularizer], optimizer=OPTIMIZERS["adamw"])
+    members = [Member(seed, ADAMW | hyper | {"learning_rate": 0.01 * (seed + 1)}) for seed in range(3)]
+    results = train(chosen, members, test=True)
+    for number, (member, result) in enumerate(zip(members, results, strict=True)):
+        own = split(chosen.source, chosen.dataset, member.seed)
+        orders = [
+            own.training[torch.randperm(45, generator=stream(member.seed, "data", "order", epoch))]
+            for epoch in (1, 2, 3)
+        ]
+        module = witness.module(number, witness.initial[-1])
+        inputs, true = chosen.source.inputs, chosen.source.labels
+        curves = references.train(
+            module, regularizer, "adamw", member.hyperparameters, inputs, own.labels, orders, batch_size=8
+        )
+        for name, values in curves.items():
+            assert result.curves[name] == near(values), name
+        assert result.diverged_epoch is None
+
+        changed = references.changed_labels(own.labels, true, own.training)
+        parts = {
+            "train": (inputs[own.training], own.labels[own.training]),
+            "validation": (inputs[own.validation], own.labels[own.validation]),
+            "test": (chosen.source.test_inputs, chosen.source.test_labels),
+        }
+        expected: dict[str, float] = {}
+        for part, samples in parts.items():
+            expected[f"{part}_loss"], expected[f"{part}_accuracy"] = references.evaluate(module, *samples)
+        expected["noisy_labels_fitted"] = references.evaluate(module, inputs[changed], own.labels[changed])[1]
+        expected["noisy_labels_recovered"] = references.evaluate(module, inputs[changed], true[changed])[1]
+        sizes = {
+            "training_samples": 45,
+            "validation_samples": 15,
+            "test_samples": 15,
+            "changed_labels": len(changed),
+            "classes": CLASSES,
+            "epochs": 3,
+        }
+        assert result.final == near(expected | sizes)
+        for name in ("validation_loss", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered"):
+            assert len(result.curves[name]) == 3
+            assert result.curves[name][-1] == near(expected[name])
+
+
+def test_the_schedule_multiplies_every_learning_rate(witness: Witness) -> None:
+    train(recipe(schedule=Cosine(warmup_epochs=1)), [Member(0, SGD), Member(1, SGD)])
+    schedule = Cosine(warmup_epochs=1)
+    assert witness.rates == [schedule(step, 15, 5) for step in range(15)]
+
+
+class Sealed:
+    """A test set that nobody may touch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the test set was read: {name}")
+
+    def __len__(self) -> int:
+        raise AssertionError("the test set was counted")
+
+    __iter__ = __getitem__ = __len__
+
+
+def test_the_test_set_is_read_only_when_asked_for() -> None:
+    chosen = recipe()
+    sealed = chosen._replace(source=chosen.source._replace(test_inputs=Sealed(), test_labels=Sealed()))
+    (result,) = train(sealed, [Member(0, SGD)])
+    assert not [name for name in (*result.final, *result.curves) if "test" in name]
+    with pytest.raises(AssertionError, match="the test set was"):
+        train(sealed, [Member(0, SGD)], test=True)
+    (asked,) = train(chosen, [Member(0, SGD)], test=True)
+    assert asked.curves == result.curves  # and reading it changes nothing else
+    assert asked.final.items() >= result.final.items()
+    assert asked.final.keys() - result.final.keys() == {"test_loss", "test_accuracy", "test_samples"}
+
+
+def _spoil(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+    """The plain gradient, but NaN from step `healthy_steps` (counted from 0) on."""
+    gradient = objective.grad(params)
+    spoilt = state["steps"] >= hyper["healthy_steps"]
+    gradient = {name: torch.where(spoilt, torch.nan, leaf) for name, leaf in gradient.items()}
+    return gradient, {"steps": state["steps"] + 1}, {"spoilt": spoilt.double()}
+
+
+SPOILER = Regularizer("spoiler", _spoil, {"healthy_steps": 0}, lambda _: {"steps": torch.zeros(())})
+
+
+@pytest.mark.parametrize(("healthy_steps", "epoch"), [(0, 1), (4, 1), (5, 2), (9, 2), (10, 3), (14, 3), (15, None)])
+def test_divergence_is_recorded_with_its_epoch(healthy_steps: int, epoch: int | None) -> None:
+    """Five steps an epoch; the update that spoils the weights shows in the validation loss of its own epoch."""
+    members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (99, healthy_steps, 99)]
+    results = train(recipe(regularizer=SPOILER), members, test=True)
+    assert [result.diverged_epoch for result in results] == [None, epoch, None]
+    ill = results[1]
+    healthy_epochs = 3 if epoch is None else epoch - 1
+    assert ill.curves.keys() == (results[0].curves.keys() if healthy_epochs else set())
+    assert all(len(values) == healthy_epochs for values in ill.curves.values())
+    assert all(math.isfinite(value) for values in ill.curves.values() for value in values)
+    sizes = {"training_samples", "validation_samples", "test_samples", "changed_labels", "classes", "epochs"}
+    assert ill.final.keys() == (results[0].final.keys() if epoch is None else sizes)
+
+
+def test_a_diverged_member_leaves_its_neighbours_results_alone() -> None:
+    def run(rate: float) -> list[Result]:
+        hypers = [SGD, SGD | {"learning_rate": rate}, SGD]
+        return train(recipe(), [Member(seed, hyper) for seed, hyper in enumerate(hypers)], test=True)
+
+    healthy, ill = run(0.1), run(1e200)
+    assert healthy[1].diverged_epoch is None
+    assert ill[1].diverged_epoch == 1
+    assert healthy[0] == ill[0]
+    assert healthy[2] == ill[2]
+
+
+def test_a_population_that_has_diverged_as_a_whole_stops() -> None:
+    epochs = []
+    members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (0, 7)]
+    results = train(recipe(regularizer=SPOILER, epochs=50), members, progress=lambda epoch, _: epochs.append(epoch))
+    assert [result.diverged_epoch for result in results] == [1, 2]
+    assert epochs == [1, 2]
+
+
+def test_progress_hears_every_epoch_of_every_member() -> None:
+    heard = []
+    results = train(
+        recipe(), [Member(0, SGD), Member(1, SGD)], progress=lambda epoch, rows: heard.append((epoch, rows))
+    )
+    assert [epoch for epoch, _ in heard] == [1, 2, 3]
+    for epoch, rows in heard:
+        for member, result in enumerate(results):
+            assert {name: values[member] for name, values in rows.items()} == {
+                name: values[epoch - 1] for name, values in result.curves.items()
+            }
+
+
+def test_seeds_with_different_numbers_of_changed_labels_share_a_population() -> None:
+    """Padding must not show: every member's numbers are those of a run on its own."""
+    chosen = recipe()
+    members = [Member(seed, SGD) for seed in range(4)]
+    results = train(chosen, members)
+    counts = []
+    for member, result in zip(members, results, strict=True):
+        own = split(chosen.source, chosen.dataset, member.seed)
+        counts.append(len(references.changed_labels(own.labels, chosen.source.labels, own.training)))
+        assert result.final["changed_labels"] == counts[-1]
+        (alone,) = train(chosen, [member])
+        assert result.final == near(alone.final)
+        for name, values in alone.curves.items():
+            assert result.curves[name] == near(values)
+    assert len(set(counts)) > 1
+
+
+def test_a_member_without_changed_labels_reports_none_beside_one_that_has_some() -> None:
+    """2 of 60 labels are redrawn, so that some seeds change none."""
+    chosen = recipe(Blobs(label_noise=0.03))
+    counts = {seed: len(split(chosen.source, chosen.dataset, seed).changed) for seed in range(20)}
+    without = next(seed for seed, count in counts.items() if count == 0)
+    some = next(seed for seed, count in counts.items() if count > 0)
+    results = train(chosen, [Member(without, SGD), Member(some, SGD)])
+    for result, count in zip(results, (0, counts[some]), strict=True):
+        assert result.diverged_epoch is None
+        assert result.final["changed_labels"] == count
+        for names in (result.final, result.curves):
+            assert ("noisy_labels_fitted" in names) == ("noisy_labels_recovered" in names) == (count > 0)
+        assert all(math.isfinite(value) for value in result.final.values())
+
+
+def test_without_label_noise_nothing_is_said_of_it() -> None:
+    (result,) = train(recipe(Blobs()), [Member(0, SGD)])
+    assert result.final["changed_labels"] == 0
+    assert not [name for name in (*result.final, *result.curves) if "noisy" in name]
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"batch_size is 46, but the training part has 45 samples; choose a smaller"):
+        train(recipe(batch_size=46), [Member(0, SGD)])
+    (result,) = train(recipe(batch_size=45, epochs=1), [Member(0, SGD)])
+    assert result.diverged_epoch is None
+
+
+def test_an_empty_validation_part_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"validation is 0\.001.* of 60 samples; choose a larger share"):
+        train(recipe(Blobs(validation=0.001)), [Member(0, SGD)])
+
+
+CURVES = {"validation_accuracy": [0.2, 0.6, 0.5], "validation_loss": [2.0, 0.7, 0.9]}
+
+
+@pytest.mark.parametrize(
+    ("metric", "at", "expected"),
+    [
+        ("validation_accuracy", "last", 0.5),
+        ("validation_accuracy", "best", 0.6),
+        ("validation_loss", "last", 0.9),
+        ("validation_loss", "best", 0.7),
+    ],
+)
+def test_score_of_a_run(metric: str, at: str, expected: float) -> None:
+    assert score(Result(CURVES, {}, None), metric, at, classes=10) == expected
+
+
+@pytest.mark.parametrize("at", ["last", "best"])
+def test_score_of_a_diverged_run(at: str) -> None:
+    diverged = Result({"validation_accuracy": [0.9], "validation_loss": [0.1]}, {}, 2)
+    assert score(diverged, "validation_accuracy", at, classes=4) == 0.25
+    assert score(diverged, "validation_loss", at, classes=4) is None
+
+
+def test_score_by_a_metric_that_no_run_reports() -> None:
+    with pytest.raises(UsageError, match="'validation_f1', which no run reports; choose one of validation_accuracy, "):
+        score(Result(CURVES, {}, None), "validation_f1", "last", classes=10)
