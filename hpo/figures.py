@@ -14,7 +14,7 @@ BASELINE_COLOUR = "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
 DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))  # matplotlib's and plotly's names
 SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
-LONGEST_LABEL = 32
+LONGEST_LABEL = 28
 FEW_EPOCHS = 3  # up to here points are marked, since a line of one point is invisible
 
 
@@ -95,7 +95,7 @@ def draw_png(info: Curves, path: Path) -> None:
     """Draws with matplotlib; the same info gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -113,7 +113,7 @@ def draw_png(info: Curves, path: Path) -> None:
     if info.log:
         _log_ticks(axes, info)
     if info.percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     axes.grid(color="#000000", alpha=0.12, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = zip(*lines, strict=True)
@@ -183,9 +183,10 @@ def _parts(info: Curves) -> list[tuple[str, Style, "pd.DataFrame"]]:
 
 
 def _shorten(name: str) -> str:
-    """A label that leaves the plot its room."""
+    """A label that leaves the plot its room; the end of a long name stays, where variants differ."""
     name = " ".join(name.split())
-    return name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…"
+    half = LONGEST_LABEL // 2
+    return name if len(name) <= LONGEST_LABEL else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _translucent(colour: str) -> str:

@@ -240,6 +240,7 @@ def test_warnings_of_losses() -> None:
     failed = warnings_of(one_configuration_failed())
     assert "GNVR: the configuration failed, 8 trials unfinished; exception × 16" in failed
     assert "seed 1000" not in failed and "interim" not in failed
+    assert "GNVR against AdamW: no verdict: tuning failed for GNVR." in text_of(one_configuration_failed())
 
 
 def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing(tmp_path: Path) -> None:

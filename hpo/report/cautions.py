@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hpo.report.numbers import ConfigurationNumbers, StudyNumbers
+from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
 from hpo.report.wording import count, escape, symbol
 
 ENOUGH_SEEDS = 10

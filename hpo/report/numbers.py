@@ -2,119 +2,25 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from hpo.descriptors import RangePlace, adjusted_memorisation, place_in_range
+from hpo.descriptors import adjusted_memorisation, place_in_range
+from hpo.report.quantities import (
+    BestTrial,
+    ConfigurationNumbers,
+    Reruns,
+    Rival,
+    Samples,
+    StudyNumbers,
+    Tuning,
+)
 from hpo.report.record import Record
 from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rounds_read, tuning_slots
 from hpo.space import split_space
-from hpo.stats import Comparison, Summary, compare, summarise
-from hpo.verdicts import FEWEST_SEEDS, Outcome, Verdict, judge_family, prediction_outcome
-
-
-class BestTrial(NamedTuple):
-    """The best finished trial of one tuning repeat."""
-
-    repeat: int
-    slot: int
-    score: float
-    setting: dict[str, float]
-
-
-class Tuning(NamedTuple):
-    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter."""
-
-    planned: int
-    finished: int
-    diverged: int
-    failed: int
-    failed_attempts: dict[str, int]
-    best: list[BestTrial]
-    places: dict[str, RangePlace]
-
-
-class Reruns(NamedTuple):
-    """What the newest reruns of one configuration came to; accuracies and shares are fractions.
-
-    Attributes:
-        settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
-        test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
-        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
-            also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
-        seconds_per_epoch: wall time divided by the models trained side by side.
-    """
-
-    planned: int
-    finished: int
-    diverged_seeds: list[int]
-    failed_seeds: list[int]
-    rounds_read: int
-    settings: list[dict[str, float]]
-    test_accuracy: dict[int, float]
-    accuracy: Summary
-    train_loss: Summary
-    generalisation_gap: Summary
-    memorised: Summary
-    recovered: Summary
-    adjusted_memorisation: Summary
-    seconds_per_epoch: Summary
-    populations: list[int]
-    noisy_labels_fitted: dict[int, float]
-    repeat_by_seed: dict[int, int]
-
-
-class ConfigurationNumbers(NamedTuple):
-    """One configuration: its tuning and its reruns."""
-
-    name: str
-    tuning: Tuning
-    reruns: Reruns
-
-
-class Rival(NamedTuple):
-    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, if any."""
-
-    name: str
-    prediction: str | None
-    verdict: Verdict
-    outcome: Outcome | None
-    memorisation: Comparison | None
-    cost_ratio: float
-
-
-class Samples(NamedTuple):
-    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by seed."""
-
-    training: int | None
-    validation: int | None
-    test: int | None
-    classes: int | None
-    changed_labels: dict[int, int]
-    changed_mean: float
-    changed_low: int
-    changed_high: int
-
-
-class StudyNumbers(NamedTuple):
-    """Everything a report says in numbers, and the definition they belong to."""
-
-    study: dict[str, Any]
-    samples: Samples
-    configurations: list[ConfigurationNumbers]
-    rivals: list[Rival]
-    environments: list[dict[str, Any]]
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """The study's definition, as in its digest."""
-        return self.study["definition"]
-
-    @property
-    def baseline(self) -> ConfigurationNumbers:
-        """The configuration that the others are compared with."""
-        return next(entry for entry in self.configurations if entry.name == self.definition["baseline"])
+from hpo.stats import Comparison, compare, summarise
+from hpo.verdicts import FEWEST_SEEDS, judge_family, prediction_outcome
 
 
 def compute_numbers(record: Record) -> StudyNumbers:
@@ -134,6 +40,8 @@ def compute_numbers(record: Record) -> StudyNumbers:
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
         rivals=_rivals(definition, configurations, record.study["repeats"]),
+        tuning_seeds=sorted({int(seed) for seed in record.slots[record.slots.phase == "tune"].seed}),
+        rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),
     )
 
@@ -211,19 +119,25 @@ def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumber
     pairs = {entry.name: _paired("test_accuracy", entry.reruns, baseline.reruns, repeats) for entry in others}
     diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
     verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
-    return [
-        Rival(
-            name=entry.name,
-            prediction=predictions[entry.name],
-            verdict=verdicts[entry.name],
-            outcome=prediction_outcome(predictions[entry.name], verdicts[entry.name])
-            if predictions[entry.name]
-            else None,
-            memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
-            cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
+    rivals = []
+    for entry in others:
+        verdict, prediction = verdicts[entry.name], predictions[entry.name]
+        lost = [
+            name for name, tuning in ((entry.name, entry.tuning), (baseline.name, baseline.tuning)) if tuning.failed
+        ]
+        if verdict.rule == 1 and lost:
+            verdict = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
+        rivals.append(
+            Rival(
+                name=entry.name,
+                prediction=prediction,
+                verdict=verdict,
+                outcome=prediction_outcome(prediction, verdict) if prediction else None,
+                memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
+                cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
+            )
         )
-        for entry in others
-    ]
+    return rivals
 
 
 def _paired(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hpo.report import tables, wording
 from hpo.report.cautions import cautions
-from hpo.report.numbers import StudyNumbers
+from hpo.report.quantities import StudyNumbers
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
 FENCE = re.compile(r"^\s{0,3}(```|~~~)")
@@ -132,6 +132,7 @@ def _environment() -> Any:
         "p": wording.probability,
         "count": wording.count,
         "margin": wording.margin_points,
+        "span": wording.span,
         "thousands": lambda value: f"{value:,}",
         "words": lambda name: name.replace("_", " "),
     }

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from hpo.report import wording
-from hpo.report.numbers import ConfigurationNumbers, StudyNumbers
+from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
 from hpo.report.wording import NOTHING, escape
 from hpo.space import split_space
 

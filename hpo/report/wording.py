@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.stats import Interval, Summary
@@ -114,10 +114,17 @@ def count(number_of: int, thing: str, many: str = "") -> str:
     return f"{number_of:,} {thing if number_of == 1 else many or thing + 's'}"
 
 
+def span(values: Sequence[int]) -> str:
+    """Sorted whole numbers as a range where they follow one another: 1000 to 1009."""
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
+
+
 def verdict_words(verdict: Verdict) -> str:
     """What the rule says, with the number it rests on; bold where rule 3 allows it."""
     if verdict.rule == 1:
-        return f"no verdict: {verdict.reason}"
+        return f"no verdict: {escape(verdict.reason)}"
     if verdict.rule == 2:
         same = (
             "identical" if verdict.comparison.mean == 0 else f"the same difference ({points(verdict.comparison.mean)})"

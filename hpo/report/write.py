@@ -11,11 +11,13 @@ import pandas as pd
 from hpo import figures
 from hpo.report import page
 from hpo.report.cautions import cautions
-from hpo.report.numbers import StudyNumbers, compute_numbers
+from hpo.report.numbers import compute_numbers
+from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
 from hpo.report.selection import rerun_curves
+from hpo.report.wording import count
 
-SHOWN = (  # figure function, the metric it draws, and its title while there is nothing to draw
+SHOWN = (  # a figure's function and the metric it draws
     (figures.training_loss, "train_loss"),
     (figures.validation_accuracy, "validation_accuracy"),
 )
@@ -68,12 +70,14 @@ def as_json(value: Any) -> Any:
 def _draw(record: Record, numbers: StudyNumbers, folder: Path) -> tuple[list[page.Figure], dict[str, dict[str, Any]]]:
     names = [entry.name for entry in numbers.configurations]
     styles = figures.assign_styles(names, numbers.baseline.name)
+    diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
+    ending = f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else ""
     entries, drawings = [], {}
     for compute, metric in SHOWN:
         info = compute(rerun_curves(record, metric), styles)
         empty = info.frame.empty
         sentence = "it appears with the first finished rerun." if empty else ""
-        entry = page.Figure(info.number, info.slug, info.title, info.caption, sentence)
+        entry = page.Figure(info.number, info.slug, info.title, info.caption + ending, sentence)
         entries.append(entry)
         if empty:
             (folder / entry.path).unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Quantities: the named tuples that a report's text is made from and results.json stores."""
+
+from typing import Any, NamedTuple
+
+from hpo.descriptors import RangePlace
+from hpo.stats import Comparison, Summary
+from hpo.verdicts import Outcome, Verdict
+
+
+class BestTrial(NamedTuple):
+    """The best finished trial of one tuning repeat."""
+
+    repeat: int
+    slot: int
+    score: float
+    setting: dict[str, float]
+
+
+class Tuning(NamedTuple):
+    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter."""
+
+    planned: int
+    finished: int
+    diverged: int
+    failed: int
+    failed_attempts: dict[str, int]
+    best: list[BestTrial]
+    places: dict[str, RangePlace]
+
+
+class Reruns(NamedTuple):
+    """What the newest reruns of one configuration came to; accuracies and shares are fractions.
+
+    Attributes:
+        settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
+        test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
+        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
+            also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
+        seconds_per_epoch: wall time divided by the models trained side by side.
+    """
+
+    planned: int
+    finished: int
+    diverged_seeds: list[int]
+    failed_seeds: list[int]
+    rounds_read: int
+    settings: list[dict[str, float]]
+    test_accuracy: dict[int, float]
+    accuracy: Summary
+    train_loss: Summary
+    generalisation_gap: Summary
+    memorised: Summary
+    recovered: Summary
+    adjusted_memorisation: Summary
+    seconds_per_epoch: Summary
+    populations: list[int]
+    noisy_labels_fitted: dict[int, float]
+    repeat_by_seed: dict[int, int]
+
+
+class ConfigurationNumbers(NamedTuple):
+    """One configuration: its tuning and its reruns."""
+
+    name: str
+    tuning: Tuning
+    reruns: Reruns
+
+
+class Rival(NamedTuple):
+    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, if any."""
+
+    name: str
+    prediction: str | None
+    verdict: Verdict
+    outcome: Outcome | None
+    memorisation: Comparison | None
+    cost_ratio: float
+
+
+class Samples(NamedTuple):
+    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by seed."""
+
+    training: int | None
+    validation: int | None
+    test: int | None
+    classes: int | None
+    changed_labels: dict[int, int]
+    changed_mean: float
+    changed_low: int
+    changed_high: int
+
+
+class StudyNumbers(NamedTuple):
+    """Everything a report says in numbers, and the definition they belong to."""
+
+    study: dict[str, Any]
+    samples: Samples
+    configurations: list[ConfigurationNumbers]
+    rivals: list[Rival]
+    tuning_seeds: list[int]
+    rerun_seeds: list[int]
+    environments: list[dict[str, Any]]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The study's definition, as in its digest."""
+        return self.study["definition"]
+
+    @property
+    def baseline(self) -> ConfigurationNumbers:
+        """The configuration that the others are compared with."""
+        return next(entry for entry in self.configurations if entry.name == self.definition["baseline"])
