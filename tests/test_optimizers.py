@@ -76,6 +76,21 @@ def test_equals_torch_optim_for_every_member(name: str) -> None:
         assert_trees_close({key: leaf[member] for key, leaf in found.items()}, own)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_may_lie_in_memory_in_any_order(name: str) -> None:
+    """A gradient that autograd or vmap hands over transposed is the same gradient."""
+    optimizer, results = OPTIMIZERS[name], []
+    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
+    for transposed in (False, True):
+        grads = stacked(seed=2)
+        if transposed:
+            grads["first.weight"] = grads["first.weight"].transpose(0, 2).contiguous().transpose(0, 2)
+        assert grads["first.weight"].is_contiguous() is not transposed
+        params = stacked(seed=1)
+        results.append(optimizer.update(grads, optimizer.init(params), params, hyper)[0])
+    assert_trees_close(results[1], results[0], 1e-15)
+
+
 def test_every_optimizer_has_a_slow_version() -> None:
     assert set(OPTIMIZERS) == set(references.OPTIMIZERS)
     assert all("learning_rate" in optimizer.hyperparameters for optimizer in OPTIMIZERS.values())

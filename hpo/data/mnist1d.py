@@ -14,6 +14,8 @@ import torch
 from hpo.data.source import Dataset, Source
 from hpo.errors import HpoError, UsageError
 
+ARRAYS = ("x", "y", "x_test", "y_test")
+
 
 @dataclass(frozen=True)
 class Mnist1d(Dataset):
@@ -36,7 +38,7 @@ class Mnist1d(Dataset):
     def load(self) -> Source:
         """inputs [0.8 · samples, 40] and test inputs [0.2 · samples, 40], standardised; 10 classes."""
         arrays = _cached(self.samples, self.generator_seed)
-        x, y, test_x, test_y = (torch.from_numpy(arrays[name]) for name in ("x", "y", "x_test", "y_test"))
+        x, y, test_x, test_y = (torch.from_numpy(arrays[name]) for name in ARRAYS)
         return Source(x.float(), y.long(), test_x.float(), test_y.long(), classes=10)
 
 
@@ -54,23 +56,31 @@ def _cached(samples: int, seed: int) -> dict[str, np.ndarray]:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder() / f"mnist1d-{samples}-{digest}.npz"
     try:
-        with np.load(path) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError):  # not there yet, or damaged: made anew below
-        pass
-    arrays = _generate(settings)
+        with path.open("rb") as file, np.load(file) as stored:
+            return {name: stored[name] for name in ARRAYS}
+    except Exception:  # not there yet, or damaged in any of the ways that an archive can be: made anew
+        arrays = _generate(settings)
+    _write(path, arrays)
+    return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes beside the file's place and renames, so that no other process ever reads half a file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside its place and renamed, so that no other process ever reads half a file.
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        Path(file.name).replace(path)
+            beside = Path(file.name)
+            try:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+                file.flush()
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
     except OSError as error:
         raise HpoError(
             f"the data set cannot be cached in {path.parent} ({error.strerror}); "
             "set HPO_CACHE to a folder that can be written to"
         ) from error
-    return arrays
 
 
 def _generate(settings: dict) -> dict[str, np.ndarray]:
@@ -85,4 +95,4 @@ def _generate(settings: dict) -> dict[str, np.ndarray]:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
-    return {name: np.asarray(dataset[name]) for name in ("x", "y", "x_test", "y_test")}
+    return {name: np.asarray(dataset[name]) for name in ARRAYS}
