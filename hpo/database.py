@@ -1,5 +1,6 @@
 """Engines for SQLite and PostgreSQL: pragmas, schema, retries over outages. No password is ever shown."""
 
+import atexit
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ def connect(url: str) -> Engine:
     except ImportError as error:
         raise HpoError("PostgreSQL needs the psycopg package: pip install 'psycopg[binary]'") from error
     listen(engine)
+    atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     shown = redacted(url)
     try:
         if not _has_schema(engine):
@@ -98,7 +100,9 @@ def retrying(engine: Engine, work: Callable[[Connection], T], patience: float = 
     """
     try:
         return again(lambda: run(engine, work), patience)
-    except (exc.OperationalError, exc.InterfaceError) as error:
+    except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
+        raise  # our own mistake: its traceback is wanted
+    except exc.DBAPIError as error:
         shown = redacted(engine.url.render_as_string(hide_password=True))
         raise HpoError(f"the database {shown} failed: {_reason(error)}") from error
 

@@ -1,5 +1,6 @@
 """The ledger shown as Optuna studies, for people, plain `optuna` and its dashboard; decides nothing."""
 
+import atexit
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ def open_storage(engine: Any) -> RDBStorage:
     with creation_lock(engine):
         storage = again(build)
     listen(storage.engine)
+    atexit.register(storage.engine.dispose)
     storage.engine.dispose()  # connections made before `listen` lack the pragmas
     return storage
 

@@ -9,9 +9,9 @@ from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from hpo.ledger.schedule import STARTUP
 from hpo.space import Range
 
-STARTUP = 10
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Setting = dict[str, float]

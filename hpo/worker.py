@@ -9,10 +9,11 @@ from typing import Any
 
 from hpo.errors import HpoError
 from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
+from hpo.ledger.schedule import STARTUP
 from hpo.mirror import RELEASED
 from hpo.renewal import Renewal
 from hpo.safe_mirror import SafeMirror
-from hpo.sampling import STARTUP, sample
+from hpo.sampling import sample
 from hpo.signals import Stop, Stopped
 from hpo.space import split_space
 
@@ -116,6 +117,8 @@ class _Worker:
         try:
             with self.stop.interruptible():
                 outcomes = self.train(work)
+        except HpoError:
+            raise  # a failure with a known mend is no fault of the setting: work is given back, the person told
         except Exception as error:
             failure = (_cause(error), traceback.format_exc())
         # The exception is forgotten here: its frames would keep the population's memory while its parts train.
@@ -137,9 +140,9 @@ class _Worker:
         counted = set(self.ledger.finish(self.owner, outcomes))
         kept = [outcome for outcome in outcomes if outcome.id in counted]
         self.mirror.finish(work, kept)
-        self.mirror.fail([slot.trial for slot in work.slots if slot.id not in counted], "lost worker")
-        self.tell("finished", {"work": work, "outcomes": kept})
         returned = {outcome.id for outcome in outcomes}
+        self.mirror.fail([slot.trial for slot in work.slots if slot.id in returned - counted], "lost worker")
+        self.tell("finished", {"work": work, "outcomes": kept})
         missing = [slot for slot in work.slots if slot.id not in returned]
         if missing:
             self._fail(work.only(missing), "exception", "training returned no outcome for this slot")
@@ -170,15 +173,21 @@ def choose_settings(ledger: Ledger, work: Work, fresh: Sequence[Slot]) -> list[S
         return []
     entry = next(entry for entry in ledger.definition["configurations"] if entry["name"] == work.configuration)
     ranges = split_space(entry["space"])[0]
-    startup = all(slot.slot < STARTUP and slot.renewals == 0 for slot in fresh)
-    key = "startup" if startup else ",".join(f"{slot.slot}.{slot.renewals}" for slot in fresh)
-    text = f"{ledger.digest}/{work.configuration}/{work.repeat}/{key}"
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-    if startup:
-        drawn = sample(ranges, [], [], STARTUP, ledger.direction, seed)
-        return [drawn[slot.slot] for slot in fresh]
-    finished, pending = ledger.tried(work.configuration, work.repeat)
-    return sample(ranges, finished, pending, len(fresh), ledger.direction, seed)
+
+    def draw(slots: Sequence[Slot], key: str, count: int, learn: bool) -> list[Setting]:
+        text = f"{ledger.digest}/{work.configuration}/{work.repeat}/{key}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        finished, pending = ledger.tried(work.configuration, work.repeat) if learn and slots else ([], [])
+        return sample(ranges, finished, pending, count, ledger.direction, seed) if slots else []
+
+    startup = [slot for slot in fresh if slot.slot < STARTUP and slot.renewals == 0]
+    later = [slot for slot in fresh if slot not in startup]
+    drawn = draw(startup, "startup", STARTUP, learn=False)
+    found = {slot.id: drawn[slot.slot] for slot in startup}
+    names = ",".join(f"{slot.slot}.{slot.renewals}" for slot in later)
+    settings = draw(later, names, len(later), learn=True)
+    found |= {slot.id: setting for slot, setting in zip(later, settings, strict=True)}
+    return [found[slot.id] for slot in fresh]
 
 
 def _cause(error: Exception) -> str:

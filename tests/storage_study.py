@@ -7,11 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages import RDBStorage
+
 from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
 from hpo.worker import run_worker
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
+KEPT: list[RDBStorage] = []
 WEIGHT = {"low": 0.0, "high": 2.0, "log": False, "off": "low"}
 
 
@@ -57,6 +61,21 @@ def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, until:
         settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
         work = ledger.assign(owner, work, settings)
         ledger.finish(owner, outcomes(work))
+
+
+def plain_study(url: str, name: str) -> optuna.Study:
+    """The study as a user of plain Optuna sees it."""
+    return optuna.load_study(study_name=name, storage=_kept(url))
+
+
+def plain_names(url: str) -> list[str]:
+    return optuna.get_all_study_names(_kept(url))
+
+
+def _kept(url: str) -> RDBStorage:
+    """A storage that lives to the end: from Python 3.13 on, a SQLite connection that is collected open warns."""
+    KEPT.append(RDBStorage(url))
+    return KEPT[-1]
 
 
 def main(url: str, name: str, seed: int, log: str) -> None:

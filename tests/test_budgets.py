@@ -3,16 +3,16 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import optuna
 import pytest
 import storage_study
-from storage_study import make
+from storage_study import make, plain_study
 
 import hpo
 from hpo import curves
@@ -69,9 +69,24 @@ def test_exact_budgets_with_workers_killed(tmp_path: Path, workers: int, kills: 
     assert {entry["cause"] for entry in ledger.export()["failures"]} <= {"lost worker"}
 
     for name, budget in (("A/tune", TRIALS), ("B/tune", TRIALS), ("A/rerun", SEEDS), ("B/rerun", SEEDS)):
-        study = optuna.load_study(study_name=f"s/{name}", storage=url)
+        study = plain_study(url, f"s/{name}")
         states = Counter(trial.state.name for trial in study.trials)
         assert states["COMPLETE"] == budget and states["RUNNING"] == 0 and set(states) <= {"COMPLETE", "FAIL"}
         if name.endswith("tune"):
             best = ledger.best(name[0])
             assert best is not None and study.best_params == best["setting"]
+
+
+def test_a_stopped_process_gives_its_work_back_and_says_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    ledger = make(connect(url), trials=200)
+    process = start(url, 0, tmp_path / "0.log")
+    while not (tmp_path / "0.log").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    rows = ledger.export()["slots"]
+    assert {row["state"] for row in rows} <= {"open", "done"} and ledger.export()["failures"] == []
+    states = Counter(trial.state.name for trial in plain_study(url, "s/A/tune").trials)
+    assert states["RUNNING"] == 0 and states["COMPLETE"] == sum(row["state"] == "done" for row in rows[:200])

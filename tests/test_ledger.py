@@ -203,7 +203,7 @@ def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) ->
 
 
 def test_counts_and_export(ledger: Ledger) -> None:
-    ledger.register("host:7:1:a", "cpu", {"torch": "2.13.0"})
+    ledger.register("host+12ab:7:1:a", "cpu", {"torch": "2.13.0"})
     ledger.finish("x", outcomes(take(ledger, "x", limit=4)))
     take(ledger, "x", limit=3)
     assert ledger.counts()["A"] == {

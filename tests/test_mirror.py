@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from storage_study import finish_all, make, outcomes
+from storage_study import finish_all, make, outcomes, plain_names, plain_study
 
 from hpo.database import connect
 from hpo.ledger import Ledger, Outcome
@@ -23,7 +23,7 @@ def ledger(url: str) -> Ledger:
 
 
 def states(url: str, name: str) -> dict[str, int]:
-    trials = optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
+    trials = plain_study(url, name).get_trials(deepcopy=False)
     return dict(Counter(trial.state.name for trial in trials))
 
 
@@ -47,7 +47,7 @@ def test_running_then_complete_or_fail(ledger: Ledger, url: str) -> None:
     ended = [Outcome(first.id, 1, 0.8), Outcome(second.id, 1, 0.1, "diverged"), Outcome(third.id, 1, None, "diverged")]
     ledger.finish("x", ended)
     mirror.finish(work, ended)
-    study = optuna.load_study(study_name="s/A/tune", storage=url)
+    study = plain_study(url, "s/A/tune")
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE and study.metric_names == ["validation_accuracy"]
     assert [(trial.state.name, trial.user_attrs.get("cause")) for trial in study.trials] == [
         ("COMPLETE", None), ("COMPLETE", "diverged"), ("FAIL", "diverged"),
@@ -82,7 +82,7 @@ def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str
     ledger.fail("x", [lost], "exception", "Traceback")
     assert mirror.repair() == 4 and mirror.repair() == 0
     assert states(url, "s/A/tune") == {"COMPLETE": 2, "FAIL": 2} and states(url, "s/B/tune") == {"COMPLETE": 1}
-    assert optuna.load_study(study_name="s/A/tune", storage=url).best_value == 0.9
+    assert plain_study(url, "s/A/tune").best_value == 0.9
     assert Mirror(ledger).repair() == 0
 
 
@@ -101,4 +101,4 @@ def test_a_study_made_afresh_gets_fresh_optuna_studies(ledger: Ledger, url: str)
     Mirror(again).repair()
     assert states(url, "s/A/tune") == {}
     clear(ledger.engine, "s")
-    assert optuna.get_all_study_names(url) == []
+    assert plain_names(url) == []

@@ -12,6 +12,7 @@ import pytest
 from storage_study import make, outcomes
 
 from hpo.database import connect
+from hpo.errors import UsageError
 from hpo.ledger import Ledger, Outcome, Work, new_owner
 from hpo.mirror import Mirror
 from hpo.renewal import Renewal
@@ -91,6 +92,16 @@ def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:
     counts = ledger.counts()
     assert counts["A"]["failures"] == {"out of memory": 18} and counts["A"]["failed"] == 15
     assert counts["B"]["trials_done"] == 12 and counts["B"]["reruns_done"] == 3
+
+
+def test_a_failure_with_a_known_mend_stops_the_worker_and_is_no_attempt(ledger: Ledger) -> None:
+    def train(_: Work) -> list[Outcome]:
+        raise UsageError("the network has a BatchNorm layer; use GroupNorm")
+
+    with pytest.raises(UsageError, match="GroupNorm"):
+        run_worker(ledger, train, new_owner(), population=5)
+    rows = ledger.export()["slots"]
+    assert {(row["state"], row["attempt"]) for row in rows} == {("open", 0)} and ledger.export()["failures"] == []
 
 
 def test_a_slot_without_an_outcome_is_a_failure(ledger: Ledger) -> None:

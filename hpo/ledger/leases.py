@@ -133,12 +133,12 @@ def release(connection: Connection, study: int, owner: str, ids: Sequence[int] |
 def register(connection: Connection, study: int, owner: str, device: str, environment: Mapping[str, Any]) -> None:
     here = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
     connection.execute(sa.delete(workers).where(here))
-    host, pid, *_ = [*owner.split(":"), "0"]
+    place, pid, *_ = [*owner.split(":"), "0"]
     time = now(connection)
     row = {
         "study_id": study,
         "owner": owner,
-        "host": host,
+        "host": place.split("+")[0],
         "pid": int(pid) if pid.isdigit() else 0,
         "device": device,
     }

@@ -33,7 +33,7 @@ def host() -> str:
     with suppress(OSError):
         table = Path("/proc/self/ns/pid").readlink()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        mark = "-" + hashlib.sha256(f"{table}{boot}".encode()).hexdigest()[:8]
+        mark = "+" + hashlib.sha256(f"{table}{boot}".encode()).hexdigest()[:8]
     return socket.gethostname().replace(":", "_") + mark
 
 
