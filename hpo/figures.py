@@ -61,7 +61,10 @@ def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Sty
 
 def training_loss(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
     """Figure 1: training loss by epoch on a log axis, from columns configuration, seed, epoch, value."""
-    caption = "Training loss by epoch: geometric mean over the reruns' seeds, band of ± one SD of its logarithm."
+    caption = (
+        "Training loss by epoch, mean of its minibatches without penalties: geometric mean over the reruns' seeds, "
+        "band of ± one SD of its logarithm."
+    )
     band = _band(curves, log=True)
     return Curves(1, "training-loss", "Training loss", "training loss (log)", caption, True, False, band, styles)
 
@@ -150,7 +153,7 @@ def draw_plotly(info: Curves) -> dict[str, Any]:
         legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        xaxis={"title": {"text": "epoch"}, **grid},
+        xaxis={"title": {"text": "epoch"}, "dtick": 1 if info.frame["epoch"].max() <= 10 else None, **grid},
         yaxis={"title": {"text": info.y_label}, "tickformat": ".0%" if info.percent else "", **grid},
     )
     if info.log:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
-from hpo.report import Record, make_record, write_report
+from hpo.report import Record, make_record, wording, write_report
 from hpo.report.numbers import compute_numbers
 from hpo.report.page import Page, markdown
 
@@ -208,6 +208,22 @@ def test_numbers_are_printed_like_the_write_ups() -> None:
     assert "| GNVR | adamw | gnvr | 1e-4 to 0.01, log | 1e-6 to 0.1, log | 0.9, fixed | 1e-3 to 10, log |" in text
     assert "462 of the 2,560 training labels really differ" in text
     assert "MLP 40 → 256 → 256 → 10" in text and "label noise 20%" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1.3e-3, "1.30e-3"), (6.53e-5, "6.53e-5"), (0.026, "0.026"), (0.5, "0.5"), (-0.578, "−0.578"), (0, "0"),
+     (1234, "1234"), (123456, "1.23e5"), (float("nan"), "–")],
+)  # fmt: skip
+def test_how_a_number_is_printed(value: float, shown: str) -> None:
+    assert wording.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0004, "< 0.001"), (0.0321, "= 0.032"), (0.8612, "= 0.86"), (1.0, "= 1.00")]
+)
+def test_how_a_probability_is_printed(value: float, shown: str) -> None:
+    assert wording.probability(value) == shown
 
 
 def warnings_of(record: Record) -> str:

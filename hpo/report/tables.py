@@ -55,7 +55,7 @@ def _result(entry: ConfigurationNumbers) -> list[str]:
         str(reruns.finished),
         wording.percent_spread(reruns.accuracy) + limits,
         wording.number_spread(reruns.train_loss),
-        f"{wording.points(gap.mean)} points" if gap.n else NOTHING,
+        wording.points(gap.mean),
         wording.percent_spread(reruns.memorised),
         str(len(reruns.diverged_seeds)),
         wording.number(reruns.seconds_per_epoch.mean),
@@ -67,7 +67,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
     """T2: every rival against the baseline, in percentage points."""
     header = [
         "against " + escape(numbers.baseline.name), "n", "Δ in points [95% CI]", "seeds won", "p (t)",
-        "p (sign flip)", "p (Holm)", "g", "MDE", "verdict",
+        "p (sign flip)", "p (Holm)", "g", "MDE in points", "verdict",
     ]  # fmt: skip
     rows = []
     for rival in numbers.rivals:

@@ -9,6 +9,7 @@ from hpo.stats import Interval, Summary
 from hpo.verdicts import Verdict
 
 NOTHING = "–"
+SHARES = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
     "learning_rate": "LR",
     "weight_decay": "WD",
@@ -140,7 +141,7 @@ def verdict_words(verdict: Verdict) -> str:
 
 
 def describe(part: Any) -> str:
-    """A part of the definition in words: its kind, then its numbers (shares of labels as percentages)."""
+    """A part of the definition in words: its kind, then its numbers (shares as percentages)."""
     if not isinstance(part, Mapping):
         return NOTHING if part is None else _plain(part)
     rest = {key: value for key, value in part.items() if key != "kind"}
@@ -148,12 +149,12 @@ def describe(part: Any) -> str:
         head = f"{part.get('kind', '')} {' → '.join(map(str, rest.pop('widths')))}".strip()
     else:
         head = str(part.get("kind", ""))
-    words = [
-        f"{key.replace('_', ' ')} {percent(value, 0) if key == 'label_noise' else describe(value)}"
-        for key, value in rest.items()
-        if value is not None
-    ]
+    words = [f"{key.replace('_', ' ')} {_field(key, value)}" for key, value in rest.items() if value is not None]
     return ", ".join([head, *words] if head else words)
+
+
+def _field(key: str, value: Any) -> str:
+    return percent(value, 0) if key in SHARES and isinstance(value, float) else describe(value)
 
 
 def _plain(value: Any) -> str:
