@@ -4,8 +4,7 @@ import atexit
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -13,11 +12,24 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
 from hpo import schema
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError
+from hpo.storage_url import check_folder, file, read, redacted
+
+__all__ = [
+    "again",
+    "connect",
+    "creation_lock",
+    "engine_options",
+    "listen",
+    "lock_table",
+    "now",
+    "redacted",
+    "retrying",
+    "run",
+]
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that a locked or restarting database is waited for
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
 _CREATION_KEY = 0x68706F  # the advisory lock that creates tables on PostgreSQL
 
 
@@ -28,9 +40,9 @@ def connect(url: str) -> Engine:
         UsageError: the URL cannot be read or names a database that is not supported.
         HpoError: the database cannot be reached, written or understood.
     """
-    address = _address(url)
+    address = read(url)
     if address.get_backend_name() == "sqlite":
-        _check_folder(address)
+        check_folder(address)
     try:
         engine = sa.create_engine(address, **engine_options(address))
     except ImportError as error:
@@ -51,16 +63,6 @@ def connect(url: str) -> Engine:
             "use the version that wrote it, or another --storage"
         )
     return engine
-
-
-def redacted(url: str) -> str:
-    """`url` without its password, fit to be printed."""
-    try:
-        address = sa.make_url(url)
-    except (exc.ArgumentError, ValueError):
-        return url.split("://")[0] + "://…"
-    secret = {key for key in address.query if "pass" in key.lower()}
-    return address.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 def engine_options(address: URL) -> dict[str, Any]:
@@ -152,56 +154,12 @@ def creation_lock(engine: Engine) -> Iterator[None]:
     except ImportError:  # Windows: `again` alone has to do
         yield
         return
-    folder = os.open(_file(engine.url).parent, os.O_RDONLY)
+    folder = os.open(file(engine.url).parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(folder)
-
-
-def _address(url: str) -> URL:
-    try:
-        address = sa.make_url(url)
-    except (exc.ArgumentError, ValueError) as error:
-        raise UsageError(
-            f"the storage {redacted(url)!r} is no URL; write sqlite:///file.db or postgresql://user@host/name"
-        ) from error
-    if address.drivername in ("postgres", "postgresql"):
-        address = address.set(drivername="postgresql+psycopg")
-    if address.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UsageError(f"the storage {redacted(url)!r} is neither sqlite:///… nor postgresql://…; use one of these")
-    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
-        raise UsageError("a SQLite storage needs a file, for example sqlite:///hpo.db")
-    return address
-
-
-def _file(address: URL) -> Path:
-    return Path(str(address.database)).resolve()
-
-
-def _check_folder(address: URL) -> None:
-    path = _file(address)
-    if not path.parent.is_dir():
-        raise HpoError(f"the folder {path.parent} of the database does not exist; make it, or change --storage")
-    if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
-        raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
-    kind = _file_system(path.parent)
-    if kind in _NETWORK:
-        raise HpoError(
-            f"{path} lies on a network file system ({kind}), where SQLite loses data; use a local disk or PostgreSQL"
-        )
-
-
-def _file_system(folder: Path) -> str:
-    """The kind of file system that `folder` lies on, as Linux names it; '' elsewhere."""
-    best, kind = -1, ""
-    with suppress(OSError):
-        for line in Path("/proc/mounts").read_text().splitlines():
-            _, point, name, *_ = line.split()
-            if folder.is_relative_to(point) and len(point) > best:
-                best, kind = len(point), name
-    return kind
 
 
 def _has_schema(engine: Engine) -> bool:

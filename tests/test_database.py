@@ -50,6 +50,7 @@ def test_a_transaction_locks_before_it_reads(tmp_path: Path) -> None:
         ("postgresql://ann@db/hpo?password=s3cret", "postgresql://ann@db/hpo"),
         ("sqlite:///hpo.db", "sqlite:///hpo.db"),
         ("postgresql://ann:s3cret@db:port/hpo", "postgresql://…"),
+        ("ann:s3cret@db/hpo", "…"),
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
