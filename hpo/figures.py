@@ -147,7 +147,7 @@ def draw_plotly(info: Curves) -> dict[str, Any]:
         )  # fmt: skip
     grid = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "automargin": True}
     figure.update_layout(
-        height=420,
+        height=400 + 20 * len(info.styles),  # the legend below takes a line a name on a narrow screen
         margin={"l": 50, "r": 10, "t": 10, "b": 10},
         hovermode="x",
         legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
