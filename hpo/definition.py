@@ -1,6 +1,7 @@
 """The canonical definition of a study: JSON that says everything a result depends on, its digest, and changes."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -83,9 +84,13 @@ def fingerprint(study: Study) -> dict[str, str]:
     for configuration in study.configurations:
         regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
         parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
+    parts = [part.func if isinstance(part, functools.partial) else part for part in parts]
     functions = [part if inspect.isroutine(part) or inspect.isclass(part) else type(part) for part in parts]
-    own = {function for function in functions if _is_users_own(function)}
-    return {f"{function.__module__}.{function.__qualname__}": _source_digest(function) for function in own}
+    sources: dict[str, set[str]] = {}
+    for function in filter(_is_users_own, functions):
+        sources.setdefault(f"{function.__module__}.{function.__qualname__}", set()).add(_source(function))
+    # Several functions may share a name (lambdas do): all of them count.
+    return {name: hashlib.sha256("".join(sorted(own)).encode()).hexdigest()[:16] for name, own in sources.items()}
 
 
 def _component(configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type) -> Any:
@@ -120,12 +125,14 @@ def _named(component: Any, registry: Mapping[str, Any]) -> str:
 
 
 def _describe_part(part: Any) -> dict[str, Any]:
-    """A data set, network or schedule: a frozen dataclass by its fields, anything else by its name."""
+    """A data set, network or schedule: a frozen dataclass by its fields, a partial by its arguments, else its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
         described = {"kind": type(part).__name__, **fields}
+    elif isinstance(part, functools.partial):
+        described = {"kind": _qualified_name(part.func), "arguments": part.args, **part.keywords}
     else:
-        described = {"kind": getattr(part, "__qualname__", type(part).__qualname__)}
+        described = {"kind": _qualified_name(part)}
     try:
         return json.loads(json.dumps(described))
     except TypeError as error:
@@ -134,14 +141,17 @@ def _describe_part(part: Any) -> dict[str, Any]:
         ) from error
 
 
+def _qualified_name(part: Any) -> str:
+    return getattr(part, "__qualname__", type(part).__qualname__)
+
+
 def _is_users_own(function: Any) -> bool:
     return function.__module__.split(".")[0] not in ("hpo", "builtins", "torch", "functools")
 
 
-def _source_digest(function: Callable[..., Any]) -> str:
+def _source(function: Callable[..., Any]) -> str:
     try:
-        source = inspect.getsource(function)
+        return inspect.getsource(function)
     except (OSError, TypeError):  # typed into an interpreter: the compiled code stands in for the source
         code = getattr(function, "__code__", None)
-        source = repr((code.co_code, code.co_consts, code.co_names)) if code else repr(function)
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+        return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(function)

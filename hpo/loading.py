@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -83,7 +84,9 @@ def _execute(path: Path) -> ModuleType:
         )
         raise UsageError(f"{_where(path, error)}: {error}{hint}") from error
     except Exception as error:
-        raise UsageError(f"{_where(path, error)}: {type(error).__name__}: {error}; mend that line") from error
+        said = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
+        words = f"{type(error).__name__}: {said}".strip().removesuffix(":").partition("\n")[0]
+        raise UsageError(f"{_where(path, error)}: {words}; mend that line") from error
     return module
 
 
@@ -104,8 +107,16 @@ def _choose(module: ModuleType, path: Path, variant: str) -> Study:
 
 
 def _where(path: Path, error: BaseException) -> str:
-    """The study file and the line in it that led to the error, as far as it is known."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    """The study file, and the line in it that led to the error as far as it is known: number and text."""
+    if isinstance(error, SyntaxError) and error.lineno and _is_same(path, error.filename):
         return f"{path}, line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
-    return f"{path}, line {frames[-1].lineno}" if frames else str(path)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_same(path, frame.filename)]
+    if not frames:
+        return str(path)
+    text = (frames[-1].line or "").strip().rstrip(",")
+    return f"{path}, line {frames[-1].lineno}" + (f" ({textwrap.shorten(text, 80)})" if text else "")
+
+
+def _is_same(path: Path, filename: str | None) -> bool:
+    """Whether Python's name of a file, absolute or not, means the study file."""
+    return filename is not None and Path(filename).resolve() == path.resolve()

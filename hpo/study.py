@@ -58,7 +58,7 @@ class Study:
     """A comparison of configurations on one data set and one network, under one budget.
 
     Attributes:
-        data: a data set: `hpo.Mnist1d(...)` or any object with `load() -> hpo.Source`.
+        data: a data set: `hpo.Mnist1d(...)` or a subclass of `hpo.Dataset` with a `load() -> hpo.Source`.
         model: a network: `hpo.MLP(...)` or any function of no arguments that returns a `torch.nn.Module`.
         configurations: two or more; `baseline` names the one that the others are compared with.
         batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
@@ -67,6 +67,7 @@ class Study:
         score: the metric that tuning optimises; one that ends in `loss` is minimised, any other maximised.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which flatters noisy curves.
         schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`).
+        trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
         margin: the smallest difference in test accuracy that matters, as a fraction (0.01 is one point).
         title, hypothesis: the author's words for the report.
         name: the study's name in the database; by default that of its file.
@@ -85,6 +86,7 @@ class Study:
     score: str = "validation_accuracy"
     score_epoch: Literal["last", "best"] = "last"
     schedule: Any = None
+    trial_timeout: float | None = None
     margin: float = 0.01
     title: str = ""
     hypothesis: str = ""
@@ -113,10 +115,15 @@ class Study:
             raise UsageError(f"score_epoch is {self.score_epoch!r}; give 'last' or 'best'")
         if not (isinstance(self.margin, int | float) and self.margin > 0):
             raise UsageError(f"margin is {self.margin!r}; give a number above 0, such as 0.01 for one point")
+        if self.trial_timeout is not None and not self.trial_timeout > 0:
+            raise UsageError(f"trial_timeout is {self.trial_timeout!r}; give seconds above 0, or None")
         if not callable(self.model):
             raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
         if not hasattr(self.data, "load"):
-            raise UsageError("data has no load(); give hpo.Mnist1d(...) or an object whose load() returns hpo.Source")
+            raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
+        for name in ("label_noise", "validation", "split"):
+            if not hasattr(self.data, name):
+                raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
 
 
 def _positive_whole(where: str, name: str, value: object) -> None:
