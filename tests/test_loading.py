@@ -1,0 +1,247 @@
+"""From a reference to a study; every mistake in a file is one sentence with file, place and mend."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpo.definition import describe, digest
+from hpo.errors import UsageError
+from hpo.loading import load, study_files, study_name, study_path
+
+PROJECT = Path(__file__).parent.parent
+
+GOOD = """
+from hpo import MLP, Configuration, Mnist1d, Study, log_range
+
+SPACE = {
+    "learning_rate": log_range(1e-4, 1e-2),
+    "weight_decay": 0.0,
+}
+STUDY = Study(
+    data=Mnist1d(samples=100),
+    model=MLP((40, 8, 10)),
+    epochs=2,
+    baseline="AdamW",
+    configurations=(
+        Configuration("AdamW", space=SPACE),
+        Configuration("GNVR", regularizer="gnvr", space=SPACE | {"lambda": log_range(1e-3, 10)}),
+    ),
+)
+"""
+VARIANTS = GOOD.replace("STUDY = ", "one = ") + "STUDIES = {'clean': one, 'noisy': one}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty project folder as the working directory; what loading adds to the interpreter is taken back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+    yield tmp_path
+    for name in [name for name in sys.modules if name not in known and name.startswith("hpo_study_")]:
+        del sys.modules[name]
+
+
+def write(text: str, path: str = "studies/mine.py") -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def refusal(reference: str = "mine") -> str:
+    with pytest.raises(UsageError) as caught:
+        load(reference)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+    return message
+
+
+def test_a_study_by_name_and_by_path() -> None:
+    write(GOOD)
+    write(GOOD, "elsewhere/other.py")
+    assert load("mine") == load("studies/mine.py")
+    assert load("mine").name == "mine"
+    assert load("elsewhere/other.py").name == "other"
+    absolute = str(Path("elsewhere/other.py").resolve())
+    assert load(absolute).name == "other"
+    assert [path.name for path in study_files()] == ["mine.py"]
+
+
+def test_a_name_of_its_own_stands() -> None:
+    write(GOOD.replace("Study(\n", "Study(\n    name='chosen',\n"))
+    assert load("mine").name == "chosen"
+
+
+def test_variants() -> None:
+    write(VARIANTS)
+    assert load("mine:noisy").name == "mine-noisy" == study_name("mine:noisy")
+    assert study_name("studies/mine.py:noisy") == "mine-noisy"
+    assert study_name("mine") == study_name("studies/mine.py") == "mine"
+    assert study_path("mine:noisy") == Path("studies/mine.py")
+    expected = "studies/mine.py has the variants mine:clean, mine:noisy; name one of them"
+    assert refusal("mine") == refusal("mine:quiet") == expected
+
+
+def test_a_variant_where_there_are_none() -> None:
+    write(GOOD)
+    assert refusal("mine:noisy") == "studies/mine.py has no variants; leave out ':noisy'"
+
+
+def test_a_missing_file() -> None:
+    assert refusal("gnvr") == "no study file studies/gnvr.py; there is no folder ./studies with study files here"
+    write(GOOD)
+    write(GOOD, "studies/second.py")
+    write(GOOD, "studies/_shared.py")
+    assert refusal("gnvr") == "no study file studies/gnvr.py; studies here: mine, second"
+    assert refusal("no/such.py") == "no study file no/such.py; studies here: mine, second"
+
+
+def test_a_file_without_a_study() -> None:
+    write("STUDY = 3\n")
+    assert refusal() == (
+        "studies/mine.py defines no STUDY; write STUDY = hpo.Study(...), or STUDIES = {name: hpo.Study(...)}"
+    )
+
+
+LEARNING_RATE = '    "learning_rate": log_range(1e-4, 1e-2),'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        (
+            LEARNING_RATE,
+            '    "learning_rate": log_range(1e-2, 1e-4),',
+            '5 ("learning_rate": log_range(1e-2, 1e-4))',
+            "the range 0.01–0.0001 has low ≥ high; write the smaller bound first, or give the value itself to keep it "
+            "fixed",
+        ),
+        (
+            LEARNING_RATE,
+            '    "learning_rate": log_range(0, 1e-2),',
+            '5 ("learning_rate": log_range(0, 1e-2))',
+            "the log range 0–0.01 touches 0; raise its low bound, or use linear_range",
+        ),
+        (
+            '"GNVR", ',
+            '"AdamW", ',
+            "8 (STUDY = Study()",
+            "configurations has two entries named 'AdamW'; rename one of them",
+        ),
+        (
+            'baseline="AdamW"',
+            'baseline="Adam"',
+            "8 (STUDY = Study()",
+            "baseline is 'Adam'; name one of the configurations: AdamW, GNVR",
+        ),
+        (
+            '    baseline="AdamW",\n',
+            "",
+            "8 (STUDY = Study()",
+            "Study.__init__() missing 1 required positional argument: 'baseline' (a field is missing or misspelt; see "
+            "`hpo new` for a complete file)",
+        ),
+        (
+            "epochs=2",
+            "epoch=2",
+            "8 (STUDY = Study()",
+            "Study.__init__() got an unexpected keyword argument 'epoch' (a field is missing or misspelt; see "
+            "`hpo new` for a complete file)",
+        ),
+        (
+            "epochs=2",
+            "epochs=0",
+            "8 (STUDY = Study()",
+            "the study: epochs is 0; give a whole number of at least 1",
+        ),
+        (
+            "samples=100",
+            "samples=1234",
+            "9 (data=Mnist1d(samples=1234))",
+            "Mnist1d: samples is 1234; give a multiple of 10, at least 50",
+        ),
+        (
+            "epochs=2",
+            "epochs=1 // 0",
+            "11 (epochs=1 // 0)",
+            "ZeroDivisionError: integer division or modulo by zero; mend that line",
+        ),
+        ("SPACE = {", "import nowhere_to_be_found\nSPACE = {", None, "ModuleNotFoundError: No module named"),
+        ("epochs=2,", "epochs=2))", "11", "SyntaxError: unmatched ')'; mend that line"),
+        ("SPACE = {", "raise RuntimeError\nSPACE = {", "4 (raise RuntimeError)", "RuntimeError; mend that line"),
+    ],
+)
+def test_a_mistake_in_the_file(before: str, after: str, line: str | None, words: str) -> None:
+    assert before in GOOD
+    write(GOOD.replace(before, after))
+    message = refusal()
+    if line is None:
+        assert words in message
+        assert message.startswith("studies/mine.py, line 4 (")
+    else:
+        assert message == f"studies/mine.py, line {line}: {words}"
+
+
+def test_an_exception_deep_in_somebody_elses_code_names_the_users_line() -> None:
+    write("import json\n\n\ndef settings():\n    return json.loads('{')\n\n\nSTUDY = settings()\n")
+    assert refusal().startswith("studies/mine.py, line 5 (return json.loads('{')): JSONDecodeError: Expecting property")
+
+
+def test_a_misspelt_hyperparameter_is_found_on_loading() -> None:
+    write(GOOD.replace('"lambda"', '"lamda"'))
+    assert refusal() == (
+        "studies/mine.py: configuration 'GNVR': space names 'lamda', which neither optimizer 'adamw' nor regularizer "
+        "'gnvr' has; choose from learning_rate, weight_decay, beta1, beta2, epsilon, lambda"
+    )
+
+
+def test_a_study_may_import_its_neighbours() -> None:
+    write("WIDTH = 8\n", "studies/width_of_mine.py")
+    write(
+        GOOD.replace("\nSPACE", "from width_of_mine import WIDTH\n\nSPACE", 1).replace("(40, 8, 10)", "(40, WIDTH, 10)")
+    )
+    assert describe(load("mine"))["model"]["widths"] == [40, 8, 10]
+    del sys.modules["width_of_mine"]
+
+
+def test_loading_twice_gives_one_digest() -> None:
+    write(GOOD)
+    assert digest(describe(load("mine"))) == digest(describe(load("mine")))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((PROJECT / "studies").glob("*.py"))])
+def test_the_projects_own_studies_load(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    study = load(name)
+    assert study.name == name
+    assert study.title
+    assert study.hypothesis
+    assert study.baseline == study.configurations[0].name
+    assert all(configuration.prediction is None for configuration in study.configurations[:1])
+    assert digest(describe(study)) == digest(describe(load(f"studies/{name}.py")))
+
+
+def test_the_published_protocol_number_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the published GNVR script."""
+    monkeypatch.chdir(PROJECT)
+    study = load("gnvr_published")
+    described = describe(study)
+    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 5, 15, 30, 64)
+    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
+    data = {"kind": "Mnist1d", "samples": 4000, "label_noise": 0.2, "validation": 0.2, "split": "last"}
+    assert described["data"] == data | {"generator_seed": 42}
+    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
+    space = described["configurations"][1]["space"]
+    bounds = {
+        name: (entry["low"], entry["high"], entry["log"]) for name, entry in space.items() if isinstance(entry, dict)
+    }
+    assert bounds == {
+        "learning_rate": (1e-4, 1e-2, True),
+        "weight_decay": (1e-6, 1e-1, True),
+        "lambda": (1e-3, 10, True),
+    }
