@@ -61,7 +61,7 @@ def prepare_process(threads: int) -> None:
         except (OSError, AttributeError):  # another C library: it keeps memory in its own way
             return
         mmap_threshold, trim_threshold = -3, -1
-        mallopt(mmap_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)
         mallopt(trim_threshold, 1 << 30)
 
 

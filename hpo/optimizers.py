@@ -89,10 +89,13 @@ def _adam_update(decoupled: bool) -> Callable[[Tree, State, Tree, Tree], tuple[T
 
 
 def _member_by_member(fused: Callable[..., None], grads: Tree, state: State, params: Tree, hyper: Tree) -> None:
-    """PyTorch's fused CPU kernel, which takes one learning rate a call: one pass over memory instead of ten."""
+    """PyTorch's fused CPU kernel, which takes one learning rate a call: one pass over memory instead of ten.
+
+    The kernel reads memory in order whatever a tensor's strides say, so gradients are made contiguous first.
+    """
     rows = [
         [leaf.unbind(0) for leaf in tree.values()]
-        for tree in (params, {name: grads[name] for name in params}, state["mean"], state["square"])
+        for tree in (params, {name: grads[name].contiguous() for name in params}, state["mean"], state["square"])
     ]
     steps = state["step"].unbind(0)
     values = zip(

@@ -32,16 +32,24 @@ class Trainer:
         return self.study.data.load()
 
     def __call__(self, work: Work) -> Sequence[Outcome]:
-        """One outcome a slot, in order."""
+        """One outcome a slot, in order.
+
+        Raises:
+            TimeoutError: the population took longer than the study's `trial_timeout`; seen at the end of an epoch.
+        """
         rerun = work.phase == "rerun"
         recipe = self.recipe(self.configuration(work.configuration), rerun)
         members = [self.member(work.configuration, slot) for slot in work.slots]
 
+        start = time.perf_counter()
+
         def progress(epoch: int, _: object) -> None:
             if self.on_epoch:
                 self.on_epoch(work, epoch, recipe.epochs)
+            limit = self.study.trial_timeout
+            if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
+                raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
-        start = time.perf_counter()
         results = train(recipe, members, self.device, test=rerun, progress=progress)
         seconds = (time.perf_counter() - start) / len(members)
         return [
