@@ -359,3 +359,16 @@ def test_score_of_a_diverged_run(at: str) -> None:
 def test_score_by_a_metric_that_no_run_reports() -> None:
     with pytest.raises(UsageError, match="'validation_f1', which no run reports; choose one of validation_accuracy, "):
         score(Result(CURVES, {}, None), "validation_f1", "last", classes=10)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("optimizer", [("sgd", SGD), ("adamw", ADAMW)], ids=lambda pair: pair[0])
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tuple[str, dict[str, float]]) -> None:
+    hyper = optimizer[1] | {"lambda": 0.1, "gamma": 1.0, "clip": 0.5, "k": 1.0}
+    members = [Member(seed, hyper) for seed in range(3)]
+    chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS[optimizer[0]])
+    for cpu, gpu in zip(train(chosen, members), train(chosen, members, "cuda"), strict=True):
+        for name, values in cpu.curves.items():
+            assert gpu.curves[name] == pytest.approx(values, rel=1e-6), name
