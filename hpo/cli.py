@@ -217,5 +217,5 @@ def bench(
 def _print_verdicts(readme: Path) -> None:
     """The verdict lines at the top of a report."""
     results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
-    for line in results.get("summary", []):
-        typer.echo(line)
+    for line in results["verdicts"]:
+        typer.echo(line.replace("\\", ""))  # written as Markdown

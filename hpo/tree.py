@@ -33,6 +33,21 @@ def add_scaled(tree: Tree, factor: Tensor, direction: Tree) -> Tree:
     return {name: torch.addcmul(leaf, factor, direction[name]) for name, leaf in tree.items()}
 
 
+def subtract(first: Tree, second: Tree) -> Tree:
+    """first − second."""
+    return {name: leaf - second[name] for name, leaf in first.items()}
+
+
+def lerp(first: Tree, second: Tree, share: Tensor) -> Tree:
+    """(1 − share) · first + share · second, each leaf in one pass."""
+    return {name: leaf.lerp(second[name], share) for name, leaf in first.items()}
+
+
+def step_along(tree: Tree, length: Tensor, direction: Tree) -> Tree:
+    """tree + length · direction/‖direction‖; a direction of zeros leaves the tree as it is."""
+    return add_scaled(tree, length / (norm(direction) + TINY), direction)
+
+
 def zeros_like(tree: Tree) -> Tree:
     """A tree of zeros with the same leaves."""
     return {name: torch.zeros_like(leaf) for name, leaf in tree.items()}

@@ -1,18 +1,19 @@
-"""A study from definition to report: what the command line and a notebook share."""
+"""A study from definition to report: what the command line and a notebook share.
+
+PyTorch is imported where training is near, so that status and reports do without it.
+"""
 
 import dataclasses
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hpo.database import connect
-from hpo.definition import describe, digest, fingerprint
-from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, load_study, new_owner, open_study
+from hpo.ledger import Ledger, Work, load_study, new_owner, open_study
 from hpo.study import Study
-from hpo.trainer import EpochDone, Trainer
-from hpo.worker import Event, run_worker
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def open_ledger(
         command: the command line that the report's Reproduce section shows.
         fresh: delete what the database holds under this name first.
     """
+    from hpo.definition import describe, digest, fingerprint
+
     if not study.name:
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
@@ -51,14 +54,17 @@ def open_ledger(
         _delete(engine, study.name)
     definition = describe(study)
     stored = _stored(engine, study.name)
-    planned = {"repeats": study.tuning_repeats}
-    for key, given, own in (("trials", trials, study.trials), ("seeds", seeds, study.seeds)):
-        planned[key] = given or (stored[key] if stored else own)
-        if stored and given is None and own > stored[key]:
-            log.warning("%s was planned with %d %s and its file now says %d; give --%s %d to raise it", study.name,
-                        stored[key], key, own, key, own)  # fmt: skip
+    own = {"trials": study.trials, "seeds": study.seeds}
+    given = {key: number for key, number in (("trials", trials), ("seeds", seeds)) if number is not None}
+    planned = {"repeats": study.tuning_repeats, **{key: (stored or own)[key] for key in own}, **given}
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
-    return open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
+    ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
+    ledger.warnings += [
+        f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; give --{key} {own[key]} to raise it"
+        for key in own
+        if stored and key not in given and own[key] > stored[key]
+    ]
+    return ledger
 
 
 def join_ledger(study: Study, url: str) -> Ledger:
@@ -67,6 +73,8 @@ def join_ledger(study: Study, url: str) -> Ledger:
     Raises:
         UsageError: the study in the database is another one than `study`.
     """
+    from hpo.definition import describe, digest
+
     if not _stored(connect(url), study.name):
         return open_ledger(study, url)
     ledger = load_study(connect(url), study.name)
@@ -85,14 +93,18 @@ def work(
     population: int | None = None,
     workers: int = 1,
     threads: int | None = None,
-    on_event: Event | None = None,
-    on_epoch: EpochDone | None = None,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[Work, int, int], None] | None = None,
 ) -> None:
     """Works on the study in this process until it needs nothing more.
 
     Raises:
         Stopped: a signal came; the work in hand was given back.
     """
+    from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
+    from hpo.trainer import Trainer
+    from hpo.worker import run_worker
+
     chosen = choose_device(device)
     prepare_process(threads or max(1, cpu_cores() // workers))
     owner = new_owner()

@@ -81,6 +81,14 @@ def demote_headings(text: str) -> str:
     return "\n".join("#" * min(shift, 6 - level) + line if level else line for line, level in lines)
 
 
+def verdict_lines(numbers: StudyNumbers) -> list[str]:
+    """One line of Markdown a rival: the verdict and the numbers it rests on."""
+    template = _environment().get_template("verdict.md.jinja")
+    unit = _unit(numbers)
+    baseline = wording.escape(numbers.baseline.name)
+    return [template.render(rival=rival, baseline=baseline, unit=unit).strip() for rival in numbers.rivals]
+
+
 def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
     numbers = page.numbers
     environment = _environment().overlay()
@@ -94,7 +102,8 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
         title=wording.escape(_title(page)),
         hypothesis=numbers.study["text"].get("hypothesis") or "",
         baseline=wording.escape(numbers.baseline.name),
-        unit="paired seed" if numbers.study["repeats"] == 1 else "paired tuning repeat",
+        verdicts=verdict_lines(numbers),
+        unit=_unit(numbers),
         cautions=cautions(numbers),
         tables={name: getattr(tables, name)(numbers) for name in TABLES},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
@@ -137,6 +146,10 @@ def _environment() -> Any:
         "words": lambda name: name.replace("_", " "),
     }
     return environment
+
+
+def _unit(numbers: StudyNumbers) -> str:
+    return "paired seed" if numbers.study["repeats"] == 1 else "paired tuning repeat"
 
 
 def _title(page: Page) -> str:

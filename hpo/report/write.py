@@ -47,7 +47,7 @@ def write_report(
     readme = folder / "README.md"
     readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
     (folder / "report.html").write_text(page.html(whole, drawings), encoding="utf-8", newline="\n")
-    results = {"warnings": cautions(numbers), **as_json(numbers)}
+    results = {"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     _write_tables(record, folder)
