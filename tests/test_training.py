@@ -19,6 +19,7 @@ from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
 from hpo.schedules import Cosine
 from hpo.seeds import stream
+from hpo.space import Range
 from hpo.training import Member, Recipe, Result, score, train
 from hpo.tree import Tree
 
@@ -52,6 +53,13 @@ def recipe(dataset: Dataset | None = None, **changes: Any) -> Recipe:
     dataset = dataset or Blobs(label_noise=0.3, validation=0.25)
     chosen = {"regularizer": REGULARIZERS["none"], "optimizer": OPTIMIZERS["sgd"], "epochs": 3, "batch_size": 8}
     return Recipe(dataset, dataset.load(), network, **(chosen | changes))
+
+
+def middle_of(regularizer: Regularizer) -> dict[str, float]:
+    return {
+        name: entry.middle() if isinstance(entry, Range) else float(entry)
+        for name, entry in regularizer.hyperparameters.items()
+    }
 
 
 class Witness:
@@ -95,8 +103,7 @@ def near(expected: Any) -> Any:
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_same_seed_same_run_bit_by_bit(regularizer: Regularizer) -> None:
-    hyper = ADAMW | {"lambda": 0.1, "gamma": 1.0, "clip": 0.5, "k": 1.0}
-    members = [Member(seed, hyper) for seed in (0, 1)]
+    members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in (0, 1)]
     torch.manual_seed(1)
     first = train(recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"]), members, test=True)
     torch.manual_seed(2)  # what others draw from the global generator changes nothing
@@ -366,8 +373,7 @@ def test_score_by_a_metric_that_no_run_reports() -> None:
 @pytest.mark.parametrize("optimizer", [("sgd", SGD), ("adamw", ADAMW)], ids=lambda pair: pair[0])
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tuple[str, dict[str, float]]) -> None:
-    hyper = optimizer[1] | {"lambda": 0.1, "gamma": 1.0, "clip": 0.5, "k": 1.0}
-    members = [Member(seed, hyper) for seed in range(3)]
+    members = [Member(seed, optimizer[1] | middle_of(regularizer)) for seed in range(3)]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS[optimizer[0]])
     for cpu, gpu in zip(train(chosen, members), train(chosen, members, "cuda"), strict=True):
         for name, values in cpu.curves.items():
