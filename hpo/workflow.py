@@ -60,7 +60,8 @@ def open_ledger(
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
     ledger.warnings += [
-        f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; give --{key} {own[key]} to raise it"
+        f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; "
+        f"give --{key} {own[key]} to raise it"
         for key in own
         if stored and key not in given and own[key] > stored[key]
     ]

@@ -1,0 +1,48 @@
+"""Counter-based random numbers: what is drawn follows from its name alone, on any device and inside `vmap`.
+
+A generator's draws depend on who drew before; these depend on integers that say what is drawn, such as (seed, epoch,
+sample). The mixing steps are those of a 32-bit integer hash with low bias (C. Wellons, "Prospecting for hash
+functions", 2018: shifts 16, 15, 16 and multipliers 0x7feb352d, 0x846ca68b).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+def mix(key: Tensor | int, *parts: Tensor | int) -> Tensor:
+    """One 32-bit key (int64 tensor, 0 … 2³² − 1) from integers of any broadcastable shapes, order included.
+
+    At least one of them is a tensor, which says the device.
+    """
+    mixed: Tensor | int = 0
+    for part in (key, *parts):
+        mixed = _scramble((mixed * 0x9E3779B1 + part) & _MASK)
+    assert isinstance(mixed, Tensor)
+    return mixed
+
+
+def uniform(keys: Tensor, draw: Tensor | int) -> Tensor:
+    """Numbers in [0, 1), float32, one for each key and draw (broadcast); another `draw` is independent."""
+    # 24 bits fill a float32's mantissa exactly.
+    return (mix(keys, draw) >> 8).to(torch.float32) * 2.0**-24
+
+
+def normal(keys: Tensor, draw: Tensor | int) -> Tensor:
+    """Standard normal numbers, float32 (Box–Muller), one for each key and draw."""
+    radius = (-2 * torch.log1p(-uniform(keys, 2 * draw))).sqrt()
+    return radius * torch.cos(2 * math.pi * uniform(keys, 2 * draw + 1))
+
+
+def integer(keys: Tensor, draw: Tensor | int, count: int) -> Tensor:
+    """Whole numbers from 0 to count − 1, int64, one for each key and draw."""
+    return (uniform(keys, draw) * count).to(torch.int64)
+
+
+def _scramble(x: Tensor | int) -> Tensor | int:
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
+    return x ^ (x >> 16)
