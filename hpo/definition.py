@@ -127,7 +127,7 @@ def _named(component: Any, registry: Mapping[str, Any]) -> str:
 def _describe_part(part: Any) -> dict[str, Any]:
     """A data set, network or schedule: a frozen dataclass by its fields, a partial by its arguments, else its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if _counts(part, field)}
         described = {"kind": type(part).__name__, **fields}
     elif isinstance(part, functools.partial):
         described = {"kind": _qualified_name(part.func), "arguments": part.args, **part.keywords}
@@ -139,6 +139,16 @@ def _describe_part(part: Any) -> dict[str, Any]:
         raise UsageError(
             f"{type(part).__name__}: a field is not a plain value ({error}); use numbers and strings"
         ) from error
+
+
+def _counts(part: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field belongs to the definition.
+
+    A field with metadata `{"described": False}` never does (where a machine keeps its files), and one with the name of
+    another field does while that one is true, not 0 and not empty.
+    """
+    told = field.metadata.get("described", True)
+    return bool(getattr(part, told)) if isinstance(told, str) else bool(told)
 
 
 def _qualified_name(part: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hpo.data import DATASETS, Dataset, Mnist1d, Source, split
 from hpo.data import mnist1d as mnist1d_module
-from hpo.data.mnist1d import cache_folder
+from hpo.data.cache import cache_folder
 from hpo.errors import HpoError, UsageError
 from hpo.seeds import FIRST_RERUN_SEED, stream
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -101,6 +101,14 @@ class Clouds(Dataset):
         return Source(zeros, labels, zeros, labels, 2)
 
 
+@dataclass(frozen=True)
+class Mistaken(Clouds):
+    """One whose classes are mistaken for each other, kept in a folder of this machine's."""
+
+    confusions = {0: 1}  # noqa: RUF012
+    folder: str | None = field(default=None, metadata={"described": False})
+
+
 class OnlyLoads:
     def load(self) -> None: ...
 
@@ -136,6 +144,7 @@ def test_the_definition_in_full() -> None:
             "split": "random",
             "samples": 100,
             "generator_seed": 42,
+            "augmented": False,
         },
         "model": {"kind": "MLP", "widths": [40, 8, 10]},
         "batch_size": 16,
@@ -181,6 +190,10 @@ def test_a_range_keeps_the_end_at_which_the_method_is_off() -> None:
 CHANGES: dict[str, Callable[[], Study]] = {
     "samples": lambda: study(data=Mnist1d(samples=110)),
     "label noise": lambda: study(data=Mnist1d(samples=100, label_noise=0.1)),
+    "kind of noise": lambda: study(data=Mistaken(label_noise=0.1, noise="asymmetric")),
+    "the same kind": lambda: study(data=Mistaken(label_noise=0.1)),
+    "augmented": lambda: study(data=Mnist1d(samples=100, augmented=True)),
+    "shift": lambda: study(data=Mnist1d(samples=100, augmented=True, shift=3)),
     "split": lambda: study(data=Mnist1d(samples=100, split="last")),
     "data set": lambda: study(data=Clouds()),
     "widths": lambda: study(model=MLP((40, 9, 10))),
@@ -218,6 +231,20 @@ def test_every_field_that_matters_changes_the_digest() -> None:
     digests["nothing"] = digest(describe(study()))
     shared = {name for name, value in digests.items() if list(digests.values()).count(value) > 1}
     assert not shared
+
+
+def test_what_changes_nothing_is_no_part_of_the_definition() -> None:
+    """A machine's folder, the kind of noise where there is none, the strength of augmentations that are off."""
+    same = [
+        (Mistaken(), Mistaken(folder="/somewhere")),
+        (Mistaken(), Mistaken(noise="asymmetric")),
+        (Mnist1d(), Mnist1d(shift=9, scale=0.5, jitter=0.0)),
+    ]
+    for plain, changed in same:
+        assert plain != changed
+        assert describe(study(data=plain)) == describe(study(data=changed))
+    assert "folder" not in describe(study(data=Mistaken(folder="/somewhere")))["data"]
+    assert describe(study(data=Mistaken(label_noise=0.5)))["data"]["noise"] == "symmetric"
 
 
 def test_words_and_planned_numbers_do_not_change_the_digest() -> None:

@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.optimizers": {"hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
     "hpo.population": {"hpo.network", "hpo.objective", "hpo.optimizers", "hpo.tree"},
-    "hpo.data": {"hpo.data", "hpo.seeds"},
+    "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.training": {
         *("hpo.data", "hpo.objective", "hpo.optimizers", "hpo.population", "hpo.schedules", "hpo.seeds", "hpo.tree"),
     },

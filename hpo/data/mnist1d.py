@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import random
 import tempfile
 from dataclasses import dataclass
@@ -10,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from hpo.data.source import Dataset, Source
+from hpo.data.augmentation import add_noise, rescale, shift_around
+from hpo.data.cache import cache_folder
+from hpo.data.source import Dataset, Source, augmentation, is_whole, require
 from hpo.errors import HpoError, UsageError
 
 ARRAYS = ("x", "y", "x_test", "y_test")
@@ -25,13 +27,27 @@ class Mnist1d(Dataset):
         samples: how many are generated, a multiple of 10; the first 80% are for training and validation, the rest
             is the test set.
         generator_seed: of the generator; 42 is the published data set.
+        augmented: whether training sees every sequence shifted, scaled and with a little noise, as the generator
+            itself varies its templates.
+        shift: the most measurements that a sequence moves to either side, around its ends as in the generator. The
+            generator's own shifts never cut a digit in two; another one may if the digit is within `shift` of an
+            end, so that only small values keep the data what they are. 0 for none.
+        scale: width of the factors' range around 1, half to either side (the generator: 0.4); 0 for none.
+        jitter: standard deviation of the noise on the standardised scale (the generator's is 0.13); 0 for none.
     """
 
     samples: int = 4000
     generator_seed: int = 42
+    augmented: bool = False
+    shift: int = augmentation(4)
+    scale: float = augmentation(0.2)
+    jitter: float = augmentation(0.1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "shift", is_whole(self.shift, 0), "a whole number of measurements, 0 for none")
+        require(self, "scale", 0 <= self.scale < 2, "a width below 2, 0 for none")
+        require(self, "jitter", self.jitter >= 0, "a standard deviation, 0 for none")
         if not isinstance(self.samples, int) or self.samples < 50 or self.samples % 10:
             raise UsageError(f"Mnist1d: samples is {self.samples!r}; give a multiple of 10, at least 50")
 
@@ -41,12 +57,16 @@ class Mnist1d(Dataset):
         x, y, test_x, test_y = (torch.from_numpy(arrays[name]) for name in ARRAYS)
         return Source(x.float(), y.long(), test_x.float(), test_y.long(), classes=10)
 
+    @property
+    def augments(self) -> bool:
+        return self.augmented and bool(self.shift or self.scale or self.jitter)
 
-def cache_folder() -> Path:
-    """Where generated and downloaded data sets are kept: `HPO_CACHE`, else the user's cache folder."""
-    if chosen := os.environ.get("HPO_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hpo"
+    def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
+        """Sequences [N, 40] scaled, shifted and with noise, in the generator's order; see `Dataset.augment`."""
+        if not self.augmented:
+            return inputs
+        scaled = rescale(inputs, keys, self.scale)
+        return add_noise(shift_around(scaled, keys, self.shift), keys, self.jitter)
 
 
 def _cached(samples: int, seed: int) -> dict[str, np.ndarray]:

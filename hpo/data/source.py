@@ -1,7 +1,8 @@
 """What a data set is, and what a seed makes of it: labels with noise, a training part and a validation part."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,20 +30,36 @@ class Source(NamedTuple):
 class Dataset:
     """What every data set lets a study choose; a data set of your own is a subclass with a `load`.
 
+    A field is part of a study's definition unless its metadata says otherwise: `{"described": False}` for what is a
+    machine's affair, `{"described": "label_noise"}` for what matters only while that other field is not 0.
+
     Attributes:
-        label_noise: share of the samples outside the test set whose label is redrawn uniformly over all classes, the
-            right one included. It falls on training and validation alike; the test set stays clean.
-        validation: share of those samples that is kept for validation.
+        label_noise: share of the samples outside the test set whose label is drawn for a change. It falls on training
+            and validation alike; the test set stays clean.
+        noise: what becomes of those labels. `"symmetric"` redraws them uniformly over all classes, the right one
+            included; `"asymmetric"` changes each to the class that `confusions` names for it, and leaves the others.
+        validation: share of the samples outside the test set that is kept for validation.
         split: `"random"` draws the validation part anew for every seed; `"last"` takes the last samples.
+        confusions: class -> the class that it is mistaken for; a property of the data set, not of a study.
     """
 
     label_noise: float = 0.0
+    noise: Literal["symmetric", "asymmetric"] = field(default="symmetric", metadata={"described": "label_noise"})
     validation: float = 0.2
     split: Literal["random", "last"] = "random"
+
+    confusions: ClassVar[Mapping[int, int]] = {}
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_noise <= 1:
             raise UsageError(f"data: label_noise is {self.label_noise!r}; give a share between 0 and 1")
+        if self.noise not in ("symmetric", "asymmetric"):
+            raise UsageError(f"data: noise is {self.noise!r}; give 'symmetric' or 'asymmetric'")
+        if self.noise == "asymmetric" and not self.confusions:
+            raise UsageError(
+                f"data: noise is 'asymmetric', but {type(self).__name__} does not say which class is mistaken for "
+                "which; give 'symmetric', or a data set with `confusions`"
+            )
         if not 0 < self.validation < 1:
             raise UsageError(f"data: validation is {self.validation!r}; give a share above 0 and below 1")
         if self.split not in ("random", "last"):
@@ -51,6 +68,41 @@ class Dataset:
     def load(self) -> Source:
         """The whole data set on the CPU."""
         raise UsageError(f"data: {type(self).__name__} has no load(); write one that returns an hpo.Source")
+
+    @property
+    def augments(self) -> bool:
+        """Whether training sees augmented inputs: whether `augment` does anything."""
+        return type(self).augment is not Dataset.augment
+
+    def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
+        """A random variation of every sample, the same for the same key, whatever else is in the batch.
+
+        Randomness comes from `hpo.counter` and the keys alone.
+
+        Args:
+            inputs: [N, ...] on any device, left as they are. keys: [N] int64, 0 … 2³² − 1, on the same device.
+
+        Returns:
+            [N, ...] of the inputs' dtype; the inputs themselves for a data set without augmentations.
+        """
+        del keys
+        return inputs
+
+
+def require(dataset: Dataset, name: str, holds: bool, wanted: str) -> None:
+    """Refuses a field's value unless it holds; `wanted` completes "give …"."""
+    if not holds:
+        raise UsageError(f"{type(dataset).__name__}: {name} is {getattr(dataset, name)!r}; give {wanted}")
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a field's value is an int (no bool) of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def augmentation(default: Any) -> Any:
+    """A field that is part of the definition only while the data set's `augmented` is true."""
+    return field(default=default, metadata={"described": "augmented"})
 
 
 class Split(NamedTuple):
@@ -73,8 +125,12 @@ def split(source: Source, dataset: Dataset, seed: int) -> Split:
     total = len(source.labels)
     labels = source.labels.clone()
     noise = stream(seed, "data", "label noise")
-    redrawn = torch.randperm(total, generator=noise)[: round(dataset.label_noise * total)]
-    labels[redrawn] = torch.randint(source.classes, (len(redrawn),), generator=noise)
+    drawn = torch.randperm(total, generator=noise)[: round(dataset.label_noise * total)]
+    if dataset.noise == "asymmetric":
+        classes = torch.tensor([dataset.confusions.get(label, label) for label in range(source.classes)])
+        labels[drawn] = classes[labels[drawn]]
+    else:
+        labels[drawn] = torch.randint(source.classes, (len(drawn),), generator=noise)
 
     kept = total - round(dataset.validation * total)
     order = torch.arange(total)
