@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 from hpo.network import Network
 from hpo.objective import Objective, Regularizer, SampleLoss
 from hpo.optimizers import Optimizer
+from hpo.tracing import Replayed
 from hpo.tree import Tree
 
 # Samples evaluated at once over the whole population: bounds the memory of activations.
@@ -45,7 +46,7 @@ class Population:
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         self.regularizer_state = self._lift(regularizer.init)(self.params)
         self.optimizer_state = optimizer.init(self.params)
-        self._gradients = self._lift(self._one_gradient)
+        self._gradients = Replayed(self._lift(self._one_gradient))
         self._evaluation = self._lift(self._one_evaluation)
 
     def __len__(self) -> int:

@@ -1,0 +1,79 @@
+"""Replaying a traced function: the same numbers, and the function itself where a trace would be wrong."""
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from hpo.tracing import Replayed
+
+
+def batches(count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(3, 4, dtype=torch.float64, generator=generator) for _ in range(count)]
+
+
+def test_replay_gives_the_functions_numbers_and_is_used() -> None:
+    calls = 0
+
+    def function(x: Tensor) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        probe = x.new_zeros(x.shape)
+        return {"gradient": vmap(grad(lambda row: (row.sin() * 1).square().sum()))(x + probe)}
+
+    replayed = Replayed(function)
+    for x in batches(5):
+        expected = 2 * x.sin() * x.cos()
+        torch.testing.assert_close(replayed(x)["gradient"], expected, rtol=1e-12, atol=1e-12)
+    assert calls == 3, "run, trace and check, then replays alone"
+
+
+def test_operations_that_change_nothing_are_left_out() -> None:
+    replayed = Replayed(lambda x: (x + x.new_zeros(x.shape)) * x.pow(1.0) + x.new_zeros(4))
+    x, y = batches(2)
+    replayed(x)
+    targets = [str(node.target) for node in replayed._replay.graph.nodes if node.op == "call_function"]  # type: ignore[union-attr]
+    assert targets == ["aten.mul.Tensor"] or targets == ["aten.mul.Tensor", "aten.new_zeros.default", "aten.add.Tensor"]
+    torch.testing.assert_close(replayed(y), y * y)
+
+
+def test_sum_that_broadcasts_zeros_keeps_its_shape() -> None:
+    replayed = Replayed(lambda x: x[:, :1] + x.new_zeros(3, 4))
+    for x in batches(3):
+        assert replayed(x).shape == (3, 4)
+
+
+def test_function_that_keeps_count_is_called_as_it_is(caplog) -> None:  # type: ignore[no-untyped-def]
+    count = 0
+
+    def function(x: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return x * count
+
+    replayed = Replayed(function)
+    with caplog.at_level("WARNING"):
+        results = [replayed(x) / x for x in batches(4)]
+    assert "not a pure function" in caplog.text
+    assert len({float(result[0, 0]) for result in results}) == 4
+
+
+def test_function_that_looks_at_values_is_called_as_it_is() -> None:
+    replayed = Replayed(lambda x: x if x.sum() > 0 else -x)
+    for x in batches(6):
+        torch.testing.assert_close(replayed(x), x if x.sum() > 0 else -x)
+
+
+def test_nan_of_one_row_does_not_count_as_a_difference() -> None:
+    replayed = Replayed(lambda x: x.log())
+    x = torch.tensor([[1.0], [-1.0]])  # a row that is NaN beside one that is not
+    replayed(x)
+    assert replayed(x)[0] == 0 and replayed._replay is not None
+
+
+def test_a_diverging_row_does_not_decide_for_its_neighbours() -> None:
+    """sin(1e30) depends on how it is rounded; the other row is still replayed."""
+    replayed = Replayed(lambda x: (x * 3).sin() / 3)
+    replayed(torch.ones(2, 1, dtype=torch.float64))
+    replayed(torch.tensor([[1.0], [1e300]], dtype=torch.float64))
+    assert replayed._replay is not None
