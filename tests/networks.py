@@ -128,6 +128,11 @@ def tied() -> nn.Module:
     return network
 
 
+def circular() -> nn.Module:
+    layer = nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular")
+    return nn.Sequential(nn.Unflatten(1, (2, 3)), layer, nn.Tanh(), nn.Flatten(), nn.Linear(9, CLASSES))
+
+
 NETWORKS: dict[str, Case] = {
     "one layer": Case(lambda: nn.Linear(FEATURES, CLASSES)),
     "MLP": Case(MLP((FEATURES, 7, 5, CLASSES))),
@@ -135,7 +140,8 @@ NETWORKS: dict[str, Case] = {
     "module without a rule": Case(without_rule, ("1.factors", "no layer with a rule")),
     "tied weights": Case(tied, ("0.weight", "2.weight", "tied")),
     "called twice": Case(Twice, ("repeated", "more than once")),
-    "over [N, T, C]": Case(OverTime, ("along_time", "(4, 3, 2)")),
+    "over [N, T, C]": Case(OverTime),
+    "circular padding": Case(circular, ("1", "(4, 2, 3)", "not covered")),
     "bare parameter": Case(Offset, ("offset", "no layer with a rule")),
     "borrowed weight": Case(Borrowed, ("lender", "differs")),
     "idle layer": Case(Idle, ("idle", "not called")),

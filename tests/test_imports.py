@@ -20,7 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.seeds": set(),
     "hpo.schedules": set(),
     "hpo.models": set(),
-    "hpo.taps": {"hpo.tree"},
+    "hpo.taps": {"hpo.taps", "hpo.tree"},
     "hpo.network": {"hpo.taps", "hpo.tree"},
     "hpo.objective": {"hpo.network", "hpo.tree"},
     "hpo.optimizers": {"hpo.tree"},

@@ -1,67 +1,11 @@
-"""Per-layer rules: what per-sample gradients are needed for, without the per-sample gradients.
-
-With a = a layer's input and δ = ∂loss_i/∂(its output), a Linear layer's gradient for sample i is the outer product
-δ_i a_iᵀ. Norms, mean signs and weighted means of such products need no product at all. δ comes from adding a zero
-probe to the layer's output and differentiating with respect to the probe.
-
-The identities for Linear layers: Goodfellow, "Efficient per-example gradient computations", arXiv:1510.01799.
-"""
+"""Tape: runs a module and records what the rules need to know."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hpo.tree import Tree
-
-
-class Rule(NamedTuple):
-    """What one layer type knows about its per-sample gradients g_i; leaves are named as in the module.
-
-    Attributes:
-        accepts: (module, input [N, ...]) -> bool, whether the rule covers this input's shape.
-        square_norms: (module, input [N, ...], delta [N, ...]) -> ‖g_i‖² [N], differentiable.
-        weighted_grad: (module, input, delta, weights [N]) -> leaves of mean_i w_i g_i.
-        sign_mean: (module, input, delta) -> leaves of mean_i sign(g_i).
-    """
-
-    accepts: Callable[[nn.Module, Tensor], bool]
-    square_norms: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    weighted_grad: Callable[[nn.Module, Tensor, Tensor, Tensor], Tree]
-    sign_mean: Callable[[nn.Module, Tensor, Tensor], Tree]
-
-
-def _linear_square_norms(module: nn.Module, inputs: Tensor, delta: Tensor) -> Tensor:
-    bias = 0.0 if module.bias is None else 1.0
-    return delta.square().sum(-1) * (inputs.square().sum(-1) + bias)
-
-
-def _outer_mean(module: nn.Module, inputs: Tensor, delta: Tensor) -> Tree:
-    samples = inputs.shape[0]
-    leaves = {"weight": delta.T @ inputs / samples}
-    if module.bias is not None:
-        leaves["bias"] = delta.sum(0) / samples
-    return leaves
-
-
-def _linear_weighted_grad(module: nn.Module, inputs: Tensor, delta: Tensor, weights: Tensor) -> Tree:
-    return _outer_mean(module, inputs, weights[:, None] * delta)
-
-
-def _linear_sign_mean(module: nn.Module, inputs: Tensor, delta: Tensor) -> Tree:
-    # The signs of an outer product are the outer product of the signs.
-    return _outer_mean(module, inputs.sign(), delta.sign())
-
-
-RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: Rule(
-        accepts=lambda _, inputs: inputs.dim() == 2,
-        square_norms=_linear_square_norms,
-        weighted_grad=_linear_weighted_grad,
-        sign_mean=_linear_sign_mean,
-    ),
-}
+from hpo.taps.rules import RULES
 
 
 class Tape:
@@ -71,13 +15,15 @@ class Tape:
     nothing for them.
 
     Attributes:
-        layers: (name, module, rule) of every submodule that has a rule, in order of definition.
+        layers: (name, module, rule) of every submodule that has parameters and a rule, in order of definition.
         obstacle: why the rules cannot stand for this module's per-sample gradients; None if they can.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.layers = [
-            (name, layer, RULES[type(layer)]) for name, layer in module.named_modules() if type(layer) in RULES
+            (name, layer, RULES[type(layer)])
+            for name, layer in module.named_modules()
+            if type(layer) in RULES and next(layer.parameters(recurse=False), None) is not None
         ]
         self.obstacle = _uncovered_parameter(module, [name for name, _, _ in self.layers])
         self._index = {layer: number for number, (_, layer, _) in enumerate(self.layers)}
@@ -98,7 +44,7 @@ class Tape:
         if self._inputs[number] is not None:
             self.obstacle = f"layer {name!r} is called more than once in a forward pass"
         elif not rule.accepts(layer, args[0]):
-            self.obstacle = f"layer {name!r} has an input of shape {tuple(args[0].shape)} that its rule does not cover"
+            self.obstacle = f"layer {name!r} with an input of shape {tuple(args[0].shape)} is not covered by its rule"
         self._inputs[number] = args[0]
         self._outputs[number] = output
         return None if self._probes is None else output + self._probes[number]
