@@ -10,7 +10,7 @@ _HOMES = {
     "hpo.study": ("Configuration", "Study"),
     "hpo.space": ("Range", "linear_range", "log_range"),
     "hpo.errors": ("HpoError", "UsageError"),
-    "hpo.data": ("Dataset", "Digits", "Mnist1d", "Source"),
+    "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
     "hpo.models": ("MLP",),
     "hpo.objective": ("Objective", "Regularizer"),
     "hpo.optimizers": ("Optimizer", "per_model"),
@@ -23,7 +23,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME_OF]
 
 if TYPE_CHECKING:
-    from hpo.data import Dataset, Digits, Mnist1d, Source
+    from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
     from hpo.errors import HpoError, UsageError
     from hpo.loading import load
     from hpo.models import MLP

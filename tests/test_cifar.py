@@ -1,0 +1,215 @@
+"""CIFAR-10 and CIFAR-100 from small archives in the published format: reading, labels, and what is refused."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cifar_archives as archives
+import numpy as np
+import pytest
+import references
+import torch
+
+from hpo import Configuration, Study
+from hpo.data import DATASETS, Cifar10, Cifar100, Dataset, Source, split
+from hpo.data.archives import ARCHIVES
+from hpo.definition import describe, digest
+from hpo.errors import HpoError, UsageError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COUNT = 20
+KINDS: dict[str, tuple[type[Cifar10] | type[Cifar100], int]] = {"cifar-10": (Cifar10, 5), "cifar-100": (Cifar100, 1)}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_pixel_and_label_is_where_the_format_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, files = KINDS[name]
+    archives.publish(monkeypatch, tmp_path, name, COUNT)
+    loaded = kind(folder=tmp_path).load()
+    assert loaded.classes == (10 if name == "cifar-10" else 100)
+    assert loaded.inputs.dtype == torch.float32
+    assert loaded.labels.dtype == torch.int64
+    made = [archives.records(name, COUNT, seed) for seed in range(files + 1)]
+    pairs = [
+        (loaded.inputs, loaded.labels, np.concatenate([images for images, _, _ in made[:-1]]), made[:-1]),
+        (loaded.test_inputs, loaded.test_labels, made[-1][0], made[-1:]),
+    ]
+    for inputs, labels, pixels, parts in pairs:
+        assert inputs.shape == (COUNT * len(parts), 3, 32, 32)
+        assert labels.tolist() == [int(label) for _, own, _ in parts for label in own]
+        for channel in range(3):
+            expected = (pixels[:, channel] / 255 - kind.means[channel]) / kind.deviations[channel]
+            np.testing.assert_allclose(inputs[:, channel].numpy(), expected, rtol=0, atol=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}-binary.tar.gz"]  # nothing is unpacked
+
+
+def test_where_the_archive_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named folder, else HPO_DATA, else the cache."""
+    places = {place: tmp_path / place for place in ("named", "HPO_DATA", "HPO_CACHE")}
+    for number, (place, folder) in enumerate(places.items()):
+        content = archives.contents("cifar-100", 2 + number)
+        path = folder / "cifar-100-binary.tar.gz"
+        whole = archives.write_archive(path, content, "cifar-100-binary")
+        archives.accept(monkeypatch, "cifar-100", whole)
+        monkeypatch.setenv("HPO_CACHE", str(places["HPO_CACHE"]))
+        monkeypatch.delenv("HPO_DATA", raising=False)
+        if place == "HPO_DATA":
+            monkeypatch.setenv("HPO_DATA", str(folder))
+        dataset = Cifar100(folder=str(folder)) if place == "named" else Cifar100()
+        assert len(dataset.load().labels) == 2 + number
+
+
+def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    archives.publish(monkeypatch, tmp_path / "images", "cifar-100", 2)
+    assert len(Cifar100(folder="~/images").load().labels) == 2
+
+
+def cut_short(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def one_bit(whole: bytes) -> bytes:
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_bit, lambda _: b"", lambda _: b"<html>404</html>"])
+def test_a_damaged_archive_is_refused_and_left_in_place(
+    damage: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archives.publish(monkeypatch, tmp_path, "cifar-10", 3)
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(HpoError) as caught:
+        Cifar10(folder=tmp_path).load()
+    message = str(caught.value)
+    assert message.startswith(f"{path} is damaged or not the published file (its MD5 is ")
+    assert message.endswith("it is left as it is: remove it, and it is fetched anew")
+    assert "\n" not in message
+    assert path.read_bytes() == damaged
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def without_one_file() -> dict[str, bytes]:
+    files = archives.contents("cifar-10", 2)
+    del files["data_batch_3.bin"]
+    return files
+
+
+def with_file(content: bytes) -> Callable[[], dict[str, bytes]]:
+    return lambda: archives.contents("cifar-10", 2) | {"data_batch_3.bin": content}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (without_one_file, "has no data_batch_3.bin in it; it is left as it is"),
+        (with_file(b"\1" * 3072), "3072 bytes are no whole number of records of 3073"),
+        (with_file(b""), "0 bytes are no whole number of records of 3073"),
+        (with_file(b"\12" + b"\0" * 3072), "a label is 10"),
+    ],
+)
+def test_another_format_is_refused_even_where_the_checksum_is_right(
+    make: Callable[[], dict[str, bytes]], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    archives.accept(monkeypatch, "cifar-10", archives.write_archive(path, make(), "cifar-10-batches-bin"))
+    with pytest.raises(HpoError, match=words) as caught:
+        Cifar10(folder=tmp_path).load()
+    assert "\n" not in str(caught.value)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("damage", [cut_short, lambda _: b"no archive at all"])
+def test_what_cannot_be_unpacked_is_refused_even_where_the_checksum_is_right(
+    damage: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archives.publish(monkeypatch, tmp_path, "cifar-10", 3)
+    path.write_bytes(damage(path.read_bytes()))
+    archives.accept(monkeypatch, "cifar-10", path.read_bytes())
+    with pytest.raises(HpoError, match=r"(cannot be unpacked \(.*\)|has no \S+ in it); it is left as it is"):
+        Cifar10(folder=tmp_path).load()
+    assert path.exists()
+
+
+def test_the_published_checksums() -> None:
+    """As on the authors' page; a wrong digit here would refuse every download."""
+    assert {name: (archive.name, archive.md5) for name, archive in ARCHIVES.items()} == {
+        "cifar-10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+        "cifar-100": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    }
+    assert (DATASETS["Cifar10"], DATASETS["Cifar100"]) == (Cifar10, Cifar100)
+
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+MISTAKEN = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+
+
+def images(samples: int) -> Source:
+    labels = torch.arange(samples) % 10
+    return Source(torch.zeros(samples, 1), labels, torch.zeros(4, 1), labels[:4], 10)
+
+
+def test_asymmetric_noise_mistakes_each_class_for_the_one_it_resembles() -> None:
+    """Patrini et al. (2017): five of ten classes, so that 40% of noise changes 20% of the labels."""
+    given = images(10_000)
+    dataset = Cifar10(label_noise=0.4, noise="asymmetric", validation=0.5)
+    for seed in (0, 1000):
+        made = split(given, dataset, seed)
+        for true, label in zip(given.labels.tolist(), made.labels.tolist(), strict=True):
+            assert label == true or CLASSES[label] == MISTAKEN[CLASSES[true]]
+        for name in CLASSES:
+            own = given.labels == CLASSES.index(name)
+            share = (made.labels[own] != given.labels[own]).float().mean()
+            assert abs(share - (0.4 if name in MISTAKEN else 0)) < 4 * (0.24 / 1000) ** 0.5
+        changed = references.changed_labels(made.labels, given.labels, made.training)
+        assert sorted(made.changed.tolist()) == sorted(changed)
+    everything = split(given, Cifar10(label_noise=1.0, noise="asymmetric"), 0).labels
+    mapped = [CLASSES.index(MISTAKEN.get(CLASSES[label], CLASSES[label])) for label in given.labels]
+    assert everything.tolist() == mapped
+
+
+PINNED = {6: 7, 12: 3, 15: 6, 16: 7, 17: 0, 23: 4, 31: 5, 36: 1, 38: 7, 48: 7}  # position -> noisy label
+
+
+def test_both_kinds_of_noise_draw_the_same_samples() -> None:
+    """Which labels a seed draws is pinned: published results could not be repeated otherwise."""
+    given = images(50)
+    symmetric = split(given, Cifar10(label_noise=0.2), 3)
+    asymmetric = split(given, Cifar10(label_noise=0.2, noise="asymmetric"), 3)
+    assert torch.equal(symmetric.training, asymmetric.training)
+    drawn = {place: int(symmetric.labels[place]) for place in range(50) if symmetric.labels[place] != place % 10}
+    assert drawn == PINNED
+    mistaken = {place for place in PINNED if CLASSES[place % 10] in MISTAKEN}
+    assert {place for place in range(50) if asymmetric.labels[place] != place % 10} == mistaken
+    assert torch.equal(split(given, Dataset(label_noise=0.2), 3).labels, symmetric.labels)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DATASETS.values() if kind is not Cifar10])
+def test_a_data_set_without_a_map_refuses_asymmetric_noise(kind: type[Dataset]) -> None:
+    with pytest.raises(UsageError, match=f"{kind.__name__} does not say which class is mistaken for which; give 'sym"):
+        kind(label_noise=0.2, noise="asymmetric")
+    with pytest.raises(UsageError, match="noise is 'pairs'; give 'symmetric' or 'asymmetric'"):
+        kind(noise="pairs")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", DATASETS.values())
+def test_definitions_are_plain_and_know_no_folder(kind: type[Dataset], tmp_path: Path) -> None:
+    def study(data: Dataset) -> Study:
+        configurations = (Configuration("SGD", optimizer="sgd"), Configuration("AdamW"))
+        return Study(data=data, model=torch.nn.Identity, configurations=configurations, baseline="SGD")
+
+    described = describe(study(kind()))
+    assert json.loads(json.dumps(described)) == described
+    assert described["data"]["kind"] == kind.__name__
+    assert "folder" not in described["data"]
+    if kind in (Cifar10, Cifar100):
+        elsewhere = dataclasses.replace(kind(), folder=tmp_path)  # type: ignore[call-arg]
+        assert digest(describe(study(elsewhere))) == digest(described)
+        strengths = {key: described["data"][key] for key in ("padding", "flip", "cutout", "cutout_probability")}
+        assert strengths == {"padding": 4, "flip": 0.5, "cutout": 16, "cutout_probability": 0.5}
