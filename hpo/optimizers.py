@@ -93,21 +93,25 @@ def _member_by_member(fused: Callable[..., None], grads: Tree, state: State, par
 
     The kernel reads memory in order whatever a tensor's strides say, so gradients are made contiguous first.
     """
-    rows = [
-        [leaf.unbind(0) for leaf in tree.values()]
-        for tree in (params, {name: grads[name].contiguous() for name in params}, state["mean"], state["square"])
-    ]
+    if state.get("rows_of") is not params:  # views of what is updated in place: made once
+        state["rows_of"], state["rows"] = params, _rows(params, state["mean"], state["square"])
+    (gradients,) = zip(*_rows({name: grads[name].contiguous() for name in params}), strict=True)
     steps = state["step"].unbind(0)
-    values = zip(
-        *(hyper[key].tolist() for key in ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon")),
-        strict=True,
-    )
-    for member, (rate, decay, beta1, beta2, epsilon) in enumerate(values):
-        weights, gradients, means, squares = ([leaf[member] for leaf in tree] for tree in rows)
+    columns = (hyper[key].tolist() for key in ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon"))
+    values = zip(*columns, strict=True)
+    for own, gradient, step, value in zip(state["rows"], gradients, steps, values, strict=True):
+        rate, decay, beta1, beta2, epsilon = value
         fused(
-            weights, gradients, means, squares, [], [steps[member]] * len(weights),
+            own[0], gradient, own[1], own[2], [], [step] * len(gradient),
             lr=rate, beta1=beta1, beta2=beta2, weight_decay=decay, eps=epsilon, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+
+def _rows(*trees: Tree) -> list[list[list[Tensor]]]:
+    """For every member, its row of each tree's leaves as a list."""
+    leaves = [[leaf.unbind(0) for leaf in tree.values()] for tree in trees]
+    members = len(leaves[0][0])
+    return [[[leaf[member] for leaf in tree] for tree in leaves] for member in range(members)]
 
 
 def _adam_elementwise(decoupled: bool, grads: Tree, state: State, params: Tree, hyper: Tree) -> None:

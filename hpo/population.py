@@ -47,7 +47,8 @@ class Population:
         self.regularizer_state = self._lift(regularizer.init)(self.params)
         self.optimizer_state = optimizer.init(self.params)
         self._gradients = Replayed(self._lift(self._one_gradient))
-        self._evaluation = self._lift(self._one_evaluation)
+        self._outputs = self._lift(self.network)
+        self._judge = self._lift(self._one_judgement)
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -72,24 +73,27 @@ class Population:
         self.params, self.optimizer_state = self.optimizer.update(grads, self.optimizer_state, self.params, hyper)
         return scalars
 
-    def evaluate(self, samples: Tensor, places: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss [K] and accuracy [K], each model on its own samples.
+    def evaluate(
+        self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Mean loss [K] and accuracy [K] for each of `labels`, each model on its own samples, in one forward pass.
 
         Args:
-            samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n].
+            samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
         """
         chunk = max(1, EVALUATED_AT_ONCE // len(self))
-        loss, correct = torch.zeros(2, len(self), device=samples.device, dtype=samples.dtype).unbind()
+        sums = torch.zeros(len(labels), 2, len(self), device=samples.device, dtype=samples.dtype)
         for start in range(0, places.shape[1], chunk):
             part = slice(start, start + chunk)
-            losses, hits = self._evaluation(self.params, samples[places[:, part]], labels[:, part])
+            outputs = self._outputs(self.params, samples[places[:, part]])
             # A product with weight 0 would keep the NaN of a padded sample.
             kept = weights[:, part] > 0
-            loss += torch.where(kept, losses * weights[:, part], 0).sum(1)
-            correct += torch.where(kept, hits * weights[:, part], 0).sum(1)
-        total = weights.sum(1)
-        return loss / total, correct / total
+            for total, given in zip(sums, labels, strict=True):
+                losses, hits = self._judge(outputs, given[:, part])
+                total[0] += torch.where(kept, losses * weights[:, part], 0).sum(1)
+                total[1] += torch.where(kept, hits * weights[:, part], 0).sum(1)
+        return [(loss, correct) for loss, correct in sums / weights.sum(1)]
 
     def _one_gradient(
         self, params: Tree, state: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
@@ -99,9 +103,8 @@ class Population:
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
         return grads, state, {"train_loss": loss} | {f"aux/{name}": value for name, value in scalars.items()}
 
-    def _one_evaluation(self, params: Tree, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.network(params, inputs)
-        return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(inputs.dtype)
+    def _one_judgement(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(outputs.dtype)
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""

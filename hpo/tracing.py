@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 log = logging.getLogger(__name__)
 
 aten = torch.ops.aten
+_VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default}
 _ZEROS = {aten.new_zeros.default, aten.zeros_like.default, aten.zeros.default}
 
 
@@ -57,7 +58,7 @@ class Replayed:
 
 
 def _simplify(module: fx.GraphModule) -> None:
-    """Leaves out sums with zeros of the same shape, products with 1 and first powers."""
+    """Leaves out sums with zeros of the same shape, products with 1, first powers, and views that change nothing."""
     for node in module.graph.nodes:
         if (same := _unchanged(node)) is not None:
             node.replace_all_uses_with(same)
@@ -76,12 +77,16 @@ def _unchanged(node: fx.Node) -> fx.Node | None:
         kept = node.args[0]
         if isinstance(kept, fx.Node) and _like(kept, node):
             return kept
+    if node.target in _VIEWS and isinstance(node.args[0], fx.Node) and _like(node.args[0], node, strides=True):
+        return node.args[0]
     return None
 
 
-def _like(first: fx.Node, second: fx.Node) -> bool:
+def _like(first: fx.Node, second: fx.Node, strides: bool = False) -> bool:
     one, other = first.meta.get("tensor_meta"), second.meta.get("tensor_meta")
-    return one is not None and other is not None and (one.shape, one.dtype) == (other.shape, other.dtype)
+    if one is None or other is None or (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return not strides or one.stride == other.stride
 
 
 def _agree(first: Any, second: Any) -> bool:

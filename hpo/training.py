@@ -90,14 +90,15 @@ def train(
     curves: list[dict[str, list[float]]] = [{} for _ in members]
     for epoch in range(1, recipe.epochs + 1):
         metrics = _train_epoch(recipe, population, inputs, held, epoch, steps)
-        metrics |= held.evaluate(population, inputs)
+        last = held.evaluate(population, inputs)
+        metrics |= last
         rows = {name: values.tolist() for name, values in metrics.items()}
         _record(rows, epoch, held, curves, diverged)
         if progress:
             progress(epoch, rows)
         if all(diverged):
             break
-    finals = _final(recipe, population, inputs, held, test, device)
+    finals = _final(recipe, population, inputs, held, last, test, device)
     return [
         Result(curve, _sizes(recipe, splits[member.seed], test) | ({} if bad else final), bad)
         for curve, final, bad, member in zip(curves, finals, diverged, members, strict=True)
@@ -133,14 +134,13 @@ class _Held:
     def evaluate(self, population: Population, inputs: Tensor) -> dict[str, Tensor]:
         """Validation metrics, and how many of the changed training labels are fitted or seen through, [K] each."""
         places = self.validation
-        loss, accuracy = population.evaluate(inputs, places, self.labels.gather(1, places), self.validation_weights)
+        [(loss, accuracy)] = population.evaluate(inputs, places, self.validation_weights, self.labels.gather(1, places))
         metrics = {"validation_loss": loss, "validation_accuracy": accuracy}
         if self.changed.shape[1]:
-            for name, labels in (("fitted", self.labels), ("recovered", self.true_labels)):
-                given = labels.gather(1, self.changed)
-                metrics[f"noisy_labels_{name}"] = population.evaluate(
-                    inputs, self.changed, given, self.changed_weights
-                )[1]
+            kinds = [labels.gather(1, self.changed) for labels in (self.labels, self.true_labels)]
+            shares = population.evaluate(inputs, self.changed, self.changed_weights, *kinds)
+            for name, (_, share) in zip(("fitted", "recovered"), shares, strict=True):
+                metrics[f"noisy_labels_{name}"] = share
         return metrics
 
 
@@ -208,20 +208,20 @@ def _final(
     population: Population,
     inputs: Tensor,
     held: _Held,
+    last: dict[str, Tensor],
     test: bool,
     device: torch.device | str,
 ) -> list[dict[str, float]]:
-    """Metrics at the end of the run by member: the whole training part, validation, changed labels and test set."""
+    """Metrics at the end of the run by member: those of the last epoch, the whole training part and the test set."""
     places = held.training
-    loss, accuracy = population.evaluate(inputs, places, held.labels.gather(1, places), held.training_weights)
-    metrics = {"train_loss": loss, "train_accuracy": accuracy} | held.evaluate(population, inputs)
+    [(loss, accuracy)] = population.evaluate(inputs, places, held.training_weights, held.labels.gather(1, places))
+    metrics = {**last, "train_loss": loss, "train_accuracy": accuracy}
     if test:
         samples = recipe.source.test_inputs.to(device)
         labels = recipe.source.test_labels.to(device).expand(len(population), -1)
         everything = torch.arange(len(samples), device=device).expand(len(population), -1)
-        metrics["test_loss"], metrics["test_accuracy"] = population.evaluate(
-            samples, everything, labels, torch.ones_like(labels, dtype=samples.dtype)
-        )
+        weights = torch.ones_like(labels, dtype=samples.dtype)
+        [(metrics["test_loss"], metrics["test_accuracy"])] = population.evaluate(samples, everything, weights, labels)
     rows = {name: values.tolist() for name, values in metrics.items()}
     return [
         {name: values[member] for name, values in rows.items() if held.reports(member, name)}

@@ -148,11 +148,13 @@ def test_evaluation_equals_a_loop_over_single_samples(
     places = 1 + torch.stack(shuffled)[:, :13]
     weights = torch.ones(members, 13)
     places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples and is padded with the NaN
-    loss, accuracy = population.evaluate(samples, places, labels[places], weights)
-    for member, module in enumerate(modules):
-        own = places[member][weights[member] > 0]
-        expected = references.evaluate(module, samples[own], labels[own])
-        assert (loss[member].item(), accuracy[member].item()) == pytest.approx(expected, rel=1e-12)
+    kinds = [labels, (labels + 1) % networks.CLASSES]
+    found = population.evaluate(samples, places, weights, *(given[places] for given in kinds))
+    for given, (loss, accuracy) in zip(kinds, found, strict=True):
+        for member, module in enumerate(modules):
+            own = places[member][weights[member] > 0]
+            expected = references.evaluate(module, samples[own], given[own])
+            assert (loss[member].item(), accuracy[member].item()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_regularizers_state_is_each_members_own() -> None:
