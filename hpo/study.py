@@ -121,7 +121,7 @@ class Study:
             raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
         if not hasattr(self.data, "load"):
             raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
-        for name in ("label_noise", "validation", "split"):
+        for name in ("label_noise", "noise", "validation", "split", "augment"):
             if not hasattr(self.data, name):
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
 

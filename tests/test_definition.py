@@ -116,6 +116,9 @@ class OnlyLoads:
 def test_data_that_has_no_noise_and_split_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(UsageError, match=r"OnlyLoads has no label_noise; make it a subclass of hpo.Dataset"):
         study(data=OnlyLoads())
+    half = type("Half", (OnlyLoads,), {"label_noise": 0.0, "noise": "symmetric", "validation": 0.2, "split": "last"})
+    with pytest.raises(UsageError, match=r"Half has no augment; make it a subclass of hpo.Dataset"):
+        study(data=half())
 
 
 def test_a_study_is_frozen() -> None:

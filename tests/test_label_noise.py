@@ -1,0 +1,59 @@
+"""Label noise of both kinds: which labels a seed changes, and to what; symmetric noise in full is in test_data.py."""
+
+import pytest
+import references
+import torch
+
+from hpo.data import DATASETS, Cifar10, Dataset, Source, split
+from hpo.errors import UsageError
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+MISTAKEN = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+
+
+def images(samples: int) -> Source:
+    labels = torch.arange(samples) % 10
+    return Source(torch.zeros(samples, 1), labels, torch.zeros(4, 1), labels[:4], 10)
+
+
+def test_asymmetric_noise_mistakes_each_class_for_the_one_it_resembles() -> None:
+    """Patrini et al. (2017): five of ten classes, so that 40% of noise changes 20% of the labels."""
+    given = images(10_000)
+    dataset = Cifar10(label_noise=0.4, noise="asymmetric", validation=0.5)
+    for seed in (0, 1000):
+        made = split(given, dataset, seed)
+        for true, label in zip(given.labels.tolist(), made.labels.tolist(), strict=True):
+            assert label == true or CLASSES[label] == MISTAKEN[CLASSES[true]]
+        for name in CLASSES:
+            own = given.labels == CLASSES.index(name)
+            share = (made.labels[own] != given.labels[own]).float().mean()
+            assert abs(share - (0.4 if name in MISTAKEN else 0)) < 4 * (0.24 / 1000) ** 0.5
+        changed = references.changed_labels(made.labels, given.labels, made.training)
+        assert sorted(made.changed.tolist()) == sorted(changed)
+    everything = split(given, Cifar10(label_noise=1.0, noise="asymmetric"), 0).labels
+    mapped = [CLASSES.index(MISTAKEN.get(CLASSES[label], CLASSES[label])) for label in given.labels]
+    assert everything.tolist() == mapped
+
+
+PINNED = {6: 7, 12: 3, 15: 6, 16: 7, 17: 0, 23: 4, 31: 5, 36: 1, 38: 7, 48: 7}  # position -> noisy label
+
+
+def test_both_kinds_of_noise_draw_the_same_samples() -> None:
+    """Which labels a seed draws is pinned: published results could not be repeated otherwise."""
+    given = images(50)
+    symmetric = split(given, Cifar10(label_noise=0.2), 3)
+    asymmetric = split(given, Cifar10(label_noise=0.2, noise="asymmetric"), 3)
+    assert torch.equal(symmetric.training, asymmetric.training)
+    drawn = {place: int(symmetric.labels[place]) for place in range(50) if symmetric.labels[place] != place % 10}
+    assert drawn == PINNED
+    mistaken = {place for place in PINNED if CLASSES[place % 10] in MISTAKEN}
+    assert {place for place in range(50) if asymmetric.labels[place] != place % 10} == mistaken
+    assert torch.equal(split(given, Dataset(label_noise=0.2), 3).labels, symmetric.labels)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DATASETS.values() if kind is not Cifar10])
+def test_a_data_set_without_a_map_refuses_asymmetric_noise(kind: type[Dataset]) -> None:
+    with pytest.raises(UsageError, match=f"{kind.__name__} does not say which class is mistaken for which; give 'sym"):
+        kind(label_noise=0.2, noise="asymmetric")
+    with pytest.raises(UsageError, match="noise is 'pairs'; give 'symmetric' or 'asymmetric'"):
+        kind(noise="pairs")  # type: ignore[arg-type]
