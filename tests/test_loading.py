@@ -234,7 +234,7 @@ def test_the_published_protocol_number_by_number(monkeypatch: pytest.MonkeyPatch
     assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 5, 15, 30, 64)
     assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
     data = {"kind": "Mnist1d", "samples": 4000, "label_noise": 0.2, "validation": 0.2, "split": "last"}
-    assert described["data"] == data | {"generator_seed": 42}
+    assert described["data"] == data | {"generator_seed": 42, "noise": "symmetric", "augmented": False}
     assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
     space = described["configurations"][1]["space"]
     bounds = {
