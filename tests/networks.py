@@ -128,6 +128,11 @@ def tied() -> nn.Module:
     return network
 
 
+def convolutional() -> nn.Module:
+    layers = [nn.Conv2d(1, 4, 2, padding=1), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(2), nn.Conv1d(4, 3, 3, stride=2)]
+    return nn.Sequential(nn.Unflatten(1, (1, 2, 3)), *layers, nn.Flatten(), nn.LayerNorm(15), nn.Linear(15, CLASSES))
+
+
 def circular() -> nn.Module:
     layer = nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular")
     return nn.Sequential(nn.Unflatten(1, (2, 3)), layer, nn.Tanh(), nn.Flatten(), nn.Linear(9, CLASSES))
@@ -141,6 +146,7 @@ NETWORKS: dict[str, Case] = {
     "tied weights": Case(tied, ("0.weight", "2.weight", "tied")),
     "called twice": Case(Twice, ("repeated", "more than once")),
     "over [N, T, C]": Case(OverTime),
+    "convolutional": Case(convolutional),
     "circular padding": Case(circular, ("1", "(4, 2, 3)", "not covered")),
     "bare parameter": Case(Offset, ("offset", "no layer with a rule")),
     "borrowed weight": Case(Borrowed, ("lender", "differs")),

@@ -19,7 +19,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
     "hpo.schedules": set(),
-    "hpo.models": set(),
+    "hpo.models": {"hpo.dropout", "hpo.models"},
     "hpo.taps": {"hpo.taps", "hpo.tree"},
     "hpo.network": {"hpo.taps", "hpo.tree"},
     "hpo.objective": {"hpo.network", "hpo.tree"},

@@ -1,11 +1,11 @@
-"""Networks: frozen descriptions that build a `torch.nn.Module` when called."""
+"""A multilayer perceptron."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from torch import nn
 
 from hpo.errors import UsageError
+from hpo.models.parts import check_dropout, dropout_layers
 
 
 @dataclass(frozen=True)
@@ -14,23 +14,26 @@ class MLP:
 
     Attributes:
         widths: features of the input, of every hidden layer, and the number of classes.
+        dropout: probability with which a hidden feature is zeroed in training, after every ReLU.
     """
 
     widths: tuple[int, ...] = (40, 256, 256, 10)
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         if len(self.widths) < 2 or any(not isinstance(width, int) or width < 1 for width in self.widths):
             raise UsageError(f"MLP: widths is {self.widths!r}; give at least two whole numbers of at least 1")
+        check_dropout(self)
 
     def __call__(self) -> nn.Module:
-        """A freshly initialised network: inputs [N, widths[0]] -> logits [N, widths[-1]]."""
-        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        """A freshly initialised network: inputs [N, ...] of widths[0] features -> logits [N, widths[-1]]."""
+        network = nn.Sequential()
+        network.add_module("flatten", nn.Flatten())
         for number, (before, after) in enumerate(zip(self.widths, self.widths[1:], strict=False), start=1):
-            layers[f"linear{number}"] = nn.Linear(before, after)
+            network.add_module(f"linear{number}", nn.Linear(before, after))
             if number < len(self.widths) - 1:
-                layers[f"relu{number}"] = nn.ReLU()
-        return nn.Sequential(layers)
-
-
-MODELS = {"MLP": MLP}
+                network.add_module(f"relu{number}", nn.ReLU())
+                for layer in dropout_layers(self.dropout):
+                    network.add_module(f"dropout{number}", layer)
+        return network

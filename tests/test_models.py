@@ -1,0 +1,216 @@
+"""The networks: published sizes, shapes, initial weights, refusals, and the per-layer rules on them."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import references
+import torch
+from torch import Tensor, nn
+
+from hpo import models
+from hpo.definition import _describe_part
+from hpo.errors import UsageError
+from hpo.models import MLP, MODELS, ConvNet1d, ResNet18, WideResNet
+from hpo.models.parts import norm_of_images
+from hpo.network import Network
+from hpo.optimizers import OPTIMIZERS
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.space import Range
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def build(description: Any, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return description()
+
+
+def convolution(before: int, after: int, kernel: int) -> int:
+    return before * after * kernel
+
+
+def resnet_18(classes: int, channels: int, width: int) -> int:
+    """Sizes by hand: a norm layer has two parameters a channel, convolutions have no bias."""
+    total = convolution(channels, width, 9) + 2 * width
+    before = width
+    for after in (width, 2 * width, 4 * width, 8 * width):
+        total += convolution(before, after, 9) + 3 * convolution(after, after, 9) + 4 * 2 * after
+        total += 0 if before == after else convolution(before, after, 1) + 2 * after
+        before = after
+    return total + before * classes + classes
+
+
+def wide_resnet(depth: int, widen: int, classes: int) -> int:
+    blocks = (depth - 4) // 6
+    total, before = convolution(3, 16, 9), 16
+    for after in (16 * widen, 32 * widen, 64 * widen):
+        total += 2 * before + convolution(before, after, 9) + 2 * after + convolution(after, after, 9)
+        total += convolution(before, after, 1)  # widened or strided: every stage begins with a projection
+        total += (blocks - 1) * (2 * 2 * after + 2 * convolution(after, after, 9))
+        before = after
+    return total + 2 * before + before * classes + classes
+
+
+def test_the_sizes_are_the_published_ones() -> None:
+    assert size(ConvNet1d()()) == 5210  # the MNIST-1D paper
+    assert resnet_18(10, 3, 64) == 11_173_962  # "11.17M"
+    assert wide_resnet(28, 10, 10) == 36_479_194  # "36.5M"
+    with torch.device("meta"):  # shapes alone
+        assert size(ResNet18()()) == size(ResNet18(norm="group")()) == resnet_18(10, 3, 64)
+        assert size(WideResNet()()) == wide_resnet(28, 10, 10)
+        assert size(WideResNet(classes=100)()) == wide_resnet(28, 10, 100)
+    assert size(ResNet18(classes=7, in_channels=1, width=5)()) == resnet_18(7, 1, 5)
+    assert size(WideResNet(depth=16, widen=2, classes=7)()) == wide_resnet(16, 2, 7)
+    assert size(MLP((4, 7, 3))()) == 4 * 7 + 7 + 7 * 3 + 3
+
+
+SMALL: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "MLP": (MLP((12, 6, 5)), (3, 4)),
+    "ConvNet1d": (ConvNet1d(classes=5), (40,)),
+    "ConvNet1d batch": (ConvNet1d(classes=5, norm="batch"), (40,)),
+    "ConvNet1d group": (ConvNet1d(features=17, classes=5, channels=6, groups=3, norm="group"), (17,)),
+    "ConvNet1d of the shortest input": (ConvNet1d(features=3, classes=5), (3,)),
+    "ResNet18": (ResNet18(classes=5, width=4), (3, 32, 32)),
+    "ResNet18 group": (ResNet18(classes=5, width=4, norm="group"), (3, 32, 32)),
+    "ResNet18 of digits": (ResNet18(classes=5, in_channels=1, width=4, norm="group"), (1, 8, 8)),
+    "WideResNet": (WideResNet(depth=10, widen=2, classes=5, width=4), (3, 32, 32)),
+    "WideResNet group": (WideResNet(depth=16, widen=1, classes=5, width=4, norm="group"), (3, 32, 32)),
+    "WideResNet of digits": (WideResNet(depth=10, widen=1, classes=5, in_channels=1, width=4, norm="group"), (1, 8, 8)),
+}
+
+UNMIXED = [name for name, (network, _) in SMALL.items() if getattr(network, "norm", None) != "batch"]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_shapes_and_the_last_layer(name: str) -> None:
+    """The classifier is the last Linear in the order of modules: `last_layer` questions find it there."""
+    description, shape = SMALL[name]
+    module = build(description)
+    outputs = module(torch.randn(4, *shape))
+    assert outputs.shape == (4, 5)
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    last.bias.data += 100
+    assert (module(torch.randn(4, *shape)) > 50).all()
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shape) in SMALL.items() if shape and "Net" in name])
+def test_norm_layers_are_the_chosen_ones(name: str) -> None:
+    description, _ = SMALL[name]
+    kinds = {type(layer) for layer in build(description).modules()}
+    batch, group = {nn.BatchNorm1d, nn.BatchNorm2d}, {nn.GroupNorm}
+    assert bool(kinds & batch) == (description.norm == "batch")
+    assert bool(kinds & group) == (description.norm == "group")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_is_in_the_definition(name: str) -> None:
+    description = MODELS[name]()
+    described = _describe_part(description)
+    assert described["kind"] == name
+    assert set(described) == {"kind", *description.__dataclass_fields__}
+    assert json.loads(json.dumps(described)) == described
+    fields = {field: value for field, value in described.items() if field != "kind"}
+    assert MODELS[name](**fields) == description
+    assert getattr(models, name) is MODELS[name]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: MLP((4, 2), dropout=1.0), "MLP: dropout is 1.0; give a number from 0 up to but not 1"),
+        (lambda: ConvNet1d(dropout="half"), "ConvNet1d: dropout is 'half'"),
+        (lambda: ConvNet1d(features=2), "ConvNet1d: features is 2, too short"),
+        (lambda: ConvNet1d(norm="layer"), "ConvNet1d: norm is 'layer'; choose from None, 'batch', 'group'"),
+        (lambda: ConvNet1d(norm="group", channels=26), "groups is 5, which does not divide channels 26"),
+        (lambda: ResNet18(norm=None), "ResNet18: norm is None; choose from 'batch', 'group'"),
+        (lambda: ResNet18(width=0), "ResNet18: width is 0; give a whole number of at least 1"),
+        (lambda: ResNet18(classes=10.0), "ResNet18: classes is 10.0"),
+        (lambda: WideResNet(depth=18), "WideResNet: depth is 18; give 10, 16, 22, 28"),
+        (lambda: WideResNet(widen=True), "WideResNet: widen is True"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        make()
+    assert words in str(error.value)
+
+
+def test_residual_networks_begin_as_their_authors_let_them() -> None:
+    """Convolutions normal with variance 2 / (k² · outputs), no layer's gain at 0, the classifier's bias 0."""
+    for description in (ResNet18(width=32), WideResNet(depth=10, widen=4)):
+        module = build(description)
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
+                expected = math.sqrt(2 / (layer.kernel_size[0] ** 2 * layer.out_channels))
+                assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+                assert abs(layer.weight.mean().item()) < 0.05 * expected
+            elif isinstance(layer, nn.BatchNorm2d):
+                assert layer.weight.eq(1).all()
+            elif isinstance(layer, nn.Linear):
+                assert layer.bias.eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("groups", "channels", "expected"), [(32, 64, 32), (32, 512, 32), (32, 160, 16), (32, 4, 2), (8, 64, 8), (32, 1, 1)]
+)
+def test_groups_of_at_least_two_channels(groups: int, channels: int, expected: int) -> None:
+    layer = norm_of_images("group", channels, groups)
+    assert isinstance(layer, nn.GroupNorm)
+    assert layer.num_groups == expected
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (network, _) in SMALL.items() if getattr(network, "norm", 0) != "batch"]
+)
+def test_the_rules_hold_where_samples_do_not_mix(name: str) -> None:
+    description, shape = SMALL[name]
+    network = Network(build(description), torch.randn(4, *shape))
+    assert network.rules_hold(), network.obstacle
+
+
+@pytest.mark.parametrize("regularizer", ["gnvr", "sgsc", "clip_sample", "rogc"])
+def test_a_population_of_convolutional_networks_steps_as_the_slow_version(regularizer: str) -> None:
+    """One step of plain SGD at rate 1 moves every member by its own gradient."""
+    members, samples = 3, 6
+    description = ConvNet1d(features=12, classes=3, channels=4, groups=2, norm="group")
+    modules = [build(description, seed).double() for seed in range(members)]
+    before = [{name: value.detach().clone() for name, value in module.named_parameters()} for module in modules]
+    torch.manual_seed(0)
+    inputs = torch.randn(members, 1, samples, 12, dtype=torch.float64)
+    labels = torch.randint(3, (members, samples))
+    hyper = member_values(regularizer, members)
+    fixed = {"learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0}
+    stacked = hyper | {name: torch.full((members,), value, dtype=torch.float64) for name, value in fixed.items()}
+    population = Population(
+        modules, REGULARIZERS[regularizer], OPTIMIZERS["sgd"], stacked, references.cross_entropy, inputs[0, 0]
+    )
+    scalars = population.step(inputs, labels)
+    assert population.network.obstacle is None
+    for member in range(members):
+        own = build(description, member).double()
+        batch = references.Batch(own, inputs[member], labels[member])
+        values = {name: value[member].item() for name, value in hyper.items()}
+        gradient, expected = references.REGULARIZERS[regularizer](batch, values)
+        for name, leaf in gradient.items():
+            moved = before[member][name] - population.params[name][member]
+            torch.testing.assert_close(moved, leaf, rtol=1e-9, atol=1e-11)
+        for name, value in expected.items():
+            assert scalars[f"aux/{name}"][member].item() == pytest.approx(value, rel=1e-10)
+
+
+def member_values(regularizer: str, members: int) -> dict[str, Tensor]:
+    """The middle of every range, a little more for every further member."""
+    found = {}
+    for name, entry in REGULARIZERS[regularizer].hyperparameters.items():
+        middle = entry.middle() if isinstance(entry, Range) else float(entry)
+        found[name] = middle * (1 + torch.arange(members, dtype=torch.float64) / 4)
+    return found
