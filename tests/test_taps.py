@@ -211,3 +211,27 @@ def test_layers_without_parameters_need_no_rule() -> None:
     tape = Tape(network)
     assert [name for name, _, _ in tape.layers] == ["2"]
     assert tape.obstacle is None
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "groups" not in name])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+def test_weighted_gradients_can_be_differentiated(name: str) -> None:
+    """A penalty may ask for them: the gradient of ‖mean_i w_i g_i‖², under vmap, against plain autograd."""
+    problem = Problem(CASES[name])
+
+    def by_rule(params: dict[str, Tensor], *rest: Tensor) -> dict[str, Tensor]:
+        def square(at: dict[str, Tensor]) -> Tensor:
+            leaves = problem.answer("weighted_grad", at, *rest)
+            return torch.stack([leaf.square().sum() for leaf in leaves.values()]).sum()
+
+        return grad(square)(params)
+
+    found = vmap(by_rule)(problem.params, problem.inputs, problem.targets, problem.weights)
+    for number in range(MODELS):
+        params, inputs, targets, weights = problem.model(number)
+        params = {key: value.clone().requires_grad_() for key, value in params.items()}
+        loss = (weights * problem.losses(params, inputs, targets)).mean()
+        leaves = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+        square = torch.stack([(leaf**2).sum() for leaf in leaves]).sum()
+        second = dict(zip(params, torch.autograd.grad(square, list(params.values())), strict=True))
+        assert_close({key: leaf[number] for key, leaf in found.items()}, second)

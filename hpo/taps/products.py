@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # Entries of per-sample gradients formed at once where they are summed up over samples.
-ENTRIES_AT_ONCE = 2**24
+ENTRIES_AT_ONCE = 2**22
 
 
 def gram_is_smaller(outputs: int, features: int, positions: int) -> bool:

@@ -28,7 +28,7 @@ class Tape:
         self.obstacle = _uncovered_parameter(module, [name for name, _, _ in self.layers])
         self._index = {layer: number for number, (_, layer, _) in enumerate(self.layers)}
         self._inputs: list[Tensor | None] | None = None
-        self._outputs: list[Tensor | None] = []
+        self._shapes: list[torch.Size | None] = []
         self._probes: list[Tensor] | None = None
         for _, layer, _ in self.layers:
             layer.register_forward_hook(self._record)
@@ -46,7 +46,7 @@ class Tape:
         elif not rule.accepts(layer, args[0]):
             self.obstacle = f"layer {name!r} with an input of shape {tuple(args[0].shape)} is not covered by its rule"
         self._inputs[number] = args[0]
-        self._outputs[number] = output
+        self._shapes[number] = output.shape
         return None if self._probes is None else output + self._probes[number]
 
     def run(self, forward: Callable[[], Tensor], probes: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
@@ -55,7 +55,7 @@ class Tape:
         Returns:
             (the result of `forward`, the input [N, ...] of every layer). With `probes=None` only looks.
         """
-        self._inputs, self._outputs = [None] * len(self.layers), [None] * len(self.layers)
+        self._inputs, self._shapes = [None] * len(self.layers), [None] * len(self.layers)
         self._probes = probes
         try:
             result = forward()
@@ -71,7 +71,7 @@ class Tape:
         self.run(forward, None)
         if self.obstacle:
             return []
-        return [output.shape for output in self._outputs if output is not None]
+        return [shape for shape in self._shapes if shape is not None]
 
 
 def _uncovered_parameter(module: nn.Module, layers: list[str]) -> str | None:
