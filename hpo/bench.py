@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hpo import __version__
 from hpo.devices import device_name
+from hpo.losses import cross_entropy
 from hpo.models import MLP
 from hpo.network import Network
 from hpo.objective import Objective
@@ -98,7 +99,7 @@ def _population_step(name: str, models: int, device: torch.device) -> Callable[[
         regularizer,
         optimizer,
         {key: torch.full((models,), value) for key, value in values.items()},
-        _sample_loss,
+        cross_entropy,
         inputs[0, 0],
     )
     return lambda: population.step(inputs, labels)
@@ -121,7 +122,7 @@ def _naive_step(name: str, device: torch.device) -> Callable[[], object]:
     def step() -> None:
         nonlocal state
         at = {key: value.detach() for key, value in parameters.items()}
-        objective = Objective(network, _sample_loss, inputs[0], labels[0])
+        objective = Objective(network, cross_entropy, inputs[0], labels[0])
         grads, state, _ = regularizer.grads(objective, at, state, hyper)
         for key, parameter in parameters.items():
             parameter.grad = grads[key]
@@ -159,7 +160,3 @@ def _batch(leading: tuple[int, int], device: torch.device) -> tuple[Tensor, Tens
 
 def _middles(hyperparameters: Any) -> dict[str, float]:
     return {key: entry.middle() if isinstance(entry, Range) else entry for key, entry in hyperparameters.items()}
-
-
-def _sample_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, labels, reduction="none")

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
+from hpo.losses import cross_entropy
 from hpo.objective import Regularizer, SampleLoss
 from hpo.optimizers import Optimizer
 from hpo.population import Population
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
     epochs: int
     batch_size: int
     schedule: Callable[[int, int, int], float] = Constant()
-    sample_loss: SampleLoss = lambda outputs, labels: F.cross_entropy(outputs, labels, reduction="none")
+    sample_loss: SampleLoss = cross_entropy
 
 
 class Member(NamedTuple):
