@@ -34,7 +34,9 @@ def test_idle_workers_get_a_share() -> None:
     assert [choose([one], 99, workers).size for workers in (1, 2, 4, 20)] == [10, 5, 3, 1]  # type: ignore[union-attr]
     half_taken = tune(open=35, leased=5, startup_open=5, startup_leased=5)
     assert choose([half_taken], 99, 2).size == 5  # type: ignore[union-attr]
-    assert choose([one, tune("B", open=40, startup_open=10)], 99, 3).size == 10  # type: ignore[union-attr]
+    assert choose([one, tune("B", open=40, startup_open=10)], 99, 3).size == 5  # type: ignore[union-attr]
+    two = [one, tune("B", open=40, startup_open=10)]
+    assert [choose(two, 99, workers).size for workers in (1, 2, 4)] == [10, 5, 4]  # type: ignore[union-attr]
 
 
 def test_reruns_wait_for_the_tuning_of_every_configuration() -> None:

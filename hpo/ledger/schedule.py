@@ -75,8 +75,7 @@ def choose(groups: Sequence[Group], limit: int, workers: int = 1) -> Choice | No
         return None
     best = max(ready, key=lambda group: (group.again > 0, group.open / group.total))
     available, whole = best.batch()
-    helpers = workers // sum(1 for group in present if group.unfinished)
-    share = math.ceil(whole / helpers) if helpers > 1 else available
+    share = math.ceil(whole / _helpers(workers, sum(1 for group in present if group.unfinished)))
     return Choice(
         best.configuration,
         best.repeat if phase == "tune" else None,
@@ -84,6 +83,15 @@ def choose(groups: Sequence[Group], limit: int, workers: int = 1) -> Choice | No
         min(limit, available, share),
         startup=phase == "tune" and best.startup_open > 0,
     )
+
+
+def _helpers(workers: int, unfinished: int) -> int:
+    """Into how many populations a batch is parted.
+
+    Where configurations are as few as workers or fewer, none should wait while another trains a whole batch: a
+    configuration may cost several times as much as the next.
+    """
+    return 1 if unfinished > workers else min(workers, math.ceil((workers + 1) / unfinished))
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
