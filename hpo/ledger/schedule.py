@@ -33,17 +33,17 @@ class Group:
         return self.open + self.leased
 
     def batch(self) -> tuple[int, int]:
-        """(slots that may be leased now, slots of the present batch, those already leased included).
+        """(slots that may be leased now, size of a whole batch).
 
         Tuning goes in batches, because settings that are asked together cannot learn from each other: first
         the start-up trials, then at most a third of all trials at a time.
         """
         if self.phase == "rerun":
-            return self.open, self.unfinished
+            return self.open, self.total
         if self.startup_open + self.startup_leased:
-            return self.startup_open, self.startup_open + self.startup_leased
+            return self.startup_open, min(STARTUP, self.total)
         most = max(1, self.total // 3)
-        return max(0, min(self.open, most - self.leased)), min(most, self.unfinished)
+        return max(0, min(self.open, most - self.leased)), most
 
 
 class Choice(NamedTuple):
