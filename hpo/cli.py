@@ -1,8 +1,10 @@
 """The command line: `hpo run gnvr`. Heavy imports wait until a command needs them."""
 
+import importlib
 import json
 import shlex
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -80,6 +82,8 @@ def run(
         command += ["--device", str(place), "--threads", str(max(1, cpu_cores() // count))]
         for flag, value in (("--name", name), ("--epochs", epochs), ("--population", population)):
             command += [flag, str(value)] if value is not None else []
+        # The report's packages load while the workers train.
+        threading.Thread(target=importlib.import_module, args=("hpo.report",), daemon=True).start()
         with Display(ledger) as display:
             run_workers(ledger, [command] * count, {"HPO_STORAGE": url}, display.show)
     path = workflow.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
@@ -218,4 +222,4 @@ def _print_verdicts(readme: Path) -> None:
     """The verdict lines at the top of a report."""
     results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
     for line in results["verdicts"]:
-        typer.echo(line.replace("\\", ""))  # written as Markdown
+        typer.echo(line.replace("\\", "").replace("**", ""))  # written as Markdown

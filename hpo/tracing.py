@@ -61,14 +61,18 @@ class _Operation(NamedTuple):
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outputs: list[int]  # slots, in the order of the result's leaves
+    outputs: list[int | None]  # slots, in the order of the result's leaves; None where that is no tensor
+
+    @property
+    def slots(self) -> list[int]:
+        return [slot for slot in self.outputs if slot is not None]
 
 
 class Trace:
     """The recorded operations: called with the recorded function's arguments, gives its result."""
 
     def __init__(self, operations: list[_Operation], inputs: int, result: list[Any], spec: TreeSpec) -> None:
-        """inputs: how many tensors the arguments hold. result: the leaves of the result, slots where they are tensors; spec: its structure."""
+        """inputs: how many tensors the arguments hold; result: the leaves of the result, slots where tensors."""
         self.operations = _needed(operations, result)
         self._inputs, self._result, self._spec = inputs, result, spec
         self._code = self._compiled()
@@ -92,14 +96,14 @@ class Trace:
 
         last: dict[int, int] = {}
         for number, operation in enumerate(self.operations):
-            for slot in (*_slots(operation.args), *_slots(operation.kwargs), *operation.outputs):
+            for slot in (*_slots(operation.args), *_slots(operation.kwargs), *operation.slots):
                 last[slot] = number
         kept = set(_slots(self._result))
         lines = [f"def replay(given):\n    {''.join(f't{slot}, ' for slot in range(self._inputs))} = given"]
         for number, operation in enumerate(self.operations):
             words = [text(arg) for arg in operation.args]
             words += [f"{key}={text(value)}" for key, value in operation.kwargs.items()]
-            targets = "".join(f"t{slot}, " for slot in operation.outputs)
+            targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
             targets = targets[:-2] if len(operation.outputs) == 1 else targets
             over = [f"t{slot}" for slot, end in last.items() if end == number and slot not in kept]
             drop = f"; del {', '.join(over)}" if over else ""
@@ -149,10 +153,11 @@ class _Recorder(TorchDispatchMode):
             self.held.append(result)
             return result
         operands, options = tree_map(self.replace, (tuple(args), dict(kwargs or {})))
-        outputs = []
-        for tensor in tree_leaves(result):
+        outputs: list[int | None] = []
+        for tensor in tree_leaves(result, is_leaf=lambda leaf: leaf is None):
             if not isinstance(tensor, Tensor):
-                raise ValueError(f"{function} gives {type(tensor).__name__} and not tensors")
+                outputs.append(None)  # convolution_backward gives None for a gradient that is not asked for
+                continue
             slot = self.numbers.setdefault(id(tensor), _Slot(self._made))
             self._made += slot.number == self._made
             self.held.append(tensor)
@@ -186,7 +191,7 @@ def _needed(operations: list[_Operation], result: Any) -> list[_Operation]:
     wanted = set(_slots(result))
     kept = []
     for operation in reversed(operations):
-        if wanted.intersection(operation.outputs) or operation.function._schema.is_mutable:
+        if wanted.intersection(operation.slots) or operation.function._schema.is_mutable:
             wanted.update(_slots(operation.args), _slots(operation.kwargs))
             kept.append(operation)
     return kept[::-1]

@@ -1,10 +1,9 @@
 """MNIST-1D (Greydanus & Kobak, arXiv:2011.14439): 40 measurements of a stylised digit, generated, not downloaded."""
 
-import hashlib
-import json
 import random
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +69,13 @@ class Mnist1d(Dataset):
 
 
 def _cached(samples: int, seed: int) -> dict[str, np.ndarray]:
-    from mnist1d.data import get_dataset_args
-
-    settings = get_dataset_args(as_dict=True) | {"num_samples": samples, "seed": seed}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_folder() / f"mnist1d-{samples}-{digest}.npz"
+    # The version stands for the generator's settings: importing the package takes a second.
+    path = cache_folder() / f"mnist1d-{version('mnist1d')}-{samples}-{seed}.npz"
     try:
         with path.open("rb") as file, np.load(file) as stored:
             return {name: stored[name] for name in ARRAYS}
     except Exception:  # not there yet, or damaged in any of the ways that an archive can be: made anew
-        arrays = _generate(settings)
+        arrays = _generate(samples, seed)
     _write(path, arrays)
     return arrays
 
@@ -103,10 +99,11 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
         ) from error
 
 
-def _generate(settings: dict) -> dict[str, np.ndarray]:
-    from mnist1d.data import make_dataset
+def _generate(samples: int, seed: int) -> dict[str, np.ndarray]:
+    from mnist1d.data import get_dataset_args, make_dataset
     from mnist1d.utils import ObjectView
 
+    settings = get_dataset_args(as_dict=True) | {"num_samples": samples, "seed": seed}
     # The package seeds the global generators; a caller's own draws must not notice.
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
