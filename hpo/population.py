@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
+from hpo.errors import UsageError
 from hpo.network import Network
 from hpo.objective import Objective, Regularizer, SampleLoss
 from hpo.optimizers import Optimizer
@@ -44,6 +45,8 @@ class Population:
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
+        every = [dict(module.named_buffers()) for module in modules]
+        self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
         self.regularizer_state = self._lift(regularizer.init)(self.params)
         self.optimizer_state = optimizer.init(self.params)
         self._gradients = Replayed(self._lift(self._one_gradient))
@@ -53,20 +56,24 @@ class Population:
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
 
-    def step(self, inputs: Tensor, labels: Tensor, rate: float = 1.0) -> Tree:
+    def step(self, inputs: Tensor, labels: Tensor, rate: float = 1.0, keys: Tensor | None = None) -> Tree:
         """One update of every model on its own minibatch.
 
         Args:
             inputs: [K, V, N, ...], V the views that the regularizer needs. labels: [K, N].
             rate: factor on every learning rate (the schedule's).
+            keys: int64 [K], what the members' Dropout masks of this step follow from; zeros by default.
 
         Returns:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
             and the regularizer's own as `aux/<name>`.
         """
         hyper = dict(self.hyperparameters)
-        grads, self.regularizer_state, scalars = self._gradients(
-            self.params, self.regularizer_state, hyper, inputs, labels
+        if keys is None:
+            keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
+        self.network.module.train()
+        grads, self.regularizer_state, scalars, self.buffers = self._gradients(
+            self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys
         )
         if rate != 1.0:
             hyper["learning_rate"] = hyper["learning_rate"] * rate
@@ -84,9 +91,10 @@ class Population:
         """
         chunk = max(1, EVALUATED_AT_ONCE // len(self))
         sums = torch.zeros(len(labels), 2, len(self), device=samples.device, dtype=samples.dtype)
+        self.network.module.eval()
         for start in range(0, places.shape[1], chunk):
             part = slice(start, start + chunk)
-            outputs = self._outputs(self.params, samples[places[:, part]])
+            outputs = self._outputs(self.params, samples[places[:, part]], self.buffers)
             # A product with weight 0 would keep the NaN of a padded sample.
             kept = weights[:, part] > 0
             for total, given in zip(sums, labels, strict=True):
@@ -96,12 +104,18 @@ class Population:
         return [(loss, correct) for loss, correct in sums / weights.sum(1)]
 
     def _one_gradient(
-        self, params: Tree, state: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
-    ) -> tuple[Tree, Tree, Tree]:
-        objective = Objective(self.network, self.sample_loss, inputs, labels)
-        grads, state, scalars = self.regularizer.grads(objective, params, state, hyper)
+        self, params: Tree, state: Tree, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
+    ) -> tuple[Tree, Tree, Tree, Tree]:
+        objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
+        name = self.regularizer.name
+        try:
+            grads, state, scalars = self.regularizer.grads(objective, params, state, hyper)
+        except UsageError as error:
+            raise UsageError(f"regularizer {name!r}: {error}") from error
+        _check_gradient(name, grads, params)
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
-        return grads, state, {"train_loss": loss} | {f"aux/{name}": value for name, value in scalars.items()}
+        named = {"train_loss": loss} | {f"aux/{scalar}": value for scalar, value in scalars.items()}
+        return {leaf: grads[leaf] for leaf in params}, state, named, objective.buffers
 
     def _one_judgement(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(outputs.dtype)
@@ -116,3 +130,21 @@ class Population:
             return tree_map(lambda leaf: leaf[None], function(*first))
 
         return alone
+
+
+def _check_gradient(name: str, grads: Tree, params: Tree) -> None:
+    """Raises UsageError unless a regularizer's gradient has the leaves and shapes of the parameters."""
+    for leaf in [*params, *grads]:
+        if leaf not in grads:
+            raise UsageError(
+                f"regularizer {name!r}: its gradient lacks the leaf {leaf!r}; return one for every parameter"
+            )
+        if leaf not in params:
+            raise UsageError(
+                f"regularizer {name!r}: its gradient has a leaf {leaf!r} that is no parameter; leave it out"
+            )
+        if grads[leaf].shape != params[leaf].shape:
+            raise UsageError(
+                f"regularizer {name!r}: its gradient for {leaf!r} has shape {tuple(grads[leaf].shape)}, and the "
+                f"parameter has {tuple(params[leaf].shape)}; return a gradient of the parameter's shape"
+            )

@@ -14,6 +14,14 @@ FIRST_RERUN_SEED = 1000
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator for one named use of a seed, e.g. `stream(3, "data", "order", epoch)`."""
+    return torch.Generator().manual_seed(_number(seed, *names))
+
+
+def stream_key(seed: int, *names: str | int) -> int:
+    """A 32-bit key for draws by `hpo.counter`, for one named use of a seed."""
+    return _number(seed, *names) & 0xFFFFFFFF
+
+
+def _number(seed: int, *names: str | int) -> int:
     words = "/".join(str(part) for part in (seed, *names))
-    number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
-    return torch.Generator().manual_seed(number)
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hpo.counter import mix
 from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
 from hpo.losses import cross_entropy
@@ -14,7 +15,7 @@ from hpo.objective import Regularizer, SampleLoss
 from hpo.optimizers import Optimizer
 from hpo.population import Population
 from hpo.schedules import Constant
-from hpo.seeds import stream
+from hpo.seeds import stream, stream_key
 
 
 class Recipe(NamedTuple):
@@ -117,6 +118,9 @@ class _Held:
         self.validation, self.validation_weights = _stack([own.validation for own in self.own], device)
         self.changed, self.changed_weights = _stack([own.changed for own in self.own], device)
         self.labels = torch.stack([own.labels for own in self.own]).to(device)
+        self.data_keys, self.training_keys = (
+            torch.tensor([stream_key(seed, kind) for seed in seeds], device=device) for kind in ("data", "training")
+        )
         self.true_labels = recipe.source.labels.to(device).expand(len(seeds), -1)
 
     def epoch_order(self, epoch: int) -> Tensor:
@@ -175,13 +179,29 @@ def _train_epoch(
         batch = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
         done = (epoch - 1) * steps + step
         scalars = population.step(
-            inputs[order[:, batch]].unsqueeze(1),
+            _views(recipe, inputs, order[:, batch], held.data_keys, epoch),
             labels[:, batch],
             recipe.schedule(done, recipe.epochs * steps, steps),
+            mix(held.training_keys, done),
         )
         for name, value in scalars.items():
             sums[name] = sums[name] + value if name in sums else value
     return {name: value / steps for name, value in sums.items()}
+
+
+def _views(recipe: Recipe, inputs: Tensor, places: Tensor, keys: Tensor, epoch: int) -> Tensor:
+    """The samples at places [K, N], augmented once for each view: [K, V, N, ...].
+
+    A sample's augmentation follows from (seed, epoch, place, view), whoever trains beside it.
+    """
+    models, samples = places.shape
+    if not recipe.dataset.augments:
+        return inputs[places].unsqueeze(1).expand(-1, recipe.regularizer.views, *[-1] * inputs.dim())
+    views = torch.arange(recipe.regularizer.views, device=places.device)
+    named = mix(keys[:, None, None], epoch, places[:, None, :], views[None, :, None])
+    chosen = inputs[places].unsqueeze(1).expand(-1, len(views), *[-1] * inputs.dim())
+    augmented = recipe.dataset.augment(chosen.reshape(-1, *inputs.shape[1:]), named.reshape(-1))
+    return augmented.reshape(models, len(views), samples, *inputs.shape[1:])
 
 
 def _record(

@@ -72,7 +72,9 @@ class Witness:
         self.populations: list[Population] = []
         original = Population.step
 
-        def step(population: Population, inputs: Tensor, labels: Tensor, rate: float = 1.0) -> Tree:
+        def step(
+            population: Population, inputs: Tensor, labels: Tensor, rate: float = 1.0, keys: Tensor | None = None
+        ) -> Tree:
             if not any(population is known for known in self.populations):
                 self.populations.append(population)
                 self.initial.append({name: leaf.clone() for name, leaf in population.params.items()})
@@ -80,7 +82,7 @@ class Witness:
                 self.rates.clear()
             self.batches.append((inputs.clone(), labels.clone()))
             self.rates.append(rate)
-            return original(population, inputs, labels, rate)
+            return original(population, inputs, labels, rate, keys)
 
         monkeypatch.setattr(Population, "step", step)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from hpo.dropout import Dropout
 from hpo.errors import UsageError
 
 
@@ -32,11 +33,7 @@ def check_norm(network: Any, *choices: str | None) -> None:
 
 def dropout_layers(probability: float) -> list[nn.Module]:
     """A Dropout layer, or none at probability 0."""
-    if not probability:
-        return []
-    from hpo.dropout import Dropout
-
-    return [Dropout(probability)]
+    return [Dropout(probability)] if probability else []
 
 
 def norm_of_images(norm: str, channels: int, groups: int) -> nn.Module:
