@@ -68,7 +68,7 @@ def prepare_process(threads: int) -> None:
 def environment() -> dict[str, Any]:
     """Versions and commit, for the record of who computed what with which code."""
     packages = {package: version(package) for package in ("torch", "optuna", "numpy", "mnist1d")}
-    system = {"python": platform.python_version(), "platform": platform.platform()}
+    system = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     return {**system, "hpo": __version__, **packages, "commit": _commit()}
 
 

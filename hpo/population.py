@@ -15,8 +15,10 @@ from hpo.optimizers import Optimizer
 from hpo.tracing import Replayed
 from hpo.tree import Tree
 
-# Samples evaluated at once over the whole population: bounds the memory of activations.
+# Samples evaluated at once over the whole population, and numbers in them: bound the memory of activations, which
+# an image multiplies by dozens of channels.
 EVALUATED_AT_ONCE = 16384
+NUMBERS_AT_ONCE = 2**22
 
 
 class Population:
@@ -89,7 +91,8 @@ class Population:
             samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
         """
-        chunk = max(1, EVALUATED_AT_ONCE // len(self))
+        most = min(EVALUATED_AT_ONCE, NUMBERS_AT_ONCE // max(1, samples[0].numel()))
+        chunk = max(1, most // len(self))
         sums = torch.zeros(len(labels), 2, len(self), device=samples.device, dtype=samples.dtype)
         self.network.module.eval()
         for start in range(0, places.shape[1], chunk):
