@@ -1,6 +1,7 @@
 """Every optimizer on the stack against torch.optim, and schedules by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import references
@@ -10,7 +11,7 @@ from torch import Tensor
 from hpo import optimizers
 from hpo.errors import UsageError
 from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
-from hpo.schedules import Constant, Cosine
+from hpo.schedules import Constant, Cosine, MultiStep
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -190,7 +191,53 @@ def test_a_warmup_longer_than_the_run_rises_to_its_end() -> None:
     assert [Cosine(warmup_epochs=4)(step, 4, 2) for step in range(4)] == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8])
 
 
-@pytest.mark.parametrize("schedule", [Constant, Cosine])
+def test_multi_step_schedule_by_hand() -> None:
+    """10 epochs of 2 steps: a tenth from the fifth epoch's end on, a hundredth for the last three steps."""
+    expected = [1.0] * 10 + [0.1] * 7 + [0.01] * 3
+    assert [MultiStep((0.5, 0.85))(step, 20, 2) for step in range(20)] == pytest.approx(expected)
+    expected = [1.0] * 4 + [0.5] * 12 + [0.25] * 4
+    assert [MultiStep((2, 8), factor=0.5)(step, 20, 2) for step in range(20)] == expected
+    assert MultiStep([0.5]).milestones == (0.5,)  # type: ignore[arg-type]
+
+
+def test_multi_step_schedule_falls_at_the_nearest_step() -> None:
+    """0.7 · 10 is a little more than 7 in floating point."""
+    assert [MultiStep((0.7,))(step, 10, 1) for step in (6, 7)] == [1.0, 0.1]
+
+
+def test_multi_step_schedule_after_warmup() -> None:
+    factors = [MultiStep((1, 3), factor=0.5, warmup_epochs=2)(step, 8, 2) for step in range(8)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75 * 0.5, 0.5, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_multi_step_schedule_equals_pytorchs() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5, 8], gamma=0.2)
+    for epoch in range(10):
+        for schedule in (MultiStep((3, 5, 8), factor=0.2), MultiStep((0.3, 0.5, 0.8), factor=0.2)):
+            found = [schedule(4 * epoch + step, 40, 4) for step in range(4)]
+            assert found == pytest.approx(scheduler.get_last_lr() * 4, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"milestones": ()}, r"milestones is \(\); give ascending numbers above 0"),
+        ({"milestones": (0.75, 0.5)}, "give ascending numbers above 0"),
+        ({"milestones": (0, 0.5)}, "give ascending numbers above 0"),
+        ({"milestones": (0.5, 60)}, r"milestones is \(0.5, 60\); .* all of them epochs"),
+        ({"factor": 0}, "factor is 0; give a number above 0 and at most 1"),
+        ({"factor": 1.5}, "factor is 1.5; give a number above 0 and at most 1"),
+    ],
+)
+def test_a_multi_step_schedule_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        MultiStep(**fields)
+
+
+@pytest.mark.parametrize("schedule", [Constant, Cosine, MultiStep])
 def test_a_negative_warmup_is_refused(schedule: type) -> None:
     with pytest.raises(UsageError, match="warmup_epochs is -1; give 0 or more"):
         schedule(warmup_epochs=-1)
