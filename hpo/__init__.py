@@ -11,10 +11,11 @@ _HOMES = {
     "hpo.space": ("Range", "linear_range", "log_range"),
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
-    "hpo.models": ("MLP",),
+    "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),
+    "hpo.losses": ("CrossEntropy",),
     "hpo.objective": ("Objective", "Regularizer"),
     "hpo.optimizers": ("Optimizer", "per_model"),
-    "hpo.schedules": ("Constant", "Cosine"),
+    "hpo.schedules": ("Constant", "Cosine", "MultiStep"),
     "hpo.loading": ("load",),
     "hpo.workflow": ("run",),
 }
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
     from hpo.errors import HpoError, UsageError
     from hpo.loading import load
-    from hpo.models import MLP
+    from hpo.losses import CrossEntropy
+    from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet
     from hpo.objective import Objective, Regularizer
     from hpo.optimizers import Optimizer, per_model
-    from hpo.schedules import Constant, Cosine
+    from hpo.schedules import Constant, Cosine, MultiStep
     from hpo.space import Range, linear_range, log_range
     from hpo.study import Configuration, Study
     from hpo.workflow import run

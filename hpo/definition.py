@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpo.errors import UsageError
-from hpo.objective import Regularizer
+from hpo.losses import CrossEntropy
+from hpo.objective import Regularizer, SampleLoss
 from hpo.optimizers import OPTIMIZERS, Optimizer
 from hpo.regularizers import REGULARIZERS
 from hpo.schedules import Constant
@@ -25,6 +26,11 @@ def regularizer_of(configuration: Configuration) -> Regularizer:
 def optimizer_of(configuration: Configuration) -> Optimizer:
     """The configuration's optimizer, looked up by name where a name is given."""
     return _component(configuration, "optimizer", configuration.optimizer, OPTIMIZERS, Optimizer)
+
+
+def loss_of(study: Study) -> SampleLoss:
+    """The loss of a sample that the study trains."""
+    return study.loss or CrossEntropy(float(study.label_smoothing))
 
 
 def full_space(configuration: Configuration) -> dict[str, Range | float]:
@@ -56,7 +62,11 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
 
 
 def describe(study: Study) -> dict[str, Any]:
-    """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it."""
+    """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it.
+
+    The loss is named where it is another than plain cross-entropy.
+    """
+    loss = loss_of(study)
     return {
         "data": _describe_part(study.data),
         "model": _describe_part(study.model),
@@ -67,6 +77,7 @@ def describe(study: Study) -> dict[str, Any]:
         "direction": "minimize" if study.score.endswith("loss") else "maximize",
         "score_epoch": study.score_epoch,
         "schedule": _describe_part(study.schedule or Constant()),
+        **({} if loss == CrossEntropy() else {"loss": _describe_part(loss)}),
         "margin": float(study.margin),
         "baseline": study.baseline,
         "configurations": [_describe_configuration(configuration) for configuration in study.configurations],
@@ -80,7 +91,7 @@ def digest(definition: Mapping[str, Any]) -> str:
 
 def fingerprint(study: Study) -> dict[str, str]:
     """Digests of the source of the user's own functions and classes in the study, by their qualified names."""
-    parts: list[Any] = [study.data, study.model, study.schedule]
+    parts: list[Any] = [study.data, study.model, study.schedule, study.loss]
     for configuration in study.configurations:
         regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
         parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
@@ -125,7 +136,7 @@ def _named(component: Any, registry: Mapping[str, Any]) -> str:
 
 
 def _describe_part(part: Any) -> dict[str, Any]:
-    """A data set, network or schedule: a frozen dataclass by its fields, a partial by its arguments, else its name."""
+    """A part of a study: a frozen dataclass by its fields, a partial by its arguments, anything else by its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if _counts(part, field)}
         described = {"kind": type(part).__name__, **fields}

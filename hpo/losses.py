@@ -1,6 +1,10 @@
 """Losses of single samples, as training and evaluation use them."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+from hpo.errors import UsageError
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -15,3 +19,31 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
         [N].
     """
     return -outputs.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy, with smoothed labels if wanted (Szegedy et al., arXiv:1512.00567).
+
+    With smoothing s a label stands for s/C on every one of the C classes and 1 − s more on its own, so that the loss is
+    (1 − s) · cross-entropy + s · the mean of −log softmax over the classes, as in
+    `torch.nn.functional.cross_entropy(label_smoothing=s)`.
+
+    Attributes:
+        label_smoothing: s, from 0 up to but not 1. Label noise of the data set is another thing: it changes labels.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        value = self.label_smoothing
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise UsageError(f"label_smoothing is {value!r}; give a number from 0 up to but not 1")
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Losses [N] for logits [N, C] and int64 labels [N]."""
+        if not self.label_smoothing:
+            return cross_entropy(outputs, labels)
+        logs = outputs.log_softmax(-1)
+        at_label = logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return -(1 - self.label_smoothing) * at_label - self.label_smoothing * logs.mean(-1)

@@ -66,7 +66,11 @@ class Study:
         trials: settings tried for each configuration. seeds: reruns of each best setting.
         score: the metric that tuning optimises; one that ends in `loss` is minimised, any other maximised.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which flatters noisy curves.
-        schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`).
+        schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`,
+            `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
+        label_smoothing: of the cross-entropy that is trained, from 0 up to but not 1.
+        loss: a function of your own (outputs [N, ...], labels [N]) -> losses [N] in the place of cross-entropy.
+            `train_loss` by epoch is always the mean of the loss that is trained, smoothing included.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
         margin: the smallest difference in test accuracy that matters, as a fraction (0.01 is one point).
         title, hypothesis: the author's words for the report.
@@ -86,6 +90,8 @@ class Study:
     score: str = "validation_accuracy"
     score_epoch: Literal["last", "best"] = "last"
     schedule: Any = None
+    label_smoothing: float = 0.0
+    loss: Any = None
     trial_timeout: float | None = None
     margin: float = 0.01
     title: str = ""
@@ -117,6 +123,7 @@ class Study:
             raise UsageError(f"margin is {self.margin!r}; give a number above 0, such as 0.01 for one point")
         if self.trial_timeout is not None and not self.trial_timeout > 0:
             raise UsageError(f"trial_timeout is {self.trial_timeout!r}; give seconds above 0, or None")
+        _check_loss(self.loss, self.label_smoothing)
         if not callable(self.model):
             raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
         if not hasattr(self.data, "load"):
@@ -124,6 +131,16 @@ class Study:
         for name in ("label_noise", "noise", "validation", "split", "augment"):
             if not hasattr(self.data, name):
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
+
+
+def _check_loss(loss: object, label_smoothing: object) -> None:
+    number = isinstance(label_smoothing, int | float) and not isinstance(label_smoothing, bool)
+    if not number or not 0 <= label_smoothing < 1:  # type: ignore[operator]
+        raise UsageError(f"label_smoothing is {label_smoothing!r}; give a number from 0 up to but not 1")
+    if loss is not None and not callable(loss):
+        raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one a sample, or None")
+    if loss is not None and label_smoothing:
+        raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
 
 
 def _positive_whole(where: str, name: str, value: object) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from hpo.data import Source
-from hpo.definition import full_space, optimizer_of, regularizer_of
+from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.ledger import Outcome, Slot, Work
 from hpo.schedules import Constant
 from hpo.space import split_space
@@ -83,6 +83,7 @@ class Trainer:
             epochs=study.epochs if rerun else study.tuning_epochs or study.epochs,
             batch_size=study.batch_size,
             schedule=study.schedule or Constant(),
+            sample_loss=loss_of(study),
         )
 
     def member(self, configuration: str, slot: Slot) -> Member:

@@ -1,6 +1,6 @@
 """A multilayer perceptron."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -18,7 +18,8 @@ class MLP:
     """
 
     widths: tuple[int, ...] = (40, 256, 256, 10)
-    dropout: float = 0.0
+    # Named in a definition only where there is any: studies from before it stay what they are.
+    dropout: float = field(default=0.0, metadata={"described": "dropout"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))

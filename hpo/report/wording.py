@@ -154,6 +154,8 @@ def describe(part: Any) -> str:
 
 
 def _field(key: str, value: Any) -> str:
+    if key == "milestones":  # moments one after the other, where other lists are sizes
+        return " and ".join(map(_plain, value))
     return percent(value, 0) if key in SHARES and isinstance(value, float) else describe(value)
 
 

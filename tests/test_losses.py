@@ -1,0 +1,144 @@
+"""Losses of single samples against PyTorch's, and a study's own loss on its way into training."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vmap
+
+from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
+from hpo.definition import describe, digest, fingerprint, loss_of
+from hpo.errors import UsageError
+from hpo.losses import CrossEntropy, cross_entropy
+from hpo.report.wording import describe as in_words
+from hpo.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAIN = Study(
+    data=Mnist1d(samples=100),
+    model=MLP((40, 8, 10)),
+    batch_size=16,
+    epochs=2,
+    baseline="AdamW",
+    configurations=(Configuration("AdamW"), Configuration("GNVR", regularizer="gnvr")),
+)
+
+
+def half_squares(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared distance to the one-hot label, [N]."""
+    # `F.one_hot` cannot run under vmap.
+    wanted = (labels.unsqueeze(-1) == torch.arange(outputs.shape[-1])).to(outputs.dtype)
+    return (outputs - wanted).square().sum(-1) / 2
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    outputs = 3 * torch.randn(12, 7, generator=generator, dtype=torch.float64)
+    return outputs, torch.randint(7, (12,), generator=generator)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_cross_entropy_equals_pytorchs(smoothing: float) -> None:
+    outputs, labels = batch()
+    expected = F.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(CrossEntropy(smoothing)(outputs, labels), expected)
+    lifted = vmap(CrossEntropy(smoothing))(torch.stack([outputs, -outputs]), torch.stack([labels, labels]))
+    torch.testing.assert_close(lifted[0], expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_of_cross_entropy_equal_pytorchs(smoothing: float) -> None:
+    outputs, labels = batch()
+    outputs.requires_grad_()
+    (found,) = torch.autograd.grad(CrossEntropy(smoothing)(outputs, labels).sum(), outputs)
+    loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(found, torch.autograd.grad(loss, outputs)[0])
+
+
+def test_smoothing_by_hand() -> None:
+    """Two classes with logits 0 and log 3, probabilities 1/4 and 3/4; smoothing 0.2 gives the label 0.9."""
+    outputs = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
+    found = CrossEntropy(0.2)(outputs, torch.tensor([1])).item()
+    assert found == pytest.approx(-0.1 * math.log(1 / 4) - 0.9 * math.log(3 / 4), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1; give a number from 0 up to but not 1"),
+        ({"label_smoothing": 1}, "label_smoothing is 1; give"),
+        ({"label_smoothing": "0.1"}, "label_smoothing is '0.1'; give"),
+        ({"label_smoothing": True}, "label_smoothing is True; give"),
+        ({"label_smoothing": float("nan")}, "label_smoothing is nan; give"),
+        ({"loss": "cross entropy"}, r"loss is not callable; give a function \(outputs, labels\)"),
+        ({"loss": half_squares, "label_smoothing": 0.1}, "label_smoothing and loss are both given"),
+    ],
+)
+def test_a_wrong_loss_is_refused_when_the_study_is_written(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        replace(PLAIN, **changes)
+    if set(changes) == {"label_smoothing"}:
+        with pytest.raises(UsageError, match=words):
+            CrossEntropy(**changes)
+
+
+def test_the_definition_names_the_loss_where_it_is_another() -> None:
+    assert "loss" not in describe(PLAIN)
+    assert "loss" not in describe(replace(PLAIN, loss=CrossEntropy()))
+    smoothed = describe(replace(PLAIN, label_smoothing=0.1))
+    assert smoothed["loss"] == {"kind": "CrossEntropy", "label_smoothing": 0.1}
+    assert describe(replace(PLAIN, loss=CrossEntropy(0.1))) == smoothed
+    assert describe(replace(PLAIN, loss=half_squares))["loss"] == {"kind": "half_squares"}
+    changes: list[dict[str, Any]] = [{}, {"label_smoothing": 0.1}, {"label_smoothing": 0.2}, {"loss": half_squares}]
+    assert len({digest(describe(replace(PLAIN, **change))) for change in changes}) == 4
+
+
+def test_the_report_says_what_is_trained_and_when_its_rate_falls() -> None:
+    smoothed = describe(replace(PLAIN, label_smoothing=0.1, schedule=MultiStep((30, 45))))
+    assert in_words(smoothed["loss"]) == "CrossEntropy, label smoothing 0.1"
+    assert in_words(smoothed["schedule"]) == "MultiStep, milestones 30 and 45, factor 0.1, warmup epochs 0"
+
+
+def test_a_loss_of_ones_own_is_fingerprinted() -> None:
+    assert fingerprint(replace(PLAIN, label_smoothing=0.1)) == {}
+    assert set(fingerprint(replace(PLAIN, loss=half_squares))) == {f"{__name__}.half_squares"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.3}, {"loss": half_squares}])
+@pytest.mark.parametrize("name", ["AdamW", "GNVR"])
+def test_the_loss_of_the_study_is_what_is_trained(
+    changes: dict[str, Any], name: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a learning rate next to 0 the mean of `train_loss` over an epoch is that of the untrained network."""
+    monkeypatch.setenv("HPO_CACHE", str(tmp_path))
+    study = replace(PLAIN, batch_size=64, **changes)
+    trainer = Trainer(study, "cpu")
+    result = trainer.try_once(name, {"learning_rate": 1e-12, "weight_decay": 0.0}, seed=3)
+    recipe = trainer.recipe(trainer.configuration(name), rerun=True)
+    losses = _untrained_losses(study, recipe)
+    assert result.curves["train_loss"][0] == pytest.approx(losses.mean().item(), rel=1e-4)
+
+
+def _untrained_losses(study: Study, recipe: Any) -> Tensor:
+    """The loss of every training sample of seed 3 under the initial weights, by PyTorch alone where it is known."""
+    from hpo.data import split
+    from hpo.seeds import stream
+
+    torch.manual_seed(stream(3, "training", "initial weights").initial_seed())
+    network = study.model()
+    own = split(recipe.source, study.data, 3)
+    outputs = network(recipe.source.inputs[own.training]).detach()
+    labels = own.labels[own.training]
+    if study.loss is not None:
+        return loss_of(study)(outputs, labels)
+    return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=study.label_smoothing)
+
+
+def test_plain_cross_entropy_is_the_default() -> None:
+    outputs, labels = batch()
+    torch.testing.assert_close(loss_of(PLAIN)(outputs, labels), cross_entropy(outputs, labels))
