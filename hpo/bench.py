@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpo import __version__
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
-from hpo.models import MLP
+from hpo.models import MLP, ConvNet1d, ResNet18
 from hpo.network import Network
 from hpo.objective import Objective
 from hpo.optimizers import OPTIMIZERS
@@ -20,8 +20,14 @@ from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
 from hpo.space import Range
 
-MODEL = MLP((40, 256, 256, 10))
-BATCH = 64
+# Networks by the name that `--model` takes, with the shape of one input; images without BatchNorm, so that every
+# regularizer can be measured.
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (MLP((40, 256, 256, 10)), (40,)),
+    "convnet1d": (ConvNet1d(), (40,)),
+    "resnet18": (ResNet18(norm="group"), (3, 32, 32)),
+}
+CLASSES = 10
 OPTIMIZER = "adamw"
 SECONDS = 1.0  # of measuring a figure; the median of its repetitions counts
 REPETITIONS = 7
@@ -31,11 +37,14 @@ def measure(
     regularizers: Sequence[str],
     populations: Sequence[int],
     device: torch.device,
+    model: str = "mlp",
+    batch_size: int = 64,
     show: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Times training steps of an MLP 40-256-256-10 with AdamW at batch size 64; evaluation is not included.
+    """Times training steps with AdamW; evaluation is not included.
 
     Args:
+        model: a key of `MODELS`.
         show: told a line of a table as each figure is known.
 
     Returns:
@@ -49,22 +58,22 @@ def measure(
         "torch": torch.__version__,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "model": "MLP 40-256-256-10",
+        "model": str(MODELS[model][0]),
         "optimizer": OPTIMIZER,
-        "batch_size": BATCH,
+        "batch_size": batch_size,
         "rows": [],
     }
     if show:
         show(
             f"{found['device']}, {found['threads']} threads, {found['model']}, "
-            f"{OPTIMIZER}, batch {BATCH}, no evaluation"
+            f"{OPTIMIZER}, batch {batch_size}, no evaluation"
         )
         show(f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8}")
     for name in regularizers:
-        naive = _seconds(_naive_step(name, device), device)
+        naive = _seconds(_naive_step(name, model, batch_size, device), device)
         _add(found, name, "naive", naive, naive, show)
         for population in populations:
-            each = _seconds(_population_step(name, population, device), device) / population
+            each = _seconds(_population_step(name, population, model, batch_size, device), device) / population
             _add(found, name, population, each, naive, show)
     return found
 
@@ -89,13 +98,13 @@ def _add(
         show(f"{name:12} {population!s:>10} {seconds * 1e3:14.3f} {1 / seconds:14.0f} {naive / seconds:8.1f}")
 
 
-def _population_step(name: str, models: int, device: torch.device) -> Callable[[], object]:
+def _population_step(name: str, models: int, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
     values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
-    inputs, labels = _batch((models, regularizer.views), device)
+    inputs, labels = _batch((models, regularizer.views, batch_size), MODELS[model][1], device)
     population = Population(
-        [MODEL() for _ in range(models)],
+        [MODELS[model][0]() for _ in range(models)],
         regularizer,
         optimizer,
         {key: torch.full((models,), value) for key, value in values.items()},
@@ -105,12 +114,12 @@ def _population_step(name: str, models: int, device: torch.device) -> Callable[[
     return lambda: population.step(inputs, labels)
 
 
-def _naive_step(name: str, device: torch.device) -> Callable[[], object]:
+def _naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
     """The step of a script that trains one model: no per-layer rules, PyTorch's own optimizer."""
     regularizer = REGULARIZERS[name]
     torch.manual_seed(0)
-    module = MODEL().to(device)
-    inputs, labels = _batch((1, regularizer.views), device)
+    module = MODELS[model][0]().to(device)
+    inputs, labels = _batch((1, regularizer.views, batch_size), MODELS[model][1], device)
     network = Network(module, inputs[0, 0])
     network.without_rules("the naive loop has none")
     values = _middles(regularizer.hyperparameters)
@@ -152,10 +161,10 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
     return statistics.median(stretch(steps) for _ in range(REPETITIONS))
 
 
-def _batch(leading: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    models, views = leading
-    inputs = torch.randn(models, views, BATCH, MODEL.widths[0], device=device)
-    return inputs, torch.randint(MODEL.widths[-1], (models, BATCH), device=device)
+def _batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    models, _, samples = leading
+    inputs = torch.randn(*leading, *shape, device=device)
+    return inputs, torch.randint(CLASSES, (models, samples), device=device)
 
 
 def _middles(hyperparameters: Any) -> dict[str, float]:

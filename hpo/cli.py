@@ -198,6 +198,8 @@ def try_(
 def bench(
     regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
     population: Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")] = None,  # noqa: UP045
+    model: Annotated[str, typer.Option(help="mlp, convnet1d or resnet18.")] = "mlp",
+    batch_size: Annotated[int, typer.Option(min=2, help="Samples of a step.")] = 64,
     device: Device = "auto",
     threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
     as_json: AsJson = False,
@@ -211,9 +213,12 @@ def bench(
     for name in names:
         if name not in REGULARIZERS:
             raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}")
+    if model not in benchmark.MODELS:
+        raise UsageError(f"there is no model {model!r}; choose from {', '.join(benchmark.MODELS)}")
     place = choose_device(device)
     prepare_process(threads or cpu_cores())
-    found = benchmark.measure(names, population or [1, 5, 10, 20, 40], place, None if as_json else typer.echo)
+    show = None if as_json else typer.echo
+    found = benchmark.measure(names, population or [1, 5, 10, 20, 40], place, model, batch_size, show)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
 

@@ -1,5 +1,6 @@
 """Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from hpo.objective import Objective, Regularizer, SampleLoss
 from hpo.optimizers import Optimizer
 from hpo.tracing import Replayed
 from hpo.tree import Tree
+
+log = logging.getLogger(__name__)
 
 # Samples evaluated at once over the whole population, and numbers in them: bound the memory of activations, which
 # an image multiplies by dozens of channels.
@@ -53,6 +56,7 @@ class Population:
         self.optimizer_state = optimizer.init(self.params)
         self._gradients = Replayed(self._lift(self._one_gradient))
         self._outputs = self._lift(self.network)
+        self._stepped = False
         self._judge = self._lift(self._one_judgement)
 
     def __len__(self) -> int:
@@ -77,10 +81,24 @@ class Population:
         grads, self.regularizer_state, scalars, self.buffers = self._gradients(
             self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys
         )
+        if not self._stepped:
+            self._warn_of_non_finite(grads, scalars["train_loss"])
         if rate != 1.0:
             hyper["learning_rate"] = hyper["learning_rate"] * rate
         self.params, self.optimizer_state = self.optimizer.update(grads, self.optimizer_state, self.params, hyper)
         return scalars
+
+    def _warn_of_non_finite(self, grads: Tree, loss: Tensor) -> None:
+        """Names the leaf where the first step's gradient is not finite though the loss is: a defect, not divergence."""
+        self._stepped = True
+        for leaf, gradient in grads.items():
+            if (~gradient.flatten(1).isfinite().all(1) & loss.isfinite()).any():
+                log.warning(
+                    "regularizer %r gives a gradient for %r that is not finite in the first step; the run will diverge",
+                    self.regularizer.name,
+                    leaf,
+                )
+                return
 
     def evaluate(
         self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor
