@@ -15,10 +15,11 @@ from hpo.space import Range
 from hpo.tree import Tree
 
 Penalty = Callable[[Tree], Tensor]
+State = dict[str, Any]
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def stateless(_: Tree) -> Tree:
+def stateless(_: Tree) -> State:
     """The `init` of a regularizer that remembers nothing from step to step."""
     return {}
 
@@ -32,14 +33,14 @@ class Regularizer(NamedTuple):
             of `params`; `scalars` is a dict of tensors [] whose epoch means land in the curves as `aux/<name>`.
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
             each as a tensor [].
-        init: params -> state, a dict of tensors.
+        init: params -> state, nested dicts of tensors.
         views: how many augmented views of each minibatch `grads` needs.
     """
 
     name: str
-    grads: Callable[["Objective", Tree, Tree, Tree], tuple[Tree, Tree, Mapping[str, Tensor]]]
+    grads: Callable[["Objective", Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
     hyperparameters: Mapping[str, Range | float] = {}
-    init: Callable[[Tree], Tree] = stateless
+    init: Callable[[Tree], State] = stateless
     views: int = 1
 
 

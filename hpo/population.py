@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from hpo.errors import UsageError
 from hpo.network import Network
-from hpo.objective import Objective, Regularizer, SampleLoss
+from hpo.objective import Objective, Regularizer, SampleLoss, State
 from hpo.optimizers import Optimizer
 from hpo.tracing import Replayed
 from hpo.tree import Tree
@@ -125,8 +125,8 @@ class Population:
         return [(loss, correct) for loss, correct in sums / weights.sum(1)]
 
     def _one_gradient(
-        self, params: Tree, state: Tree, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
-    ) -> tuple[Tree, Tree, Tree, Tree]:
+        self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
+    ) -> tuple[Tree, State, Tree, Tree]:
         objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
         name = self.regularizer.name
         try:

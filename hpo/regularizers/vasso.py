@@ -6,24 +6,22 @@ SAM whose direction is a running mean: d ← (1 − θ) d + θ g, d beginning as
 
 import torch
 
-from hpo.objective import Objective, Regularizer
+from hpo.objective import Objective, Regularizer, State
 from hpo.space import linear_range, log_range
-from hpo.tree import Tree, norm, step_along, zeros_like
+from hpo.tree import Tree, lerp, norm, step_along, zeros_like
 
 
-def _init(params: Tree) -> Tree:
-    first = next(iter(params.values()))
-    # A state is one dict of tensors; no parameter's name is empty, so "" can hold whether d has begun.
-    return {**zeros_like(params), "": torch.zeros((), dtype=first.dtype, device=first.device)}
+def _init(params: Tree) -> State:
+    return {"direction": zeros_like(params), "begun": torch.zeros_like(next(iter(params.values())).sum())}
 
 
-def _grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+def _grads(objective: Objective, params: Tree, state: State, hyper: Tree) -> tuple[Tree, State, Tree]:
     gradient = objective.grad(params)
-    share = torch.where(state[""] > 0, hyper["theta"], torch.ones_like(hyper["theta"]))
-    direction = {name: state[name].lerp(leaf, share) for name, leaf in gradient.items()}
+    share = torch.where(state["begun"] > 0, hyper["theta"], torch.ones_like(hyper["theta"]))
+    direction = lerp(state["direction"], gradient, share)
     perturbed = step_along(params, hyper["rho"], direction)
-    begun = {"": torch.ones_like(state[""])}
-    return objective.grad(perturbed), {**direction, **begun}, {"direction_norm": norm(direction)}
+    state = {"direction": direction, "begun": torch.ones_like(state["begun"])}
+    return objective.grad(perturbed), state, {"direction_norm": norm(direction)}
 
 
 vasso = Regularizer(
