@@ -44,6 +44,17 @@ def study_path(reference: str) -> Path:
     raise UsageError(f"no study file {path}; {here}")
 
 
+def variants(path: Path) -> list[str]:
+    """The names of a study file's variants, in its order; none where it defines a single study.
+
+    Raises:
+        UsageError: the file cannot be executed.
+    """
+    module = _execute(path)
+    found = getattr(module, "STUDIES", None)
+    return list(found) if isinstance(found, dict) and not isinstance(getattr(module, "STUDY", None), Study) else []
+
+
 def load(reference: str) -> Study:
     """Loads and validates a study.
 

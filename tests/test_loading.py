@@ -10,8 +10,6 @@ from hpo.definition import describe, digest
 from hpo.errors import UsageError
 from hpo.loading import load, study_files, study_name, study_path
 
-PROJECT = Path(__file__).parent.parent
-
 GOOD = """
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 
@@ -212,36 +210,3 @@ def test_a_study_may_import_its_neighbours() -> None:
 def test_loading_twice_gives_one_digest() -> None:
     write(GOOD)
     assert digest(describe(load("mine"))) == digest(describe(load("mine")))
-
-
-@pytest.mark.parametrize("name", [path.stem for path in sorted((PROJECT / "studies").glob("*.py"))])
-def test_the_projects_own_studies_load(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(PROJECT)
-    study = load(name)
-    assert study.name == name
-    assert study.title
-    assert study.hypothesis
-    assert study.baseline == study.configurations[0].name
-    assert all(configuration.prediction is None for configuration in study.configurations[:1])
-    assert digest(describe(study)) == digest(describe(load(f"studies/{name}.py")))
-
-
-def test_the_published_protocol_number_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the published GNVR script."""
-    monkeypatch.chdir(PROJECT)
-    study = load("gnvr_published")
-    described = describe(study)
-    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 5, 15, 30, 64)
-    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
-    data = {"kind": "Mnist1d", "samples": 4000, "label_noise": 0.2, "validation": 0.2, "split": "last"}
-    assert described["data"] == data | {"generator_seed": 42, "noise": "symmetric", "augmented": False}
-    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
-    space = described["configurations"][1]["space"]
-    bounds = {
-        name: (entry["low"], entry["high"], entry["log"]) for name, entry in space.items() if isinstance(entry, dict)
-    }
-    assert bounds == {
-        "learning_rate": (1e-4, 1e-2, True),
-        "weight_decay": (1e-6, 1e-1, True),
-        "lambda": (1e-3, 10, True),
-    }
