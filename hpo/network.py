@@ -1,7 +1,7 @@
 """Network: a `torch.nn.Module` as a function of its parameters, and whether the per-layer rules hold for it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,17 +74,26 @@ class Network:
         """(name, module, rule) of every layer with a rule."""
         return self._tape.layers
 
-    @property
-    def last_layer(self) -> str:
-        """The name of the last Linear layer, the classifier.
+    def leaves_of(self, layers: Sequence[str] = ()) -> list[str]:
+        """The names of the parameters of some layers, by default of the last Linear layer, the classifier.
+
+        A parameter that layers share has one name, that of its first use.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such layer, or it has no parameters.
         """
-        names = [name for name, layer in self.module.named_modules() if isinstance(layer, nn.Linear)]
-        if not names:
+        modules = dict(self.module.named_modules())
+        linear = [name for name, layer in modules.items() if isinstance(layer, nn.Linear)]
+        if not layers and not linear:
             raise UsageError("the network has no Linear layer to serve as its last; name the layers instead")
-        return names[-1]
+        wanted: set[int] = set()
+        for name in layers or linear[-1:]:
+            own = {id(parameter) for parameter in modules.get(name, nn.Identity()).parameters()}
+            if not own:
+                known = ", ".join(repr(other) for other in modules if other)
+                raise UsageError(f"the network has no layer {name!r} with parameters; choose from {known}")
+            wanted |= own
+        return [name for name, parameter in self.module.named_parameters() if id(parameter) in wanted]
 
     @property
     def obstacle(self) -> str | None:

@@ -150,8 +150,7 @@ class Objective:
             layers: names of submodules; by default the last Linear layer.
             samples: which samples of the batch the mean is over.
         """
-        wanted = tuple(f"{layer}." for layer in layers or (self._network.last_layer,))
-        leaves = {name: leaf for name, leaf in params.items() if name.startswith(wanted)}
+        leaves = {name: params[name] for name in self._network.leaves_of(layers)}
 
         def part(at: Tree) -> tuple[Tensor, Tree]:
             losses = self.sample_losses({**params, **at}, view)

@@ -62,6 +62,7 @@ class _Operation(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: list[int | None]  # slots, in the order of the result's leaves; None where that is no tensor
+    several: bool  # whether the result is a list or tuple, if only of one tensor, as `split` may give
 
     @property
     def slots(self) -> list[int]:
@@ -104,7 +105,7 @@ class Trace:
             words = [text(arg) for arg in operation.args]
             words += [f"{key}={text(value)}" for key, value in operation.kwargs.items()]
             targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
-            targets = targets[:-2] if len(operation.outputs) == 1 else targets
+            targets = targets if operation.several else targets[:-2]
             over = [f"t{slot}" for slot, end in last.items() if end == number and slot not in kept]
             drop = f"; del {', '.join(over)}" if over else ""
             lines.append(f"    {targets} = {text(operation.function)}({', '.join(words)}){drop}")
@@ -164,7 +165,8 @@ class _Recorder(TorchDispatchMode):
             outputs.append(slot.number)
         if function in _ZEROS:
             self.zeros.add(self.numbers[id(result)])
-        self.operations.append(_Operation(function, operands, options, outputs))
+        several = isinstance(result, list | tuple)
+        self.operations.append(_Operation(function, operands, options, outputs, several))
         return result
 
 

@@ -3,68 +3,13 @@
 Nothing here uses the package's objective, rules, populations or training loop.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from references_batch import Batch, Hyper, Memory, cross_entropy, mean, square_norm, weighted_mean
+from references_sharpness import Answer, gam, gvr, sam, vasso
 from torch import Tensor, nn
-
-Gradient = dict[str, Tensor]
-Hyper = Mapping[str, float]
-SampleLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Losses [N] of logits [N, C]; of logits [N, T, C] with one label a sample, the mean over T."""
-    if outputs.dim() == 3:
-        each = [F.cross_entropy(outputs[:, t], labels, reduction="none") for t in range(outputs.shape[1])]
-        return sum(each[1:], each[0]) / len(each)
-    return F.cross_entropy(outputs, labels, reduction="none")
-
-
-class Batch:
-    """A module and a minibatch, asked one sample at a time; inputs [V, N, ...] with V views, labels [N]."""
-
-    def __init__(self, module: nn.Module, inputs: Tensor, labels: Tensor, loss: SampleLoss = cross_entropy) -> None:
-        self.module, self.inputs, self.labels, self.loss = module, inputs, labels, loss
-        self.parameters = dict(module.named_parameters())
-
-    def sample_losses(self, view: int = 0) -> list[Tensor]:
-        return [
-            self.loss(self.module(sample[None]), label[None])[0]
-            for sample, label in zip(self.inputs[view], self.labels, strict=True)
-        ]
-
-    def gradient(self, value: Tensor, differentiable: bool = False) -> Gradient:
-        """Of any scalar; zero for parameters that it does not depend on."""
-        leaves = torch.autograd.grad(
-            value,
-            list(self.parameters.values()),
-            create_graph=differentiable,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return dict(zip(self.parameters, leaves, strict=True))
-
-    def sample_gradients(self, differentiable: bool = False) -> list[Gradient]:
-        return [self.gradient(loss, differentiable) for loss in self.sample_losses()]
-
-
-def mean(values: list[Tensor]) -> Tensor:
-    return sum(values[1:], values[0]) / len(values)
-
-
-def square_norm(gradient: Gradient) -> Tensor:
-    return torch.stack([(leaf**2).sum() for leaf in gradient.values()]).sum()
-
-
-def weighted_mean(gradients: list[Gradient], weights: list[float]) -> Gradient:
-    return {
-        name: mean([weight * gradient[name] for weight, gradient in zip(weights, gradients, strict=True)])
-        for name in gradients[0]
-    }
 
 
 def quartiles(values: list[float]) -> tuple[float, float]:
@@ -73,12 +18,12 @@ def quartiles(values: list[float]) -> tuple[float, float]:
     return float(first), float(third)
 
 
-def none(batch: Batch, _: Hyper) -> tuple[Gradient, dict[str, float]]:
+def none(batch: Batch, _: Hyper, __: Memory) -> Answer:
     """g, the gradient of the mean loss."""
-    return batch.gradient(mean(batch.sample_losses())), {}
+    return batch.mean_gradient(), {}
 
 
-def gnvr(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+def gnvr(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
     """L + λ · Var_i(‖g_i‖), the variance with N − 1 and ‖g_i‖ = sqrt(Σ g² + 1e-8)."""
     norms = [(square_norm(g) + 1e-8) ** 0.5 for g in batch.sample_gradients(differentiable=True)]
     centre = mean(norms)
@@ -87,7 +32,7 @@ def gnvr(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
     return batch.gradient(mean(batch.sample_losses()) + penalty), {"penalty": penalty.item()}
 
 
-def sgsc(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+def sgsc(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
     """ḡ_p · |mean_i sign(g_i,p)|^γ, where 0⁰ = 1; and the mean of |mean_i sign(g_i,p)| over all p."""
     gradients = batch.sample_gradients()
     result, consistencies = {}, []
@@ -101,14 +46,14 @@ def sgsc(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
     return result, {"consistency": float(np.mean(consistencies))}
 
 
-def clip_global(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+def clip_global(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
     """g · min(1, c/‖g‖)."""
-    gradient, _ = none(batch, hyper)
+    gradient = batch.mean_gradient()
     factor = min(1.0, hyper["clip"] / square_norm(gradient).sqrt().item())
     return {name: factor * leaf for name, leaf in gradient.items()}, {"clipped": float(factor < 1)}
 
 
-def clip_sample(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+def clip_sample(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
     """mean_i g_i · min(1, c/(‖g_i‖ + 1e-8))."""
     gradients = batch.sample_gradients()
     factors = [min(1.0, hyper["clip"] / (square_norm(g).sqrt().item() + 1e-8)) for g in gradients]
@@ -116,16 +61,20 @@ def clip_sample(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]
     return weighted_mean(gradients, factors), {"clipped": clipped}
 
 
-def rogc(batch: Batch, hyper: Hyper) -> tuple[Gradient, dict[str, float]]:
+def rogc(batch: Batch, hyper: Hyper, memory: Memory) -> Answer:
     """clip_sample with c = Q3 + k·(Q3 − Q1) of the batch's ‖g_i‖."""
     first, third = quartiles([square_norm(g).sqrt().item() for g in batch.sample_gradients()])
     fence = third + hyper["k"] * (third - first)
-    gradient, scalars = clip_sample(batch, {"clip": fence})
+    gradient, scalars = clip_sample(batch, {"clip": fence}, memory)
     return gradient, scalars | {"fence": fence}
 
 
-REGULARIZERS: dict[str, Callable[[Batch, Hyper], tuple[Gradient, dict[str, float]]]] = {
+REGULARIZERS: dict[str, Callable[[Batch, Hyper, Memory], Answer]] = {
     "none": none,
+    "sam": sam,
+    "vasso": vasso,
+    "gam": gam,
+    "gvr": gvr,
     "gnvr": gnvr,
     "sgsc": sgsc,
     "clip_global": clip_global,
@@ -192,13 +141,14 @@ def train(
     """Trains `module` in place, one model with torch.optim, an epoch for each order; epoch means by curve name."""
     parameters = list(module.parameters())
     stepper = OPTIMIZERS[optimizer](parameters, hyper)
+    memory: Memory = {}
     curves: dict[str, list[float]] = {}
     for order in orders:
         sums: dict[str, list[float]] = {}
         for places in minibatches(order, batch_size):
             batch = Batch(module, samples[places][None], labels[places])
             sums.setdefault("train_loss", []).append(mean(batch.sample_losses()).item())
-            gradient, scalars = REGULARIZERS[regularizer](batch, hyper)
+            gradient, scalars = REGULARIZERS[regularizer](batch, hyper, memory)
             for name, value in scalars.items():
                 sums.setdefault(f"aux/{name}", []).append(value)
             for name, parameter in module.named_parameters():

@@ -199,7 +199,7 @@ def test_a_population_of_convolutional_networks_steps_as_the_slow_version(regula
         own = build(description, member).double()
         batch = references.Batch(own, inputs[member], labels[member])
         values = {name: value[member].item() for name, value in hyper.items()}
-        gradient, expected = references.REGULARIZERS[regularizer](batch, values)
+        gradient, expected = references.REGULARIZERS[regularizer](batch, values, {})
         for name, leaf in gradient.items():
             moved = before[member][name] - population.params[name][member]
             torch.testing.assert_close(moved, leaf, rtol=1e-9, atol=1e-11)

@@ -119,7 +119,8 @@ def test_a_diverging_member_leaves_its_neighbours_alone(
                 next(modules[1].parameters()).fill_(float("nan"))
         population = build(modules, REGULARIZERS[regularizer], OPTIMIZERS[optimizer], settings_now, dtype)
         for number in range(STEPS):
-            batches = [networks.minibatch(10 * member + number) for member in range(3)]
+            views = REGULARIZERS[regularizer].views
+            batches = [networks.minibatch(10 * member + number, views=views) for member in range(3)]
             inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
             if illness == "inputs" and not healthy:
                 inputs[1] = float("inf")

@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import math
+from typing import Any
 
 import networks
 import pytest
@@ -11,9 +13,10 @@ from networks import NETWORKS, minibatch
 from torch import Tensor, nn
 from torch.func import vmap
 
+from hpo.errors import UsageError
 from hpo.network import Network
 from hpo.objective import Objective
-from hpo.regularizers import REGULARIZERS
+from hpo.regularizers import REGULARIZERS, gvr_over
 from hpo.space import Range
 from hpo.taps import RULES, Rule
 from hpo.tree import Tree
@@ -32,21 +35,28 @@ def settings(name: str) -> list[dict[str, float]]:
     return [{key: values[i] for key, values in chosen.items()} for i in range(3)] if chosen else [{}]
 
 
-def slow(module: nn.Module, name: str, hyper: dict[str, float], inputs: Tensor, labels: Tensor) -> Answer:
+def slow(
+    module: nn.Module,
+    name: str,
+    hyper: dict[str, float],
+    inputs: Tensor,
+    labels: Tensor,
+    memory: references.Memory | None = None,
+) -> Answer:
     assert name in references.REGULARIZERS, f"regularizer {name!r} has no slow version in tests/references.py"
     batch = references.Batch(copy.deepcopy(module), inputs, labels, references.cross_entropy)
-    return references.REGULARIZERS[name](batch, hyper)
+    return references.REGULARIZERS[name](batch, hyper, {} if memory is None else memory)
 
 
 def fast(
-    network: Network, name: str, params: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
-) -> tuple[Tree, Tree, Tensor]:
-    """(gradient, scalars, task loss) by the package, for one model or inside vmap."""
+    network: Network, name: str, params: Tree, state: Tree, hyper: Tree, inputs: Tensor, labels: Tensor
+) -> tuple[Tree, Tree, Tree, Tensor]:
+    """(gradient, state, scalars, task loss) by the package, for one model or inside vmap."""
     objective = Objective(network, references.cross_entropy, inputs, labels)
     regularizer = REGULARIZERS[name]
-    gradient, _, scalars = regularizer.grads(objective, params, regularizer.init(params), hyper)
+    gradient, state, scalars = regularizer.grads(objective, params, state, hyper)
     loss = objective.task_loss
-    return gradient, dict(scalars), objective.loss(params) if loss is None else loss
+    return gradient, state, dict(scalars), objective.loss(params) if loss is None else loss
 
 
 def fast_alone(
@@ -56,7 +66,8 @@ def fast_alone(
     network = Network(module, inputs[0])
     params = {key: value.detach() for key, value in module.named_parameters()}
     tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in hyper.items()}
-    gradient, scalars, _ = fast(network, name, params, tensors, inputs, labels)
+    state = REGULARIZERS[name].init(params)
+    gradient, _, scalars, _ = fast(network, name, params, state, tensors, inputs, labels)
     return (gradient, {key: value.item() for key, value in scalars.items()}), network
 
 
@@ -68,7 +79,7 @@ def assert_same(found: Answer, expected: Answer, relative: float = 1e-10) -> Non
                 found[part][key],
                 value,
                 rtol=relative,
-                atol=1e-3 * relative,
+                atol=1e-2 * relative,
                 msg=lambda words, key=key: f"{key}: {words}",
             )
 
@@ -106,10 +117,10 @@ def test_slow_equals_fast_for_every_member_of_a_population(name: str, network_na
     hyper = {key: torch.tensor([each[key] for each in hypers], dtype=torch.float64) for key in hypers[0]}
     inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
 
-    def one(params: Tree, hyper: Tree, inputs: Tensor, labels: Tensor) -> tuple[Tree, Tree, Tensor]:
-        return fast(network, name, params, hyper, inputs, labels)
+    def one(params: Tree, hyper: Tree, inputs: Tensor, labels: Tensor) -> tuple[Tree, Tree, Tree, Tensor]:
+        return fast(network, name, params, REGULARIZERS[name].init(params), hyper, inputs, labels)
 
-    gradients, scalars, losses = vmap(one, randomness="error")(params, hyper, inputs, labels)
+    gradients, _, scalars, losses = vmap(one, randomness="error")(params, hyper, inputs, labels)
     for member, module in enumerate(modules):
         found = (
             {key: leaf[member] for key, leaf in gradients.items()},
@@ -118,6 +129,81 @@ def test_slow_equals_fast_for_every_member_of_a_population(name: str, network_na
         assert_same(found, slow(module, name, hypers[member], *batches[member]))
         loss = references.mean(references.Batch(module, *batches[member]).sample_losses())
         torch.testing.assert_close(losses[member], loss.detach(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("members", [1, 3])
+def test_slow_equals_fast_over_steps(name: str, members: int) -> None:
+    """What a regularizer remembers goes along while the weights move; alone and as members of a population."""
+    hypers = [settings(name)[member % len(settings(name))] for member in range(members)]
+    modules = [networks.build("MLP", seed=30 + member) for member in range(members)]
+    memories: list[references.Memory] = [{} for _ in modules]
+    network = Network(copy.deepcopy(modules[0]), minibatch(0)[0][0])
+    hyper = {key: torch.tensor([each[key] for each in hypers], dtype=torch.float64) for key in hypers[0]}
+    params = {
+        key: torch.stack([dict(module.named_parameters())[key].detach() for module in modules])
+        for key, _ in modules[0].named_parameters()
+    }
+    state = vmap(REGULARIZERS[name].init)(params)
+
+    def one(*args: Any) -> Any:
+        return fast(network, name, *args)
+
+    for number in range(4):
+        batches = [minibatch(10 * number + member, views=REGULARIZERS[name].views) for member in range(members)]
+        inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        gradients, state, scalars, _ = vmap(one, randomness="error")(params, state, hyper, inputs, labels)
+        for member, module in enumerate(modules):
+            expected = slow(module, name, hypers[member], *batches[member], memories[member])
+            of_member = {key: value[member].item() for key, value in scalars.items()}
+            assert_same(({key: leaf[member] for key, leaf in gradients.items()}, of_member), expected, 1e-9)
+            with torch.no_grad():
+                for key, parameter in module.named_parameters():
+                    parameter -= 0.3 * expected[0][key]
+        params = {key: leaf - 0.3 * gradients[key] for key, leaf in params.items()}
+
+
+@pytest.mark.parametrize("samples", [32, 33, 48, 80])
+def test_gvr_takes_the_first_and_the_last_32_samples(samples: int) -> None:
+    module = networks.build("MLP", seed=1)
+    inputs, labels = minibatch(seed=2, samples=samples, views=2)
+    found, _ = fast_alone(module, "gvr", {"alpha": 1.0}, inputs, labels)
+    assert_same(found, slow(module, "gvr", {"alpha": 1.0}, inputs, labels))
+    swapped, _ = fast_alone(module, "gvr", {"alpha": 1.0}, inputs.flip(0), labels)
+    assert (swapped[1] == pytest.approx(found[1])) == (samples == 32)
+
+
+def test_gvr_where_the_last_layer_is_tied_to_another() -> None:
+    """The last layer's weight counts though it goes by the name of the first."""
+    module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6, bias=False)).double()
+    module[2].weight = module[0].weight
+    inputs, labels = minibatch(seed=2, views=2)
+    found, _ = fast_alone(module, "gvr", {"alpha": 1.0}, inputs, labels)
+    expected = slow(module, "gvr", {"alpha": 1.0}, inputs, labels)
+    assert expected[1]["penalty"] > 1e-3
+    assert_same(found, expected)
+
+
+def test_gvr_over_chosen_layers() -> None:
+    """All layers: the distance of the whole gradients. A layer that is not there is named."""
+    module = networks.build("MLP", seed=1)
+    network = Network(copy.deepcopy(module), minibatch(0)[0][0])
+    inputs, labels = minibatch(seed=2, views=2)
+    params = {key: value.detach() for key, value in module.named_parameters()}
+    hyper = {"alpha": torch.tensor(1.0, dtype=torch.float64)}
+
+    def penalty(*layers: str) -> float:
+        objective = Objective(network, references.cross_entropy, inputs, labels)
+        return gvr_over(layers).grads(objective, params, {}, hyper)[2]["penalty"].item()
+
+    batches = [references.Batch(module, view[None], labels) for view in inputs]
+    first, second = (batch.mean_gradient() for batch in batches)
+    square = {key: (first[key] - second[key]).square().sum().item() for key in first}
+    assert penalty() == penalty("linear3") == pytest.approx(square["linear3.weight"] + square["linear3.bias"])
+    assert penalty("linear1", "linear2", "linear3") == pytest.approx(sum(square.values()))
+    for absent in ("linear9", "relu1"):
+        with pytest.raises(UsageError, match=f"no layer '{absent}' with parameters; choose from .*'linear1'"):
+            penalty(absent)
 
 
 def wrong(rule: Rule, what: str) -> Rule:
@@ -135,7 +221,7 @@ def test_a_wrong_rule_is_found_and_the_numbers_stay_right(
 ) -> None:
     monkeypatch.setitem(RULES, nn.Linear, wrong(RULES[nn.Linear], what))
     module = networks.build("MLP", seed=1)
-    inputs, labels = minibatch(seed=2)
+    inputs, labels = minibatch(seed=2, views=2)
     for name in REGULARIZERS:
         for hyper in settings(name):
             caplog.clear()
@@ -172,7 +258,7 @@ class Projected(nn.Module):
 def test_a_float32_network_with_a_buffer(cast: bool) -> None:
     """The check runs in float64: buffers go along, and a network that cannot is answered sample by sample."""
     module = Projected(cast)
-    inputs, labels = minibatch(seed=2)
+    inputs, labels = minibatch(seed=2, views=2)
     inputs = inputs.float()
     network = Network(copy.deepcopy(module), inputs[0])
     assert network.rules_hold() is not cast
@@ -191,6 +277,9 @@ def test_a_float32_network_with_a_buffer(cast: bool) -> None:
         ("clip_global", {"clip": 1e9}, 1e-15),
         ("clip_sample", {"clip": 1e9}, 1e-12),
         ("rogc", {"k": 1e9}, 1e-12),
+        ("sam", {"rho": 0.0}, 1e-15),
+        ("sam", {"rho": 1e-9}, 1e-6),
+        ("vasso", {"rho": 0.0, "theta": 0.5}, 1e-15),
     ],
 )
 @pytest.mark.parametrize("network_name", ["MLP", "tied weights"])
@@ -204,6 +293,44 @@ def test_switched_off_a_regularizer_equals_none(
     assert_same((gradient, {}), (expected, {}), relative)
     assert scalars.get("penalty", 0) == 0
     assert scalars.get("clipped", 0) == 0
+
+
+@pytest.mark.parametrize("network_name", ["MLP", "one layer", "tied weights"])
+def test_gvr_without_its_penalty_is_the_sum_of_both_views(network_name: str) -> None:
+    module = networks.build(network_name, seed=3)
+    inputs, labels = minibatch(seed=4, views=2)
+    (gradient, scalars), _ = fast_alone(module, "gvr", {"alpha": 0.0}, inputs, labels)
+    first, second = (references.Batch(module, view[None], labels).mean_gradient() for view in inputs)
+    assert_same((gradient, {}), ({key: first[key] + second[key] for key in first}, {}), 1e-12)
+    assert scalars == {"penalty": 0.0}
+
+
+@pytest.mark.parametrize("network_name", ["MLP", "called twice"])
+def test_vasso_with_all_of_the_new_gradient_is_sam(network_name: str) -> None:
+    """Over steps, so that there is an old direction to forget; and with less of the new it is not SAM."""
+    module = networks.build(network_name, seed=5)
+    network = Network(copy.deepcopy(module), minibatch(0)[0][0])
+    params = {key: value.detach() for key, value in module.named_parameters()}
+    for theta in (1.0, 0.5):
+        hyper = {key: torch.tensor(value, dtype=torch.float64) for key, value in {"rho": 0.3, "theta": theta}.items()}
+        state = REGULARIZERS["vasso"].init(params)
+        for number in range(3):
+            batch = minibatch(seed=number)
+            found, state, _, _ = fast(network, "vasso", params, state, hyper, *batch)
+            expected, _, _, _ = fast(network, "sam", params, {}, hyper, *batch)
+            if theta == 1 or number == 0:
+                assert_same((found, {}), (expected, {}), 1e-15)
+            else:
+                assert all((found[key] - expected[key]).abs().max() > 1e-4 for key in found)
+
+
+def test_gam_without_radii_and_corrections_is_none() -> None:
+    """γ = 0 and α = 1 leave g1, which is g where ρ′ = 0."""
+    module = networks.build("MLP", seed=3)
+    inputs, labels = minibatch(seed=4)
+    hyper = {"rho": 0.1, "rho_prime": 0.0, "alpha": 1.0, "beta": 0.5, "gamma": 0.0}
+    (gradient, _), _ = fast_alone(module, "gam", hyper, inputs, labels)
+    assert_same((gradient, {}), slow(module, "none", {}, inputs, labels))
 
 
 def test_sgsc_where_the_signs_cancel() -> None:
@@ -235,11 +362,31 @@ def test_clipping_bounds_what_it_says() -> None:
 
 
 def test_a_zero_gradient_stays_zero() -> None:
-    """Saturated samples have no gradient; the divisions by its norm must not make NaN of it."""
+    """Saturated samples have no gradient; the divisions by its norm must not make NaN of it, in either precision."""
+    for dtype in (torch.float32, torch.float64):
+        module = nn.Linear(2, 2, bias=False).to(dtype)
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor([[1e4, 0.0], [-1e4, 0.0]]))
+        inputs, labels = torch.ones(2, 4, 2, dtype=dtype), torch.zeros(4, dtype=torch.int64)
+        for name in REGULARIZERS:
+            (gradient, scalars), _ = fast_alone(module, name, settings(name)[0], inputs, labels)
+            assert all(leaf.eq(0).all() for leaf in gradient.values()), name
+            assert all(math.isfinite(value) for value in scalars.values()), name
+
+
+def test_members_with_a_zero_gradient_stay_finite_over_steps() -> None:
+    """Dead, then alive again: a running direction of zeros, and a zero gradient after one that is not."""
     module = nn.Linear(2, 2, bias=False).double()
     with torch.no_grad():
         module.weight.copy_(torch.tensor([[1e4, 0.0], [-1e4, 0.0]]))
-    inputs, labels = torch.ones(1, 4, 2, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
-    for name in REGULARIZERS:
-        (gradient, _), _ = fast_alone(module, name, settings(name)[0], inputs, labels)
-        assert all(leaf.eq(0).all() for leaf in gradient.values()), name
+    params = {"weight": module.weight.detach()}
+    right, wrong = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    inputs = torch.ones(2, 4, 2, dtype=torch.float64)
+    for name, regularizer in REGULARIZERS.items():
+        hyper = {key: torch.tensor(value, dtype=torch.float64) for key, value in settings(name)[-1].items()}
+        state = regularizer.init(params)
+        for labels in (right, wrong, right):
+            network = Network(copy.deepcopy(module), inputs[0])
+            gradient, state, _, _ = fast(network, name, params, state, hyper, inputs, labels)
+            assert gradient["weight"].isfinite().all(), name
+            assert gradient["weight"].eq(0).all() == (labels is right), name

@@ -98,3 +98,10 @@ def test_arguments_are_not_held_or_changed() -> None:
         result = replayed({"a": x}, x)
         assert result["same"] is x and torch.equal(x, before)
         torch.testing.assert_close(result["sum"], 2 * x)
+
+
+def test_operations_that_give_a_list_of_one_are_replayed() -> None:
+    replayed = Replayed(lambda x: sum(part.sin() for part in x.split(4, 1)))
+    for x in batches(4):
+        torch.testing.assert_close(replayed(x), x.sin())
+    assert replayed._trace is not None
