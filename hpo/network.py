@@ -51,7 +51,7 @@ class Network:
         # Copies made here, inside whatever transform is under way: changing a captured tensor would be refused.
         after = {name: value.clone() for name, value in buffers.items()}
         for layer in self._dropouts:
-            layer.draws = draws
+            layer.draws, layer.calls = draws, 0
         try:
             return functional_call(self.module, {**params, **after}, (inputs,)), after
         finally:

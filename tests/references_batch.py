@@ -73,7 +73,7 @@ class Batch:
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter += length * direction[name] / size
-        return Batch(module, self.inputs, self.labels, self.loss, self.together)
+        return type(self)(module, self.inputs, self.labels, self.loss, self.together)
 
     def last_layer(self) -> list[str]:
         """The names of the parameters of the last Linear layer, wherever else they are used."""

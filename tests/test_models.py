@@ -113,7 +113,7 @@ def test_norm_layers_are_the_chosen_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_field_is_in_the_definition(name: str) -> None:
-    description = MODELS[name]()
+    description = MODELS[name](dropout=0.1)
     described = _describe_part(description)
     assert described["kind"] == name
     assert set(described) == {"kind", *description.__dataclass_fields__}
