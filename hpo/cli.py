@@ -195,6 +195,15 @@ def try_(
 
 
 @app.command()
+def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the study's name.")]) -> None:
+    """Write studies/NAME.py, a commented study of an idea of your own to begin with."""
+    from hpo.new_study import write_study
+
+    typer.echo(f"wrote {write_study(name)}; next:")
+    typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")
+
+
+@app.command()
 def bench(
     regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
     population: Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")] = None,  # noqa: UP045

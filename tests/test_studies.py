@@ -71,22 +71,30 @@ def test_it_is_short_and_holds_no_logic(reference: str) -> None:
 
 
 def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The same comparison with little data, a narrow network, one epoch and two trials of every configuration."""
+    """The same comparison with little data, a narrow network, one epoch and one or two trials and seeds.
+
+    One at a time for images: convolutions side by side are slow on few cores, and populations have their own tests.
+    """
     data: Any = study.data
     if isinstance(data, Cifar10 | Cifar100):
         count = 4 if isinstance(data, Cifar10) else 20  # 18 images to train on
         cifar_archives.publish(monkeypatch, folder, data.archive, count)
-        changes: dict[str, Any] = {"data": dataclasses.replace(data, folder=folder), "batch_size": 9}
+        changes: dict[str, Any] = {
+            "data": dataclasses.replace(data, folder=folder),
+            "batch_size": 9,
+            "trials": 1,
+            "seeds": 1,
+        }
         assert isinstance(study.model, ResNet18)
         changes["model"] = dataclasses.replace(study.model, width=4)
     else:
         assert isinstance(data, Mnist1d | Digits)
         assert isinstance(study.model, MLP)
         changes = {"data": dataclasses.replace(data, samples=250) if isinstance(data, Mnist1d) else data}
-        changes["batch_size"] = 32
+        changes |= {"batch_size": 32, "trials": 2, "seeds": 2}
         changes["model"] = MLP((study.model.widths[0], 8, study.model.widths[-1]))
     configurations = [dataclasses.replace(entry, trials=None) for entry in study.configurations]
-    changes |= {"epochs": 1, "tuning_epochs": None, "configurations": configurations, "trials": 2, "seeds": 2}
+    changes |= {"epochs": 1, "tuning_epochs": None, "configurations": configurations}
     return dataclasses.replace(study, **changes)
 
 
@@ -100,7 +108,7 @@ def test_it_runs_from_end_to_end(reference: str, tmp_path: Path, cache: Path, mo
     results = json.loads((readme.parent / "results.json").read_text())
     assert [entry["name"] for entry in results["configurations"]] == [entry.name for entry in study.configurations]
     for entry in results["configurations"]:
-        assert len(entry["reruns"]["test_accuracy"]) == 2
+        assert len(entry["reruns"]["test_accuracy"]) == study.seeds
         assert all(0 <= accuracy <= 1 for accuracy in entry["reruns"]["test_accuracy"].values())
 
 
