@@ -99,15 +99,16 @@ class Trace:
         for number, operation in enumerate(self.operations):
             for slot in (*_slots(operation.args), *_slots(operation.kwargs), *operation.slots):
                 last[slot] = number
-        kept = set(_slots(self._result))
+        over: dict[int, list[str]] = {}
+        for slot in last.keys() - set(_slots(self._result)):
+            over.setdefault(last[slot], []).append(f"t{slot}")
         lines = [f"def replay(given):\n    {''.join(f't{slot}, ' for slot in range(self._inputs))} = given"]
         for number, operation in enumerate(self.operations):
             words = [text(arg) for arg in operation.args]
             words += [f"{key}={text(value)}" for key, value in operation.kwargs.items()]
             targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
             targets = targets if operation.several else targets[:-2]
-            over = [f"t{slot}" for slot, end in last.items() if end == number and slot not in kept]
-            drop = f"; del {', '.join(over)}" if over else ""
+            drop = f"; del {', '.join(over[number])}" if number in over else ""
             lines.append(f"    {targets} = {text(operation.function)}({', '.join(words)}){drop}")
         lines.append(f"    return {text(list(self._result))}")
         exec(compile("\n".join(lines), "<trace>", "exec"), names)

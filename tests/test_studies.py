@@ -81,7 +81,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         cifar_archives.publish(monkeypatch, folder, data.archive, count)
         changes: dict[str, Any] = {
             "data": dataclasses.replace(data, folder=folder),
-            "batch_size": 9,
+            "batch_size": 18,
             "trials": 1,
             "seeds": 1,
         }
