@@ -113,7 +113,6 @@ class Network:
                     "gradient of its own; use a network without BatchNorm, such as norm='group'"
                 )
         if not self._checked:
-            self._checked = True
             try:
                 self._check()
             except RuntimeError as error:  # a forward pass that insists on float32, an operation without vmap
@@ -121,6 +120,7 @@ class Network:
                 self._tape.obstacle = self.obstacle or reason
             if self.obstacle:
                 log.warning("per-sample gradients are computed one by one, which is slower: %s", self.obstacle)
+            self._checked = True
         return self.obstacle is None
 
     def without_rules(self, reason: str) -> None:
