@@ -65,8 +65,13 @@ def describe(study: Study) -> dict[str, Any]:
     """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it.
 
     The loss is named where it is another than plain cross-entropy.
+
+    Raises:
+        UsageError: the parts do not fit together: a hyperparameter that is nobody's, views that nobody makes.
     """
     loss = loss_of(study)
+    arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
+    _check_views(study)
     return {
         "data": _describe_part(study.data),
         "model": _describe_part(study.model),
@@ -78,10 +83,23 @@ def describe(study: Study) -> dict[str, Any]:
         "score_epoch": study.score_epoch,
         "schedule": _describe_part(study.schedule or Constant()),
         **({} if loss == CrossEntropy() else {"loss": _describe_part(loss)}),
+        **(arithmetic if study.precision != "float32" or study.channels_last else {}),
         "margin": float(study.margin),
         "baseline": study.baseline,
         "configurations": [_describe_configuration(configuration) for configuration in study.configurations],
     }
+
+
+def _check_views(study: Study) -> None:
+    """Refuses a regularizer of several augmented views on data of which all views would be the same."""
+    for configuration in study.configurations:
+        regularizer = regularizer_of(configuration)
+        if regularizer.views > 1 and not study.data.augments:
+            raise UsageError(
+                f"configuration {configuration.name!r}: regularizer {regularizer.name!r} needs {regularizer.views} "
+                f"augmented views and the data set {type(study.data).__name__} does not augment; give one that does, "
+                "such as hpo.Mnist1d(augmented=True)"
+            )
 
 
 def digest(definition: Mapping[str, Any]) -> str:

@@ -71,6 +71,8 @@ class Study:
         label_smoothing: of the cross-entropy that is trained, from 0 up to but not 1.
         loss: a function of your own (outputs [N, ...], labels [N]) -> losses [N] in the place of cross-entropy.
             `train_loss` by epoch is always the mean of the loss that is trained, smoothing included.
+        precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
+        channels_last: lay images out with their channels last, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
         margin: the smallest difference in test accuracy that matters, as a fraction (0.01 is one point).
         title, hypothesis: the author's words for the report.
@@ -92,6 +94,8 @@ class Study:
     schedule: Any = None
     label_smoothing: float = 0.0
     loss: Any = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
     trial_timeout: float | None = None
     margin: float = 0.01
     title: str = ""
@@ -117,6 +121,8 @@ class Study:
                 raise UsageError(f"configurations has two entries named {name!r}; rename one of them")
         if self.baseline not in names:
             raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise UsageError(f"precision is {self.precision!r}; give 'float32' or 'bfloat16'")
         if self.score_epoch not in ("last", "best"):
             raise UsageError(f"score_epoch is {self.score_epoch!r}; give 'last' or 'best'")
         if not (isinstance(self.margin, int | float) and self.margin > 0):
@@ -128,7 +134,7 @@ class Study:
             raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
         if not hasattr(self.data, "load"):
             raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
-        for name in ("label_noise", "noise", "validation", "split", "augment"):
+        for name in ("label_noise", "noise", "validation", "split", "augment", "augments"):
             if not hasattr(self.data, name):
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
 

@@ -1,0 +1,237 @@
+"""Augmented views in training: each sample's own, from (seed, epoch, place, view), whoever trains beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import references
+import torch
+from torch import Tensor, nn
+
+from hpo import Configuration, Mnist1d, Study
+from hpo.counter import mix, normal
+from hpo.data import Dataset, Source, split
+from hpo.definition import describe
+from hpo.errors import UsageError
+from hpo.models import MLP
+from hpo.objective import Regularizer
+from hpo.optimizers import OPTIMIZERS
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.seeds import stream_key
+from hpo.space import Range
+from hpo.training import Member, Recipe, train
+from hpo.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CLASSES, EPOCHS = 3, 3
+SGD = {"learning_rate": 0.1, "weight_decay": 1e-3, "momentum": 0.9}
+THREE_VIEWS = Regularizer("three", REGULARIZERS["none"].grads, views=3)
+
+
+@dataclass(frozen=True)
+class Numbered(Dataset):
+    """Samples [3, 2] whose first number says their place, scaled down so that it teaches nothing."""
+
+    def load(self) -> Source:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(75) % CLASSES
+        inputs = torch.randn(75, 3, 2, generator=generator, dtype=torch.float64)
+        inputs[:, 1, 0] += 2 * labels
+        inputs[:, 0, 0] = torch.arange(75) / 1000
+        return Source(inputs[:60], labels[:60], inputs[60:], labels[60:], CLASSES)
+
+
+@dataclass(frozen=True)
+class Shaken(Numbered):
+    """Noise on all but the first number, from each sample's key."""
+
+    def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
+        noise = normal(keys[:, None], torch.arange(6)).to(inputs.dtype).view(inputs.shape)
+        noise[:, 0, 0] = 0
+        return inputs + 0.3 * noise
+
+
+def recipe(regularizer: Regularizer, dataset: Dataset | None = None, batch_size: int = 8) -> Recipe:
+    dataset = dataset or Shaken(validation=0.25)
+
+    def network() -> nn.Module:
+        return MLP((6, 7, CLASSES))().double()
+
+    return Recipe(dataset, dataset.load(), network, regularizer, OPTIMIZERS["sgd"], EPOCHS, batch_size)
+
+
+def middle(regularizer: Regularizer) -> dict[str, float]:
+    return {
+        name: entry.middle() if isinstance(entry, Range) else float(entry)
+        for name, entry in regularizer.hyperparameters.items()
+    }
+
+
+class Seen:
+    """Every sample that the members of the latest run were trained on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[Tensor] = []
+        original = Population.step
+
+        def step(population: Population, inputs: Tensor, *args: Any, **options: Any) -> Tree:
+            self.steps.append(inputs.clone())
+            return original(population, inputs, *args, **options)
+
+        monkeypatch.setattr(Population, "step", step)
+
+    def run(self, chosen: Recipe, seeds: list[int], hyper: Mapping[str, float] = SGD) -> list[dict[tuple, Tensor]]:
+        """For every member (epoch, place, view) -> the sample as it was trained on."""
+        self.steps.clear()
+        train(chosen, [Member(seed, {**hyper, **middle(chosen.regularizer)}) for seed in seeds])
+        found: list[dict[tuple, Tensor]] = [{} for _ in seeds]
+        per_epoch = len(self.steps) // EPOCHS
+        for number, inputs in enumerate(self.steps):
+            assert inputs.shape == (len(seeds), chosen.regularizer.views, chosen.batch_size, 3, 2)
+            for member, views in enumerate(inputs):
+                for view, samples in enumerate(views):
+                    for sample in samples:
+                        place = round(sample[0, 0].item() * 1000)
+                        found[member][number // per_epoch + 1, place, view] = sample
+        return found
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    return Seen(monkeypatch)
+
+
+def differ(first: Tensor, second: Tensor) -> bool:
+    """Apart from the number that is left alone."""
+    return bool((first.flatten()[1:] - second.flatten()[1:]).abs().min() > 0)
+
+
+def assert_known(samples: dict[tuple, Tensor], others: dict[tuple, Tensor]) -> None:
+    """Where both runs saw a (epoch, place, view), they saw the same; and that is most."""
+    shared = samples.keys() & others.keys()
+    assert len(shared) > len(samples) / 2
+    assert all(torch.equal(samples[name], others[name]) for name in shared)
+
+
+def test_a_samples_view_follows_from_seed_epoch_place_and_view(seen: Seen) -> None:
+    """By hand, one sample at a time: the augmentation of the raw sample for the key of those four."""
+    chosen = recipe(REGULARIZERS["gvr"])
+    for seed, samples in zip((4, 9), seen.run(chosen, [4, 9]), strict=True):
+        training = split(chosen.source, chosen.dataset, seed).training.tolist()
+        assert len(samples) == EPOCHS * 2 * (45 // 8) * 8
+        for (epoch, place, view), sample in samples.items():
+            assert place in training
+            key = mix(torch.tensor([stream_key(seed, "data")]), epoch, place, view)
+            expected = chosen.dataset.augment(chosen.source.inputs[place][None], key)[0]
+            assert torch.equal(sample, expected)
+
+
+def test_neighbours_batch_size_and_regularizer_change_nothing(seen: Seen) -> None:
+    gvr = REGULARIZERS["gvr"]
+    [alone] = seen.run(recipe(gvr), [5])
+    stacked = seen.run(recipe(gvr), [1, 5, 2, 5])
+    assert alone.keys() == stacked[1].keys()
+    for other in (stacked[1], stacked[3]):
+        assert_known(alone, other)
+    assert_known(alone, seen.run(recipe(gvr, batch_size=11), [5])[0])
+    assert_known(alone, seen.run(recipe(gvr), [5], SGD | {"learning_rate": 0.01})[0])
+    [one] = seen.run(recipe(REGULARIZERS["none"]), [5])
+    assert {view for _, _, view in one} == {0}, "the baseline sees the first of the views"
+    assert all(torch.equal(sample, alone[name]) for name, sample in one.items())
+    [three] = seen.run(recipe(THREE_VIEWS), [5])
+    assert {view for _, _, view in three} == {0, 1, 2}
+    assert all(torch.equal(sample, three[name]) for name, sample in alone.items())
+
+
+def test_views_epochs_places_and_seeds_differ(seen: Seen) -> None:
+    chosen = recipe(THREE_VIEWS)
+    raw = chosen.source.inputs
+    first, second = seen.run(chosen, [0, 1])
+    for (epoch, place, view), sample in first.items():
+        assert differ(sample, raw[place])
+        for other in range(view):
+            assert differ(sample, first[epoch, place, other])
+        if (epoch + 1, place, view) in first:
+            assert differ(sample, first[epoch + 1, place, view])
+        if (epoch, place, view) in second:
+            assert differ(sample, second[epoch, place, view])
+    noise = torch.stack([(sample - raw[place]).flatten()[1:] for (_, place, _), sample in first.items()]) / 0.3
+    assert noise.mean().abs().item() < 5 / noise.numel() ** 0.5
+    assert noise.std().item() == pytest.approx(1, rel=0.1)
+    assert noise.unique().numel() == noise.numel()
+
+
+def test_without_augmentation_all_views_are_the_sample_itself(seen: Seen) -> None:
+    chosen = recipe(REGULARIZERS["gvr"], Numbered(validation=0.25))
+    [samples] = seen.run(chosen, [3])
+    assert {view for _, _, view in samples} == {0, 1}
+    assert all(torch.equal(sample, chosen.source.inputs[place]) for (_, place, _), sample in samples.items())
+
+
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_same_seed_same_run_whatever_stands_beside_it(regularizer: Regularizer) -> None:
+    def run(seeds: list[int]) -> list[Any]:
+        members = [Member(seed, SGD | middle(regularizer)) for seed in seeds]
+        return train(recipe(regularizer), members, test=True)
+
+    [alone] = run([5])
+    assert run([5]) == [alone]
+    stacked = run([1, 5, 7])
+    for name, curve in alone.curves.items():
+        assert stacked[1].curves[name] == pytest.approx(curve, rel=1e-8), name
+    assert stacked[1].final == pytest.approx(alone.final, rel=1e-8)
+    assert stacked[0].curves["train_loss"] != pytest.approx(alone.curves["train_loss"], rel=1e-3)
+
+
+def test_evaluation_sees_the_samples_as_they_are() -> None:
+    """At learning rate 0 the network stays what it was, and every final metric is that of the raw samples."""
+    chosen = recipe(REGULARIZERS["none"])
+    networks: list[nn.Module] = []
+
+    def network() -> nn.Module:
+        networks.append(chosen.model())
+        return networks[-1]
+
+    [result] = train(chosen._replace(model=network), [Member(2, SGD | {"learning_rate": 0.0})], test=True)
+    source, own = chosen.source, split(chosen.source, chosen.dataset, 2)
+    for part, places in (("train", own.training), ("validation", own.validation)):
+        loss, accuracy = references.evaluate(networks[0], source.inputs[places], own.labels[places])
+        assert result.final[f"{part}_loss"] == pytest.approx(loss, rel=1e-9)
+        assert result.final[f"{part}_accuracy"] == pytest.approx(accuracy, rel=1e-9)
+    loss, _ = references.evaluate(networks[0], source.test_inputs, source.test_labels)
+    assert result.final["test_loss"] == pytest.approx(loss, rel=1e-9)
+    assert result.curves["train_loss"][0] != pytest.approx(result.final["train_loss"], rel=1e-3)
+
+
+def study(data: Dataset, regularizer: Any = "gvr") -> Study:
+    rivals = (Configuration("SGD", "sgd"), Configuration("GVR", "sgd", regularizer))
+    return Study(data=data, model=MLP((40, 8, 10)), configurations=rivals, baseline="SGD", batch_size=16, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "regularizer", "words"),
+    [
+        (Mnist1d(samples=100), "gvr", "regularizer 'gvr' needs 2 augmented views and the data set Mnist1d"),
+        (
+            Mnist1d(samples=100, augmented=True, shift=0, scale=0, jitter=0),
+            "gvr",
+            "regularizer 'gvr' needs 2 augmented views and the data set Mnist1d",
+        ),
+        (Numbered(), THREE_VIEWS, "regularizer 'three' needs 3 augmented views and the data set Numbered"),
+    ],
+)
+def test_views_of_data_that_do_not_augment_are_refused(data: Dataset, regularizer: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        describe(study(data, regularizer))
+    assert str(caught.value) == (
+        f"configuration 'GVR': {words} does not augment; give one that does, such as hpo.Mnist1d(augmented=True)"
+    )
+
+
+def test_views_of_data_that_augment_are_taken() -> None:
+    assert describe(study(Mnist1d(samples=100, augmented=True)))["configurations"][1]["regularizer"] == "gvr"
+    describe(study(Shaken(), THREE_VIEWS))
+    describe(study(Mnist1d(samples=100), "sam"))
