@@ -25,11 +25,14 @@ class Network:
     Attributes:
         module: gives the structure; its own parameter values are used for the check of the rules alone.
         output_shapes: shapes [...] of the outputs of `layers` for one sample; known once the rules are checked.
+        bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
+        channels_last: whether images [N, C, H, W] are laid out with their channels last.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         """example: a few inputs [N, ...] that the module can be run on; at least one."""
         self.module = module
+        self.bfloat16 = self.channels_last = False
         self._dropouts = seed_dropout(module)
         self._tape = Tape(module)
         self._example = example[:CHECKED_SAMPLES]
@@ -38,7 +41,16 @@ class Network:
 
     def __call__(self, params: Tree, inputs: Tensor, buffers: Tree | None = None) -> Tensor:
         """Outputs [N, ...] for inputs [N, ...], in evaluation mode where the module has buffers or Dropout."""
-        return functional_call(self.module, {**params, **(buffers or {})}, (inputs,))
+        return self._call({**params, **(buffers or {})}, inputs)
+
+    def _call(self, leaves: Tree, inputs: Tensor) -> Tensor:
+        if self.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if not self.bfloat16:
+            return functional_call(self.module, leaves, (inputs,))
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            outputs = functional_call(self.module, leaves, (inputs,))
+        return outputs.to(inputs.dtype)
 
     def run(
         self, params: Tree, inputs: Tensor, buffers: Tree, draws: tuple[Tensor, Tensor] | None
@@ -53,7 +65,7 @@ class Network:
         for layer in self._dropouts:
             layer.draws, layer.calls = draws, 0
         try:
-            return functional_call(self.module, {**params, **after}, (inputs,)), after
+            return self._call({**params, **after}, inputs), after
         finally:
             for layer in self._dropouts:
                 layer.draws = None

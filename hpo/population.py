@@ -40,10 +40,18 @@ class Population:
         hyperparameters: Mapping[str, Tensor],
         sample_loss: SampleLoss,
         example: Tensor,
+        bfloat16: bool = False,
+        channels_last: bool = False,
     ) -> None:
-        """modules: K initialised networks of one architecture; example: a few inputs [N, ...] on the device."""
+        """
+        Args:
+            modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
+            bfloat16, channels_last: see `Network`. The layout is a single model's; a stack of several has its own.
+        """
         device = example.device
         self.network = Network(modules[0].to(device), example)
+        self.network.bfloat16 = bfloat16
+        self.network.channels_last = channels_last and len(modules) == 1
         self.regularizer, self.optimizer = regularizer, optimizer
         self.sample_loss = sample_loss
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}

@@ -84,6 +84,8 @@ class Trainer:
             batch_size=study.batch_size,
             schedule=study.schedule or Constant(),
             sample_loss=loss_of(study),
+            precision=study.precision,
+            channels_last=study.channels_last,
         )
 
     def member(self, configuration: str, slot: Slot) -> Member:

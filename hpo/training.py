@@ -25,6 +25,7 @@ class Recipe(NamedTuple):
         dataset: its noise and split; source: its loaded samples on any device.
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
         epochs, batch_size: of the run. An epoch's last incomplete batch is left out.
+        precision, channels_last: as in `Study`.
         sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
     """
 
@@ -37,6 +38,8 @@ class Recipe(NamedTuple):
     batch_size: int
     schedule: Callable[[int, int, int], float] = Constant()
     sample_loss: SampleLoss = cross_entropy
+    precision: str = "float32"
+    channels_last: bool = False
 
 
 class Member(NamedTuple):
@@ -165,6 +168,8 @@ def _populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popu
         hyperparameters,
         recipe.sample_loss,
         inputs[: recipe.batch_size],
+        recipe.precision == "bfloat16",
+        recipe.channels_last,
     )
 
 
