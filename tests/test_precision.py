@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from hpo.data import Dataset, Source
 from hpo.definition import describe
@@ -16,9 +17,13 @@ from hpo.training import Member, Recipe, Result, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Small steps: at large ones rounding alone grows a hundredfold a step in so small a network.
-PLAIN = {"learning_rate": 0.001, "weight_decay": 0.0, "momentum": 0.0}
+PLAIN = {"learning_rate": 0.05, "weight_decay": 0.0, "momentum": 0.0}
 EXTRA = {"none": {}, "sam": {"rho": 0.05}, "clip_sample": {"clip": 1.0}}
+
+
+def small_network() -> nn.Module:
+    """Smooth enough for rounding to stay small: a deep network with norm layers multiplies it at every step."""
+    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(6 * 64, 4))
 
 
 def run(regularizer: str, members: int, precision: str, channels_last: bool = False) -> list[Result]:
@@ -28,7 +33,7 @@ def run(regularizer: str, members: int, precision: str, channels_last: bool = Fa
     recipe = Recipe(
         dataset=Dataset(validation=0.2),
         source=Source(images, labels, images[:8], labels[:8], classes=4),
-        model=ResNet18(classes=4, width=8, norm="group"),
+        model=small_network,
         regularizer=REGULARIZERS[regularizer],
         optimizer=OPTIMIZERS["sgd"],
         epochs=2,
@@ -45,7 +50,7 @@ def test_bfloat16_trains_alike_but_not_the_same(regularizer: str, members: int) 
     full, half = run(regularizer, members, "float32"), run(regularizer, members, "bfloat16")
     for one, other in zip(full, half, strict=True):
         losses = torch.tensor([one.curves["train_loss"], other.curves["train_loss"]])
-        torch.testing.assert_close(losses[0], losses[1], rtol=0.05, atol=0.05)
+        torch.testing.assert_close(losses[0], losses[1], rtol=0.02, atol=0.02)
         assert not torch.equal(losses[0], losses[1]), "nothing was rounded to bfloat16"
 
 
@@ -53,7 +58,7 @@ def test_bfloat16_trains_alike_but_not_the_same(regularizer: str, members: int) 
 def test_layout_changes_no_number_beyond_rounding(members: int) -> None:
     for one, other in zip(run("none", members, "float32"), run("none", members, "float32", True), strict=True):
         losses = torch.tensor([one.curves["train_loss"], other.curves["train_loss"]])
-        torch.testing.assert_close(losses[0], losses[1], rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
 
 
 def test_definition_names_them_only_where_they_are_chosen() -> None:
