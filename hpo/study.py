@@ -70,7 +70,8 @@ class Study:
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
         label_smoothing: of the cross-entropy that is trained, from 0 up to but not 1.
         loss: a function of your own (outputs [N, ...], labels [N]) -> losses [N] in the place of cross-entropy.
-            `train_loss` by epoch is always the mean of the loss that is trained, smoothing included.
+            Every loss that is reported, of training, validation and test, is the mean of the loss that is trained,
+            smoothing included; accuracies know nothing of either.
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
         channels_last: lay images out with their channels last, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
