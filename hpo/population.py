@@ -172,6 +172,11 @@ def _check_gradient(name: str, grads: Tree, params: Tree) -> None:
             raise UsageError(
                 f"regularizer {name!r}: its gradient has a leaf {leaf!r} that is no parameter; leave it out"
             )
+        if not isinstance(grads[leaf], Tensor):
+            raise UsageError(
+                f"regularizer {name!r}: its gradient for {leaf!r} is {grads[leaf]!r}; return a tensor of the "
+                "parameter's shape"
+            )
         if grads[leaf].shape != params[leaf].shape:
             raise UsageError(
                 f"regularizer {name!r}: its gradient for {leaf!r} has shape {tuple(grads[leaf].shape)}, and the "

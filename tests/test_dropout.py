@@ -26,7 +26,7 @@ from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-STEPS = 4
+STEPS = 3
 SGD = {"learning_rate": 0.3, "weight_decay": 1e-3, "momentum": 0.9}
 
 
@@ -86,7 +86,7 @@ def step(population: Population, members: list[int], number: int) -> Tree:
     return population.step(inputs, labels, keys=mix(torch.tensor(members), number))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["nn.Dropout over channels", "reused"])
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_stack_equals_solo(regularizer: Regularizer, name: str) -> None:
     chosen = [SGD | middle(regularizer, 1 - member / 4) for member in range(3)]
