@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpo.errors import UsageError
-from hpo.losses import CrossEntropy
-from hpo.objective import Regularizer, SampleLoss
+from hpo.losses import CrossEntropy, SampleLoss
+from hpo.objective import Regularizer
 from hpo.optimizers import OPTIMIZERS, Optimizer
 from hpo.regularizers import REGULARIZERS
 from hpo.schedules import Constant

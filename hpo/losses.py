@@ -1,10 +1,13 @@
 """Losses of single samples, as training and evaluation use them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from hpo.errors import UsageError
+
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -47,3 +50,8 @@ class CrossEntropy:
         logs = outputs.log_softmax(-1)
         at_label = logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         return -(1 - self.label_smoothing) * at_label - self.label_smoothing * logs.mean(-1)
+
+
+def evaluated_loss(trained: SampleLoss) -> SampleLoss:
+    """The loss that evaluation reports: without the smoothing of labels, which only training is to feel."""
+    return cross_entropy if isinstance(trained, CrossEntropy) else trained

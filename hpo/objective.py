@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from hpo.losses import SampleLoss
 from hpo.network import Network
 from hpo.space import Range
 from hpo.tree import Tree
 
 Penalty = Callable[[Tree], Tensor]
 State = dict[str, Any]
-SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def stateless(_: Tree) -> State:

@@ -10,8 +10,9 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from hpo.errors import UsageError
+from hpo.losses import SampleLoss, evaluated_loss
 from hpo.network import Network
-from hpo.objective import Objective, Regularizer, SampleLoss, State
+from hpo.objective import Objective, Regularizer, State
 from hpo.optimizers import Optimizer
 from hpo.tracing import Replayed
 from hpo.tree import Tree
@@ -53,7 +54,7 @@ class Population:
         self.network.bfloat16 = bfloat16
         self.network.channels_last = channels_last and len(modules) == 1
         self.regularizer, self.optimizer = regularizer, optimizer
-        self.sample_loss = sample_loss
+        self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
@@ -147,7 +148,7 @@ class Population:
         return {leaf: grads[leaf] for leaf in params}, state, named, objective.buffers
 
     def _one_judgement(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.sample_loss(outputs, labels), (outputs.argmax(-1) == labels).to(outputs.dtype)
+        return self._evaluated_loss(outputs, labels), (outputs.argmax(-1) == labels).to(outputs.dtype)
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""

@@ -70,8 +70,8 @@ class Study:
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
         label_smoothing: of the cross-entropy that is trained, from 0 up to but not 1.
         loss: a function of your own (outputs [N, ...], labels [N]) -> losses [N] in the place of cross-entropy.
-            Every loss that is reported, of training, validation and test, is the mean of the loss that is trained,
-            smoothing included; accuracies know nothing of either.
+            `train_loss` by epoch is the mean of what is trained, smoothing included; what evaluation reports, on
+            training, validation and test data, is without smoothing.
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
         channels_last: lay images out with their channels last, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from hpo.counter import mix
 from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
-from hpo.losses import cross_entropy
-from hpo.objective import Regularizer, SampleLoss
+from hpo.losses import SampleLoss, cross_entropy
+from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
 from hpo.population import Population
 from hpo.schedules import Constant

@@ -26,10 +26,10 @@ LAYERS: dict[str, set[str]] = {
     "hpo.models": {"hpo.dropout", "hpo.models"},
     "hpo.taps": {"hpo.taps", "hpo.tree"},
     "hpo.network": {"hpo.dropout", "hpo.taps", "hpo.tree"},
-    "hpo.objective": {"hpo.network", "hpo.tree"},
+    "hpo.objective": {"hpo.losses", "hpo.network", "hpo.tree"},
     "hpo.optimizers": {"hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
-    "hpo.population": {"hpo.network", "hpo.objective", "hpo.optimizers", "hpo.tracing", "hpo.tree"},
+    "hpo.population": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.optimizers", "hpo.tracing", "hpo.tree"},
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.training": {
         *("hpo.counter", "hpo.data", "hpo.losses", "hpo.objective", "hpo.optimizers", "hpo.population"),

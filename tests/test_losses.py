@@ -13,7 +13,7 @@ from torch.func import vmap
 from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
 from hpo.definition import describe, digest, fingerprint, loss_of
 from hpo.errors import UsageError
-from hpo.losses import CrossEntropy, cross_entropy
+from hpo.losses import CrossEntropy, cross_entropy, evaluated_loss
 from hpo.report.wording import describe as in_words
 from hpo.trainer import Trainer
 
@@ -142,3 +142,14 @@ def _untrained_losses(study: Study, recipe: Any) -> Tensor:
 def test_plain_cross_entropy_is_the_default() -> None:
     outputs, labels = batch()
     torch.testing.assert_close(loss_of(PLAIN)(outputs, labels), cross_entropy(outputs, labels))
+
+
+def test_evaluation_reports_the_loss_without_smoothing() -> None:
+    outputs, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
+    found = evaluated_loss(CrossEntropy(0.3))(outputs, labels)
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(outputs, labels, reduction="none"))
+
+    def own(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return outputs.sum(-1) + labels
+
+    assert evaluated_loss(own) is own
