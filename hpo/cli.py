@@ -66,6 +66,7 @@ def run(
     from hpo.devices import choose_device, cpu_cores
     from hpo.progress import Display
     from hpo.running import run_workers
+    from hpo.signals import Stopped
 
     definition = workflow.with_overrides(loading.load(study), name, epochs)
     url = workflow.storage_url(storage)
@@ -84,13 +85,17 @@ def run(
             command += [flag, str(value)] if value is not None else []
         # The report's packages load while the workers train.
         threading.Thread(target=importlib.import_module, args=("hpo.report",), daemon=True).start()
-        with Display(ledger) as display:
-            run_workers(ledger, [command] * count, {"HPO_STORAGE": url}, display.show)
+        try:
+            with Display(ledger) as display:
+                run_workers(ledger, [command] * count, {"HPO_STORAGE": url}, display.show)
+        except Stopped:
+            print("hpo: stopped; the same command goes on from here", file=sys.stderr)
+            raise
     path = workflow.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
     _print_verdicts(path)
     typer.echo(f"report: {path}")
     if any(entry["failed"] for entry in ledger.counts().values()):
-        raise HpoError("some work failed for good; `hpo status` and the report's Tuning section say what and why")
+        raise HpoError("some work failed for good; `hpo status` says why; mend it and run the same command again")
 
 
 @app.command()
@@ -105,7 +110,7 @@ def worker(
     share: Annotated[int, typer.Option(min=1, help="How many equal workers share this study.")] = 1,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
 ) -> None:
-    """Share the work of a study that `hpo run` or another worker began; ends when nothing is left."""
+    """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
     from hpo import loading, workflow
     from hpo.messages import Messenger
     from hpo.running import stop_with_parent
@@ -174,7 +179,7 @@ def try_(
     from hpo import loading, workflow
     from hpo.devices import choose_device, cpu_cores, prepare_process
     from hpo.listing import parse_settings
-    from hpo.messages import print_epoch
+    from hpo.messages import own_traceback, print_epoch
     from hpo.trainer import Trainer
 
     definition = workflow.with_overrides(loading.load(study), None, epochs)
@@ -185,7 +190,13 @@ def try_(
     prepare_process(cpu_cores())
     trainer = Trainer(definition, place)
     setting = parse_settings(settings or [], trainer.configuration(configuration))
-    result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
+    try:
+        result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
+    except HpoError:
+        raise
+    except Exception as error:
+        print(own_traceback(error), file=sys.stderr)
+        raise SystemExit(1) from None
     if as_json:
         typer.echo(json.dumps(result._asdict(), indent=1))
     elif result.diverged_epoch is not None:

@@ -57,8 +57,23 @@ def status(url: str, study: str | None) -> dict[str, Any]:
         ledger = load_study(engine, name)
         row = ledger.export()["study"]
         planned = {key: row[key] for key in ("trials", "seeds", "repeats")}
-        found[name] = {"state": ledger.state(), "planned": planned, "configurations": ledger.counts()}
+        counts = ledger.counts()
+        for configuration, error in _last_errors(ledger.export()).items():
+            counts[configuration]["last_error"] = error
+        found[name] = {"state": ledger.state(), "planned": planned, "configurations": counts}
     return found
+
+
+def _last_errors(export: Mapping[str, Any]) -> dict[str, str]:
+    """Configuration -> what its newest failed attempt said, where that was an exception."""
+    from hpo.messages import own_line
+
+    names = {slot["id"]: slot["configuration"] for slot in export["slots"]}
+    return {
+        names[failure["slot_id"]]: own_line(failure["message"])
+        for failure in export["failures"]
+        if failure["cause"] == "exception" and failure["slot_id"] in names
+    }
 
 
 def status_text(found: Mapping[str, Any]) -> str:
@@ -84,7 +99,12 @@ def status_text(found: Mapping[str, Any]) -> str:
                     causes or "–",
                 )
             )
-        blocks.append(f"{name}: {words[study['state']]}\n" + _table(rows))
+        errors = [
+            f"  {configuration}: {entry['last_error']}"
+            for configuration, entry in study["configurations"].items()
+            if "last_error" in entry
+        ]
+        blocks.append("\n".join([f"{name}: {words[study['state']]}", _table(rows), *errors]))
     return "\n\n".join(blocks)
 
 

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import re
 import sys
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hpo.ledger import Work
@@ -23,8 +26,8 @@ class Messenger:
     def on_event(self, kind: str, details: dict[str, Any]) -> None:
         """An event of `run_worker`."""
         if kind == "failed":
-            last = details["message"].strip().splitlines()[-1]
-            self.send(kind, **_about(details["work"]), cause=details["cause"], text=last)
+            text = own_line(details["message"])
+            self.send(kind, **_about(details["work"]), cause=details["cause"], text=text)
         elif kind == "finished":
             self.send(kind, **_about(details["work"]))
         elif kind == "mirror":
@@ -44,7 +47,8 @@ class Messenger:
             line = json.dumps({"kind": kind, **details})
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
-            runs = f"{details['models']} {details['phase']} runs {kind}"
+            phase = "reruns" if details["phase"] == "rerun" else "trials"
+            runs = f"{details['models']} {phase} {kind}"
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
             line = f"[{seconds:6.1f} s] {details['configuration']}: {runs}{cause}"
         else:
@@ -56,6 +60,28 @@ def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:
     """One line an epoch with the first member's metrics."""
     metrics = "  ".join(f"{name} {values[0]:.4g}" for name, values in rows.items())
     print(f"epoch {epoch:3d}  {metrics}", flush=True, file=sys.stdout)
+
+
+def own_line(trace: str) -> str:
+    """The last line of a traceback's text, behind the last place in it that is neither ours nor a library's."""
+    last = trace.strip().splitlines()[-1]
+    places = [(file, line) for file, line in re.findall(r'File "(.+?)", line (\d+)', trace) if _is_own(file)]
+    return f"{Path(places[-1][0]).name}, line {places[-1][1]}: {last}" if places else last
+
+
+def own_traceback(error: BaseException) -> str:
+    """A traceback of the frames in the user's own files, or of all where there are none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    if not frames:
+        return "".join(traceback.format_exception(error)).rstrip()
+    lines = ["Traceback into your code:\n", *traceback.format_list(frames), *traceback.format_exception_only(error)]
+    return "".join(lines).rstrip()
+
+
+def _is_own(file: str) -> bool:
+    path = Path(file)
+    ours = path.is_relative_to(Path(__file__).parent)
+    return not ours and not {"site-packages", "dist-packages"} & set(path.parts) and not file.startswith("<")
 
 
 def _about(work: Work) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Population:
         objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
         name = self.regularizer.name
         try:
-            grads, state, scalars = self.regularizer.grads(objective, params, state, hyper)
+            grads, state, scalars = _three(self.regularizer.grads(objective, params, state, hyper))
         except UsageError as error:
             raise UsageError(f"regularizer {name!r}: {error}") from error
         _check_gradient(name, grads, params)
@@ -160,6 +160,17 @@ class Population:
             return tree_map(lambda leaf: leaf[None], function(*first))
 
         return alone
+
+
+def _three(returned: Any) -> tuple[Tree, State, Tree]:
+    """Raises UsageError unless `grads` returned three values, the first and the last of them dicts."""
+    shape = isinstance(returned, tuple | list) and len(returned) == 3
+    if not shape or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
+        raise UsageError("its grads returns something else; return (gradient, state, scalars), scalars being a dict")
+    for name, value in returned[2].items():
+        if not isinstance(value, Tensor) or value.dim():
+            raise UsageError(f"its scalar {name!r} is no tensor of one number; return one, or leave it out")
+    return returned[0], returned[1], returned[2]
 
 
 def _check_gradient(name: str, grads: Tree, params: Tree) -> None:

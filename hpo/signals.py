@@ -1,5 +1,6 @@
 """Stopping on a signal at a safe moment: never between a change in the database and the note of it."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -28,12 +29,16 @@ class Stop:
     def __init__(self) -> None:
         self.number: int | None = None
         self._open = False
+        self._again: threading.Timer | None = None
 
     def request(self, number: int, _frame: FrameType | None = None) -> None:
         """The signal handler."""
         self.number = self.number or number
         if self._open:
-            self._open = False
+            # Raised inside a destructor the exception would be swallowed: ask again until it has got through.
+            self._again = threading.Timer(0.5, os.kill, (os.getpid(), self.number))
+            self._again.daemon = True
+            self._again.start()
             raise Stopped(self.number)
 
     def check(self) -> None:
@@ -49,6 +54,8 @@ class Stop:
             yield
         finally:
             self._open = False
+            if self._again:
+                self._again.cancel()
 
     @contextmanager
     def installed(self) -> Iterator["Stop"]:

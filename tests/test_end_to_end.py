@@ -60,12 +60,12 @@ def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str
     )
 
 
-def hpo(folder: Path, *arguments: str, code: int = 0) -> str:
+def hpo(folder: Path, *arguments: str, code: int = 0, traceback: bool = False) -> str:
     """Runs a command to its end; returns what it printed on the stream that matters."""
     process = start(folder, *arguments)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == code, output + errors
-    assert "Traceback" not in output + errors
+    assert traceback or "Traceback" not in output + errors
     return errors if code else output
 
 
@@ -219,3 +219,13 @@ def test_exception_in_a_users_regularizer_fails_its_configuration_alone(folder: 
     assert entries["AdamW"]["reruns_done"] == 2
     assert entries["GNVR"]["failures"]["exception"] > 0 and entries["GNVR"]["trials_done"] == 0
     assert "GNVR" in (folder / "reports" / "small" / "README.md").read_text()
+    assert "small.py, line 18: ZeroDivisionError: division by zero" in hpo(folder, "status", "small")
+    trace = hpo(folder, "try", "small", "-c", "GNVR", code=1, traceback=True)
+    assert "small.py" in trace and "tracing.py" not in trace
+
+    # The code is mended: what it made fail is tried again, and nothing else.
+    mended = broken.replace("1 / 0", "(o.grad(p), s, {})")
+    (folder / "studies" / "small.py").write_text(mended)
+    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2")
+    for entry in counts(folder).values():
+        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (2, 2, 0)

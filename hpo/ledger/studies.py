@@ -42,6 +42,7 @@ def ensure(
     if dict(fingerprint) != row.fingerprint:
         warnings.append(_code_changed(row.fingerprint, fingerprint))
         notes.append({"time": now(connection), "event": warnings[0]})
+        _try_again(connection, row.id)
     notes += _raise(connection, row, definition, planned)
     changed = {"text": dict(text), "fingerprint": dict(fingerprint), "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(changed))
@@ -152,6 +153,15 @@ def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], 
     query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(slots.c.round))
     found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.repeat)
     return {(configuration, repeat): newest for configuration, repeat, newest in connection.execute(found)}
+
+
+def _try_again(connection: Connection, study: int) -> None:
+    """Opens what exceptions made fail for good: the code that raised them is another one now."""
+    failed = sa.and_(slots.c.study_id == study, slots.c.state == "failed", slots.c.cause == "exception")
+    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0, "renewals": 0}
+    connection.execute(sa.update(slots).where(failed, slots.c.phase == "rerun").values(opened))
+    connection.execute(sa.update(slots).where(failed, slots.c.phase == "tune").values(opened | {"setting": None}))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=0))
 
 
 def _code_changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
