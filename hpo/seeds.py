@@ -8,9 +8,6 @@ import hashlib
 
 import torch
 
-# Reruns use seeds of their own: tuning repeat r has seed r, rerun s has seed FIRST_RERUN_SEED + s.
-FIRST_RERUN_SEED = 1000
-
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator for one named use of a seed, e.g. `stream(3, "data", "order", epoch)`."""
