@@ -94,7 +94,7 @@ def _execute(path: Path) -> ModuleType:
             " (a field is missing or misspelt; see `hpo new` for a complete file)" if "argument" in str(error) else ""
         )
         raise UsageError(f"{_where(path, error)}: {error}{hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
         words = f"{type(error).__name__}: {said}".strip().removesuffix(":").partition("\n")[0]
         raise UsageError(f"{_where(path, error)}: {words}; mend that line") from error

@@ -10,6 +10,7 @@ from hpo.errors import UsageError
 from hpo.space import Range
 
 Prediction = Literal["better", "worse", "equivalent"]
+SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -124,6 +125,8 @@ class Study:
             raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}")
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision is {self.precision!r}; give 'float32' or 'bfloat16'")
+        if self.score not in SCORES:
+            raise UsageError(f"score is {self.score!r}; choose one of {', '.join(SCORES)}")
         if self.score_epoch not in ("last", "best"):
             raise UsageError(f"score_epoch is {self.score_epoch!r}; give 'last' or 'best'")
         if not (isinstance(self.margin, int | float) and self.margin > 0):

@@ -210,3 +210,18 @@ def test_a_study_may_import_its_neighbours() -> None:
 def test_loading_twice_gives_one_digest() -> None:
     write(GOOD)
     assert digest(describe(load("mine"))) == digest(describe(load("mine")))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("raise SystemExit(3)\n", "line 2"),
+        (GOOD.replace("epochs=2,", 'epochs=2, score="test_accuracy",'), "score is 'test_accuracy'; choose one of"),
+    ],
+)
+def test_ending_the_program_and_scoring_on_the_test_set_are_refused(folder: Path, mistake: str, words: str) -> None:
+    (folder / "studies").mkdir(exist_ok=True)
+    (folder / "studies" / "mine.py").write_text("\n" + mistake)
+    with pytest.raises(UsageError, match=r"mine\.py") as caught:
+        load("mine")
+    assert words in str(caught.value)
