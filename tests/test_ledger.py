@@ -49,7 +49,7 @@ def test_batches_are_kept(ledger: Ledger) -> None:
 
 def test_workers_share_a_batch(ledger: Ledger) -> None:
     sizes = [len(take(ledger, owner, workers=4).slots) for owner in "abcd"]
-    assert sizes == [5, 5, 5, 5]  # two configurations, four workers
+    assert sizes == [4, 4, 4, 4]  # two configurations, four workers: thirds, so that who is done first finds more
 
 
 def test_an_expired_lease_is_taken_over_with_the_same_settings(ledger: Ledger) -> None:
