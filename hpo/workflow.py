@@ -12,7 +12,7 @@ from typing import Any
 
 from hpo.database import connect
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Work, load_study, new_owner, open_study
+from hpo.ledger import Ledger, Work, load_study, names, new_owner, open_study
 from hpo.study import Study
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,10 @@ def join_ledger(study: Study, url: str) -> Ledger:
     """
     from hpo.definition import describe, digest
 
-    if not _stored(connect(url), study.name):
+    engine = connect(url)
+    if study.name not in names(engine):
         return open_ledger(study, url)
-    ledger = load_study(connect(url), study.name)
+    ledger = load_study(engine, study.name)
     if digest(describe(study)) != ledger.digest:
         raise UsageError(
             f"the definition of {study.name!r} is not the one in the database; use the same file and the same "
@@ -164,6 +165,6 @@ def _stored(engine: object, name: str) -> dict[str, int] | None:
 def _delete(engine: object, name: str) -> None:
     from hpo.mirror import clear
 
-    if _stored(engine, name):
+    if name in names(engine):  # type: ignore[arg-type]
         load_study(engine, name).delete()  # type: ignore[arg-type]
     clear(engine, name)
