@@ -15,6 +15,7 @@ from hpo.optimizers import OPTIMIZERS, Optimizer
 from hpo.regularizers import REGULARIZERS
 from hpo.schedules import Constant
 from hpo.space import Range
+from hpo.spelling import did_you_mean
 from hpo.study import Configuration, Study
 
 
@@ -31,6 +32,11 @@ def optimizer_of(configuration: Configuration) -> Optimizer:
 def loss_of(study: Study) -> SampleLoss:
     """The loss of a sample that the study trains."""
     return study.loss or CrossEntropy(float(study.label_smoothing))
+
+
+def direction_of(study: Study) -> str:
+    """Whether tuning is to "maximize" or "minimize" the study's score."""
+    return study.direction or ("minimize" if study.score.endswith(("loss", "error")) else "maximize")
 
 
 def full_space(configuration: Configuration) -> dict[str, Range | float]:
@@ -52,6 +58,7 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
             raise UsageError(
                 f"configuration {configuration.name!r}: space names {name!r}, which neither optimizer "
                 f"{optimizer.name!r} nor regularizer {regularizer.name!r} has; choose from {', '.join(defaults)}"
+                f"{did_you_mean(name, defaults)}"
             )
     space = {**defaults, **configuration.space}
     for name, entry in space.items():
@@ -64,7 +71,7 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
 def describe(study: Study) -> dict[str, Any]:
     """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it.
 
-    The loss is named where it is another than plain cross-entropy.
+    The loss is named where it is another than plain cross-entropy, metrics where the study has its own.
 
     Raises:
         UsageError: the parts do not fit together: a hyperparameter that is nobody's, views that nobody makes.
@@ -79,10 +86,11 @@ def describe(study: Study) -> dict[str, Any]:
         "epochs": study.epochs,
         "tuning_epochs": study.tuning_epochs or study.epochs,
         "score": study.score,
-        "direction": "minimize" if study.score.endswith("loss") else "maximize",
+        "direction": direction_of(study),
         "score_epoch": study.score_epoch,
         "schedule": _describe_part(study.schedule or Constant()),
         **({} if loss == CrossEntropy() else {"loss": _describe_part(loss)}),
+        **({"metrics": {name: _describe_part(study.metrics[name]) for name in study.metrics}} if study.metrics else {}),
         **(arithmetic if study.precision != "float32" or study.channels_last else {}),
         "margin": float(study.margin),
         "baseline": study.baseline,
@@ -109,7 +117,7 @@ def digest(definition: Mapping[str, Any]) -> str:
 
 def fingerprint(study: Study) -> dict[str, str]:
     """Digests of the source of the user's own functions and classes in the study, by their qualified names."""
-    parts: list[Any] = [study.data, study.model, study.schedule, study.loss]
+    parts: list[Any] = [study.data, study.model, study.schedule, study.loss, *study.metrics.values()]
     for configuration in study.configurations:
         regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
         parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
@@ -129,7 +137,7 @@ def _component(configuration: Configuration, field: str, given: Any, registry: M
         return registry[given]
     raise UsageError(
         f"configuration {configuration.name!r}: {field} is {given!r}; give an hpo.{kind.__name__} or one of "
-        f"{', '.join(registry)}"
+        f"{', '.join(registry)}{did_you_mean(given, registry) if isinstance(given, str) else ''}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from hpo.tracing import Replayed
 from hpo.tree import Tree
 
 log = logging.getLogger(__name__)
+
+Metric = Callable[[Tensor, Tensor], Tensor]
 
 # Samples evaluated at once over the whole population, and numbers in them: bound the memory of activations, which
 # an image multiplies by dozens of channels.
@@ -43,18 +46,21 @@ class Population:
         example: Tensor,
         bfloat16: bool = False,
         channels_last: bool = False,
+        metrics: Mapping[str, Metric] = MappingProxyType({}),
     ) -> None:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
             bfloat16, channels_last: see `Network`. The layout is a single model's; a stack of several has its own.
+            metrics: of the user's own, by name: (outputs [N, ...], labels [N]) -> values [N].
         """
-        device = example.device
+        self.device = device = example.device
         self.network = Network(modules[0].to(device), example)
         self.network.bfloat16 = bfloat16
         self.network.channels_last = channels_last and len(modules) == 1
         self.regularizer, self.optimizer = regularizer, optimizer
         self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
+        self.metrics = dict(metrics)
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
@@ -67,6 +73,7 @@ class Population:
         self._outputs = self._lift(self.network)
         self._stepped = False
         self._judge = self._lift(self._one_judgement)
+        self._judge_with_own = self._lift(self._one_judgement_with_own)
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -109,18 +116,29 @@ class Population:
                 )
                 return
 
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes: what `restore` of an equal population needs to go on from here."""
+        return {name: getattr(self, name) for name in ("params", "buffers", "optimizer_state", "regularizer_state")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes up the `state` of a population of the same networks, regularizer and optimizer."""
+        for name, tree in state.items():
+            setattr(self, name, tree_map(lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, tree))
+
     def evaluate(
-        self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Mean loss [K] and accuracy [K] for each of `labels`, each model on its own samples, in one forward pass.
+        self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor, own: bool = False
+    ) -> list[Tree]:
+        """`loss` [K] and `accuracy` [K], means for each of `labels`, each model on its own samples; one forward pass.
 
         Args:
             samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
+            own: the user's own metrics as well.
         """
+        judge = self._judge_with_own if own and self.metrics else self._judge
         most = min(EVALUATED_AT_ONCE, NUMBERS_AT_ONCE // max(1, samples[0].numel()))
         chunk = max(1, most // len(self))
-        sums = torch.zeros(len(labels), 2, len(self), device=samples.device, dtype=samples.dtype)
+        sums: list[Tree] = [{} for _ in labels]
         self.network.module.eval()
         for start in range(0, places.shape[1], chunk):
             part = slice(start, start + chunk)
@@ -128,10 +146,10 @@ class Population:
             # A product with weight 0 would keep the NaN of a padded sample.
             kept = weights[:, part] > 0
             for total, given in zip(sums, labels, strict=True):
-                losses, hits = self._judge(outputs, given[:, part])
-                total[0] += torch.where(kept, losses * weights[:, part], 0).sum(1)
-                total[1] += torch.where(kept, hits * weights[:, part], 0).sum(1)
-        return [(loss, correct) for loss, correct in sums / weights.sum(1)]
+                for name, values in judge(outputs, given[:, part]).items():
+                    added = torch.where(kept, values * weights[:, part], 0).sum(1)
+                    total[name] = total[name] + added if name in total else added
+        return [{name: total / weights.sum(1) for name, total in found.items()} for found in sums]
 
     def _one_gradient(
         self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
@@ -147,8 +165,15 @@ class Population:
         named = {"train_loss": loss} | {f"aux/{scalar}": value for scalar, value in scalars.items()}
         return {leaf: grads[leaf] for leaf in params}, state, named, objective.buffers
 
-    def _one_judgement(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self._evaluated_loss(outputs, labels), (outputs.argmax(-1) == labels).to(outputs.dtype)
+    def _one_judgement(self, outputs: Tensor, labels: Tensor) -> Tree:
+        hits = (outputs.argmax(-1) == labels).to(outputs.dtype)
+        return {"loss": self._evaluated_loss(outputs, labels), "accuracy": hits}
+
+    def _one_judgement_with_own(self, outputs: Tensor, labels: Tensor) -> Tree:
+        found = self._one_judgement(outputs, labels)
+        for name, metric in self.metrics.items():
+            found[name] = _sample_values(name, metric(outputs, labels), labels).to(outputs.dtype)
+        return found
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""
@@ -160,6 +185,16 @@ class Population:
             return tree_map(lambda leaf: leaf[None], function(*first))
 
         return alone
+
+
+def _sample_values(name: str, values: Any, labels: Tensor) -> Tensor:
+    """Raises UsageError unless a metric of the user's own gave one number a sample."""
+    if not isinstance(values, Tensor) or values.shape != labels.shape:
+        found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+        raise UsageError(
+            f"metric {name!r} gives {found} for {len(labels)} samples; return a tensor of one number a sample, [N]"
+        )
+    return values
 
 
 def _three(returned: Any) -> tuple[Tree, State, Tree]:

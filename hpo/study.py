@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from hpo.errors import UsageError
 from hpo.space import Range
+from hpo.spelling import did_you_mean
 
 Prediction = Literal["better", "worse", "equivalent"]
 SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ class Study:
         batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
             another number of epochs than it reported.
         trials: settings tried for each configuration. seeds: reruns of each best setting.
-        score: the metric that tuning optimises; one that ends in `loss` is minimised, any other maximised.
+        metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one number a sample.
+            Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
+        score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of
+            one of yours, `train_loss`, `noisy_labels_fitted` or `noisy_labels_recovered`.
+        direction: of the score; by default one that ends in `loss` or `error` is minimised, any other maximised.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which flatters noisy curves.
         schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`,
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
@@ -91,7 +97,9 @@ class Study:
     trials: int = 40
     seeds: int = 10
     tuning_repeats: int = 1
+    metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = "validation_accuracy"
+    direction: Literal["maximize", "minimize"] | None = None
     score_epoch: Literal["last", "best"] = "last"
     schedule: Any = None
     label_smoothing: float = 0.0
@@ -122,11 +130,17 @@ class Study:
             if names.count(name) > 1:
                 raise UsageError(f"configurations has two entries named {name!r}; rename one of them")
         if self.baseline not in names:
-            raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}")
+            hint = did_you_mean(str(self.baseline), names)
+            raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}{hint}")
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision is {self.precision!r}; give 'float32' or 'bfloat16'")
-        if self.score not in SCORES:
-            raise UsageError(f"score is {self.score!r}; choose one of {', '.join(SCORES)}")
+        _check_metrics(self.metrics)
+        scores = (*SCORES, *(f"validation_{name}" for name in self.metrics))
+        if self.score not in scores:
+            hint = did_you_mean(str(self.score), scores)
+            raise UsageError(f"score is {self.score!r}; choose one of {', '.join(scores)}{hint}")
+        if self.direction not in (None, "maximize", "minimize"):
+            raise UsageError(f"direction is {self.direction!r}; give 'maximize', 'minimize' or None")
         if self.score_epoch not in ("last", "best"):
             raise UsageError(f"score_epoch is {self.score_epoch!r}; give 'last' or 'best'")
         if not (isinstance(self.margin, int | float) and self.margin > 0):
@@ -151,6 +165,20 @@ def _check_loss(loss: object, label_smoothing: object) -> None:
         raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one a sample, or None")
     if loss is not None and label_smoothing:
         raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
+
+
+def _check_metrics(metrics: object) -> None:
+    if not isinstance(metrics, Mapping):
+        raise UsageError('metrics is no mapping; give {"name": function of (outputs, labels)}')
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not METRIC.fullmatch(name) or name in ("loss", "accuracy"):
+            raise UsageError(
+                f"metrics has the name {name!r}; use lower-case letters, digits and '_', and not 'loss' or 'accuracy'"
+            )
+        if not callable(metric):
+            raise UsageError(
+                f"metrics[{name!r}] is not callable; give a function (outputs, labels) -> values, one a sample"
+            )
 
 
 def _positive_whole(where: str, name: str, value: object) -> None:

@@ -1,5 +1,6 @@
 """From leased work to outcomes: the bridge between the ledger's words and the training's."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -7,12 +8,13 @@ from functools import cached_property
 import torch
 
 from hpo.data import Source
-from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
+from hpo.definition import direction_of, full_space, loss_of, optimizer_of, regularizer_of
+from hpo.errors import UsageError
 from hpo.ledger import Outcome, Slot, Work
 from hpo.schedules import Constant
 from hpo.space import split_space
 from hpo.study import Configuration, Study
-from hpo.training import Member, Progress, Recipe, Result, score, train
+from hpo.training import Member, Progress, Recipe, Result, train
 
 EpochDone = Callable[[Work, int, int], None]
 
@@ -84,6 +86,7 @@ class Trainer:
             batch_size=study.batch_size,
             schedule=study.schedule or Constant(),
             sample_loss=loss_of(study),
+            metrics=study.metrics,
             precision=study.precision,
             channels_last=study.channels_last,
         )
@@ -95,10 +98,28 @@ class Trainer:
     def _outcome(self, slot: Slot, result: Result, rerun: bool, seconds: float, population: int) -> Outcome:
         classes = self.source.classes
         diverged = result.diverged_epoch is not None
-        value = score(result, self.study.score, self.study.score_epoch, classes)
+        value = score(result, self.study, classes)
         if rerun:
             value = 1 / classes if diverged else result.final["test_accuracy"]
         final = {**result.final, "population": population}
         if result.diverged_epoch is not None:
             final["diverged_epoch"] = result.diverged_epoch
         return Outcome(slot.id, slot.attempt, value, "diverged" if diverged else None, final, result.curves, seconds)
+
+
+def score(result: Result, study: Study, classes: int) -> float | None:
+    """What tuning optimises: the study's score at the last or the best epoch.
+
+    A diverged run counts as an untrained network where the metric is bounded (accuracy: 1/classes) and has no
+    score (None) where it is not.
+    """
+    if result.diverged_epoch is not None:
+        return 1 / classes if study.score == "validation_accuracy" else None
+    values = result.curves.get(study.score)
+    if not values:
+        known = ", ".join(sorted(result.curves))
+        raise UsageError(f"score is {study.score!r}, which no run reports; choose one of {known}")
+    if study.score_epoch == "last":
+        return values[-1]
+    best = max if direction_of(study) == "maximize" else min
+    return best((value for value in values if math.isfinite(value)), default=None)

@@ -137,7 +137,8 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them(network: str, me
         before = {key: value.clone() for key, value in population.buffers.items()}
         samples, labels = 2 * minibatch(9, samples=12)[0][0] + 1, minibatch(9, samples=12)[1]
         places = torch.arange(12).expand(members, -1)
-        [(loss, accuracy)] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
+        [found] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
+        loss, accuracy = found["loss"], found["accuracy"]
         assert all(torch.equal(population.buffers[key], value) for key, value in before.items())
         for member in range(members):
             module = build(NETWORKS[network], member)

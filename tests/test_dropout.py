@@ -225,7 +225,8 @@ def test_evaluation_drops_nothing(name: str, members: int) -> None:
     step(population, list(range(members)), 0)
     samples, labels = minibatch(9, samples=12)[0][0], minibatch(9, samples=12)[1]
     places = torch.arange(12).expand(members, -1)
-    [(loss, accuracy)] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
+    [found] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
+    loss, accuracy = found["loss"], found["accuracy"]
     for member in range(members):
         module = build(name, member).eval()
         module.load_state_dict({key: leaf[member] for key, leaf in population.params.items()})

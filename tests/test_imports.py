@@ -31,9 +31,11 @@ LAYERS: dict[str, set[str]] = {
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
     "hpo.population": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.optimizers", "hpo.tracing", "hpo.tree"},
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
+    "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
+    "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.training": {
-        *("hpo.counter", "hpo.data", "hpo.losses", "hpo.objective", "hpo.optimizers", "hpo.population"),
-        *("hpo.schedules", "hpo.seeds", "hpo.tree"),
+        *("hpo.counter", "hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
+        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.tree"),
     },
 }
 OPTUNA = {"hpo.space", "hpo.sampling", "hpo.mirror", "hpo.dashboard", "hpo.report.tuning"}

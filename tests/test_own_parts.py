@@ -24,6 +24,12 @@ def halved(step, steps, steps_per_epoch):
 def squares(outputs, labels):
     wanted = (labels.unsqueeze(-1) == torch.arange(3)).to(outputs.dtype)
     return (outputs - wanted).square().sum(-1)
+
+
+def rank(outputs, labels):
+    """Where the label stands among the classes, 0 being first."""
+    own = outputs.gather(-1, labels.unsqueeze(-1))
+    return (outputs > own).sum(-1)
 '''
 
 STUDY = '''
@@ -32,7 +38,7 @@ STUDY = '''
 from dataclasses import dataclass
 
 import torch
-from ideas import halved, squares
+from ideas import halved, rank, squares
 from torch import nn
 
 from hpo import Configuration, Dataset, Regularizer, Source, Study, log_range, per_model
@@ -94,7 +100,9 @@ STUDY = Study(
     seeds=3,
     schedule=halved,
     loss=squares,
-    score="validation_loss",
+    metrics={"rank": rank},
+    score="validation_rank",
+    direction="minimize",
     title="Mine",
     hypothesis="It works.",
     baseline="AdamW",
@@ -129,15 +137,25 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
     output = hpo(folder, "run", "own", "--device", "cpu", "--workers", "1")
     assert "Mine against AdamW:" in output
     report = (folder / "reports" / "own" / "README.md").read_text()
-    for name in ("Clouds", "Squared", "halved", "squares"):
+    for name in ("Clouds", "Squared", "halved", "squares", "validation rank", "T4. The study's own metrics"):
         assert name in report, name
     results: dict[str, Any] = json.loads((folder / "reports" / "own" / "results.json").read_text())
     accuracies = [entry["reruns"]["test_accuracy"] for entry in results["configurations"]]
     assert all(len(own) == 3 and 0 <= min(own.values()) <= 1 for own in accuracies)
 
+    for entry in results["configurations"]:
+        ranks, best = entry["reruns"]["own_metrics"]["rank"], entry["tuning"]["best"]
+        assert len(ranks) == 3 and all(0 <= value <= 2 for value in ranks.values()) and 0 <= best[0]["score"] <= 2
+    [rival] = results["rivals"]
+    assert rival["own_metrics"]["rank"]["n"] == 3
+
     header, *rows = (folder / "reports" / "own" / "curves.csv").read_text().splitlines()
-    assert "aux/seen" in header and "aux/norm" in header and rows
+    assert "aux/seen" in header and "aux/norm" in header and "validation_rank" in header and rows
+    trials = [row.split(",") for row in (folder / "reports" / "own" / "trials.csv").read_text().splitlines()]
+    value, metric = trials[0].index("value"), trials[0].index("result/validation_rank")
+    assert len(trials) == 7 and all(row[value] == row[metric] != "" for row in trials[1:])
 
     tried = json.loads(hpo(folder, "try", "own", "-c", "Mine", "--json", "--device", "cpu"))
+    assert all(0 <= value <= 2 for value in tried["curves"]["validation_rank"])
     # 120 training samples are 6 steps an epoch; the state counts them.
     assert tried["curves"]["aux/seen"] == pytest.approx([2.5, 8.5, 14.5, 20.5])

@@ -151,7 +151,8 @@ def test_evaluation_equals_a_loop_over_single_samples(
     places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples and is padded with the NaN
     kinds = [labels, (labels + 1) % networks.CLASSES]
     found = population.evaluate(samples, places, weights, *(given[places] for given in kinds))
-    for given, (loss, accuracy) in zip(kinds, found, strict=True):
+    for given, metrics in zip(kinds, found, strict=True):
+        loss, accuracy = metrics["loss"], metrics["accuracy"]
         for member, module in enumerate(modules):
             own = places[member][weights[member] > 0]
             expected = references.evaluate(module, samples[own], given[own])

@@ -1,7 +1,8 @@
 """Training: what a seed fixes, what a run reports, and what becomes of members that diverge."""
 
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from hpo.regularizers import REGULARIZERS
 from hpo.schedules import Cosine
 from hpo.seeds import stream
 from hpo.space import Range
-from hpo.training import Member, Recipe, Result, score, train
+from hpo.training import Member, Recipe, Result, train
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -342,34 +343,6 @@ def test_an_empty_validation_part_is_refused() -> None:
         train(recipe(Blobs(validation=0.001)), [Member(0, SGD)])
 
 
-CURVES = {"validation_accuracy": [0.2, 0.6, 0.5], "validation_loss": [2.0, 0.7, 0.9]}
-
-
-@pytest.mark.parametrize(
-    ("metric", "at", "expected"),
-    [
-        ("validation_accuracy", "last", 0.5),
-        ("validation_accuracy", "best", 0.6),
-        ("validation_loss", "last", 0.9),
-        ("validation_loss", "best", 0.7),
-    ],
-)
-def test_score_of_a_run(metric: str, at: str, expected: float) -> None:
-    assert score(Result(CURVES, {}, None), metric, at, classes=10) == expected
-
-
-@pytest.mark.parametrize("at", ["last", "best"])
-def test_score_of_a_diverged_run(at: str) -> None:
-    diverged = Result({"validation_accuracy": [0.9], "validation_loss": [0.1]}, {}, 2)
-    assert score(diverged, "validation_accuracy", at, classes=4) == 0.25
-    assert score(diverged, "validation_loss", at, classes=4) is None
-
-
-def test_score_by_a_metric_that_no_run_reports() -> None:
-    with pytest.raises(UsageError, match="'validation_f1', which no run reports; choose one of validation_accuracy, "):
-        score(Result(CURVES, {}, None), "validation_f1", "last", classes=10)
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("optimizer", [("sgd", SGD), ("adamw", ADAMW)], ids=lambda pair: pair[0])
@@ -380,3 +353,75 @@ def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tup
     for cpu, gpu in zip(train(chosen, members), train(chosen, members, "cuda"), strict=True):
         for name, values in cpu.curves.items():
             assert gpu.curves[name] == pytest.approx(values, rel=1e-6), name
+
+
+class Kept:
+    """A keeper that saves at one epoch, as bytes, and breaks the run off there."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.seen, self.saved = epoch, 0, b""
+
+    def load(self) -> dict[str, Any] | None:
+        return torch.load(io.BytesIO(self.saved), weights_only=True) if self.saved else None
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        self.seen += 1
+        if not self.saved and self.seen == self.epoch:
+            stream = io.BytesIO()
+            torch.save(state(), stream)
+            self.saved = stream.getvalue()
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", ["gnvr", "vasso", "gvr"])
+def test_a_run_that_goes_on_from_what_was_kept_ends_as_if_never_broken_off(name: str, members: int) -> None:
+    regularizer = REGULARIZERS[name]
+    chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
+    runs = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(members)]
+    whole = train(chosen, runs, test=True)
+    keeper = Kept(3)
+    with pytest.raises(InterruptedError):
+        train(chosen, runs, test=True, keeper=keeper)
+    seen: list[int] = []
+    resumed = train(chosen, runs, test=True, keeper=keeper, progress=lambda epoch, _: seen.append(epoch))
+    assert resumed == whole and seen == [4, 5]
+
+
+def test_a_metric_of_the_users_own_is_the_mean_over_single_samples(witness: Witness) -> None:
+    def margin(outputs: Tensor, labels: Tensor) -> Tensor:
+        two = outputs.topk(2, -1).values
+        return two[:, 0] - two[:, 1] + labels
+
+    def hit(outputs: Tensor, labels: Tensor) -> Tensor:
+        return outputs.argmax(-1) == labels
+
+    chosen = recipe(metrics={"margin": margin, "hit": hit})
+    results = train(chosen, [Member(0, SGD), Member(5, SGD)], test=True)
+    source, dataset = chosen.source, chosen.dataset
+    for number, (seed, result) in enumerate(zip((0, 5), results, strict=True)):
+        own, module = split(source, dataset, seed), witness.module(number)
+        parts = {
+            "validation": (source.inputs[own.validation], own.labels[own.validation]),
+            "test": (source.test_inputs, source.test_labels),
+        }
+        for part, (inputs, labels) in parts.items():
+            single = [margin(module(inputs[[i]]), labels[[i]]).item() for i in range(len(labels))]
+            assert result.final[f"{part}_margin"] == near(sum(single) / len(single))
+            assert result.final[f"{part}_hit"] == result.final[f"{part}_accuracy"]
+        assert len(result.curves["validation_margin"]) == 3
+        assert result.curves["validation_margin"][-1] == result.final["validation_margin"]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        (lambda outputs, _: outputs.mean(), r"metric 'bad' gives a tensor of shape \(\) for \d+ samples; return"),
+        (lambda outputs, _: outputs, r"metric 'bad' gives a tensor of shape \(\d+, 3\)"),
+        (lambda _, __: 1.0, r"metric 'bad' gives 1\.0 for"),
+    ],
+)
+def test_a_metric_of_another_shape_is_told(metric: Any, words: str, members: int) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(recipe(metrics={"bad": metric}), [Member(seed, SGD) for seed in range(members)])

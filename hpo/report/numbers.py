@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         ConfigurationNumbers(
             entry["name"],
             _tuning(record, entry),
-            _reruns(runs[entry["name"]], record, entry["name"]),
+            _reruns(runs[entry["name"]], record, entry["name"], list(definition.get("metrics", ()))),
         )
         for entry in definition["configurations"]
     ]
@@ -69,7 +69,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     )
 
 
-def _reruns(slots: list[Row], record: Record, name: str) -> Reruns:
+def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     whole = [row for row in done if row["cause"] != DIVERGED]
     accuracy = _by_seed(whole, "test_accuracy")
@@ -100,6 +100,7 @@ def _reruns(slots: list[Row], record: Record, name: str) -> Reruns:
         seconds_per_epoch=summarise([row["seconds"] / row["result"]["epochs"] for row in whole if _timed(row)]),
         populations=sorted({row["result"]["population"] for row in whole if row["result"].get("population")}),
         noisy_labels_fitted=fitted,
+        own_metrics={metric: _by_seed(whole, f"test_{metric}") for metric in metrics},
         repeat_by_seed={row["seed"]: row["repeat"] for row in slots},
     )
 
@@ -116,7 +117,10 @@ def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumber
     predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
     baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
     others = [entry for entry in configurations if entry is not baseline]
-    pairs = {entry.name: _paired("test_accuracy", entry.reruns, baseline.reruns, repeats) for entry in others}
+    pairs = {
+        entry.name: _paired(entry.reruns.test_accuracy, baseline.reruns.test_accuracy, entry.reruns, repeats)
+        for entry in others
+    }
     diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
     verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
     rivals = []
@@ -134,6 +138,10 @@ def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumber
                 verdict=verdict,
                 outcome=prediction_outcome(prediction, verdict) if prediction else None,
                 memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
+                own_metrics={
+                    metric: compare(*_paired(values, baseline.reruns.own_metrics[metric], entry.reruns, repeats))
+                    for metric, values in entry.reruns.own_metrics.items()
+                },
                 cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
             )
         )
@@ -141,10 +149,13 @@ def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumber
 
 
 def _paired(
-    metric: Literal["test_accuracy", "noisy_labels_fitted"], rival: Reruns, baseline: Reruns, repeats: int
+    left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat."""
-    left, right = getattr(rival, metric), getattr(baseline, metric)
+    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat.
+
+    Args:
+        left, right: the values of `rival` and of the baseline by seed.
+    """
     if repeats == 1:
         return left, right
     units: dict[int, list[int]] = {}
@@ -157,7 +168,7 @@ def _paired(
 
 
 def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
-    pair = _paired("noisy_labels_fitted", rival, baseline, repeats)
+    pair = _paired(rival.noisy_labels_fitted, baseline.noisy_labels_fitted, rival, repeats)
     return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
 
 

@@ -117,7 +117,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-TABLES = ("spaces", "environments", "results", "comparisons", "seeds", "tuning")
+TABLES = ("spaces", "environments", "results", "comparisons", "seeds", "own_metrics", "tuning")
 
 
 @cache

@@ -37,6 +37,7 @@ class Reruns(NamedTuple):
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
             also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
         seconds_per_epoch: wall time divided by the models trained side by side.
+        own_metrics: the study's own metrics on the test set, name -> value by seed, of reruns that did not diverge.
     """
 
     planned: int
@@ -55,6 +56,7 @@ class Reruns(NamedTuple):
     seconds_per_epoch: Summary
     populations: list[int]
     noisy_labels_fitted: dict[int, float]
+    own_metrics: dict[str, dict[int, float]]
     repeat_by_seed: dict[int, int]
 
 
@@ -67,13 +69,17 @@ class ConfigurationNumbers(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """One configuration against the baseline; `memorisation` compares the noisy labels fitted, if any."""
+    """One configuration against the baseline.
+
+    `memorisation` compares the noisy labels fitted, if any, and `own_metrics` the study's own metrics by name.
+    """
 
     name: str
     prediction: str | None
     verdict: Verdict
     outcome: Outcome | None
     memorisation: Comparison | None
+    own_metrics: dict[str, Comparison]
     cost_ratio: float
 
 

@@ -6,6 +6,7 @@ from hpo.report import wording
 from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
 from hpo.report.wording import NOTHING, escape
 from hpo.space import split_space
+from hpo.stats import summarise
 
 
 class Table(NamedTuple):
@@ -96,6 +97,24 @@ def seeds(numbers: StudyNumbers) -> Table:
     every = sorted({seed for entry in entries for seed in (*entry.reruns.test_accuracy, *entry.reruns.failed_seeds)})
     rows = [[str(seed), *(_seed_cell(entry, seed) for entry in entries)] for seed in every]
     return Table(["seed", *(escape(entry.name) for entry in entries)], rows, range(1, len(entries) + 1))
+
+
+def own_metrics(numbers: StudyNumbers) -> Table:
+    """T4: the study's own metrics on the test set, and their differences from the baseline."""
+    rivals = {rival.name: rival for rival in numbers.rivals}
+    rows = []
+    for metric in numbers.definition.get("metrics", ()):
+        for entry in numbers.configurations:
+            found = summarise(list(entry.reruns.own_metrics[metric].values()))
+            paired = rivals[entry.name].own_metrics[metric] if entry.name in rivals else None
+            difference = NOTHING
+            if paired and paired.n > 1:
+                low, high = (wording.number(end) for end in (paired.interval.low, paired.interval.high))
+                difference = f"{wording.number(paired.mean)} [{low}, {high}]"
+            name = escape(metric.replace("_", " "))
+            rows.append([name, escape(entry.name), str(found.n), wording.number_spread(found), difference])
+    header = ["metric", "configuration", "n", "test set", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
+    return Table(header, rows, range(2, 5))
 
 
 def _seed_cell(entry: ConfigurationNumbers, seed: int) -> str:

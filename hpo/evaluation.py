@@ -1,0 +1,43 @@
+"""What a population is judged by: validation metrics of every epoch, and training and test metrics at the end."""
+
+import torch
+from torch import Tensor
+
+from hpo.population import Population
+from hpo.samples import Samples
+
+
+def validate(population: Population, samples: Samples) -> dict[str, Tensor]:
+    """Validation metrics, and how many of the changed training labels are fitted or seen through, [K] each."""
+    places = samples.validation
+    [found] = population.evaluate(
+        samples.inputs, places, samples.validation_weights, samples.labels.gather(1, places), own=True
+    )
+    metrics = _prefixed("validation", found)
+    if samples.changed.shape[1]:
+        kinds = [labels.gather(1, samples.changed) for labels in (samples.labels, samples.true_labels)]
+        shares = population.evaluate(samples.inputs, samples.changed, samples.changed_weights, *kinds)
+        for name, share in zip(("fitted", "recovered"), shares, strict=True):
+            metrics[f"noisy_labels_{name}"] = share["accuracy"]
+    return metrics
+
+
+def judge_training(population: Population, samples: Samples) -> dict[str, Tensor]:
+    """`train_loss` and `train_accuracy` [K] on the whole training part, with the labels as given."""
+    places = samples.training
+    [found] = population.evaluate(samples.inputs, places, samples.training_weights, samples.labels.gather(1, places))
+    return _prefixed("train", found)
+
+
+def judge_test(population: Population, samples: Samples) -> dict[str, Tensor]:
+    """Test metrics [K]; reruns alone may ask for them."""
+    device, models = samples.inputs.device, len(population)
+    inputs = samples.source.test_inputs.to(device)
+    labels = samples.source.test_labels.to(device).expand(models, -1)
+    everything = torch.arange(len(inputs), device=device).expand(models, -1)
+    [found] = population.evaluate(inputs, everything, torch.ones_like(labels, dtype=inputs.dtype), labels, own=True)
+    return _prefixed("test", found)
+
+
+def _prefixed(part: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}_{name}": values for name, values in found.items()}

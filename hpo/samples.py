@@ -1,0 +1,78 @@
+"""Samples: what each member of a population trains on and is judged by, held on the device by position."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from hpo.counter import mix
+from hpo.data import Dataset, Source, Split
+from hpo.seeds import stream, stream_key
+
+
+class Samples:
+    """The members' samples as positions in the source: [K, n] each, padded where they differ.
+
+    Attributes:
+        inputs: [M, ...], all samples of the source. labels: [K, M], with the noise of each member's seed.
+        training, validation, changed: positions [K, n]; the last are the training samples whose label is noise.
+        training_weights, validation_weights, changed_weights: [K, n]; 0 marks padding.
+        true_labels: [K, M], without noise. training_keys: int64 [K], what randomness outside the data follows from.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        source: Source,
+        splits: Mapping[int, Split],
+        seeds: Sequence[int],
+        device: torch.device | str,
+    ) -> None:
+        self.dataset, self.source, self.seeds = dataset, source, seeds
+        self.inputs = source.inputs.to(device)
+        self.own = [splits[seed] for seed in seeds]
+        self.training, self.training_weights = _stack([own.training for own in self.own], device)
+        self.validation, self.validation_weights = _stack([own.validation for own in self.own], device)
+        self.changed, self.changed_weights = _stack([own.changed for own in self.own], device)
+        self.labels = torch.stack([own.labels for own in self.own]).to(device)
+        self.data_keys, self.training_keys = (
+            torch.tensor([stream_key(seed, kind) for seed in seeds], device=device) for kind in ("data", "training")
+        )
+        self.true_labels = source.labels.to(device).expand(len(seeds), -1)
+
+    def epoch_order(self, epoch: int) -> Tensor:
+        """Positions [K, n] of the training samples in the order of an epoch."""
+        orders = {
+            seed: own.training[torch.randperm(len(own.training), generator=stream(seed, "data", "order", epoch))]
+            for seed, own in dict(zip(self.seeds, self.own, strict=True)).items()
+        }
+        return torch.stack([orders[seed] for seed in self.seeds]).to(self.training.device)
+
+    def views(self, places: Tensor, count: int, epoch: int) -> Tensor:
+        """The samples at places [K, N], augmented once for each of `count` views: [K, V, N, ...].
+
+        A sample's augmentation follows from (seed, epoch, place, view), whoever trains beside it.
+        """
+        models, samples = places.shape
+        chosen = self.inputs[places].unsqueeze(1).expand(-1, count, *[-1] * self.inputs.dim())
+        if not self.dataset.augments:
+            return chosen
+        views = torch.arange(count, device=places.device)
+        named = mix(self.data_keys[:, None, None], epoch, places[:, None, :], views[None, :, None])
+        augmented = self.dataset.augment(chosen.reshape(-1, *self.inputs.shape[1:]), named.reshape(-1))
+        return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
+
+    def reports(self, member: int, metric: str) -> bool:
+        """Whether a metric means anything for a member: not every seed need have changed labels."""
+        return len(self.own[member].changed) > 0 or not metric.startswith("noisy_labels")
+
+
+def _stack(rows: Sequence[Tensor], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths as one [K, n], padded with position 0, and weights that are 0 on the padding."""
+    longest = max(len(row) for row in rows)
+    places = torch.zeros(len(rows), longest, dtype=torch.int64)
+    weights = torch.zeros(len(rows), longest)
+    for number, row in enumerate(rows):
+        places[number, : len(row)] = row
+        weights[number, : len(row)] = 1
+    return places.to(device), weights.to(device)
