@@ -7,6 +7,7 @@ from typing import Any
 from hpo import loading
 from hpo.errors import UsageError
 from hpo.space import Range
+from hpo.spelling import did_you_mean
 
 
 def catalogue() -> dict[str, Any]:
@@ -123,6 +124,7 @@ def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]
         if name not in known or not sign:
             raise UsageError(
                 f"{pair!r} is no setting of {configuration.name!r}; give NAME=NUMBER with one of {', '.join(known)}"
+                f"{did_you_mean(name, known) if name not in known else ''}"
             )
         try:
             setting[name] = float(value)

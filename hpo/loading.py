@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from hpo.errors import UsageError
+from hpo.mistakes import explain
+from hpo.spelling import did_you_mean
 from hpo.study import Study
 
 STUDIES = Path("studies")
@@ -39,9 +41,9 @@ def study_path(reference: str) -> Path:
     path = Path(target) if target.endswith(".py") else STUDIES / f"{target}.py"
     if path.is_file():
         return path
-    known = ", ".join(file.stem for file in study_files())
-    here = f"studies here: {known}" if known else "there is no folder ./studies with study files here"
-    raise UsageError(f"no study file {path}; {here}")
+    known = [file.stem for file in study_files()]
+    here = f"studies here: {', '.join(known)}" if known else "there is no folder ./studies with study files here"
+    raise UsageError(f"no study file {path}; {here}{did_you_mean(path.stem, known)}")
 
 
 def variants(path: Path) -> list[str]:
@@ -89,15 +91,11 @@ def _execute(path: Path) -> ModuleType:
         specification.loader.exec_module(module)
     except UsageError as error:
         raise UsageError(f"{_where(path, error)}: {error}") from error
-    except TypeError as error:
-        hint = (
-            " (a field is missing or misspelt; see `hpo new` for a complete file)" if "argument" in str(error) else ""
-        )
-        raise UsageError(f"{_where(path, error)}: {error}{hint}") from error
     except (Exception, SystemExit) as error:
         said = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
         words = f"{type(error).__name__}: {said}".strip().removesuffix(":").partition("\n")[0]
-        raise UsageError(f"{_where(path, error)}: {words}; mend that line") from error
+        better = explain(error, vars(module))
+        raise UsageError(f"{_where(path, error)}: {better or f'{words}; mend that line'}") from error
     return module
 
 
@@ -113,7 +111,7 @@ def _choose(module: ModuleType, path: Path, variant: str) -> Study:
         )
     if variant not in variants:
         names = ", ".join(f"{path.stem}:{name}" for name in variants)
-        raise UsageError(f"{path} has the variants {names}; name one of them")
+        raise UsageError(f"{path} has the variants {names}; name one of them{did_you_mean(variant, variants)}")
     return variants[variant]
 
 

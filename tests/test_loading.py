@@ -135,21 +135,68 @@ LEARNING_RATE = '    "learning_rate": log_range(1e-4, 1e-2),'
             'baseline="AdamW"',
             'baseline="Adam"',
             "8 (STUDY = Study()",
-            "baseline is 'Adam'; name one of the configurations: AdamW, GNVR",
+            "baseline is 'Adam'; name one of the configurations: AdamW, GNVR; did you mean 'AdamW'?",
         ),
         (
             '    baseline="AdamW",\n',
             "",
             "8 (STUDY = Study()",
-            "Study.__init__() missing 1 required positional argument: 'baseline' (a field is missing or misspelt; see "
-            "`hpo new` for a complete file)",
+            "Study lacks 'baseline'; add it (`hpo new` writes a complete file)",
         ),
         (
             "epochs=2",
             "epoch=2",
             "8 (STUDY = Study()",
-            "Study.__init__() got an unexpected keyword argument 'epoch' (a field is missing or misspelt; see "
-            "`hpo new` for a complete file)",
+            "Study takes no 'epoch'; did you mean 'epochs'?",
+        ),
+        (
+            'Configuration("GNVR", regularizer=',
+            'Configuration("GNVR", regulariser=',
+            '15 (Configuration("GNVR", regulariser="gnvr", space=SPACE | {"lambda": [...])',
+            "Configuration takes no 'regulariser'; did you mean 'regularizer'?",
+        ),
+        (
+            "samples=100",
+            "label_nois=0.2",
+            "9 (data=Mnist1d(label_nois=0.2))",
+            "Mnist1d takes no 'label_nois'; did you mean 'label_noise'?",
+        ),
+        (
+            "1e-4, 1e-2)",
+            "1e-4, 1e-2, xyz=1)",
+            '5 ("learning_rate": log_range(1e-4, 1e-2, xyz=1))',
+            "log_range takes no 'xyz'; it takes low, high, off",
+        ),
+        (
+            "Mnist1d(samples",
+            "Mnist1D(samples",
+            "9 (data=Mnist1D(samples=100))",
+            "'Mnist1D' is not defined; did you mean 'Mnist1d'?",
+        ),
+        (
+            "Mnist1d(samples",
+            "Digits(samples",
+            "9 (data=Digits(samples=100))",
+            "'Digits' is not imported; write `from hpo import Digits` at the top",
+        ),
+        (
+            "Mnist1d, Study",
+            "Mnist1d, Studdy",
+            "2 (from hpo import MLP, Configuration, Mnist1d, Studdy, log_range)",
+            "hpo has no 'Studdy'; did you mean 'Study'?",
+        ),
+        (
+            "epochs=2",
+            "score='validation_acuracy'",
+            "8 (STUDY = Study()",
+            "score is 'validation_acuracy'; choose one of validation_accuracy, validation_loss, train_loss, "
+            "noisy_labels_fitted, noisy_labels_recovered; did you mean 'validation_accuracy'?",
+        ),
+        (
+            "epochs=2",
+            "epochs='2' + 1",
+            "11 (epochs='2' + 1)",
+            'TypeError: can only concatenate str (not "int") to str; mend that line',
         ),
         (
             "epochs=2",
@@ -194,8 +241,35 @@ def test_a_misspelt_hyperparameter_is_found_on_loading() -> None:
     write(GOOD.replace('"lambda"', '"lamda"'))
     assert refusal() == (
         "studies/mine.py: configuration 'GNVR': space names 'lamda', which neither optimizer 'adamw' nor regularizer "
-        "'gnvr' has; choose from learning_rate, weight_decay, beta1, beta2, epsilon, lambda"
+        "'gnvr' has; choose from learning_rate, weight_decay, beta1, beta2, epsilon, lambda; did you mean 'lambda'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hint"),
+    [
+        ('regularizer="gnvr"', 'regularizer="gvnr"', "; did you mean 'gvr' or 'gnvr'?"),
+        ('regularizer="gnvr"', 'regularizer="GNVR"', "; did you mean 'gnvr'?"),
+        ('Configuration("AdamW"', 'Configuration("AdamW", "adamm"', "; did you mean 'adam' or 'adamw'?"),
+        ('regularizer="gnvr"', 'regularizer="xyz"', ", rogc"),
+    ],
+)
+def test_a_misspelt_part_is_found_on_loading(before: str, after: str, hint: str) -> None:
+    write(GOOD.replace(before, after))
+    assert hint in refusal()
+    assert ("did you mean" in refusal()) == ("did you mean" in hint)
+
+
+def test_a_name_that_is_nearly_one_of_those_here() -> None:
+    write(VARIANTS)
+    assert refusal("mien").endswith("studies here: mine; did you mean 'mine'?")
+    assert refusal("mine:nosy").endswith("mine:clean, mine:noisy; name one of them; did you mean 'noisy'?")
+
+
+def test_a_name_missing_in_a_neighbour_is_not_looked_for_in_the_study() -> None:
+    write("WIDTH = SPACING\n", "studies/width_with_mistake.py")
+    write(GOOD.replace("\nSPACE", "import width_with_mistake\n\nSPACE", 1))
+    assert "NameError: name 'SPACING' is not defined; mend that line" in refusal()
 
 
 def test_a_study_may_import_its_neighbours() -> None:
