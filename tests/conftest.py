@@ -1,8 +1,11 @@
 """Fixtures that several test files need."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from nursery import Nursery
+from postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -14,3 +17,31 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests that ask; none may stop it."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A new, empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/t.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    made = server.create()
+    yield made
+    server.drop(made)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where tests start worker processes."""
+    made = Nursery()
+    yield made
+    made.close()

@@ -1,7 +1,6 @@
 """The metrics table, written in one insert and read as columns."""
 
 import math
-from pathlib import Path
 
 from storage_study import make
 
@@ -9,8 +8,8 @@ from hpo import curves
 from hpo.database import connect
 
 
-def test_curves_come_back_as_written(tmp_path: Path) -> None:
-    engine = connect(f"sqlite:///{tmp_path}/t.db")
+def test_curves_come_back_as_written(url: str) -> None:
+    engine = connect(url)
     first, second = [row["id"] for row in make(engine).export()["slots"][:2]]
     with engine.begin() as connection:
         curves.insert(connection, [(second, {"loss": [3.0]}), (first, {"loss": [1.0, math.nan], "aux/penalty": [0.5]})])

@@ -16,8 +16,8 @@ from hpo.ledger.owners import gone
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return make(connect(f"sqlite:///{tmp_path}/t.db"))
+def ledger(url: str) -> Ledger:
+    return make(connect(url))
 
 
 def take(ledger: Ledger, owner: str, limit: int = 99, seconds: float = 60.0, workers: int = 1) -> Work:

@@ -1,7 +1,6 @@
 """Making, opening, refusing, enlarging and deleting studies."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Engine
@@ -17,8 +16,8 @@ PLANNED = {"trials": 12, "seeds": 3, "repeats": 1}
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return connect(f"sqlite:///{tmp_path}/t.db")
+def engine(url: str) -> Engine:
+    return connect(url)
 
 
 def test_all_slots_are_made_with_the_study(engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """Optuna's tables agree with the ledger, also after a crash between the two."""
 
 from collections import Counter
-from pathlib import Path
 
 import optuna
 import pytest
@@ -10,11 +9,6 @@ from storage_study import finish_all, make, outcomes, plain_names, plain_study
 from hpo.database import connect
 from hpo.ledger import Ledger, Outcome
 from hpo.mirror import Mirror, clear, study_name
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/t.db"
 
 
 @pytest.fixture

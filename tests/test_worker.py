@@ -21,8 +21,8 @@ from hpo.worker import run_worker
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return make(connect(f"sqlite:///{tmp_path}/t.db"))
+def ledger(url: str) -> Ledger:
+    return make(connect(url))
 
 
 class OutOfMemoryError(RuntimeError):
