@@ -1,14 +1,16 @@
 """Settings from Optuna's TPE, sampled in memory: no database in the loop."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from hpo import tpe
 from hpo.ledger.schedule import STARTUP
 from hpo.space import Range
 
@@ -34,25 +36,58 @@ def sample(
         ranges: what is tuned. Nothing tuned gives empty settings.
         finished: settings with their values, in a fixed order; None (diverged without a value) counts as the
             worst finite value.
-        pending: settings that are in training.
+        pending: settings that are in training. All settings have the names of `ranges`.
         direction: "maximize" or "minimize".
     """
     if not ranges:
         return [{} for _ in range(count)]
     spaces: dict[str, BaseDistribution] = {name: interval.distribution() for name, interval in ranges.items()}
-    sampler = TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
-    study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=sampler)
+    worst = _worst([value for _, value in finished], direction)
+    known = [(setting, worst if value is None else value) for setting, value in finished]
+    asked = None
+    if len(known) >= STARTUP and _batch_agrees():
+        asked = tpe.ask(spaces, known, pending, count, direction == "maximize", _sampler(seed))
+        if not all(ranges[name].low <= setting[name] <= ranges[name].high for setting in asked for name in ranges):
+            asked = None  # Optuna draws such a value again, for itself
+    if asked is None:
+        asked = ask_one_by_one(spaces, known, pending, count, direction, seed)
+    return [{name: _inside(ranges[name], setting[name]) for name in ranges} for setting in asked]
+
+
+def ask_one_by_one(
+    spaces: dict[str, BaseDistribution],
+    finished: Sequence[tuple[Setting, float]],
+    pending: Sequence[Setting],
+    count: int,
+    direction: str,
+    seed: int,
+) -> list[Setting]:
+    """The same by a study of Optuna's that is asked `count` times; `sample` needs it for the first trials alone."""
+    study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=_sampler(seed))
 
     def trial(setting: Setting, state: TrialState, value: float | None = None) -> FrozenTrial:
         return create_trial(state=state, value=value, params=setting, distributions=spaces)
 
-    worst = _worst([value for _, value in finished], direction)
-    for setting, value in finished:
-        study.add_trial(trial(setting, TrialState.COMPLETE, worst if value is None else value))
-    for setting in pending:
-        study.add_trial(trial(setting, TrialState.RUNNING))
-    asked = [study.ask(spaces).params for _ in range(count)]
-    return [{name: _inside(ranges[name], params[name]) for name in ranges} for params in asked]
+    study.add_trials([trial(setting, TrialState.COMPLETE, value) for setting, value in finished])
+    study.add_trials([trial(setting, TrialState.RUNNING) for setting in pending])
+    return [study.ask(spaces).params for _ in range(count)]
+
+
+def _sampler(seed: int) -> TPESampler:
+    return TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+
+
+@functools.cache
+def _batch_agrees() -> bool:
+    """Whether asking a batch gives what asking one by one gives, with the Optuna that is installed."""
+    spaces: dict[str, BaseDistribution] = {"b": FloatDistribution(1e-3, 1.0, log=True), "a": FloatDistribution(-1, 1)}
+    settings = [{"a": math.sin(index), "b": 0.5 + 0.4 * math.cos(index)} for index in range(40)]
+    finished, pending = [(setting, setting["a"] * setting["b"]) for setting in settings[2:]], settings[:2]
+    try:
+        asked = tpe.ask(spaces, finished, pending, 3, True, _sampler(0))
+    except (ImportError, AttributeError, TypeError):
+        return False
+    return asked == ask_one_by_one(spaces, finished, pending, 3, "maximize", 0)
 
 
 def _worst(values: Sequence[float | None], direction: str) -> float:

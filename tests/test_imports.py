@@ -38,10 +38,10 @@ LAYERS: dict[str, set[str]] = {
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.tree"),
     },
 }
-OPTUNA = {"hpo.space", "hpo.sampling", "hpo.mirror", "hpo.dashboard", "hpo.report.tuning"}
+OPTUNA = {"hpo.space", "hpo.sampling", "hpo.tpe", "hpo.mirror", "hpo.dashboard", "hpo.report.tuning"}
 SQL = {"hpo.database", "hpo.schema", "hpo.storage_url", "hpo.curves", "hpo.ledger"}
 TORCH_FREE = {"hpo.stats", "hpo.verdicts", "hpo.descriptors", "hpo.figures", "hpo.report", "hpo.study", "hpo.space"}
-TORCH_FREE |= {"hpo.ledger", "hpo.curves", "hpo.database", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
+TORCH_FREE |= {"hpo.ledger", "hpo.curves", "hpo.database", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli", "hpo.dashboard"}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 
 

@@ -2,11 +2,15 @@
 
 import math
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from optuna.distributions import BaseDistribution
 
-from hpo.sampling import sample
-from hpo.space import linear_range, log_range
+from hpo import sampling, tpe
+from hpo.sampling import ask_one_by_one, sample
+from hpo.space import Range, linear_range, log_range
 
 RANGES = {"learning_rate": log_range(1e-4, 1e-1), "lambda": linear_range(0.0, 2.0)}
 
@@ -61,3 +65,84 @@ def test_a_run_without_a_value_counts_as_the_worst() -> None:
 
 def test_nothing_tuned_gives_empty_settings() -> None:
     assert sample({}, [], [], 3, "maximize", 0) == [{}, {}, {}]
+
+
+def random_case(seed: int) -> tuple[dict[str, Range], list[tuple[dict[str, float], float | None]], list, str]:
+    """Ranges, finished trials (equal values among them), pending settings and a direction."""
+    rng = random.Random(seed)
+    names = rng.sample(["learning_rate", "weight_decay", "zeta", "alpha"], rng.randint(1, 4))
+    ranges = {
+        name: log_range(10 ** rng.uniform(-6, -3), 10 ** rng.uniform(-2, 0)) if rng.random() < 0.5
+        else linear_range(rng.uniform(-2, 0), rng.uniform(0.1, 2))
+        for name in names
+    }  # fmt: skip
+
+    def setting() -> dict[str, float]:
+        return {
+            name: min(max(entry.low * (entry.high / entry.low) ** rng.random(), entry.low), entry.high) if entry.log
+            else rng.uniform(entry.low, entry.high)
+            for name, entry in ranges.items()
+        }  # fmt: skip
+
+    known = [
+        (setting(), rng.choice([rng.random(), round(rng.random(), 1), None]))
+        for _ in range(rng.choice([10, 11, 26, 70, 260]))
+    ]
+    return ranges, known, [setting() for _ in range(rng.choice([0, 1, 7]))], rng.choice(["maximize", "minimize"])
+
+
+def one_by_one(ranges: dict[str, Range], known: list, pending: list, count: int, direction: str, seed: int) -> list:
+    """What Optuna's own study gives."""
+    spaces: dict[str, BaseDistribution] = {name: entry.distribution() for name, entry in ranges.items()}
+    worst = (min if direction == "maximize" else max)(value for _, value in known if value is not None)
+    valued = [(setting, worst if value is None else value) for setting, value in known]
+    found = ask_one_by_one(spaces, valued, pending, count, direction, seed)
+    return [
+        {name: min(max(setting[name], ranges[name].low), ranges[name].high) for name in ranges} for setting in found
+    ]
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The sizes of the batches that were asked the fast way."""
+    asked: list[int] = []
+    fast = tpe.ask
+
+    def ask(*arguments: Any) -> list[dict[str, float]]:
+        asked.append(arguments[3])
+        return fast(*arguments)
+
+    assert sampling._batch_agrees()
+    monkeypatch.setattr(tpe, "ask", ask)
+    yield asked
+    sampling._batch_agrees.cache_clear()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_batch_is_what_optuna_gives_one_by_one(seed: int, batches: list[int]) -> None:
+    ranges, known, pending, direction = random_case(seed)
+    assert sample(ranges, known, pending, 5, direction, seed) == one_by_one(ranges, known, pending, 5, direction, seed)
+    assert batches == [5]
+
+
+def test_where_optuna_is_another_it_is_asked_one_by_one(batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges, known, pending, direction = random_case(3)
+    expected = one_by_one(ranges, known, pending, 3, direction, 1)
+
+    def gone(*_: Any) -> list[dict[str, float]]:
+        raise ImportError("no _ParzenEstimator")
+
+    for other in (gone, lambda *_: [{"a": 0.0, "b": 0.5}] * 3):
+        sampling._batch_agrees.cache_clear()
+        monkeypatch.setattr(tpe, "ask", other)
+        assert not sampling._batch_agrees()
+        assert sample(ranges, known, pending, 3, direction, 1) == expected
+    assert batches == []
+
+
+def test_a_value_outside_its_range_is_drawn_again(batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges, known, pending, direction = random_case(3)
+    outside = {name: entry.high + 1e-9 for name, entry in ranges.items()}
+    monkeypatch.setattr(tpe, "ask", lambda *_: [outside])
+    assert sample(ranges, known, pending, 1, direction, 1) == one_by_one(ranges, known, pending, 1, direction, 1)
+    assert batches == []
