@@ -17,6 +17,7 @@ from hpo.storage_url import check_folder, file, read, redacted
 
 __all__ = [
     "again",
+    "answers",
     "connect",
     "creation_lock",
     "engine_options",
@@ -72,9 +73,14 @@ def engine_options(address: URL) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
 
 
-def listen(engine: Engine) -> None:
-    """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read."""
+def listen(engine: Engine, reading: bool = False) -> None:
+    """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
+
+    `reading`: connections made from now on can read only, on PostgreSQL too, and keep no writer waiting.
+    """
     if engine.dialect.name != "sqlite":
+        if reading:
+            event.listen(engine, "connect", lambda connection, _: setattr(connection, "read_only", True))
         return
 
     @event.listens_for(engine, "connect")
@@ -82,10 +88,23 @@ def listen(engine: Engine) -> None:
         connection.isolation_level = None  # the driver must not begin transactions of its own
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        if reading:
+            connection.execute("PRAGMA query_only=ON")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def answers(engine: Engine) -> bool:
+    """Whether the database is there now and has hpo's tables; a SQLite file that is gone is not made anew."""
+    try:
+        if engine.dialect.name == "sqlite" and not file(engine.url).exists():
+            engine.dispose()  # the open connections' file is not the one that may come back
+            return False
+        return run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version))) is not None
+    except exc.SQLAlchemyError:
+        return False
 
 
 def run(engine: Engine, work: Callable[[Connection], T]) -> T:

@@ -22,8 +22,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 RELEASED = "released"
 
 
-def open_storage(engine: Any) -> RDBStorage:
-    """Optuna's storage in the database of `engine` (from `database.connect`), with the same pragmas."""
+def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
+    """Optuna's storage in the database of `engine` (from `database.connect`), with the same pragmas.
+
+    `reading`: it cannot change anything once it is open.
+    """
     address = engine.url.render_as_string(hide_password=False)
     escaped = address.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
 
@@ -32,7 +35,7 @@ def open_storage(engine: Any) -> RDBStorage:
 
     with creation_lock(engine):
         storage = again(build)
-    listen(storage.engine)
+    listen(storage.engine, reading)
     atexit.register(storage.engine.dispose)
     storage.engine.dispose()  # connections made before `listen` lack the pragmas
     return storage

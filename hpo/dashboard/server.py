@@ -1,0 +1,72 @@
+"""The process that serves the dashboard: what it needs to start, the link it prints, and how it ends."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import waitress
+
+from hpo.dashboard.application import build
+from hpo.dashboard.guards import is_loopback
+from hpo.database import connect, redacted
+from hpo.errors import HpoError, UsageError
+from hpo.ledger import names
+from hpo.mirror import open_storage
+from hpo.signals import Stop
+from hpo.storage_url import file, read
+
+PASSWORD = "HPO_DASHBOARD_PASSWORD"
+
+
+def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None:
+    """Serves until a signal comes.
+
+    Args:
+        url: the database. port: 0 for any that is free.
+
+    Raises:
+        UsageError: the address is taken or not this machine's, or it needs a password and has none.
+        HpoError: there is no database, or it cannot be used.
+        Stopped: a signal came.
+    """
+    password = os.environ.get(PASSWORD) or None
+    if not is_loopback(host) and not password:
+        raise UsageError(f"--host {host} lets other machines in; set a password in the variable {PASSWORD}")
+    address = read(url)
+    if address.get_backend_name() == "sqlite" and not file(address).exists():
+        raise HpoError(f"there is no database {redacted(url)}; `hpo run STUDY` makes it, or give another --storage")
+    engine = connect(url)
+    if not names(engine):
+        print("hpo: there are no studies yet; the page fills once `hpo run STUDY` has begun one", file=sys.stderr)
+    storage = open_storage(engine, reading=not editable)
+    engine.dispose()
+    app = build(storage, reports, host, password, editable)
+    listening = _listen(host, port)
+    # Of one socket it makes a server that ends by itself; `ident` would tell strangers its version.
+    server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, max_request_body_size=1 << 24)
+    print(f"dashboard: {_link(host, listening)}  (reports: /reports/; Ctrl-C ends it)", flush=True)
+    stop = Stop()
+    with stop.installed(), stop.interruptible():
+        server.run()  # returns when a signal is raised in it
+    stop.check()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        UsageError: the port is taken, or the host is not this machine.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((str(address[0]), int(address[1])), family=family)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name can be like that
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
+
+
+def _link(host: str, listening: socket.socket) -> str:
+    """Where a browser finds the server."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}/"

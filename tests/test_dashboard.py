@@ -1,0 +1,424 @@
+"""The dashboard: what it shows, whom it refuses, and that nothing outside the reports can be read."""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+import sqlalchemy as sa
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from storage_study import finish_all, make
+
+from hpo.dashboard import build, serve
+from hpo.database import answers, connect
+from hpo.errors import HpoError, UsageError
+from hpo.mirror import Mirror, open_storage
+
+PAGE = "<!doctype html><title>t</title><script>1</script>"
+CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(app: Any, target: str = "/", method: str = "GET", body: bytes = b"", **headers: str | None) -> Answer:
+    """One request as a WSGI server hands it on; headers by WSGI name (host, origin, ...), None to leave one out."""
+    path, _, query = target.partition("?")
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "QUERY_STRING": query, "SCRIPT_NAME": ""}
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+    setup_testing_defaults(environ)
+    given: dict[str, str | None] = {"host": "127.0.0.1:8080"} | headers
+    for name, value in given.items():
+        environ[f"HTTP_{name.upper()}"] = value
+        if value is None:
+            del environ[f"HTTP_{name.upper()}"]
+    environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json"}
+    started: list[Any] = []
+
+    def start(status: str, found: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
+        started[:] = [int(status[:3]), dict(found)]
+        return lambda _: None
+
+    parts = (validator(app) if method in ("GET", "POST", "DELETE") else app)(environ, start)
+    try:
+        content = b"".join(parts)
+    finally:
+        if hasattr(parts, "close"):
+            parts.close()
+    return Answer(*started, content)
+
+
+def basic(password: str, user: str = "anyone") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with one finished study of two configurations, shown to Optuna."""
+    path = tmp_path_factory.mktemp("database") / "t.db"
+    engine = connect(f"sqlite:///{path}")
+    ledger = make(engine, "small", trials=2, seeds=1)
+    finish_all(ledger)
+    mirror = Mirror(ledger)
+    mirror.repair()
+    mirror.close()
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reports folder with one report, and secrets beside and linked from inside it."""
+    around = tmp_path_factory.mktemp("around")
+    folder = around / "reports"
+    (folder / "small" / "figures").mkdir(parents=True)
+    (folder / "small" / "report.html").write_text(PAGE)
+    (folder / "small" / "README.md").write_text("# t")
+    (folder / "small" / "figures" / "1-λ.png").write_bytes(b"png")
+    (folder / "small" / ".hidden.json").write_text("secret")
+    (folder / "small" / "key.pem").write_text("secret")
+    (folder / "small" / "folder.html").mkdir()
+    (around / "secret.html").write_text("secret")
+    (around / "reports-secret").mkdir()
+    (around / "reports-secret" / "report.html").write_text("secret")
+    (folder / "small" / "out.html").symlink_to(around / "secret.html")
+    (folder / "away").symlink_to(around)
+    (folder / "circle.html").symlink_to(folder / "circle.html")
+    (folder / "again").symlink_to(folder / "small")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(original: Path, reports: Path) -> Iterator[Callable[..., Any]]:
+    """Makes an application with the options of `build`, over a database that nothing can change."""
+    storage = open_storage(connect(f"sqlite:///{original}"), reading=True)
+    yield lambda **options: build(storage, reports, **options)
+    close(storage)
+
+
+@pytest.fixture
+def url(original: Path, tmp_path: Path) -> str:
+    """A copy of the database that a test may spoil."""
+    shutil.copy(original, tmp_path / "t.db")
+    return f"sqlite:///{tmp_path}/t.db"
+
+
+@pytest.fixture
+def editable(url: str, reports: Path) -> Iterator[Any]:
+    storage = open_storage(connect(url))
+    yield build(storage, reports, editable=True)
+    close(storage)
+
+
+@pytest.fixture
+def reading(url: str) -> Iterator[RDBStorage]:
+    storage = open_storage(connect(url), reading=True)
+    yield storage
+    close(storage)
+
+
+def close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def studies(app: Any) -> list[str]:
+    return sorted(entry["study_name"] for entry in ask(app, "/api/studies").json()["study_summaries"])
+
+
+SHOWN = ["small/A/rerun", "small/A/tune", "small/B/rerun", "small/B/tune"]
+
+
+def test_studies_and_trials_are_shown(opened: Callable[..., Any]) -> None:
+    app = opened()
+    assert ask(app).status == 302
+    assert b"bundle.js" in ask(app, "/dashboard").body
+    assert studies(app) == SHOWN
+    summaries = ask(app, "/api/studies").json()["study_summaries"]
+    tune = next(entry for entry in summaries if entry["study_name"] == "small/A/tune")
+    detail = ask(app, f"/api/studies/{tune['study_id']}?after=0").json()
+    assert [trial["state"] for trial in detail["trials"]] == ["Complete", "Complete"]
+    assert len(detail["best_trials"]) == 1
+    assert b"Param learning_rate" in ask(app, f"/csv/{tune['study_id']}").body
+    assert len(ask(app, "/static/bundle.js").body) > 10**6
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.1"])
+def test_its_own_names_are_served(opened: Callable[..., Any], host: str) -> None:
+    assert ask(opened(), "/api/studies", host=host).status == 200
+    assert ask(opened(), "/api/studies", host=host, origin=f"http://{host}".lower()).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example:8080", "", None),
+        *("127.0.0.1@evil.example", "evil.example/127.0.0.1", "127.0.0.1, evil.example", "127.0.0.1:x", "[::1", "::1"),
+        *("0.0.0.0:8080", "192.168.0.7:8080", "127.0.0.1:8080\tevil", "localhost."),
+    ],
+)
+def test_a_foreign_host_is_refused(opened: Callable[..., Any], host: str | None) -> None:
+    answer = ask(opened(), "/api/studies", host=host)
+    assert answer.status == 403 and b"small" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("http://evil.example", "null", "", "http://localhost:8080", "http://127.0.0.1:8081", "ftp://127.0.0.1:8080"),
+        *("http://127.0.0.1:8080.evil.example", "http://127.0.0.1:8080@evil.example", "http://127.0.0.1"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_foreign_origin_is_refused(opened: Callable[..., Any], origin: str, method: str) -> None:
+    app = opened(editable=True)
+    assert ask(app, "/api/studies/1", method, origin=origin).status == 403
+    assert studies(app) == SHOWN
+
+
+@pytest.mark.parametrize("method", CHANGING)
+def test_nothing_can_be_changed(opened: Callable[..., Any], method: str) -> None:
+    app = opened()
+    body = json.dumps({"study_name": "new", "directions": ["minimize"], "version": 1, "body": "x"}).encode()
+    for path in ("studies/1", "studies", "studies/1/rename", "studies/1/note", "trials/1/tell"):
+        answer = ask(app, f"/api/{path}", method, body)
+        assert answer.status == 403 and "--allow-edit" in answer.json()["reason"]
+    assert studies(app) == SHOWN
+
+
+def test_a_method_in_a_header_changes_nothing(opened: Callable[..., Any]) -> None:
+    app = opened()
+    assert ask(app, "/api/studies/1", x_http_method_override="DELETE", x_http_method="DELETE").status == 200
+    assert studies(app) == SHOWN
+
+
+def test_the_database_itself_refuses_changes(reading: RDBStorage) -> None:
+    """Should a request that changes something ever get through."""
+    with pytest.raises(StorageInternalError) as caught:
+        reading.delete_study(1)
+    assert "readonly" in str(caught.value.__cause__)
+    assert len(reading.get_all_studies()) == 4
+
+
+def test_reading_keeps_no_writer_waiting(reading: RDBStorage, url: str) -> None:
+    engine = connect(url)
+    with reading.engine.begin() as reader, engine.begin() as writer:
+        count = sa.text("SELECT count(*) FROM hpo_studies WHERE name = 'small'")
+        assert reader.scalar(count) == 1
+        writer.execute(sa.text("UPDATE hpo_studies SET name = 'other'"))
+        assert reader.scalar(count) == 1
+    engine.dispose()
+
+
+def test_editing_is_there_when_asked_for(editable: Any) -> None:
+    assert ask(editable, "/api/studies/1", "DELETE", b"{}").status == 204
+    assert len(studies(editable)) == 3
+
+
+def test_a_password_is_asked_for(opened: Callable[..., Any]) -> None:
+    app = opened(password="sésame: open")
+    assert ask(app, "/api/studies", authorization=basic("sésame: open")).status == 200
+    assert ask(app, "/reports/small/", authorization=basic("sésame: open", "")).status == 200
+    asked = ask(app, "/api/studies")
+    assert asked.status == 401 and asked.headers["WWW-Authenticate"].startswith("Basic realm=")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", "Basic", "Basic ", "Basic !!!", "Basic =", "Bearer sesame", "sesame", basic(""), basic("Sesame")),
+        *(basic("sesame "), basic("sesam"), "Basic " + base64.b64encode(b"sesame").decode(), "Basic \xff"),
+        *(basic("sesame").replace("Basic", "Digest"), basic("sesame") + "!"),
+    ],
+)
+def test_a_wrong_password_is_refused(opened: Callable[..., Any], header: str) -> None:
+    app = opened(password="sesame", editable=True)
+    for path, method in (("/api/studies", "GET"), ("/reports/small/", "GET"), ("/api/studies/1", "DELETE")):
+        answer = ask(app, path, method, authorization=header)
+        assert answer.status == 401 and b"small" not in answer.body
+    assert ask(app, "/api/studies", authorization=basic("sesame")).status == 200
+
+
+def test_for_other_machines_it_goes_by_its_name_and_its_addresses(opened: Callable[..., Any]) -> None:
+    app = opened(host="0.0.0.0", password="sesame")
+    for host in ("127.0.0.1:8080", "localhost:8080", socket.gethostname(), "192.168.0.7:8080", "[fe80::1]:8080"):
+        assert ask(app, host=host, authorization=basic("sesame")).status == 302
+    for host in ("evil.example", "192.168.0.7.evil.example", "1.2.3"):
+        assert ask(app, host=host, authorization=basic("sesame")).status == 403
+    assert ask(app, authorization=basic("sesame"), origin="http://192.168.0.7").status == 403
+
+
+def test_reports_are_listed_and_served(opened: Callable[..., Any]) -> None:
+    app = opened()
+    listed = ask(app, "/reports/")
+    assert "<td>small<td>" not in listed.body.decode() and '<a href="small/">report</a>' in listed.body.decode()
+    assert "<td>finished</td><td>4/4</td><td>2/2</td>" in listed.body.decode()
+    assert ask(app, "/reports").headers["Location"] == "/reports/"
+    page = ask(app, "/reports/small/")
+    assert (page.status, page.body) == (200, PAGE.encode()) and page.headers["Content-Type"].startswith("text/html")
+    assert ask(app, "/reports/small/report.html") == page == ask(app, "/reports/again/")
+    assert ask(app, "/reports/small/README.md").headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert ask(app, "/reports/small/figures/1-%CE%BB.png").body == b"png"
+    assert ask(app, "/reports/small/", "HEAD") == page._replace(body=b"")
+    assert ask(opened(editable=True), "/reports/small/report.html", "DELETE").status == 405
+
+
+def test_a_report_runs_its_own_scripts_and_reaches_nothing(opened: Callable[..., Any]) -> None:
+    headers = ask(opened(), "/reports/small/").headers
+    policy = dict(part.strip().partition(" ")[::2] for part in headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'" and "connect-src" not in policy  # so that nothing can be fetched
+    assert policy["script-src"] == "'unsafe-inline'" and "allow-same-origin" not in policy["sandbox"]
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+
+
+def test_a_study_without_a_report_is_told_how_to_get_one(reading: RDBStorage, url: str, tmp_path: Path) -> None:
+    engine = connect(url)
+    make(engine, '<script>"&', digest="e")
+    engine.dispose()
+    app = build(reading, tmp_path / "none")
+    listed = ask(app, "/reports/").body.decode()
+    assert "<code>hpo report small</code>" in listed and "has open work" in listed
+    assert "<script>" not in listed and "&lt;script&gt;&quot;&amp;" in listed
+    assert ask(app, "/reports/small/").status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "../secret.html",
+            "small/../../secret.html",
+            "small/../report.html",
+            "..%2fsecret.html",
+            "%2e%2e/secret.html",
+        ),
+        *(
+            "%2e%2e%2fsecret.html",
+            "small/%2e%2e/%2e%2e/secret.html",
+            "%252e%252e%252fsecret.html",
+            "..%255csecret.html",
+        ),
+        *(
+            "..%5csecret.html",
+            "..\\secret.html",
+            "small/..%5c..%5csecret.html",
+            "....//secret.html",
+            "./small/README.md",
+        ),
+        *("/small/README.md", "//etc/passwd", "%2fetc%2fpasswd", "/etc/hosts.html", "small//README.md"),
+        *("%c0%ae%c0%ae/secret.html", "%c0%ae%c0%ae%c0%afsecret.html", "%uff0e%uff0e/secret.html", "%ff%fe"),
+        *("..%00/secret.html", "small/README.md%00.html", "%00", "..;/secret.html", "../reports-secret/report.html"),
+        *("small/out.html", "away/secret.html", "away/reports/small/README.md/", "circle.html", "away/t.db"),
+        *("small/.hidden.json", "small/key.pem", "small/folder.html", "small/figures", "small", "a" * 5000),
+    ],
+)
+def test_nothing_else_can_be_read(opened: Callable[..., Any], path: str) -> None:
+    answer = ask(opened(), f"/reports/{path}")
+    assert answer.status == 404 and b"secret" not in answer.body and b"root:" not in answer.body
+
+
+def test_a_database_that_goes_away_and_comes_back(reading: RDBStorage, tmp_path: Path) -> None:
+    app = build(reading)
+    assert studies(app) == SHOWN
+    files = [path for path in tmp_path.glob("t.db*") if path.is_file()]
+    (tmp_path / "aside").mkdir()
+    for path in files:
+        shutil.copy(path, tmp_path / "aside")
+        path.unlink()
+    page = ask(app, "/dashboard")
+    assert page.status == 503 and b"does not answer" in page.body and b'http-equiv="refresh"' in page.body
+    assert ask(app, "/api/studies").status == 503 and "does not answer" in ask(app, "/api/studies").json()["reason"]
+    assert ask(app, "/reports/").status == 503
+    assert not (tmp_path / "t.db").exists(), "a new database was made in place of the lost one"
+    for path in (tmp_path / "aside").iterdir():
+        shutil.copy(path, tmp_path)
+    assert ask(app, "/dashboard").status == 200 and studies(app) == SHOWN
+
+
+def test_a_file_that_is_no_longer_a_database_does_not_answer(url: str, tmp_path: Path) -> None:
+    engine = connect(url)
+    assert answers(engine)
+    engine.dispose()
+    (tmp_path / "t.db").write_text("once upon a time " * 100)
+    assert not answers(engine)
+    (tmp_path / "t.db").write_text("")
+    assert not answers(engine), "an empty file is no database of hpo's"
+    engine.dispose()
+
+
+def test_what_cannot_be_served_is_one_sentence(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HPO_DASHBOARD_PASSWORD", raising=False)
+
+    def refusal(kind: type[HpoError], storage: str = url, host: str = "127.0.0.1", port: int = 0) -> str:
+        with pytest.raises(kind) as caught:
+            serve(storage, host, port, tmp_path, False)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    for host in ("0.0.0.0", "::", "192.168.0.7", "example.org", "*", ""):
+        assert "HPO_DASHBOARD_PASSWORD" in refusal(UsageError, host=host)
+        monkeypatch.setenv("HPO_DASHBOARD_PASSWORD", "")
+    assert "there is no database" in refusal(HpoError, f"sqlite:///{tmp_path}/none.db")
+    assert not (tmp_path / "none.db").exists()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert "--port" in refusal(UsageError, port=taken.getsockname()[1])
+    monkeypatch.setenv("HPO_DASHBOARD_PASSWORD", "sesame")
+    assert "--host" in refusal(UsageError, host="192.0.2.1")
+    assert "--host" in refusal(UsageError, host="no-such-host.invalid")
+    connect(f"sqlite:///{tmp_path}/empty.db").dispose()
+    capsys.readouterr()
+    refusal(UsageError, f"sqlite:///{tmp_path}/empty.db", host="192.0.2.1")
+    assert "no studies yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_a_signal(url: str, tmp_path: Path, number: signal.Signals) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HPO_")}
+    environment |= {"HPO_STORAGE": url, "HPO_DASHBOARD_PASSWORD": "sesame"}
+    command = [sys.executable, "-m", "hpo", "dashboard", "--port", "0", "--host", "localhost"]
+    command += ["--reports", str(tmp_path / "reports")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        link = re.search(r"http://\S+", process.stdout.readline())
+        assert link is not None
+        request = urllib.request.Request(f"{link[0]}api/studies", headers={"Authorization": basic("sesame")})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert len(json.load(response)["study_summaries"]) == 4
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            urllib.request.urlopen(f"{link[0]}api/studies", timeout=30)
+        refused.value.close()
+        began = time.monotonic()
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number and "Traceback" not in output + errors, errors
+    assert time.monotonic() - began < 30
