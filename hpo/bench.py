@@ -25,6 +25,7 @@ from hpo.space import Range
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (MLP((40, 256, 256, 10)), (40,)),
     "convnet1d": (ConvNet1d(), (40,)),
+    "convnet1d-group": (ConvNet1d(norm="group"), (40,)),
     "resnet18": (ResNet18(norm="group"), (3, 32, 32)),
 }
 CLASSES = 10
@@ -102,7 +103,7 @@ def _population_step(name: str, models: int, model: str, batch_size: int, device
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
     values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
-    inputs, labels = _batch((models, regularizer.views, batch_size), MODELS[model][1], device)
+    inputs, labels = random_batch((models, regularizer.views, batch_size), MODELS[model][1], device)
     population = Population(
         [MODELS[model][0]() for _ in range(models)],
         regularizer,
@@ -119,7 +120,7 @@ def _naive_step(name: str, model: str, batch_size: int, device: torch.device) ->
     regularizer = REGULARIZERS[name]
     torch.manual_seed(0)
     module = MODELS[model][0]().to(device)
-    inputs, labels = _batch((1, regularizer.views, batch_size), MODELS[model][1], device)
+    inputs, labels = random_batch((1, regularizer.views, batch_size), MODELS[model][1], device)
     network = Network(module, inputs[0, 0])
     network.without_rules("the naive loop has none")
     values = _middles(regularizer.hyperparameters)
@@ -161,7 +162,8 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
     return statistics.median(stretch(steps) for _ in range(REPETITIONS))
 
 
-def _batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs [models, views, samples, ...] and labels [models, samples] for `leading` = (models, views, samples)."""
     models, _, samples = leading
     inputs = torch.randn(*leading, *shape, device=device)
     return inputs, torch.randint(CLASSES, (models, samples), device=device)

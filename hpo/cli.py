@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shlex
 import sys
 import threading
@@ -9,9 +10,22 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperCommand
 
 from hpo.errors import HpoError, UsageError
 
+
+class WatchCommand(TyperCommand):
+    """A command whose `--watch` may stand without its number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place in [place for place, word in enumerate(args) if word == "--watch"]:
+            if not args[place + 1 : place + 2] or not re.fullmatch(r"[\d.]+", args[place + 1]):
+                args[place] = f"--watch={WATCH_SECONDS}"
+        return super().parse_args(ctx, args)
+
+
+WATCH_SECONDS = 2
 app = typer.Typer(
     help="Fair, seed-averaged comparisons of optimizers and regularizers.",
     no_args_is_help=True,
@@ -63,7 +77,8 @@ def run(
 ) -> None:
     """Tune, rerun and report a study; goes on where it stopped."""
     from hpo import loading, workflow
-    from hpo.devices import choose_device, cpu_cores
+    from hpo.database import redacted
+    from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
     from hpo.progress import Display
     from hpo.running import run_workers
     from hpo.signals import Stopped
@@ -78,16 +93,17 @@ def run(
         print(f"hpo: {warning}", file=sys.stderr)
 
     if ledger.state() != "done":
-        count = workers or (1 if place.type == "cuda" else min(cpu_cores(), len(definition.configurations)))
-        command = [sys.executable, "-m", "hpo", "worker", study, "--messages", "--share", str(count)]
-        command += ["--device", str(place), "--threads", str(max(1, cpu_cores() // count))]
+        places = worker_places(place, workers, len(definition.configurations))
+        command = [sys.executable, "-m", "hpo", "worker", study, "--messages", "--share", str(len(places))]
+        command += ["--threads", str(max(1, cpu_cores() // len(places)))]
         for flag, value in (("--name", name), ("--epochs", epochs), ("--population", population)):
             command += [flag, str(value)] if value is not None else []
         # The report's packages load while the workers train.
         threading.Thread(target=importlib.import_module, args=("hpo.report",), daemon=True).start()
         try:
-            with Display(ledger) as display:
-                run_workers(ledger, [command] * count, {"HPO_STORAGE": url}, display.show)
+            with Display(ledger, workers_in_words(places), redacted(url)) as display:
+                commands = [[*command, "--device", own] for own in places]
+                run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
         except Stopped:
             print("hpo: stopped; the same command goes on from here", file=sys.stderr)
             raise
@@ -134,26 +150,43 @@ def report(study: StudyName, storage: Storage = None, reports: Reports = Path("r
     """Rebuild a study's report from the database alone; works while the study runs."""
     from hpo import loading, workflow
     from hpo.database import connect
-    from hpo.ledger import load_study
+    from hpo.status import open_known
 
-    ledger = load_study(connect(workflow.storage_url(storage)), loading.study_name(study))
+    ledger = open_known(connect(workflow.storage_url(storage)), loading.study_name(study))
     analysis = loading.STUDIES / f"{ledger.study}.md"
     path = workflow.report(ledger, reports, analysis)
     _print_verdicts(path)
     typer.echo(f"report: {path}")
 
 
-@app.command()
+@app.command(cls=WatchCommand)
 def status(
     study: Annotated[Optional[str], typer.Argument(metavar="[STUDY]", help="All studies if left out.")] = None,  # noqa: UP045
     storage: Storage = None,
+    watch: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="[SECONDS]",
+            min=0.2,
+            help=f"Show it anew every {WATCH_SECONDS} seconds, or as many as given, until STUDY is done or Ctrl-C.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Trials, reruns and failures by cause."""
-    from hpo import listing, loading, workflow
+    """Trials, reruns, workers, and failures by cause."""
+    from hpo import loading, workflow
+    from hpo.database import connect
+    from hpo.status import status as read_status
+    from hpo.status import status_text
 
-    found = listing.status(workflow.storage_url(storage), loading.study_name(study) if study else None)
-    typer.echo(json.dumps(found, indent=1) if as_json else listing.status_text(found), nl=True)
+    engine, name = connect(workflow.storage_url(storage)), loading.study_name(study) if study else None
+    if watch is not None:
+        from hpo.watch import watch as show_again
+
+        show_again(engine, name, watch, as_json)
+        return
+    found = read_status(engine, name)
+    typer.echo(json.dumps(found, indent=1) if as_json else status_text(found))
 
 
 @app.command("list")
@@ -180,12 +213,14 @@ def try_(
     from hpo.devices import choose_device, cpu_cores, prepare_process
     from hpo.listing import parse_settings
     from hpo.messages import own_traceback, print_epoch
+    from hpo.spelling import did_you_mean
     from hpo.trainer import Trainer
 
     definition = workflow.with_overrides(loading.load(study), None, epochs)
     names = [entry.name for entry in definition.configurations]
     if configuration not in names:
-        raise UsageError(f"{study} has no configuration {configuration!r}; choose one of {', '.join(names)}")
+        hint = did_you_mean(configuration, names)
+        raise UsageError(f"{study} has no configuration {configuration!r}; choose one of {', '.join(names)}{hint}")
     place = choose_device(device)
     prepare_process(cpu_cores())
     trainer = Trainer(definition, place)
@@ -218,7 +253,8 @@ def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the s
 def bench(
     regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
     population: Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")] = None,  # noqa: UP045
-    model: Annotated[str, typer.Option(help="mlp, convnet1d or resnet18.")] = "mlp",
+    model: Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")] = "mlp",
+    norms: Annotated[bool, typer.Option("--norms", help="Per-sample gradient norms instead of steps.")] = False,
     batch_size: Annotated[int, typer.Option(min=2, help="Samples of a step.")] = 64,
     device: Device = "auto",
     threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
@@ -228,19 +264,41 @@ def bench(
     from hpo import bench as benchmark
     from hpo.devices import choose_device, cpu_cores, prepare_process
     from hpo.regularizers import REGULARIZERS
+    from hpo.spelling import did_you_mean
 
     names = regularizer or ["none", "gnvr"]
     for name in names:
         if name not in REGULARIZERS:
-            raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}")
+            hint = did_you_mean(name, REGULARIZERS)
+            raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}{hint}")
     if model not in benchmark.MODELS:
         raise UsageError(f"there is no model {model!r}; choose from {', '.join(benchmark.MODELS)}")
     place = choose_device(device)
     prepare_process(threads or cpu_cores())
     show = None if as_json else typer.echo
-    found = benchmark.measure(names, population or [1, 5, 10, 20, 40], place, model, batch_size, show)
+    if norms:
+        from hpo.bench_norms import measure_norms
+
+        found = {"norms": [measure_norms(model, models, batch_size, place, show) for models in population or [20]]}
+    else:
+        found = benchmark.measure(names, population or [1, 5, 10, 20, 40], place, model, batch_size, show)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
+
+
+@app.command()
+def dashboard(
+    storage: Storage = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
+    host: Annotated[str, typer.Option(help="Another one needs HPO_DASHBOARD_PASSWORD.")] = "127.0.0.1",
+    allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the pages change and delete.")] = False,
+    reports: Reports = Path("reports"),
+) -> None:
+    """Show all studies, trials and reports in a browser; for reading and on this machine alone."""
+    from hpo import workflow
+    from hpo.dashboard import serve
+
+    serve(workflow.storage_url(storage), host, port, reports, allow_edit)
 
 
 def _print_verdicts(readme: Path) -> None:
