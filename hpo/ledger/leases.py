@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo import curves
+from hpo import bulk, curves
 from hpo.database import now
 from hpo.ledger.attempts import take_back
 from hpo.ledger.schedule import STARTUP, Choice
@@ -70,25 +70,25 @@ def held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> Seq
     return [row for row in rows if row.attempt == attempts[row.id]]
 
 
+def _still_held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> set[int]:
+    """The ids among `held`, without reading the rest of the rows."""
+    mine = sa.and_(slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "leased")
+    rows = connection.execute(sa.select(slots.c.id, slots.c.attempt).where(mine).order_by(slots.c.id).with_for_update())
+    return {slot for slot, attempt in rows if attempt == attempts[slot]}
+
+
 def assign(connection: Connection, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
     """Fills in settings in the order of the slots that have none; keeps the slots that are still held."""
     fresh = iter(settings)
     filled = [slot if slot.setting is not None else slot._replace(setting=next(fresh)) for slot in work.slots]
-    mine = {row.id for row in held(connection, owner, {slot.id: slot.attempt for slot in filled})}
-    rows = [{"key": slot.id, "new": slot.setting} for slot in filled if slot.id in mine]
-    if rows:
-        statement = sa.update(slots).where(slots.c.id == sa.bindparam("key"))
-        connection.execute(statement.values(setting=sa.bindparam("new", type_=slots.c.setting.type)), rows)
+    mine = _still_held(connection, owner, {slot.id: slot.attempt for slot in filled})
+    bulk.update(connection, slots, [{"id": slot.id, "setting": slot.setting} for slot in filled if slot.id in mine])
     return work.only([slot for slot in filled if slot.id in mine])
 
 
 def note_trials(connection: Connection, owner: str, trials: Mapping[int, int]) -> None:
-    if trials:
-        statement = sa.update(slots).where(
-            slots.c.id == sa.bindparam("key"), slots.c.owner == owner, slots.c.state == "leased"
-        )
-        rows = [{"key": slot, "new": trial} for slot, trial in trials.items()]
-        connection.execute(statement.values(trial=sa.bindparam("new")), rows)
+    mine = sa.and_(slots.c.owner == owner, slots.c.state == "leased")
+    bulk.update(connection, slots, [{"id": slot, "trial": trial} for slot, trial in trials.items()], mine)
 
 
 def renew(connection: Connection, study: int, owner: str, ids: Sequence[int], seconds: float) -> list[int]:
@@ -102,17 +102,11 @@ def renew(connection: Connection, study: int, owner: str, ids: Sequence[int], se
 
 def finish(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> list[int]:
     attempts = {outcome.id: outcome.attempt for outcome in outcomes}
-    mine = {row.id for row in held(connection, owner, attempts)}
+    mine = _still_held(connection, owner, attempts)
     counted = [outcome for outcome in outcomes if outcome.id in mine]
     if counted:
-        time = now(connection)
-        columns = ("value", "cause", "result", "seconds")
-        statement = sa.update(slots).where(slots.c.id == sa.bindparam("key"))
-        values = {name: sa.bindparam(f"new_{name}", type_=slots.c[name].type) for name in columns}
-        connection.execute(
-            statement.values(**values, state="done", lease_until=None, finished=time),
-            [_row(outcome) for outcome in counted],
-        )
+        rows = [_row(outcome) for outcome in counted]
+        bulk.update(connection, slots, rows, state="done", lease_until=None, finished=now(connection))
         curves.insert(connection, [(outcome.id, outcome.curves) for outcome in counted])
     before = sa.select(slots.c.id, slots.c.attempt).where(
         slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "done"
@@ -147,11 +141,11 @@ def register(connection: Connection, study: int, owner: str, device: str, enviro
 
 def _row(outcome: Outcome) -> dict[str, Any]:
     return {
-        "key": outcome.id,
-        "new_value": _finite(outcome.value),
-        "new_cause": outcome.cause,
-        "new_result": {name: _finite(value) for name, value in outcome.result.items()},
-        "new_seconds": outcome.seconds,
+        "id": outcome.id,
+        "value": _finite(outcome.value),
+        "cause": outcome.cause,
+        "result": {name: _finite(value) for name, value in outcome.result.items()},
+        "seconds": outcome.seconds,
     }
 
 
