@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,34 @@ def device_name(device: torch.device) -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def spread(workers: int, gpus: int) -> list[str]:
+    """The GPU of every worker, in turn: worker i trains on cuda:(i mod gpus)."""
+    return [f"cuda:{worker % gpus}" for worker in range(workers)]
+
+
+def worker_places(device: torch.device, workers: int | None, configurations: int) -> list[str]:
+    """The device of every worker process that a study starts on this machine.
+
+    Args:
+        device: as chosen; `cuda` without a number means all GPUs. workers: how many, or None for one a GPU, or on the
+            CPU one a core but no more than `configurations`.
+    """
+    if device.type == "cuda" and device.index is None:
+        gpus = torch.cuda.device_count()
+        return spread(workers or gpus, gpus)
+    default = 1 if device.type == "cuda" else min(cpu_cores(), configurations)
+    return [str(device)] * (workers or default)
+
+
+def workers_in_words(places: Sequence[str]) -> str:
+    """ "2 workers on cpu (AMD EPYC)"."""
+    devices: dict[str, list[str]] = {}
+    for place in dict.fromkeys(places):
+        devices.setdefault(device_name(torch.device(place)), []).append(place)
+    where = " and ".join(f"{', '.join(own)} ({name})" for name, own in devices.items())
+    return f"{len(places)} worker{'' if len(places) == 1 else 's'} on {where}"
 
 
 def cpu_cores() -> int:

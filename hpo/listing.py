@@ -1,4 +1,4 @@
-"""What there is: the catalogue of built-in parts and studies, and how far studies in a database are."""
+"""What there is: the catalogue of studies and built-in parts, and settings of them as a person types them."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -43,72 +43,6 @@ def catalogue_text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def status(url: str, study: str | None) -> dict[str, Any]:
-    """Study -> {"planned", "configurations" (see `Ledger.counts`), "state"}.
-
-    Raises:
-        UsageError: there is no such study.
-    """
-    from hpo.database import connect
-    from hpo.ledger import load_study, names
-
-    engine = connect(url)
-    found = {}
-    for name in [study] if study else names(engine):
-        ledger = load_study(engine, name)
-        row = ledger.export()["study"]
-        planned = {key: row[key] for key in ("trials", "seeds", "repeats")}
-        counts = ledger.counts()
-        for configuration, error in _last_errors(ledger.export()).items():
-            counts[configuration]["last_error"] = error
-        found[name] = {"state": ledger.state(), "planned": planned, "configurations": counts}
-    return found
-
-
-def _last_errors(export: Mapping[str, Any]) -> dict[str, str]:
-    """Configuration -> what its newest failed attempt said, where that was an exception."""
-    from hpo.messages import own_line
-
-    names = {slot["id"]: slot["configuration"] for slot in export["slots"]}
-    return {
-        names[failure["slot_id"]]: own_line(failure["message"])
-        for failure in export["failures"]
-        if failure["cause"] == "exception" and failure["slot_id"] in names
-    }
-
-
-def status_text(found: Mapping[str, Any]) -> str:
-    """The status for a terminal: a table a study."""
-    if not found:
-        return "no studies yet; `hpo run STUDY` begins one"
-    blocks = []
-    for name, study in found.items():
-        words = {"done": "finished", "work": "has open work", "wait": "workers hold the rest"}
-        rows = [("configuration", "trials", "reruns", "in training", "diverged", "failed", "best score", "failures")]
-        for configuration, entry in study["configurations"].items():
-            causes = ", ".join(f"{count} {cause}" for cause, count in entry["failures"].items())
-            best = "–" if entry["best"] is None else f"{entry['best']:.4f}"
-            rows.append(
-                (
-                    configuration,
-                    f"{entry['trials_done']}/{entry['trials_total']}",
-                    f"{entry['reruns_done']}/{entry['reruns_total']}",
-                    str(entry["leased"]),
-                    str(entry["diverged"]),
-                    str(entry["failed"]),
-                    best,
-                    causes or "–",
-                )
-            )
-        errors = [
-            f"  {configuration}: {entry['last_error']}"
-            for configuration, entry in study["configurations"].items()
-            if "last_error" in entry
-        ]
-        blocks.append("\n".join([f"{name}: {words[study['state']]}", _table(rows), *errors]))
-    return "\n\n".join(blocks)
-
-
 def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]:
     """`name=value` pairs as numbers.
 
@@ -145,10 +79,3 @@ def _first_line(source: str) -> str:
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     except SyntaxError as error:
         return f"(does not parse: line {error.lineno})"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

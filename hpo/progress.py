@@ -1,105 +1,115 @@
 """What a person sees while a study runs: bars on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from hpo.bars import Bars
+from hpo.errors import HpoError
 from hpo.ledger import Ledger
+from hpo.news import News, failure_sentence, opening
+
+LOOK = 1.5  # seconds between looks at the ledger, which holds the work of all workers, here and elsewhere
 
 Message = Mapping[str, Any]
 
 
 class Display:
-    """Progress of a study from its ledger and the messages of its workers."""
+    """Progress of a study, read from its ledger now and then, with what its own workers say.
 
-    def __init__(self, ledger: Ledger) -> None:
+    Sentences that several workers say, or one again and again, are shown once.
+    """
+
+    def __init__(self, ledger: Ledger, workers: str = "", storage: str = "", console: Console | None = None) -> None:
+        """workers, storage: how many where, and the database's address without its password, for the first line."""
         self.ledger = ledger
-        self.start = time.monotonic()
-        self.console = Console(highlight=False)
-        self.score = ledger.definition["score"]
-        self.bars: Progress | None = None
-        self.tasks: dict[tuple[str, str], TaskID] = {}
+        self.first_line = (workers, storage)
+        self.console = console or Console(highlight=False)
+        self.bars: Bars | None = None
+        self.said: Counter[str] = Counter()
+        self._lock = threading.RLock()
+        self._over = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._look_again, name="hpo-progress", daemon=True)
 
     def __enter__(self) -> "Display":
         counts = self.ledger.counts()
+        for line in opening(self.ledger.study, self.ledger.definition, counts, *self.first_line):
+            self.line(line)
+        self.news = News(counts, self.ledger.definition["score"], time.monotonic())
         if self.console.is_terminal:
-            self.bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=28),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                console=self.console,
-            )
-            for phase in ("trials", "reruns"):
-                for name, entry in counts.items():
-                    label = f"{name} {phase}"
-                    self.tasks[name, phase] = self.bars.add_task(
-                        label, total=entry[f"{phase}_total"], state="", start=False
-                    )
-            self.bars.start()
-        self._update(counts)
+            self.bars = Bars(counts, self.console)
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.bars:
-            self._update(self.ledger.counts())
-            self.bars.stop()
+        self._over = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+        try:
+            if kind is None:  # else what went wrong is waited for, not the database
+                self._show_counts()
+        finally:
+            if self.bars:
+                self.bars.stop()
+        for sentence, times in self.said.items():
+            if times > 1:
+                self.line(f"{times} times in all: {sentence}")
 
-    def show(self, _worker: int, message: Message) -> None:
-        """One message of a worker."""
+    def show(self, worker: int, message: Message) -> None:
+        """One message of a worker of this process."""
         kind = message["kind"]
-        if kind in ("print", "warning", "error"):
-            self.line(message["text"])
-        elif kind == "epoch" and self.bars:
-            task = self.tasks[message["configuration"], _phase(message)]
-            state = f"epoch {message['epoch']}/{message['epochs']} × {message['models']}"
-            self.bars.start_task(task)
-            self.bars.update(task, state=state)
-        elif kind == "finished":
-            counts = self.ledger.counts()
-            self._update(counts)
-            if not self.bars:
-                self.line(self._sentence(message, counts[message["configuration"]]))
-        elif kind == "failed":
-            self.line(f"{message['configuration']}: {message['models']} failed ({message['cause']}): {message['text']}")
+        with self._lock:
+            if kind == "print":
+                self.line(message["text"])
+            elif kind == "error":
+                self._once(f"hpo: {message['text']}", on=sys.stderr, count=False)
+            elif kind == "warning":
+                self._once(f"hpo: {message['text']}", count=False)
+            elif kind == "failed":
+                self._once(failure_sentence(message))
+            if self.bars:
+                self.bars.hear(worker, message)
+        if kind in ("finished", "failed"):
+            self._wake.set()
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, on: Any = None) -> None:
         """A plain line, above the bars where there are any."""
-        console = self.bars.console if self.bars else self.console
-        console.print(text, markup=False, soft_wrap=True)
-        sys.stdout.flush()
-
-    def _sentence(self, message: Message, entry: Mapping[str, Any]) -> str:
-        phase = _phase(message)
-        best = f", best {self.score.replace('_', ' ')} {_number(entry['best'])}" if phase == "trials" else ""
-        seconds = time.monotonic() - self.start
-        done, total = entry[f"{phase}_done"], entry[f"{phase}_total"]
-        return f"[{seconds:6.1f} s] {message['configuration']}: {done} of {total} {phase}{best}"
-
-    def _update(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
-        if not self.bars:
+        if on is not None and not self.bars:
+            print(text, file=on, flush=True)
             return
-        for (name, phase), task in self.tasks.items():
-            done, total = counts[name][f"{phase}_done"], counts[name][f"{phase}_total"]
-            self.bars.update(task, completed=done, total=total)
-            if done == total:
-                best = counts[name]["best"]
-                self.bars.update(task, state=f"best {_number(best)}" if phase == "trials" else "")
-                self.bars.start_task(task)
-                self.bars.stop_task(task)
+        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.file.flush()
 
+    def _once(self, sentence: str, on: Any = None, count: bool = True) -> None:
+        if sentence not in self.said:
+            self.line(sentence, on)
+        self.said[sentence] += 1 if count or sentence not in self.said else 0
 
-def _phase(message: Message) -> str:
-    return "reruns" if message["phase"] == "rerun" else "trials"
+    def _look_again(self) -> None:
+        while True:
+            self._wake.wait(LOOK)
+            self._wake.clear()
+            if self._over:
+                return
+            try:
+                self._show_counts()
+            except HpoError:  # the database is away: the workers wait for it, and so does this
+                continue
 
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    def _show_counts(self) -> None:
+        counts = self.ledger.counts()
+        with self._lock:
+            if self.bars:
+                self.bars.update(counts)
+                return
+            for line in self.news.lines(counts, time.monotonic()):
+                self.line(line)

@@ -36,7 +36,7 @@ def run_workers(
 
     Raises:
         Stopped: a signal came; the workers have given their work back.
-        HpoError: workers ended before the study was done.
+        HpoError: workers ended before the study was done; what they said was told to `show`.
     """
     stop, messages = Stop(), Queue[tuple[int, Message]]()
     with stop.installed():
@@ -47,14 +47,13 @@ def run_workers(
         ]
         for reader in readers:
             reader.start()
-        errors: list[str] = []
+        said = False
         try:
             while any(process.poll() is None for process in processes) or not messages.empty():
                 stop.check()
                 with suppress(Empty):
                     number, message = messages.get(timeout=LOOK)
-                    if message["kind"] == "error":
-                        errors.append(message["text"])
+                    said |= message["kind"] == "error"
                     show(number, message)
         finally:
             _end(processes)
@@ -62,12 +61,29 @@ def run_workers(
                 reader.join(timeout=1)
         while not messages.empty():
             number, message = messages.get()
-            errors += [message["text"]] if message["kind"] == "error" else []
+            said |= message["kind"] == "error"
             show(number, message)
-    if any(process.returncode for process in processes) and ledger.state() != "done":
-        codes = ", ".join(str(process.returncode) for process in processes)
-        reason = errors[0] if errors else f"exit codes {codes}"
-        raise HpoError(f"the workers ended before the study was done ({reason}); the same command goes on from here")
+    codes = [process.returncode for process in processes]
+    if any(codes) and ledger.state() != "done":
+        raise HpoError(ending(codes, said))
+
+
+def ending(codes: Sequence[int], said: bool) -> str:
+    """Why the study is not done, from the workers' exit codes, and what to do.
+
+    Args:
+        said: whether a worker has said what is wrong.
+    """
+    done = "the workers ended before the study was done"
+    if said:
+        return f"{done}; mend what is said above, then the same command goes on from here"
+    if -signal.SIGKILL in codes:
+        return (
+            f"{done}: {codes.count(-signal.SIGKILL)} of {len(codes)} were killed, as a system does that runs out of "
+            "memory; the same command goes on from here, with less memory if given a smaller --population or --workers"
+        )
+    exits = ", ".join(map(str, codes))
+    return f"{done} (exit code{'s' if len(codes) > 1 else ''} {exits}); the same command goes on from here"
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
