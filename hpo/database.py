@@ -18,12 +18,15 @@ from hpo.storage_url import check_folder, file, read, redacted
 __all__ = [
     "again",
     "answers",
+    "check_version",
     "connect",
     "creation_lock",
     "engine_options",
     "listen",
     "lock_table",
     "now",
+    "plain_engine",
+    "reason",
     "redacted",
     "retrying",
     "run",
@@ -44,10 +47,7 @@ def connect(url: str) -> Engine:
     address = read(url)
     if address.get_backend_name() == "sqlite":
         check_folder(address)
-    try:
-        engine = sa.create_engine(address, **engine_options(address))
-    except ImportError as error:
-        raise HpoError("PostgreSQL needs the psycopg package: pip install 'psycopg[binary]'") from error
+    engine = plain_engine(address)
     listen(engine)
     atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     shown = redacted(url)
@@ -57,13 +57,26 @@ def connect(url: str) -> Engine:
                 again(lambda: _create_schema(engine))
         found = run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
     except exc.DBAPIError as error:
-        raise HpoError(f"the database {shown} cannot be used ({_reason(error)}); check --storage") from error
+        raise HpoError(f"the database {shown} cannot be used ({reason(error)}); check --storage") from error
+    check_version(shown, found)
+    return engine
+
+
+def plain_engine(address: URL) -> Engine:
+    """An engine for an address that was `read`, as it is: nothing is checked, made or set."""
+    try:
+        return sa.create_engine(address, **engine_options(address))
+    except ImportError as error:
+        raise HpoError("PostgreSQL needs the psycopg package: pip install 'psycopg[binary]'") from error
+
+
+def check_version(shown: str, found: int | None) -> None:
+    """Raises HpoError where the tables have another schema than this version's."""
     if found != schema.VERSION:
         raise HpoError(
             f"the database {shown} has schema {found} and this version of hpo reads {schema.VERSION}; "
             "use the version that wrote it, or another --storage"
         )
-    return engine
 
 
 def engine_options(address: URL) -> dict[str, Any]:
@@ -125,7 +138,7 @@ def retrying(engine: Engine, work: Callable[[Connection], T], patience: float = 
         raise  # our own mistake: its traceback is wanted
     except exc.DBAPIError as error:
         shown = redacted(engine.url.render_as_string(hide_password=True))
-        raise HpoError(f"the database {shown} failed: {_reason(error)}") from error
+        raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
 
 def again(work: Callable[[], T], patience: float = PATIENCE) -> T:
@@ -200,5 +213,6 @@ def _passes(error: exc.DBAPIError) -> bool:
     return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
 
 
-def _reason(error: exc.DBAPIError) -> str:
+def reason(error: exc.DBAPIError) -> str:
+    """What the driver said, in one line; drivers name users, never passwords."""
     return (str(error.orig).strip().splitlines() or ["no reason given"])[0]
