@@ -287,6 +287,20 @@ def bench(
 
 
 @app.command()
+def doctor(
+    storage: Storage = None, device: Device = "auto", reports: Reports = Path("reports"), as_json: AsJson = False
+) -> None:
+    """Look at database, clock, device, disks and packages, and say what would fail; exit code 1 if something would."""
+    from hpo import workflow
+    from hpo.doctor import as_text, examine
+
+    checks = examine(workflow.storage_url(storage), device, reports)
+    typer.echo(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
+    if any(check.state == "fails" for check in checks):
+        raise SystemExit(1)
+
+
+@app.command()
 def dashboard(
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,

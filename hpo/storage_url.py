@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 
 from hpo.errors import HpoError, UsageError
 
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
 
 
 def redacted(url: str) -> str:
@@ -57,14 +57,14 @@ def check_folder(address: URL) -> None:
         raise HpoError(f"the folder {path.parent} of the database does not exist; make it, or change --storage")
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
-    kind = _file_system(path.parent)
-    if kind in _NETWORK:
+    kind = file_system(path.parent)
+    if kind in NETWORK:
         raise HpoError(
             f"{path} lies on a network file system ({kind}), where SQLite loses data; use a local disk or PostgreSQL"
         )
 
 
-def _file_system(folder: Path) -> str:
+def file_system(folder: Path) -> str:
     """The kind of file system that `folder` lies on, as Linux names it; '' elsewhere."""
     best, kind = -1, ""
     with suppress(OSError):

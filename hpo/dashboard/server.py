@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import waitress
@@ -46,6 +47,7 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     # Of one socket it makes a server that ends by itself; `ident` would tell strangers its version.
     server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, max_request_body_size=1 << 24)
     print(f"dashboard: {_link(host, listening)}  (reports: /reports/; Ctrl-C ends it)", flush=True)
+    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one for every plot of a short study
     stop = Stop()
     with stop.installed(), stop.interruptible():
         server.run()  # returns when a signal is raised in it
