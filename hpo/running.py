@@ -57,8 +57,8 @@ def run_workers(
                     show(number, message)
         finally:
             _end(processes)
-            for reader in readers:
-                reader.join(timeout=1)
+            for process, reader in zip(processes, readers, strict=True):
+                _close(process, reader)
         while not messages.empty():
             number, message = messages.get()
             said |= message["kind"] == "error"
@@ -123,6 +123,15 @@ def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    """Closes the pipes of a process that has ended."""
+    reader.join(timeout=1)
+    if process.stdin:
+        process.stdin.close()
+    if process.stdout and not reader.is_alive():  # else a process that the worker started still writes
+        process.stdout.close()
 
 
 def stop_with_parent() -> None:

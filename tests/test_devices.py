@@ -1,0 +1,44 @@
+"""Which device every worker gets."""
+
+import pytest
+import torch
+
+from hpo import devices
+from hpo.devices import cpu_cores, spread, worker_places, workers_in_words
+
+
+def test_workers_take_the_gpus_in_turn() -> None:
+    assert spread(5, 2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
+    assert spread(2, 8) == ["cuda:0", "cuda:1"]
+    assert spread(1, 1) == ["cuda:0"]
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "places"),
+    [
+        ("cuda", None, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda", 4, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", 1, ["cuda:0"]),
+        ("cuda:1", None, ["cuda:1"]),
+        ("cuda:1", 2, ["cuda:1", "cuda:1"]),
+        ("cpu", 3, ["cpu", "cpu", "cpu"]),
+    ],
+)
+def test_the_places_of_workers(
+    device: str, workers: int | None, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert worker_places(torch.device(device), workers, 12) == places
+
+
+def test_on_the_cpu_a_worker_a_core_but_no_more_than_configurations() -> None:
+    assert worker_places(torch.device("cpu"), None, 1) == ["cpu"]
+    assert worker_places(torch.device("cpu"), None, 10_000) == ["cpu"] * cpu_cores()
+
+
+def test_workers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"cuda:0": "H100", "cuda:1": "H100", "cuda:2": "A10", "cpu": "EPYC"}
+    monkeypatch.setattr(devices, "device_name", lambda device: names[str(device)])
+    assert workers_in_words(["cpu"]) == "1 worker on cpu (EPYC)"
+    assert workers_in_words(["cuda:0", "cuda:1", "cuda:0"]) == "3 workers on cuda:0, cuda:1 (H100)"
+    assert workers_in_words(["cuda:0", "cuda:2"]) == "2 workers on cuda:0 (H100) and cuda:2 (A10)"

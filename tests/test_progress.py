@@ -1,0 +1,193 @@
+"""What a person sees while a study runs, off a terminal and on one."""
+
+import io
+import re
+import threading
+from typing import Any
+
+import pytest
+from rich.console import Console
+from storage_study import definition, finish_all, outcomes
+
+from hpo import progress
+from hpo.bars import Bars
+from hpo.database import connect
+from hpo.ledger import Ledger, new_owner, open_study
+from hpo.news import LONGEST, News, opening
+from hpo.progress import Display
+
+WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
+
+
+@pytest.fixture
+def ledger(tmp_path: Any) -> Ledger:
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    planned = {"trials": 12, "seeds": 3, "repeats": 1}
+    return open_study(engine, "s", definition(epochs=6, tuning_epochs=6), "d", planned, {"title": "t"}, {})
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    fresh = {"trials_total": 40, "trials_done": 0, "reruns_total": 10, "reruns_done": 0, "leased": 0, "failed": 0}
+    return fresh | {"diverged": 0, "failures": {}, "best": None} | changes
+
+
+def display(ledger: Ledger, terminal: bool = False, height: int = 30) -> tuple[Display, io.StringIO]:
+    screen = io.StringIO()
+    console = Console(
+        file=screen, force_terminal=terminal, width=100, height=height, highlight=False, color_system=None
+    )
+    return Display(ledger, *WHERE, console=console), screen
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", text)
+
+
+def failed(cause: str = "exception", text: str = "mine.py, line 3: no") -> dict[str, Any]:
+    return {"kind": "failed", "configuration": "A", "phase": "tune", "models": 1, "cause": cause, "text": text}
+
+
+def epoch(epoch: int, configuration: str = "A", models: int = 5, phase: str = "tune") -> dict[str, Any]:
+    about = {"configuration": configuration, "phase": phase, "models": models}
+    return {"kind": "epoch", **about, "epoch": epoch, "epochs": 6}
+
+
+def test_the_first_line_says_what_will_be_done() -> None:
+    counts = {"AdamW": entry(), "GNVR": entry()}
+    whole = {"epochs": 30, "tuning_epochs": 15}
+    assert opening("gnvr", whole, counts, *WHERE) == [
+        "gnvr: 2 configurations, 40 trials each of 15 epochs, then 10 reruns each of 30 epochs; "
+        "2 workers on cpu (AMD EPYC); sqlite:///hpo.db"
+    ]
+    counts["GNVR"] = entry(trials_total=1, trials_done=1, reruns_total=9)
+    first, second = opening("gnvr", {"epochs": 1, "tuning_epochs": 1}, counts, "", "")
+    assert first == "gnvr: 2 configurations, 41 trials in all of 1 epoch, then 19 reruns in all of 1 epoch"
+    assert second == "goes on from 1 of 41 trials and 0 of 19 reruns"
+
+
+def test_plain_lines_come_by_quarters_and_at_the_end() -> None:
+    news = News({"A": entry(), "B": entry()}, "validation_accuracy", start=100.0)
+
+    def told(time: float, **changes: Any) -> list[str]:
+        return news.lines({"A": entry(**changes), "B": entry()}, 100.0 + time)
+
+    assert told(1, trials_done=9, best=0.4) == []
+    assert told(2, trials_done=10, best=0.48) == ["[   2.0 s] A: 10 of 40 trials, best validation accuracy 0.48"]
+    assert told(3, trials_done=10, best=0.48) == []
+    assert told(4, trials_done=19, best=0.5) == []
+    assert told(2 + LONGEST, trials_done=19, best=0.5) == [
+        "[  32.0 s] A: 19 of 40 trials, best validation accuracy 0.5"
+    ]
+    assert told(90, trials_done=40, best=0.123456, diverged=3) == [
+        "[  90.0 s] A: 40 of 40 trials, best validation accuracy 0.1235, 3 diverged"
+    ]
+    assert told(91, trials_done=40, reruns_done=10) == ["[  91.0 s] A: 10 of 10 reruns"]
+    assert told(500, trials_done=40, reruns_done=10) == []
+
+
+def test_plain_lines_of_what_was_done_before_are_not_repeated() -> None:
+    news = News({"A": entry(trials_done=30)}, "validation_loss", start=0)
+    assert news.lines({"A": entry(trials_done=30, best=1.0)}, 100.0) == []
+    assert news.lines({"A": entry(trials_done=40, best=1e-7)}, 101.0) == [
+        "[ 101.0 s] A: 40 of 40 trials, best validation loss 1e-07"
+    ]
+
+
+def test_no_best_score_where_all_diverged() -> None:
+    (line,) = News({"A": entry()}, "validation_accuracy", 0).lines(
+        {"A": entry(trials_done=40, best=0.1, diverged=40)}, 1
+    )
+    assert line.endswith("40 of 40 trials, 40 diverged")
+
+
+def test_work_of_others_is_shown_without_a_message(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOOK", 0.01)
+    shown, screen = display(ledger)
+    lines = threading.Event()
+    with shown:
+        assert screen.getvalue().startswith("s: 2 configurations, 12 trials each of 6 epochs, then 3 reruns each")
+        line = shown.line
+        monkeypatch.setattr(shown, "line", lambda text, on=None: (line(text, on), lines.set()))
+        finish_all(ledger, until="rerun")  # by another worker, of which this display hears nothing
+        assert lines.wait(30)
+        finish_all(ledger)
+    text = screen.getvalue()
+    assert [text.count(words) for words in ("A: 12 of 12 trials", "B: 12 of 12 trials")] == [1, 1]
+    assert [text.count(words) for words in ("A: 3 of 3 reruns", "B: 3 of 3 reruns")] == [1, 1]
+
+
+def test_what_was_done_in_the_last_moment_is_shown(ledger: Ledger) -> None:
+    shown, screen = display(ledger)
+    with shown:
+        finish_all(ledger)
+    assert screen.getvalue().splitlines()[-1].endswith("B: 3 of 3 reruns")
+
+
+def test_a_sentence_that_several_workers_say_is_shown_once(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    shown, screen = display(ledger)
+    with shown:
+        for worker in range(3):
+            shown.show(worker, {"kind": "error", "text": "its gradient has shape (); return another"})
+            shown.show(worker, {"kind": "warning", "text": "no rule for Odd"})
+            shown.show(worker, failed())
+            shown.show(worker, {"kind": "print", "text": "mine"})
+        shown.show(0, failed("timeout", "TimeoutError: late"))
+    text = screen.getvalue()
+    assert text.count("hpo: no rule for Odd\n") == 1
+    assert text.count("mine\n") == 3, "the user's own lines are left alone"
+    assert text.count("\nA: a trial failed (exception): mine.py, line 3: no\n") == 1
+    assert text.splitlines()[-1] == "3 times in all: A: a trial failed (exception): mine.py, line 3: no"
+    assert text.count("TimeoutError: late") == 1
+    assert capsys.readouterr().err == "hpo: its gradient has shape (); return another\n"
+
+
+def test_bars_show_the_slowest_worker_and_all_models(ledger: Ledger) -> None:
+    shown, screen = display(ledger, terminal=True)
+    with shown:
+        assert shown.bars is not None
+        shown.show(0, epoch(4, models=5))
+        shown.show(1, epoch(2, models=3))
+        assert states(shown.bars)["A", "trials"] == "epoch 2/6 × 8"
+        shown.show(1, {"kind": "finished", "configuration": "A", "phase": "tune", "models": 3})
+        assert states(shown.bars)["A", "trials"] == "epoch 4/6 × 5"
+        shown.show(0, failed())
+        assert states(shown.bars)["A", "trials"] == ""
+        assert "A: a trial failed" in plain(screen.getvalue())
+        finish_all(ledger)
+    assert shown.bars is not None
+    assert states(shown.bars) == {
+        ("A", "trials"): "best 0.999", ("B", "trials"): "best 0.999", ("A", "reruns"): "", ("B", "reruns"): ""
+    }  # fmt: skip
+    last = plain(screen.getvalue()).rstrip().splitlines()[-4:]
+    assert ["12/12" in line for line in last] == [True, True, False, False]
+    assert ["3/3" in line for line in last] == [False, False, True, True]
+
+
+def test_bars_show_what_others_train(ledger: Ledger) -> None:
+    bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=30))
+    owner = new_owner()
+    work = ledger.lease(owner, 4)
+    assert work is not None
+    bars.update(ledger.counts())
+    assert states(bars)["A", "trials"] == "4 in training"
+    bars.hear(0, epoch(3, models=1))
+    assert states(bars)["A", "trials"] == "epoch 3/6 × 4"
+    work = ledger.assign(owner, work, [{"learning_rate": 0.01}] * 4)
+    ledger.finish(owner, outcomes(work))
+    bars.hear(0, {"kind": "finished"})
+    bars.update(ledger.counts())
+    bars.stop()
+    assert (states(bars)["A", "trials"], bars.bars.tasks[0].completed) == ("", 4)
+
+
+def test_where_bars_lack_room_those_of_the_present_phase_are_shown(ledger: Ledger) -> None:
+    bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=5))
+    assert [task.visible for task in bars.bars.tasks] == [True, True, False, False]
+    finish_all(ledger, until="rerun")
+    bars.update(ledger.counts())
+    bars.stop()
+    assert [task.visible for task in bars.bars.tasks] == [False, False, True, True]
+
+
+def states(bars: Bars) -> dict[tuple[str, str], str]:
+    return {bar: bars.bars.tasks[place].fields["state"] for place, bar in enumerate(bars.tasks)}

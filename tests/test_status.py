@@ -1,0 +1,206 @@
+"""How far studies are: numbers and tables on hand-made ledgers, and the watch that redraws them."""
+
+import io
+import json
+import os
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+from storage_study import finish_all, make, outcomes
+
+from hpo.database import connect
+from hpo.errors import UsageError
+from hpo.failures import CAUSES
+from hpo.ledger import Ledger, Outcome, Work, new_owner
+from hpo.presence import LEASE, glance
+from hpo.status import status, status_text
+from hpo.watch import watch
+
+TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
+
+
+@pytest.fixture
+def ledger(url: str) -> Ledger:
+    return make(connect(url))
+
+
+def take(ledger: Ledger, owner: str, count: int) -> Work:
+    work = ledger.lease(owner, count)
+    assert work is not None
+    settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
+    return ledger.assign(owner, work, settings)
+
+
+def every_cause(ledger: Ledger) -> str:
+    """One trial of A diverges, and one attempt ends for each of the other causes; returns the worker's key."""
+    owner = new_owner()
+    ledger.register(owner, "a device")
+    work = take(ledger, owner, 10)
+    (diverged,) = outcomes(work.only(work.slots[:1]))
+    ledger.finish(owner, [Outcome(diverged.id, diverged.attempt, 0.1, "diverged")])
+    for slot, cause in zip(work.slots[1:], CAUSES[1:], strict=False):
+        ledger.fail(owner, [slot], cause, TRACE)
+    ledger.finish(owner, outcomes(work.only(work.slots[5:])))
+    return owner
+
+
+def test_all_five_causes_are_told(ledger: Ledger) -> None:
+    every_cause(ledger)
+    found = status(ledger.engine, "s")["s"]
+    entry = found["configurations"]["A"]
+    assert (entry["diverged"], entry["failed"], entry["trials_done"]) == (1, 0, 6)
+    assert entry["failures"] == {"out of memory": 1, "exception": 1, "lost worker": 1, "timeout": 1}
+    assert entry["last_error"] == "mine.py, line 7: ZeroDivisionError: division by zero"
+    assert "last_error" not in found["configurations"]["B"]
+    text = status_text({"s": found})
+    assert (
+        "    A: diverged × 1, out of memory × 1, exception × 1, lost worker × 1, timeout × 1; "
+        "the last exception: mine.py, line 7: ZeroDivisionError: division by zero"
+    ) in text.splitlines()
+    assert not any(line.startswith("    B:") for line in text.splitlines())
+
+
+def test_the_newest_exception_of_each_configuration_is_told(ledger: Ledger) -> None:
+    owner = new_owner()
+    for error in ("KeyError: 'first'", "KeyError: 'second'"):
+        ledger.fail(owner, take(ledger, owner, 1).slots, "exception", f"Traceback\n{error}")
+    ledger.fail(owner, take(ledger, owner, 1).slots, "timeout", "TimeoutError: late")
+    assert glance(ledger).exceptions == {"A": "Traceback\nKeyError: 'second'"}
+
+
+def test_what_has_failed_for_good_is_counted(ledger: Ledger) -> None:
+    owner = new_owner()
+    finish_all(ledger, until="rerun")
+    for _ in range(2):
+        ledger.fail(owner, take(ledger, owner, 1).slots, "exception", TRACE)
+    assert "A: exception × 2; 1 run failed for good; the last exception: mine.py" in status_text(status(ledger.engine))
+
+
+def test_the_table_of_a_finished_study(ledger: Ledger) -> None:
+    finish_all(ledger)
+    assert status_text(status(ledger.engine, "s")).splitlines() == [
+        "s: finished",
+        "  configuration  trials  reruns  in training  best validation accuracy",
+        "  A              12/12   3/3     0            0.999",
+        "  B              12/12   3/3     0            0.999",
+    ]
+    assert status(ledger.engine)["s"]["planned"] == {"trials": 12, "seeds": 3, "repeats": 1}
+
+
+def test_no_best_score_where_every_trial_diverged(ledger: Ledger) -> None:
+    owner = new_owner()
+    for _ in range(2):
+        work = take(ledger, owner, 1)
+        ledger.finish(owner, [Outcome(slot.id, slot.attempt, 0.1, "diverged") for slot in work.slots])
+    lines = status_text(status(ledger.engine)).splitlines()
+    assert [line.split()[-1] for line in lines[2:4]] == ["–", "–"]
+    assert status(ledger.engine)["s"]["configurations"]["A"]["best"] == 0.1
+
+
+def test_a_database_without_studies(url: str) -> None:
+    assert status_text(status(connect(url))) == "no studies yet; `hpo run STUDY` begins one"
+
+
+def test_a_study_that_is_not_there(ledger: Ledger) -> None:
+    make(ledger.engine, "gnvr")
+    with pytest.raises(UsageError, match=r"no study 'gnrv' .* it holds: gnvr, s; did you mean 'gnvr'\?"):
+        status(ledger.engine, "gnrv")
+
+
+def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
+    assert "; no worker seen in the last minute" in status_text(status(ledger.engine))
+    ledger.register("far:1:2:a", "a device")
+    ledger.register("far:2:2:b", "a device")
+    ledger.register("other:1:2:c", "GPU")
+    ledger.register(f"{new_owner().rsplit(':', 2)[0]}:0:gone", "a device")  # of this machine, another start time
+    found = glance(ledger).workers
+    assert [(worker["host"], worker["pid"], worker["device"]) for worker in found] == [
+        ("far", 1, "a device"), ("far", 2, "a device"), ("other", 1, "GPU")
+    ]  # fmt: skip
+    assert all(0 <= worker["seen"] < LEASE for worker in found)
+    assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(status(ledger.engine))
+    assert glance(ledger, seconds=-1).workers == []
+
+
+def test_one_place_and_this_process(ledger: Ledger) -> None:
+    ledger.register(new_owner(), "a device")
+    (worker,) = glance(ledger).workers
+    assert worker["pid"] == os.getpid()
+    assert f"; 1 worker on {worker['host']} (a device)\n" in status_text(status(ledger.engine))
+    finish_all(ledger)
+    assert "worker" not in status_text(status(ledger.engine))
+
+
+def test_a_worker_counts_as_seen_for_as_long_as_its_lease() -> None:
+    from hpo.worker import LEASE as WORKERS_LEASE
+
+    assert LEASE == WORKERS_LEASE
+
+
+def watched(ledger: Ledger, steps: list[Any], study: str | None = "s", **options: Any) -> str:
+    """What a watch prints whose every pause does the next step on the ledger."""
+    screen = io.StringIO()
+    terminal = options.pop("terminal", False)
+    console = Console(file=screen, force_terminal=terminal, width=100, height=30, highlight=False, color_system=None)
+    pauses = iter(steps)
+
+    def pause(seconds: float) -> None:
+        assert seconds == 2
+        next(pauses)()
+
+    watch(ledger.engine, study, 2, console=console, sleep=pause, **options)
+    assert next(pauses, None) is None, "the watch ended before the study was done"
+    return screen.getvalue()
+
+
+def one_step(ledger: Ledger) -> None:
+    owner = new_owner()
+    ledger.finish(owner, outcomes(take(ledger, owner, 10)))
+
+
+def test_a_watch_shows_block_after_block_until_the_study_is_done(ledger: Ledger) -> None:
+    text = watched(ledger, [lambda: one_step(ledger), lambda: finish_all(ledger)])
+    assert [text.count(words) for words in ("s: has open work", "s: finished", "  A  ")] == [2, 1, 3]
+    assert text.index("0/12") < text.index("10/12") < text.index("s: finished")
+    assert "\x1b" not in text
+
+
+def test_a_watch_redraws_in_place_on_a_terminal(ledger: Ledger) -> None:
+    text = watched(ledger, [lambda: finish_all(ledger)], terminal=True)
+    assert "\x1b[1A" in text and "\x1b[2K" in text  # up a line, clear it
+    assert text.rindex("s: finished") > text.rindex("Ctrl-C ends the watch"), "the last table stands alone"
+
+
+def test_a_watch_in_json_is_one_document_a_line(ledger: Ledger) -> None:
+    text = watched(ledger, [lambda: finish_all(ledger)], as_json=True, terminal=True)
+    first, last = map(json.loads, text.splitlines())
+    assert (first["s"]["state"], last["s"]["state"]) == ("work", "done")
+
+
+def test_a_watch_of_all_studies_goes_on_until_interrupted(ledger: Ledger) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    finish_all(ledger)
+    for terminal in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            watched(ledger, [lambda: make(ledger.engine, "later"), interrupt], study=None, terminal=terminal)
+
+
+def test_a_look_reads_neither_settings_nor_curves(ledger: Ledger) -> None:
+    """The watch looks every two seconds: what it reads must not grow with settings, results and tracebacks."""
+    from sqlalchemy import event
+
+    finish_all(ledger)
+    read: list[str] = []
+    event.listen(ledger.engine, "before_cursor_execute", lambda *given: read.append(given[2]))
+    status(ledger.engine, "s")
+    assert 0 < len([statement for statement in read if statement.lstrip().upper().startswith("SELECT")]) <= 12
+    for column in ("hpo_slots.setting", "hpo_slots.result", "hpo_curves", "environment"):
+        assert not [statement for statement in read if column in statement]
+
+
+if sys.platform == "win32":
+    pytestmark = pytest.mark.skip(reason="processes of this machine are told by /proc")
