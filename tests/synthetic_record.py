@@ -68,11 +68,11 @@ def synthetic_record(**options: Any) -> Record:
     return make_record(*synthetic_export(**options))
 
 
-def diverge(row: Row, curves: dict[str, list[Any]], classes: int = 10, bounded: bool = True) -> None:
-    """Makes a finished slot one that diverged at epoch 2, with the result and curves such a run leaves."""
+def diverge(row: Row, curves: dict[str, list[Any]], classes: int = 10, bounded: bool = True, epoch: int = 2) -> None:
+    """Makes a finished slot one that diverged at an epoch, with the result and curves such a run leaves."""
     row["cause"], row["value"] = "diverged", 1 / classes if bounded else None
-    row["result"] = {"diverged_epoch": 2, "epochs": row["result"]["epochs"], "classes": classes, "population": 4}
-    keep = [slot != row["id"] or epoch < 2 for slot, epoch in zip(curves["slot_id"], curves["epoch"], strict=True)]
+    row["result"] = {"diverged_epoch": epoch, "epochs": row["result"]["epochs"], "classes": classes, "population": 4}
+    keep = [slot != row["id"] or at < epoch for slot, at in zip(curves["slot_id"], curves["epoch"], strict=True)]
     for column, values in curves.items():
         curves[column] = [value for value, kept in zip(values, keep, strict=True) if kept]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
-from hpo.report.wording import count, escape, symbol
+from hpo.failures import by_cause, in_words
+from hpo.report.quantities import StudyNumbers
+from hpo.report.wording import count, escape, plain_name
 
 ENOUGH_SEEDS = 10
 
@@ -21,32 +22,40 @@ def _unfinished(numbers: StudyNumbers) -> Iterator[str]:
     trials = [(entry.name, entry.tuning.finished, entry.tuning.planned, entry.tuning.failed) for entry in entries]
     short = [f"{escape(name)} {done} of {planned}" for name, done, planned, failed in trials if done < planned - failed]
     if short:
-        yield f"interim: trials finished so far: {', '.join(short)}"
+        yield f"Interim: trials finished so far: {', '.join(short)}"
     missing = [
         f"{escape(entry.name)} {entry.reruns.finished} of {entry.reruns.planned}"
         for entry in entries
         if entry.reruns.finished + len(entry.reruns.failed_seeds) < entry.reruns.planned
     ]
     if missing:
-        yield f"interim: reruns finished so far: {', '.join(missing)}; the verdict may still change"
+        yield f"Interim: reruns finished so far: {', '.join(missing)}; the verdict may still change"
 
 
 def _losses(numbers: StudyNumbers) -> Iterator[str]:
     for entry in numbers.configurations:
         name, tuning, reruns = escape(entry.name), entry.tuning, entry.reruns
+        of_trials, of_reruns = (in_words(by_cause(0, part.failed_attempts)) for part in (tuning, reruns))
         if tuning.failed:  # slots fail for good only where the configuration was given up
-            yield f"{name}: the configuration failed, {count(tuning.failed, 'trial')} unfinished{_causes(entry)}"
-        elif tuning.failed_attempts:
-            yield f"{name}: attempts of trials that failed and were made again: {_causes(entry).lstrip('; ')}"
-        if tuning.diverged:
+            yield f"{name}: tuning was given up, {count(tuning.failed, 'trial')} failed for good ({of_trials})"
+        elif of_trials:
+            yield f"{name}: attempts of trials failed and were made again ({of_trials})"
+        if tuning.diverged and tuning.diverged == tuning.finished:
+            yield f"{name}: every trial diverged, so that no score chose its setting"
+        elif tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
         if reruns.diverged_seeds:
             yield (
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and counted with the value of an untrained network"
             )
-        if reruns.failed_seeds and not tuning.failed:
-            yield f"{name}: {_seeds(reruns.failed_seeds)} failed and out of every pair"
+        if tuning.failed:
+            continue  # its reruns failed with it
+        if reruns.failed_seeds:
+            lost = count(len(reruns.failed_seeds), "rerun")
+            yield f"{name}: {lost} failed for good ({of_reruns}), so that {_seeds(reruns.failed_seeds)} left every pair"
+        elif of_reruns:
+            yield f"{name}: attempts of reruns failed and were made again ({of_reruns})"
 
 
 def _searches(numbers: StudyNumbers) -> Iterator[str]:
@@ -55,12 +64,12 @@ def _searches(numbers: StudyNumbers) -> Iterator[str]:
             at = f"median place {place.position:.2f} of the best {place.trials} trials"
             if place.off:
                 yield (
-                    f"{escape(entry.name)} tuned itself off: {symbol(name)} sits at the end of its range "
+                    f"{escape(entry.name)} tuned itself off: {plain_name(name)} sits at the end of its range "
                     f"where it has no effect ({at})"
                 )
             elif place.end:
                 yield (
-                    f"{escape(entry.name)}: {symbol(name)} sits at the {place.end} end of its range ({at}); "
+                    f"{escape(entry.name)}: {plain_name(name)} sits at the {place.end} end of its range ({at}); "
                     "a wider range may change the result"
                 )
 
@@ -69,32 +78,27 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
     definition = numbers.definition
     planned = {entry.name: entry.tuning.planned for entry in numbers.configurations}
     if len(set(planned.values())) > 1:
-        yield "unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
+        yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
     if definition["tuning_epochs"] != definition["epochs"]:
-        yield f"tuned for {definition['tuning_epochs']} epochs, rerun for {definition['epochs']}"
+        yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
     if definition["score_epoch"] == "best":
-        yield "the tuning score is that of the best epoch, which flatters noisy curves"
+        yield "The tuning score is that of the best epoch, which flatters noisy curves"
     if numbers.study["seeds"] < ENOUGH_SEEDS:
-        yield f"fewer than {ENOUGH_SEEDS} seeds ({numbers.study['seeds']}) find only large differences"
+        yield f"Fewer than {ENOUGH_SEEDS} seeds ({numbers.study['seeds']}) find only large differences"
     for note in numbers.study.get("notes") or []:
         if " raised from " not in note["event"] or "after a report" in note["event"]:
-            yield escape(note["event"])
+            yield escape(note["event"][:1].upper() + note["event"][1:])
 
 
 def _reading(numbers: StudyNumbers) -> Iterator[str]:
     reads = {entry.name: entry.reruns.rounds_read for entry in numbers.configurations}
     several = [f"{escape(name)} {times} times" for name, times in reads.items() if times > 1]
     if several:
-        yield f"the test set was read more than once: {', '.join(several)}; only the newest reruns are used"
+        yield f"The test set was read more than once: {', '.join(several)}; only the newest reruns are used"
     if numbers.study["repeats"] == 1:
-        yield "conditional on one tuning run: another one may choose other settings"
+        yield "Conditional on one tuning run: another one may choose other settings"
     elif numbers.study["repeats"] < 3:
-        yield f"{numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
-
-
-def _causes(entry: ConfigurationNumbers) -> str:
-    causes = [f"{cause} × {times}" for cause, times in entry.tuning.failed_attempts.items()]
-    return f"; {', '.join(causes)}" if causes else ""
+        yield f"Only {numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
 
 
 def _seeds(seeds: list[int]) -> str:

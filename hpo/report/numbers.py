@@ -11,16 +11,15 @@ from hpo.report.quantities import (
     BestTrial,
     ConfigurationNumbers,
     Reruns,
-    Rival,
     Samples,
     StudyNumbers,
     Tuning,
 )
 from hpo.report.record import Record
+from hpo.report.rivals import compare_rivals
 from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rounds_read, tuning_slots
 from hpo.space import split_space
-from hpo.stats import Comparison, compare, summarise
-from hpo.verdicts import FEWEST_SEEDS, judge_family, prediction_outcome
+from hpo.stats import summarise
 
 
 def compute_numbers(record: Record) -> StudyNumbers:
@@ -39,7 +38,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         study=record.study,
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
-        rivals=_rivals(definition, configurations, record.study["repeats"]),
+        rivals=compare_rivals(definition, configurations, record.study["repeats"]),
         tuning_seeds=sorted({int(seed) for seed in record.slots[record.slots.phase == "tune"].seed}),
         rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),
@@ -51,7 +50,6 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     trials = tuning_slots(record, entry["name"])
     best_first = ranked(trials, definition["direction"])
     ranges, _ = split_space(entry["space"])
-    attempts = record.failures[record.failures.slot_id.isin([row["id"] for row in trials])]
     repeats = sorted({row["repeat"] for row in best_first})
     firsts = [next(row for row in best_first if row["repeat"] == repeat) for repeat in repeats]
     return Tuning(
@@ -59,7 +57,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         finished=sum(row["state"] == "done" for row in trials),
         diverged=sum(row["cause"] == DIVERGED for row in trials),
         failed=sum(row["state"] == "failed" for row in trials),
-        failed_attempts=dict(sorted(Counter(attempts.cause).items())),
+        failed_attempts=_failed_attempts(record, entry["name"], "tune"),
         best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row in firsts],
         places={
             name: place_in_range(bounds, values)
@@ -88,6 +86,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> 
         finished=len(done),
         diverged_seeds=[row["seed"] for row in done if row["cause"] == DIVERGED],
         failed_seeds=[row["seed"] for row in slots if row["state"] == "failed"],
+        failed_attempts=_failed_attempts(record, name, "rerun"),
         rounds_read=rounds_read(record, name),
         settings=settings,
         test_accuracy={row["seed"]: float(row["value"]) for row in done},
@@ -105,71 +104,17 @@ def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> 
     )
 
 
+def _failed_attempts(record: Record, name: str, phase: str) -> dict[str, int]:
+    slots = record.slots[(record.slots.configuration == name) & (record.slots.phase == phase)]
+    return dict(sorted(Counter(record.failures[record.failures.slot_id.isin(slots.id)].cause).items()))
+
+
 def _timed(row: Row) -> bool:
     return bool(row["result"].get("epochs")) and row["seconds"] == row["seconds"]
 
 
 def _by_seed(slots: list[Row], metric: str) -> dict[int, float]:
     return {row["seed"]: float(row["result"][metric]) for row in slots if row["result"].get(metric) is not None}
-
-
-def _rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
-    predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
-    baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
-    others = [entry for entry in configurations if entry is not baseline]
-    pairs = {
-        entry.name: _paired(entry.reruns.test_accuracy, baseline.reruns.test_accuracy, entry.reruns, repeats)
-        for entry in others
-    }
-    diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
-    verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
-    rivals = []
-    for entry in others:
-        verdict, prediction = verdicts[entry.name], predictions[entry.name]
-        lost = [
-            name for name, tuning in ((entry.name, entry.tuning), (baseline.name, baseline.tuning)) if tuning.failed
-        ]
-        if verdict.rule == 1 and lost:
-            verdict = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
-        rivals.append(
-            Rival(
-                name=entry.name,
-                prediction=prediction,
-                verdict=verdict,
-                outcome=prediction_outcome(prediction, verdict) if prediction else None,
-                memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
-                own_metrics={
-                    metric: compare(*_paired(values, baseline.reruns.own_metrics[metric], entry.reruns, repeats))
-                    for metric, values in entry.reruns.own_metrics.items()
-                },
-                cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
-            )
-        )
-    return rivals
-
-
-def _paired(
-    left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat.
-
-    Args:
-        left, right: the values of `rival` and of the baseline by seed.
-    """
-    if repeats == 1:
-        return left, right
-    units: dict[int, list[int]] = {}
-    for seed in sorted(left.keys() & right.keys()):
-        units.setdefault(rival.repeat_by_seed[seed], []).append(seed)
-    sides = [
-        {unit: float(np.mean([side[s] for s in seeds])) for unit, seeds in units.items()} for side in (left, right)
-    ]
-    return sides[0], sides[1]
-
-
-def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
-    pair = _paired(rival.noisy_labels_fitted, baseline.noisy_labels_fitted, rival, repeats)
-    return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
 
 
 def _samples(reruns: list[Row]) -> Samples:

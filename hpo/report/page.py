@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hpo.report import tables, wording
 from hpo.report.cautions import cautions
+from hpo.report.failure_table import failures
 from hpo.report.quantities import StudyNumbers
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
@@ -93,6 +94,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
     numbers = page.numbers
     environment = _environment().overlay()
     environment.filters = {**environment.filters, "author": author, "picture": picture}
+    configurations = numbers.definition["configurations"]
     paired = [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1]
     text = environment.get_template("body.md.jinja").render(
         numbers=numbers,
@@ -104,8 +106,10 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
         baseline=wording.escape(numbers.baseline.name),
         verdicts=verdict_lines(numbers),
         unit=_unit(numbers),
+        unit_name=_unit(numbers).removeprefix("paired "),
         cautions=cautions(numbers),
-        tables={name: getattr(tables, name)(numbers) for name in TABLES},
+        tables={name: getattr(tables, name)(numbers) for name in TABLES} | {"failures": failures(numbers)},
+        legend=wording.legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         trial_budget=_trial_budget(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",

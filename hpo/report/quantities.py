@@ -17,7 +17,10 @@ class BestTrial(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter."""
+    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter.
+
+    `failed` counts trials that failed for good, `failed_attempts` by cause the attempts that ended without a result.
+    """
 
     planned: int
     finished: int
@@ -32,6 +35,7 @@ class Reruns(NamedTuple):
     """What the newest reruns of one configuration came to; accuracies and shares are fractions.
 
     Attributes:
+        failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
         settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
         test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
@@ -44,6 +48,7 @@ class Reruns(NamedTuple):
     finished: int
     diverged_seeds: list[int]
     failed_seeds: list[int]
+    failed_attempts: dict[str, int]
     rounds_read: int
     settings: list[dict[str, float]]
     test_accuracy: dict[int, float]

@@ -7,6 +7,7 @@ from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
 from hpo.report.wording import NOTHING, escape
 from hpo.space import split_space
 from hpo.stats import summarise
+from hpo.verdicts import FEWEST_SEEDS
 
 
 class Table(NamedTuple):
@@ -40,7 +41,7 @@ def results(numbers: StudyNumbers) -> Table:
     """T1: what every configuration reached over its reruns."""
     header = [
         "configuration", "n", "test accuracy [95% CI]", "final training loss", "generalisation gap",
-        "noisy labels fitted", "diverged", "s per epoch", "best setting",
+        "noisy labels fitted", "diverged", "seconds per epoch", "best setting",
     ]  # fmt: skip
     return Table(header, [_result(entry) for entry in numbers.configurations], range(1, 8))
 
@@ -60,8 +61,16 @@ def _result(entry: ConfigurationNumbers) -> list[str]:
         wording.percent_spread(reruns.memorised),
         str(len(reruns.diverged_seeds)),
         wording.number(reruns.seconds_per_epoch.mean),
-        escape("; ".join(wording.setting(values) for values in settings) or NOTHING),
+        escape(_best(entry, settings)),
     ]
+
+
+def _best(entry: ConfigurationNumbers, settings: list[dict[str, float]]) -> str:
+    """The settings that tuning chose; where every trial diverged it chose none, though one was rerun."""
+    shown = "; ".join(wording.setting(values) for values in settings)
+    if entry.tuning.finished and entry.tuning.diverged == entry.tuning.finished:
+        return "none: every trial diverged" + (f" (rerun with {shown})" if shown else "")
+    return shown or NOTHING
 
 
 def comparisons(numbers: StudyNumbers) -> Table:
@@ -83,7 +92,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 wording.p_cell(paired.p_t),
                 wording.p_cell(paired.p_flip),
                 wording.p_cell(rival.verdict.p_holm),
-                wording.number(paired.g),
+                wording.number(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
                 wording.points(paired.mde, signed=False),
                 wording.verdict_words(rival.verdict),
             ]
@@ -130,7 +139,7 @@ def tuning(numbers: StudyNumbers) -> Table:
         "configuration",
         "finished",
         "diverged",
-        "failed",
+        "failed for good",
         "best score",
         "best setting",
         "place in the range",
@@ -146,7 +155,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 str(trials.diverged),
                 str(trials.failed),
                 "; ".join(_score(numbers.definition, best.score) for best in trials.best) or NOTHING,
-                escape("; ".join(wording.setting(best.setting) for best in trials.best) or NOTHING),
+                escape(_best(entry, [best.setting for best in trials.best])),
                 escape(", ".join(places) or NOTHING),
             ]
         )
@@ -166,4 +175,4 @@ def _score(definition: dict[str, Any], value: float) -> str:
 
 def _long(name: str) -> str:
     short = wording.symbol(name)
-    return name.replace("_", " ") if short.isascii() else short
+    return wording.plain_name(name) if short.isascii() else short

@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpo.stats import Interval, Summary
 from hpo.verdicts import Verdict
 
 NOTHING = "–"
+ROUNDING = 1e-9  # a difference of accuracies below this is a rounding error
 SHARES = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
     "learning_rate": "LR",
@@ -31,7 +32,17 @@ def escape(text: str) -> str:
 
 def symbol(name: str) -> str:
     """A hyperparameter's short name: LR, WD, a Greek letter, or its own name."""
-    return SYMBOLS.get(name.rstrip("_"), name.replace("_", " "))
+    return SYMBOLS.get(name.rstrip("_"), plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """A hyperparameter's name in words: learning rate, lambda."""
+    return name.rstrip("_").replace("_", " ")
+
+
+def legend(names: Iterable[str]) -> str:
+    """What the short names among `names` stand for: "LR: learning rate; λ: lambda"; nothing where none is short."""
+    return "; ".join(f"{symbol(name)}: {plain_name(name)}" for name in names if symbol(name) != plain_name(name))
 
 
 def number(value: float | None) -> str:
@@ -128,7 +139,9 @@ def verdict_words(verdict: Verdict) -> str:
         return f"no verdict: {escape(verdict.reason)}"
     if verdict.rule == 2:
         same = (
-            "identical" if verdict.comparison.mean == 0 else f"the same difference ({points(verdict.comparison.mean)})"
+            "identical"
+            if abs(verdict.comparison.mean) < ROUNDING
+            else f"the same difference ({points(verdict.comparison.mean)})"
         )
         return f"{same} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
@@ -170,5 +183,7 @@ def _plain(value: Any) -> str:
 
 
 def _minus(text: str) -> str:
-    """A true minus sign in front of the number; exponents keep their hyphen."""
+    """A true minus sign in front of the number, none in front of zero; exponents keep their hyphen."""
+    if not re.search("[1-9]", text):
+        return text.lstrip("+-")
     return "−" + text[1:] if text.startswith("-") else text

@@ -76,7 +76,9 @@ def _draw(record: Record, numbers: StudyNumbers, folder: Path) -> tuple[list[pag
     for compute, metric in SHOWN:
         info = compute(rerun_curves(record, metric), styles)
         empty = info.frame.empty
-        sentence = "it appears with the first finished rerun." if empty else ""
+        finished = any(entry.reruns.finished for entry in numbers.configurations)
+        lacking = "no finished rerun has a value to draw." if finished else "it appears with the first finished rerun."
+        sentence = lacking if empty else ""
         entry = page.Figure(info.number, info.slug, info.title, info.caption + ending, sentence)
         entries.append(entry)
         if empty:

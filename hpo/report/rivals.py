@@ -1,0 +1,73 @@
+"""Rivals: every configuration against the baseline, paired by seed or by tuning repeat."""
+
+from typing import Any
+
+import numpy as np
+
+from hpo.report.quantities import ConfigurationNumbers, Reruns, Rival
+from hpo.stats import Comparison, compare
+from hpo.verdicts import FEWEST_SEEDS, judge_family, prediction_outcome
+
+
+def compare_rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
+    """Judges every configuration but the baseline, as one family of tests."""
+    predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
+    baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
+    others = [entry for entry in configurations if entry is not baseline]
+    pairs = {
+        entry.name: _paired(entry.reruns.test_accuracy, baseline.reruns.test_accuracy, entry.reruns, repeats)
+        for entry in others
+    }
+    diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
+    verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
+    rivals = []
+    for entry in others:
+        verdict, prediction = verdicts[entry.name], predictions[entry.name]
+        lost = [side.name for side in (entry, baseline) if side.tuning.failed]
+        if verdict.rule == 1 and lost:
+            verdict = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
+        if verdict.rule == 2 and all(_all_diverged(side.reruns) for side in (entry, baseline)):
+            verdict = verdict._replace(word="no verdict", rule=1, reason="every rerun of both diverged")
+        rivals.append(
+            Rival(
+                name=entry.name,
+                prediction=prediction,
+                verdict=verdict,
+                outcome=prediction_outcome(prediction, verdict) if prediction else None,
+                memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
+                own_metrics={
+                    metric: compare(*_paired(values, baseline.reruns.own_metrics[metric], entry.reruns, repeats))
+                    for metric, values in entry.reruns.own_metrics.items()
+                },
+                cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
+            )
+        )
+    return rivals
+
+
+def _paired(
+    left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat.
+
+    Args:
+        left, right: the values of `rival` and of the baseline by seed.
+    """
+    if repeats == 1:
+        return left, right
+    units: dict[int, list[int]] = {}
+    for seed in sorted(left.keys() & right.keys()):
+        units.setdefault(rival.repeat_by_seed[seed], []).append(seed)
+    sides = [
+        {unit: float(np.mean([side[s] for s in seeds])) for unit, seeds in units.items()} for side in (left, right)
+    ]
+    return sides[0], sides[1]
+
+
+def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
+    pair = _paired(rival.noisy_labels_fitted, baseline.noisy_labels_fitted, rival, repeats)
+    return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
+
+
+def _all_diverged(reruns: Reruns) -> bool:
+    return 0 < reruns.finished == len(reruns.diverged_seeds)
