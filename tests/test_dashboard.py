@@ -24,6 +24,7 @@ import pytest
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from postgres_server import PostgresServer
 from storage_study import finish_all, make
 
 from hpo.dashboard import build, serve
@@ -356,6 +357,31 @@ def test_a_database_that_goes_away_and_comes_back(reading: RDBStorage, tmp_path:
     for path in (tmp_path / "aside").iterdir():
         shutil.copy(path, tmp_path)
     assert ask(app, "/dashboard").status == 200 and studies(app) == SHOWN
+
+
+def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    server = PostgresServer()
+    try:
+        engine = connect(server.create())
+        mirror = Mirror(make(engine, "small", trials=2, seeds=1))
+        assert mirror.begin("someone", mirror.ledger.lease("someone", 4) or pytest.fail("no work"))
+        mirror.close()
+        storage = open_storage(engine, reading=True)
+        app = build(storage, tmp_path)
+        assert studies(app) == ["small/A/tune"]
+        with pytest.raises(StorageInternalError) as caught:
+            storage.delete_study(1)
+        assert "read-only transaction" in str(caught.value.__cause__)
+        server.stop()
+        for path in ("/dashboard", "/api/studies", "/reports/"):
+            assert ask(app, path).status == 503
+        server.start()
+        assert studies(app) == ["small/A/tune"] and ask(app, "/dashboard").status == 200
+        assert b"has open work" in ask(app, "/reports/").body
+        close(storage)
+        engine.dispose()
+    finally:
+        server.close()
 
 
 def test_a_file_that_is_no_longer_a_database_does_not_answer(url: str, tmp_path: Path) -> None:
