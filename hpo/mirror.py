@@ -1,25 +1,31 @@
 """The ledger shown as Optuna studies, for people, plain `optuna` and its dashboard; decides nothing."""
 
 import atexit
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo.database import again, creation_lock, engine_options, listen
+from hpo import optuna_tables
+from hpo.database import again, creation_lock, engine_options, listen, retrying
 from hpo.ledger import Ledger, Outcome, Work
-from hpo.space import Range, split_space
+from hpo.ledger.overview import groups
+from hpo.optuna_tables import Amiss, Ending, OptunaTables, Shown
+from hpo.optuna_trials import OptunaTrials
+from hpo.space import split_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 RELEASED = "released"
+OWNER = "hpo_study"  # the attribute of an Optuna study that holds the id of the study it shows
 
 
 def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
@@ -50,7 +56,7 @@ def clear(engine: Any, study: str) -> None:
     """Deletes all Optuna studies that mirror `study`."""
     storage = open_storage(engine)
     for frozen in storage.get_all_studies():
-        if frozen.study_name.startswith(f"{study}/") and "hpo_study" in frozen.user_attrs:
+        if frozen.study_name.startswith(f"{study}/") and OWNER in frozen.user_attrs:
             storage.delete_study(frozen._study_id)
     storage.engine.dispose()
 
@@ -61,138 +67,134 @@ class Mirror:
     def __init__(self, ledger: Ledger, device: str = "") -> None:
         self.ledger = ledger
         self.device = device
-        self.storage = open_storage(ledger.engine)
         self._ids: dict[str, int] = {}
-        self._ranges: dict[str, dict[str, Range]] = {
-            entry["name"]: split_space(entry["space"])[0] for entry in ledger.definition["configurations"]
+        self._distributions: dict[str, dict[str, BaseDistribution]] = {
+            entry["name"]: {name: interval.distribution() for name, interval in split_space(entry["space"])[0].items()}
+            for entry in ledger.definition["configurations"]
         }
+        if optuna_tables.version(ledger.engine) is None:
+            _ = self.storage  # makes Optuna's tables
+        known = optuna_tables.version(ledger.engine) == optuna_tables.VERSION
+        self.trials = OptunaTables(ledger.engine) if known else OptunaTrials(self.storage, ledger)
+
+    @cached_property
+    def storage(self) -> RDBStorage:
+        """Optuna's storage, opened where it is needed: it takes time and connections of its own."""
+        return open_storage(self.ledger.engine)
 
     def begin(self, owner: str, work: Work) -> Work:
         """Shows leased slots as RUNNING trials and notes their ids; trials of earlier attempts fail."""
-        slots = []
-        for slot in work.slots:
-            if slot.trial is not None:
-                self.end(slot.trial, None, "lost worker")
-            trial = self._show(work.configuration, work.phase, slot._asdict())
-            slots.append(slot._replace(trial=trial))
-        self.ledger.note_trials(owner, {slot.id: slot.trial for slot in slots if slot.trial is not None})
-        return work.only(slots)
+        self.fail([slot.trial for slot in work.slots], "lost worker")
+        place = {"configuration": work.configuration, "phase": work.phase}
+        shown = self._show([slot._asdict() | place for slot in work.slots])
+        self.ledger.note_trials(owner, shown)
+        return work.only([slot._replace(trial=shown[slot.id]) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
         """COMPLETE with its value; a diverged run without a value is a FAIL."""
         trials = {slot.id: slot.trial for slot in work.slots}
-        for outcome in outcomes:
-            trial = trials.get(outcome.id)
-            if trial is not None:
-                self.end(trial, outcome.value, outcome.cause)
+        self._end([(trials.get(outcome.id), outcome.value, outcome.cause) for outcome in outcomes])
 
     def fail(self, trials: Sequence[int | None], cause: str) -> None:
         """FAIL with the cause as a user attribute."""
-        for trial in trials:
-            if trial is not None:
-                self.end(trial, None, cause)
-
-    def end(self, trial: int, value: float | None, cause: str | None) -> None:
-        """Closes a trial; one that is closed already, or deleted, stays as it is."""
-        with suppress(UpdateFinishedTrialError, KeyError):
-            if cause is not None:
-                self.storage.set_trial_user_attr(trial, "cause", cause)
-            state = TrialState.FAIL if value is None else TrialState.COMPLETE
-            self.storage.set_trial_state_values(trial, state, None if value is None else [value])
+        self._end([(trial, None, cause) for trial in trials])
 
     def repair(self) -> int:
         """Makes Optuna's tables agree with the ledger after a crash between the two.
 
         Trials of attempts that ended are closed; finished slots that are not shown get a trial. Safe to repeat,
-        and to run while others work.
+        and to run while others work; where nothing is amiss, it is three reads.
 
         Returns:
             The number of changes made.
         """
-        names = {self._name(row) for row in self.ledger.export()["slots"]}
-        studies = [self._study(name) for name in sorted(names)]
+        present = retrying(self.ledger.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations))
+        names = [study_name(self.ledger.study, group.configuration, group.phase, group.repeat) for group in present]
+        studies = self._studies(names)
+        if not any(self._changes(studies)):
+            return 0
         with creation_lock(self.ledger.engine):  # two that repair at once would show a slot twice
-            # Trials first: whatever is RUNNING here belongs to a lease that the rows, read later, know of.
-            trials = [trial for study in studies for trial in self.storage.get_all_trials(study, deepcopy=False)]
-            rows = {row["id"]: row for row in self.ledger.export()["slots"]}
-            changes = sum(self._close(trial, rows.get(trial.user_attrs.get("slot_id", -1))) for trial in trials)
-            states = {trial._trial_id: trial.state for trial in trials}
-            return changes + sum(self._complete(row, states) for row in rows.values() if row["state"] == "done")
-
-    def _close(self, trial: FrozenTrial, row: Mapping[str, Any] | None) -> bool:
-        """Ends a trial that is RUNNING although its attempt is over."""
-        if trial.state.is_finished() or (row and row["state"] == "leased"):
-            return False
-        if row and row["state"] == "done" and row["trial"] == trial._trial_id:
-            self.end(trial._trial_id, row["value"], row["cause"])
-        else:
-            self.end(trial._trial_id, None, "lost worker")
-        return True
-
-    def _complete(self, row: Mapping[str, Any], states: Mapping[int, TrialState]) -> bool:
-        """Shows a finished slot whose trial was never made, or was closed as failed before the result came."""
-        with suppress(KeyError):
-            if row["trial"] is not None:
-                state = states.get(row["trial"]) or self.storage.get_trial(row["trial"]).state
-                if state != TrialState.FAIL or row["value"] is None:
-                    return False
-        trial = self._show(row["configuration"], row["phase"], row)
-        self.ledger.note_repaired(row["id"], trial)
-        self.end(trial, row["value"], row["cause"])
-        return True
+            endings, hidden = self._changes(studies)
+            self.trials.end(endings)
+            shown = self._show(hidden)
+            self.ledger.note_repaired(shown)
+            self._end([(shown[row["id"]], row["value"], row["cause"]) for row in hidden])
+        return len(endings) + len(hidden)
 
     def close(self) -> None:
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        if "storage" in self.__dict__:
+            self.storage.remove_session()
+            self.storage.engine.dispose()
 
-    def _show(self, configuration: str, phase: str, slot: Mapping[str, Any]) -> int:
-        """A RUNNING trial for a slot; returns its id."""
-        setting = slot["setting"] or {}
-        ranges = self._ranges[configuration]
-        attributes = {
-            "slot_id": slot["id"],
-            "slot": slot["slot"],
-            "seed": slot["seed"],
-            "attempt": slot["attempt"],
-        }
-        template = create_trial(
-            state=TrialState.RUNNING,
-            params=setting,
-            distributions=dict[str, BaseDistribution]({name: ranges[name].distribution() for name in setting}),
-            user_attrs=attributes | ({"device": self.device} if self.device else {}),
-        )
-        name = study_name(self.ledger.study, configuration, phase, slot["repeat"])
-        return self.storage.create_new_trial(self._study(name), template)
+    def _changes(self, studies: Sequence[int]) -> tuple[list[Ending], list[Mapping[str, Any]]]:
+        """What `repair` has to do: trials that must end, and rows of finished slots that must be shown."""
+        amiss: Amiss = self.trials.amiss(self.ledger.id, studies)
+        endings = []
+        for trial, slot in amiss.unfinished:
+            row = amiss.rows.get(-1 if slot is None else slot)
+            if row and row["state"] == "done" and row["trial"] == trial:
+                endings.append(Ending(trial, row["value"], row["cause"]))
+            elif not row or row["state"] != "leased":
+                endings.append(Ending(trial, None, "lost worker"))
+        return endings, [amiss.rows[slot] for slot in amiss.hidden]
 
-    def _name(self, row: Mapping[str, Any]) -> str:
-        return study_name(self.ledger.study, row["configuration"], row["phase"], row["repeat"])
+    def _end(self, endings: Iterable[tuple[int | None, float | None, str | None]]) -> None:
+        """Ends those that are shown; a value that is not finite is none."""
+        known = [
+            Ending(trial, value if value is not None and math.isfinite(value) else None, cause)
+            for trial, value, cause in endings
+            if trial is not None
+        ]
+        if known:
+            self.trials.end(known)
 
-    def _study(self, name: str) -> int:
-        """The id of an Optuna study of that name; made where it is missing or a deleted study's left-over."""
-        if name not in self._ids:
+    def _show(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+        """RUNNING trials for slots, given by their columns; slot id → trial id."""
+        by_place: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            by_place.setdefault((row["configuration"], row["phase"], row["repeat"]), []).append(row)
+        found: dict[int, int] = {}
+        for (configuration, phase, repeat), present in by_place.items():
+            study = self._studies([study_name(self.ledger.study, configuration, phase, repeat)])[0]
+            shown = [Shown(row["setting"] or {}, self._attributes(row)) for row in present]
+            try:
+                ids = self.trials.create(study, self._distributions[configuration], shown)
+            except KeyError:
+                self._ids.clear()  # somebody deleted it in Optuna: the next call makes it anew
+                raise
+            found |= {row["id"]: trial for row, trial in zip(present, ids, strict=True)}
+        return found
+
+    def _attributes(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        shown = {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}}
+        return shown | ({"device": self.device} if self.device else {})
+
+    def _studies(self, names: Sequence[str]) -> list[int]:
+        """The ids of Optuna studies; those that are missing, or a deleted study's left-over, are made."""
+        if unknown := [name for name in names if name not in self._ids]:
+            self._ids |= self._present(unknown)
+        if missing := [name for name in names if name not in self._ids]:
+            _ = self.storage  # opened first: that takes the same lock
             with creation_lock(self.ledger.engine):
-                self._ids[name] = self._found(name) or self._made(name)
-        return self._ids[name]
+                self._ids |= self._present(missing)
+                self._ids |= {name: self._made(name) for name in missing if name not in self._ids}
+        return [self._ids[name] for name in names]
 
-    def _found(self, name: str) -> int | None:
-        try:
-            study = self.storage.get_study_id_from_name(name)
-        except KeyError:
-            return None
-        if self.storage.get_study_user_attrs(study).get("hpo_study") == self.ledger.id:
-            return study
-        self.storage.delete_study(study)
-        return None
+    def _present(self, names: Sequence[str]) -> dict[str, int]:
+        found = self.trials.studies(names, OWNER)
+        return {name: study for name, (study, ledger) in found.items() if ledger == self.ledger.id}
 
     def _made(self, name: str) -> int:
+        with suppress(KeyError):
+            self.storage.delete_study(self.storage.get_study_id_from_name(name))  # of a study that is no more
         rerun = name.removeprefix(f"{self.ledger.study}/").split("/")[1] == "rerun"
         up = rerun or self.ledger.direction == "maximize"
         metric = "test_accuracy" if rerun else self.ledger.definition["score"]
         with suppress(DuplicatedStudyError):
             self.storage.create_new_study([StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE], name)
-        found = self.storage.get_study_id_from_name(name)
-        self.storage.set_study_user_attr(found, "hpo_study", self.ledger.id)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.load_study(study_name=name, storage=self.storage).set_metric_names([metric])
+        found = self.storage.get_study_id_from_name(name)
+        self.storage.set_study_user_attr(found, OWNER, self.ledger.id)  # last: it says that the study is complete
         return found

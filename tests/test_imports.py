@@ -38,9 +38,27 @@ LAYERS: dict[str, set[str]] = {
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.tree"),
     },
 }
-OPTUNA = {"hpo.space", "hpo.sampling", "hpo.tpe", "hpo.mirror", "hpo.dashboard", "hpo.report.tuning"}
-SQL = {"hpo.bulk", "hpo.database", "hpo.schema", "hpo.storage_url", "hpo.curves", "hpo.ledger", "hpo.presence"}
-SQL |= {"hpo.doctor.storage"}
+OPTUNA = {
+    "hpo.space",
+    "hpo.sampling",
+    "hpo.tpe",
+    "hpo.mirror",
+    "hpo.optuna_tables",
+    "hpo.optuna_trials",
+    "hpo.dashboard",
+    "hpo.report.tuning",
+}
+SQL = {
+    "hpo.bulk",
+    "hpo.doctor.storage",
+    "hpo.optuna_tables",
+    "hpo.database",
+    "hpo.schema",
+    "hpo.storage_url",
+    "hpo.curves",
+    "hpo.ledger",
+    "hpo.presence",
+}
 TORCH_FREE = {"hpo.stats", "hpo.verdicts", "hpo.descriptors", "hpo.figures", "hpo.report", "hpo.study", "hpo.space"}
 TORCH_FREE |= {"hpo.ledger", "hpo.curves", "hpo.database", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
 TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.presence", "hpo.progress", "hpo.status", "hpo.watch"}

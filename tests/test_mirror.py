@@ -72,7 +72,7 @@ def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str
     work = ledger.assign("x", work, [{"learning_rate": 0.05}])
     ledger.finish("x", [*outcomes(work), Outcome(done.id, 1, 0.9), Outcome(hidden.id, 1, 0.7)])
     assert hidden.trial is not None
-    mirror.end(hidden.trial, None, "lost worker")  # closed too early
+    mirror.fail([hidden.trial], "lost worker")  # closed too early
     ledger.fail("x", [lost], "exception", "Traceback")
     assert mirror.repair() == 4 and mirror.repair() == 0
     assert states(url, "s/A/tune") == {"COMPLETE": 2, "FAIL": 2} and states(url, "s/B/tune") == {"COMPLETE": 1}

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from hpo import bulk
 from hpo.database import now, retrying
 from hpo.errors import UsageError
 from hpo.ledger import leases, overview, rounds, studies
@@ -95,10 +96,10 @@ class Ledger:
         """Stores the settings of the slots that have none, in order; returns the work as it is still held."""
         return self._run(lambda link: leases.assign(link, owner, work, settings))
 
-    def note_repaired(self, slot: int, trial: int) -> None:
-        """Stores the Optuna trial id of a finished slot that had none."""
-        statement = sa.update(slots).where(slots.c.id == slot, slots.c.state == "done").values(trial=trial)
-        self._run(lambda link: link.execute(statement))
+    def note_repaired(self, trials: Mapping[int, int]) -> None:
+        """Stores slot id → Optuna trial id for finished slots that had none."""
+        rows = [{"id": slot, "trial": trial} for slot, trial in trials.items()]
+        self._run(lambda link: bulk.update(link, slots, rows, slots.c.state == "done"))
 
     def note_trials(self, owner: str, trials: Mapping[int, int]) -> None:
         """Stores slot id → Optuna trial id for slots still held by `owner`."""
