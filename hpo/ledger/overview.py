@@ -40,36 +40,33 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
 
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:
     """Per configuration, newest rounds only: see `Ledger.counts`."""
-    rows = connection.execute(
-        sa.select(
-            slots.c.id, slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round,
-            slots.c.state, slots.c.value, slots.c.cause,
-        ).where(slots.c.study_id == study)
-    ).all()  # fmt: skip
+    key = (slots.c.configuration, slots.c.repeat, slots.c.phase)
+    columns = (*key, slots.c.round, slots.c.state, sa.case((slots.c.cause == "diverged", 1), else_=0))
+    best = sa.func.max(slots.c.value) if direction == "maximize" else sa.func.min(slots.c.value)
+    query = sa.select(*columns, sa.func.count(), best).where(slots.c.study_id == study).group_by(*columns)
+    rows = connection.execute(query).all()
     newest: dict[tuple[str, int, str], int] = {}
     for row in rows:
-        key = (row.configuration, row.repeat, row.phase)
-        newest[key] = max(newest.get(key, 0), row.round)
+        newest[row[:3]] = max(newest.get(row[:3], 0), row.round)
     empty = dict.fromkeys(("trials_total", "trials_done", "reruns_total", "reruns_done", "leased", "failed"), 0)
     found: dict[str, dict[str, Any]] = {name: {**empty, "diverged": 0, "failures": {}, "best": None} for name in order}
     better = max if direction == "maximize" else min
-    for row in rows:
-        if row.round != newest[row.configuration, row.repeat, row.phase]:
+    for configuration, repeat, phase, number, state, diverged, count, value in rows:
+        if number != newest[configuration, repeat, phase]:
             continue
-        entry, kind = found[row.configuration], "trials" if row.phase == "tune" else "reruns"
-        entry[f"{kind}_total"] += 1
-        entry[f"{kind}_done"] += row.state == "done"
-        entry["leased"] += row.state == "leased"
-        entry["failed"] += row.state == "failed"
-        entry["diverged"] += row.state == "done" and row.cause == "diverged"
-        if row.phase == "tune" and row.state == "done" and row.value is not None:
-            entry["best"] = row.value if entry["best"] is None else better(entry["best"], row.value)
-    names = {row.id: row.configuration for row in rows}
-    causes = sa.select(failures.c.slot_id, failures.c.cause).where(failures.c.study_id == study)
-    for slot, cause in connection.execute(causes):
-        if slot in names:
-            by_cause = found[names[slot]]["failures"]
-            by_cause[cause] = by_cause.get(cause, 0) + 1
+        entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
+        entry[f"{kind}_total"] += count
+        if state == "done":
+            entry[f"{kind}_done"] += count
+            entry["diverged"] += diverged * count
+        elif state in ("leased", "failed"):
+            entry[state] += count
+        if phase == "tune" and state == "done" and value is not None:
+            entry["best"] = value if entry["best"] is None else better(entry["best"], value)
+    causes = sa.select(slots.c.configuration, failures.c.cause, sa.func.count())
+    causes = causes.join_from(failures, slots, slots.c.id == failures.c.slot_id).where(failures.c.study_id == study)
+    for configuration, cause, count in connection.execute(causes.group_by(slots.c.configuration, failures.c.cause)):
+        found[configuration]["failures"][cause] = count
     return found
 
 

@@ -1,0 +1,71 @@
+"""The counts of a study, grouped by the database, are those that counting its rows one by one gives."""
+
+import random
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from storage_study import definition, make
+
+from hpo import bulk
+from hpo.database import connect
+from hpo.ledger import Ledger, open_study
+from hpo.schema import failures, slots
+
+
+def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """From all rows."""
+    exported = ledger.export()
+    rows = exported["slots"]
+    newest: dict[tuple[str, int, str], int] = {}
+    for row in rows:
+        key = (row["configuration"], row["repeat"], row["phase"])
+        newest[key] = max(newest.get(key, 0), row["round"])
+    found = {}
+    for name in ledger.configurations:
+        of = {row["id"] for row in rows if row["configuration"] == name}
+        present = [row for row in rows if row["id"] in of and row["round"] == newest[name, row["repeat"], row["phase"]]]
+        tune, rerun = ([row for row in present if row["phase"] == phase] for phase in ("tune", "rerun"))
+        done = [row for row in present if row["state"] == "done"]
+        values = [row["value"] for row in done if row["phase"] == "tune" and row["value"] is not None]
+        causes = [entry["cause"] for entry in exported["failures"] if entry["slot_id"] in of]
+        best = max if ledger.direction == "maximize" else min
+        found[name] = {
+            "trials_total": len(tune),
+            "trials_done": sum(row["state"] == "done" for row in tune),
+            "reruns_total": len(rerun),
+            "reruns_done": sum(row["state"] == "done" for row in rerun),
+            "leased": sum(row["state"] == "leased" for row in present),
+            "failed": sum(row["state"] == "failed" for row in present),
+            "diverged": sum(row["cause"] == "diverged" for row in done),
+            "failures": {cause: causes.count(cause) for cause in causes},
+            "best": best(values, default=None),
+        }
+    return found
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
+    engine = connect(url)
+    whole = definition(direction=direction)
+    ledger = open_study(engine, "s", whole, "d", {"trials": 40, "seeds": 8, "repeats": 2}, {"title": "t"}, {})
+    make(engine, "another")
+    assert ledger.counts() == recount(ledger)
+    rng = random.Random(0)
+    rows = ledger.export()["slots"]
+    states = ["open", "leased", "done", "done", "failed"]
+    with engine.begin() as connection:
+        bulk.update(connection, slots, [
+            {"id": row["id"], "state": rng.choice(states), "cause": rng.choice([None, "diverged", "exception"]),
+             "value": rng.choice([None, rng.random()])}
+            for row in rows
+        ])  # fmt: skip
+        old = sa.and_(slots.c.id == rows[-1]["id"])
+        connection.execute(sa.update(slots).where(old).values(round=1))  # the rest of its group is an older round
+        bulk.insert(connection, failures, [
+            {"study_id": ledger.id, "slot_id": rng.choice(rows)["id"], "attempt": 1, "message": "", "setting": None,
+             "cause": rng.choice(["lost worker", "timeout"]), "time": 0.0}
+            for _ in range(30)
+        ])  # fmt: skip
+    assert ledger.counts() == recount(ledger)
+    assert ledger.counts()["A"]["best"] is not None and ledger.counts()["B"]["reruns_total"] == 5
