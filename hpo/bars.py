@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hpo.status import best_score
 
 PHASES = ("trials", "reruns")
+LONGEST = 22  # characters of a name, so that a line fits into 80
 
 Counts = Mapping[str, Mapping[str, Any]]
 
@@ -37,7 +38,7 @@ class Bars:
         )
         self.tasks: dict[tuple[str, str], TaskID] = {
             (name, phase): self.bars.add_task(
-                f"{name} {phase}",
+                f"{_shortened(name)} {phase}",
                 total=entry[f"{phase}_total"],
                 completed=entry[f"{phase}_done"],
                 state="",
@@ -100,3 +101,9 @@ class Bars:
     def _is_tuned(self) -> bool:
         """Whether all tuning is over, so that what is leased now are reruns."""
         return all(entry["trials_done"] + entry["failed"] >= entry["trials_total"] for entry in self.counts.values())
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves the bar its room; its end stays, where variants differ."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[1 - half :]}"

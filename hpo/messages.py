@@ -47,8 +47,8 @@ class Messenger:
             line = json.dumps({"kind": kind, **details})
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
-            phase = "reruns" if details["phase"] == "rerun" else "trials"
-            runs = f"{details['models']} {phase} {kind}"
+            phase = "rerun" if details["phase"] == "rerun" else "trial"
+            runs = f"{details['models']} {phase}{'' if details['models'] == 1 else 's'} {kind}"
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
             line = f"[{seconds:6.1f} s] {details['configuration']}: {runs}{cause}"
         else:

@@ -105,9 +105,9 @@ def _read(number: int, process: subprocess.Popen[str], messages: Queue[tuple[int
             message = json.loads(line)
         except json.JSONDecodeError:  # the user's own code printed something
             message = {"kind": "print", "text": line.rstrip("\n")}
-        messages.put(
-            (number, message if isinstance(message, dict) and "kind" in message else {"kind": "print", "text": line})
-        )
+        if not isinstance(message, dict) or "kind" not in message:
+            message = {"kind": "print", "text": line.rstrip("\n")}
+        messages.put((number, message))
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:

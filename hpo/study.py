@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,8 +39,10 @@ class Configuration:
 
     def __post_init__(self) -> None:
         where = f"configuration {self.name!r}"
-        if not self.name or "/" in self.name or self.name != self.name.strip():
+        if not isinstance(self.name, str) or not self.name or "/" in self.name or self.name != self.name.strip():
             raise UsageError(f"{where}: a name needs at least one character, no '/' and no blanks at its ends")
+        if not isinstance(self.space, Mapping):
+            raise UsageError(f"{where}: space is {self.space!r}; give a dict of hyperparameters and their ranges")
         for name, entry in self.space.items():
             number = isinstance(entry, int | float) and not isinstance(entry, bool)
             if not isinstance(entry, Range) and not (number and math.isfinite(entry)):
@@ -113,6 +115,8 @@ class Study:
     name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.configurations, Iterable):
+            raise UsageError("configurations is a single one; give a tuple of two or more")
         object.__setattr__(self, "configurations", tuple(self.configurations))
         for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats"):
             _positive_whole("the study", number, getattr(self, number))

@@ -39,7 +39,7 @@ def test_messages_reach_the_display_with_their_worker(ledger: Ledger) -> None:
     run_workers(ledger, commands, {"GIVEN": "three"}, lambda number, message: heard.append((number, message)))
     assert sorted(heard, key=lambda entry: (entry[0], str(entry[1]))) == [
         (0, {"kind": "warning", "text": "one"}),
-        (1, {"kind": "print", "text": "[1, 2]\n"}),
+        (1, {"kind": "print", "text": "[1, 2]"}),
         (1, {"kind": "print", "text": "the user prints"}),
         (2, {"kind": "warning", "text": "three"}),
     ]
