@@ -126,14 +126,22 @@ def run(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def retrying(engine: Engine, work: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+def retrying(
+    engine: Engine,
+    work: Callable[[Connection], T],
+    patience: float = PATIENCE,
+    on_failure: Callable[[], None] | None = None,
+) -> T:
     """`work` in one transaction, repeated as a whole while the database is locked or away.
 
     Raises:
         HpoError: it stayed away for `patience` seconds, or failed for another reason (disk full, ...).
+
+    Args:
+        on_failure: called after every failure.
     """
     try:
-        return again(lambda: run(engine, work), patience)
+        return again(lambda: run(engine, work), patience, on_failure)
     except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
         raise  # our own mistake: its traceback is wanted
     except exc.DBAPIError as error:
@@ -141,17 +149,21 @@ def retrying(engine: Engine, work: Callable[[Connection], T], patience: float = 
         raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
 
-def again(work: Callable[[], T], patience: float = PATIENCE) -> T:
-    """`work()`, repeated for up to `patience` seconds while it fails for a reason that passes."""
+def again(work: Callable[[], T], patience: float = PATIENCE, on_failure: Callable[[], None] | None = None) -> T:
+    """`work()`, repeated for up to `patience` seconds while it fails for a reason that passes.
+
+    Args:
+        on_failure: called after every failure.
+    """
     end, pause = time.monotonic() + patience, 0.05
     while True:
         try:
             return work()
-        except exc.DBAPIError as error:
-            if not _passes(error) or time.monotonic() + pause > end:
-                raise
-        except exc.PendingRollbackError:
-            if time.monotonic() + pause > end:
+        except (exc.DBAPIError, exc.PendingRollbackError) as error:
+            if on_failure:
+                on_failure()
+            passes = not isinstance(error, exc.DBAPIError) or _passes(error)
+            if not passes or time.monotonic() + pause > end:
                 raise
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)

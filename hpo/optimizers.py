@@ -93,13 +93,13 @@ def _member_by_member(fused: Callable[..., None], grads: Tree, state: State, par
 
     The kernel reads memory in order whatever a tensor's strides say, so gradients are made contiguous first.
     """
-    if state.get("rows_of") is not params:  # views of what is updated in place: made once
-        state["rows_of"], state["rows"] = params, _rows(params, state["mean"], state["square"])
+    if state.get("_rows_of") is not params:  # views of what is updated in place: made once
+        state["_rows_of"], state["_rows"] = params, _rows(params, state["mean"], state["square"])
     (gradients,) = zip(*_rows({name: grads[name].contiguous() for name in params}), strict=True)
     steps = state["step"].unbind(0)
     columns = (hyper[key].tolist() for key in ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon"))
     values = zip(*columns, strict=True)
-    for own, gradient, step, value in zip(state["rows"], gradients, steps, values, strict=True):
+    for own, gradient, step, value in zip(state["_rows"], gradients, steps, values, strict=True):
         rate, decay, beta1, beta2, epsilon = value
         fused(
             own[0], gradient, own[1], own[2], [], [step] * len(gradient),

@@ -27,6 +27,8 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 EVALUATED_AT_ONCE = 16384
 NUMBERS_AT_ONCE = 2**22
 
+CHANGED = ("params", "buffers", "optimizer_state", "regularizer_state")
+
 
 class Population:
     """K models of one network, regularizer and optimizer.
@@ -116,14 +118,20 @@ class Population:
                 )
                 return
 
-    def state(self) -> dict[str, Any]:
-        """Everything that training changes: what `restore` of an equal population needs to go on from here."""
-        return {name: getattr(self, name) for name in ("params", "buffers", "optimizer_state", "regularizer_state")}
+    def states(self) -> list[dict[str, Any]]:
+        """Everything that training changes, by member, copied to the CPU: what `restore` needs to go on from here."""
+        changed = {name: getattr(self, name) for name in CHANGED}
+        # What an optimizer keeps under a name with "_" in front it makes again by itself.
+        changed["optimizer_state"] = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        return [
+            tree_map(lambda leaf, place=place: leaf[place].to("cpu", copy=True), changed) for place in range(len(self))
+        ]
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up the `state` of a population of the same networks, regularizer and optimizer."""
-        for name, tree in state.items():
-            setattr(self, name, tree_map(lambda leaf: leaf.to(self.device) if isinstance(leaf, Tensor) else leaf, tree))
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes up the `states` of members of the same network, regularizer and optimizer."""
+        for name in CHANGED:
+            leaves = [state[name] for state in states]
+            setattr(self, name, tree_map(lambda *leaf: torch.stack(leaf).to(self.device), *leaves))
 
     def evaluate(
         self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor, own: bool = False

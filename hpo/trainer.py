@@ -4,9 +4,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
+from hpo.checkpoints import Checkpoints, RunKeeper, resume
 from hpo.data import Source
 from hpo.definition import direction_of, full_space, loss_of, optimizer_of, regularizer_of
 from hpo.errors import UsageError
@@ -22,11 +24,22 @@ EpochDone = Callable[[Work, int, int], None]
 class Trainer:
     """Trains the slots of one `Work` side by side; what `run_worker` calls."""
 
-    def __init__(self, study: Study, device: torch.device | str, on_epoch: EpochDone | None = None) -> None:
-        """on_epoch: told (work, epoch from 1, epochs) after every epoch."""
+    def __init__(
+        self,
+        study: Study,
+        device: torch.device | str,
+        on_epoch: EpochDone | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        """
+        Args:
+            on_epoch: told (work, epoch from 1, epochs) after every epoch.
+            checkpoints: where runs are kept while they last, and taken up from.
+        """
         self.study = study
         self.device = torch.device(device)
         self.on_epoch = on_epoch
+        self.checkpoints = checkpoints
 
     @cached_property
     def source(self) -> Source:
@@ -39,6 +52,27 @@ class Trainer:
         Raises:
             TimeoutError: the population took longer than the study's `trial_timeout`; seen at the end of an epoch.
         """
+        if self.checkpoints is None:
+            return self._train(work, None)
+        outcomes: dict[int, Outcome] = {}
+        for places, keeper in resume(self.checkpoints, self._paths(work)):
+            part = work.only([work.slots[place] for place in places])
+            outcomes |= {outcome.id: outcome for outcome in self._train(part, keeper)}
+        return [outcomes[slot.id] for slot in work.slots]
+
+    def forget(self, work: Work) -> None:
+        """Deletes the checkpoints of work whose outcomes are stored."""
+        if self.checkpoints is not None:
+            for path in self._paths(work):
+                self.checkpoints.forget(path)
+
+    def _paths(self, work: Work) -> list[Path]:
+        assert self.checkpoints is not None
+        name = work.configuration
+        members = [self.member(name, slot) for slot in work.slots]
+        return [self.checkpoints.path(name, work.phase, own.seed, own.hyperparameters) for own in members]
+
+    def _train(self, work: Work, keeper: RunKeeper | None) -> list[Outcome]:
         rerun = work.phase == "rerun"
         recipe = self.recipe(self.configuration(work.configuration), rerun)
         members = [self.member(work.configuration, slot) for slot in work.slots]
@@ -52,8 +86,8 @@ class Trainer:
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
-        results = train(recipe, members, self.device, test=rerun, progress=progress)
-        seconds = (time.perf_counter() - start) / len(members)
+        results = train(recipe, members, self.device, test=rerun, progress=progress, keeper=keeper)
+        seconds = keeper.seconds if keeper else (time.perf_counter() - start) / len(members)
         return [
             self._outcome(slot, result, rerun, seconds, len(members))
             for slot, result in zip(work.slots, results, strict=True)

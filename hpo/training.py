@@ -76,11 +76,11 @@ Progress = Callable[[int, Mapping[str, list[float]]], None]
 class Keeper(Protocol):
     """Keeps the state of a long run outside this process, so that another one can go on from it."""
 
-    def load(self) -> dict[str, Any] | None:
-        """The state last saved, or None."""
+    def load(self) -> Sequence[Mapping[str, Any]] | None:
+        """The states last saved, one a member and all of the same epoch, or None."""
 
-    def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Told after every epoch; calls `state` when it is time to save."""
+    def save(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """Told after every epoch; calls `states` when it is time to save."""
 
 
 def train(
@@ -113,7 +113,7 @@ def train(
         if progress:
             progress(run.epoch, rows)
         if keeper and run.epoch < recipe.epochs:
-            keeper.save(run.state)
+            keeper.save(run.states)
     return [
         Result(curve, _sizes(recipe, splits[member.seed], test) | ({} if bad else final), bad)
         for curve, final, bad, member in zip(run.curves, run.finals(test), run.diverged, members, strict=True)
@@ -162,15 +162,19 @@ class _Run:
             for member in range(len(self.population))
         ]
 
-    def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on after this epoch as if nothing had happened; tensors and plain values."""
-        kept = {"epoch": self.epoch, "curves": self.curves, "diverged": self.diverged}
-        return {**kept, "population": self.population.state()}
+    def states(self) -> list[dict[str, Any]]:
+        """All that `restore` needs to go on after this epoch, by member; copies on the CPU and plain values."""
+        return [
+            {"epoch": self.epoch, "curves": curves, "diverged": diverged, "model": model}
+            for curves, diverged, model in zip(self.curves, self.diverged, self.population.states(), strict=True)
+        ]
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up the `state` of a run of the same recipe and members."""
-        self.epoch, self.curves, self.diverged = state["epoch"], state["curves"], state["diverged"]
-        self.population.restore(state["population"])
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes up members that trained with the same recipe, together or not, up to the same epoch."""
+        self.epoch = states[0]["epoch"]
+        self.curves = [dict(state["curves"]) for state in states]
+        self.diverged = [state["diverged"] for state in states]
+        self.population.restore([state["model"] for state in states])
 
     def _train(self) -> dict[str, Tensor]:
         """The steps of this epoch; returns their mean metrics [K] by name, still on the device."""

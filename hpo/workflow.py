@@ -4,6 +4,7 @@ PyTorch is imported where training is near, so that status and reports do withou
 """
 
 import dataclasses
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -103,6 +104,8 @@ def work(
     Raises:
         Stopped: a signal came; the work in hand was given back.
     """
+    from hpo import checkpoints
+    from hpo.definition import fingerprint
     from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
     from hpo.trainer import Trainer
     from hpo.worker import run_worker
@@ -111,14 +114,23 @@ def work(
     prepare_process(threads or max(1, cpu_cores() // workers))
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
-    trainer = Trainer(study, chosen, on_epoch)
+    identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
+    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity))
+
+    def tell(kind: str, details: dict[str, Any]) -> None:
+        if kind == "finished":
+            stored = {outcome.id for outcome in details["outcomes"]}
+            trainer.forget(details["work"].only([slot for slot in details["work"].slots if slot.id in stored]))
+        if on_event:
+            on_event(kind, details)
+
     run_worker(
         ledger,
         trainer,
         owner,
         population or POPULATION[chosen.type],
         workers=workers,
-        on_event=on_event,
+        on_event=tell,
         device=device_name(chosen),
     )
 

@@ -1,18 +1,12 @@
-"""A small study without training, and a worker process for it: `python storage_study.py URL NAME SEED LOG`."""
+"""A small study without training, and what it looks like to a user of plain Optuna."""
 
-import json
-import random
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 
-from hpo.database import connect
-from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
-from hpo.worker import run_worker
+from hpo.ledger import Ledger, Outcome, Work, new_owner, open_study
+from hpo.ledger.contact import Contact
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
 KEPT: list[RDBStorage] = []
@@ -33,7 +27,20 @@ def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) ->
 def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:
     """A study of that definition; 12 trials and 3 seeds unless told otherwise."""
     numbers = {"trials": 12, "seeds": 3, "repeats": 1} | planned
-    return open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"})
+    return known_for_long(open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"}))
+
+
+class OldContact(Contact):
+    """Contact that has lasted for ever, so that leases that ran out are taken over at once."""
+
+    def lasts(self, seconds: float) -> bool:
+        return True
+
+
+def known_for_long(ledger: Ledger) -> Ledger:
+    """The ledger as a process sees it that has had contact with the database for long."""
+    ledger.contact = OldContact()
+    return ledger
 
 
 def outcomes(work: Work) -> list[Outcome]:
@@ -65,38 +72,14 @@ def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, until:
 
 def plain_study(url: str, name: str) -> optuna.Study:
     """The study as a user of plain Optuna sees it."""
-    return optuna.load_study(study_name=name, storage=_kept(url))
+    return optuna.load_study(study_name=name, storage=kept(url))
 
 
 def plain_names(url: str) -> list[str]:
-    return optuna.get_all_study_names(_kept(url))
+    return optuna.get_all_study_names(kept(url))
 
 
-def _kept(url: str) -> RDBStorage:
+def kept(url: str) -> RDBStorage:
     """A storage that lives to the end: from Python 3.13 on, a SQLite connection that is collected open warns."""
     KEPT.append(RDBStorage(url))
     return KEPT[-1]
-
-
-def main(url: str, name: str, seed: int, log: str) -> None:
-    """Works until the study is done, noting every finish that counted."""
-    rng = random.Random(seed)
-
-    def train(work: Work) -> list[Outcome]:
-        time.sleep(rng.uniform(0.01, 0.06))
-        return outcomes(work)
-
-    def note(kind: str, details: dict[str, Any]) -> None:
-        if kind in ("leased", "finished"):
-            ids = {outcome.id for outcome in details.get("outcomes", ())}
-            with Path(log).open("a") as file:
-                for slot in details["work"].slots:
-                    if kind == "leased" or slot.id in ids:
-                        print(json.dumps([kind, slot.id, slot.attempt, slot.setting]), file=file)
-
-    ledger = load_study(connect(url), name)
-    run_worker(ledger, train, new_owner(), population=3, workers=2, on_event=note)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -356,19 +356,20 @@ def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tup
 
 
 class Kept:
-    """A keeper that saves at one epoch, as bytes, and breaks the run off there."""
+    """A keeper that saves at one epoch, as bytes, and breaks the run off there; gives back the members `wanted`."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.seen, self.saved = epoch, 0, b""
+        self.wanted = slice(None)
 
-    def load(self) -> dict[str, Any] | None:
-        return torch.load(io.BytesIO(self.saved), weights_only=True) if self.saved else None
+    def load(self) -> Sequence[Mapping[str, Any]] | None:
+        return torch.load(io.BytesIO(self.saved), weights_only=True)[self.wanted] if self.saved else None
 
-    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+    def save(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
         self.seen += 1
         if not self.saved and self.seen == self.epoch:
             stream = io.BytesIO()
-            torch.save(state(), stream)
+            torch.save(states(), stream)
             self.saved = stream.getvalue()
             raise InterruptedError
 
@@ -386,6 +387,10 @@ def test_a_run_that_goes_on_from_what_was_kept_ends_as_if_never_broken_off(name:
     seen: list[int] = []
     resumed = train(chosen, runs, test=True, keeper=keeper, progress=lambda epoch, _: seen.append(epoch))
     assert resumed == whole and seen == [4, 5]
+    keeper.wanted = slice(members - 1, members)
+    [alone] = train(chosen, runs[keeper.wanted], test=True, keeper=keeper)
+    for name, values in alone.curves.items():
+        assert values == near(whole[-1].curves[name]), name
 
 
 def test_a_metric_of_the_users_own_is_the_mean_over_single_samples(witness: Witness) -> None:

@@ -18,15 +18,17 @@ def allowed_failures(trials: int) -> float:
     return max(5, trials / 4)
 
 
-def take_back(connection: Connection, study: int, now: float) -> None:
-    """Ends the attempts whose lease ran out, or whose process on this machine is gone."""
+def take_back(connection: Connection, study: int, now: float, expired: bool) -> None:
+    """Ends the attempts whose process on this machine is gone and, if `expired`, those whose lease ran out."""
     held = sa.and_(slots.c.study_id == study, slots.c.state == "leased")
     query = sa.select(slots.c.owner, sa.func.min(slots.c.lease_until)).where(held).group_by(slots.c.owner)
     owners = connection.execute(query).all()
     dead = {owner for owner, _ in owners if gone(owner)}
-    if not dead and all(until >= now for _, until in owners):
+    late = expired and any(until < now for _, until in owners)
+    if not dead and not late:
         return
-    lost = sa.or_(slots.c.lease_until < now, slots.c.owner.in_(sorted(dead)))
+    gone_or_late = [slots.c.owner.in_(sorted(dead)), *([slots.c.lease_until < now] if late else [])]
+    lost = sa.or_(*gone_or_late)
     rows = connection.execute(
         sa.select(slots).where(held, lost).order_by(slots.c.id).with_for_update(skip_locked=True)
     ).all()

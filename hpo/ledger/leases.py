@@ -15,10 +15,10 @@ from hpo.ledger.work import Outcome, Setting, Slot, Work
 from hpo.schema import slots, studies, workers
 
 
-def take_back_lost(connection: Connection, study: int) -> None:
+def take_back_lost(connection: Connection, study: int, expired: bool) -> None:
     """Locks the study against other leases on PostgreSQL, then ends the attempts of lost workers."""
     connection.execute(sa.select(studies.c.id).where(studies.c.id == study).with_for_update())
-    take_back(connection, study, now(connection))
+    take_back(connection, study, now(connection), expired)
 
 
 def settled(connection: Connection, study: int) -> bool:

@@ -11,6 +11,7 @@ from hpo.database import now, retrying
 from hpo.errors import UsageError
 from hpo.ledger import leases, overview, rounds, studies
 from hpo.ledger.attempts import end_attempts
+from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
 from hpo.ledger.schedule import choose, tuning_unfinished
 from hpo.ledger.work import Outcome, Setting, Slot, Work
@@ -72,6 +73,7 @@ class Ledger:
         self.direction: str = row.definition["direction"]
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
+        self.contact = Contact()
 
     # A worker's side
 
@@ -82,11 +84,12 @@ class Ledger:
     def lease(self, owner: str, limit: int, seconds: float = 60.0, workers: int = 1) -> Work | None:
         """Up to `limit` slots to train side by side, held for `seconds`; None if none is free now.
 
-        `workers` is the number of equal workers; where configurations are fewer, each takes only its share.
+        `workers` is the number of equal workers; where configurations are fewer, each takes only its share. Leases
+        that ran out are taken over once this process has had contact with the database for `seconds`.
         """
 
         def take(connection: Connection) -> Work | None:
-            self._prepare(connection)
+            self._prepare(connection, expired=self.contact.lasts(seconds))
             choice = choose(overview.groups(connection, self.id, self.configurations), limit, workers)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
@@ -187,13 +190,15 @@ class Ledger:
         """Removes the study with all its results."""
         self._run(lambda link: studies.remove(link, self.id))
 
-    def _prepare(self, connection: Connection) -> None:
+    def _prepare(self, connection: Connection, expired: bool) -> None:
         """Takes lost work back and, once all tuning is over, chooses the settings of the reruns."""
-        leases.take_back_lost(connection, self.id)
+        leases.take_back_lost(connection, self.id, expired)
         if leases.settled(connection, self.id):
             return
         if not tuning_unfinished(overview.groups(connection, self.id, self.configurations)):
             rounds.settle(connection, self.id, self.direction)
 
     def _run(self, work: Any) -> Any:
-        return retrying(self.engine, work)
+        result = retrying(self.engine, work, on_failure=self.contact.broken)
+        self.contact.made()
+        return result
