@@ -236,8 +236,9 @@ LEARNING_RATE = '    "learning_rate": log_range(1e-4, 1e-2),'
             "configurations has fewer than two entries; a comparison needs a baseline and a rival",
         ),
         (
-            'SPACE),\n        Configuration("GNVR", regularizer="gnvr", space=SPACE | {"lambda": log_range(1e-3, 10)}),',
-            "SPACE)",
+            '"AdamW", space=SPACE),\n        Configuration("GNVR", regularizer="gnvr", space=SPACE | {"lambda": '
+            "log_range(1e-3, 10)}),",
+            '"AdamW", space=SPACE)',
             "8 (STUDY = Study()",
             "configurations is a single one; give a tuple of two or more",
         ),
