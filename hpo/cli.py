@@ -46,6 +46,10 @@ Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.
 Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
 PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
 Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
+MaxTime = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Give work back and stop after a time such as 2h or 90m; exit code 142."),
+]
 Reports = Annotated[Path, typer.Option(help="The folder of reports.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -73,6 +77,7 @@ def run(
     population: PopulationSize = None,
     workers: Workers = None,
     reports: Reports = Path("reports"),
+    max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's earlier results first.")] = False,
 ) -> None:
     """Tune, rerun and report a study; goes on where it stopped."""
@@ -81,8 +86,10 @@ def run(
     from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
     from hpo.progress import Display
     from hpo.running import run_workers
-    from hpo.signals import Stopped
+    from hpo.signals import Stopped, stop_after
 
+    if max_time:
+        stop_after(max_time)
     definition = workflow.with_overrides(loading.load(study), name, epochs)
     url = workflow.storage_url(storage)
     flags = {"--trials": trials, "--seeds": seeds, "--epochs": epochs, "--name": name}
@@ -124,20 +131,28 @@ def worker(
     population: PopulationSize = None,
     threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
     share: Annotated[int, typer.Option(min=1, help="How many equal workers share this study.")] = 1,
+    max_time: MaxTime = None,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
 ) -> None:
     """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
     from hpo import loading, workflow
     from hpo.messages import Messenger
     from hpo.running import stop_with_parent
+    from hpo.signals import Stopped, stop_after
 
     if messages:
         stop_with_parent()
+    if max_time:
+        stop_after(max_time)
     messenger = Messenger(as_json=messages)
     try:
         definition = workflow.with_overrides(loading.load(study), name, epochs)
         ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
         workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
+    except Stopped:
+        if not messages:
+            print("hpo: stopped; the work in hand was given back", file=sys.stderr)
+        raise
     except HpoError as error:
         if not messages:
             raise

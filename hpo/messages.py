@@ -34,7 +34,8 @@ class Messenger:
             text = f"Optuna's tables could not be written and will be repaired later: {details['error']}"
             self.send("warning", text=text)
         elif kind == "population":
-            self.send("warning", text=f"out of memory: from now on {details['size']} models at once")
+            models = f"{details['size']} models at once"
+            self.send("warning", text=f"{details['configuration']}: out of memory; from now on {models}")
 
     def on_epoch(self, work: Work, epoch: int, epochs: int) -> None:
         """The end of an epoch."""

@@ -1,6 +1,7 @@
 """Stopping on a signal at a safe moment: never between a change in the database and the note of it."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,28 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+from hpo.errors import UsageError
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
+
+
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+def stop_after(duration: str) -> None:
+    """Makes this process stop, as by a signal, when `duration` is over: "2h", "90m", "1h30m", "45s" or "45".
+
+    The signal is SIGALRM; whoever has installed a `Stop` gives its work back.
+
+    Raises:
+        UsageError: the duration cannot be read or is 0.
+    """
+    found = DURATION.fullmatch(duration)
+    parts = [int(part or 0) for part in found.groups()] if found else [0]
+    seconds = sum(part * length for part, length in zip(parts, (86400, 3600, 60, 1), strict=False))
+    if not seconds:
+        raise UsageError(f"--max-time is {duration!r}; give a time such as 2h, 90m, 1h30m or 45s")
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 class Stopped(SystemExit):

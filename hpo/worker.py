@@ -69,6 +69,7 @@ class _Worker:
         self.ledger, self.train, self.owner = ledger, train, owner
         self.population, self.workers, self.tell = population, workers, tell
         self.stop, self.lease = stop, lease
+        self.fits: dict[str, int] = {}  # the population that memory was found to hold, by configuration
         self.renewal = Renewal(ledger, owner, lease)
         self.mirror = SafeMirror(ledger, owner, device, tell)
 
@@ -109,8 +110,17 @@ class _Worker:
 
     def _train(self, work: Work) -> None:
         """Trains and stores; a population that fails is tried again in parts, to find the culprit."""
-        if not work.slots:
-            return
+        fits = self.fits.get(work.configuration, self.population)
+        if len(work.slots) > fits:
+            self._train_in_parts(work, fits)
+        elif work.slots:
+            self._train_together(work)
+
+    def _train_in_parts(self, work: Work, size: int) -> None:
+        for first in range(0, len(work.slots), size):
+            self._train(work.only(work.slots[first : first + size]))
+
+    def _train_together(self, work: Work) -> None:
         self.stop.check()
         failure = None
         outcomes: Sequence[Outcome] = ()
@@ -128,13 +138,12 @@ class _Worker:
         cause, message = failure
         if len(work.slots) == 1:
             self._fail(work, cause, message)
-            return
-        size = 1
-        if cause == "out of memory":
-            size = self.population = len(work.slots) // 2
-            self.tell("population", {"size": size})
-        for first in range(0, len(work.slots), size):
-            self._train(work.only(work.slots[first : first + size]))
+        elif cause == "out of memory":
+            self.fits[work.configuration] = len(work.slots) // 2
+            self.tell("population", {"configuration": work.configuration, "size": len(work.slots) // 2})
+            self._train(work)
+        else:
+            self._train_in_parts(work, 1)
 
     def _finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         counted = set(self.ledger.finish(self.owner, outcomes))
