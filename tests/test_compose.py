@@ -183,7 +183,9 @@ class Stack:
         given: dict[str, str] = service["environment"]
         assert given["HPO_STORAGE"].endswith("@db/hpo")
         given["HPO_STORAGE"] = given["HPO_STORAGE"].replace("@db/hpo", self.place)
-        given["HPO_CACHE"] = str(self.folder.parent / "cache")
+        for variable in ("HPO_CACHE", "HPO_CHECKPOINTS"):  # both are volumes
+            assert any(volume.endswith(f":{given[variable]}") for volume in service["volumes"])
+            given[variable] = str(self.folder.parent) + given[variable]
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "PG", "OPTUNA_"))}
         assert service["command"][0] == "hpo"
         return subprocess.Popen(
