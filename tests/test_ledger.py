@@ -1,17 +1,22 @@
 """Leases, takeover, attempts and results."""
 
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from postgres_server import PostgresServer
+from sqlalchemy.engine import Engine
 from storage_study import finish_all, make, outcomes
 
-from hpo import curves, schema
+from hpo import curves, database, schema
 from hpo.database import connect
-from hpo.ledger import Ledger, Outcome, Work, new_owner
+from hpo.ledger import Ledger, Outcome, Work, new_owner, overview
 from hpo.ledger.owners import gone
 
 
@@ -61,6 +66,53 @@ def test_an_expired_lease_is_taken_over_with_the_same_settings(ledger: Ledger) -
     failures = ledger.export()["failures"]
     assert len(failures) == 10 and {entry["cause"] for entry in failures} == {"lost worker"}
     assert failures[0]["setting"] == lost.slots[0].setting
+
+
+def test_a_lease_whose_answer_was_lost_is_no_attempt(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, lost = database.run, [True]
+
+    def cut_off(engine: Engine, work: Any) -> Any:
+        found = run(engine, work)
+        if lost and lost.pop():
+            kind = sqlite3 if engine.dialect.name == "sqlite" else psycopg
+            raise sa.exc.OperationalError("COMMIT", {}, kind.OperationalError("database is locked"))
+        return found
+
+    monkeypatch.setattr(database, "run", cut_off)
+    work = take(ledger, "x", limit=3)
+    assert not lost and [slot.attempt for slot in work.slots] == [1, 1, 1]
+    held = [row["id"] for row in ledger.export()["slots"] if row["state"] == "leased"]
+    assert held == [slot.id for slot in work.slots]
+
+
+def test_the_last_trials_may_be_finished_while_another_worker_looks_for_work(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only on PostgreSQL: on SQLite nobody writes while another looks for work."""
+    url = postgresql.create()
+    ledger = make(connect(url))
+    held: list[Work] = []
+    while len(held) < 2:
+        work = take(ledger, "x", limit=1)
+        if work.slots[0].slot == 11:
+            held.append(work)
+        else:
+            ledger.finish("x", outcomes(work))
+    look = overview.groups
+
+    def slow_look(*arguments: Any) -> Any:
+        found = look(*arguments)
+        while held:
+            ledger.finish("x", outcomes(held.pop()))
+        return found
+
+    monkeypatch.setattr(overview, "groups", slow_look)
+    assert ledger.lease("y", 9) is None
+    found = ledger.lease("y", 9)
+    assert found is not None and (found.phase, [slot.setting for slot in found.slots]) == (
+        "rerun", [{"learning_rate": 0.001}] * 3,
+    )  # fmt: skip
+    postgresql.drop(url)
 
 
 def test_a_late_finish_does_not_count(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """The ledger of one study as a worker, a report or a progress bar sees it."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from hpo.ledger import leases, overview, rounds, studies
 from hpo.ledger.attempts import end_attempts
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
-from hpo.ledger.schedule import choose, tuning_unfinished
+from hpo.ledger.schedule import Group, choose, tuning_unfinished
 from hpo.ledger.work import Outcome, Setting, Slot, Work
 from hpo.schema import slots
 
@@ -88,9 +89,12 @@ class Ledger:
         that ran out are taken over once this process has had contact with the database for `seconds`.
         """
 
+        tries = itertools.count()
+
         def take(connection: Connection) -> Work | None:
-            self._prepare(connection, expired=self.contact.lasts(seconds))
-            choice = choose(overview.groups(connection, self.id, self.configurations), limit, workers)
+            if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was made
+                leases.release(connection, self.id, owner, None)
+            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), limit, workers)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
         return self._run(take)
@@ -190,13 +194,18 @@ class Ledger:
         """Removes the study with all its results."""
         self._run(lambda link: studies.remove(link, self.id))
 
-    def _prepare(self, connection: Connection, expired: bool) -> None:
-        """Takes lost work back and, once all tuning is over, chooses the settings of the reruns."""
+    def _prepared(self, connection: Connection, expired: bool) -> list[Group]:
+        """How the slots stand once lost work is taken back and, after all tuning, the reruns have their settings.
+
+        The last trial may be finished by another worker between two looks at the slots: what was seen when the reruns
+        were left without settings must be what the choice is made from.
+        """
         leases.take_back_lost(connection, self.id, expired)
-        if leases.settled(connection, self.id):
-            return
-        if not tuning_unfinished(overview.groups(connection, self.id, self.configurations)):
-            rounds.settle(connection, self.id, self.direction)
+        groups = overview.groups(connection, self.id, self.configurations)
+        if tuning_unfinished(groups) or leases.settled(connection, self.id):
+            return groups
+        rounds.settle(connection, self.id, self.direction)
+        return overview.groups(connection, self.id, self.configurations)
 
     def _run(self, work: Any) -> Any:
         result = retrying(self.engine, work, on_failure=self.contact.broken)
