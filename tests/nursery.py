@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -20,14 +21,7 @@ from typing import Any
 import hpo
 
 ROOT = Path(hpo.__file__).parents[1]
-PRELOADED = (
-    "hpo.mirror",
-    "hpo.worker",
-    "hpo.cli",
-    "psycopg",
-    "psycopg_binary",
-    "sqlalchemy.dialects.postgresql.psycopg",
-)
+PRELOADED = ("storage_worker", "hpo.cli", "psycopg", "psycopg_binary", "sqlalchemy.dialects.postgresql.psycopg")
 
 
 class Child:
@@ -104,6 +98,7 @@ class Nursery:
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+    _warm_up()
     children: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
@@ -117,6 +112,20 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
+
+
+def _warm_up() -> None:
+    """A small study worked through: what is loaded and prepared on first use is there in every child."""
+    from storage_study import make, outcomes
+
+    from hpo.database import connect
+    from hpo.ledger import new_owner
+    from hpo.worker import run_worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = make(connect(f"sqlite:///{folder}/t.db"), trials=1, seeds=1)
+        run_worker(ledger, outcomes, new_owner(), 1)
+        ledger.engine.dispose()
 
 
 def _poll(pid: int, children: set[int]) -> int | None:

@@ -1,0 +1,143 @@
+"""A worker of the storage tests: no training, a log of what it was given and what counted, a place to die at."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+from storage_study import outcomes
+
+import hpo.database
+from hpo.database import connect
+from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.mirror import Mirror
+from hpo.worker import run_worker
+
+# What a worker writes, in the order of a run: it may be killed before and after each of them.
+POINTS: dict[str, tuple[type, str]] = {
+    "repair": (Mirror, "repair"),
+    "lease": (Ledger, "lease"),
+    "assign": (Ledger, "assign"),
+    "begin": (Mirror, "begin"),
+    "note_trials": (Ledger, "note_trials"),
+    "finish": (Ledger, "finish"),
+    "mirror": (Mirror, "finish"),
+    "release": (Ledger, "release"),
+    "close": (Mirror, "close"),
+}
+
+
+def work(
+    url: str,
+    study: str,
+    log: str,
+    name: int = 0,
+    seconds: tuple[float, float] = (0.01, 0.06),
+    lease: float = 60.0,
+    population: int = 3,
+    workers: int = 2,
+    die: str = "",
+    patience: float = 0.0,
+) -> None:
+    """Works until the study is done.
+
+    Args:
+        log: a file that gets a JSON object a line: what ("assigned" | "leased" | "counted" | "late"), name, slot,
+            attempt, renewals, setting.
+        name: of this worker; in the log, in every result, and the seed of its training times.
+        seconds: shortest and longest time that a population trains.
+        die: where this process kills itself with -9: "before finish 2", "after lease 1" (see POINTS), "train 3",
+            "statement 40", "commit 9".
+        patience: seconds that a database which is away is waited for; 0 keeps the program's own.
+    """
+    rng = random.Random(name)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if patience:
+        hpo.database.PATIENCE = patience
+    if die:
+        _die_at(die)
+
+    def note(what: str, found: Work) -> None:
+        for slot in found.slots:
+            line = {"what": what, "name": name, "slot": slot.id, "attempt": slot.attempt, "renewals": slot.renewals}
+            os.write(file, f"{json.dumps(line | {'setting': slot.setting})}\n".encode())
+
+    def train(found: Work) -> list[Outcome]:
+        note("leased", found)
+        passed("train")
+        time.sleep(rng.uniform(*seconds))
+        return [replace(entry, result={**entry.result, "worker": name}) for entry in outcomes(found)]
+
+    _after(Ledger, "assign", lambda _, found: note("assigned", found))
+    leased: dict[int, Work] = {}
+
+    def counted(arguments: tuple[Any, ...], ids: list[int]) -> None:
+        for outcome in arguments[2]:
+            note("counted" if outcome.id in ids else "late", leased.pop(outcome.id))
+
+    def remember(kind: str, details: dict[str, Any]) -> None:
+        if kind == "leased":
+            leased.update({slot.id: details["work"].only([slot]) for slot in details["work"].slots})
+
+    _after(Ledger, "finish", counted)
+    passed("start")
+    ledger = load_study(connect(url), study)
+    run_worker(ledger, train, new_owner(), population, workers=workers, on_event=remember, lease=lease)
+    passed("exit")
+
+
+_deadly: dict[str, int] = {}
+_passed: Counter[str] = Counter()
+
+
+def passed(point: str) -> None:
+    """Kills this process if it was to die here."""
+    _passed[point] += 1
+    if _deadly.get(point) == _passed[point]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at(die: str) -> None:
+    point, count = die.rsplit(" ", 1)
+    _deadly[point] = int(count)
+    for name, (owner, method) in POINTS.items():
+        _around(owner, method, name)
+    sa.event.listen(Engine, "before_cursor_execute", lambda *_: passed("statement"))
+    sa.event.listen(Engine, "commit", lambda *_: passed("commit"))
+
+
+def _around(owner: type, method: str, name: str) -> None:
+    original = getattr(owner, method)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        passed(f"before {name}")
+        found = original(*arguments, **options)
+        passed(f"after {name}")
+        return found
+
+    setattr(owner, method, wrapped)
+
+
+def _after(owner: type, method: str, then: Callable[[tuple[Any, ...], Any], None]) -> None:
+    original = getattr(owner, method)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        found = original(*arguments, **options)
+        then(arguments, found)
+        return found
+
+    setattr(owner, method, wrapped)
+
+
+def read_logs(folder: Path) -> list[dict[str, Any]]:
+    """All lines of all workers' logs in a folder (*.log), by worker."""
+    lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text().splitlines()]
+    return [json.loads(line) for line in lines]

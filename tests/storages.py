@@ -1,0 +1,92 @@
+"""Databases of both kinds that a test can take away for a while."""
+
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Literal, Protocol
+
+from postgres_server import PostgresServer
+
+KINDS = ("sqlite", "postgresql")
+Kind = Literal["sqlite", "postgresql"]
+
+
+def _pause() -> None:
+    time.sleep(0.01)
+
+
+class Storage(Protocol):
+    """A place for databases."""
+
+    def create(self) -> str:
+        """The URL of a new, empty database."""
+
+    def drop(self, url: str) -> None:
+        """Removes it."""
+
+    def away(self, url: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+        """Nobody can write into the database inside; `waiting` is called while somebody cannot be made to stop."""
+
+    def close(self) -> None:
+        """Removes everything."""
+
+
+class SqliteStorage:
+    """Files in a folder of their own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hpo-sqlite-"))
+
+    def create(self) -> str:
+        return f"sqlite:///{tempfile.mkdtemp(dir=self.folder)}/t.db"
+
+    def drop(self, url: str) -> None:
+        shutil.rmtree(_file(url).parent)
+
+    @contextmanager
+    def away(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:
+        """Another process, this one, holds the file's lock."""
+        connection = sqlite3.connect(_file(url), timeout=0, isolation_level=None)
+        try:
+            while not _begins(connection):
+                waiting()
+            yield
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+class PostgresStorage(PostgresServer):
+    """A server that may be stopped."""
+
+    mode: Literal["fast", "immediate"] = "fast"
+
+    @contextmanager
+    def away(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:  # noqa: ARG002
+        """The server ends all sessions, in order and as in a crash by turns, and comes back with all it had."""
+        self.stop(self.mode)
+        self.mode = "immediate" if self.mode == "fast" else "fast"
+        yield
+        self.start()
+
+
+def storage(kind: Kind) -> Storage:
+    return SqliteStorage() if kind == "sqlite" else PostgresStorage()
+
+
+def _begins(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+def _file(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))

@@ -1,0 +1,43 @@
+"""A worker that dies between any two of its writes, or at any statement: the next one makes up for it."""
+
+from pathlib import Path
+
+import pytest
+from nursery import Nursery
+from storage_checks import check, read
+from storage_study import make
+from storage_worker import POINTS, read_logs
+
+from hpo import schema
+from hpo.database import connect
+
+# One worker after the other dies at the next of these places; one more comes to the end.
+CHAINS = [
+    ("before repair 1", "after repair 1", "before lease 1"),
+    ("after lease 1", "before assign 1", "after assign 1"),
+    ("before begin 1", "after begin 1", "before note_trials 1"),
+    ("after note_trials 1", "train 1", "before finish 1"),
+    ("after finish 1", "before mirror 1", "after mirror 1"),
+    ("train 2", "before finish 2", "after finish 2"),
+    ("before release 1", "after release 1"),
+    ("before close 1", "after close 1", "exit 1"),
+    ("statement 7", "statement 23", "statement 61"),
+    ("statement 111", "statement 80", "statement 40"),
+    ("commit 13", "commit 8", "commit 4"),
+]
+
+
+def test_every_place_is_there() -> None:
+    places = {place.rpartition(" ")[0] for chain in CHAINS for place in chain}
+    assert {f"{when} {point}" for point in POINTS for when in ("before", "after")} <= places
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=", ".join)
+def test_a_worker_may_die_anywhere(url: str, chain: tuple[str, ...], nursery: Nursery, tmp_path: Path) -> None:
+    ledger = make(connect(url), trials=4, seeds=2)
+    for name, die in enumerate((*chain, "")):
+        log, output = str(tmp_path / f"{name}.log"), tmp_path / f"{name}.txt"
+        child = nursery.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, 1, die, output=output)
+        assert (child.wait(), child.text()) == (-9 if die else 0, "")
+    check(ledger, url, read_logs(tmp_path))
+    assert len(read(ledger, schema.failures)) <= 3 * len(chain)  # a death costs what was in hand, and no more
