@@ -13,6 +13,7 @@ from hpo.spelling import did_you_mean
 Prediction = Literal["better", "worse", "equivalent"]
 SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+MOST_TUNING_SEEDS = 1000  # the reruns' seeds begin there
 METRIC = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 
@@ -69,6 +70,7 @@ class Study:
         batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
             another number of epochs than it reported.
         trials: settings tried for each configuration. seeds: reruns of each best setting.
+        seeds_per_trial: models trained for each trial, whose mean score counts; they differ in their tuning seed.
         metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one number a sample.
             Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
         score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of
@@ -99,6 +101,7 @@ class Study:
     trials: int = 40
     seeds: int = 10
     tuning_repeats: int = 1
+    seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = "validation_accuracy"
     direction: Literal["maximize", "minimize"] | None = None
@@ -118,8 +121,13 @@ class Study:
         if not isinstance(self.configurations, Iterable):
             raise UsageError("configurations is a single one; give a tuple of two or more")
         object.__setattr__(self, "configurations", tuple(self.configurations))
-        for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats"):
+        for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats", "seeds_per_trial"):
             _positive_whole("the study", number, getattr(self, number))
+        if self.tuning_repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
+            raise UsageError(
+                f"tuning_repeats × seeds_per_trial is {self.tuning_repeats * self.seeds_per_trial}; tuning has "
+                f"{MOST_TUNING_SEEDS} seeds of its own, so lower one of them"
+            )
         if self.tuning_epochs is not None:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
         if self.name and not NAME.fullmatch(self.name):

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -52,31 +53,46 @@ class Trainer:
         Raises:
             TimeoutError: the population took longer than the study's `trial_timeout`; seen at the end of an epoch.
         """
-        if self.checkpoints is None:
-            return self._train(work, None)
-        outcomes: dict[int, Outcome] = {}
-        for places, keeper in resume(self.checkpoints, self._paths(work)):
-            part = work.only([work.slots[place] for place in places])
-            outcomes |= {outcome.id: outcome for outcome in self._train(part, keeper)}
-        return [outcomes[slot.id] for slot in work.slots]
+        rerun = work.phase == "rerun"
+        recipe = self.recipe(self.configuration(work.configuration), rerun)
+        owners, members = self._members(work)
+        runs: list[list[_Run]] = [[] for _ in work.slots]
+        for places, keeper in self._parts(work, members):
+            for place, run in zip(places, self._train(work, recipe, [members[p] for p in places], keeper), strict=True):
+                runs[owners[place]].append(run)
+        return [self._outcome(slot, own, rerun) for slot, own in zip(work.slots, runs, strict=True)]
 
     def forget(self, work: Work) -> None:
         """Deletes the checkpoints of work whose outcomes are stored."""
         if self.checkpoints is not None:
-            for path in self._paths(work):
+            for path in self._paths(work, self._members(work)[1]):
                 self.checkpoints.forget(path)
 
-    def _paths(self, work: Work) -> list[Path]:
+    def _members(self, work: Work) -> tuple[list[int], list[Member]]:
+        """The models to be trained, in the order of the slots that they belong to, and those slots' places.
+
+        A trial has one model for each of the study's `seeds_per_trial`, a rerun one.
+        """
+        _, fixed = split_space(full_space(self.configuration(work.configuration)))
+        count = 1 if work.phase == "rerun" else self.study.seeds_per_trial
+        owners, members = [], []
+        for place, slot in enumerate(work.slots):
+            owners += [place] * count
+            members += [Member(slot.seed + number, {**fixed, **(slot.setting or {})}) for number in range(count)]
+        return owners, members
+
+    def _parts(self, work: Work, members: list[Member]) -> list[tuple[list[int], RunKeeper | None]]:
+        """What is trained side by side: everything, unless checkpoints of some members stand at other epochs."""
+        if self.checkpoints is None:
+            return [(list(range(len(members))), None)]
+        return list(resume(self.checkpoints, self._paths(work, members)))
+
+    def _paths(self, work: Work, members: list[Member]) -> list[Path]:
         assert self.checkpoints is not None
         name = work.configuration
-        members = [self.member(name, slot) for slot in work.slots]
         return [self.checkpoints.path(name, work.phase, own.seed, own.hyperparameters) for own in members]
 
-    def _train(self, work: Work, keeper: RunKeeper | None) -> list[Outcome]:
-        rerun = work.phase == "rerun"
-        recipe = self.recipe(self.configuration(work.configuration), rerun)
-        members = [self.member(work.configuration, slot) for slot in work.slots]
-
+    def _train(self, work: Work, recipe: Recipe, members: list[Member], keeper: RunKeeper | None) -> list["_Run"]:
         start = time.perf_counter()
 
         def progress(epoch: int, _: object) -> None:
@@ -86,12 +102,9 @@ class Trainer:
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
-        results = train(recipe, members, self.device, test=rerun, progress=progress, keeper=keeper)
+        results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper)
         seconds = keeper.seconds if keeper else (time.perf_counter() - start) / len(members)
-        return [
-            self._outcome(slot, result, rerun, seconds, len(members))
-            for slot, result in zip(work.slots, results, strict=True)
-        ]
+        return [_Run(result, seconds, len(members)) for result in results]
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
         """One run of a configuration, as tuning would make it; the test set stays unread.
@@ -125,20 +138,40 @@ class Trainer:
             channels_last=study.channels_last,
         )
 
-    def member(self, configuration: str, slot: Slot) -> Member:
-        _, fixed = split_space(full_space(self.configuration(configuration)))
-        return Member(slot.seed, {**fixed, **(slot.setting or {})})
+    def _outcome(self, slot: Slot, runs: "Sequence[_Run]", rerun: bool) -> Outcome:
+        """What becomes of a slot: of the one run of a rerun, or the mean over the runs of a trial."""
+        values = [self._value(run.result, rerun) for run in runs]
+        known = [value for value in values if value is not None]
+        value = sum(known) / len(known) if len(known) == len(values) else None
+        epochs = [run.result.diverged_epoch for run in runs if run.result.diverged_epoch is not None]
+        final = _means([run.result.final for run in runs])
+        final |= {"population": runs[0].population} | ({"diverged_epoch": min(epochs)} if epochs else {})
+        curves = [run.result.curves for run in runs]
+        shared = {name: [own[name] for own in curves] for name in curves[0] if all(name in own for own in curves)}
+        means = {name: [sum(row) / len(row) for row in zip(*own, strict=False)] for name, own in shared.items()}
+        seconds = sum(run.seconds for run in runs)
+        return Outcome(slot.id, slot.attempt, value, "diverged" if epochs else None, final, means, seconds)
 
-    def _outcome(self, slot: Slot, result: Result, rerun: bool, seconds: float, population: int) -> Outcome:
+    def _value(self, result: Result, rerun: bool) -> float | None:
         classes = self.source.classes
-        diverged = result.diverged_epoch is not None
-        value = score(result, self.study, classes)
-        if rerun:
-            value = 1 / classes if diverged else result.final["test_accuracy"]
-        final = {**result.final, "population": population}
-        if result.diverged_epoch is not None:
-            final["diverged_epoch"] = result.diverged_epoch
-        return Outcome(slot.id, slot.attempt, value, "diverged" if diverged else None, final, result.curves, seconds)
+        if not rerun:
+            return score(result, self.study, classes)
+        return 1 / classes if result.diverged_epoch is not None else result.final["test_accuracy"]
+
+
+class _Run(NamedTuple):
+    """One model's training: its result, seconds a model, and how many were trained side by side."""
+
+    result: Result
+    seconds: float
+    population: int
+
+
+def _means(finals: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every scalar that all runs report; sizes that do not differ stay what they are."""
+    shared = [name for name in finals[0] if all(name in own for own in finals)]
+    rows = {name: [own[name] for own in finals] for name in shared}
+    return {name: row[0] if row.count(row[0]) == len(row) else sum(row) / len(row) for name, row in rows.items()}
 
 
 def score(result: Result, study: Study, classes: int) -> float | None:

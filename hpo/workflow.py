@@ -128,7 +128,7 @@ def work(
         ledger,
         trainer,
         owner,
-        population or POPULATION[chosen.type],
+        max(1, (population or POPULATION[chosen.type]) // study.seeds_per_trial),
         workers=workers,
         on_event=tell,
         device=device_name(chosen),

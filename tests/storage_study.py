@@ -33,7 +33,7 @@ def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Led
 class OldContact(Contact):
     """Contact that has lasted for ever, so that leases that ran out are taken over at once."""
 
-    def lasts(self, seconds: float) -> bool:
+    def lasts(self, seconds: float) -> bool:  # noqa: ARG002
         return True
 
 

@@ -131,3 +131,12 @@ def test_delete_leaves_nothing_and_other_studies_alone(engine: Engine) -> None:
     largest = max(row["id"] for row in second.export()["slots"])
     second.delete()
     assert min(row["id"] for row in make(engine, "s").export()["slots"]) > largest  # ids are never used again
+
+
+def test_a_trial_of_several_models_takes_as_many_seeds(url: str) -> None:
+    """The slot names the first; those of the next tuning repeat follow."""
+    planned = {"trials": 2, "seeds": 2, "repeats": 2}
+    ledger = open_study(connect(url), "s", definition(seeds_per_trial=3), "d", planned, {}, {})
+    rows = ledger.export()["slots"]
+    assert {(row["repeat"], row["seed"]) for row in rows if row["phase"] == "tune"} == {(0, 0), (1, 3)}
+    assert {row["seed"] for row in rows if row["phase"] == "rerun"} == {1000, 1001}

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from hpo import Mnist1d
+from hpo import trainer as trainer_module
 from hpo.definition import describe
 from hpo.errors import UsageError
+from hpo.ledger import Slot, Work
 from hpo.study import Configuration, Study
-from hpo.trainer import score
+from hpo.trainer import Trainer, score
 from hpo.training import Result
 
 CURVES = {
@@ -79,3 +82,65 @@ def test_a_score_that_no_run_reports() -> None:
 def test_a_metric_needs_a_name_of_its_own(name: str) -> None:
     with pytest.raises(UsageError, match="metrics has the name"):
         dataclasses.replace(study("validation_loss"), metrics={name: len})
+
+
+SETTING = {"learning_rate": 0.003, "weight_decay": 1e-3}
+
+
+def small(**changes: Any) -> Study:
+    return dataclasses.replace(
+        study("validation_accuracy"), data=Mnist1d(samples=300, label_noise=0.2), metrics={}, epochs=3, **changes
+    )
+
+
+def tuning(seed: int, count: int, rate: float = 0.003) -> Work:
+    slots = [Slot(7 + place, place, seed, 1, SETTING | {"learning_rate": rate * (1 + place)}) for place in range(count)]
+    return Work("A", 0, "tune", slots)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_trials_score_is_the_mean_over_its_seeds() -> None:
+    found = Trainer(small(seeds_per_trial=3), "cpu")(tuning(6, 2))
+    single = [Trainer(small(), "cpu")(tuning(seed, 2)) for seed in (6, 7, 8)]
+    for place, outcome in enumerate(found):
+        alone = [outcomes[place] for outcomes in single]
+        assert outcome.id == 7 + place and outcome.result["population"] == 6
+        assert outcome.value == pytest.approx(sum(one.value for one in alone) / 3, abs=0.01)
+        assert outcome.value == pytest.approx(outcome.curves["validation_accuracy"][-1])
+        for name, values in outcome.curves.items():
+            rows = zip(*(one.curves[name] for one in alone), strict=True)
+            assert values == pytest.approx([sum(row) / 3 for row in rows], abs=0.01), name
+        assert outcome.result["train_loss"] == pytest.approx(sum(o.result["train_loss"] for o in alone) / 3, rel=1e-3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_trial_of_which_one_seed_diverges_is_scored_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trainer_module.train
+
+    def train(*arguments: Any) -> list[Result]:
+        _, *rest = real(*arguments)
+        return [Result({}, {"classes": 10.0}, 1), *rest]
+
+    monkeypatch.setattr(trainer_module, "train", train)
+    [outcome] = Trainer(small(seeds_per_trial=2), "cpu")(tuning(0, 1))
+    [whole] = Trainer(small(), "cpu")(tuning(1, 1))
+    assert outcome.cause == "diverged" and outcome.result["diverged_epoch"] == 1
+    [by_loss] = Trainer(small(seeds_per_trial=2, score="validation_loss"), "cpu")(tuning(0, 1))
+    assert whole.cause == "diverged" and by_loss.value is None
+    monkeypatch.undo()
+    [other] = Trainer(small(), "cpu")(tuning(1, 1))
+    assert outcome.value == pytest.approx((0.1 + (other.value or 0)) / 2, abs=0.01)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_rerun_has_one_seed_whatever_a_trial_has() -> None:
+    work = Work("A", 0, "rerun", [Slot(1, 0, 1000, 1, SETTING)])
+    [one], [other] = (Trainer(small(seeds_per_trial=count), "cpu")(work) for count in (1, 4))
+    assert one.value == other.value == one.result["test_accuracy"] and one.curves == other.curves
+    assert other.result["population"] == 1
+
+
+def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
+    assert small(tuning_repeats=10, seeds_per_trial=100).seeds_per_trial == 100
+    with pytest.raises(UsageError, match="tuning_repeats × seeds_per_trial is 1010; tuning has 1000 seeds"):
+        small(tuning_repeats=10, seeds_per_trial=101)

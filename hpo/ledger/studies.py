@@ -15,7 +15,8 @@ from hpo.ledger.changes import describe_changes
 from hpo.ledger.rounds import new_slot
 from hpo.schema import slots, studies
 
-RERUN_SEED = 1000  # rerun s has seed 1000 + s, tuning repeat r has seed r: never the same
+# Rerun s has seed 1000 + s; tuning repeat r has as many seeds from 0 on as a trial has models: never the same.
+RERUN_SEED = 1000
 PLANNED = ("trials", "seeds", "repeats")
 
 
@@ -131,7 +132,7 @@ def _add_slots(
 ) -> None:
     failed = failed_configurations(connection, study)
     rounds = _newest_rounds(connection, study)
-    repeats = after["repeats"]
+    repeats, models = after["repeats"], definition.get("seeds_per_trial", 1)
     rows = []
     for configuration in definition["configurations"]:
         name, own = configuration["name"], configuration.get("trials")
@@ -139,7 +140,7 @@ def _add_slots(
         first = 0 if before["trials"] == 0 else own or before["trials"]
         for repeat in range(repeats):
             for slot in range(first, own or after["trials"]):
-                rows.append(new_slot(study, name, repeat, "tune", slot, repeat) | over)
+                rows.append(new_slot(study, name, repeat, "tune", slot, repeat * models) | over)
         for slot in range(before["seeds"], after["seeds"]):
             repeat = slot % repeats
             made = new_slot(study, name, repeat, "rerun", slot, RERUN_SEED + slot)

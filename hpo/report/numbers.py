@@ -39,10 +39,16 @@ def compute_numbers(record: Record) -> StudyNumbers:
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
         rivals=compare_rivals(definition, configurations, record.study["repeats"]),
-        tuning_seeds=sorted({int(seed) for seed in record.slots[record.slots.phase == "tune"].seed}),
+        tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),
     )
+
+
+def _tuning_seeds(record: Record) -> list[int]:
+    models = record.study["definition"].get("seeds_per_trial", 1)
+    firsts = sorted({int(seed) for seed in record.slots[record.slots.phase == "tune"].seed})
+    return [first + number for first in firsts for number in range(models)]
 
 
 def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
