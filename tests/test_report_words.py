@@ -166,3 +166,11 @@ def test_hedges_g_is_not_shown_for_two_pairs() -> None:
     text = text_of(synthetic_record(seeds=2, accuracies={"AdamW": [0.6, 0.7], "GNVR": [0.5, 0.5]}))
     row = next(line for line in part(text, "T2.", "T3.").splitlines() if line.startswith("| GNVR |"))
     assert row.split("|")[8].strip() == "–"
+
+
+def test_the_number_of_pairs_is_said_once() -> None:
+    text = text_of(synthetic_record(seeds=2, accuracies={"AdamW": [0.6, 0.7], "GNVR": [0.5, 0.5]}))
+    line = next(line for line in text.splitlines() if line.startswith("> - GNVR against"))
+    assert "no verdict: 2 paired seeds, 3 are needed; Δ = −15.00 points, 95% CI [" in line
+    assert line.count("paired seed") == 1
+    assert "; 3 paired seeds" in text_of(synthetic_record(seeds=3))
