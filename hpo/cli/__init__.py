@@ -1,0 +1,25 @@
+"""The command line: `hpo run gnvr`. Heavy imports wait until a command needs them."""
+
+import sys
+
+# In the order that `hpo --help` shows their commands in.
+from hpo.cli import studies  # isort: split
+
+from hpo.cli import parts  # isort: split
+
+from hpo.cli import machine
+from hpo.cli.options import app
+from hpo.errors import HpoError
+
+__all__ = ["app", "machine", "main", "parts", "studies"]
+
+
+def main() -> None:
+    """Runs the command line; errors with a known mend are one sentence on stderr."""
+    try:
+        app()
+    except HpoError as error:
+        print(f"hpo: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

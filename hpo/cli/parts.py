@@ -1,0 +1,70 @@
+"""Commands without a database: list, try, new."""
+
+import json
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
+from hpo.errors import HpoError, UsageError
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Studies here, and the built-in regularizers, optimizers, networks, data sets and schedules."""
+    from hpo import listing
+
+    found = listing.catalogue()
+    typer.echo(json.dumps(found, indent=1) if as_json else listing.catalogue_text(found))
+
+
+@app.command("try")
+def try_(
+    study: StudyName,
+    configuration: Annotated[str, typer.Option("--configuration", "-c", help="The configuration to run.")],
+    settings: Annotated[Optional[list[str]], typer.Argument(metavar="NAME=VALUE", help="Hyperparameters.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(min=0, help="The seed; 0 is that of tuning.")] = 0,
+    epochs: Epochs = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train one model once, without any database, and print its curves; the test set stays unread."""
+    from hpo import loading, workflow
+    from hpo.devices import choose_device, cpu_cores, prepare_process
+    from hpo.listing import parse_settings
+    from hpo.messages import own_traceback, print_epoch
+    from hpo.spelling import did_you_mean
+    from hpo.trainer import Trainer
+
+    definition = workflow.with_overrides(loading.load(study), None, epochs)
+    names = [entry.name for entry in definition.configurations]
+    if configuration not in names:
+        hint = did_you_mean(configuration, names)
+        raise UsageError(f"{study} has no configuration {configuration!r}; choose one of {', '.join(names)}{hint}")
+    place = choose_device(device)
+    prepare_process(cpu_cores())
+    trainer = Trainer(definition, place)
+    setting = parse_settings(settings or [], trainer.configuration(configuration))
+    try:
+        result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
+    except HpoError:
+        raise
+    except Exception as error:
+        print(own_traceback(error), file=sys.stderr)
+        raise SystemExit(1) from None
+    if as_json:
+        typer.echo(json.dumps(result._asdict(), indent=1))
+    elif result.diverged_epoch is not None:
+        typer.echo(f"diverged in epoch {result.diverged_epoch}")
+    else:
+        typer.echo("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the study's name.")]) -> None:
+    """Write studies/NAME.py, a commented study of an idea of your own to begin with."""
+    from hpo.new_study import write_study
+
+    typer.echo(f"wrote {write_study(name)}; next:")
+    typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")

@@ -1,0 +1,196 @@
+"""Commands on a study in a database: run, worker, report, status."""
+
+import importlib
+import json
+import re
+import shlex
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperCommand
+
+from hpo.cli.options import (
+    AsJson,
+    Device,
+    Epochs,
+    MaxTime,
+    Name,
+    PopulationSize,
+    Reports,
+    Seeds,
+    Storage,
+    StudyName,
+    Trials,
+    Workers,
+    app,
+)
+from hpo.errors import HpoError
+
+WATCH_SECONDS = 2
+
+
+class WatchCommand(TyperCommand):
+    """A command whose `--watch` may stand without its number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place in [place for place, word in enumerate(args) if word == "--watch"]:
+            if not args[place + 1 : place + 2] or not re.fullmatch(r"[\d.]+", args[place + 1]):
+                args[place] = f"--watch={WATCH_SECONDS}"
+        return super().parse_args(ctx, args)
+
+
+@app.command()
+def run(
+    study: StudyName,
+    trials: Trials = None,
+    seeds: Seeds = None,
+    epochs: Epochs = None,
+    name: Name = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    population: PopulationSize = None,
+    workers: Workers = None,
+    reports: Reports = Path("reports"),
+    max_time: MaxTime = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's earlier results first.")] = False,
+) -> None:
+    """Tune, rerun and report a study; goes on where it stopped."""
+    from hpo import loading, workflow
+    from hpo.database import redacted
+    from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
+    from hpo.progress import Display
+    from hpo.running import run_workers
+    from hpo.signals import Stopped, stop_after
+
+    if max_time:
+        stop_after(max_time)
+    definition = workflow.with_overrides(loading.load(study), name, epochs)
+    url = workflow.storage_url(storage)
+    chosen = _given({"--trials": trials, "--seeds": seeds, "--epochs": epochs, "--name": name})
+    place = choose_device(device)
+    ledger = workflow.open_ledger(definition, url, trials, seeds, shlex.join(["hpo", "run", study, *chosen]), fresh)
+    for warning in ledger.warnings:
+        print(f"hpo: {warning}", file=sys.stderr)
+
+    if ledger.state() != "done":
+        places = worker_places(place, workers, len(definition.configurations))
+        flags = {"--name": name, "--epochs": epochs, "--population": population}
+        commands = _worker_commands(study, places, max(1, cpu_cores() // len(places)), flags)
+        # The report's packages load while the workers train.
+        threading.Thread(target=importlib.import_module, args=("hpo.report",), daemon=True).start()
+        try:
+            with Display(ledger, workers_in_words(places), redacted(url)) as display:
+                run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
+        except Stopped:
+            print("hpo: stopped; the same command goes on from here", file=sys.stderr)
+            raise
+    path = workflow.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
+    _print_verdicts(path)
+    typer.echo(f"report: {path}")
+    if any(entry["failed"] for entry in ledger.counts().values()):
+        raise HpoError("some work failed for good; `hpo status` says why; mend it and run the same command again")
+
+
+@app.command()
+def worker(
+    study: StudyName,
+    storage: Storage = None,
+    device: Device = "auto",
+    name: Name = None,
+    epochs: Epochs = None,
+    population: PopulationSize = None,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
+    share: Annotated[int, typer.Option(min=1, help="How many equal workers share this study.")] = 1,
+    max_time: MaxTime = None,
+    messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
+) -> None:
+    """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
+    from hpo import loading, workflow
+    from hpo.messages import Messenger
+    from hpo.running import stop_with_parent
+    from hpo.signals import Stopped, stop_after
+
+    if messages:
+        stop_with_parent()
+    if max_time:
+        stop_after(max_time)
+    messenger = Messenger(as_json=messages)
+    try:
+        definition = workflow.with_overrides(loading.load(study), name, epochs)
+        ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
+        workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
+    except Stopped:
+        if not messages:
+            print("hpo: stopped; the work in hand was given back", file=sys.stderr)
+        raise
+    except HpoError as error:
+        if not messages:
+            raise
+        messenger.send("error", text=str(error))
+        raise SystemExit(error.exit_code) from None
+
+
+@app.command()
+def report(study: StudyName, storage: Storage = None, reports: Reports = Path("reports")) -> None:
+    """Rebuild a study's report from the database alone; works while the study runs."""
+    from hpo import loading, workflow
+    from hpo.database import connect
+    from hpo.status import open_known
+
+    ledger = open_known(connect(workflow.storage_url(storage)), loading.study_name(study))
+    analysis = loading.STUDIES / f"{ledger.study}.md"
+    path = workflow.report(ledger, reports, analysis)
+    _print_verdicts(path)
+    typer.echo(f"report: {path}")
+
+
+@app.command(cls=WatchCommand)
+def status(
+    study: Annotated[Optional[str], typer.Argument(metavar="[STUDY]", help="All studies if left out.")] = None,  # noqa: UP045
+    storage: Storage = None,
+    watch: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            metavar="[SECONDS]",
+            min=0.2,
+            help=f"Show it anew every {WATCH_SECONDS} seconds, or as many as given, until STUDY is done or Ctrl-C.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trials, reruns, workers, and failures by cause."""
+    from hpo import loading, workflow
+    from hpo.database import connect
+    from hpo.status import status as read_status
+    from hpo.status import status_text
+
+    engine, name = connect(workflow.storage_url(storage)), loading.study_name(study) if study else None
+    if watch is not None:
+        from hpo.watch import watch as show_again
+
+        show_again(engine, name, watch, as_json)
+        return
+    found = read_status(engine, name)
+    typer.echo(json.dumps(found, indent=1) if as_json else status_text(found))
+
+
+def _worker_commands(study: str, places: list[str], threads: int, flags: dict[str, Any]) -> list[list[str]]:
+    """The command line of one worker for each place."""
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", "--share", str(len(places))]
+    command += ["--threads", str(threads), *_given(flags)]
+    return [[*command, "--device", place] for place in places]
+
+
+def _given(flags: dict[str, Any]) -> list[str]:
+    """The flags that have a value, as words of a command line."""
+    return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+
+
+def _print_verdicts(readme: Path) -> None:
+    """The verdict lines at the top of a report."""
+    results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
+    for line in results["verdicts"]:
+        typer.echo(line.replace("\\", "").replace("**", ""))  # written as Markdown
