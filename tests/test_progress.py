@@ -59,6 +59,8 @@ def test_the_first_line_says_what_will_be_done() -> None:
         "gnvr: 2 configurations, 40 trials each of 15 epochs, then 10 reruns each of 30 epochs; "
         "2 workers on cpu (AMD EPYC); sqlite:///hpo.db"
     ]
+    (line,) = opening("gnvr", whole | {"seeds_per_trial": 3}, counts, "", "")
+    assert "40 trials each of 15 epochs with 3 seeds, then 10 reruns each of 30 epochs" in line
     counts["GNVR"] = entry(trials_total=1, trials_done=1, reruns_total=9)
     first, second = opening("gnvr", {"epochs": 1, "tuning_epochs": 1}, counts, "", "")
     assert first == "gnvr: 2 configurations, 41 trials in all of 1 epoch, then 19 reruns in all of 1 epoch"
