@@ -12,9 +12,11 @@ import torch
 from hpo.checkpoints import Checkpoints, RunKeeper, resume
 from hpo.data import Source
 from hpo.definition import direction_of, full_space, loss_of, optimizer_of, regularizer_of
+from hpo.devices import free_memory
 from hpo.errors import UsageError
 from hpo.ledger import Outcome, Slot, Work
 from hpo.schedules import Constant
+from hpo.sizing import choose_population
 from hpo.space import split_space
 from hpo.study import Configuration, Study
 from hpo.training import Member, Progress, Recipe, Result, train
@@ -105,6 +107,16 @@ class Trainer:
         results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper)
         seconds = keeper.seconds if keeper else (time.perf_counter() - start) / len(members)
         return [_Run(result, seconds, len(members)) for result in results]
+
+    def fits(self, configuration: str) -> int:
+        """How many trials or reruns of a configuration are best trained side by side, found by measuring."""
+        chosen = self.configuration(configuration)
+        ranges, fixed = split_space(full_space(chosen))
+        middle = {key: entry.middle() for key, entry in ranges.items()}
+        models = choose_population(
+            self.recipe(chosen, rerun=False), middle | fixed, self.device, free_memory(self.device)
+        )
+        return max(1, models // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
         """One run of a configuration, as tuning would make it; the test set stays unread.

@@ -104,7 +104,7 @@ def train(
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     samples = Samples(recipe.dataset, recipe.source, splits, [member.seed for member in members], device)
-    run = _Run(recipe, _populate(recipe, members, samples.inputs), samples)
+    run = _Run(recipe, populate(recipe, members, samples.inputs), samples)
     saved = keeper.load() if keeper else None
     if saved is not None:
         run.restore(saved)
@@ -208,7 +208,7 @@ class _Run:
                     curve.setdefault(name, []).append(values[member])
 
 
-def _populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
+def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
     built: dict[int, nn.Module] = {}
     for seed in {member.seed for member in members}:
         with torch.random.fork_rng(devices=[]):

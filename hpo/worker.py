@@ -21,6 +21,7 @@ LEASE = 60.0  # seconds; renewed after a quarter of them
 POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: first and longest
 
 Train = Callable[[Work], Sequence[Outcome]]
+Fits = Callable[[str], int]
 Event = Callable[[str, dict[str, Any]], None]
 
 
@@ -34,6 +35,7 @@ def run_worker(
     stop: Stop | None = None,
     device: str = "",
     lease: float = LEASE,
+    fits: Fits | None = None,
 ) -> None:
     """Works on a study until it is done.
 
@@ -43,12 +45,14 @@ def run_worker(
         workers: equal workers on this study; where configurations are fewer, they share one's batch.
         on_event: told ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
             details) as it happens.
+        fits: configuration -> how many of its models to train at once, at most `population`; asked before the first.
         stop: signals to heed; by default SIGTERM, SIGINT and SIGUSR1 are caught while this runs.
 
     Raises:
         Stopped: a signal came; the work in hand was given back. It is a SystemExit of 128 + signal.
     """
-    worker = _Worker(ledger, train, owner, population, workers, on_event or _ignore, stop or Stop(), device, lease)
+    tell = on_event or _ignore
+    worker = _Worker(ledger, train, owner, population, workers, tell, stop or Stop(), device, lease, fits)
     with worker.stop.installed():
         worker.run()
 
@@ -65,11 +69,13 @@ class _Worker:
         stop: Stop,
         device: str,
         lease: float,
+        size: Fits | None,
     ) -> None:
         self.ledger, self.train, self.owner = ledger, train, owner
         self.population, self.workers, self.tell = population, workers, tell
         self.stop, self.lease = stop, lease
-        self.fits: dict[str, int] = {}  # the population that memory was found to hold, by configuration
+        self.size = size or (lambda _: population)
+        self.fits: dict[str, int] = {}  # the populations found to be fast, and to fit into memory, by configuration
         self.renewal = Renewal(ledger, owner, lease)
         self.mirror = SafeMirror(ledger, owner, device, tell)
 
@@ -87,22 +93,39 @@ class _Worker:
         pause = POLL[0]
         while True:
             self.stop.check()
-            work = self.ledger.lease(self.owner, self.population, self.lease, self.workers)
+            work = self.ledger.lease(self.owner, self.population, self.lease, self.workers, self.fits)
             if work is None:
                 if self.ledger.state() == "done":
                     return
                 self.tell("waiting", {"seconds": pause})
                 with self.stop.interruptible():
                     time.sleep(pause)
-                pause = min(POLL[1], pause * 1.5)
+                pause = min(POLL[1], self.lease / 4, pause * 1.5)  # contact must not seem broken by the waiting
                 continue
             pause = POLL[0]
             self.renewal.hold(work)
+            work = self._what_fits(work)
             work = self.mirror.begin(self._with_settings(work))
             self.renewal.hold(work)
             self.tell("leased", {"work": work})
             self._train(work)
             self.renewal.hold(None)
+
+    def _what_fits(self, work: Work) -> Work:
+        """At the first work of a configuration, gives back what is more than to be trained at once."""
+        if work.configuration in self.fits or len(work.slots) == 1:
+            return work
+        try:
+            with self.stop.interruptible():
+                size = self.size(work.configuration)
+        except HpoError:
+            raise
+        except Exception:  # a defect of the user's code: training meets it again, and there it is noted
+            return work
+        self.fits[work.configuration] = size = max(1, min(size, self.population))
+        if len(work.slots) > size:
+            self.ledger.release(self.owner, [slot.id for slot in work.slots[size:]])
+        return work.only(work.slots[:size])
 
     def _with_settings(self, work: Work) -> Work:
         fresh = [slot for slot in work.slots if slot.setting is None]

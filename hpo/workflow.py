@@ -18,9 +18,6 @@ from hpo.study import Study
 
 log = logging.getLogger(__name__)
 
-# Models trained at once: beyond these a CPU's caches, or a GPU's arithmetic units, are full.
-POPULATION = {"cpu": 32, "cuda": 1024}
-
 
 def storage_url(given: str | None) -> str:
     """The database: as given, else `HPO_STORAGE`, else `OPTUNA_STORAGE`, else a SQLite file here."""
@@ -101,12 +98,16 @@ def work(
 ) -> None:
     """Works on the study in this process until it needs nothing more.
 
+    Args:
+        population: most models trained at once; by default as many as are fastest on the device, by measuring.
+
     Raises:
         Stopped: a signal came; the work in hand was given back.
     """
     from hpo import checkpoints
     from hpo.definition import fingerprint
     from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
+    from hpo.sizing import MOST
     from hpo.trainer import Trainer
     from hpo.worker import run_worker
 
@@ -128,7 +129,8 @@ def work(
         ledger,
         trainer,
         owner,
-        max(1, (population or POPULATION[chosen.type]) // study.seeds_per_trial),
+        max(1, (population or MOST[chosen.type]) // study.seeds_per_trial),
+        fits=None if population else trainer.fits,
         workers=workers,
         on_event=tell,
         device=device_name(chosen),

@@ -33,6 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
+    "hpo.sizing": {"hpo.counter", "hpo.data", "hpo.samples", "hpo.training"},
     "hpo.training": {
         *("hpo.counter", "hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.tree"),

@@ -84,6 +84,33 @@ def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> No
     assert ledger.export()["failures"] == [] and ledger.counts()["A"]["trials_done"] == 12
 
 
+def test_a_worker_asks_once_how_many_models_of_a_configuration_it_should_train_at_once(ledger: Ledger) -> None:
+    sizes: dict[str, list[int]] = {"A": [], "B": []}
+    asked = []
+
+    def train(work: Work) -> list[Outcome]:
+        sizes[work.configuration].append(len(work.slots))
+        return outcomes(work)
+
+    def fits(configuration: str) -> int:
+        asked.append(configuration)
+        return {"A": 3, "B": 99}[configuration]
+
+    run_worker(ledger, train, new_owner(), population=20, fits=fits)
+    assert sorted(asked) == ["A", "B"] and sizes["A"][:4] == [3, 3, 3, 1] and sizes["B"][0] == 10
+    rows = ledger.export()
+    assert {row["attempt"] for row in rows["slots"]} == {1} and rows["failures"] == [] and ledger.state() == "done"
+
+
+def test_what_cannot_be_measured_is_trained_as_leased(ledger: Ledger) -> None:
+    def fits(_: str) -> int:
+        raise ValueError("the user's network is broken, perhaps")
+
+    sizes = []
+    run_worker(ledger, lambda work: sizes.append(len(work.slots)) or outcomes(work), new_owner(), 20, fits=fits)
+    assert sizes[0] == 10 and ledger.state() == "done"
+
+
 def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
         if work.configuration == "A":

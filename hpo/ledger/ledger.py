@@ -1,7 +1,9 @@
 """The ledger of one study as a worker, a report or a progress bar sees it."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -82,10 +84,18 @@ class Ledger:
         """Notes who is about to work, where and with which versions."""
         self._run(lambda link: leases.register(link, self.id, owner, device, environment or {}))
 
-    def lease(self, owner: str, limit: int, seconds: float = 60.0, workers: int = 1) -> Work | None:
+    def lease(
+        self,
+        owner: str,
+        limit: int,
+        seconds: float = 60.0,
+        workers: int = 1,
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> Work | None:
         """Up to `limit` slots to train side by side, held for `seconds`; None if none is free now.
 
-        `workers` is the number of equal workers; where configurations are fewer, each takes only its share. Leases
+        `workers` is the number of equal workers; where configurations are fewer, each takes only its share. `limits`
+        holds for the configurations that it names, in the place of `limit`. Leases
         that ran out are taken over once this process has had contact with the database for `seconds`.
         """
 
@@ -94,7 +104,7 @@ class Ledger:
         def take(connection: Connection) -> Work | None:
             if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was made
                 leases.release(connection, self.id, owner, None)
-            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), limit, workers)
+            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), limit, workers, limits)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
         return self._run(take)
@@ -139,16 +149,19 @@ class Ledger:
 
     def tried(self, configuration: str, repeat: int) -> tuple[list[tuple[Setting, float | None]], list[Setting]]:
         """What a sampler knows: (finished settings with values, settings in training), by slot."""
-        query = sa.select(slots.c.setting, slots.c.value, slots.c.state).where(
+        text = sa.cast(slots.c.setting, sa.Text)
+        query = sa.select(text, slots.c.value, slots.c.state).where(
             slots.c.study_id == self.id,
             slots.c.configuration == configuration,
             slots.c.repeat == repeat,
             slots.c.phase == "tune",
             slots.c.setting.is_not(None),
         )
-        rows = self._run(lambda link: link.execute(query.order_by(slots.c.slot)).all())
-        finished = [(row.setting, row.value) for row in rows if row.state == "done"]
-        return finished, [row.setting for row in rows if row.state in ("leased", "open")]
+        rows = self._run(lambda link: [tuple(row) for row in link.execute(query.order_by(slots.c.slot))])
+        settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
+        found = [(setting, value, state) for setting, (_, value, state) in zip(settings, rows, strict=True)]
+        finished = [(setting, value) for setting, value, state in found if state == "done"]
+        return finished, [setting for setting, _, state in found if state in ("leased", "open")]
 
     # A reader's side
 

@@ -1,8 +1,9 @@
 """Which work comes next: pure decisions on counts of slots, without a database."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 STARTUP = 10  # TPE's random trials, asked together before it models anything
@@ -60,8 +61,12 @@ def tuning_unfinished(groups: Sequence[Group]) -> bool:
     return any(group.unfinished for group in groups if group.phase == "tune")
 
 
-def choose(groups: Sequence[Group], limit: int, workers: int = 1) -> Choice | None:
+def choose(
+    groups: Sequence[Group], limit: int, workers: int = 1, limits: Mapping[str, int] = MappingProxyType({})
+) -> Choice | None:
     """The next work for one of `workers` equal workers, at most `limit` slots; None if all is held or done.
+
+    `limits` holds for the configurations that it names, in the place of `limit`.
 
     Work that was begun and lost comes first, then the configuration with the largest share left to lease;
     ties go by the order of `groups`. Reruns start when the tuning of every configuration is over.
@@ -80,7 +85,7 @@ def choose(groups: Sequence[Group], limit: int, workers: int = 1) -> Choice | No
         best.configuration,
         best.repeat if phase == "tune" else None,
         phase,
-        min(limit, available, share),
+        min(limits.get(best.configuration, limit), available, share),
         startup=phase == "tune" and best.startup_open > 0,
     )
 
