@@ -1,10 +1,8 @@
 """Engines for SQLite and PostgreSQL: pragmas, schema, retries over outages. No password is ever shown."""
 
 import atexit
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -20,7 +18,6 @@ __all__ = [
     "answers",
     "check_version",
     "connect",
-    "creation_lock",
     "engine_options",
     "listen",
     "lock_table",
@@ -34,7 +31,13 @@ __all__ = [
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that a locked or restarting database is waited for
-_CREATION_KEY = 0x68706F  # the advisory lock that creates tables on PostgreSQL
+ARRIVAL = 10.0  # the same at first contact, where the address may be wrong
+STUCK = 60.0  # seconds after which PostgreSQL ends the session of a client that was stopped in a transaction
+# What PostgreSQL says to a client that it will not let in later, either.
+_REFUSALS = (
+    *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
+    *("does not support ssl", "certificate verify failed"),
+)
 
 
 def connect(url: str) -> Engine:
@@ -52,10 +55,7 @@ def connect(url: str) -> Engine:
     atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     shown = redacted(url)
     try:
-        if not _has_schema(engine):
-            with creation_lock(engine):
-                again(lambda: _create_schema(engine))
-        found = run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
+        found = again(lambda: _prepared(engine), ARRIVAL)
     except exc.DBAPIError as error:
         raise HpoError(f"the database {shown} cannot be used ({reason(error)}); check --storage") from error
     check_version(shown, found)
@@ -83,17 +83,26 @@ def engine_options(address: URL) -> dict[str, Any]:
     """Keyword arguments of `create_engine` for this kind of database."""
     if address.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": PATIENCE}}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    # A server that vanished without a word is noticed within half a minute; the system's own limit is two hours.
+    probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10, **probes}}
 
 
 def listen(engine: Engine, reading: bool = False) -> None:
     """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
 
-    `reading`: connections made from now on can read only, on PostgreSQL too, and keep no writer waiting.
+    On PostgreSQL: a client that was stopped in a transaction, or whose machine vanished, does not hold its locks for
+    ever. `reading`: connections made from now on can read only, on PostgreSQL too, and keep no writer waiting.
     """
     if engine.dialect.name != "sqlite":
-        if reading:
-            event.listen(engine, "connect", lambda connection, _: setattr(connection, "read_only", True))
+
+        @event.listens_for(engine, "connect")
+        def _limit(connection: Any, _: Any) -> None:
+            connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * STUCK)}")
+            connection.commit()
+            if reading:
+                connection.read_only = True
+
         return
 
     @event.listens_for(engine, "connect")
@@ -129,13 +138,13 @@ def run(engine: Engine, work: Callable[[Connection], T]) -> T:
 def retrying(
     engine: Engine,
     work: Callable[[Connection], T],
-    patience: float = PATIENCE,
+    patience: float | None = None,
     on_failure: Callable[[], None] | None = None,
 ) -> T:
     """`work` in one transaction, repeated as a whole while the database is locked or away.
 
     Raises:
-        HpoError: it stayed away for `patience` seconds, or failed for another reason (disk full, ...).
+        HpoError: it stayed away for `patience` seconds (PATIENCE by default) or failed for another reason (disk full).
 
     Args:
         on_failure: called after every failure.
@@ -144,18 +153,18 @@ def retrying(
         return again(lambda: run(engine, work), patience, on_failure)
     except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
         raise  # our own mistake: its traceback is wanted
-    except exc.DBAPIError as error:
+    except (exc.DBAPIError, exc.PendingRollbackError) as error:
         shown = redacted(engine.url.render_as_string(hide_password=True))
         raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
 
-def again(work: Callable[[], T], patience: float = PATIENCE, on_failure: Callable[[], None] | None = None) -> T:
-    """`work()`, repeated for up to `patience` seconds while it fails for a reason that passes.
+def again(work: Callable[[], T], patience: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
+    """`work()`, repeated for up to `patience` seconds (PATIENCE by default) while it fails for a reason that passes.
 
     Args:
         on_failure: called after every failure.
     """
-    end, pause = time.monotonic() + patience, 0.05
+    end, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.05
     while True:
         try:
             return work()
@@ -182,32 +191,14 @@ def lock_table(connection: Connection, table: sa.Table) -> None:
         connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
 
 
-@contextmanager
-def creation_lock(engine: Engine) -> Iterator[None]:
-    """Held by one process at a time while tables are made; eight that start together would collide."""
-    if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_lock(_CREATION_KEY)))
-            try:
-                yield
-            finally:
-                connection.execute(sa.select(sa.func.pg_advisory_unlock(_CREATION_KEY)))
-        return
-    try:
-        import fcntl
-    except ImportError:  # Windows: `again` alone has to do
-        yield
-        return
-    folder = os.open(file(engine.url).parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
+def _prepared(engine: Engine) -> int | None:
+    """The version of the schema, which is made where there is none."""
+    from hpo.locks import creation_lock  # which waits as long as this module says
 
-
-def _has_schema(engine: Engine) -> bool:
-    return again(lambda: sa.inspect(engine).has_table(schema.version.name))
+    if not sa.inspect(engine).has_table(schema.version.name):
+        with creation_lock(engine):
+            _create_schema(engine)
+    return run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
 
 
 def _create_schema(engine: Engine) -> None:
@@ -222,9 +213,12 @@ def _passes(error: exc.DBAPIError) -> bool:
     text = str(error.orig).lower()
     if "sqlite" in type(error.orig).__module__:
         return "locked" in text or "busy" in text
+    if isinstance(error, exc.OperationalError) and any(refusal in text for refusal in _REFUSALS):
+        return False
     return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
 
 
-def reason(error: exc.DBAPIError) -> str:
+def reason(error: exc.DBAPIError | exc.PendingRollbackError) -> str:
     """What the driver said, in one line; drivers name users, never passwords."""
-    return (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+    said = error.orig if isinstance(error, exc.DBAPIError) else error
+    return (str(said).strip().splitlines() or ["no reason given"])[0]

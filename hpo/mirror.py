@@ -15,9 +15,10 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from hpo import optuna_tables
-from hpo.database import again, creation_lock, engine_options, listen, retrying
+from hpo.database import again, engine_options, listen, retrying
 from hpo.ledger import Ledger, Outcome, Work
 from hpo.ledger.overview import groups
+from hpo.locks import creation_lock
 from hpo.optuna_tables import Amiss, Ending, OptunaTables, Shown
 from hpo.optuna_trials import OptunaTrials
 from hpo.space import split_space

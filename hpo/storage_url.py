@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 
 from hpo.errors import HpoError, UsageError
 
+MOUNTS = Path("/proc/mounts")  # where Linux lists its file systems
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
 
 
@@ -68,8 +69,9 @@ def file_system(folder: Path) -> str:
     """The kind of file system that `folder` lies on, as Linux names it; '' elsewhere."""
     best, kind = -1, ""
     with suppress(OSError):
-        for line in Path("/proc/mounts").read_text().splitlines():
+        for line in MOUNTS.read_text().splitlines():
             _, point, name, *_ = line.split()
-            if folder.is_relative_to(point) and len(point) > best:
+            point = point.replace("\\040", " ")
+            if folder.is_relative_to(point) and len(point) >= best:  # what is mounted later hides what was there
                 best, kind = len(point), name
     return kind

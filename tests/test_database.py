@@ -1,28 +1,23 @@
-"""Engines: pragmas, errors in one sentence, retries, passwords, and eight processes on one fresh file."""
+"""Engines: pragmas, errors in one sentence, retries, locks, passwords, and eight processes on one empty database."""
 
-import os
-import subprocess
-import sys
+import signal
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from nursery import Nursery
+from postgres_server import PostgresServer
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-import hpo
-from hpo import schema
+from hpo import database, schema, storage_url
 from hpo.database import connect, now, redacted, retrying
 from hpo.errors import HpoError, UsageError
-
-ROOT = Path(hpo.__file__).parents[1]
-CREATE = """
-import sys
-from hpo.database import connect
+from hpo.locks import creation_lock
 from hpo.mirror import open_storage
-engine = connect(sys.argv[1])
-open_storage(engine).get_all_studies()
-"""
 
 
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -30,7 +25,12 @@ def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:
     with engine.begin() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
-        assert abs(now(connection) - time.time()) < 1
+
+
+def test_the_clock_is_the_databases(url: str) -> None:
+    with connect(url).begin() as connection:
+        first, second = now(connection), now(connection)
+    assert abs(first - time.time()) < 5 and second > first  # within a transaction, too
 
 
 def test_a_transaction_locks_before_it_reads(tmp_path: Path) -> None:
@@ -64,13 +64,35 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
         ("mysql://u:s3cret@h/d", UsageError, "sqlite:///"),
         ("sqlite://", UsageError, "needs a file"),
         ("sqlite:////no/such/folder/t.db", HpoError, "does not exist"),
-        ("postgresql://u:s3cret@127.0.0.1:1/d", HpoError, "psycopg|cannot be used"),
+        ("postgresql://u:s3cret@127.0.0.1:1/d", HpoError, "Connection refused"),
     ],
 )
-def test_bad_storages_are_one_sentence(url: str, kind: type[HpoError], words: str) -> None:
+def test_bad_storages_are_one_sentence(
+    url: str, kind: type[HpoError], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ARRIVAL", 0.2)
     with pytest.raises(kind, match=words) as caught:
         connect(url)
     assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"password": "s3cret"}, "password authentication failed"),
+        ({"user": "ann", "password": "s3cret"}, "password authentication failed"),
+        ({"password": ""}, "no password supplied"),
+        ({"database": "absent"}, "does not exist"),
+    ],
+)
+def test_a_refusal_is_told_at_once(
+    postgresql: PostgresServer, change: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ARRIVAL", 1000.0)  # the test would not end if it were waited for
+    url = postgresql.url(**({"database": "postgres"} | change))
+    with pytest.raises(HpoError, match=words) as caught:
+        connect(url)
+    assert postgresql.password not in str(caught.value) and "s3cret" not in str(caught.value)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -79,19 +101,26 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         connect(f"sqlite:///{tmp_path}/t.db")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(HpoError, match="cannot be written"):
-        connect(f"sqlite:///{tmp_path}/t.db")
-
-
-def test_another_schema_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/t.db"
+@pytest.mark.parametrize("version", [schema.VERSION + 1, schema.VERSION - 1])
+def test_another_schema_is_refused(url: str, version: int) -> None:
     with connect(url).begin() as connection:
-        connection.execute(sa.update(schema.version).values(version=99))
-    with pytest.raises(HpoError, match=r"schema 99 .* reads 1"):
+        connection.execute(sa.update(schema.version).values(version=version))
+    with pytest.raises(HpoError, match=rf"schema {version} .* reads {schema.VERSION}"):
         connect(url)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "lustre"])
+def test_sqlite_on_a_network_file_system_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    share, disk = tmp_path / "my share", tmp_path / "my share" / "disk"
+    disk.mkdir(parents=True)
+    lines = ["rootfs / ext4", "none {share} tmpfs", f"server:/home {{share}} {kind}", "/dev/sdb {share}/disk ext4"]
+    mounts = "".join(f"{line} rw 0 0\n" for line in lines).replace("{share}", str(share).replace(" ", r"\040"))
+    (tmp_path / "mounts").write_text(mounts)
+    monkeypatch.setattr(storage_url, "MOUNTS", tmp_path / "mounts")
+    with pytest.raises(HpoError, match=rf"network file system \({kind}\).*PostgreSQL"):
+        connect(f"sqlite:///{share}/t.db")
+    assert not (share / "t.db").exists()
+    connect(f"sqlite:///{disk}/t.db")
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
@@ -101,8 +130,6 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
     def work(connection: sa.Connection) -> int:
         failures[0] -= 1
         if failures[0] >= 0:
-            import sqlite3
-
             raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
         return connection.scalar(sa.select(schema.version.c.version)) or 0
 
@@ -112,11 +139,95 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
         retrying(engine, work, patience=0.2)
 
 
-def test_eight_processes_create_one_fresh_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CREATE, f"sqlite:///{tmp_path}/t.db"]
-    started = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(8)]
-    errors = [process.communicate()[1] for process in started]
-    assert [process.returncode for process in started] == [0] * 8, errors
-    with connect(command[-1]).begin() as connection:
+def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:
+    def work(_: sa.Connection) -> None:
+        raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
+
+    with pytest.raises(HpoError, match=r"failed: Can't reconnect"):
+        retrying(connect(url), work, patience=0.0)
+
+
+def test_an_error_of_ours_keeps_its_traceback(url: str) -> None:
+    with pytest.raises((OperationalError, sa.exc.ProgrammingError, HpoError), match="nonsense"):
+        retrying(connect(url), lambda connection: connection.exec_driver_sql("SELECT nonsense"))
+
+
+def test_a_client_that_stopped_in_a_transaction_does_not_hold_its_locks_for_ever(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "STUCK", 0.3)
+    url = postgresql.create()
+    stuck, other = connect(url), connect(url)
+    with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"), stuck.begin() as connection:
+        connection.execute(sa.update(schema.version).values(version=7))
+        with other.begin() as waiting:  # waits until the server has ended the other session
+            waiting.execute(sa.update(schema.version).values(version=8))
+        connection.execute(sa.select(schema.version.c.version))
+    assert retrying(stuck, lambda connection: connection.scalar(sa.select(schema.version.c.version))) == 8
+    postgresql.drop(url)
+
+
+def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_end(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = connect(url)
+    inside: list[int] = []
+
+    def enter(number: int) -> None:
+        with creation_lock(engine):
+            inside.append(number)
+            time.sleep(0.05)
+            inside.append(number)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside[::2] == inside[1::2] and sorted(inside[::2]) == [0, 1, 2, 3]
+
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    with creation_lock(engine), pytest.raises((HpoError, OperationalError), match=r"locked|lock timeout"):
+        enter(4)
+    enter(5)
+
+
+def test_a_vanished_server_is_noticed(postgresql: PostgresServer) -> None:
+    """The probes themselves are the system's; here only that they are asked for."""
+    with connect(postgresql.url("postgres")).connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        parameters = driver.info.get_parameters()
+    assert {name: parameters[name] for name in ("keepalives_idle", "tcp_user_timeout")} == {
+        "keepalives_idle": "10", "tcp_user_timeout": "30000",
+    }  # fmt: skip
+
+
+def create(url: str, whole: bool) -> None:
+    """What a worker does at first contact, in a process of its own; `whole`: with Optuna's tables."""
+    engine = connect(url)
+    if whole:
+        open_storage(engine).get_all_studies()
+
+
+@pytest.mark.parametrize("whole", [False, False, False, True, True])
+def test_eight_processes_meet_on_an_empty_database(url: str, whole: bool, nursery: Nursery, tmp_path: Path) -> None:
+    outputs = [tmp_path / f"{number}.txt" for number in range(8)]
+    children = [nursery.start("test_database:create", url, whole, output=output) for output in outputs]
+    assert [(child.wait(), child.text()) for child in children] == [(0, "")] * 8
+    with connect(url).begin() as connection:
         assert connection.scalars(sa.select(schema.version.c.version)).all() == [schema.VERSION]
-        assert connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 1
+        if whole:
+            assert connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 1
+
+
+def test_a_process_that_stopped_at_first_contact_keeps_nobody_out(url: str, nursery: Nursery, tmp_path: Path) -> None:
+    """It may hold the lock of creation: the others wait for it, and have what it made when it goes on."""
+    first = nursery.start("test_database:create", url, True, output=tmp_path / "first.txt")
+    first.send(signal.SIGSTOP)
+    others = [
+        nursery.start("test_database:create", url, True, output=tmp_path / f"{number}.txt") for number in range(3)
+    ]
+    time.sleep(0.3)
+    first.send(signal.SIGCONT)
+    assert [(child.wait(), child.text()) for child in (first, *others)] == [(0, "")] * 4
