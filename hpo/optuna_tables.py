@@ -166,7 +166,9 @@ class OptunaTables:
             # Trials first: one that runs belongs to a lease that the rows, read later, know of.
             unfinished, hidden = _unfinished(connection, studies), _hidden(connection, ledger, studies)
             wanted = {*hidden, *(slot for _, slot in unfinished if slot is not None)}
-            found = connection.execute(sa.select(slots).where(slots.c.study_id == ledger, slots.c.id.in_(wanted)))
+            found = connection.execute(
+                sa.select(slots).where(slots.c.study_id == ledger, bulk.among(connection, slots.c.id, wanted))
+            )
             return Amiss(unfinished, {row["id"]: dict(row) for row in found.mappings()}, hidden)
 
         return retrying(self.engine, read)
@@ -185,7 +187,9 @@ def _new_trials(connection: Connection, study: int, count: int) -> list[int]:
 
 
 def _end(connection: Connection, endings: Mapping[int, Ending]) -> None:
-    query = sa.select(_trials.c.trial_id).where(_trials.c.trial_id.in_(endings), _trials.c.state.in_(_OPEN))
+    query = sa.select(_trials.c.trial_id).where(
+        bulk.among(connection, _trials.c.trial_id, endings), _trials.c.state.in_(_OPEN)
+    )
     ending = [endings[trial] for trial in connection.scalars(query.order_by(_trials.c.trial_id).with_for_update())]
     causes = [
         {"trial_id": entry.trial, "key": "cause", "value_json": json.dumps(entry.cause)}
@@ -193,7 +197,7 @@ def _end(connection: Connection, endings: Mapping[int, Ending]) -> None:
         if entry.cause is not None
     ]
     if causes:  # one may be there: Optuna's own way writes it before the state
-        told = _attributes.c.trial_id.in_([cause["trial_id"] for cause in causes])
+        told = bulk.among(connection, _attributes.c.trial_id, [entry.trial for entry in ending])
         connection.execute(sa.delete(_attributes).where(told, _attributes.c.key == "cause"))
         bulk.insert(connection, _attributes, causes)
     bulk.insert(connection, _values, [
@@ -204,19 +208,21 @@ def _end(connection: Connection, endings: Mapping[int, Ending]) -> None:
     for state in (TrialState.COMPLETE, TrialState.FAIL):
         ids = [entry.trial for entry in ending if entry.state == state]
         if ids:
-            ended = sa.update(_trials).where(_trials.c.trial_id.in_(ids))
+            ended = sa.update(_trials).where(bulk.among(connection, _trials.c.trial_id, ids))
             connection.execute(ended.values(state=state, datetime_complete=_now()))
 
 
 def _unfinished(connection: Connection, studies: Iterable[int]) -> list[tuple[int, int | None]]:
     slot = sa.and_(_attributes.c.trial_id == _trials.c.trial_id, _attributes.c.key == "slot_id")
     query = sa.select(_trials.c.trial_id, _attributes.c.value_json).outerjoin_from(_trials, _attributes, slot)
-    rows = connection.execute(query.where(_trials.c.study_id.in_(studies), _trials.c.state.in_(_OPEN)))
+    rows = connection.execute(
+        query.where(bulk.among(connection, _trials.c.study_id, studies), _trials.c.state.in_(_OPEN))
+    )
     return [(trial, None if text is None else json.loads(text)) for trial, text in rows]
 
 
 def _hidden(connection: Connection, ledger: int, studies: Iterable[int]) -> list[int]:
-    its = sa.and_(_trials.c.trial_id == slots.c.trial, _trials.c.study_id.in_(studies))
+    its = sa.and_(_trials.c.trial_id == slots.c.trial, bulk.among(connection, _trials.c.study_id, studies))
     wrong = sa.and_(_trials.c.state == TrialState.FAIL, slots.c.value.is_not(None))
     query = sa.select(slots.c.id).outerjoin_from(slots, _trials, its)
     finished = sa.and_(slots.c.study_id == ledger, slots.c.state == "done")

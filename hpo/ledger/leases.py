@@ -53,7 +53,7 @@ def take(connection: Connection, study: int, choice: Choice, owner: str, seconds
     leased: dict[str, Any] = {"state": "leased", "owner": owner, "lease_until": time + seconds, "started": time}
     connection.execute(
         sa.update(slots)
-        .where(slots.c.id.in_([row.id for row in rows]))
+        .where(bulk.among(connection, slots.c.id, [row.id for row in rows]))
         .values(leased | {"attempt": slots.c.attempt + 1})
     )
     found = [
@@ -65,14 +65,16 @@ def take(connection: Connection, study: int, choice: Choice, owner: str, seconds
 
 def held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> Sequence[Any]:
     """The rows of slot id → attempt that are leased by `owner` in that very attempt, locked."""
-    query = sa.select(slots).where(slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "leased")
+    query = sa.select(slots).where(
+        bulk.among(connection, slots.c.id, attempts), slots.c.owner == owner, slots.c.state == "leased"
+    )
     rows = connection.execute(query.order_by(slots.c.id).with_for_update()).all()
     return [row for row in rows if row.attempt == attempts[row.id]]
 
 
 def _still_held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> set[int]:
     """The ids among `held`, without reading the rest of the rows."""
-    mine = sa.and_(slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "leased")
+    mine = sa.and_(bulk.among(connection, slots.c.id, attempts), slots.c.owner == owner, slots.c.state == "leased")
     rows = connection.execute(sa.select(slots.c.id, slots.c.attempt).where(mine).order_by(slots.c.id).with_for_update())
     return {slot for slot, attempt in rows if attempt == attempts[slot]}
 
@@ -92,7 +94,7 @@ def note_trials(connection: Connection, owner: str, trials: Mapping[int, int]) -
 
 
 def renew(connection: Connection, study: int, owner: str, ids: Sequence[int], seconds: float) -> list[int]:
-    mine = sa.and_(slots.c.id.in_(list(ids)), slots.c.owner == owner, slots.c.state == "leased")
+    mine = sa.and_(bulk.among(connection, slots.c.id, ids), slots.c.owner == owner, slots.c.state == "leased")
     time = now(connection)
     connection.execute(sa.update(slots).where(mine).values(lease_until=time + seconds))
     here = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
@@ -109,7 +111,7 @@ def finish(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> l
         bulk.update(connection, slots, rows, state="done", lease_until=None, finished=now(connection))
         curves.insert(connection, [(outcome.id, outcome.curves) for outcome in counted])
     before = sa.select(slots.c.id, slots.c.attempt).where(
-        slots.c.id.in_(list(attempts)), slots.c.owner == owner, slots.c.state == "done"
+        bulk.among(connection, slots.c.id, attempts), slots.c.owner == owner, slots.c.state == "done"
     )
     return [slot for slot, attempt in connection.execute(before.order_by(slots.c.id)) if attempts[slot] == attempt]
 
@@ -117,10 +119,14 @@ def finish(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> l
 def release(connection: Connection, study: int, owner: str, ids: Sequence[int] | None) -> list[int]:
     mine = sa.and_(slots.c.study_id == study, slots.c.owner == owner, slots.c.state == "leased")
     if ids is not None:
-        mine = sa.and_(mine, slots.c.id.in_(list(ids)))
+        mine = sa.and_(mine, bulk.among(connection, slots.c.id, ids))
     found = list(connection.scalars(sa.select(slots.c.id).where(mine).order_by(slots.c.id).with_for_update()))
     free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
-    connection.execute(sa.update(slots).where(slots.c.id.in_(found)).values(free | {"attempt": slots.c.attempt - 1}))
+    connection.execute(
+        sa.update(slots)
+        .where(bulk.among(connection, slots.c.id, found))
+        .values(free | {"attempt": slots.c.attempt - 1})
+    )
     return found
 
 

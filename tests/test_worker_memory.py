@@ -1,0 +1,67 @@
+"""A worker's memory does not grow with what is finished: it reads settings when it asks for new ones, and forgets."""
+
+import gc
+import random
+import tracemalloc
+
+from storage_study import make
+
+from hpo import bulk
+from hpo.database import connect
+from hpo.ledger import Ledger
+from hpo.mirror import Mirror
+from hpo.schema import slots
+from hpo.worker import choose_settings
+
+FEW, MORE = 50, 1050
+
+
+def finish(ledger: Ledger, count: int) -> None:
+    """Makes the first slots of tuning A finished, `count` in all."""
+    rng = random.Random(0)
+    mine = [row for row in ledger.export()["slots"] if row["configuration"] == "A" and row["phase"] == "tune"]
+    rows = [
+        {
+            "id": row["id"],
+            "setting": {"learning_rate": rng.uniform(1e-4, 1e-1), "lambda": rng.uniform(0, 2)},
+            "value": rng.random(),
+        }
+        for row in mine[:count]
+    ]
+    with ledger.engine.begin() as connection:
+        bulk.update(connection, slots, rows, state="done", started=1.0, finished=2.0)
+
+
+def cycle(ledger: Ledger, mirror: Mirror) -> None:
+    """What a worker does between two populations, but for training."""
+    mirror.repair()
+    work = ledger.lease("x", 4)
+    while work is not None and work.configuration != "A":
+        work = ledger.lease("x", 4)
+    assert work is not None and work.slots[0].slot >= 10
+    mirror.begin("x", ledger.assign("x", work, choose_settings(ledger, work, work.slots)))
+    ledger.release("x")
+
+
+def highest(ledger: Ledger, mirror: Mirror) -> int:
+    """The most bytes that Python held during a cycle."""
+    for _ in range(2):  # caches of statements fill
+        cycle(ledger, mirror)
+    gc.collect()
+    tracemalloc.reset_peak()
+    cycle(ledger, mirror)
+    return tracemalloc.get_traced_memory()[1]
+
+
+def test_a_finished_trial_takes_less_than_a_kilobyte(url: str) -> None:
+    ledger = make(connect(url), trials=2 * MORE)
+    mirror = Mirror(ledger)
+    finish(ledger, FEW)
+    cycle(ledger, mirror)
+    tracemalloc.start()
+    try:
+        few = highest(ledger, mirror)
+        finish(ledger, MORE)
+        assert highest(ledger, mirror) - few < 1000 * (MORE - FEW)
+    finally:
+        tracemalloc.stop()
