@@ -157,11 +157,11 @@ class Ledger:
             slots.c.phase == "tune",
             slots.c.setting.is_not(None),
         )
-        rows = self._run(lambda link: [tuple(row) for row in link.execute(query.order_by(slots.c.slot))])
+        rows = self._run(lambda link: link.execute(query.order_by(slots.c.slot)).all())
         settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
-        found = [(setting, value, state) for setting, (_, value, state) in zip(settings, rows, strict=True)]
-        finished = [(setting, value) for setting, value, state in found if state == "done"]
-        return finished, [setting for setting, _, state in found if state in ("leased", "open")]
+        found = list(zip(settings, rows, strict=True))
+        finished = [(setting, row.value) for setting, row in found if row.state == "done"]
+        return finished, [setting for setting, row in found if row.state in ("leased", "open")]
 
     # A reader's side
 
