@@ -1,18 +1,23 @@
 """The benchmarks run and say what they measured; how fast they are is no test's business."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from hpo import bench
-from hpo.bench_norms import measure_norms
+from hpo import MLP, Configuration, Mnist1d, Study
+from hpo.bench import search, steps
+from hpo.bench.norms import measure_norms
+from hpo.bench.search import measure_search
+from hpo.trainer import Trainer
 
 CPU = torch.device("cpu")
 
 
 def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "SECONDS", 0.01)
+    monkeypatch.setattr(steps, "SECONDS", 0.01)
     lines: list[str] = []
-    found = bench.measure(["none", "gnvr"], [1, 2], CPU, batch_size=4, show=lines.append)
+    found = steps.measure(["none", "gnvr"], [1, 2], CPU, batch_size=4, show=lines.append)
     rows = {(row["regularizer"], row["population"]): row for row in found["rows"]}
     assert set(rows) == {(name, size) for name in ("none", "gnvr") for size in ("naive", 1, 2)}
     for name in ("none", "gnvr"):
@@ -23,13 +28,55 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
     assert len(lines) == 2 + len(rows)
 
 
-@pytest.mark.parametrize("population", [1, 2])
-def test_norms_are_timed_and_their_memory_is_weighed(population: int) -> None:
+def test_norms_are_timed_and_their_memory_is_weighed() -> None:
+    population = 2
     lines: list[str] = []
     found = measure_norms("convnet1d", population, 256, CPU, lines.append)
     assert (found["model"], found["population"], found["batch_size"]) == ("convnet1d", population, 256)
     assert set(found["ways"]) == {"rules", "vmap(grad)"} and len(lines) == 3
     # Per-sample gradients of 256 samples take 4 bytes for each of the network's parameters and samples.
-    parameters = sum(leaf.numel() for leaf in bench.MODELS["convnet1d"][0]().parameters())
+    parameters = sum(leaf.numel() for leaf in steps.MODELS["convnet1d"][0]().parameters())
     assert found["ways"]["vmap(grad)"]["mib"] > population * parameters * 256 * 4 / 2**20
     assert all(way["ms"] > 0 and way["mib"] >= 0 for way in found["ways"].values())
+
+
+def tiny_trainer() -> Trainer:
+    return Trainer(
+        Study(
+            data=Mnist1d(samples=120, label_noise=0.2),
+            model=MLP((40, 8, 10)),
+            baseline="A",
+            configurations=(Configuration("A"), Configuration("B")),
+            epochs=2,
+            batch_size=20,
+            name="tiny",
+        ),
+        CPU,
+    )
+
+
+def test_searches_side_by_side_are_the_searches_alone(one_thread: None) -> None:  # noqa: ARG001
+    lines: list[str] = []
+    both = measure_search(tiny_trainer(), "A", 12, [1, 4], repetitions=3, fresh_seeds=2, show=lines.append)
+    assert [row["batch"] for row in both["rows"]] == [1, 4] and len(lines) == 4
+    one, four = both["rows"]
+    assert one["difference"] == 0 and len(one["quality"]) == len(four["quality"]) == 3
+    differences = [b - a for a, b in zip(one["quality"], four["quality"], strict=True)]
+    assert four["difference"] == pytest.approx(sum(differences) / 3)
+    assert four["low"] <= four["difference"] <= four["high"]
+    # In parts of one model each, as if every search had been run by itself.
+    alone = measure_search(tiny_trainer(), "A", 12, [4], repetitions=3, fresh_seeds=2, side_by_side=1)
+    assert alone["rows"][0]["quality"] == pytest.approx(four["quality"], abs=0.03)
+
+
+def test_a_search_learns_from_what_it_has_tried(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:  # noqa: ARG001
+    asked: list[tuple[int, int]] = []
+
+    def sample(ranges: Any, finished: Any, _: Any, count: int, *rest: Any) -> list[Any]:
+        asked.append((len(finished), count))
+        return real(ranges, finished, [], count, *rest)
+
+    real = search.sample
+    monkeypatch.setattr(search, "sample", sample)
+    measure_search(tiny_trainer(), "A", 5, [2], repetitions=2, fresh_seeds=1)
+    assert asked == [(0, 2), (0, 2), (2, 2), (2, 2), (4, 1), (4, 1)]

@@ -7,11 +7,13 @@ from hpo.cli import studies  # isort: split
 
 from hpo.cli import parts  # isort: split
 
+from hpo.cli import bench  # isort: split
+
 from hpo.cli import machine
 from hpo.cli.options import app
 from hpo.errors import HpoError
 
-__all__ = ["app", "machine", "main", "parts", "studies"]
+__all__ = ["app", "bench", "machine", "main", "parts", "studies"]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
 from hpo.errors import HpoError, UsageError
+from hpo.study import Study
 
 
 @app.command("list")
@@ -34,14 +35,10 @@ def try_(
     from hpo.devices import choose_device, cpu_cores, prepare_process
     from hpo.listing import parse_settings
     from hpo.messages import own_traceback, print_epoch
-    from hpo.spelling import did_you_mean
     from hpo.trainer import Trainer
 
     definition = workflow.with_overrides(loading.load(study), None, epochs)
-    names = [entry.name for entry in definition.configurations]
-    if configuration not in names:
-        hint = did_you_mean(configuration, names)
-        raise UsageError(f"{study} has no configuration {configuration!r}; choose one of {', '.join(names)}{hint}")
+    check_configuration(definition, study, configuration)
     place = choose_device(device)
     prepare_process(cpu_cores())
     trainer = Trainer(definition, place)
@@ -68,3 +65,13 @@ def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the s
 
     typer.echo(f"wrote {write_study(name)}; next:")
     typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")
+
+
+def check_configuration(definition: Study, study: str, name: str) -> None:
+    """Raises UsageError where the study has no configuration of that name."""
+    from hpo.spelling import did_you_mean
+
+    names = [entry.name for entry in definition.configurations]
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise UsageError(f"{study} has no configuration {name!r}; choose one of {', '.join(names)}{hint}")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hpo.bench import MODELS, random_batch
+from hpo.bench.steps import MODELS, random_batch
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
 from hpo.network import Network
@@ -35,7 +35,7 @@ def measure_norms(
     its own.
 
     Args:
-        model: a key of `hpo.bench.MODELS`. show: told a line of a table as each figure is known.
+        model: a key of `hpo.bench.steps.MODELS`. show: told a line of a table as each figure is known.
 
     Returns:
         JSON values: the setting, and for each way `ms` (per model) and `mib` (of the whole population; `mib_first` at

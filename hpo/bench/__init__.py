@@ -1,0 +1,1 @@
+"""Benchmarks: training steps, per-sample norms, and the search for settings."""

@@ -1,0 +1,124 @@
+"""Benchmark: how much worse a setting TPE finds when it is asked for many at once, at equal numbers of trials.
+
+Whole tuning runs of a study's configuration are repeated with other tuning seeds; those that ask for the same number
+at once go side by side, in populations that mix repetitions. The setting that each run chose is then trained afresh on
+seeds that no tuning has seen: what it reaches there, not its own best score, is its quality.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpo.definition import direction_of, full_space
+from hpo.ledger import Slot, Work
+from hpo.sampling import Setting, sample
+from hpo.space import Range, split_space
+from hpo.stats import compare, summarise
+from hpo.trainer import Trainer
+
+FRESH_SEED = 100_000  # fresh seeds are drawn from there on
+
+
+@dataclass
+class _Search:
+    """One tuning run: what it has finished, by trial."""
+
+    seed: int
+    tried: list[tuple[Setting, float | None]] = field(default_factory=list)
+
+
+def measure_search(
+    trainer: Trainer,
+    configuration: str,
+    trials: int,
+    batches: Sequence[int],
+    repetitions: int,
+    fresh_seeds: int = 5,
+    side_by_side: int = 32,
+    show: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Tunes `repetitions` times for each of `batches`; the same repetition has the same tuning seed for all of them.
+
+    Args:
+        trainer: of the study. trials: of every tuning run. batches: how many settings are asked for at once; the
+            first is what the others are compared with.
+        fresh_seeds: on which a chosen setting is trained. side_by_side: most models in a population.
+        show: told a line of a table as each batch size is known.
+
+    Returns:
+        JSON values: the setting, and for each batch size the test accuracies of the settings chosen (`quality`, one a
+        repetition, means over fresh seeds), their mean, and `difference` from the first with its 95% interval.
+    """
+    study = trainer.study
+    ranges = split_space(full_space(trainer.configuration(configuration)))[0]
+    found: dict[str, Any] = {
+        "study": study.name, "configuration": configuration, "trials": trials, "repetitions": repetitions,
+        "fresh_seeds": fresh_seeds, "rows": [],
+    }  # fmt: skip
+    if show:
+        show(f"{study.name}, {configuration}: {trials} trials, {repetitions} repetitions, {fresh_seeds} fresh seeds")
+        show(f"{'asked at once':>13} {'test accuracy':>14} {'difference':>11} {'95% interval':>18}")
+    first: dict[int, float] = {}
+    for batch in batches:
+        searches = [_Search(seed) for seed in range(repetitions)]
+        for begun in range(0, trials, batch):
+            _advance(trainer, configuration, ranges, searches, min(batch, trials - begun), side_by_side)
+        chosen = [_best(search.tried, direction_of(study)) for search in searches]
+        quality = dict(enumerate(_quality(trainer, configuration, chosen, fresh_seeds, side_by_side)))
+        first = first or quality
+        difference = compare(quality, first)
+        low, high = difference.interval
+        row = {
+            "batch": batch, "quality": list(quality.values()), "mean": summarise(list(quality.values())).mean,
+            "difference": difference.mean, "low": low, "high": high,
+        }  # fmt: skip
+        found["rows"].append(row)
+        if show:
+            show(f"{batch:13d} {row['mean']:14.4f} {difference.mean:+11.4f} [{low:+.4f}, {high:+.4f}]")
+    return found
+
+
+def _advance(
+    trainer: Trainer,
+    configuration: str,
+    ranges: dict[str, Range],
+    searches: Sequence[_Search],
+    count: int,
+    side_by_side: int,
+) -> None:
+    """Asks every search for `count` settings, trains them all and tells each its own."""
+    asked: list[tuple[_Search, Setting]] = []
+    for search in searches:
+        text = f"{search.seed}/{len(search.tried)}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        direction = direction_of(trainer.study)
+        asked += [(search, own) for own in sample(ranges, search.tried, [], count, direction, seed)]
+    slots = [Slot(place, place, search.seed, 1, setting) for place, (search, setting) in enumerate(asked)]
+    values = _train(trainer, Work(configuration, 0, "tune", slots), side_by_side)
+    for (search, setting), value in zip(asked, values, strict=True):
+        search.tried.append((setting, value))
+
+
+def _quality(
+    trainer: Trainer, configuration: str, chosen: Sequence[Setting], fresh_seeds: int, side_by_side: int
+) -> list[float]:
+    """The mean test accuracy of each setting over seeds that are its repetition's own."""
+    slots = [
+        Slot(place * fresh_seeds + number, 0, FRESH_SEED + place * fresh_seeds + number, 1, setting)
+        for place, setting in enumerate(chosen)
+        for number in range(fresh_seeds)
+    ]
+    values = [value or 0.0 for value in _train(trainer, Work(configuration, 0, "rerun", slots), side_by_side)]
+    return [sum(values[at : at + fresh_seeds]) / fresh_seeds for at in range(0, len(values), fresh_seeds)]
+
+
+def _train(trainer: Trainer, work: Work, side_by_side: int) -> list[float | None]:
+    parts = [work.slots[at : at + side_by_side] for at in range(0, len(work.slots), side_by_side)]
+    return [outcome.value for part in parts for outcome in trainer(work.only(part))]
+
+
+def _best(tried: Sequence[tuple[Setting, float | None]], direction: str) -> Setting:
+    """The setting of the best trial, the earlier one of equals."""
+    sign = -1.0 if direction == "maximize" else 1.0
+    return min(tried, key=lambda entry: float("inf") if entry[1] is None else sign * entry[1])[0]

@@ -1,0 +1,114 @@
+"""`hpo bench`: what this device does in a second, and what that is worth."""
+
+import json
+from typing import Annotated, Any, Optional
+
+import typer
+
+from hpo.cli.options import AsJson, Device, StudyName, app
+from hpo.errors import UsageError
+
+Threads = Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")]  # noqa: UP045
+Sizes = Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")]  # noqa: UP045
+Model = Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")]
+BatchSize = Annotated[int, typer.Option(min=2, help="Samples of a step.")]
+
+bench = typer.Typer(invoke_without_command=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.callback()
+def steps(
+    context: typer.Context,
+    regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
+    population: Sizes = None,
+    model: Model = "mlp",
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Model-steps per second by population size on this device, beside a loop over single models."""
+    if context.invoked_subcommand:
+        return
+    from hpo.bench.steps import measure
+    from hpo.regularizers import REGULARIZERS
+    from hpo.spelling import did_you_mean
+
+    names = regularizer or ["none", "gnvr"]
+    for name in names:
+        if name not in REGULARIZERS:
+            hint = did_you_mean(name, REGULARIZERS)
+            raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}{hint}")
+    _check_model(model)
+    place = _prepared(device, threads)
+    _print(measure(names, population or [1, 5, 10, 20, 40], place, model, batch_size, _show(as_json)), as_json)
+
+
+@bench.command()
+def norms(
+    model: Model = "convnet1d",
+    population: Annotated[int, typer.Option(min=1)] = 20,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of per-sample gradient norms by the per-layer rules, beside vmap(grad)."""
+    from hpo.bench.norms import measure_norms
+
+    _check_model(model)
+    _print(measure_norms(model, population, batch_size, _prepared(device, threads), _show(as_json)), as_json)
+
+
+@bench.command()
+def search(
+    study: StudyName,
+    configuration: Annotated[str, typer.Option("--configuration", "-c", help="The configuration to tune.")],
+    batch: Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated; first 1.")] = None,  # noqa: UP045
+    trials: Annotated[int, typer.Option(min=1, help="Of every tuning run.")] = 40,
+    repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs for each batch size.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that a chosen setting is trained on.")] = 5,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """How good a setting TPE finds when it is asked for many at once, against one at a time."""
+    from hpo import loading
+    from hpo.bench.search import measure_search
+    from hpo.cli.parts import check_configuration
+    from hpo.trainer import Trainer
+
+    definition = loading.load(study)
+    check_configuration(definition, study, configuration)
+    trainer = Trainer(definition, _prepared(device, threads))
+    sizes = list(dict.fromkeys([1, *(batch or [8, 32, 128])]))
+    _print(
+        measure_search(trainer, configuration, trials, sizes, repetitions, seeds, show=_show(as_json)),
+        as_json,
+    )
+
+
+def _check_model(model: str) -> None:
+    from hpo.bench.steps import MODELS
+
+    if model not in MODELS:
+        raise UsageError(f"there is no model {model!r}; choose from {', '.join(MODELS)}")
+
+
+def _prepared(device: str, threads: int | None) -> Any:
+    """The device, once this process is set up to train on it."""
+    from hpo.devices import choose_device, cpu_cores, prepare_process
+
+    place = choose_device(device)
+    prepare_process(threads or cpu_cores())
+    return place
+
+
+def _show(as_json: bool) -> Any:
+    return None if as_json else typer.echo
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
