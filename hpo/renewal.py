@@ -2,7 +2,6 @@
 
 import threading
 
-from hpo.errors import HpoError
 from hpo.ledger import Ledger, Work
 
 
@@ -32,5 +31,5 @@ class Renewal:
                 continue
             try:
                 self.ledger.renew(self.owner, [slot.id for slot in work.slots], self.seconds)
-            except HpoError:  # away for a minute: the lease may be lost, the training may still be first to finish
+            except Exception:  # away for a minute, or broken: the training may still be the first to finish
                 continue

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from nursery import Nursery
 from postgres_server import PostgresServer
+from storages import KINDS, Storage, storage
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def postgresql() -> Iterator[PostgresServer]:
     server.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A new, empty database of each kind."""
     if request.param == "sqlite":
@@ -43,5 +44,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def nursery() -> Iterator[Nursery]:
     """Where tests start worker processes."""
     made = Nursery()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    """Databases of each kind that a test may take away for a while."""
+    made = storage(request.param)
     yield made
     made.close()

@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,6 +74,14 @@ def draw(seed: int) -> Schedule:
     slots = 2 * (planned["trials"] * planned["repeats"] + planned["seeds"])
     longest = min(1.2, rng.uniform(2.0, 8.0) * min(workers, 4) * population / slots)
     return Schedule(seed, planned, workers, population, lease, (0.02, longest), faults)
+
+
+def outage(
+    seconds: float, workers: int, lease: float = 60.0, training: tuple[float, float] = (0.1, 0.2), trials: int = 8
+) -> Schedule:
+    """The database is away for some seconds while all work; nothing else happens."""
+    planned = {"trials": trials, "seeds": 2, "repeats": 1}
+    return Schedule(-1, planned, workers, 2, lease, training, [Fault("outage", 0.2, seconds=seconds)])
 
 
 class Run:
@@ -173,9 +181,9 @@ class Run:
             time.sleep(0.01)
 
 
-def carry_out(seed: int, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
-    """The schedule of a seed from its first worker to the checks; raises AssertionError where a promise is broken."""
-    run = Run(draw(seed), nursery, place, folder)
+def carry_out(schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+    """A schedule from its first worker to the checks; raises AssertionError where a promise is broken."""
+    run = Run(schedule, nursery, place, folder)
     try:
         return run.carry_out()
     finally:
@@ -187,32 +195,42 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--storage", choices=KINDS, default="sqlite", help="default sqlite")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; each next one's is one more")
+    parser.add_argument("--outage", type=float, help="instead, the database is away once for so many seconds")
     options = parser.parse_args()
-    kind: Kind = options.storage
+    again = f"python tests/fault_injection.py --storage {options.storage}"
+    if options.outage is None:
+        seeds = range(options.seed, options.seed + options.schedules)
+        schedules = {f"{again} --schedules 1 --seed {seed}": draw(seed) for seed in seeds}
+    else:
+        schedules = {f"{again} --outage {options.outage:g} # {n}": outage(options.outage, n) for n in (1, 2, 8)}
+    _carry_out_all(schedules, options.storage)
+
+
+def _carry_out_all(schedules: Mapping[str, Schedule], kind: Kind) -> None:
+    """Schedules by the command that repeats each."""
     start = time.monotonic()
     total: Counter[str] = Counter()
     nursery, place = Nursery(), storage(kind)
     try:
-        for seed in range(options.seed, options.seed + options.schedules):
-            folder = Path(tempfile.mkdtemp(prefix=f"hpo-faults-{seed}-"))
+        for again, schedule in schedules.items():
+            folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
             try:
-                before = time.monotonic()
-                found = carry_out(seed, nursery, place, folder)
+                found = carry_out(schedule, nursery, place, folder)
             except Exception:
                 traceback.print_exc()
-                again = f"python tests/fault_injection.py --schedules 1 --storage {kind} --seed {seed}"
-                print(f"{draw(seed)}\nlogs: {folder}\nto repeat: {again}", file=sys.stderr)
+                print(f"{schedule}\nlogs and tables: {folder}\nto repeat: {again}", file=sys.stderr)
                 raise SystemExit(1) from None
             shutil.rmtree(folder)
             total += found
-            counts = ", ".join(f"{count} {what}" for what, count in found.items())
-            print(f"seed {seed} [{time.monotonic() - before:.1f} s]: {counts}", flush=True)
+            print(f"{again.partition('--storage ')[2]} [{time.monotonic() - before:.1f} s]: {_line(found)}", flush=True)
     finally:
         nursery.close()
         place.close()
-    seconds = time.monotonic() - start
-    counts = ", ".join(f"{count} {what}" for what, count in total.items())
-    print(f"{options.schedules} schedules on {kind} in {seconds:.0f} s: {counts}")
+    print(f"{len(schedules)} schedules on {kind} in {time.monotonic() - start:.0f} s: {_line(total)}")
+
+
+def _line(found: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in found.items())
 
 
 if __name__ == "__main__":

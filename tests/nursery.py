@@ -74,10 +74,16 @@ class Nursery:
         )
 
     def start(
-        self, function: str, *arguments: Any, output: Path, environment: Mapping[str, str] | None = None
+        self,
+        function: str,
+        *arguments: Any,
+        output: Path,
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Child:
         """Calls "module:function" with JSON arguments in a new process, whose output goes to a file."""
-        request = {"call": function, "arguments": arguments, "output": str(output), "folder": str(Path.cwd())}
+        request = {"call": function, "arguments": arguments, "options": options, "output": str(output)}
+        request["folder"] = str(Path.cwd())
         return Child(self, self.ask(request | {"environment": dict(environment or {})}), output)
 
     def ask(self, request: Mapping[str, Any]) -> Any:
@@ -147,7 +153,7 @@ def _become(request: dict[str, Any]) -> None:
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         module, _, name = request["call"].partition(":")
-        getattr(importlib.import_module(module), name)(*request["arguments"])
+        getattr(importlib.import_module(module), name)(*request["arguments"], **request["options"])
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from storage_study import outcomes
 
 import hpo.database
 from hpo.database import connect
+from hpo.errors import HpoError
 from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
 from hpo.mirror import Mirror
 from hpo.worker import run_worker
@@ -45,7 +47,9 @@ def work(
     population: int = 3,
     workers: int = 2,
     die: str = "",
+    how: int = signal.SIGKILL,
     patience: float = 0.0,
+    stuck: float = 0.0,
 ) -> None:
     """Works until the study is done.
 
@@ -54,16 +58,17 @@ def work(
             attempt, renewals, setting.
         name: of this worker; in the log, in every result, and the seed of its training times.
         seconds: shortest and longest time that a population trains.
-        die: where this process kills itself with -9: "before finish 2", "after lease 1" (see POINTS), "train 3",
-            "statement 40", "commit 9".
-        patience: seconds that a database which is away is waited for; 0 keeps the program's own.
+        die: where this process sends itself the signal `how`: "before finish 2", "after lease 1" (see POINTS),
+            "train 3", "statement 40", "commit 9".
+        patience: seconds that a database which is away is waited for. stuck: seconds until PostgreSQL ends the
+            session of a client that stopped in a transaction. 0 keeps the program's own.
     """
     rng = random.Random(name)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    if patience:
-        hpo.database.PATIENCE = patience
+    hpo.database.PATIENCE = patience or hpo.database.PATIENCE
+    hpo.database.STUCK = stuck or hpo.database.STUCK
     if die:
-        _die_at(die)
+        _die_at(die, how)
 
     def note(what: str, found: Work) -> None:
         for slot in found.slots:
@@ -89,25 +94,30 @@ def work(
 
     _after(Ledger, "finish", counted)
     passed("start")
-    ledger = load_study(connect(url), study)
-    run_worker(ledger, train, new_owner(), population, workers=workers, on_event=remember, lease=lease)
+    try:
+        ledger = load_study(connect(url), study)
+        run_worker(ledger, train, new_owner(), population, workers=workers, on_event=remember, lease=lease)
+    except HpoError as error:  # as the command line tells it
+        print(f"hpo: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
     passed("exit")
 
 
-_deadly: dict[str, int] = {}
+_deadly: dict[str, tuple[int, int]] = {}  # place → (how often it is passed, then the signal)
 _passed: Counter[str] = Counter()
 
 
 def passed(point: str) -> None:
-    """Kills this process if it was to die here."""
+    """Kills or stops this process if that was to happen here."""
     _passed[point] += 1
-    if _deadly.get(point) == _passed[point]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    count, number = _deadly.get(point, (0, 0))
+    if count == _passed[point]:
+        os.kill(os.getpid(), number)
 
 
-def _die_at(die: str) -> None:
+def _die_at(die: str, how: int) -> None:
     point, count = die.rsplit(" ", 1)
-    _deadly[point] = int(count)
+    _deadly[point] = (int(count), how)
     for name, (owner, method) in POINTS.items():
         _around(owner, method, name)
     sa.event.listen(Engine, "before_cursor_execute", lambda *_: passed("statement"))

@@ -2,24 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import fault_injection
 import pytest
 from fault_injection import carry_out, draw
 from nursery import Nursery
-from storages import KINDS, Storage, storage
+from storages import Storage
 
 SEEDS = [1, 3, 20]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
-    """A storage of its own: schedules take it away."""
-    made = storage(request.param)
-    yield made
-    made.close()
 
 
 def test_the_schedules_have_every_fault_and_number_of_workers() -> None:
@@ -30,7 +21,7 @@ def test_the_schedules_have_every_fault_and_number_of_workers() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens_the_study_is_whole(seed: int, place: Storage, nursery: Nursery, tmp_path: Path) -> None:
-    carry_out(seed, nursery, place, tmp_path)
+    carry_out(draw(seed), nursery, place, tmp_path)
 
 
 def test_a_schedule_that_fails_names_the_command_that_repeats_it() -> None:
@@ -45,4 +36,4 @@ def test_a_schedule_that_fails_names_the_command_that_repeats_it() -> None:
         [sys.executable, "-c", program], cwd=Path(fault_injection.__file__).parent, capture_output=True, text=True
     )
     assert done.returncode == 1 and "AssertionError: budget" in done.stderr
-    assert "python tests/fault_injection.py --schedules 1 --storage sqlite --seed 20" in done.stderr
+    assert "python tests/fault_injection.py --storage sqlite --schedules 1 --seed 20" in done.stderr
