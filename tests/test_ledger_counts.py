@@ -1,5 +1,6 @@
 """The counts of a study, grouped by the database, are those that counting its rows one by one gives."""
 
+import itertools
 import random
 from typing import Any
 
@@ -10,6 +11,8 @@ from storage_study import definition, make
 from hpo import bulk
 from hpo.database import connect
 from hpo.ledger import Ledger, open_study
+from hpo.ledger.overview import groups
+from hpo.ledger.schedule import STARTUP, Group
 from hpo.schema import failures, slots
 
 
@@ -44,6 +47,22 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
     return found
 
 
+def regroup(ledger: Ledger) -> list[Group]:
+    """What is left to do, from all rows."""
+    rows = ledger.export()["slots"]
+    found = []
+    for name, repeat, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
+        mine = [row for row in rows if (row["configuration"], row["repeat"], row["phase"]) == (name, repeat, phase)]
+        newest = max(row["round"] for row in mine)
+        present = [row for row in mine if row["round"] == newest]
+        opened = [row for row in present if row["state"] == "open"]
+        leased = [row for row in present if row["state"] == "leased"]
+        early = [sum(row["slot"] < STARTUP for row in part) for part in (opened, leased)]
+        again = sum(row["started"] is not None for row in opened)
+        found.append(Group(name, repeat, phase, len(present), len(opened), len(leased), again, *early))
+    return found
+
+
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     engine = connect(url)
@@ -57,7 +76,7 @@ def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     with engine.begin() as connection:
         bulk.update(connection, slots, [
             {"id": row["id"], "state": rng.choice(states), "cause": rng.choice([None, "diverged", "exception"]),
-             "value": rng.choice([None, rng.random()])}
+             "started": rng.choice([None, 1.0]), "value": rng.choice([None, rng.random()])}
             for row in rows
         ])  # fmt: skip
         old = sa.and_(slots.c.id == rows[-1]["id"])
@@ -68,4 +87,7 @@ def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
             for _ in range(30)
         ])  # fmt: skip
     assert ledger.counts() == recount(ledger)
+    expected = regroup(ledger)
+    with engine.begin() as connection:
+        assert groups(connection, ledger.id, ledger.configurations) == expected
     assert ledger.counts()["A"]["best"] is not None and ledger.counts()["B"]["reruns_total"] == 5

@@ -174,7 +174,7 @@ class Ledger:
                 return "done"
             if choose(found, 1):
                 return "work"
-            query = sa.select(slots.c.owner, slots.c.lease_until)
+            query = sa.select(slots.c.owner, sa.func.min(slots.c.lease_until)).group_by(slots.c.owner)
             held = connection.execute(query.where(slots.c.study_id == self.id, slots.c.state == "leased")).all()
             time = now(connection)
             return "work" if any(until < time or gone(owner) for owner, until in held) else "wait"

@@ -9,33 +9,22 @@ from sqlalchemy.engine import Connection
 from hpo.ledger.schedule import STARTUP, Group
 from hpo.schema import failures, slots, studies, workers
 
-PARTS = ("total", "open", "leased", "again", "startup_open", "startup_leased")  # Group's fields, in order
 _HIDDEN = {"study_id", "settled", "reported", "renewals"}
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
     """How every configuration, repeat and phase stands, newest rounds only, in the order of `order`."""
-    startup = sa.case((slots.c.slot < STARTUP, 1), else_=0)
-    fresh = sa.case((slots.c.started.is_(None), 1), else_=0)
-    columns = (slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round, slots.c.state)
-    query = sa.select(*columns, startup, fresh, sa.func.count()).where(slots.c.study_id == study)
-    rows = connection.execute(query.group_by(*columns, startup, fresh)).all()
-    newest: dict[tuple[str, int, str], int] = {}
-    for row in rows:
-        newest[row[:3]] = max(newest.get(row[:3], 0), row.round)
-    sums: dict[tuple[str, int, str], dict[str, int]] = {}
-    for configuration, repeat, phase, number, state, early, unbegun, count in rows:
-        key = (configuration, repeat, phase)
-        if number != newest[key]:
-            continue
-        counts = sums.setdefault(key, {})
-        parts = ["total", state]
-        parts += [f"startup_{state}"] if early else []
-        parts += ["again"] if state == "open" and not unbegun else []
-        for part in parts:
-            counts[part] = counts.get(part, 0) + count
-    found = [Group(*key, *(counts.get(part, 0) for part in PARTS)) for key, counts in sums.items()]
-    return sorted(found, key=lambda group: (order.index(group.configuration), group.repeat, group.phase))
+    is_open, is_leased, early = slots.c.state == "open", slots.c.state == "leased", slots.c.slot < STARTUP
+    parts = (
+        *(is_open, is_leased, sa.and_(is_open, slots.c.started.is_not(None))),
+        *(sa.and_(is_open, early), sa.and_(is_leased, early)),
+    )
+    # In the order of the table's key, and counted rather than grouped by what changes: nothing is sorted.
+    key = (slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round)
+    query = sa.select(*key, sa.func.count(), *(sa.func.count().filter(part) for part in parts))
+    rows = connection.execute(query.where(slots.c.study_id == study).group_by(*key).order_by(*key))
+    newest = {tuple(row[:3]): Group(*row[:3], *row[4:]) for row in rows}  # a later round takes the place of an earlier
+    return sorted(newest.values(), key=lambda group: (order.index(group.configuration), group.repeat, group.phase))
 
 
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import schema
+from hpo import bulk, schema
 from hpo.database import lock_table, now, retrying
 from hpo.errors import UsageError
 from hpo.ledger.attempts import failed_configurations
@@ -147,7 +147,7 @@ def _add_slots(
             rows.append(made | {"round": rounds.get((name, repeat), 0)} | over)
     if rows:
         keys = {key for row in rows for key in row}
-        connection.execute(sa.insert(slots), [dict.fromkeys(keys) | row for row in rows])
+        bulk.insert(connection, slots, [dict.fromkeys(keys) | row for row in rows])
 
 
 def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], int]:
