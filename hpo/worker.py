@@ -18,7 +18,7 @@ from hpo.signals import Stop, Stopped
 from hpo.space import split_space
 
 LEASE = 60.0  # seconds; renewed after a quarter of them
-POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: first and longest
+POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: at first, and in the first 20 seconds
 
 Train = Callable[[Work], Sequence[Outcome]]
 Fits = Callable[[str], int]
@@ -90,19 +90,20 @@ class _Worker:
                 self.mirror.close()
 
     def _loop(self) -> None:
-        pause = POLL[0]
+        waited = 0.0
         while True:
             self.stop.check()
             work = self.ledger.lease(self.owner, self.population, self.lease, self.workers, self.fits)
             if work is None:
                 if self.ledger.state() == "done":
                     return
-                self.tell("waiting", {"seconds": pause})
-                with self.stop.interruptible():
-                    time.sleep(pause)
-                pause = min(POLL[1], self.lease / 4, pause * 1.5)  # contact must not seem broken by the waiting
+                waited += self._sleep(waited)
+                while (state := self.ledger.state()) == "wait":  # a look takes no lock; a lease does
+                    waited += self._sleep(waited)
+                if state == "done":
+                    return
                 continue
-            pause = POLL[0]
+            waited = 0.0
             self.renewal.hold(work)
             work = self._what_fits(work)
             work = self.mirror.begin(self._with_settings(work))
@@ -110,6 +111,15 @@ class _Worker:
             self.tell("leased", {"work": work})
             self._train(work)
             self.renewal.hold(None)
+
+    def _sleep(self, waited: float) -> float:
+        """Pauses between looks: longer and longer, at last a twentieth of the time `waited` so far; returns seconds."""
+        pause = max(POLL[0], min(waited / 2, max(POLL[1], waited / 20)))
+        pause = min(pause, self.lease / 4)  # contact must not seem broken by the waiting
+        self.tell("waiting", {"seconds": pause})
+        with self.stop.interruptible():
+            time.sleep(pause)
+        return pause
 
     def _what_fits(self, work: Work) -> Work:
         """At the first work of a configuration, gives back what is more than to be trained at once."""

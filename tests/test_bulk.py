@@ -67,7 +67,7 @@ def test_numbers_come_back_bit_for_bit(url: str) -> None:
 
 
 def statements(ledger: Ledger, size: int) -> list[int]:
-    """How many statements it takes to lease, renew, note, release, lease again and finish `size` slots.
+    """How many statements it takes to lease, renew, note, release, fail, lease again and finish `size` slots.
 
     A list of rows counts as a statement a row on PostgreSQL; on SQLite it is one prepared statement.
     """
@@ -86,6 +86,10 @@ def statements(ledger: Ledger, size: int) -> list[int]:
     ledger.note_trials("x", {slot.id: slot.id for slot in work.slots})
     counts.append(0)
     ledger.release("x")
+    work = take(ledger, "x", size)
+    counts.append(0)
+    ledger.fail("x", work.slots, "lost worker", "a test")
+    counts.append(0)
     work = take(ledger, "x", size)
     counts.append(0)
     ledger.finish("x", [Outcome(slot.id, slot.attempt, 0.5, curves={"m": [0.1, 0.2]}) for slot in work.slots])

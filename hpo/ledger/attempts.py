@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hpo import bulk
 from hpo.ledger.owners import gone
 from hpo.schema import failures, slots
 
@@ -40,8 +41,9 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     if not rows:
         return
     failed = failed_configurations(connection, rows[0].study_id)
-    connection.execute(
-        sa.insert(failures),
+    bulk.insert(
+        connection,
+        failures,
         [
             {
                 "study_id": row.study_id,
@@ -55,14 +57,17 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
             for row in rows
         ],
     )
-    for row in rows:
-        free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
-        spent = row.attempt >= ATTEMPTS[cause]
-        if row.configuration in failed or (spent and row.phase == "rerun"):
-            free |= {"state": "failed", "cause": cause, "finished": now}
-        elif spent:
-            free |= {"setting": None, "attempt": 0, "renewals": row.renewals + 1, "started": None}
-        connection.execute(sa.update(slots).where(slots.c.id == row.id).values(free))
+    spent = {row.id for row in rows if row.attempt >= ATTEMPTS[cause]}
+    over = {row.id for row in rows if row.configuration in failed or (row.id in spent and row.phase == "rerun")}
+    free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
+    renewed = {"setting": None, "attempt": 0, "renewals": slots.c.renewals + 1, "started": None}
+    for ids, values in (
+        (over, {"state": "failed", "cause": cause, "finished": now}),
+        (spent - over, renewed),
+        ({row.id for row in rows} - spent - over, {}),
+    ):
+        if ids:
+            connection.execute(sa.update(slots).where(bulk.among(connection, slots.c.id, ids)).values(free | values))
     for configuration in {row.configuration for row in rows} - failed:
         _give_up(connection, rows[0].study_id, configuration, cause, now)
 

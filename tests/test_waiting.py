@@ -1,0 +1,61 @@
+"""A worker for whom nothing is free looks without a lock, less and less often, and takes what becomes free."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from storage_study import make, outcomes
+
+from hpo import worker
+from hpo.database import connect
+from hpo.ledger import Ledger, new_owner
+from hpo.worker import run_worker
+
+
+def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the leases asked for and the looks, from now on."""
+    counts: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        method = getattr(ledger, name)
+
+        def counting(*arguments: Any) -> Any:
+            counts[name] += 1
+            return method(*arguments)
+
+        monkeypatch.setattr(ledger, name, counting)
+
+    count("lease")
+    count("state")
+    return counts
+
+
+def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = make(connect(url), trials=10, seeds=1)
+    mine = make(connect(url), trials=10, seeds=1)
+    held = [other.lease("other", 10) for _ in range(2)]  # all of the tuning
+    waits: list[float] = []
+
+    def event(kind: str, details: dict[str, Any]) -> None:
+        if kind == "waiting":
+            waits.append(details["seconds"])
+            if len(waits) == 8:
+                assert (counts["lease"], counts["state"]) == (1, 8)
+                for work in held:
+                    assert work is not None
+                    settings = [{"learning_rate": 0.01 + slot.slot / 1000} for slot in work.slots]
+                    other.finish("other", outcomes(other.assign("other", work, settings)))
+
+    counts = counted(mine, monkeypatch)
+    run_worker(mine, outcomes, new_owner(), population=5, on_event=event)
+    assert mine.state() == "done" and len(waits) == 8
+    assert waits == sorted(waits) and waits[0] == worker.POLL[0] and waits[-1] > 3 * waits[0]
+
+
+def test_pauses_grow_with_the_wait_but_never_break_contact(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(worker.time, "sleep", slept.append)
+    waiting = worker._Worker(make(connect(url)), outcomes, "x", 1, 1, lambda *_: None, worker.Stop(), "", 60.0, None)
+    with waiting.stop.installed():
+        assert [waiting._sleep(waited) for waited in (0.0, 0.4, 10.0, 100.0, 1e6)] == [0.05, 0.2, 1.0, 5.0, 15.0]
+    assert len(slept) == 5
