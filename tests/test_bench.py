@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study
-from hpo.bench import search, steps
+from hpo.bench import limits, search, steps, timing
 from hpo.bench.norms import measure_norms
 from hpo.bench.search import measure_search
 from hpo.trainer import Trainer
@@ -15,7 +15,8 @@ CPU = torch.device("cpu")
 
 
 def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "SECONDS", 0.01)
+    monkeypatch.setattr(timing, "SECONDS", 0.01)
+    monkeypatch.setattr(limits, "COPIED", 2**20)
     lines: list[str] = []
     found = steps.measure(["none", "gnvr"], [1, 2], CPU, batch_size=4, show=lines.append)
     rows = {(row["regularizer"], row["population"]): row for row in found["rows"]}
@@ -25,7 +26,31 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
         for row in (rows[name, 1], rows[name, 2]):
             assert row["times_naive"] == pytest.approx(rows[name, "naive"]["ms"] / row["ms"])
             assert row["model_steps_per_second"] == pytest.approx(1000 / row["ms"])
+            assert row["of_products"] > 0 and row["of_copy"] > 0
     assert len(lines) == 2 + len(rows)
+    assert found["limits"]["operations"] > 0 and found["limits"]["bytes"] > 0
+
+
+def test_a_steps_work_is_counted_by_hand() -> None:
+    """An MLP 40-256-256-10 multiplies matrices forward, and twice backward but for the inputs' gradient."""
+    step, parameters = steps._population_step("none", 3, "mlp", 8, CPU)
+    for _ in range(3):
+        step()
+    work = limits.work_of(step, parameters, 3)
+    layers = [40 * 256, 256 * 256, 256 * 10]
+    assert work.operations == 2 * 8 * (3 * sum(layers) - layers[0])
+    assert parameters == sum(layers) + 256 + 256 + 10 and work.bytes == 40 * parameters
+
+
+def test_populations_grow_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
+    monkeypatch.setattr(steps, "_population_step", lambda name, models, *_: (models, 1))  # noqa: ARG005
+    monkeypatch.setattr(steps, "seconds", lambda models, _: taken[models])
+    monkeypatch.setattr(steps, "work_of", lambda *_: limits.Work(1, 1))
+    rows = list(steps._growing("none", None, "mlp", 8, CPU, 2.0, limits.Limits(4, 8)))
+    assert [row["population"] for row in rows] == [1, 2, 4, 8]
+    assert [row["times_naive"] for row in rows] == pytest.approx([2, 2 / 0.6, 5, 4])
+    assert (rows[2]["of_products"], rows[2]["of_copy"]) == pytest.approx((0.625, 0.3125))
 
 
 def test_norms_are_timed_and_their_memory_is_weighed() -> None:

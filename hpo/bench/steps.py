@@ -1,8 +1,7 @@
 """Benchmarks: how long a model's step takes in a population, and in the usual loop over one model."""
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo import __version__
+from hpo.bench.limits import Limits, measure_limits, work_of
+from hpo.bench.timing import seconds
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
 from hpo.models import MLP, ConvNet1d, ResNet18
@@ -30,13 +31,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 CLASSES = 10
 OPTIMIZER = "adamw"
-SECONDS = 1.0  # of measuring a figure; the median of its repetitions counts
-REPETITIONS = 7
+MOST_DOUBLINGS = 13
+WORTH = 0.97  # a larger population must take at most this share of the time a model
 
 
 def measure(
     regularizers: Sequence[str],
-    populations: Sequence[int],
+    populations: Sequence[int] | None,
     device: torch.device,
     model: str = "mlp",
     batch_size: int = 64,
@@ -45,15 +46,18 @@ def measure(
     """Times training steps with AdamW; evaluation is not included.
 
     Args:
+        populations: sizes to measure; by default 1, 2, 4, … until a model's share of the time no longer falls, or the
+            memory ends.
         model: a key of `MODELS`.
         show: told a line of a table as each figure is known.
 
     Returns:
-        JSON values: the setting, and a row for every regularizer and population with `ms` (per model and step),
-        `model_steps_per_second` and `times_naive`, how many times as fast as the naive loop of the same
-        regularizer: one model, per-sample gradients by `vmap(grad)` where the regularizer asks about samples,
-        and `torch.optim`.
+        JSON values: the setting, the device's `limits` as measured in the same run, and a row for every regularizer
+        and population with `ms` (per model and step), `model_steps_per_second`, `times_naive` (how many times as fast
+        as the naive loop of the same regularizer: one model, per-sample gradients by `vmap(grad)` where the
+        regularizer asks about samples, and `torch.optim`), and the shares of the limits, `of_products` and `of_copy`.
     """
+    limits = measure_limits(device, (populations or [20])[-1], batch_size)
     found: dict[str, Any] = {
         "hpo": __version__,
         "torch": torch.__version__,
@@ -62,44 +66,79 @@ def measure(
         "model": str(MODELS[model][0]),
         "optimizer": OPTIMIZER,
         "batch_size": batch_size,
+        "limits": limits._asdict(),
         "rows": [],
     }
     if show:
         show(
-            f"{found['device']}, {found['threads']} threads, {found['model']}, "
-            f"{OPTIMIZER}, batch {batch_size}, no evaluation"
+            f"{found['device']}, {found['threads']} threads, {found['model']}, {OPTIMIZER}, batch {batch_size}, no "
+            f"evaluation; products {limits.operations / 1e9:.0f} GFLOP/s, copies {limits.bytes / 1e9:.1f} GB/s"
         )
-        show(f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8}")
+        show(
+            f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8} "
+            f"{'of products':>12} {'of copies':>10}"
+        )
     for name in regularizers:
-        naive = _seconds(_naive_step(name, model, batch_size, device), device)
-        _add(found, name, "naive", naive, naive, show)
-        for population in populations:
-            each = _seconds(_population_step(name, population, model, batch_size, device), device) / population
-            _add(found, name, population, each, naive, show)
+        naive = seconds(_naive_step(name, model, batch_size, device), device)
+        _add(found, _row(name, "naive", naive, naive, (None, None)), show)
+        for row in _growing(name, populations, model, batch_size, device, naive, limits):
+            _add(found, row, show)
     return found
 
 
-def _add(
-    found: dict[str, Any],
+def _growing(
     name: str,
-    population: int | str,
-    seconds: float,
+    populations: Sequence[int] | None,
+    model: str,
+    batch_size: int,
+    device: torch.device,
     naive: float,
-    show: Callable[[str], None] | None,
-) -> None:
-    row = {
+    limits: Limits,
+) -> Iterator[dict[str, Any]]:
+    """A row for each population; without a choice of them, until it no longer pays to grow."""
+    best = math.inf
+    for models in populations or (2**power for power in range(MOST_DOUBLINGS)):
+        try:
+            step, parameters = _population_step(name, models, model, batch_size, device)
+            each = seconds(step, device) / models
+        except (MemoryError, torch.OutOfMemoryError):
+            if populations:
+                raise
+            return
+        yield _row(name, models, each, naive, limits.shares(work_of(step, parameters, models), each))
+        if not populations and each > WORTH * best:
+            return
+        best = min(best, each)
+
+
+def _row(
+    name: str, population: int | str, taken: float, naive: float, shares: tuple[float | None, float | None]
+) -> dict[str, Any]:
+    return {
         "regularizer": name,
         "population": population,
-        "ms": seconds * 1e3,
-        "model_steps_per_second": 1 / seconds,
-        "times_naive": naive / seconds,
+        "ms": taken * 1e3,
+        "model_steps_per_second": 1 / taken,
+        "times_naive": naive / taken,
+        "of_products": shares[0],
+        "of_copy": shares[1],
     }
+
+
+def _add(found: dict[str, Any], row: dict[str, Any], show: Callable[[str], None] | None) -> None:
     found["rows"].append(row)
     if show:
-        show(f"{name:12} {population!s:>10} {seconds * 1e3:14.3f} {1 / seconds:14.0f} {naive / seconds:8.1f}")
+        shares = [f"{row[key]:.0%}" if row[key] is not None else "" for key in ("of_products", "of_copy")]
+        show(
+            f"{row['regularizer']:12} {row['population']!s:>10} {row['ms']:14.3f} {row['model_steps_per_second']:14.0f} "
+            f"{row['times_naive']:8.1f} {shares[0]:>12} {shares[1]:>10}".rstrip()
+        )
 
 
-def _population_step(name: str, models: int, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
+def _population_step(
+    name: str, models: int, model: str, batch_size: int, device: torch.device
+) -> tuple[Callable[[], object], int]:
+    """The step, and the number of a model's parameters."""
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
     values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
@@ -112,7 +151,8 @@ def _population_step(name: str, models: int, model: str, batch_size: int, device
         cross_entropy,
         inputs[0, 0],
     )
-    return lambda: population.step(inputs, labels)
+    parameters = sum(leaf[0].numel() for leaf in population.params.values())
+    return lambda: population.step(inputs, labels), parameters
 
 
 def _naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
@@ -144,22 +184,6 @@ def _naive_step(name: str, model: str, batch_size: int, device: torch.device) ->
         optimizer.step()
 
     return plain if name == "none" else step
-
-
-def _seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a step over several stretches of steps, after warming up."""
-
-    def stretch(steps: int) -> float:
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - start) / steps
-
-    stretch(3)
-    steps = max(1, round(SECONDS / REPETITIONS / stretch(3)))
-    return statistics.median(stretch(steps) for _ in range(REPETITIONS))
 
 
 def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from hpo.cli.options import AsJson, Device, StudyName, app
 from hpo.errors import UsageError
 
 Threads = Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")]  # noqa: UP045
-Sizes = Annotated[Optional[list[int]], typer.Option(min=1, help="May be repeated.")]  # noqa: UP045
 Model = Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")]
 BatchSize = Annotated[int, typer.Option(min=2, help="Samples of a step.")]
 
@@ -21,7 +20,10 @@ app.add_typer(bench, name="bench")
 def steps(
     context: typer.Context,
     regularizer: Annotated[Optional[list[str]], typer.Option(help="May be repeated.")] = None,  # noqa: UP045
-    population: Sizes = None,
+    population: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option(min=1, help="May be repeated; by default 1, 2, 4, … while it pays."),
+    ] = None,
     model: Model = "mlp",
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -42,7 +44,7 @@ def steps(
             raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}{hint}")
     _check_model(model)
     place = _prepared(device, threads)
-    _print(measure(names, population or [1, 5, 10, 20, 40], place, model, batch_size, _show(as_json)), as_json)
+    _print(measure(names, population, place, model, batch_size, _show(as_json)), as_json)
 
 
 @bench.command()
