@@ -85,7 +85,9 @@ def engine_options(address: URL) -> dict[str, Any]:
         return {"connect_args": {"timeout": PATIENCE}}
     # A server that vanished without a word is noticed within half a minute; the system's own limit is two hours.
     probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
-    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10, **probes}}
+    # One connection is kept between transactions: a server lets in a hundred clients, unless told otherwise.
+    pool = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9}
+    return {**pool, "connect_args": {"connect_timeout": 10, **probes}}
 
 
 def listen(engine: Engine, reading: bool = False) -> None:

@@ -123,6 +123,7 @@ class Mirror:
         return len(endings) + len(hidden)
 
     def close(self) -> None:
+        """Gives up the connections of Optuna's storage, which comes back to life where it is needed again."""
         if "storage" in self.__dict__:
             self.storage.remove_session()
             self.storage.engine.dispose()
@@ -179,6 +180,7 @@ class Mirror:
             with creation_lock(self.ledger.engine):
                 self._ids |= self._present(missing)
                 self._ids |= {name: self._made(name) for name in missing if name not in self._ids}
+            self.close()  # of no more use
         return [self._ids[name] for name in names]
 
     def _present(self, names: Sequence[str]) -> dict[str, int]:
