@@ -19,6 +19,8 @@ def redacted(url: str) -> str:
     try:
         address = sa.make_url(url)
     except (exc.ArgumentError, ValueError):
+        address = None
+    if address is None or _torn(address):
         scheme, found, _ = url.partition("://")
         return f"{scheme}://…" if found and "@" not in scheme else "…"
     secret = {key for key in address.query if "pass" in key.lower()}
@@ -37,6 +39,11 @@ def read(url: str) -> URL:
         raise UsageError(
             f"the storage {redacted(url)!r} is no URL; write sqlite:///file.db or postgresql://user@host/name"
         ) from error
+    if _torn(address):
+        raise UsageError(
+            f"the storage {redacted(url)!r} has an @ in its password or its name; write it as %40, or leave the "
+            "password out and set PGPASSWORD"
+        )
     if address.drivername in ("postgres", "postgresql"):
         address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() not in ("sqlite", "postgresql"):
@@ -44,6 +51,11 @@ def read(url: str) -> URL:
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         raise UsageError("a SQLite storage needs a file, for example sqlite:///hpo.db")
     return address
+
+
+def _torn(address: URL) -> bool:
+    """Whether a second @ has torn the password apart, so that its rest passes for a host or a name."""
+    return address.get_backend_name() != "sqlite" and "@" in f"{address.host}{address.database}"
 
 
 def file(address: URL) -> Path:

@@ -51,6 +51,9 @@ def test_a_transaction_locks_before_it_reads(tmp_path: Path) -> None:
         ("sqlite:///hpo.db", "sqlite:///hpo.db"),
         ("postgresql://ann:s3cret@db:port/hpo", "postgresql://…"),
         ("ann:s3cret@db/hpo", "…"),
+        ("postgresql://ann:p@s3cret/s3cret@db/hpo", "postgresql://…"),
+        ("postgresql://ann:p@s3cret@db/hpo", "postgresql://…"),
+        ("sqlite:////a@b/hpo.db", "sqlite:////a%40b/hpo.db"),
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
@@ -62,6 +65,7 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
     [
         ("nonsense", UsageError, "no URL"),
         ("mysql://u:s3cret@h/d", UsageError, "sqlite:///"),
+        ("postgresql://u:p@s3cret@h/d", UsageError, r"%40.*PGPASSWORD"),
         ("sqlite://", UsageError, "needs a file"),
         ("sqlite:////no/such/folder/t.db", HpoError, "does not exist"),
         ("postgresql://u:s3cret@127.0.0.1:1/d", HpoError, "Connection refused"),

@@ -1,0 +1,159 @@
+"""A database that cannot be used is told by the command line in one sentence, before any training."""
+
+import ctypes
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from nursery import ROOT, Nursery
+from postgres_server import PostgresServer
+from storage_study import make
+
+from hpo import schema
+from hpo.database import connect
+
+STUDY = """
+from hpo import MLP, Configuration, Mnist1d, Study
+STUDY = Study(data=Mnist1d(samples=100), model=MLP((40, 10)), baseline="A", configurations=(
+    Configuration("A"), Configuration("B", regularizer="sam")))
+"""
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def say(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Runs a command that must fail with exit code 1 or 2; returns the one sentence that it said."""
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "small.py").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+
+    def run(url: str, *words: str) -> str:
+        output = tmp_path / "said.txt"
+        output.unlink(missing_ok=True)
+        child = nursery.start("storage_worker:command", *words, output=output, environment={"HPO_STORAGE": url})
+        assert child.wait() in (1, 2), child.text()
+        lines = child.text().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("hpo: "), child.text()
+        return lines[0]
+
+    return run
+
+
+@pytest.mark.parametrize("command", [("status",), ("report", "s"), ("worker", "small"), ("run", "small")])
+def test_another_versions_schema(url: str, command: tuple[str, ...], say: Say) -> None:
+    make(connect(url))
+    with connect(url).begin() as connection:
+        connection.execute(sa.update(schema.version).values(version=schema.VERSION + 1))
+    assert f"has schema {schema.VERSION + 1} and this version of hpo reads {schema.VERSION}" in say(url, *command)
+
+
+def test_a_wrong_password(postgresql: PostgresServer, say: Say) -> None:
+    said = say(postgresql.url("postgres", password="s3cret"), "status")
+    assert "password authentication failed" in said and "s3cret" not in said
+
+
+def test_no_server_there(say: Say) -> None:
+    assert "Connection refused" in say("postgresql://u:s3cret@127.0.0.1:1/d", "status")
+    assert "no.host.invalid" in say("postgresql://u:s3cret@no.host.invalid/d", "status")
+
+
+def test_no_such_database(postgresql: PostgresServer, say: Say) -> None:
+    assert 'database "absent" does not exist' in say(postgresql.url("absent"), "status")
+
+
+def test_no_such_folder(tmp_path: Path, say: Say) -> None:
+    assert f"{tmp_path}/absent of the database does not exist" in say(f"sqlite:///{tmp_path}/absent/t.db", "status")
+
+
+def test_no_database_but_a_file(tmp_path: Path, say: Say) -> None:
+    (tmp_path / "t.db").write_text("once upon a time " * 100)
+    assert "file is not a database" in say(f"sqlite:///{tmp_path}/t.db", "status")
+
+
+def run_as_anybody(code: str) -> None:
+    """Replaces this process by `python -m hpo CODE` as the superuser without the right to write anywhere."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; without effect for others than the superuser
+    os.execv(sys.executable, [sys.executable, "-m", "hpo", *code.split()])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the superuser may write anywhere")
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_cannot_be_written(exists: bool, tmp_path: Path, nursery: Nursery) -> None:
+    folder = tmp_path / "fixed"
+    folder.mkdir()
+    url = f"sqlite:///{folder}/t.db"
+    if exists:
+        make(connect(url)).engine.dispose()
+    folder.chmod(0o500)
+    environment = {"HPO_STORAGE": url, "PYTHONPATH": str(ROOT)}
+    output = tmp_path / "said.txt"
+    child = nursery.start(f"{__name__}:run_as_anybody", "status", output=output, environment=environment)
+    assert child.wait() == 1 and child.text().count("\n") == 1
+    assert f"hpo: {folder}/t.db cannot be written; change its permissions, or use another --storage" in child.text()
+    folder.chmod(0o700)
+
+
+def run_limited(size: int, *words: str) -> None:
+    """The command line where no file may grow beyond `size` bytes."""
+    from storage_worker import command
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    command(*words)
+
+
+def test_files_that_may_not_grow(tmp_path: Path, nursery: Nursery) -> None:
+    environment = {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db"}
+    child = nursery.start(
+        f"{__name__}:run_limited", 8192, "status", output=tmp_path / "said.txt", environment=environment
+    )
+    assert child.wait() == 1 and child.text().count("\n") == 1, child.text()
+    assert child.text().startswith(f"hpo: the database sqlite:///{tmp_path}/t.db cannot be used (")
+
+
+def mounts(folder: Path) -> bool:
+    """Whether this process may mount a file system in a name space of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    mount = f"mount -t tmpfs tmpfs {folder}"
+    return subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode == 0
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    if not mounts(tmp_path):
+        pytest.skip("nothing may be mounted here")
+    script = f"mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec {sys.executable} -m hpo status"
+    environment = os.environ | {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
+    assert "(database or disk is full)" in done.stderr or "(disk I/O error)" in done.stderr
+
+
+def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, nursery: Nursery) -> None:
+    """The worker ends with a sentence; once there is room again, another one goes on with what it had."""
+    from storage_checks import check
+    from storage_worker import read_logs
+
+    url = f"sqlite:///{tmp_path}/t.db"
+    ledger = make(connect(url), trials=12, seeds=2)
+    log, output = tmp_path / "0.log", tmp_path / "0.txt"
+    child = nursery.start("storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), output=output)
+    while not (log.exists() and log.stat().st_size):
+        assert child.poll() is None, child.text()
+    size = (tmp_path / "t.db-wal").stat().st_size
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size, size))
+    assert child.wait() == 1
+    assert child.text().count("\n") == 1 and child.text().startswith("hpo: the database "), child.text()
+
+    after = nursery.start("storage_worker:work", url, "s", str(tmp_path / "1.log"), 1, output=tmp_path / "1.txt")
+    assert (after.wait(), after.text()) == (0, "")
+    check(ledger, url, read_logs(tmp_path))
