@@ -129,10 +129,8 @@ def _add(found: dict[str, Any], row: dict[str, Any], show: Callable[[str], None]
     found["rows"].append(row)
     if show:
         shares = [f"{row[key]:.0%}" if row[key] is not None else "" for key in ("of_products", "of_copy")]
-        show(
-            f"{row['regularizer']:12} {row['population']!s:>10} {row['ms']:14.3f} {row['model_steps_per_second']:14.0f} "
-            f"{row['times_naive']:8.1f} {shares[0]:>12} {shares[1]:>10}".rstrip()
-        )
+        rates = f"{row['ms']:14.3f} {row['model_steps_per_second']:14.0f} {row['times_naive']:8.1f}"
+        show(f"{row['regularizer']:12} {row['population']!s:>10} {rates} {shares[0]:>12} {shares[1]:>10}".rstrip())
 
 
 def _population_step(
