@@ -33,6 +33,14 @@ def add_scaled(tree: Tree, factor: Tensor, direction: Tree) -> Tree:
     return {name: torch.addcmul(leaf, factor, direction[name]) for name, leaf in tree.items()}
 
 
+def shrinking(norms: Tensor, threshold: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """min(1, threshold/(norm + epsilon)): the factors that bring norms down to a threshold, as clipping does.
+
+    epsilon is that of the published ROGC script.
+    """
+    return (threshold / (norms + epsilon)).clamp(max=1.0)
+
+
 def subtract(first: Tree, second: Tree) -> Tree:
     """first − second."""
     return {name: leaf - second[name] for name, leaf in first.items()}

@@ -4,20 +4,17 @@
 
 from hpo.objective import Objective, Regularizer
 from hpo.space import log_range
-from hpo.tree import TINY, Tree, norm, scale
-
-# Added to a norm before it divides the threshold, as in the published ROGC script.
-EPSILON = 1e-8
+from hpo.tree import TINY, Tree, norm, scale, shrinking
 
 
 def _global(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
     gradient = objective.grad(params)
-    factor = (hyper["clip"] / (norm(gradient) + TINY)).clamp(max=1.0)
+    factor = shrinking(norm(gradient), hyper["clip"], TINY)
     return scale(factor, gradient), state, {"clipped": (factor < 1).to(factor.dtype)}
 
 
 def _sample(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
-    factors = (hyper["clip"] / (objective.sample_grad_norms(params) + EPSILON)).clamp(max=1.0)
+    factors = shrinking(objective.sample_grad_norms(params), hyper["clip"])
     gradient = objective.weighted_grad(params, factors)
     return gradient, state, {"clipped": (factors < 1).to(factors.dtype).mean()}
 

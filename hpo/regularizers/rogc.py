@@ -7,9 +7,7 @@ from torch import Tensor
 
 from hpo.objective import Objective, Regularizer
 from hpo.space import linear_range
-from hpo.tree import Tree
-
-EPSILON = 1e-8
+from hpo.tree import Tree, shrinking
 
 
 def _quantile(ordered: Tensor, share: float) -> Tensor:
@@ -24,7 +22,7 @@ def _grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tupl
     ordered = norms.sort().values
     lower, upper = _quantile(ordered, 0.25), _quantile(ordered, 0.75)
     fence = upper + hyper["k"] * (upper - lower)
-    factors = (fence / (norms + EPSILON)).clamp(max=1.0)
+    factors = shrinking(norms, fence)
     gradient = objective.weighted_grad(params, factors)
     return gradient, state, {"clipped": (factors < 1).to(factors.dtype).mean(), "fence": fence}
 
