@@ -1,16 +1,22 @@
 """Optimizers on the stack: how K gradients become K updates, in place, each model with its own hyperparameters."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_map
 
+from hpo.own_code import call
+from hpo.returned import check_state, kept_state, params_of
 from hpo.space import Range, log_range
 from hpo.tree import Tree, zeros_like
 
 State = dict[str, Any]
+
+UPDATE = "update(grads, state, params, hyper)"
 
 
 class Optimizer(NamedTuple):
@@ -19,7 +25,7 @@ class Optimizer(NamedTuple):
     Attributes:
         name: what error messages and listings call it.
         init: params (leaves [K, ...]) -> state, nested dicts of tensors [K, ...].
-        update: (grads, state, params, hyperparameters [K] each) -> (params, state); may work in place.
+        update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all but grads in place.
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. All have
             `learning_rate`, which reaches `update` already multiplied by the schedule.
     """
@@ -37,7 +43,22 @@ def per_model(
     hyperparameters: Mapping[str, Range | float],
 ) -> Optimizer:
     """An optimizer from pure functions written for one model: leaves [...] and hyperparameters []."""
-    return Optimizer(name, vmap(init), vmap(update), hyperparameters)
+    who = f"optimizer {name!r}"
+
+    @functools.wraps(init)
+    def checked_init(params: Tree) -> State:
+        state = call(who, "init(params)", init, params, always_lifted=True)
+        check_state(who, state)
+        return state
+
+    @functools.wraps(update)
+    def checked_update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
+        before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
+        returned = call(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
+        after, state = params_of(who, returned, params)
+        return after, kept_state(who, state, before)
+
+    return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters)
 
 
 def _along(values: Tensor, leaf: Tensor) -> Tensor:

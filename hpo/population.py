@@ -1,7 +1,7 @@
 """Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from hpo.errors import UsageError
-from hpo.losses import SampleLoss, evaluated_loss
+from hpo.first_step import warn_of_defects, watched
+from hpo.losses import SampleLoss, cross_entropy, evaluated_loss
+from hpo.module_check import check_labels, check_modules, look_at
 from hpo.network import Network
-from hpo.objective import Objective, Regularizer, State
-from hpo.optimizers import Optimizer
+from hpo.objective import Regularizer
+from hpo.one_model import OneModel
+from hpo.optimizers import UPDATE, Optimizer
+from hpo.own_code import Hyper, Unlifted, call
+from hpo.returned import apart, check_stacked_state, params_of, sample_values
 from hpo.tracing import Replayed
 from hpo.tree import Tree
-
-log = logging.getLogger(__name__)
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,11 +59,12 @@ class Population:
             metrics: of the user's own, by name: (outputs [N, ...], labels [N]) -> values [N].
         """
         self.device = device = example.device
+        check_modules(modules)
         self.network = Network(modules[0].to(device), example)
         self.network.bfloat16 = bfloat16
         self.network.channels_last = channels_last and len(modules) == 1
         self.regularizer, self.optimizer = regularizer, optimizer
-        self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
+        self._evaluated_loss = evaluated_loss(sample_loss)
         self.metrics = dict(metrics)
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
@@ -69,9 +72,15 @@ class Population:
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         every = [dict(module.named_buffers()) for module in modules]
         self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
-        self.regularizer_state = self._lift(regularizer.init)(self.params)
-        self.optimizer_state = optimizer.init(self.params)
-        self._gradients = Replayed(self._lift(self._one_gradient))
+        self._output = look_at(self.network.module, example)
+        self._model = OneModel(self.network, regularizer, sample_loss)
+        with watched(self._model.who, {"params": self.params}):
+            state = self._lift(self._model.state)(self.params)
+        self.regularizer_state = tree_map(lambda leaf: leaf.to(device), state)
+        who = f"optimizer {optimizer.name!r}"
+        self.optimizer_state = call(who, "init(params)", optimizer.init, self.params)
+        check_stacked_state(who, self.optimizer_state, len(self))
+        self._gradients = Replayed(self._lift(self._model.gradient))
         self._outputs = self._lift(self.network)
         self._stepped = False
         self._judge = self._lift(self._one_judgement)
@@ -92,31 +101,32 @@ class Population:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
             and the regularizer's own as `aux/<name>`.
         """
-        hyper = dict(self.hyperparameters)
+        hyper = Hyper(self.hyperparameters)
         if keys is None:
             keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
         self.network.module.train()
-        grads, self.regularizer_state, scalars, self.buffers = self._gradients(
-            self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys
-        )
-        if not self._stepped:
-            self._warn_of_non_finite(grads, scalars["train_loss"])
+        given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
+        first = not self._stepped
+        grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
+        self.regularizer_state = apart(state, self.params) if state else state
         if rate != 1.0:
             hyper["learning_rate"] = hyper["learning_rate"] * rate
-        self.params, self.optimizer_state = self.optimizer.update(grads, self.optimizer_state, self.params, hyper)
+        who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
+        returned = call(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
+        self.params, self.optimizer_state = params_of(who, returned, before)
+        if first:
+            check_stacked_state(who, self.optimizer_state, len(self))
         return scalars
 
-    def _warn_of_non_finite(self, grads: Tree, loss: Tensor) -> None:
-        """Names the leaf where the first step's gradient is not finite though the loss is: a defect, not divergence."""
+    def _first(self, given: tuple[Any, ...]) -> Any:
+        """The gradients of the first step, with a look at what is wrong from the beginning."""
+        if self._evaluated_loss is cross_entropy:
+            check_labels(self._output, given[5])
+        with watched(self._model.who, {"params": self.params, "state": self.regularizer_state}):
+            found = self._gradients(*given)
+        warn_of_defects(self._model.who, found[0], found[2]["train_loss"])
         self._stepped = True
-        for leaf, gradient in grads.items():
-            if (~gradient.flatten(1).isfinite().all(1) & loss.isfinite()).any():
-                log.warning(
-                    "regularizer %r gives a gradient for %r that is not finite in the first step; the run will diverge",
-                    self.regularizer.name,
-                    leaf,
-                )
-                return
+        return found
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that training changes, by member, copied to the CPU: what `restore` needs to go on from here."""
@@ -159,20 +169,6 @@ class Population:
                     total[name] = total[name] + added if name in total else added
         return [{name: total / weights.sum(1) for name, total in found.items()} for found in sums]
 
-    def _one_gradient(
-        self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
-    ) -> tuple[Tree, State, Tree, Tree]:
-        objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
-        name = self.regularizer.name
-        try:
-            grads, state, scalars = _three(self.regularizer.grads(objective, params, state, hyper))
-        except UsageError as error:
-            raise UsageError(f"regularizer {name!r}: {error}") from error
-        _check_gradient(name, grads, params)
-        loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
-        named = {"train_loss": loss} | {f"aux/{scalar}": value for scalar, value in scalars.items()}
-        return {leaf: grads[leaf] for leaf in params}, state, named, objective.buffers
-
     def _one_judgement(self, outputs: Tensor, labels: Tensor) -> Tree:
         hits = (outputs.argmax(-1) == labels).to(outputs.dtype)
         return {"loss": self._evaluated_loss(outputs, labels), "accuracy": hits}
@@ -180,60 +176,26 @@ class Population:
     def _one_judgement_with_own(self, outputs: Tensor, labels: Tensor) -> Tree:
         found = self._one_judgement(outputs, labels)
         for name, metric in self.metrics.items():
-            found[name] = _sample_values(name, metric(outputs, labels), labels).to(outputs.dtype)
+            values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
+            found[name] = sample_values(name, values, labels).to(outputs.dtype)
         return found
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones)."""
+        """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones).
+
+        At its first call that is held to what vmap would allow.
+        """
         if len(self) > 1:
             return vmap(function, randomness="error")
 
+        held = False
+
         def alone(*args: Any) -> Any:
-            first = tree_map(lambda leaf: leaf[0], args)
-            return tree_map(lambda leaf: leaf[None], function(*first))
+            nonlocal held
+            one = tree_map(lambda leaf: leaf[0], args)
+            with nullcontext() if held else Unlifted():
+                found = function(*one)
+            held = True
+            return tree_map(lambda leaf: leaf[None], found)
 
         return alone
-
-
-def _sample_values(name: str, values: Any, labels: Tensor) -> Tensor:
-    """Raises UsageError unless a metric of the user's own gave one number a sample."""
-    if not isinstance(values, Tensor) or values.shape != labels.shape:
-        found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
-        raise UsageError(
-            f"metric {name!r} gives {found} for {len(labels)} samples; return a tensor of one number a sample, [N]"
-        )
-    return values
-
-
-def _three(returned: Any) -> tuple[Tree, State, Tree]:
-    """Raises UsageError unless `grads` returned three values, the first and the last of them dicts."""
-    shape = isinstance(returned, tuple | list) and len(returned) == 3
-    if not shape or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
-        raise UsageError("its grads returns something else; return (gradient, state, scalars), scalars being a dict")
-    for name, value in returned[2].items():
-        if not isinstance(value, Tensor) or value.dim():
-            raise UsageError(f"its scalar {name!r} is no tensor of one number; return one, or leave it out")
-    return returned[0], returned[1], returned[2]
-
-
-def _check_gradient(name: str, grads: Tree, params: Tree) -> None:
-    """Raises UsageError unless a regularizer's gradient has the leaves and shapes of the parameters."""
-    for leaf in [*params, *grads]:
-        if leaf not in grads:
-            raise UsageError(
-                f"regularizer {name!r}: its gradient lacks the leaf {leaf!r}; return one for every parameter"
-            )
-        if leaf not in params:
-            raise UsageError(
-                f"regularizer {name!r}: its gradient has a leaf {leaf!r} that is no parameter; leave it out"
-            )
-        if not isinstance(grads[leaf], Tensor):
-            raise UsageError(
-                f"regularizer {name!r}: its gradient for {leaf!r} is {grads[leaf]!r}; return a tensor of the "
-                "parameter's shape"
-            )
-        if grads[leaf].shape != params[leaf].shape:
-            raise UsageError(
-                f"regularizer {name!r}: its gradient for {leaf!r} has shape {tuple(grads[leaf].shape)}, and the "
-                f"parameter has {tuple(params[leaf].shape)}; return a gradient of the parameter's shape"
-            )

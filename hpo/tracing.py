@@ -8,16 +8,21 @@ way, operations that change nothing are left out: the zero probes of `taps`, for
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+
+from hpo.own_code import warn_once
+from hpo.trace import Operation, Slot, Trace
 
 log = logging.getLogger(__name__)
 
 aten = torch.ops.aten
+# After these a replay is no longer compared with the function.
+CHECKED_CALLS = 3
 _VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default}
 _ZEROS = {aten.new_zeros.default, aten.zeros_like.default, aten.zeros.default}
 
@@ -25,8 +30,9 @@ _ZEROS = {aten.new_zeros.default, aten.zeros_like.default, aten.zeros.default}
 class Replayed:
     """Calls a function of stacks [K, ...] by replaying its trace; arguments must keep their shapes and kinds.
 
-    The function is traced at the first call. At the second, on other numbers, the replay is compared with the
-    function itself; where they differ (it is not pure), or where it cannot be traced, it is called as it is.
+    The function is traced at the first call. At the second and third, on other numbers, the replay is compared with
+    the function itself; where they differ (it is not pure), or where it cannot be traced, it is called as it is. What
+    it remembers of the call before, outside its arguments, shows at the third: at the first two it is the same.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -36,7 +42,7 @@ class Replayed:
 
     def __call__(self, *args: Any) -> Any:
         self._calls += 1
-        if self._calls > 2:
+        if self._calls > CHECKED_CALLS:
             return self._trace(args) if self._trace else self._function(*args)
         if self._calls == 1:
             self._function(*args)  # whatever the function does at its first call alone is not to be replayed
@@ -46,73 +52,12 @@ class Replayed:
             found = self._trace(args)
             if _agree(found, expected):
                 return found
-            log.warning("a regularizer or network is not a pure function of its arguments; it runs without a trace")
+            warn_once(
+                "a regularizer or network gives other numbers for the same arguments, because it remembers something "
+                "outside its state; it runs without a trace, and its runs may not repeat"
+            )
             self._trace = None
         return expected
-
-
-class _Slot(NamedTuple):
-    """A tensor of the recording, by number."""
-
-    number: int
-
-
-class _Operation(NamedTuple):
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: list[int | None]  # slots, in the order of the result's leaves; None where that is no tensor
-    several: bool  # whether the result is a list or tuple, if only of one tensor, as `split` may give
-
-    @property
-    def slots(self) -> list[int]:
-        return [slot for slot in self.outputs if slot is not None]
-
-
-class Trace:
-    """The recorded operations: called with the recorded function's arguments, gives its result."""
-
-    def __init__(self, operations: list[_Operation], inputs: int, result: list[Any], spec: TreeSpec) -> None:
-        """inputs: how many tensors the arguments hold; result: the leaves of the result, slots where tensors."""
-        self.operations = _needed(operations, result)
-        self._inputs, self._result, self._spec = inputs, result, spec
-        self._code = self._compiled()
-
-    def __call__(self, args: Any) -> Any:
-        return tree_unflatten(self._code([leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]), self._spec)
-
-    def _compiled(self) -> Callable[[list[Tensor]], list[Any]]:
-        """The operations as one Python function, whose locals are let go after their last use."""
-        names: dict[str, Any] = {}
-
-        def text(value: Any) -> str:
-            if isinstance(value, _Slot):
-                return f"t{value.number}"
-            if isinstance(value, list | tuple):
-                inner = ", ".join(text(entry) for entry in value)
-                return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
-            name = f"c{len(names)}"
-            names[name] = value
-            return name
-
-        last: dict[int, int] = {}
-        for number, operation in enumerate(self.operations):
-            for slot in (*_slots(operation.args), *_slots(operation.kwargs), *operation.slots):
-                last[slot] = number
-        over: dict[int, list[str]] = {}
-        for slot in last.keys() - set(_slots(self._result)):
-            over.setdefault(last[slot], []).append(f"t{slot}")
-        lines = [f"def replay(given):\n    {''.join(f't{slot}, ' for slot in range(self._inputs))} = given"]
-        for number, operation in enumerate(self.operations):
-            words = [text(arg) for arg in operation.args]
-            words += [f"{key}={text(value)}" for key, value in operation.kwargs.items()]
-            targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
-            targets = targets if operation.several else targets[:-2]
-            drop = f"; del {', '.join(over[number])}" if number in over else ""
-            lines.append(f"    {targets} = {text(operation.function)}({', '.join(words)}){drop}")
-        lines.append(f"    return {text(list(self._result))}")
-        exec(compile("\n".join(lines), "<trace>", "exec"), names)
-        return names["replay"]
 
 
 def record(function: Callable[..., Any], args: tuple[Any, ...]) -> Trace | None:
@@ -134,10 +79,10 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, inputs: list[Tensor]) -> None:
         super().__init__()
-        self.operations: list[_Operation] = []
-        self.numbers: dict[int, _Slot] = {id(tensor): _Slot(number) for number, tensor in enumerate(inputs)}
+        self.operations: list[Operation] = []
+        self.numbers: dict[int, Slot] = {id(tensor): Slot(number) for number, tensor in enumerate(inputs)}
         self._made = len(inputs)
-        self.zeros: set[_Slot] = set()
+        self.zeros: set[Slot] = set()
         # Held until the end: a tensor that is gone could leave its id to another one.
         self.held: list[Any] = [inputs]
 
@@ -160,14 +105,14 @@ class _Recorder(TorchDispatchMode):
             if not isinstance(tensor, Tensor):
                 outputs.append(None)  # convolution_backward gives None for a gradient that is not asked for
                 continue
-            slot = self.numbers.setdefault(id(tensor), _Slot(self._made))
+            slot = self.numbers.setdefault(id(tensor), Slot(self._made))
             self._made += slot.number == self._made
             self.held.append(tensor)
             outputs.append(slot.number)
         if function in _ZEROS:
             self.zeros.add(self.numbers[id(result)])
         several = isinstance(result, list | tuple)
-        self.operations.append(_Operation(function, operands, options, outputs, several))
+        self.operations.append(Operation(function, operands, options, outputs, several))
         return result
 
 
@@ -187,22 +132,6 @@ def _unchanged(recorder: _Recorder, function: Any, args: Any, result: Any) -> Te
         return None
     alike = (candidate.shape, candidate.dtype, candidate.stride()) == (result.shape, result.dtype, result.stride())
     return candidate if alike else None
-
-
-def _needed(operations: list[_Operation], result: Any) -> list[_Operation]:
-    """The operations that the result depends on, and those that write in place, in order."""
-    wanted = set(_slots(result))
-    kept = []
-    for operation in reversed(operations):
-        if wanted.intersection(operation.slots) or operation.function._schema.is_mutable:
-            wanted.update(_slots(operation.args), _slots(operation.kwargs))
-            kept.append(operation)
-    return kept[::-1]
-
-
-def _slots(value: Any) -> list[int]:
-    leaves = tree_leaves(value, is_leaf=lambda entry: isinstance(entry, _Slot))
-    return [leaf.number for leaf in leaves if isinstance(leaf, _Slot)]
 
 
 def _agree(first: Any, second: Any) -> bool:

@@ -20,6 +20,7 @@ from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS
 from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
+from hpo.rule_check import rules_hold
 from hpo.space import Range
 from hpo.training import Member, Recipe, train
 from hpo.tree import Tree
@@ -89,11 +90,11 @@ def step(population: Population, members: list[int], number: int) -> Tree:
 @pytest.mark.parametrize("name", ["nn.Dropout over channels", "reused"])
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_stack_equals_solo(regularizer: Regularizer, name: str) -> None:
-    chosen = [SGD | middle(regularizer, 1 - member / 4) for member in range(3)]
-    together = populate([build(name, seed) for seed in range(3)], regularizer, chosen)
-    alone = [populate([build(name, seed)], regularizer, [chosen[seed]]) for seed in range(3)]
+    chosen = [SGD | middle(regularizer, 1 - member / 4) for member in range(2)]
+    together = populate([build(name, seed) for seed in range(2)], regularizer, chosen)
+    alone = [populate([build(name, seed)], regularizer, [chosen[seed]]) for seed in range(2)]
     for number in range(STEPS):
-        scalars = step(together, [0, 1, 2], number)
+        scalars = step(together, [0, 1], number)
         for member, solo in enumerate(alone):
             for key, value in step(solo, [member], number).items():
                 torch.testing.assert_close(scalars[key][member], value[0], rtol=1e-10, atol=1e-10)
@@ -240,7 +241,7 @@ def test_the_rules_answer_for_the_same_masks_as_per_sample_gradients(name: str) 
     network = Network(module, minibatch(0)[0][0])
     inputs, labels = minibatch(5)
     params = {key: value.detach() for key, value in module.named_parameters()}
-    assert network.rules_hold(), network.obstacle
+    assert rules_hold(network), network.obstacle
 
     def ask(question: Callable[[Objective], Any], key: int = 31) -> Any:
         return question(Objective(network, references.cross_entropy, inputs, labels, {}, torch.tensor(key)))

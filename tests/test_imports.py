@@ -14,22 +14,33 @@ import hpo
 ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
-GROUND = {"hpo.errors", "hpo.space"}
+GROUND = {"hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
     "hpo.schedules": set(),
     "hpo.counter": set(),
     "hpo.losses": set(),
-    "hpo.tracing": set(),
+    "hpo.own_code": set(),
+    "hpo.trace": set(),
+    "hpo.tracing": {"hpo.trace"},
     "hpo.dropout": {"hpo.counter"},
     "hpo.models": {"hpo.dropout", "hpo.models"},
     "hpo.taps": {"hpo.taps", "hpo.tree"},
     "hpo.network": {"hpo.dropout", "hpo.taps", "hpo.tree"},
-    "hpo.objective": {"hpo.losses", "hpo.network", "hpo.tree"},
-    "hpo.optimizers": {"hpo.tree"},
+    "hpo.rule_check": {"hpo.losses", "hpo.network", "hpo.taps", "hpo.tree"},
+    "hpo.passes": {"hpo.losses", "hpo.network", "hpo.rule_check", "hpo.tree"},
+    "hpo.objective": {"hpo.losses", "hpo.network", "hpo.passes", "hpo.tree"},
+    "hpo.returned": {"hpo.tree"},
+    "hpo.optimizers": {"hpo.returned", "hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
-    "hpo.population": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.optimizers", "hpo.tracing", "hpo.tree"},
+    "hpo.module_check": set(),
+    "hpo.first_step": {"hpo.tree"},
+    "hpo.one_model": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.returned", "hpo.tree"},
+    "hpo.population": {
+        *("hpo.first_step", "hpo.losses", "hpo.module_check", "hpo.network", "hpo.objective", "hpo.one_model"),
+        *("hpo.optimizers", "hpo.returned", "hpo.tracing", "hpo.tree"),
+    },
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from hpo.own_code import warn_once
 from hpo.tracing import Replayed
 
 
@@ -25,7 +26,7 @@ def test_replay_gives_the_functions_numbers_and_is_used() -> None:
     for x in batches(5):
         expected = 2 * x.sin() * x.cos()
         torch.testing.assert_close(replayed(x)["gradient"], expected, rtol=1e-12, atol=1e-12)
-    assert calls == 4, "run, record and check twice, then replays alone"
+    assert calls == 5, "run, record and check three times, then replays alone"
 
 
 def test_operations_that_change_nothing_are_left_out() -> None:
@@ -52,10 +53,26 @@ def test_function_that_keeps_count_is_called_as_it_is(caplog) -> None:  # type: 
         return x * count
 
     replayed = Replayed(function)
+    warn_once.cache_clear()
     with caplog.at_level("WARNING"):
         results = [replayed(x) / x for x in batches(4)]
-    assert "not a pure function" in caplog.text
+    assert "it remembers something outside its state" in caplog.text
     assert len({float(result[0, 0]) for result in results}) == 4
+
+
+def test_function_that_remembers_its_last_argument_is_called_as_it_is() -> None:
+    """At the first two calls what it remembers is the same: the first argument."""
+    seen = [torch.zeros(3, 4, dtype=torch.float64)]
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x + seen[-2]
+
+    replayed = Replayed(function)
+    given = batches(5)
+    results = [replayed(x) for x in given]
+    torch.testing.assert_close(results[-1], given[-1] + given[-2])
+    assert replayed._trace is None
 
 
 def test_function_that_looks_at_values_is_called_as_it_is() -> None:

@@ -1,0 +1,95 @@
+"""Whether the networks that a study's `model` builds can be trained side by side; what cannot is told by its layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpo.errors import HpoError, UsageError
+from hpo.own_code import DROPOUT, Unlifted, explain, in_the_network, in_words, layer_under_way, passed_own_code
+
+EXAMPLES = 4  # samples of the first look
+
+
+def check_modules(modules: Sequence[Any]) -> None:
+    """Raises UsageError unless these are networks of one architecture whose parameters can all be trained."""
+    for module in modules:
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"the model is {module!r}; give a function that returns a torch.nn.Module")
+    first = modules[0]
+    for name, parameter in first.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise UsageError(f"parameter {name!r} has no size yet; give its layer one instead of a lazy layer")
+        if not parameter.requires_grad:
+            raise UsageError(
+                f"parameter {name!r} does not require a gradient, and all parameters are trained; make it a buffer "
+                "(register_buffer) to keep it as it is"
+            )
+    if not list(first.parameters()):
+        raise UsageError("the network has no parameters, so that there is nothing to train")
+    for name, layer in first.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:
+            raise UsageError(
+                f"layer {name!r} ({type(layer).__name__}) has momentum=None, an average that is not kept for several "
+                "models at once; give it a momentum, such as 0.1"
+            )
+    shapes = _shapes(first)
+    for module in modules[1:]:
+        other = _shapes(module)
+        for name in [*shapes, *other]:
+            if shapes.get(name) != other.get(name):
+                raise UsageError(
+                    f"the model builds networks that differ in {name!r} ({shapes.get(name)} and {other.get(name)}); "
+                    "let it build the same one each time, but for the values of its parameters"
+                )
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in (*module.named_parameters(), *module.named_buffers())}
+
+
+@torch.no_grad()
+def look_at(module: nn.Module, example: Tensor) -> torch.Size:
+    """Runs a network on a few inputs [N, ...] as in evaluation; returns the shape [...] of a sample's output.
+
+    Raises:
+        UsageError: a layer does not take what it is given, or the outputs are not [N, ...].
+    """
+    example = example[:EXAMPLES]
+    try:
+        with Unlifted():
+            outputs = module.eval()(example)
+    except (HpoError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        name, layer = layer_under_way(error, module)
+        explain(error, in_the_network(name, layer), DROPOUT)
+        if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_own_code(error):
+            raise  # the user's own forward, whose line is worth more
+        raise UsageError(
+            f"{in_the_network(name, layer)} cannot take what reaches it from a sample that is {in_words(example[0])} "
+            f"({str(error).splitlines()[0]}); build the network for such samples"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise UsageError(f"the network returns {in_words(outputs)}; return one tensor of outputs")
+    if outputs.shape[:1] != example.shape[:1]:
+        raise UsageError(
+            f"the network's outputs have shape {tuple(outputs.shape)} for inputs of shape {tuple(example.shape)}; "
+            "return one row of outputs for every sample"
+        )
+    return outputs.shape[1:]
+
+
+def check_labels(output: torch.Size, labels: Tensor) -> None:
+    """Raises UsageError unless cross-entropy can be taken of outputs of this shape a sample and these labels."""
+    if len(output) != 1:
+        raise UsageError(
+            f"the network's output for a sample has shape {tuple(output)}, and cross-entropy wants one number a class, "
+            "(classes,); flatten it, or give the study a loss of your own"
+        )
+    if int(labels.max()) >= output[0]:
+        raise UsageError(
+            f"the network has {output[0]} outputs, and there is a label {int(labels.max())}; give it one output for "
+            "every class"
+        )

@@ -1,0 +1,87 @@
+"""Trace: operations on tensors as one flat Python function, compiled once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
+
+
+class Slot(NamedTuple):
+    """A tensor of the recording, by number."""
+
+    number: int
+
+
+class Operation(NamedTuple):
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[int | None]  # slots, in the order of the result's leaves; None where that is no tensor
+    several: bool  # whether the result is a list or tuple, if only of one tensor, as `split` may give
+
+    @property
+    def slots(self) -> list[int]:
+        return [slot for slot in self.outputs if slot is not None]
+
+
+class Trace:
+    """The recorded operations: called with the recorded function's arguments, gives its result."""
+
+    def __init__(self, operations: list[Operation], inputs: int, result: list[Any], spec: TreeSpec) -> None:
+        """inputs: how many tensors the arguments hold; result: the leaves of the result, slots where tensors."""
+        self.operations = _needed(operations, result)
+        self._inputs, self._result, self._spec = inputs, result, spec
+        self._code = self._compiled()
+
+    def __call__(self, args: Any) -> Any:
+        return tree_unflatten(self._code([leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]), self._spec)
+
+    def _compiled(self) -> Callable[[list[Tensor]], list[Any]]:
+        """The operations as one Python function, whose locals are let go after their last use."""
+        names: dict[str, Any] = {}
+
+        def text(value: Any) -> str:
+            if isinstance(value, Slot):
+                return f"t{value.number}"
+            if isinstance(value, list | tuple):
+                inner = ", ".join(text(entry) for entry in value)
+                return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
+            name = f"c{len(names)}"
+            names[name] = value
+            return name
+
+        last: dict[int, int] = {}
+        for number, operation in enumerate(self.operations):
+            for slot in (*_slots(operation.args), *_slots(operation.kwargs), *operation.slots):
+                last[slot] = number
+        over: dict[int, list[str]] = {}
+        for slot in last.keys() - set(_slots(self._result)):
+            over.setdefault(last[slot], []).append(f"t{slot}")
+        lines = [f"def replay(given):\n    {''.join(f't{slot}, ' for slot in range(self._inputs))} = given"]
+        for number, operation in enumerate(self.operations):
+            words = [text(arg) for arg in operation.args]
+            words += [f"{key}={text(value)}" for key, value in operation.kwargs.items()]
+            targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
+            targets = targets if operation.several else targets[:-2]
+            drop = f"; del {', '.join(over[number])}" if number in over else ""
+            lines.append(f"    {targets} = {text(operation.function)}({', '.join(words)}){drop}")
+        lines.append(f"    return {text(list(self._result))}")
+        exec(compile("\n".join(lines), "<trace>", "exec"), names)
+        return names["replay"]
+
+
+def _needed(operations: list[Operation], result: Any) -> list[Operation]:
+    """The operations that the result depends on, and those that write in place, in order."""
+    wanted = set(_slots(result))
+    kept = []
+    for operation in reversed(operations):
+        if wanted.intersection(operation.slots) or operation.function._schema.is_mutable:
+            wanted.update(_slots(operation.args), _slots(operation.kwargs))
+            kept.append(operation)
+    return kept[::-1]
+
+
+def _slots(value: Any) -> list[int]:
+    leaves = tree_leaves(value, is_leaf=lambda entry: isinstance(entry, Slot))
+    return [leaf.number for leaf in leaves if isinstance(leaf, Slot)]

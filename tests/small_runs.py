@@ -1,0 +1,76 @@
+"""A few steps of a small population with a part that may be wrong, and what is said of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from networks import CLASSES, FEATURES, minibatch
+from torch import Tensor
+
+from hpo.errors import UsageError
+from hpo.losses import cross_entropy
+from hpo.models import MLP
+from hpo.objective import Objective, Regularizer
+from hpo.optimizers import OPTIMIZERS, Optimizer
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.tree import Tree
+
+NETWORK = MLP((FEATURES, 5, CLASSES))
+SGD = {"learning_rate": 0.1, "weight_decay": 0.0, "momentum": 0.0}
+SIZES = pytest.mark.parametrize("members", [1, 3])
+
+Grads = Callable[[Objective, Tree, Any, Tree], Any]
+
+
+def run(
+    members: int,
+    regularizer: Regularizer = REGULARIZERS["none"],
+    model: Callable[[], Any] = NETWORK,
+    loss: Any = cross_entropy,
+    optimizer: Optimizer = OPTIMIZERS["sgd"],
+    steps: int = 4,
+) -> tuple[Population, list[Tree]]:
+    """A population after some steps in float32, and the scalars of each step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        modules = [model() for _ in range(members)]
+    values = SGD | dict.fromkeys(regularizer.hyperparameters, 0.5)
+    hyper = {name: torch.full((members,), value) for name, value in values.items()}
+    population = Population(modules, regularizer, optimizer, hyper, loss, minibatch(0)[0][0].float())
+    scalars = []
+    for number in range(steps):
+        batches = [minibatch(10 * number + member, views=regularizer.views) for member in range(members)]
+        inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        scalars.append(population.step(inputs.float(), labels))
+    return population, scalars
+
+
+def said(members: int, **parts: Any) -> str:
+    """The one line that a run ends with."""
+    with pytest.raises(UsageError) as caught:
+        run(members, **parts)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def mine(grads: Grads, init: Callable[[], Any] = dict) -> Regularizer:
+    return Regularizer("mine", grads, {"strength": 0.5}, lambda _: init())
+
+
+def asking(ask: Grads) -> Regularizer:
+    """The plain gradient, and a question whose answer is shown."""
+    return mine(lambda objective, params, state, hyper: (
+        objective.grad(params), state, {"answer": ask(objective, params, state, hyper)}
+    ))  # fmt: skip
+
+
+def keeping(change: Callable[[Any], Any], init: Callable[[], Any]) -> Regularizer:
+    """The plain gradient, and a state that changes."""
+    return mine(lambda objective, params, state, _: (objective.grad(params), change(state), {}), init)
+
+
+def seen() -> dict[str, Tensor]:
+    """A state of one leaf."""
+    return {"seen": torch.zeros(())}
