@@ -79,7 +79,7 @@ def buffers_after(module: nn.Module, inputs: Tensor) -> Tree:
 
 @pytest.mark.parametrize("name", WHOLE_BATCH)
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("members", [1, 2])
 def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str, members: int) -> None:
     """The statistics are the first pass's at the unmoved weights, however many passes a step makes."""
     regularizer = REGULARIZERS[name]
@@ -114,10 +114,10 @@ def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str,
 @pytest.mark.parametrize("network", ["sequences"])
 def test_stack_equals_solo(network: str, name: str) -> None:
     regularizer = REGULARIZERS[name]
-    together = populate([build(NETWORKS[network], seed) for seed in range(3)], regularizer, [0, 1, 2])
-    alone = [populate([build(NETWORKS[network], seed)], regularizer, [seed]) for seed in range(3)]
+    together = populate([build(NETWORKS[network], seed) for seed in range(2)], regularizer, [0, 1])
+    alone = [populate([build(NETWORKS[network], seed)], regularizer, [seed]) for seed in range(2)]
     for number in range(STEPS):
-        together.step(*batches(regularizer, [0, 1, 2], number))
+        together.step(*batches(regularizer, [0, 1], number))
         for member, solo in enumerate(alone):
             solo.step(*batches(regularizer, [member], number))
     for member, solo in enumerate(alone):
