@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(contact_module, "time", clock)
+    monkeypatch.setattr(contact_module, "elapsed", clock.monotonic)
     return clock
 
 
@@ -34,6 +34,12 @@ def talk(contact: Contact, clock: Clock, seconds: float, every: float = 5.0) -> 
     while clock.now < end:
         clock.now += every
         contact.made()
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has this clock")
+def test_a_machine_that_slept_had_no_contact_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.get)
+    assert contact_module.elapsed() == 7.0
 
 
 def test_contact_lasts_from_the_first_answer_on(clock: Clock) -> None:

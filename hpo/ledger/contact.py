@@ -3,6 +3,14 @@
 import math
 import time
 
+# Goes on while the machine sleeps, as the leases do: on Linux, on macOS; elsewhere there is no such clock.
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
+def elapsed() -> float:
+    """Seconds since some moment, those during which the machine slept included."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
 
 class Contact:
     """Whoever was cut off, or slept, cannot tell a worker that died from one that was cut off as well.
@@ -18,7 +26,7 @@ class Contact:
 
     def made(self) -> None:
         """The database has just answered."""
-        now = time.monotonic()
+        now = elapsed()
         if self._since is None or now - self._last > self._silence:
             self._since = now
         self._last = now
@@ -30,5 +38,5 @@ class Contact:
     def lasts(self, seconds: float) -> bool:
         """Whether contact has lasted for `seconds`; a silence of half of that breaks it from now on."""
         self._silence = seconds / 2  # leases are renewed after a quarter of their time
-        now = time.monotonic()
+        now = elapsed()
         return self._since is not None and now - self._last <= self._silence and now - self._since >= seconds
