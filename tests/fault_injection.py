@@ -6,11 +6,12 @@ Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep)
 them and then checks the tables, the workers' logs and Optuna's tables: exact budgets, nothing finished twice, the same
 setting again after a takeover, attempts counted as the protocol says. The first schedule that fails ends the program
 with exit code 1 and names the command that repeats it; its folder is kept.
+
+    python tests/fault_injection.py --outage 20             # the database is away once, with 1, 2 and 8 workers
+    python tests/fault_injection.py --statements 1 400      # a worker killed at its first, second, … SQL statement
 """
 
 import argparse
-import json
-import random
 import shutil
 import signal
 import sys
@@ -18,176 +19,52 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
-from nursery import Child, Nursery
+from fault_schedules import STUDY, carry_out, draw, outage
+from nursery import Nursery
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
-from storages import KINDS, Kind, Storage, storage
+from storages import KINDS, Storage, storage
 
 from hpo import schema
 from hpo.database import connect
 
-STUDY = "s"
+Trial = Callable[[Nursery, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What happens `after` seconds after the one before: a worker is killed or paused for some `seconds`, another one
-    started, or the database taken away."""
-
-    kind: Literal["kill", "pause", "start", "outage"]
-    after: float
-    worker: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A study, its workers and their faults, all drawn from one seed."""
-
-    seed: int
-    planned: dict[str, int]
-    workers: int
-    population: int
-    lease: float
-    training: tuple[float, float]
-    faults: Sequence[Fault]
+def killed_at(statement: int, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+    """A worker dies at its n-th SQL statement, if it comes so far, and another one does the rest."""
+    url = place.create()
+    ledger = make(connect(url), STUDY, trials=4, seeds=2)
+    died = 0
+    for name, die in enumerate((f"statement {statement}", "")):
+        paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
+        child = nursery.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), workers=1, die=die, **paths)
+        code = child.wait()
+        died += code == -signal.SIGKILL
+        assert code in ((0, -signal.SIGKILL) if die else (0,)) and not child.text(), f"{code}\n{child.text()}"
+    check(ledger, url, read_logs(folder))
+    lost = len(read(ledger, schema.failures))
+    ledger.engine.dispose()
+    place.drop(url)
+    return Counter({"kill": died, "lost": lost})
 
 
-def draw(seed: int) -> Schedule:
-    """The schedule of a seed."""
-    rng = random.Random(seed)
-    lease = rng.choice([0.5, 1.0])
-    faults = []
-    for _ in range(rng.randint(2, 7)):
-        kind = rng.choices(["kill", "pause", "start", "outage"], [5, 3, 2, 1])[0]
-        pause = rng.uniform(0.5, 2.0) * lease  # some leases run out, some do not
-        seconds = {"pause": pause, "outage": rng.uniform(0.1, 0.4)}.get(kind, 0.0)
-        faults.append(Fault(kind, rng.expovariate(4.0), rng.randrange(8), seconds))  # type: ignore[arg-type]
-    planned = {"trials": rng.choice([4, 12, 16]), "seeds": rng.choice([2, 3, 5]), "repeats": rng.choice([1, 1, 2])}
-    workers, population = rng.choice([1, 2, 8]), rng.choice([1, 3, 8])
-    slots = 2 * (planned["trials"] * planned["repeats"] + planned["seeds"])
-    longest = min(1.2, rng.uniform(2.0, 8.0) * min(workers, 4) * population / slots)
-    return Schedule(seed, planned, workers, population, lease, (0.02, longest), faults)
-
-
-def outage(
-    seconds: float, workers: int, lease: float = 60.0, training: tuple[float, float] = (0.1, 0.2), trials: int = 8
-) -> Schedule:
-    """The database is away for some seconds while all work; nothing else happens."""
-    planned = {"trials": trials, "seeds": 2, "repeats": 1}
-    return Schedule(-1, planned, workers, 2, lease, training, [Fault("outage", 0.2, seconds=seconds)])
-
-
-class Run:
-    """One schedule carried out: workers, and those that are paused at the moment."""
-
-    def __init__(self, schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> None:
-        self.schedule, self.nursery, self.place, self.folder = schedule, nursery, place, folder
-        self.url = place.create()
-        self.ledger = make(connect(self.url), STUDY, **schedule.planned)
-        self.running: list[Child] = []
-        self.paused: list[tuple[float, Child]] = []
-        self.started = 0
-
-    def carry_out(self) -> Counter[str]:
-        """Does all faults, waits for the end and checks it; returns what happened, counted."""
-        for _ in range(self.schedule.workers):
-            self.start()
-        self._wait_for_work()
-        for fault in self.schedule.faults:
-            self._sleep(fault.after)
-            getattr(self, fault.kind)(*self._arguments(fault))
-        while self.paused:
-            self._sleep(0.05)
-        self.finish()
-        log = read_logs(self.folder)
-        (self.folder / "tables.json").write_text(json.dumps(self.ledger.export(), indent=1))
-        check(self.ledger, self.url, log)
-        found = Counter(fault.kind for fault in self.schedule.faults)
-        found["lost"] = len(read(self.ledger, schema.failures))
-        found["late"] = sum(line["what"] == "late" for line in log)
-        found["slots"] = len(read(self.ledger, schema.slots))
-        return found
-
-    def close(self) -> None:
-        for child in self.running:
-            child.kill()
-        self.ledger.engine.dispose()
-        self.place.drop(self.url)
-
-    def start(self) -> None:
-        name = self.started
-        self.started += 1
-        work = (self.url, STUDY, str(self.folder / f"{name}.log"), name, self.schedule.training, self.schedule.lease)
-        equal = (self.schedule.population, self.schedule.workers)
-        self.running.append(
-            self.nursery.start("storage_worker:work", *work, *equal, output=self.folder / f"{name}.txt")
-        )
-
-    def kill(self, worker: int) -> None:
-        if self.running:
-            child = self.running.pop(worker % len(self.running))
-            self.paused = [entry for entry in self.paused if entry[1] is not child]
-            if child.poll() is None:
-                child.kill()
-            else:
-                self._ended(child)
-
-    def pause(self, worker: int, seconds: float) -> None:
-        if self.running:
-            child = self.running[worker % len(self.running)]
-            child.send(signal.SIGSTOP)
-            self.paused.append((time.monotonic() + seconds, child))
-
-    def outage(self, seconds: float) -> None:
-        with self.place.away(self.url, waiting=lambda: self._sleep(0.02)):
-            self._sleep(seconds)
-
-    def finish(self) -> None:
-        """Waits for all workers; starts one if none is left, as the next `hpo run` would."""
-        if not self.running:
-            self.start()
-        for child in self.running:
-            child.wait(60)
-            self._ended(child)
-        self.running = []
-
-    def _ended(self, child: Child) -> None:
-        assert child.code == 0 and not child.text(), f"worker {child.pid} ended with {child.code}:\n{child.text()}"
-
-    def _wait_for_work(self) -> None:
-        end = time.monotonic() + 60
-        while not any(log.stat().st_size for log in self.folder.glob("*.log")):
-            assert time.monotonic() < end, "no worker began: " + "".join(child.text() for child in self.running)
-            time.sleep(0.01)
-
-    def _arguments(self, fault: Fault) -> list[float]:
-        whom = [fault.worker] if fault.kind in ("kill", "pause") else []
-        return [*whom, fault.seconds] if fault.kind in ("pause", "outage") else list(whom)
-
-    def _sleep(self, seconds: float) -> None:
-        """Lets those go on whose pause is over meanwhile."""
-        end = time.monotonic() + seconds
-        while (now := time.monotonic()) < end or any(until <= now for until, _ in self.paused):
-            for entry in [entry for entry in self.paused if entry[0] <= now]:
-                entry[1].send(signal.SIGCONT)
-                self.paused.remove(entry)
-            time.sleep(0.01)
-
-
-def carry_out(schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
-    """A schedule from its first worker to the checks; raises AssertionError where a promise is broken."""
-    run = Run(schedule, nursery, place, folder)
-    try:
-        return run.carry_out()
-    finally:
-        run.close()
+def trials(options: argparse.Namespace) -> Iterator[tuple[str, Trial]]:
+    """Experiments behind the options that repeat each."""
+    if options.statements:
+        for statement in range(options.statements[0], options.statements[1] + 1):
+            yield f"--statements {statement} {statement}", lambda *place, at=statement: killed_at(at, *place)
+    elif options.outage is not None:
+        for workers in (1, 2, 8):
+            schedule = outage(options.outage, workers)
+            yield f"--outage {options.outage:g}", lambda *place, schedule=schedule: carry_out(schedule, *place)
+    else:
+        for seed in range(options.seed, options.seed + options.schedules):
+            yield f"--schedules 1 --seed {seed}", lambda *place, seed=seed: carry_out(draw(seed), *place)
 
 
 def main() -> None:
@@ -195,38 +72,32 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--storage", choices=KINDS, default="sqlite", help="default sqlite")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; each next one's is one more")
-    parser.add_argument("--outage", type=float, help="instead, the database is away once for so many seconds")
+    parser.add_argument("--outage", type=float, metavar="SECONDS", help="instead of schedules")
+    parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
     options = parser.parse_args()
-    again = f"python tests/fault_injection.py --storage {options.storage}"
-    if options.outage is None:
-        seeds = range(options.seed, options.seed + options.schedules)
-        schedules = {f"{again} --schedules 1 --seed {seed}": draw(seed) for seed in seeds}
-    else:
-        schedules = {f"{again} --outage {options.outage:g} # {n}": outage(options.outage, n) for n in (1, 2, 8)}
-    _carry_out_all(schedules, options.storage)
-
-
-def _carry_out_all(schedules: Mapping[str, Schedule], kind: Kind) -> None:
-    """Schedules by the command that repeats each."""
-    start = time.monotonic()
-    total: Counter[str] = Counter()
-    nursery, place = Nursery(), storage(kind)
+    start, total, count = time.monotonic(), Counter[str](), 0
+    nursery, place = Nursery(), storage(options.storage)
     try:
-        for again, schedule in schedules.items():
-            folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
-            try:
-                found = carry_out(schedule, nursery, place, folder)
-            except Exception:
-                traceback.print_exc()
-                print(f"{schedule}\nlogs and tables: {folder}\nto repeat: {again}", file=sys.stderr)
-                raise SystemExit(1) from None
-            shutil.rmtree(folder)
-            total += found
-            print(f"{again.partition('--storage ')[2]} [{time.monotonic() - before:.1f} s]: {_line(found)}", flush=True)
+        for again, trial in trials(options):
+            total += _run(again, trial, nursery, place, options.storage)
+            count += 1
     finally:
         nursery.close()
         place.close()
-    print(f"{len(schedules)} schedules on {kind} in {time.monotonic() - start:.0f} s: {_line(total)}")
+    print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
+
+
+def _run(again: str, trial: Trial, nursery: Nursery, place: Storage, kind: str) -> Counter[str]:
+    folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
+    try:
+        found = trial(nursery, place, folder)
+    except Exception:
+        traceback.print_exc()
+        print(f"logs: {folder}\nto repeat: python tests/fault_injection.py --storage {kind} {again}", file=sys.stderr)
+        raise SystemExit(1) from None
+    shutil.rmtree(folder)
+    print(f"{again} [{time.monotonic() - before:.1f} s]: {_line(found)}", flush=True)
+    return found
 
 
 def _line(found: Counter[str]) -> str:

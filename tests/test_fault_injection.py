@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fault_injection
 import pytest
-from fault_injection import carry_out, draw
+from fault_schedules import carry_out, draw
 from nursery import Nursery
 from storages import Storage
 
@@ -26,9 +26,9 @@ def test_whatever_happens_the_study_is_whole(seed: int, place: Storage, nursery:
 
 def test_a_schedule_that_fails_names_the_command_that_repeats_it() -> None:
     program = (
-        "import fault_injection, sys\n"
+        "import fault_injection, fault_schedules, sys\n"
         "def check(*_): raise AssertionError('budget')\n"
-        "fault_injection.check = check\n"
+        "fault_schedules.check = check\n"
         "sys.argv = ['fault_injection.py', '--schedules', '3', '--seed', '20']\n"
         "fault_injection.main()\n"
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fault_injection import carry_out, outage
+from fault_schedules import carry_out, outage
 from nursery import Nursery
 from storage_checks import read
 from storage_study import make

@@ -1,0 +1,177 @@
+"""Schedules of faults, drawn from seeds and carried out on a small study with real worker processes."""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nursery import Child, Nursery
+from storage_checks import check, read
+from storage_study import make
+from storage_worker import read_logs
+from storages import Storage
+
+from hpo import schema
+from hpo.database import connect
+
+STUDY = "s"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens `after` seconds after the one before: a worker is killed or paused for some `seconds`, another one
+    started, or the database taken away."""
+
+    kind: Literal["kill", "pause", "start", "outage"]
+    after: float
+    worker: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A study, its workers and their faults, all drawn from one seed."""
+
+    seed: int
+    planned: dict[str, int]
+    workers: int
+    population: int
+    lease: float
+    training: tuple[float, float]
+    faults: Sequence[Fault]
+
+
+def draw(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(seed)
+    lease = rng.choice([0.5, 1.0])
+    faults = []
+    for _ in range(rng.randint(2, 7)):
+        kind = rng.choices(["kill", "pause", "start", "outage"], [5, 3, 2, 1])[0]
+        pause = rng.uniform(0.5, 2.0) * lease  # some leases run out, some do not
+        seconds = {"pause": pause, "outage": rng.uniform(0.1, 0.4)}.get(kind, 0.0)
+        faults.append(Fault(kind, rng.expovariate(4.0), rng.randrange(8), seconds))  # type: ignore[arg-type]
+    planned = {"trials": rng.choice([4, 12, 16]), "seeds": rng.choice([2, 3, 5]), "repeats": rng.choice([1, 1, 2])}
+    workers, population = rng.choice([1, 2, 8]), rng.choice([1, 3, 8])
+    slots = 2 * (planned["trials"] * planned["repeats"] + planned["seeds"])
+    longest = min(1.2, rng.uniform(2.0, 8.0) * min(workers, 4) * population / slots)
+    return Schedule(seed, planned, workers, population, lease, (0.02, longest), faults)
+
+
+def outage(
+    seconds: float, workers: int, lease: float = 60.0, training: tuple[float, float] = (0.1, 0.2), trials: int = 8
+) -> Schedule:
+    """The database is away for some seconds while all work; nothing else happens."""
+    planned = {"trials": trials, "seeds": 2, "repeats": 1}
+    return Schedule(-1, planned, workers, 2, lease, training, [Fault("outage", 0.2, seconds=seconds)])
+
+
+class Run:
+    """One schedule carried out: workers, and those that are paused at the moment."""
+
+    def __init__(self, schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> None:
+        self.schedule, self.nursery, self.place, self.folder = schedule, nursery, place, folder
+        self.url = place.create()
+        self.ledger = make(connect(self.url), STUDY, **schedule.planned)
+        self.running: list[Child] = []
+        self.paused: list[tuple[float, Child]] = []
+        self.started = 0
+
+    def carry_out(self) -> Counter[str]:
+        """Does all faults, waits for the end and checks it; returns what happened, counted."""
+        for _ in range(self.schedule.workers):
+            self.start()
+        self._wait_for_work()
+        for fault in self.schedule.faults:
+            self._sleep(fault.after)
+            getattr(self, fault.kind)(*self._arguments(fault))
+        while self.paused:
+            self._sleep(0.05)
+        self.finish()
+        log = read_logs(self.folder)
+        (self.folder / "tables.json").write_text(json.dumps(self.ledger.export(), indent=1))
+        check(self.ledger, self.url, log)
+        found = Counter(fault.kind for fault in self.schedule.faults)
+        found["lost"] = len(read(self.ledger, schema.failures))
+        found["late"] = sum(line["what"] == "late" for line in log)
+        found["slots"] = len(read(self.ledger, schema.slots))
+        return found
+
+    def close(self) -> None:
+        for child in self.running:
+            child.kill()
+        self.ledger.engine.dispose()
+        self.place.drop(self.url)
+
+    def start(self) -> None:
+        name = self.started
+        self.started += 1
+        work = (self.url, STUDY, str(self.folder / f"{name}.log"), name, self.schedule.training, self.schedule.lease)
+        equal = (self.schedule.population, self.schedule.workers)
+        self.running.append(
+            self.nursery.start("storage_worker:work", *work, *equal, output=self.folder / f"{name}.txt")
+        )
+
+    def kill(self, worker: int) -> None:
+        if self.running:
+            child = self.running.pop(worker % len(self.running))
+            self.paused = [entry for entry in self.paused if entry[1] is not child]
+            if child.poll() is None:
+                child.kill()
+            else:
+                self._ended(child)
+
+    def pause(self, worker: int, seconds: float) -> None:
+        if self.running:
+            child = self.running[worker % len(self.running)]
+            child.send(signal.SIGSTOP)
+            self.paused.append((time.monotonic() + seconds, child))
+
+    def outage(self, seconds: float) -> None:
+        with self.place.away(self.url, waiting=lambda: self._sleep(0.02)):
+            self._sleep(seconds)
+
+    def finish(self) -> None:
+        """Waits for all workers; starts one if none is left, as the next `hpo run` would."""
+        if not self.running:
+            self.start()
+        for child in self.running:
+            child.wait(60)
+            self._ended(child)
+        self.running = []
+
+    def _ended(self, child: Child) -> None:
+        assert child.code == 0 and not child.text(), f"worker {child.pid} ended with {child.code}:\n{child.text()}"
+
+    def _wait_for_work(self) -> None:
+        end = time.monotonic() + 60
+        while not any(log.stat().st_size for log in self.folder.glob("*.log")):
+            assert time.monotonic() < end, "no worker began: " + "".join(child.text() for child in self.running)
+            time.sleep(0.01)
+
+    def _arguments(self, fault: Fault) -> list[float]:
+        whom = [fault.worker] if fault.kind in ("kill", "pause") else []
+        return [*whom, fault.seconds] if fault.kind in ("pause", "outage") else list(whom)
+
+    def _sleep(self, seconds: float) -> None:
+        """Lets those go on whose pause is over meanwhile."""
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end or any(until <= now for until, _ in self.paused):
+            for entry in [entry for entry in self.paused if entry[0] <= now]:
+                entry[1].send(signal.SIGCONT)
+                self.paused.remove(entry)
+            time.sleep(0.01)
+
+
+def carry_out(schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+    """A schedule from its first worker to the checks; raises AssertionError where a promise is broken."""
+    run = Run(schedule, nursery, place, folder)
+    try:
+        return run.carry_out()
+    finally:
+        run.close()
