@@ -209,11 +209,18 @@ class _Run:
 
 
 def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
+    """The members' networks as their seeds initialise them; `inputs` [M, ...] are on the device.
+
+    Raises:
+        UsageError: the networks cannot be trained side by side.
+    """
     built: dict[int, nn.Module] = {}
     for seed in {member.seed for member in members}:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "training", "initial weights").initial_seed())
             built[seed] = recipe.model()
+    if len({id(module) for module in built.values()}) < len(built):
+        raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
     hyperparameters = {
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
         for name in members[0].hyperparameters

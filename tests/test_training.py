@@ -355,6 +355,12 @@ def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tup
             assert gpu.curves[name] == pytest.approx(values, rel=1e-6), name
 
 
+def test_one_network_for_all_seeds_is_refused() -> None:
+    only = network()
+    with pytest.raises(UsageError, match="model returns the same network at every call; make a new one in it"):
+        train(recipe()._replace(model=lambda: only), [Member(0, SGD), Member(1, SGD)])
+
+
 class Kept:
     """A keeper that saves at one epoch, as bytes, and breaks the run off there; gives back the members `wanted`."""
 
