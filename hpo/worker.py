@@ -19,6 +19,7 @@ from hpo.space import split_space
 
 LEASE = 60.0  # seconds; renewed after a quarter of them
 POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: at first, and in the first 20 seconds
+LOOKING = 0.01  # the largest share of its time that a waiting worker spends on looks
 
 Train = Callable[[Work], Sequence[Outcome]]
 Fits = Callable[[str], int]
@@ -97,9 +98,12 @@ class _Worker:
             if work is None:
                 if self.ledger.state() == "done":
                     return
-                waited += self._sleep(waited)
-                while (state := self.ledger.state()) == "wait":  # a look takes no lock; a lease does
-                    waited += self._sleep(waited)
+                state, took = "wait", 0.0
+                while state == "wait":  # a look takes no lock; a lease does
+                    waited += self._sleep(waited, took)
+                    start = time.monotonic()
+                    state = self.ledger.state()
+                    took = time.monotonic() - start
                 if state == "done":
                     return
                 continue
@@ -112,9 +116,13 @@ class _Worker:
             self._train(work)
             self.renewal.hold(None)
 
-    def _sleep(self, waited: float) -> float:
-        """Pauses between looks: longer and longer, at last a twentieth of the time `waited` so far; returns seconds."""
-        pause = max(POLL[0], min(waited / 2, max(POLL[1], waited / 20)))
+    def _sleep(self, waited: float, took: float) -> float:
+        """Pauses between looks, of which the last `took` so many seconds; returns the seconds of the pause.
+
+        They grow, at last to a twentieth of the time `waited` so far; and faster where looks are slow, because many
+        look: looking must not keep the database busy.
+        """
+        pause = max(POLL[0], min(took / LOOKING, waited), min(waited / 2, max(POLL[1], waited / 20)))
         pause = min(pause, self.lease / 4)  # contact must not seem broken by the waiting
         self.tell("waiting", {"seconds": pause})
         with self.stop.interruptible():
