@@ -61,6 +61,8 @@ OPTUNA = {
     "hpo.report.tuning",
 }
 SQL = {
+    "hpo.bench.storage",
+    "hpo.bench.transactions",
     "hpo.bulk",
     "hpo.doctor.storage",
     "hpo.optuna_tables",

@@ -1,1 +1,1 @@
-"""Benchmarks: training steps, per-sample norms, and the search for settings."""
+"""Benchmarks: training steps, per-sample norms, the search for settings, and the storage."""

@@ -91,6 +91,26 @@ def search(
     )
 
 
+@bench.command()
+def storage(
+    storage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Database URL; by default a SQLite file in a temporary folder."),
+    ] = None,
+    population: Annotated[int, typer.Option(min=1, help="Trials leased at once.")] = 32,
+    finished: Annotated[int, typer.Option(min=20, help="Trials that are finished before.")] = 1000,
+    clients: Annotated[int, typer.Option(min=1, help="Processes that work at the same time.")] = 8,
+    training: Annotated[float, typer.Option(min=0.1, help="Seconds that a population trains, for 1,000 workers.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """What a trial costs in sampling and storage, and how many workers a database bears. Leaves nothing behind."""
+    from hpo.bench.storage import measure_storage
+
+    show = _show(as_json)
+    found = measure_storage(storage, population, finished, clients=clients, training=training, show=show)
+    _print(found, as_json)
+
+
 def _check_model(model: str) -> None:
     from hpo.bench.steps import MODELS
 

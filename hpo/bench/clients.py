@@ -1,0 +1,123 @@
+"""How fast several workers finish trials without training, beside clients that only make the same transactions."""
+
+import multiprocessing
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from hpo.bench.transactions import NAME, finish, outcomes, study
+from hpo.database import connect
+from hpo.errors import HpoError
+from hpo.ledger import Ledger, load_study, new_owner
+from hpo.ledger.schedule import STARTUP
+from hpo.mirror import Mirror
+from hpo.signals import Stop, Stopped
+from hpo.worker import choose_settings, run_worker
+
+PATIENCE = 120.0  # seconds within which all clients must have started a stretch
+
+
+def race(url: str, clients: int, population: int, populations: int, rounds: int = 4) -> dict[str, Any]:
+    """Trials a second of `clients` processes together, which are bare clients and workers in turns.
+
+    A bare client leases, reads what is known, assigns, shows, finishes and shows again, and nothing else. A worker is
+    `run_worker` with a training that returns at once. Nothing is tuned, so that sampling is in neither.
+
+    Args:
+        populations: that every client finishes in a stretch, 2 or more.
+        rounds: stretches of each kind, so arranged that what else goes on in the machine meets both alike.
+
+    Returns:
+        "clients", "bare" and "workers" (trials a second), and "ratio", workers to bare.
+    """
+    kinds = [kind for turn in range(rounds) for kind in ("bare", "workers")[:: 1 if turn % 2 == 0 else -1]]
+    trials = clients * populations * population * len(kinds)
+    engine = connect(url)
+    try:
+        with study(engine, max(trials, 3 * clients * population) + STARTUP, tuned=False) as ledger:
+            mirror = Mirror(ledger)
+            finish(ledger, mirror, "start", STARTUP)
+            mirror.close()
+            rates = _run(url, clients, population, populations, kinds)
+    finally:
+        engine.dispose()
+    bare, workers = (sum(rates[kind]) / rounds for kind in ("bare", "workers"))
+    return {"clients": clients, "bare": bare, "workers": workers, "ratio": workers / bare}
+
+
+def _run(url: str, clients: int, population: int, populations: int, kinds: list[str]) -> dict[str, list[float]]:
+    """Kind → the rate of every stretch, from the first population that any client finished to the last."""
+    context = _context()
+    barrier, results = context.Barrier(clients), context.SimpleQueue()
+    arguments = (url, population, populations, kinds, barrier, results)
+    processes = [context.Process(target=_client, args=arguments) for _ in range(clients)]  # type: ignore[attr-defined]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    errors = [entry for entry in found if isinstance(entry, str)]
+    if errors:
+        raise HpoError(f"a client of the benchmark failed: {errors[0]}")
+    rates: dict[str, list[float]] = {}
+    for kind, stretch in zip(kinds, zip(*found, strict=True), strict=True):
+        ends = sorted(end for client in stretch for end in client)
+        rates.setdefault(kind, []).append((len(ends) - 1) * population / (ends[-1] - ends[0]))
+    return rates
+
+
+def _context() -> BaseContext:
+    """Processes that load what they need once, where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _client(url: str, population: int, populations: int, kinds: list[str], barrier: Any, results: Any) -> None:
+    """One process; puts into `results` when it finished its populations in every stretch, or the text of its error."""
+    try:
+        ledger, ends = load_study(connect(url), NAME), []
+        for kind in kinds:
+            barrier.wait(PATIENCE)
+            ends.append((_bare if kind == "bare" else _worker)(ledger, population, populations))
+        results.put(ends)
+    except Exception as error:
+        barrier.abort()
+        results.put(f"{type(error).__name__}: {error}")
+
+
+def _bare(ledger: Ledger, population: int, populations: int) -> list[float]:
+    """When each population was finished, in seconds of the machine's clock."""
+    owner, mirror, ends = new_owner(), Mirror(ledger), []
+    mirror.repair()
+    for _ in range(populations):
+        work = ledger.lease(owner, population)
+        if work is None or work.phase != "tune":
+            ledger.release(owner)
+            break
+        work = ledger.assign(owner, work, choose_settings(ledger, work, work.slots))
+        work = mirror.begin(owner, work)
+        results = outcomes(work)
+        ledger.finish(owner, results)
+        mirror.finish(work, results)
+        ends.append(time.monotonic())
+    return ends
+
+
+def _worker(ledger: Ledger, population: int, populations: int) -> list[float]:
+    """The same, by a worker that is stopped at the end."""
+    stop, ends = Stop(), list[float]()
+
+    def note(kind: str, _details: dict[str, Any]) -> None:
+        if kind == "finished":
+            ends.append(time.monotonic())
+            if len(ends) == populations:
+                stop.number = signal.SIGTERM
+
+    with suppress(Stopped):
+        run_worker(ledger, outcomes, new_owner(), population, on_event=note, stop=stop)
+    return ends
