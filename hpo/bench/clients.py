@@ -19,7 +19,7 @@ from hpo.worker import choose_settings, run_worker
 PATIENCE = 120.0  # seconds within which all clients must have started a stretch
 
 
-def race(url: str, clients: int, population: int, populations: int, rounds: int = 4) -> dict[str, Any]:
+def race(url: str, clients: int, population: int, populations: int, rounds: int = 3) -> dict[str, Any]:
     """Trials a second of `clients` processes together, which are bare clients and workers in turns.
 
     A bare client leases, reads what is known, assigns, shows, finishes and shows again, and nothing else. A worker is

@@ -44,7 +44,7 @@ def measure_storage(
     whole: int = 1000,
     crowd: int = 20_000,
     clients: int = 8,
-    populations: int = 12,
+    populations: int = 4,
     training: float = 30.0,
     show: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
