@@ -1,11 +1,14 @@
 """Checkpoints: long runs kept in a shared folder, so that whoever takes one over goes on where it was."""
 
 import hashlib
+import io
 import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +69,37 @@ class Checkpoints:
 
         A damaged file is set aside as NAME.damaged, with a warning.
         """
-        if not path.exists():
+        try:
+            content = io.BytesIO(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("the checkpoint %s cannot be read now (%s); the run begins anew", path, error.strerror)
             return None
         try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
+            kept = torch.load(content, map_location="cpu", weights_only=True)
             if kept["run"] != path.stem:
                 raise ValueError("it belongs to another run")
             return {"state": kept["state"], "seconds": float(kept["seconds"])}
-        except FileNotFoundError:  # finished elsewhere meanwhile
-            return None
+        except MemoryError:  # no fault of the file
+            raise
         except Exception as error:  # whatever a torn file makes of the reader
             aside = path.with_suffix(".damaged")
-            path.replace(aside)
+            with suppress(FileNotFoundError):  # another one was faster
+                path.replace(aside)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             log.warning("the checkpoint %s is damaged (%s); it is set aside and the run begins anew", aside, reason)
             return None
 
     def write(self, path: Path, state: Mapping[str, Any], seconds: float) -> None:
         """Keeps a run; a disk that is full or away is a warning, for training can do without."""
-        half = path.with_suffix(f".{os.getpid()}.half")
+        half = path.with_suffix(f".{uuid.uuid4().hex}.half")
         try:
             torch.save({"run": path.stem, "state": dict(state), "seconds": seconds}, half)
             half.replace(path)
         except (OSError, RuntimeError) as error:
             log.warning("no checkpoint could be written to %s (%s); training goes on without", self.folder, error)
+        finally:  # a signal may have come in between
             half.unlink(missing_ok=True)
 
     def forget(self, path: Path) -> None:
@@ -105,8 +115,9 @@ class RunKeeper:
         Args:
             paths: the members' files. kept: what `Checkpoints.read` found of each; empty where they begin anew.
         """
-        self.checkpoints, self.paths, self.kept = checkpoints, paths, kept
-        self.before = kept[0]["seconds"] if kept else 0.0
+        self.checkpoints, self.paths = checkpoints, paths
+        self._kept = list(kept)
+        self.before = sum(entry["seconds"] for entry in kept) / len(kept) if kept else 0.0
         self.begun = self.last = time.monotonic()
 
     @property
@@ -115,7 +126,10 @@ class RunKeeper:
         return self.before + (time.monotonic() - self.begun) / len(self.paths)
 
     def load(self) -> list[dict[str, Any]] | None:
-        return [dict(entry["state"]) for entry in self.kept] or None
+        """Called when this population's turn has come; what was read is given away, not held twice."""
+        self.begun = self.last = time.monotonic()
+        kept, self._kept = self._kept, []
+        return [dict(entry["state"]) for entry in kept] or None
 
     def save(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
         if time.monotonic() - self.last < self.checkpoints.seconds:
@@ -125,22 +139,18 @@ class RunKeeper:
         self.last = time.monotonic()
 
 
-def resume(checkpoints: Checkpoints, paths: Sequence[Path]) -> list[tuple[list[int], RunKeeper]]:
+def resume(checkpoints: Checkpoints, paths: Sequence[Path], limit: int) -> list[tuple[list[int], RunKeeper]]:
     """Members to be trained together, by place in `paths`: those that were kept at the same epoch, each with a keeper.
 
     Members train side by side only from the same epoch on, so that a population made of runs that were kept at
-    different ones is trained in parts.
+    different ones is trained in parts; none of them has more than `limit` members.
     """
     found = [checkpoints.read(path) for path in paths]
     groups: dict[int, list[int]] = {}
     for member, kept in enumerate(found):
         groups.setdefault(kept["state"]["epoch"] if kept else 0, []).append(member)
+    parts = [group[at : at + limit] for group in groups.values() for at in range(0, len(group), limit)]
     return [
-        (
-            members,
-            RunKeeper(
-                checkpoints, [paths[member] for member in members], [kept for m in members if (kept := found[m])]
-            ),
-        )
-        for members in groups.values()
+        (part, RunKeeper(checkpoints, [paths[m] for m in part], [kept for m in part if (kept := found[m])]))
+        for part in parts
     ]

@@ -187,10 +187,10 @@ def now(connection: Connection) -> float:
     return time.time()
 
 
-def lock_table(connection: Connection, table: sa.Table) -> None:
+def lock_table(connection: Connection, table: sa.Table, mode: str = "SHARE ROW EXCLUSIVE") -> None:
     """Keeps other writers out of `table` until the transaction ends (on SQLite every transaction does)."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
 
 
 def _prepared(engine: Engine) -> int | None:

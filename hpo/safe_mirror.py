@@ -22,7 +22,9 @@ class SafeMirror:
         self._try(lambda mirror: mirror.repair())
 
     def begin(self, work: Work) -> Work:
-        return self._try(lambda mirror: mirror.begin(self.owner, work)) or work
+        """The work with its trials' ids; without any where they could not be shown, for the old ones are over."""
+        shown = self._try(lambda mirror: mirror.begin(self.owner, work))
+        return shown or work.only([slot._replace(trial=None) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         self._try(lambda mirror: mirror.finish(work, outcomes))

@@ -67,6 +67,12 @@ class Stop:
         if self.number is not None:
             raise Stopped(self.number)
 
+    def close(self) -> None:
+        """Lets no further signal raise: what follows is the release."""
+        self._open = False
+        if self._again:
+            self._again.cancel()
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """A stretch that a signal may break off at any point."""
@@ -75,9 +81,7 @@ class Stop:
             self.check()
             yield
         finally:
-            self._open = False
-            if self._again:
-                self._again.cancel()
+            self.close()
 
     @contextmanager
     def installed(self) -> Iterator["Stop"]:

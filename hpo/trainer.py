@@ -33,16 +33,20 @@ class Trainer:
         device: torch.device | str,
         on_epoch: EpochDone | None = None,
         checkpoints: Checkpoints | None = None,
+        most: int | None = None,
     ) -> None:
         """
         Args:
             on_epoch: told (work, epoch from 1, epochs) after every epoch.
             checkpoints: where runs are kept while they last, and taken up from.
+            most: models trained side by side; by default as many as the work has, or `fits` found.
         """
         self.study = study
         self.device = torch.device(device)
         self.on_epoch = on_epoch
         self.checkpoints = checkpoints
+        self.most = most
+        self._limits: dict[str, int] = {}  # by configuration, what `fits` or memory allowed
 
     @cached_property
     def source(self) -> Source:
@@ -59,10 +63,31 @@ class Trainer:
         recipe = self.recipe(self.configuration(work.configuration), rerun)
         owners, members = self._members(work)
         runs: list[list[_Run]] = [[] for _ in work.slots]
-        for places, keeper in self._parts(work, members):
-            for place, run in zip(places, self._train(work, recipe, [members[p] for p in places], keeper), strict=True):
-                runs[owners[place]].append(run)
+        for owner, run in zip(owners, self._runs(work, recipe, members), strict=True):
+            runs[owner].append(run)
         return [self._outcome(slot, own, rerun) for slot, own in zip(work.slots, runs, strict=True)]
+
+    def _runs(self, work: Work, recipe: Recipe, members: list[Member]) -> list["_Run"]:
+        """Trains the members in as few parts as their checkpoints and the limits of the configuration allow.
+
+        The models of a single trial are no more to be parted by the worker: where memory does not hold them, they are
+        halved here.
+        """
+        limit = self._limits.get(work.configuration, self.most or len(members))
+        found: dict[int, _Run] = {}
+        for places, keeper in self._parts(work, members, limit):
+            part = [members[place] for place in places]
+            runs = None
+            try:
+                runs = self._train(work, recipe, part, keeper)
+            except (MemoryError, torch.OutOfMemoryError):
+                if len(work.slots) > 1 or len(part) == 1:
+                    raise
+            if runs is None:  # outside of the handler, whose exception would hold the population's memory
+                self._limits[work.configuration] = len(part) // 2
+                runs = self._runs(work, recipe, part)
+            found.update(zip(places, runs, strict=True))
+        return [found[place] for place in range(len(members))]
 
     def forget(self, work: Work) -> None:
         """Deletes the checkpoints of work whose outcomes are stored."""
@@ -83,11 +108,12 @@ class Trainer:
             members += [Member(slot.seed + number, {**fixed, **(slot.setting or {})}) for number in range(count)]
         return owners, members
 
-    def _parts(self, work: Work, members: list[Member]) -> list[tuple[list[int], RunKeeper | None]]:
-        """What is trained side by side: everything, unless checkpoints of some members stand at other epochs."""
+    def _parts(self, work: Work, members: list[Member], limit: int) -> list[tuple[list[int], RunKeeper | None]]:
+        """What is trained side by side, by place: at most `limit` members, with checkpoints of the same epoch."""
         if self.checkpoints is None:
-            return [(list(range(len(members))), None)]
-        return list(resume(self.checkpoints, self._paths(work, members)))
+            places = list(range(len(members)))
+            return [(places[at : at + limit], None) for at in range(0, len(places), limit)]
+        return list(resume(self.checkpoints, self._paths(work, members), limit))
 
     def _paths(self, work: Work, members: list[Member]) -> list[Path]:
         assert self.checkpoints is not None
@@ -95,13 +121,14 @@ class Trainer:
         return [self.checkpoints.path(name, work.phase, own.seed, own.hyperparameters) for own in members]
 
     def _train(self, work: Work, recipe: Recipe, members: list[Member], keeper: RunKeeper | None) -> list["_Run"]:
-        start = time.perf_counter()
+        start = time.perf_counter() - (keeper.before * len(members) if keeper else 0.0)
 
         def progress(epoch: int, _: object) -> None:
             if self.on_epoch:
                 self.on_epoch(work, epoch, recipe.epochs)
             limit = self.study.trial_timeout
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
+                self.forget(work)  # the next attempt has as much time as this one
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
         results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper)
@@ -116,6 +143,7 @@ class Trainer:
         models = choose_population(
             self.recipe(chosen, rerun=False), middle | fixed, self.device, free_memory(self.device)
         )
+        self._limits[configuration] = models
         return max(1, models // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:

@@ -87,6 +87,7 @@ class _Worker:
                 self._loop()
                 self.mirror.repair()
             finally:
+                self.stop.close()
                 self._give_back()
                 self.mirror.close()
 

@@ -72,7 +72,7 @@ def join_ledger(study: Study, url: str) -> Ledger:
     Raises:
         UsageError: the study in the database is another one than `study`.
     """
-    from hpo.definition import describe, digest
+    from hpo.definition import describe, digest, fingerprint
 
     engine = connect(url)
     if study.name not in names(engine):
@@ -83,6 +83,8 @@ def join_ledger(study: Study, url: str) -> Ledger:
             f"the definition of {study.name!r} is not the one in the database; use the same file and the same "
             "--epochs as `hpo run`, or another --name"
         )
+    if fingerprint(study) != ledger.fingerprint:  # the study notes it, and warns
+        return open_ledger(study, url, command=ledger.text.get("command", ""))
     return ledger
 
 
@@ -116,12 +118,14 @@ def work(
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
-    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity))
+    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population)
 
     def tell(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
             stored = {outcome.id for outcome in details["outcomes"]}
             trainer.forget(details["work"].only([slot for slot in details["work"].slots if slot.id in stored]))
+        elif kind == "failed":
+            trainer.forget(details["work"])
         if on_event:
             on_event(kind, details)
 

@@ -1,5 +1,6 @@
 """Runs kept in a folder: taken up by whoever comes, alone or beside others; damaged files harm nothing."""
 
+import dataclasses
 import logging
 import math
 import os
@@ -40,12 +41,15 @@ def work(*slots: int, phase: str = "tune") -> Work:
     return Work("B", 0, phase, found)  # type: ignore[arg-type]
 
 
-def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:
+def trainer(
+    folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None, slow: float = 0.0
+) -> Trainer:
     """A trainer that keeps every epoch and breaks off after one."""
 
     def on_epoch(_: Work, epoch: int, __: int) -> None:
         if epochs is not None:
             epochs.append(epoch)
+        time.sleep(slow)
         if epoch == stop_after:
             raise KeyboardInterrupt
 
@@ -123,6 +127,66 @@ def test_a_damaged_checkpoint_is_set_aside(
         trainer(tmp_path, epochs=epochs)(work(0))
     assert epochs == [1, 2, 3, 4, 5] and len(list(tmp_path.glob("*.damaged"))) == 1
     assert "is damaged" in caplog.text and "set aside and the run begins anew" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(tmp_path, 2, work(0))
+    [path] = tmp_path.glob("*.pt")
+    checkpoints = Checkpoints(tmp_path, "study", 0.0)
+
+    def away(_: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "hpo"):
+        patch.setattr(Path, "read_bytes", away)
+        assert checkpoints.read(path) is None
+    assert "cannot be read now (Input/output error)" in caplog.text and path.exists()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hpo.checkpoints.torch.load", full)
+        with pytest.raises(MemoryError):
+            checkpoints.read(path)
+    assert checkpoints.read(path) is not None
+
+
+def test_a_write_that_is_broken_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any, half: Path) -> None:
+        half.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hpo.checkpoints.torch.save", interrupted)
+    checkpoints = Checkpoints(tmp_path, "study", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.write(checkpoints.path("B", "tune", 0, {}), {}, 1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_before_an_interruption_counts_against_the_limit(tmp_path: Path) -> None:
+    """A run that takes longer than the limit is given up with and without checkpoints, and then begins anew."""
+    break_off(tmp_path, 3, work(0))
+    [path] = tmp_path.glob("*.pt")
+    limited = trainer(tmp_path)
+    limited.study = dataclasses.replace(study(), trial_timeout=500.0)
+    kept = Checkpoints(tmp_path, "study", 0.0).read(path)
+    assert kept is not None
+    Checkpoints(tmp_path, "study", 0.0).write(path, kept["state"], 1000.0)
+    with pytest.raises(TimeoutError, match="not finished after 500 s, in epoch 4 of 5"):
+        limited(work(0))
+    assert list(tmp_path.iterdir()) == []
+    assert len(limited(work(0))) == 1
+
+
+def test_parts_trained_one_after_the_other_have_their_own_seconds(tmp_path: Path) -> None:
+    break_off(tmp_path, 2, work(1))
+    taken_up = trainer(tmp_path, slow=0.1)
+    first, second = sorted(taken_up(work(0, 1)), key=lambda outcome: outcome.id)
+    assert first.seconds is not None and second.seconds is not None
+    assert first.seconds >= 0.5 and second.seconds < first.seconds + 0.35  # five epochs alone, and three
 
 
 def test_a_run_is_known_by_all_that_it_depends_on(tmp_path: Path) -> None:

@@ -144,3 +144,40 @@ def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
     assert small(tuning_repeats=10, seeds_per_trial=100).seeds_per_trial == 100
     with pytest.raises(UsageError, match="tuning_repeats × seeds_per_trial is 1010; tuning has 1000 seeds"):
         small(tuning_repeats=10, seeds_per_trial=101)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_models_of_one_trial_are_halved_until_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = trainer_module.train, []
+
+    def train(recipe: Any, members: list[Any], *rest: Any) -> list[Result]:
+        sizes.append(len(members))
+        if len(members) > 2:
+            raise MemoryError
+        return real(recipe, members, *rest)
+
+    monkeypatch.setattr(trainer_module, "train", train)
+    trainer = Trainer(small(seeds_per_trial=5), "cpu")
+    [found] = trainer(tuning(0, 1))
+    assert sizes == [5, 2, 2, 1]
+    [again] = trainer(tuning(0, 1))
+    assert sizes[4:] == [2, 2, 1] and again.value == found.value  # remembered
+    monkeypatch.undo()
+    [whole] = Trainer(small(seeds_per_trial=5), "cpu")(tuning(0, 1))
+    assert found.value == pytest.approx(whole.value, abs=0.01)
+    with pytest.raises(MemoryError):  # of several trials the worker decides
+        monkeypatch.setattr(trainer_module, "train", train)
+        Trainer(small(seeds_per_trial=5), "cpu")(tuning(0, 2))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_no_more_models_than_asked_for_are_trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = trainer_module.train, []
+
+    def train(recipe: Any, members: list[Any], *rest: Any) -> list[Result]:
+        sizes.append(len(members))
+        return real(recipe, members, *rest)
+
+    monkeypatch.setattr(trainer_module, "train", train)
+    Trainer(small(seeds_per_trial=5), "cpu", most=3)(tuning(0, 1))
+    assert sizes == [3, 2]

@@ -121,6 +121,8 @@ def worker(
     try:
         definition = workflow.with_overrides(loading.load(study), name, epochs)
         ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
+        for warning in ledger.warnings:
+            messenger.send("warning", text=warning)
         workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
     except Stopped:
         if not messages:

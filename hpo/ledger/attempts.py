@@ -11,6 +11,7 @@ from hpo.ledger.owners import gone
 from hpo.schema import failures, slots
 
 ATTEMPTS = {"lost worker": 3, "out of memory": 3, "timeout": 3, "exception": 2}
+MOST = 3  # attempts at one setting, whatever ended them
 LONGEST = 20_000  # characters of a traceback that are kept
 
 
@@ -41,6 +42,7 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     if not rows:
         return
     failed = failed_configurations(connection, rows[0].study_id)
+    before = _failures_before(connection, rows, cause)
     bulk.insert(
         connection,
         failures,
@@ -50,14 +52,14 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
                 "slot_id": row.id,
                 "attempt": row.attempt,
                 "cause": cause,
-                "message": message.replace("{owner}", row.owner)[-LONGEST:],
+                "message": _storable(message.replace("{owner}", row.owner))[-LONGEST:],
                 "setting": row.setting,
                 "time": now,
             }
             for row in rows
         ],
     )
-    spent = {row.id for row in rows if row.attempt >= ATTEMPTS[cause]}
+    spent = {row.id for row in rows if row.attempt >= MOST or before[row.id] + 1 >= ATTEMPTS[cause]}
     over = {row.id for row in rows if row.configuration in failed or (row.id in spent and row.phase == "rerun")}
     free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
     renewed = {"setting": None, "attempt": 0, "renewals": slots.c.renewals + 1, "started": None}
@@ -68,16 +70,36 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     ):
         if ids:
             connection.execute(sa.update(slots).where(bulk.among(connection, slots.c.id, ids)).values(free | values))
-    for configuration in {row.configuration for row in rows} - failed:
+    for configuration in {row.configuration for row in rows} - failed.keys():
         _give_up(connection, rows[0].study_id, configuration, cause, now)
 
 
-def failed_configurations(connection: Connection, study: int) -> set[str]:
-    """Configurations that used up their failures: only they have tuning slots that failed."""
-    query = sa.select(slots.c.configuration).where(
+def failed_configurations(connection: Connection, study: int) -> dict[str, str]:
+    """Configurations that used up their failures, with a cause: only they have tuning slots that failed."""
+    query = sa.select(slots.c.configuration, sa.func.min(slots.c.cause)).where(
         slots.c.study_id == study, slots.c.state == "failed", slots.c.phase == "tune"
     )
-    return set(connection.scalars(query.distinct()))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(slots.c.configuration))}
+
+
+def _failures_before(connection: Connection, rows: Sequence[Any], cause: str) -> dict[int, int]:
+    """By slot, how many earlier attempts at its present setting ended for the same cause.
+
+    Attempts are counted anew once the user's code has changed: no more of them count than there were since.
+    """
+    settings = {row.id: row.setting for row in rows}
+    counts = dict.fromkeys(settings, 0)
+    query = sa.select(failures.c.slot_id, failures.c.setting).where(
+        bulk.among(connection, failures.c.slot_id, settings), failures.c.cause == cause
+    )
+    for slot, setting in connection.execute(query):
+        counts[slot] += setting == settings[slot]
+    return {row.id: min(counts[row.id], row.attempt - 1) for row in rows}
+
+
+def _storable(text: str) -> str:
+    """Without what a database refuses: NUL, and halves of characters from names that are no UTF-8."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _give_up(connection: Connection, study: int, configuration: str, cause: str, now: float) -> None:

@@ -9,16 +9,9 @@ from sqlalchemy.engine import Connection
 
 from hpo import bulk, curves
 from hpo.database import now
-from hpo.ledger.attempts import take_back
 from hpo.ledger.schedule import STARTUP, Choice
 from hpo.ledger.work import Outcome, Setting, Slot, Work
 from hpo.schema import slots, studies, workers
-
-
-def take_back_lost(connection: Connection, study: int, expired: bool) -> None:
-    """Locks the study against other leases on PostgreSQL, then ends the attempts of lost workers."""
-    connection.execute(sa.select(studies.c.id).where(studies.c.id == study).with_for_update())
-    take_back(connection, study, now(connection), expired)
 
 
 def settled(connection: Connection, study: int) -> bool:
@@ -95,11 +88,14 @@ def note_trials(connection: Connection, owner: str, trials: Mapping[int, int]) -
 
 def renew(connection: Connection, study: int, owner: str, ids: Sequence[int], seconds: float) -> list[int]:
     mine = sa.and_(bulk.among(connection, slots.c.id, ids), slots.c.owner == owner, slots.c.state == "leased")
+    found = list(connection.scalars(sa.select(slots.c.id).where(mine).order_by(slots.c.id).with_for_update()))
     time = now(connection)
-    connection.execute(sa.update(slots).where(mine).values(lease_until=time + seconds))
+    connection.execute(
+        sa.update(slots).where(bulk.among(connection, slots.c.id, found)).values(lease_until=time + seconds)
+    )
     here = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
     connection.execute(sa.update(workers).where(here).values(seen=time))
-    return list(connection.scalars(sa.select(slots.c.id).where(mine).order_by(slots.c.id)))
+    return found
 
 
 def finish(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> list[int]:

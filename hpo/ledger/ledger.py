@@ -13,7 +13,7 @@ from hpo import bulk
 from hpo.database import now, retrying
 from hpo.errors import UsageError
 from hpo.ledger import leases, overview, rounds, studies
-from hpo.ledger.attempts import end_attempts
+from hpo.ledger.attempts import end_attempts, take_back
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
 from hpo.ledger.schedule import Group, choose, tuning_unfinished
@@ -63,7 +63,8 @@ class Ledger:
     """One study's slots. Every method is one transaction, repeated while the database is locked or away.
 
     Attributes:
-        engine, id, study (its name), definition, digest, direction ("maximize" | "minimize").
+        engine, id, study (its name), definition, digest, direction ("maximize" | "minimize"), and as they were when
+        it was opened fingerprint (of the user's code) and text (the author's words).
         warnings: sentences for the person who opened it.
     """
 
@@ -73,6 +74,8 @@ class Ledger:
         self.study: str = row.name
         self.definition: dict[str, Any] = row.definition
         self.digest: str = row.digest
+        self.fingerprint: dict[str, str] = row.fingerprint
+        self.text: dict[str, Any] = row.text
         self.direction: str = row.definition["direction"]
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
@@ -137,6 +140,7 @@ class Ledger:
         """Ends the attempt of slots still held; `cause` is a key of `attempts.ATTEMPTS`. Returns ids."""
 
         def end(connection: Connection) -> list[int]:
+            studies.lock(connection, self.id)  # two that fail at once must both see how many have failed
             rows = leases.held(connection, owner, {slot.id: slot.attempt for slot in failed})
             end_attempts(connection, rows, cause, message, now(connection))
             return [row.id for row in rows]
@@ -213,7 +217,8 @@ class Ledger:
         The last trial may be finished by another worker between two looks at the slots: what was seen when the reruns
         were left without settings must be what the choice is made from.
         """
-        leases.take_back_lost(connection, self.id, expired)
+        studies.lock(connection, self.id)
+        take_back(connection, self.id, now(connection), expired)
         groups = overview.groups(connection, self.id, self.configurations)
         if tuning_unfinished(groups) or leases.settled(connection, self.id):
             return groups

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hpo import bulk
+from hpo.database import now
 from hpo.ledger.attempts import failed_configurations
 from hpo.schema import slots, studies
 
@@ -49,11 +51,19 @@ def settle(connection: Connection, study: int, direction: str) -> None:
     failed = failed_configurations(connection, study)
     for (configuration, repeat), rows in groups.items():
         if configuration in failed:
+            _drop(connection, rows, failed[configuration])
             continue
         chosen = best(connection, study, configuration, repeat, direction)
         if chosen is not None:
             _use(connection, rows, chosen.setting)
     connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=1))
+
+
+def _drop(connection: Connection, rows: Sequence[Any], cause: str) -> None:
+    """Fails the open reruns of a configuration whose tuning failed: nothing chose a setting for them."""
+    ids = [row.id for row in rows if row.state == "open"]
+    over = {"state": "failed", "cause": cause, "finished": now(connection)}
+    connection.execute(sa.update(slots).where(bulk.among(connection, slots.c.id, ids)).values(over))
 
 
 def _use(connection: Connection, rows: Sequence[Any], setting: dict[str, float]) -> None:

@@ -1,6 +1,5 @@
 """Making, opening, enlarging and deleting the studies of a ledger."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +53,16 @@ def find(connection: Connection, name: str) -> Any | None:
     return connection.execute(sa.select(studies).where(studies.c.name == name)).one_or_none()
 
 
+def lock(connection: Connection, study: int) -> None:
+    """Keeps others from changing what a study has left to do until the transaction ends (on PostgreSQL).
+
+    Whoever locks a study's slots as well does it after this; and whoever makes or raises a study locks the whole table
+    first, with which this one's first lock conflicts.
+    """
+    lock_table(connection, studies, "ROW EXCLUSIVE")
+    connection.execute(sa.select(studies.c.id).where(studies.c.id == study).with_for_update())
+
+
 def names(engine: Engine) -> list[str]:
     """All studies of this database, in alphabetical order."""
     return retrying(engine, lambda connection: list(connection.scalars(sa.select(studies.c.name).order_by("name"))))
@@ -61,6 +70,9 @@ def names(engine: Engine) -> list[str]:
 
 def remove(connection: Connection, study: int) -> None:
     """Deletes a study with everything it holds."""
+    lock(connection, study)  # first the study, then its slots, as everybody does: nobody adds to them meanwhile
+    own = sa.select(slots.c.id).where(slots.c.study_id == study).order_by(slots.c.id)
+    connection.execute(own.with_for_update())
     ids = sa.select(slots.c.id).where(slots.c.study_id == study)
     connection.execute(sa.delete(schema.curves).where(schema.curves.c.slot_id.in_(ids)))
     for table in (schema.failures, schema.workers, slots):
@@ -136,7 +148,7 @@ def _add_slots(
     rows = []
     for configuration in definition["configurations"]:
         name, own = configuration["name"], configuration.get("trials")
-        over = {"state": "failed", "cause": "exception", "finished": time.time()} if name in failed else {}
+        over = {"state": "failed", "cause": failed[name], "finished": now(connection)} if name in failed else {}
         first = 0 if before["trials"] == 0 else own or before["trials"]
         for repeat in range(repeats):
             for slot in range(first, own or after["trials"]):
@@ -157,11 +169,20 @@ def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], 
 
 
 def _try_again(connection: Connection, study: int) -> None:
-    """Opens what exceptions made fail for good: the code that raised them is another one now."""
-    failed = sa.and_(slots.c.study_id == study, slots.c.state == "failed", slots.c.cause == "exception")
-    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0, "renewals": 0}
-    connection.execute(sa.update(slots).where(failed, slots.c.phase == "rerun").values(opened))
-    connection.execute(sa.update(slots).where(failed, slots.c.phase == "tune").values(opened | {"setting": None}))
+    """Opens what exceptions made fail for good: the code that raised them is another one now.
+
+    A configuration that was given up for them is opened as a whole, with all the failures allowed to it again.
+    """
+    mine = slots.c.study_id == study
+    by_exception = sa.and_(mine, slots.c.state == "failed", slots.c.cause == "exception")
+    tuning = sa.select(slots.c.configuration).where(by_exception, slots.c.phase == "tune")
+    given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
+    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
+    connection.execute(sa.update(slots).where(mine, given_up, slots.c.phase == "tune").values(renewals=0))
+    again = sa.update(slots).where(mine, given_up, slots.c.state == "failed")
+    connection.execute(again.values(opened | {"setting": None}))
+    chosen = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
+    connection.execute(sa.update(slots).where(chosen).values(opened))
     connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=0))
 
 
