@@ -32,7 +32,8 @@ def race(url: str, clients: int, population: int, populations: int, rounds: int 
     Returns:
         "clients", "bare" and "workers" (trials a second), and "ratio", workers to bare.
     """
-    kinds = [kind for turn in range(rounds) for kind in ("bare", "workers")[:: 1 if turn % 2 == 0 else -1]]
+    turns = [kind for turn in range(rounds) for kind in ("bare", "workers")[:: 1 if turn % 2 == 0 else -1]]
+    kinds = ["workers", *turns]  # the first warms up: it does not count
     trials = clients * populations * population * len(kinds)
     engine = connect(url)
     try:
@@ -48,7 +49,7 @@ def race(url: str, clients: int, population: int, populations: int, rounds: int 
 
 
 def _run(url: str, clients: int, population: int, populations: int, kinds: list[str]) -> dict[str, list[float]]:
-    """Kind → the rate of every stretch, from the first population that any client finished to the last."""
+    """Kind → the rate of every stretch but the first, from the first population that was finished to the last."""
     context = _context()
     barrier, results = context.Barrier(clients), context.SimpleQueue()
     arguments = (url, population, populations, kinds, barrier, results)
@@ -62,7 +63,7 @@ def _run(url: str, clients: int, population: int, populations: int, kinds: list[
     if errors:
         raise HpoError(f"a client of the benchmark failed: {errors[0]}")
     rates: dict[str, list[float]] = {}
-    for kind, stretch in zip(kinds, zip(*found, strict=True), strict=True):
+    for kind, stretch in list(zip(kinds, zip(*found, strict=True), strict=True))[1:]:
         ends = sorted(end for client in stretch for end in client)
         rates.setdefault(kind, []).append((len(ends) - 1) * population / (ends[-1] - ends[0]))
     return rates
