@@ -52,9 +52,10 @@ def ask(
     best = default_gamma(len(finished))
     good = estimator(known[np.sort(order[:best])])
     bad = np.concatenate([known[np.sort(order[best:])], _table(pending, names), np.empty((count, len(names)))])
+    masses = [_Masses() for _ in names]
     for row in range(len(bad) - count, len(bad)):
         candidates = good.sample(sampler._rng.rng, sampler._n_ei_candidates)
-        gain = good.log_pdf(candidates) - _log_density(estimator(bad[:row]), candidates)
+        gain = good.log_pdf(candidates) - _log_density(estimator(bad[:row]), candidates, masses)
         chosen = int(np.argmax(gain))
         bad[row] = [candidates[name][chosen] for name in names]
     return [dict(zip(names, row, strict=True)) for row in bad[len(bad) - count :].tolist()]
@@ -65,30 +66,50 @@ def _table(settings: Sequence[Setting], names: Sequence[str]) -> Values:
     return np.array([[setting[name] for name in names] for setting in settings]).reshape(len(settings), len(names))
 
 
-def _log_density(estimator: Any, candidates: Mapping[str, Values]) -> Values:
+class _Masses:
+    """The logarithms of truncated normals' masses, of which a setting more changes but a few: the slowest part."""
+
+    def __init__(self) -> None:
+        self._known = np.empty((3, 0))  # mu, sigma, mass
+
+    def of(self, normal: Any) -> Values:
+        from optuna.samplers._tpe._truncnorm import _log_gauss_mass
+
+        found = np.full((3, len(normal.mu)), np.nan)
+        found[:2] = normal.mu, normal.sigma
+        shared = min(found.shape[1], self._known.shape[1])
+        same = np.zeros(found.shape[1], dtype=bool)
+        same[:shared] = (found[:2, :shared] == self._known[:2, :shared]).all(axis=0)
+        found[2, same] = self._known[2, :shared][same[:shared]]
+        mu, sigma = found[:2, ~same]
+        found[2, ~same] = _log_gauss_mass((normal.adapted_low - mu) / sigma, (normal.adapted_high - mu) / sigma)
+        self._known = found
+        return found[2]
+
+
+def _log_density(estimator: Any, candidates: Mapping[str, Values], masses: Sequence[_Masses]) -> Values:
     """`estimator.log_pdf(candidates)`: a mixture, over all trials, of products of truncated normals.
 
     It takes a few candidates and one name at a time, in place: arrays of [BLOCK, trials], not of [24, trials, names].
     """
-    from optuna.samplers._tpe._truncnorm import _log_gauss_mass, _norm_pdf_logC
+    from optuna.samplers._tpe._truncnorm import _norm_pdf_logC
 
     mixture = estimator._mixture_distribution
     factors = []
-    for values, normal in zip(candidates.values(), mixture.distributions, strict=True):
-        points, low, high = np.log(values) if normal.is_log else values, normal.adapted_low, normal.adapted_high
-        if points.min() < low or points.max() > high:  # by a rounding error: it has no density
+    for values, normal, mass in zip(candidates.values(), mixture.distributions, masses, strict=True):
+        points = np.log(values) if normal.is_log else values
+        if points.min() < normal.adapted_low or points.max() > normal.adapted_high:  # by rounding: it has no density
             return estimator.log_pdf(candidates)
-        mass = _log_gauss_mass((low - normal.mu) / normal.sigma, (high - normal.mu) / normal.sigma)
-        factors.append((points[:, None], normal.mu, normal.sigma, mass, np.log(normal.sigma)))
+        factors.append((points[:, None], normal.mu, normal.sigma, mass.of(normal), np.log(normal.sigma)))
     log_weights, found = np.log(mixture.weights), []
     for first in range(0, len(factors[0][0]), BLOCK):
         total: Any = 0.0
-        for points, mu, sigma, mass, log_sigma in factors:
+        for points, mu, sigma, log_mass, log_sigma in factors:
             part = points[first : first + BLOCK] - mu
             part /= sigma
             np.square(part, out=part)
             part /= -2.0
-            for term in (_norm_pdf_logC, mass, log_sigma):
+            for term in (_norm_pdf_logC, log_mass, log_sigma):
                 part -= term
             total = np.add(part, total, out=part)
         total += log_weights
