@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--outage", type=float, metavar="SECONDS", help="instead of schedules")
     parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
     start, total, count = time.monotonic(), Counter[str](), 0
     nursery, place = Nursery(), storage(options.storage)
     try:

@@ -1,5 +1,6 @@
 """A few schedules of faults; `python tests/fault_injection.py` runs as many as are asked for."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_whatever_happens_the_study_is_whole(seed: int, place: Storage, nursery:
     carry_out(draw(seed), nursery, place, tmp_path)
 
 
-def test_a_schedule_that_fails_names_the_command_that_repeats_it() -> None:
+def test_a_schedule_that_fails_names_the_command_that_repeats_it(tmp_path: Path) -> None:
     program = (
         "import fault_injection, fault_schedules, sys\n"
         "def check(*_): raise AssertionError('budget')\n"
@@ -33,7 +34,13 @@ def test_a_schedule_that_fails_names_the_command_that_repeats_it() -> None:
         "fault_injection.main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(fault_injection.__file__).parent, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        cwd=Path(fault_injection.__file__).parent,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1 and "AssertionError: budget" in done.stderr
     assert "python tests/fault_injection.py --storage sqlite --schedules 1 --seed 20" in done.stderr
+    (kept,) = tmp_path.iterdir()  # the logs of the one that failed, and no database
+    assert str(kept) in done.stderr and list(kept.glob("*.log"))
