@@ -1,6 +1,7 @@
 """Engines for SQLite and PostgreSQL: pragmas, schema, retries over outages. No password is ever shown."""
 
 import atexit
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+TELL_AFTER = 1.0  # pauses as long as this come after three seconds without an answer: then it is told
 PATIENCE = 60.0  # seconds that a locked or restarting database is waited for
 ARRIVAL = 10.0  # the same at first contact, where the address may be wrong
 STUCK = 60.0  # seconds after which PostgreSQL ends the session of a client that was stopped in a transaction
@@ -166,7 +170,8 @@ def again(work: Callable[[], T], patience: float | None = None, on_failure: Call
     Args:
         on_failure: called after every failure.
     """
-    end, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.05
+    patience = PATIENCE if patience is None else patience
+    end, pause, told = time.monotonic() + patience, 0.05, False
     while True:
         try:
             return work()
@@ -176,6 +181,10 @@ def again(work: Callable[[], T], patience: float | None = None, on_failure: Call
             passes = not isinstance(error, exc.DBAPIError) or _passes(error)
             if not passes or time.monotonic() + pause > end:
                 raise
+            if not told and pause > TELL_AFTER:
+                told = True
+                why = reason(error) if isinstance(error, exc.DBAPIError) else "the connection broke"
+                log.warning("the database does not answer (%s); waiting up to %.0f s for it", why, patience)
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)
 

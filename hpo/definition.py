@@ -36,7 +36,7 @@ def loss_of(study: Study) -> SampleLoss:
 
 def direction_of(study: Study) -> str:
     """Whether tuning is to "maximize" or "minimize" the study's score."""
-    return study.direction or ("minimize" if study.score.endswith(("loss", "error")) else "maximize")
+    return study.direction or ("minimize" if study.score.endswith("loss") else "maximize")
 
 
 def full_space(configuration: Configuration) -> dict[str, Range | float]:

@@ -55,6 +55,8 @@ def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]
     setting = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
+        if name in known and not sign:
+            raise UsageError(f"{name!r} has no value; write for example {name}=0.1, without blanks")
         if name not in known or not sign:
             raise UsageError(
                 f"{pair!r} is no setting of {configuration.name!r}; give NAME=NUMBER with one of {', '.join(known)}"

@@ -23,7 +23,7 @@ def gradient_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]
     shape = isinstance(returned, tuple | list) and len(returned) == 3
     if not shape or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
         raise UsageError(
-            f"{who}: its grads returns something else; return (gradient, state, scalars), scalars being a dict"
+            f"{who}: its grads returns {_whatever(returned)}; return (gradient, state, scalars), scalars being a dict"
         )
     gradient, state, scalars = returned
     for name, value in scalars.items():
@@ -40,11 +40,21 @@ def params_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
         UsageError: these are not two, or the parameters are not like those before.
     """
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[0], dict):
-        raise UsageError(f"{who}: its update returns something else; return (params, state), params being a dict")
+        raise UsageError(
+            f"{who}: its update returns {_whatever(returned)}; return (params, state), params being a dict"
+        )
     after, state = returned
     _check_leaves(who, "result", after, params)
     # The dict itself where it can stay, by which an optimizer may know that nobody else has touched it.
     return after if list(after) == list(params) else {leaf: after[leaf] for leaf in params}, state
+
+
+def _whatever(returned: Any) -> str:
+    """What was returned, in a word or two."""
+    if isinstance(returned, tuple | list):
+        kinds = ", ".join(type(value).__name__ for value in returned)
+        return f"{len(returned)} value{'' if len(returned) == 1 else 's'} ({kinds})"
+    return "nothing" if returned is None else f"a {type(returned).__name__}"
 
 
 def _check_leaves(who: str, what: str, found: Mapping[str, Any], params: Tree) -> None:

@@ -14,11 +14,11 @@ from hpo.errors import UsageError
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
 
 
-DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def stop_after(duration: str) -> None:
-    """Makes this process stop, as by a signal, when `duration` is over: "2h", "90m", "1h30m", "45s" or "45".
+    """Makes this process stop, as by a signal, when `duration` is over: "2h", "90m", "1h30m" or "45s".
 
     The signal is SIGALRM; whoever has installed a `Stop` gives its work back.
 

@@ -76,7 +76,10 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
         words = in_words(by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
         failures += [f"    {configuration}: {words}"] if words else []
-    head = f"{name}: {STATES[study['state']]}{_attendance(study)}"
+    state = STATES[study["state"]]
+    if study["state"] == "done" and any(entry["failed"] for entry in study["configurations"].values()):
+        state = "finished, but some runs failed for good"
+    head = f"{name}: {state}{_attendance(study)}"
     return "\n".join([head, table(rows), *([f"  {MEANING}", *failures] if failures else [])])
 
 

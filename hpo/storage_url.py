@@ -22,6 +22,8 @@ def redacted(url: str) -> str:
         address = None
     if address is None or _torn(address):
         scheme, found, _ = url.partition("://")
+        if not found and "@" not in url:  # a file's name, for example: it holds no password
+            return url
         return f"{scheme}://…" if found and "@" not in scheme else "…"
     secret = {key for key in address.query if "pass" in key.lower()}
     return address.difference_update_query(secret).render_as_string(hide_password=True)
@@ -44,7 +46,7 @@ def read(url: str) -> URL:
             f"the storage {redacted(url)!r} has an @ in its password or its name; write it as %40, or leave the "
             "password out and set PGPASSWORD"
         )
-    if address.drivername in ("postgres", "postgresql"):
+    if address.drivername == "postgres" or address.get_backend_name() == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"the storage {redacted(url)!r} is neither sqlite:///… nor postgresql://…; use one of these")
@@ -61,6 +63,12 @@ def _torn(address: URL) -> bool:
 def file(address: URL) -> Path:
     """Where a SQLite database lies."""
     return Path(str(address.database)).resolve()
+
+
+def exists(url: str) -> bool:
+    """Whether there can be studies: a SQLite file that is not there has none, and reading must not make it."""
+    address = read(url)
+    return address.get_backend_name() != "sqlite" or file(address).exists()
 
 
 def check_folder(address: URL) -> None:

@@ -75,7 +75,8 @@ class Study:
             Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
         score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of
             one of yours, `train_loss`, `noisy_labels_fitted` or `noisy_labels_recovered`.
-        direction: of the score; by default one that ends in `loss` or `error` is minimised, any other maximised.
+        direction: "maximize" or "minimize" the score; a loss is minimised and any other built-in one maximised by
+            default, a metric of yours needs it.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which flatters noisy curves.
         schedule: the learning rate's course, the same for every configuration (`hpo.Constant()`, `hpo.Cosine()`,
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
@@ -151,6 +152,9 @@ class Study:
         if self.score not in scores:
             hint = did_you_mean(str(self.score), scores)
             raise UsageError(f"score is {self.score!r}; choose one of {', '.join(scores)}{hint}")
+        own = self.score.removeprefix("validation_") in self.metrics
+        if own and self.direction is None:
+            raise UsageError(f"score is {self.score!r}, a metric of your own; give direction='maximize' or 'minimize'")
         if self.direction not in (None, "maximize", "minimize"):
             raise UsageError(f"direction is {self.direction!r}; give 'maximize', 'minimize' or None")
         if self.score_epoch not in ("last", "best"):
@@ -160,8 +164,8 @@ class Study:
         if self.trial_timeout is not None and not self.trial_timeout > 0:
             raise UsageError(f"trial_timeout is {self.trial_timeout!r}; give seconds above 0, or None")
         _check_loss(self.loss, self.label_smoothing)
-        if not callable(self.model):
-            raise UsageError("model is not callable; give hpo.MLP(...) or a function that returns a torch.nn.Module")
+        if not callable(self.model) or (not isinstance(self.model, type) and hasattr(self.model, "parameters")):
+            raise UsageError("model is no function; give hpo.MLP(...) or a function that returns a new torch.nn.Module")
         if not hasattr(self.data, "load"):
             raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
         for name in ("label_noise", "noise", "validation", "split", "augment", "augments"):

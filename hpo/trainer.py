@@ -147,16 +147,14 @@ class Trainer:
         return max(1, models // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
-        """One run of a configuration, as tuning would make it; the test set stays unread.
+        """One run of a configuration with a whole setting, as tuning would make it; the test set stays unread."""
+        recipe = self.recipe(self.configuration(name), rerun=True)
+        return train(recipe, [Member(seed, setting)], self.device, progress=progress)[0]
 
-        Args:
-            setting: hyperparameters that differ from the middle of their range or their fixed value.
-        """
-        configuration = self.configuration(name)
-        ranges, fixed = split_space(full_space(configuration))
-        hyperparameters = {key: entry.middle() for key, entry in ranges.items()} | fixed | setting
-        recipe = self.recipe(configuration, rerun=True)
-        return train(recipe, [Member(seed, hyperparameters)], self.device, progress=progress)[0]
+    def setting_to_try(self, name: str, given: dict[str, float]) -> dict[str, float]:
+        """Every hyperparameter of a configuration: as given, else fixed, else from the middle of its range."""
+        ranges, fixed = split_space(full_space(self.configuration(name)))
+        return {key: entry.middle() for key, entry in ranges.items()} | fixed | given
 
     def configuration(self, name: str) -> Configuration:
         return next(entry for entry in self.study.configurations if entry.name == name)

@@ -86,6 +86,9 @@ class _Worker:
                 self.mirror.repair()
                 self._loop()
                 self.mirror.repair()
+            except HpoError:
+                self.ledger.patience = 1.0  # if it is the database, it has been waited for
+                raise
             finally:
                 self.stop.close()
                 self._give_back()

@@ -27,7 +27,7 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
             assert row["times_naive"] == pytest.approx(rows[name, "naive"]["ms"] / row["ms"])
             assert row["model_steps_per_second"] == pytest.approx(1000 / row["ms"])
             assert row["of_products"] > 0 and row["of_copy"] > 0
-    assert len(lines) == 2 + len(rows)
+    assert len(lines) == 3 + len(rows)
     assert found["limits"]["operations"] > 0 and found["limits"]["bytes"] > 0
 
 

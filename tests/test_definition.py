@@ -47,7 +47,7 @@ def rival(**changes: Any) -> Study:
         (lambda: study(margin=0), "margin is 0; give a number above 0"),
         (lambda: study(margin=float("nan")), "margin is nan; give a number above 0"),
         (lambda: study(name="a/b"), "name is 'a/b'; use letters, digits"),
-        (lambda: study(model="MLP"), r"model is not callable; give hpo.MLP\(...\) or a function"),
+        (lambda: study(model="MLP"), r"model is no function; give hpo.MLP\(...\) or a function"),
         (lambda: study(data=[1, 2]), r"data has no load\(\); give hpo.Mnist1d\(...\)"),
         (lambda: rival(name="a/b"), "configuration 'a/b': a name needs .* no '/'"),
         (lambda: rival(name=" GNVR"), "configuration ' GNVR': a name needs"),
@@ -227,6 +227,14 @@ CHANGES: dict[str, Callable[[], Study]] = {
 
 def slower(objective: Any, params: Any, state: Any, hyper: Any) -> Any:
     return REGULARIZERS["gnvr"].grads(objective, params, state, hyper)
+
+
+def test_a_network_in_the_place_of_a_function_is_refused() -> None:
+    from torch import nn
+
+    assert study(model=nn.Identity).model is nn.Identity
+    with pytest.raises(UsageError, match=r"model is no function; give .* a new torch.nn.Module"):
+        study(model=nn.Linear(40, 10))
 
 
 def test_every_field_that_matters_changes_the_digest() -> None:

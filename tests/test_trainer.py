@@ -31,6 +31,7 @@ def study(metric: str, at: str = "last", **changes: Any) -> Study:
         configurations=(Configuration("A"), Configuration("B")),
         metrics={"margin": lambda outputs, labels: outputs[:, 0] * labels},
         score=metric,
+        direction=changes.pop("direction", "maximize" if metric == "validation_margin" else None),
         score_epoch=at,  # type: ignore[arg-type]
         **changes,
     )

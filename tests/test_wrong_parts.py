@@ -333,8 +333,8 @@ UPDATES: dict[str, tuple[Update, str]] = {
         lambda g, s, p, h: ({name: leaf.double() for name, leaf in descent(g, s, p, h).items()}, s),
         "its result for 'linear1.weight' is float64, and the parameter is float32; return it as the parameter is",
     ),
-    "the parameters alone": (descent, "its update returns something else; return (params, state), params being a dict"),
-    "nothing": (lambda *_: None, "its update returns something else; return (params, state), params being a dict"),
+    "the parameters alone": (descent, "its update returns a dict; return (params, state), params being a dict"),
+    "nothing": (lambda *_: None, "its update returns nothing; return (params, state), params being a dict"),
 }
 
 

@@ -63,7 +63,8 @@ def measure_norms(
             f"per-sample gradient norms of {model}, population {population}, batch {batch_size}, {device_name(device)}"
         )
         for way, row in ways.items():
-            show(f"{way:12} {row['ms']:10.3f} ms/model {row['mib']:8.0f} MiB, at first {row['mib_first']:.0f} MiB")
+            memory = f"{row['mib']:8.0f} MiB, {row['mib_first']:.0f} at the first call"
+            show(f"{way:12} {row['ms']:10.3f} ms/model {memory}")
     return {"torch": torch.__version__, "device": device_name(device), **setting, "ways": ways}
 
 

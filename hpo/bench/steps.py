@@ -32,6 +32,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 CLASSES = 10
 OPTIMIZER = "adamw"
 MOST_DOUBLINGS = 13
+LEGEND = (
+    "× naive: times as fast as a loop over single models. Of products, of copies: the part of the step's time that\n"
+    "its matrix products, and the bytes of its parameters, take at these rates (beyond 100%: the machine is busy)."
+)
 WORTH = 0.97  # a larger population must take at most this share of the time a model
 
 
@@ -78,6 +82,8 @@ def measure(
             f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8} "
             f"{'of products':>12} {'of copies':>10}"
         )
+    if show:
+        show(LEGEND)
     for name in regularizers:
         naive = seconds(_naive_step(name, model, batch_size, device), device)
         _add(found, _row(name, "naive", naive, naive, (None, None)), show)

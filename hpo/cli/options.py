@@ -25,6 +25,25 @@ Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.
 Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
 PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
 Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from hpo import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Fair, seed-averaged comparisons of optimizers and regularizers."""
+
+
 MaxTime = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Give work back and stop after a time such as 2h or 90m; exit code 142."),

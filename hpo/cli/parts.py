@@ -43,15 +43,18 @@ def try_(
     prepare_process(cpu_cores())
     trainer = Trainer(definition, place)
     setting = parse_settings(settings or [], trainer.configuration(configuration))
+    whole = trainer.setting_to_try(configuration, setting)
+    if not as_json:
+        typer.echo("  ".join(f"{key} {value:g}" for key, value in whole.items()) + f"  seed {seed}")
     try:
-        result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
+        result = trainer.try_once(configuration, whole, seed, None if as_json else print_epoch)
     except HpoError:
         raise
     except Exception as error:
         print(own_traceback(error), file=sys.stderr)
         raise SystemExit(1) from None
     if as_json:
-        typer.echo(json.dumps(result._asdict(), indent=1))
+        typer.echo(json.dumps({"setting": whole, "seed": seed, **result._asdict()}, indent=1))
     elif result.diverged_epoch is not None:
         typer.echo(f"diverged in epoch {result.diverged_epoch}")
     else:

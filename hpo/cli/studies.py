@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shlex
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -109,6 +110,7 @@ def worker(
 ) -> None:
     """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
     from hpo import loading, workflow
+    from hpo.database import redacted
     from hpo.messages import Messenger
     from hpo.running import stop_with_parent
     from hpo.signals import Stopped, stop_after
@@ -123,10 +125,13 @@ def worker(
         ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
         for warning in ledger.warnings:
             messenger.send("warning", text=warning)
-        workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
-    except Stopped:
         if not messages:
-            print("hpo: stopped; the work in hand was given back", file=sys.stderr)
+            print(f"hpo: working on {ledger.study} in {redacted(workflow.storage_url(storage))}", flush=True)
+        workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
+    except Stopped as stopped:
+        if not messages:
+            why = "the time is over" if stopped.number == signal.SIGALRM else "stopped"
+            print(f"hpo: {why}; the work in hand was given back", file=sys.stderr)
         raise
     except HpoError as error:
         if not messages:
@@ -168,8 +173,14 @@ def status(
     from hpo.database import connect
     from hpo.status import status as read_status
     from hpo.status import status_text
+    from hpo.storage_url import check_folder, exists, read
 
-    engine, name = connect(workflow.storage_url(storage)), loading.study_name(study) if study else None
+    url, name = workflow.storage_url(storage), loading.study_name(study) if study else None
+    if not watch and not study and not exists(url):  # a look makes no database, but says where none could be made
+        check_folder(read(url))
+        typer.echo(json.dumps({}) if as_json else status_text({}))
+        return
+    engine = connect(url)
     if watch is not None:
         from hpo.watch import watch as show_again
 

@@ -80,6 +80,7 @@ class Ledger:
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
         self.contact = Contact()
+        self.patience: float | None = None  # seconds to wait for a database that is away, if not `database.PATIENCE`
 
     # A worker's side
 
@@ -226,6 +227,6 @@ class Ledger:
         return overview.groups(connection, self.id, self.configurations)
 
     def _run(self, work: Any) -> Any:
-        result = retrying(self.engine, work, on_failure=self.contact.broken)
+        result = retrying(self.engine, work, self.patience, on_failure=self.contact.broken)
         self.contact.made()
         return result
