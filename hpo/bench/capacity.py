@@ -9,12 +9,12 @@ from hpo.worker import LEASE, LOOKING, POLL
 WORKERS = (1, 10, 100, 1000)
 RENEWALS = 4 / LEASE  # a second, of a worker in training
 MENDS = {
-    "writer": "SQLite lets one client write at a time: use PostgreSQL, or larger populations",
-    "study lock": "leases of a study are given one by one: use larger populations, or split the study",
-    "trial numbers": "Optuna's trials of a study are numbered one by one: use larger populations",
-    "server": "the server's processors are busy: give it more of them, or use larger populations",
-    "connections": "every worker keeps one connection: raise max_connections to the number of workers and 20 more",
-    "looks": "workers that wait for others' trials slow each other down: start fewer, of which all have work",
+    "writer": "SQLite lets one client write at a time; use PostgreSQL",
+    "study lock": "a study's leases are given one at a time and count its slots; share the trials among several studies",
+    "trial numbers": "Optuna's trials are numbered one at a time; share the trials among several studies",
+    "server": "the server's processors are busy; give it more of them",
+    "connections": "every worker keeps one; raise max_connections to the number of workers and 20 more",
+    "looks": "workers that wait for others' trials slow each other down; start only as many as have work",
 }
 
 
@@ -52,35 +52,38 @@ def table(costs: Costs, population: int, training: float, workers: Sequence[int]
         training: seconds that a population trains.
 
     Returns:
-        Rows with "workers", "slots" of the study, "trials_per_second" (less where a part is used up), "use" (part →
-        share) and "first", the part that is used up first.
+        Rows with "workers", "trials_per_second" of those that the server lets in, "slots" of their study, "use" (part
+        → share) by all of them, and "first", the part that is used up first.
     """
     rows = []
     for count in workers:
-        slots = max(costs.slots, 3 * count * population)
-        lease, look = (seconds + costs.slot * (slots - costs.slots) for seconds in (costs.lease, costs.look))
-        cycle = training + costs.sample + lease + costs.show + costs.others
-        use = _use(costs, count, lease, look, cycle)
-        first = max(use, key=lambda part: use[part])
-        slower = max(1.0, *(share for part, share in use.items() if part not in ("connections", "looks")))
+        use, _, _ = _use(costs, population, training, count)
         able = min(count, costs.connections or count)
+        served, cycle, slots = _use(costs, population, training, able)
+        slower = max(1.0, *(share for part, share in served.items() if part not in ("connections", "looks")))
         rate = able * population / cycle / slower
+        first = max(use, key=lambda part: use[part])
         rows.append({"workers": count, "slots": slots, "trials_per_second": rate, "use": use, "first": first})
     return rows
 
 
-def _use(costs: Costs, count: int, lease: float, look: float, cycle: float) -> dict[str, float]:
+def _use(costs: Costs, population: int, training: float, count: int) -> tuple[dict[str, float], float, int]:
+    """(part → share used, seconds from one lease of a worker to the next, slots of the study) of so many workers."""
+    slots = max(costs.slots, 3 * count * population)
+    lease, look = (seconds + costs.slot * (slots - costs.slots) for seconds in (costs.lease, costs.look))
+    cycle = training + costs.sample + lease + costs.show + costs.others
     busy = count * ((lease + costs.show + costs.others) / cycle + RENEWALS * costs.renew)
     looking = (count - 1) * min(look / POLL[1], LOOKING)
     if costs.connections is None or costs.cores is None:
-        return {"writer": busy, "looks": looking}
-    return {
+        return {"writer": busy, "looks": looking}, cycle, slots
+    use = {
         "study lock": count * lease / cycle,
         "trial numbers": count * costs.show / cycle,
         "server": busy / costs.cores,
         "connections": count / costs.connections,
         "looks": looking / costs.cores,
     }
+    return use, cycle, slots
 
 
 def advice(rows: Sequence[dict[str, Any]]) -> list[str]:
