@@ -10,7 +10,7 @@ WORKERS = (1, 10, 100, 1000)
 RENEWALS = 4 / LEASE  # a second, of a worker in training
 MENDS = {
     "writer": "SQLite lets one client write at a time; use PostgreSQL",
-    "study lock": "a study's leases are given one at a time and count its slots; share the trials among several studies",
+    "study lock": "a study's leases are given one at a time and count its slots; share it among several studies",
     "trial numbers": "Optuna's trials are numbered one at a time; share the trials among several studies",
     "server": "the server's processors are busy; give it more of them",
     "connections": "every worker keeps one; raise max_connections to the number of workers and 20 more",
