@@ -9,12 +9,12 @@ def lines_of_parts(found: Mapping[str, Any]) -> list[str]:
         f"{found['database']}; {found['finished']} finished trials, populations of {found['population']}, "
         f"{found['tuned']} tuned hyperparameters, curves of {found['epochs']} epochs × {found['metrics']} metrics"
     )
-    rows = [f"  {step:12} {took:8.3f}" for step, took in found["parts"].items()]
-    total = f"  {'a trial':12} {found['ms_a_trial']:8.3f}   (renewals and releases not counted)"
+    rows = [f"  {step:14} {took:8.3f}" for step, took in found["parts"].items()]
+    total = f"  {'a trial':14} {found['ms_a_trial']:8.3f}   (renewals and releases not counted)"
     return [
         head,
         "",
-        f"  {'step':12} {'ms/trial':>8}",
+        f"  {'step':14} {'ms/trial':>8}",
         *rows,
         total,
         f"256 settings at once: {found['ask_seconds']:.2f} s",
@@ -22,8 +22,8 @@ def lines_of_parts(found: Mapping[str, Any]) -> list[str]:
 
 
 def lines_of_whole(steps: Mapping[str, Mapping[str, float]], size: int) -> list[str]:
-    rows = [f"  {step:12} {entry['statements']:10d} {entry['seconds']:8.3f}" for step, entry in steps.items()]
-    return ["", f"one population of {size}:", f"  {'step':12} {'statements':>10} {'seconds':>8}", *rows]
+    rows = [f"  {step:14} {entry['statements']:10d} {entry['seconds']:8.3f}" for step, entry in steps.items()]
+    return ["", f"one population of {size}:", f"  {'step':14} {'statements':>10} {'seconds':>8}", *rows]
 
 
 def lines_of_race(found: Mapping[str, Any]) -> list[str]:
