@@ -1,6 +1,7 @@
 """A PostgreSQL server in a folder of its own, started, stopped and removed by a test; needs no system package.
 
-Run as a program it is the server's launcher: `python postgres_server.py USER COMMAND …`.
+Run as a program it is the server's launcher, `python postgres_server.py launch USER COMMAND …`, or removes the folder
+of a test that was killed, `python postgres_server.py sweep FOLDER`.
 """
 
 import ctypes
@@ -53,6 +54,9 @@ class PostgresServer:
         self.port, self.password = _free_port(), secrets.token_hex(8)
         self._programs = _installation()
         self._process: subprocess.Popen[bytes] | None = None
+        self._sweeper = subprocess.Popen(
+            [sys.executable, "-I", __file__, "sweep", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
         self._numbers, self._left = itertools.count(1), list[str]()
         if self.account:
             self._copy_programs()
@@ -79,7 +83,9 @@ class PostgresServer:
     def close(self) -> None:
         if self._process is not None:
             self.stop("immediate")
-        shutil.rmtree(self.folder)
+        assert self._sweeper.stdin is not None
+        self._sweeper.stdin.close()
+        self._sweeper.wait(timeout=30)
 
     def url(self, database: str, user: str = USER, password: str | None = None) -> str:
         """With the password in it; '' leaves it out."""
@@ -129,7 +135,7 @@ class PostgresServer:
         self._programs = self.folder / self._programs.relative_to(self._programs.parent.parent)
 
     def _launcher(self) -> list[str]:
-        return [sys.executable, "-I", __file__, self.account]
+        return [sys.executable, "-I", __file__, "launch", self.account]
 
     def _wait_until_ready(self) -> None:
         import psycopg
@@ -184,5 +190,18 @@ def launch(account: str, command: list[str]) -> None:
         os.execv(command[0], command)
 
 
+def sweep(folder: Path) -> None:
+    """Waits for the end of the process that started this one, however it ends, and removes its server's folder."""
+    sys.stdin.read()
+    running = folder / "data" / "postmaster.pid"  # the server removes it, being told of the end as well
+    end = time.monotonic() + 20
+    while running.exists() and time.monotonic() < end and Path(f"/proc/{running.read_text().split()[0]}").exists():
+        time.sleep(0.02)
+    shutil.rmtree(folder)
+
+
 if __name__ == "__main__":
-    launch(sys.argv[1], sys.argv[2:])
+    if sys.argv[1] == "sweep":
+        sweep(Path(sys.argv[2]))
+    else:
+        launch(sys.argv[2], sys.argv[3:])
