@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from hpo.bench import storage
 from hpo.bench.capacity import MENDS, Costs, advice, table
-from hpo.bench.clients import _client, race
+from hpo.bench.clients import _client, _collected, race
 from hpo.bench.storage import TRIAL, measure_storage
 from hpo.bench.transactions import NAME, Stopwatch, finish, leased, outcomes, study
 from hpo.cli import app
 from hpo.database import connect
+from hpo.errors import HpoError
 from hpo.ledger import names
 from hpo.mirror import Mirror
 from hpo.worker import LOOKING
@@ -107,6 +108,24 @@ def test_bare_clients_and_workers_finish_trials_and_keep_none(url: str) -> None:
         assert counts["trials_done"] == 10 + 3 * 4 * 3 and counts["leased"] == 0
     _client(url, 3, 1, ["bare"], threading.Barrier(1), results)
     assert "there is no study" in results.get()
+
+
+class Ended:
+    """A process that was killed."""
+
+    exitcode = -9
+
+
+def test_a_client_that_fails_or_is_killed_ends_the_race() -> None:
+    results: SimpleQueue[Any] = SimpleQueue()
+    with pytest.raises(HpoError, match="was killed"):
+        _collected([Ended()], results)
+    results.put([[1.0]])
+    results.put("OSError: no disk")
+    with pytest.raises(HpoError, match="OSError: no disk"):
+        _collected([Ended(), Ended()], results)
+    results.put([[1.0]])
+    assert _collected([Ended()], results) == [[[1.0]]]
 
 
 def test_outcomes_have_curves_of_the_usual_size(url: str) -> None:

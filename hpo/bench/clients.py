@@ -53,20 +53,38 @@ def _run(url: str, clients: int, population: int, populations: int, kinds: list[
     context = _context()
     barrier, results = context.Barrier(clients), context.SimpleQueue()
     arguments = (url, population, populations, kinds, barrier, results)
-    processes = [context.Process(target=_client, args=arguments) for _ in range(clients)]  # type: ignore[attr-defined]
+    processes = [
+        context.Process(target=_client, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        for _ in range(clients)
+    ]
     for process in processes:
         process.start()
-    found = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    errors = [entry for entry in found if isinstance(entry, str)]
-    if errors:
-        raise HpoError(f"a client of the benchmark failed: {errors[0]}")
+    try:
+        found = _collected(processes, results)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
     rates: dict[str, list[float]] = {}
     for kind, stretch in list(zip(kinds, zip(*found, strict=True), strict=True))[1:]:
         ends = sorted(end for client in stretch for end in client)
         rates.setdefault(kind, []).append((len(ends) - 1) * population / (ends[-1] - ends[0]))
     return rates
+
+
+def _collected(processes: list[Any], results: Any) -> list[list[list[float]]]:
+    """What every client put into `results`."""
+    found: list[Any] = []
+    while len(found) < len(processes):
+        if not results.empty():
+            found.append(results.get())
+            if isinstance(found[-1], str):
+                raise HpoError(f"a client of the benchmark failed: {found[-1]}")
+        elif any(process.exitcode for process in processes):
+            raise HpoError("a client of the benchmark was killed; give fewer --clients if memory is short")
+        else:
+            time.sleep(0.01)
+    return found
 
 
 def _context() -> BaseContext:
