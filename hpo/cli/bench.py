@@ -100,7 +100,9 @@ def storage(
     population: Annotated[int, typer.Option(min=1, help="Trials leased at once.")] = 32,
     finished: Annotated[int, typer.Option(min=20, help="Trials that are finished before.")] = 1000,
     clients: Annotated[int, typer.Option(min=1, help="Processes that work at the same time.")] = 8,
-    training: Annotated[float, typer.Option(min=0.1, help="Seconds that a population trains, in the table of many workers.")] = 30,
+    training: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a population trains, in the table of many workers.")
+    ] = 30,
     as_json: AsJson = False,
 ) -> None:
     """What a trial costs in sampling and storage, and how many workers a database bears. Leaves nothing behind."""
