@@ -4,7 +4,7 @@ import atexit
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import Any
 
@@ -40,11 +40,11 @@ def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
     def build() -> RDBStorage:
         return RDBStorage(escaped, engine_kwargs=engine_options(engine.url))
 
-    with creation_lock(engine):
+    with ExitStack() as undo, creation_lock(engine):
         storage = again(build)
+        undo.callback(storage.engine.dispose)  # connections made before `listen` lack the pragmas
     listen(storage.engine, reading)
     atexit.register(storage.engine.dispose)
-    storage.engine.dispose()  # connections made before `listen` lack the pragmas
     return storage
 
 
