@@ -1,5 +1,6 @@
 """Fixtures that several test files need."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
     made = storage(request.param)
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def told_again() -> None:
+    """What is told once a process is told once a test; PyTorch is not imported for it."""
+    module = sys.modules.get("hpo.own_code")
+    if module is not None:
+        module.warn_once.cache_clear()
