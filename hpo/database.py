@@ -183,8 +183,7 @@ def again(work: Callable[[], T], patience: float | None = None, on_failure: Call
                 raise
             if not told and pause > TELL_AFTER:
                 told = True
-                why = reason(error) if isinstance(error, exc.DBAPIError) else "the connection broke"
-                log.warning("the database does not answer (%s); waiting up to %.0f s for it", why, patience)
+                log.warning("the database does not answer (%s); waiting up to %.0f s for it", reason(error), patience)
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
 from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
 from hpo.ledger.schedule import STARTUP
 from hpo.mirror import RELEASED
@@ -86,8 +86,9 @@ class _Worker:
                 self.mirror.repair()
                 self._loop()
                 self.mirror.repair()
-            except HpoError:
-                self.ledger.patience = 1.0  # if it is the database, it has been waited for
+            except HpoError as error:
+                if not isinstance(error, UsageError):  # the database: it has been waited for
+                    self.ledger.patience = 1.0
                 raise
             finally:
                 self.stop.close()
