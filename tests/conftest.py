@@ -5,9 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import Browser
 from nursery import Nursery
 from postgres_server import PostgresServer
 from storages import KINDS, Storage, storage
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="where tests leave pictures of the pages")
+
+
+@pytest.fixture
+def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder for pictures: the one asked for, else one that is thrown away."""
+    return request.config.getoption("--screenshots") or tmp_path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium; where there is none, the test is skipped."""
+    made = Browser()
+    yield made
+    made.close()
 
 
 @pytest.fixture
