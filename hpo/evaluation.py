@@ -8,7 +8,12 @@ from hpo.samples import Samples
 
 
 def validate(population: Population, samples: Samples) -> dict[str, Tensor]:
-    """Validation metrics, and how many of the changed training labels are fitted or seen through, [K] each."""
+    """Validation metrics, and how many training labels are fitted where noise changed some, [K] each.
+
+    `noisy_labels_fitted` and `noisy_labels_recovered` are the shares of all changed training labels predicted as given
+    and as they truly are; `clean_labels_fitted` that of as many unchanged ones, a sample that is the same at every
+    epoch: so fitting is judged at every epoch without evaluating the whole training part.
+    """
     places = samples.validation
     [found] = population.evaluate(
         samples.inputs, places, samples.validation_weights, samples.labels.gather(1, places), own=True
@@ -19,6 +24,10 @@ def validate(population: Population, samples: Samples) -> dict[str, Tensor]:
         shares = population.evaluate(samples.inputs, samples.changed, samples.changed_weights, *kinds)
         for name, share in zip(("fitted", "recovered"), shares, strict=True):
             metrics[f"noisy_labels_{name}"] = share["accuracy"]
+    if samples.unchanged.shape[1]:
+        given = samples.labels.gather(1, samples.unchanged)
+        [share] = population.evaluate(samples.inputs, samples.unchanged, samples.unchanged_weights, given)
+        metrics["clean_labels_fitted"] = share["accuracy"]
     return metrics
 
 

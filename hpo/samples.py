@@ -15,8 +15,9 @@ class Samples:
 
     Attributes:
         inputs: [M, ...], all samples of the source. labels: [K, M], with the noise of each member's seed.
-        training, validation, changed: positions [K, n]; the last are the training samples whose label is noise.
-        training_weights, validation_weights, changed_weights: [K, n]; 0 marks padding.
+        training, validation, changed, unchanged: positions [K, n]; `changed` are the training samples whose label is
+            noise, `unchanged` as many of the others, spread evenly over the training part.
+        training_weights, validation_weights, changed_weights, unchanged_weights: [K, n]; 0 marks padding.
         true_labels: [K, M], without noise. training_keys: int64 [K], what randomness outside the data follows from.
     """
 
@@ -34,6 +35,7 @@ class Samples:
         self.training, self.training_weights = _stack([own.training for own in self.own], device)
         self.validation, self.validation_weights = _stack([own.validation for own in self.own], device)
         self.changed, self.changed_weights = _stack([own.changed for own in self.own], device)
+        self.unchanged, self.unchanged_weights = _stack([_unchanged(own) for own in self.own], device)
         self.labels = torch.stack([own.labels for own in self.own]).to(device)
         self.data_keys, self.training_keys = (
             torch.tensor([stream_key(seed, kind) for seed in seeds], device=device) for kind in ("data", "training")
@@ -64,7 +66,16 @@ class Samples:
 
     def reports(self, member: int, metric: str) -> bool:
         """Whether a metric means anything for a member: not every seed need have changed labels."""
+        if metric.startswith("clean_labels"):
+            return bool(self.unchanged_weights[member].any())
         return len(self.own[member].changed) > 0 or not metric.startswith("noisy_labels")
+
+
+def _unchanged(own: Split) -> Tensor:
+    """Positions of as many training samples with unchanged labels as there are changed ones, or of all of them."""
+    clean = own.training[~torch.isin(own.training, own.changed)]
+    count = min(len(clean), len(own.changed))
+    return clean[torch.arange(count) * len(clean) // max(1, count)]
 
 
 def _stack(rows: Sequence[Tensor], device: torch.device | str) -> tuple[Tensor, Tensor]:

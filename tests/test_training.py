@@ -11,17 +11,19 @@ import references
 import torch
 from torch import Tensor, nn
 
-from hpo.data import Dataset, Source, split
+from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
+from hpo.evaluation import validate
 from hpo.models import MLP
 from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS
 from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
+from hpo.samples import Samples
 from hpo.schedules import Cosine
 from hpo.seeds import stream
 from hpo.space import Range
-from hpo.training import Member, Recipe, Result, train
+from hpo.training import Member, Recipe, Result, populate, train
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -189,6 +191,9 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
             expected[f"{part}_loss"], expected[f"{part}_accuracy"] = references.evaluate(module, *samples)
         expected["noisy_labels_fitted"] = references.evaluate(module, inputs[changed], own.labels[changed])[1]
         expected["noisy_labels_recovered"] = references.evaluate(module, inputs[changed], true[changed])[1]
+        clean = [place for place in own.training.tolist() if own.labels[place] == true[place]]
+        chosen_clean = [clean[number * len(clean) // len(changed)] for number in range(len(changed))]
+        expected["clean_labels_fitted"] = references.evaluate(module, inputs[chosen_clean], own.labels[chosen_clean])[1]
         sizes = {
             "training_samples": 45,
             "validation_samples": 15,
@@ -198,7 +203,8 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
             "epochs": 3,
         }
         assert result.final == near(expected | sizes)
-        for name in ("validation_loss", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered"):
+        fits = ("noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted")
+        for name in ("validation_loss", "validation_accuracy", *fits):
             assert len(result.curves[name]) == 3
             assert result.curves[name][-1] == near(expected[name])
 
@@ -322,13 +328,28 @@ def test_a_member_without_changed_labels_reports_none_beside_one_that_has_some()
         assert result.final["changed_labels"] == count
         for names in (result.final, result.curves):
             assert ("noisy_labels_fitted" in names) == ("noisy_labels_recovered" in names) == (count > 0)
+            assert ("clean_labels_fitted" in names) == (count > 0)
         assert all(math.isfinite(value) for value in result.final.values())
+
+
+def test_where_no_label_is_clean_none_is_said_to_be_fitted() -> None:
+    data = Blobs(label_noise=1.0)
+    chosen = recipe(data)
+    own = split(chosen.source, data, 0)
+    wrong = Split((chosen.source.labels + 1) % CLASSES, own.training, own.validation, own.training)
+    samples = Samples(data, chosen.source, {0: wrong, 1: split(chosen.source, data, 1)}, [0, 1], "cpu")
+    assert samples.unchanged_weights.sum(1).tolist()[0] == 0 < samples.unchanged_weights.sum(1).tolist()[1]
+    assert [samples.reports(member, "clean_labels_fitted") for member in (0, 1)] == [False, True]
+    alone = Samples(data, chosen.source, {0: wrong}, [0], "cpu")
+    population = populate(chosen, [Member(0, SGD)], alone.inputs)
+    assert "clean_labels_fitted" not in validate(population, alone)
+    assert validate(population, alone)["noisy_labels_recovered"].isfinite().all()
 
 
 def test_without_label_noise_nothing_is_said_of_it() -> None:
     (result,) = train(recipe(Blobs()), [Member(0, SGD)])
     assert result.final["changed_labels"] == 0
-    assert not [name for name in (*result.final, *result.curves) if "noisy" in name]
+    assert not [name for name in (*result.final, *result.curves) if "noisy" in name or "clean" in name]
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
