@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hpo.counter import mix
 from hpo.data import Dataset, Source, Split
-from hpo.seeds import stream, stream_key
+from hpo.seeds import stream, stream_key, training_names
 
 
 class Samples:
@@ -28,7 +28,9 @@ class Samples:
         splits: Mapping[int, Split],
         seeds: Sequence[int],
         device: torch.device | str,
+        salts: Sequence[int] | None = None,
     ) -> None:
+        """`salts`: of the members' training streams, 0 by default."""
         self.dataset, self.source, self.seeds = dataset, source, seeds
         self.inputs = source.inputs.to(device)
         self.own = [splits[seed] for seed in seeds]
@@ -37,9 +39,10 @@ class Samples:
         self.changed, self.changed_weights = _stack([own.changed for own in self.own], device)
         self.unchanged, self.unchanged_weights = _stack([_unchanged(own) for own in self.own], device)
         self.labels = torch.stack([own.labels for own in self.own]).to(device)
-        self.data_keys, self.training_keys = (
-            torch.tensor([stream_key(seed, kind) for seed in seeds], device=device) for kind in ("data", "training")
-        )
+        self.data_keys = torch.tensor([stream_key(seed, "data") for seed in seeds], device=device)
+        streams = [training_names(salt) for salt in salts or [0] * len(seeds)]
+        keys = [stream_key(seed, *names) for seed, names in zip(seeds, streams, strict=True)]
+        self.training_keys = torch.tensor(keys, device=device)
         self.true_labels = source.labels.to(device).expand(len(seeds), -1)
 
     def epoch_order(self, epoch: int) -> Tensor:

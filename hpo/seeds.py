@@ -1,7 +1,8 @@
 """Random streams: every draw of a run is named, so that a seed means the same draws whoever makes them.
 
 A seed has a *data* stream (label noise, split, batch order, augmentation) and a *training* stream (initial weights,
-dropout). Draws never come from a generator that other members of a population or other epochs share.
+dropout); a *salt* gives the same data another training stream. Draws never come from a generator that other members of
+a population or other epochs share.
 """
 
 import hashlib
@@ -17,6 +18,11 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
 def stream_key(seed: int, *names: str | int) -> int:
     """A 32-bit key for draws by `hpo.counter`, for one named use of a seed."""
     return _number(seed, *names) & 0xFFFFFFFF
+
+
+def training_names(salt: int = 0) -> tuple[str | int, ...]:
+    """The names that a seed's training stream begins with; every salt has a stream of its own, 0 the usual one."""
+    return ("training", "salt", salt) if salt else ("training",)
 
 
 def _number(seed: int, *names: str | int) -> int:

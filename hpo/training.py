@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpo.counter import mix
 from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
 from hpo.evaluation import judge_test, judge_training, validate
@@ -18,7 +17,8 @@ from hpo.optimizers import Optimizer
 from hpo.population import Metric, Population
 from hpo.samples import Samples
 from hpo.schedules import Constant
-from hpo.seeds import stream
+from hpo.seeds import stream, training_names
+from hpo.steps import Steps
 
 
 class Recipe(NamedTuple):
@@ -48,10 +48,14 @@ class Recipe(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One model of a population: its seed and every hyperparameter of its optimizer and regularizer."""
+    """One model of a population: its seed and every hyperparameter of its optimizer and regularizer.
+
+    Another `salt` means other initial weights and Dropout masks with the same data, split and batch order.
+    """
 
     seed: int
     hyperparameters: Mapping[str, float]
+    salt: int = 0
 
 
 class Result(NamedTuple):
@@ -103,7 +107,8 @@ def train(
     """
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
-    samples = Samples(recipe.dataset, recipe.source, splits, [member.seed for member in members], device)
+    seeds, salts = [member.seed for member in members], [member.salt for member in members]
+    samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
     run = _Run(recipe, populate(recipe, members, samples.inputs), samples)
     saved = keeper.load() if keeper else None
     if saved is not None:
@@ -130,7 +135,7 @@ class _Run:
 
     def __init__(self, recipe: Recipe, population: Population, samples: Samples) -> None:
         self.recipe, self.population, self.samples = recipe, population, samples
-        self.steps = samples.training.shape[1] // recipe.batch_size
+        self.steps = Steps(population, samples, recipe.batch_size, recipe.epochs, recipe.schedule)
         self.epoch = 0
         self.last: dict[str, Tensor] = {}
         self.curves: list[dict[str, list[float]]] = [{} for _ in range(len(population))]
@@ -144,7 +149,7 @@ class _Run:
     def advance(self) -> dict[str, list[float]]:
         """One epoch of training and validation; returns its metrics, a list over members each."""
         self.epoch += 1
-        metrics = self._train()
+        metrics = self.steps.epoch(self.epoch)
         self.last = validate(self.population, self.samples)
         metrics |= self.last
         rows = {name: values.tolist() for name, values in metrics.items()}
@@ -176,25 +181,6 @@ class _Run:
         self.diverged = [state["diverged"] for state in states]
         self.population.restore([state["model"] for state in states])
 
-    def _train(self) -> dict[str, Tensor]:
-        """The steps of this epoch; returns their mean metrics [K] by name, still on the device."""
-        recipe, samples, size = self.recipe, self.samples, self.recipe.batch_size
-        order = samples.epoch_order(self.epoch)[:, : self.steps * size]
-        labels = samples.labels.gather(1, order)
-        sums: dict[str, Tensor] = {}
-        for step in range(self.steps):
-            batch = slice(step * size, (step + 1) * size)
-            done = (self.epoch - 1) * self.steps + step
-            scalars = self.population.step(
-                samples.views(order[:, batch], recipe.regularizer.views, self.epoch),
-                labels[:, batch],
-                recipe.schedule(done, recipe.epochs * self.steps, self.steps),
-                mix(samples.training_keys, done),
-            )
-            for name, value in scalars.items():
-                sums[name] = sums[name] + value if name in sums else value
-        return {name: value / self.steps for name, value in sums.items()}
-
     def _record(self, rows: Mapping[str, list[float]]) -> None:
         """Appends an epoch to the curves of the members that are still finite, and notes those that no longer are."""
         for member, curve in enumerate(self.curves):
@@ -214,11 +200,11 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     Raises:
         UsageError: the networks cannot be trained side by side.
     """
-    built: dict[int, nn.Module] = {}
-    for seed in {member.seed for member in members}:
+    built: dict[tuple[int, int], nn.Module] = {}
+    for seed, salt in {(member.seed, member.salt) for member in members}:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, "training", "initial weights").initial_seed())
-            built[seed] = recipe.model()
+            torch.manual_seed(stream(seed, *training_names(salt), "initial weights").initial_seed())
+            built[seed, salt] = recipe.model()
     if len({id(module) for module in built.values()}) < len(built):
         raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
     hyperparameters = {
@@ -226,7 +212,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         for name in members[0].hyperparameters
     }
     return Population(
-        [built[member.seed] for member in members],
+        [built[member.seed, member.salt] for member in members],
         recipe.regularizer,
         recipe.optimizer,
         hyperparameters,

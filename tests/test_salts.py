@@ -1,0 +1,64 @@
+"""A salt gives a seed another training stream: other initial weights and Dropout masks, the same data."""
+
+import pytest
+import torch
+
+from hpo import MLP, Mnist1d
+from hpo.data import split
+from hpo.optimizers import OPTIMIZERS
+from hpo.regularizers import REGULARIZERS
+from hpo.samples import Samples
+from hpo.seeds import stream, training_names
+from hpo.space import split_space
+from hpo.training import Member, Recipe, populate, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DATA = Mnist1d(samples=200, label_noise=0.2)
+_, FIXED = split_space({**OPTIMIZERS["adamw"].hyperparameters, "learning_rate": 3e-3, "weight_decay": 1e-3})
+
+
+def recipe(dropout: float = 0.3) -> Recipe:
+    model = MLP((40, 16, 10), dropout=dropout)
+    return Recipe(DATA, DATA.load(), model, REGULARIZERS["none"], OPTIMIZERS["adamw"], epochs=2, batch_size=32)
+
+
+def test_no_salt_is_the_stream_that_seeds_have_always_had() -> None:
+    assert training_names() == training_names(0) == ("training",)
+    first = stream(3, *training_names(0), "initial weights").initial_seed()
+    assert first == stream(3, "training", "initial weights").initial_seed()
+    drawn = {stream(seed, *training_names(salt)).initial_seed() for seed in range(5) for salt in range(5)}
+    assert len(drawn) == 25
+
+
+def test_a_salt_changes_the_weights_and_the_masks_and_nothing_else() -> None:
+    own = recipe()
+    members = [Member(5, FIXED), Member(5, FIXED, salt=1), Member(5, FIXED, salt=1), Member(6, FIXED)]
+    seeds, salts = [member.seed for member in members], [member.salt for member in members]
+    splits = {seed: split(own.source, DATA, seed) for seed in seeds}
+    samples = Samples(DATA, own.source, splits, seeds, "cpu", salts)
+    population = populate(own, members, samples.inputs)
+    weights = population.params["linear1.weight"]
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])
+    keys = samples.training_keys.tolist()
+    assert keys[1] == keys[2] and len(set(keys)) == 3
+    assert samples.data_keys[:3].unique().numel() == 1
+    for shared in (samples.labels, samples.training, samples.validation, samples.epoch_order(1)):
+        assert torch.equal(shared[0], shared[1]) and not torch.equal(shared[0], shared[3])
+
+
+def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
+    own = recipe()
+    plain, salted, again = train(own, [Member(5, FIXED), Member(5, FIXED, 1), Member(5, FIXED, 1)])
+    assert salted.curves == again.curves
+    assert plain.curves["train_loss"] != salted.curves["train_loss"]
+    assert plain.final["changed_labels"] == salted.final["changed_labels"]
+
+
+def test_without_a_salt_dropout_draws_what_it_has_always_drawn() -> None:
+    own = recipe()
+    splits = {5: split(own.source, DATA, 5)}
+    unsalted, zero = (Samples(DATA, own.source, splits, [5], "cpu", salts) for salts in (None, [0]))
+    assert torch.equal(unsalted.training_keys, zero.training_keys)
+    assert unsalted.training_keys.item() == stream(5, "training").initial_seed() & 0xFFFFFFFF
