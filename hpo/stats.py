@@ -172,13 +172,19 @@ def minimal_detectable_effect(sd: float, n: int, alpha: float = 0.05, target: fl
     """The smallest true mean difference (units of `sd`) that n seeds find with probability `target`."""
     if n < 2 or not np.isfinite(sd):
         return float("nan")
+    return _detectable_effect(n, alpha, target) * sd
+
+
+@cache
+def _detectable_effect(n: int, alpha: float, target: float) -> float:
+    """`minimal_detectable_effect` in SDs."""
     low, high = 0.0, 1.0
     while power(high, n, alpha) < target:
         high *= 2
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, n, alpha) < target else (low, middle)
-    return high * sd
+    return high
 
 
 def compare(

@@ -49,14 +49,16 @@ def judge_family(
     direction: Direction = "maximize",
     alpha: float = 0.05,
     diverged: Mapping[str, int] | None = None,
+    unit: str = "seed",
 ) -> dict[str, Verdict]:
     """Judges every rival against the baseline, as one family.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed. A rerun that diverged is in it
-            with the value of an untrained network (bounded metrics) or with NaN (unbounded: no verdict).
+        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_repeat`. A rerun that diverged
+            is in it with the value of an untrained network (bounded metrics) or with NaN (unbounded: no verdict).
         margin: the smallest difference that matters, in the metric's units.
         diverged: name → reruns diverged in the rival or the baseline; by default the NaNs are counted.
+        unit: what is paired, in words.
     """
     comparisons = {
         name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()
@@ -68,8 +70,9 @@ def judge_family(
     ]
     verdicts = {}
     for (name, comparison), p_holm in zip(comparisons.items(), holm(testable), strict=True):
-        reason = _why_no_verdict(comparison, *pairs[name], unbounded[name])
         counted = unbounded[name] if diverged is None else diverged.get(name, 0)
+        lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one repeat
+        reason = _why_no_verdict(comparison, *pairs[name], lost, unit)
         verdicts[name] = judge(comparison, float(p_holm), margin, direction, alpha, reason, counted)
     return verdicts
 
@@ -121,14 +124,31 @@ def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:
     return "held" if verdict.word == prediction else "did not hold"
 
 
-def _too_few(n: int) -> str:
+def by_repeat(
+    rival: Mapping[int, float], baseline: Mapping[int, float], repeat_by_seed: Mapping[int, int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Both sides of a comparison by tuning repeat: means over the seeds of the repeat that both sides have.
+
+    Seeds of one repeat share its luck of tuning, so that they are no independent evidence about it; repeats are.
+    """
+    units: dict[int, list[int]] = {}
+    for seed in sorted(rival.keys() & baseline.keys()):
+        units.setdefault(repeat_by_seed[seed], []).append(seed)
+    means = [
+        {unit: float(np.mean([side[seed] for seed in seeds])) for unit, seeds in units.items()}
+        for side in (rival, baseline)
+    ]
+    return means[0], means[1]
+
+
+def _too_few(n: int, unit: str = "seed") -> str:
     if n == 0:
         return "no seed has been rerun for both"
-    return f"{n} paired seed{'' if n == 1 else 's'}, {FEWEST_SEEDS} are needed"
+    return f"{n} paired {unit}{'' if n == 1 else 's'}, {FEWEST_SEEDS} are needed"
 
 
 def _why_no_verdict(
-    comparison: Comparison, rival: Mapping[int, float], baseline: Mapping[int, float], unbounded: int
+    comparison: Comparison, rival: Mapping[int, float], baseline: Mapping[int, float], unbounded: int, unit: str
 ) -> str:
     if unbounded:
         return f"{unbounded} diverged"
@@ -136,7 +156,7 @@ def _why_no_verdict(
         return ""
     if min(len(rival), len(baseline)) >= FEWEST_SEEDS:
         return f"the seeds are not paired, {comparison.n} of them are shared"
-    return _too_few(comparison.n)
+    return _too_few(comparison.n, unit)
 
 
 def _diverged_pairs(rival: Mapping[int, float], baseline: Mapping[int, float]) -> int:

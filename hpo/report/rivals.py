@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from hpo.report.quantities import ConfigurationNumbers, Reruns, Rival
 from hpo.stats import Comparison, compare
-from hpo.verdicts import FEWEST_SEEDS, judge_family, prediction_outcome
+from hpo.verdicts import FEWEST_SEEDS, by_repeat, judge_family, prediction_outcome
 
 
 def compare_rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
@@ -19,7 +17,8 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
         for entry in others
     }
     diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
-    verdicts = judge_family(pairs, definition["margin"], diverged=diverged)
+    unit = "seed" if repeats == 1 else "tuning repeat"
+    verdicts = judge_family(pairs, definition["margin"], diverged=diverged, unit=unit)
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
@@ -53,15 +52,7 @@ def _paired(
     Args:
         left, right: the values of `rival` and of the baseline by seed.
     """
-    if repeats == 1:
-        return left, right
-    units: dict[int, list[int]] = {}
-    for seed in sorted(left.keys() & right.keys()):
-        units.setdefault(rival.repeat_by_seed[seed], []).append(seed)
-    sides = [
-        {unit: float(np.mean([side[s] for s in seeds])) for unit, seeds in units.items()} for side in (left, right)
-    ]
-    return sides[0], sides[1]
+    return (left, right) if repeats == 1 else by_repeat(left, right, rival.repeat_by_seed)
 
 
 def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
