@@ -170,7 +170,15 @@ def _hyper_of(values: Iterable[Any], names: Any) -> Hyper:
 register_pytree_node(Hyper, lambda hyper: (list(hyper.values()), list(hyper)), _hyper_of)
 
 
-class Unlifted(TorchDispatchMode):
+class Watching(TorchDispatchMode):
+    """A mode that sees every operation without PyTorch's compiler, whose import takes two seconds and 100 MB."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise the compiler is loaded in order to be told to keep away
+
+
+class Unlifted(Watching):
     """Holds a model that runs without `vmap` to what `vmap` allows: random numbers are refused in the same words."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
-from hpo.own_code import warn_once
+from hpo.own_code import Watching, warn_once
 from hpo.trace import Operation, Slot, Trace
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def record(function: Callable[..., Any], args: tuple[Any, ...]) -> Trace | None:
     return Trace(recorder.operations, len(given), [recorder.replace(leaf) for leaf in leaves], spec)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Watching):
     """Notes every operation below `grad` and `vmap`, with the tensors numbered in the order of their making."""
 
     def __init__(self, inputs: list[Tensor]) -> None:
