@@ -1,0 +1,78 @@
+"""Figure 7: the score of every trial against each hyperparameter."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hpo.figures import interactive
+from hpo.figures.curves import by_configuration
+from hpo.figures.history import MANY_POINTS, score_axis, spans_decades
+from hpo.figures.measure import Measure
+from hpo.figures.style import Style, markup, rounded, translucent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Slices(NamedTuple):
+    """Scores by hyperparameter, ready to draw: a panel a hyperparameter.
+
+    Attributes:
+        measure: the score. log: whether its axis is logarithmic.
+        hyperparameters: name in words → whether its axis is logarithmic; in the panels' order.
+        frame: columns configuration, trial (from 1), hyperparameter, value, score.
+        styles: configuration → style, in the order of the legend.
+    """
+
+    number: int
+    slug: str
+    title: str
+    caption: str
+    measure: Measure
+    log: bool
+    hyperparameters: dict[str, bool]
+    frame: "pd.DataFrame"
+    styles: dict[str, Style]
+
+
+def slices(
+    frame: "pd.DataFrame", hyperparameters: dict[str, bool], styles: dict[str, Style], measure: Measure
+) -> Slices:
+    """Figure 7, from the columns of `Slices.frame`."""
+    lower = "" if measure.direction == "maximize" else " (lower is better)"
+    caption = (
+        f"The {measure.label} of every trial{lower} against each hyperparameter, the others varying along with it. "
+        "Trials without a score are left out."
+    )
+    log = spans_decades(frame["score"])
+    shown = {name: log_axis for name, log_axis in hyperparameters.items() if (frame["hyperparameter"] == name).any()}
+    return Slices(7, "slices", "Score by hyperparameter", caption, measure, log, shown, frame, styles)
+
+
+def draw_plotly(info: Slices) -> dict[str, Any]:
+    """Draws for plotly: a panel a hyperparameter, all with the same scores upwards."""
+    data = interactive.keys(info.styles, "markers")
+    panels = []
+    for index, (hyperparameter, log) in enumerate(info.hyperparameters.items()):
+        rows = info.frame[info.frame["hyperparameter"] == hyperparameter]
+        for name, style, mine in by_configuration(rows, info.styles):
+            data.append(_points(info, hyperparameter, name, style, mine, interactive.on_panel(index)))
+        x = {"title": {"text": markup(hyperparameter)}, **({"type": "log", "dtick": 1} if log else {})}
+        panels.append((x, {**score_axis(info.measure, info.log), **({"matches": "y"} if index else {})}))
+    return interactive.draw(data, panels, list(info.styles), 240, columns=min(3, len(panels)))
+
+
+def _points(
+    info: Slices, hyperparameter: str, name: str, style: Style, rows: "pd.DataFrame", panel: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "x": rounded(rows["value"]), "y": rounded(rows["score"]),
+        "marker": {
+            "color": translucent(style.colour, 0.65), "symbol": style.marker[1],
+            "size": 7 if len(rows) <= MANY_POINTS else 4,
+        },
+        "customdata": rows["trial"].tolist(), "legendgroup": name, "showlegend": False,
+        "hovertemplate": (
+            f"{markup(name)}, trial %{{customdata}}<br>{markup(hyperparameter)} %{{x:.3~g}}: "
+            f"%{{y{info.measure.hover}}}<extra></extra>"
+        ),
+        **panel,
+    }  # fmt: skip

@@ -1,0 +1,150 @@
+"""Figure 3: what every seed reached with the baseline and with a rival, joined by a line."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hpo.figures import interactive, still
+from hpo.figures.curves import by_configuration
+from hpo.figures.measure import Measure
+from hpo.figures.style import Style, markup, rounded, shorten, translucent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Panels = list[tuple[str, Style, "pd.DataFrame"]]
+
+MOST_COLUMNS = 4
+SHORT_LABEL = 15  # letters of a name below a narrow panel
+MANY_LINES = 20  # from here on lines are drawn lighter
+
+
+class Slopes(NamedTuple):
+    """Paired values, ready to draw: a panel a rival.
+
+    Attributes:
+        measure: what is compared. baseline: its name. unit: what is paired, "seed" or "tuning repeat".
+        frame: columns configuration (the rival), unit, baseline, rival; sorted.
+        styles: configuration → style, the baseline's too.
+    """
+
+    number: int
+    slug: str
+    title: str
+    caption: str
+    measure: Measure
+    baseline: str
+    unit: str
+    frame: "pd.DataFrame"
+    styles: dict[str, Style]
+
+
+def paired_slopes(
+    pairs: "pd.DataFrame", styles: dict[str, Style], measure: Measure, baseline: str, unit: str
+) -> Slopes:
+    """Figure 3, from columns configuration, unit, baseline, rival."""
+    caption = (
+        f"{measure.label.capitalize()} {unit} by {unit}, {shorten(baseline)} on the left of each panel: a line a "
+        f"{unit}, coloured where the rival is ahead and grey where it is not; the thick line joins the means."
+    )
+    frame = pairs.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
+    title = f"{measure.label.capitalize()}, {unit} by {unit}"
+    return Slopes(3, "paired-slopes", title, caption, measure, baseline, unit, frame, styles)
+
+
+def draw_png(info: Slopes, path: Path) -> None:
+    """Draws with matplotlib; the same info gives the same bytes."""
+    panels: Panels = by_configuration(info.frame, info.styles)
+    columns = min(MOST_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = still.new_figure(0.6 + 2.9 * rows if rows > 1 else 3.8)
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    room = max(SHORT_LABEL, 2 * SHORT_LABEL * 2 // columns)
+    for index, (axes, (name, style, pairs)) in enumerate(zip(grid.flat, panels, strict=False)):
+        _panel(axes, pairs, style, info)
+        axes.set_xticks([0, 1], [still.label(info.baseline, room), still.label(name, room)])
+        axes.set_xlim(-0.35, 1.35)
+        still.tidy(axes, grid="y")
+        if info.measure.share:
+            still.percent_ticks(axes.yaxis)
+        if index % columns == 0:
+            axes.set_ylabel(still.label(info.measure.label))
+    still.save(figure, path)
+
+
+def _ahead(info: Slopes, pairs: "pd.DataFrame") -> "pd.Series[bool]":
+    gains = pairs["rival"] - pairs["baseline"]
+    return gains > 0 if info.measure.direction == "maximize" else gains < 0
+
+
+def _panel(axes: Any, pairs: "pd.DataFrame", style: Style, info: Slopes) -> None:
+    opacity, baseline = 0.75 if len(pairs) <= MANY_LINES else 0.3, info.styles[info.baseline]
+    for left, right, ahead in zip(pairs["baseline"], pairs["rival"], _ahead(info, pairs), strict=True):
+        colour = style.colour if ahead else baseline.colour
+        axes.plot([0, 1], [left, right], color=colour, alpha=opacity, linewidth=1.2)
+    for place, column, drawn in ((0, "baseline", baseline), (1, "rival", style)):
+        axes.plot([place] * len(pairs), pairs[column], drawn.marker[0], color=drawn.colour, alpha=opacity, markersize=4)
+    means = [pairs["baseline"].mean(), pairs["rival"].mean()]
+    axes.plot([0, 1], means, color="#000000", linewidth=3, solid_capstyle="round")
+
+
+def draw_plotly(info: Slopes) -> dict[str, Any]:
+    """Draws for plotly: hovering a point tells both values of its seed."""
+    data: list[dict[str, Any]] = []
+    axes = []
+    matching = {"matches": "y"}
+    panels: Panels = by_configuration(info.frame, info.styles)
+    for index, (name, style, pairs) in enumerate(panels):
+        panel = interactive.on_panel(index)
+        grey = info.styles[info.baseline].colour
+        ahead = _ahead(info, pairs)
+        data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
+        data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
+        data.append(_means(pairs, info.measure, panel))
+        ticks = {"tickvals": [0, 1], "ticktext": [markup(info.baseline, SHORT_LABEL), markup(name, SHORT_LABEL)]}
+        axes.append(
+            (
+                {**ticks, "range": [-0.35, 1.35], "showgrid": False, "tickangle": 0},
+                {**info.measure.ticks, "title": {"text": markup(info.measure.label)}, **(matching if index else {})},
+            )
+        )
+    return interactive.draw(data, axes, [], 260, min(MOST_COLUMNS, max(2, len(panels))))
+
+
+def _lines(pairs: "pd.DataFrame", colour: str, panel: dict[str, Any]) -> dict[str, Any]:
+    """One trace for many lines: a gap behind each."""
+    heights: list[float | None] = []
+    for left, right in zip(rounded(pairs["baseline"]), rounded(pairs["rival"]), strict=True):
+        heights += [left, right, None]
+    shade = translucent(colour, 0.8 if len(pairs) <= MANY_LINES else 0.35)
+    return {
+        "type": "scatter", "mode": "lines", "x": [0, 1, None] * len(pairs), "y": heights,
+        "line": {"color": shade, "width": 1.5}, "hoverinfo": "skip", "showlegend": False, **panel,
+    }  # fmt: skip
+
+
+def _points(info: Slopes, name: str, pairs: "pd.DataFrame", side: int, panel: dict[str, Any]) -> dict[str, Any]:
+    style = info.styles[name if side else info.baseline]
+    left, right = rounded(pairs["baseline"]), rounded(pairs["rival"])
+    words = (
+        f"{info.unit} %{{customdata[0]}}<br>{markup(info.baseline)}: %{{customdata[1]{info.measure.hover}}}"
+        f"<br>{markup(name)}: %{{customdata[2]{info.measure.hover}}}<br>difference: %{{customdata[3]}}"
+        f"{info.measure.unit}<extra></extra>"
+    )
+    gains = [info.measure.difference(gain) for gain in info.measure.scale * (pairs["rival"] - pairs["baseline"])]
+    return {
+        "type": "scatter", "mode": "markers", "x": [side] * len(pairs), "y": right if side else left,
+        "marker": {"color": style.colour, "symbol": style.marker[1], "size": 7},
+        "customdata": [list(row) for row in zip(pairs["unit"].tolist(), left, right, gains, strict=True)],
+        "hovertemplate": words, "showlegend": False, **panel,
+    }  # fmt: skip
+
+
+def _means(pairs: "pd.DataFrame", measure: Measure, panel: dict[str, Any]) -> dict[str, Any]:
+    means = rounded([pairs["baseline"].mean(), pairs["rival"].mean()])
+    return {
+        "type": "scatter", "mode": "lines", "x": [0, 1], "y": means, "line": {"color": interactive.RULE, "width": 5},
+        "hovertemplate": f"mean: %{{y{measure.hover}}}<extra></extra>", "showlegend": False, **panel,
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""Style: how a configuration is drawn, the same in every figure."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+BASELINE_COLOUR = "#767676"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
+# matplotlib's and plotly's names; they change when the colours start again
+DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))
+MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"))
+PATTERNS = ("", "/", "x")  # of bars, plotly's names
+LONGEST_LABEL = 28
+
+
+class Style(NamedTuple):
+    """How one configuration is drawn everywhere; dash and marker by matplotlib's name and by plotly's.
+
+    Attributes:
+        pattern: what bars are hatched with, plotly's name.
+    """
+
+    colour: str
+    dash: tuple[str, str]
+    marker: tuple[str, str]
+    pattern: str
+
+
+def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Style]:
+    """Gives every configuration its style, in the study's order; the baseline is grey.
+
+    Six colours that colour-blind readers can tell apart; dash, marker and pattern change when they start again.
+    """
+    rivals = [name for name in configurations if name != baseline]
+    styles = {}
+    for index, name in enumerate(rivals):
+        again = index // len(COLOURS) % len(DASHES)
+        styles[name] = Style(COLOURS[index % len(COLOURS)], DASHES[again], MARKERS[again], PATTERNS[again])
+    grey = Style(BASELINE_COLOUR, DASHES[0], MARKERS[0], PATTERNS[0])
+    return {name: styles.get(name, grey) for name in configurations}
+
+
+def shorten(name: str, longest: int = LONGEST_LABEL) -> str:
+    """A label that leaves the plot its room; the end of a long name stays, where variants differ."""
+    name = " ".join(name.split())
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[: half - 1]}…{name[-(longest - half) :]}"
+
+
+def markup(name: str, longest: int = LONGEST_LABEL) -> str:
+    """A label that plotly shows as it is: none of it is read as HTML."""
+    return shorten(name, longest).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def translucent(colour: str, opacity: float = 0.15) -> str:
+    """A colour `#rrggbb` as plotly's rgba."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Numbers as short as the eye needs them; the page holds thousands."""
+    return [float(f"{value:.6g}") for value in values]
