@@ -1,8 +1,8 @@
 """The tables of the ledger. Raise VERSION whenever a table changes."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 _JSON = JSON(none_as_null=True)
@@ -89,7 +89,5 @@ curves = Table(
     metadata,
     Column("slot_id", Integer, primary_key=True, autoincrement=False),
     Column("metric", String(100), primary_key=True),
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
-    Column("value", _DOUBLE),
-    sqlite_with_rowid=False,
+    Column("points", LargeBinary, nullable=False),  # of epochs 1, 2, …: float64, little-endian; NaN is not finite
 )

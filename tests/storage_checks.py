@@ -105,7 +105,7 @@ def check_log(slots: Sequence[Row], log: Sequence[Row]) -> None:
 
 def check_curves(ledger: Ledger, slots: Sequence[Row]) -> None:
     """Each finished slot's curves once and whole, and no others."""
-    found = Counter(curves.read(ledger.engine, ledger.study)["slot_id"])
+    found = Counter(curves.read(ledger.engine, ledger.study)["slot_id"].tolist())
     assert found == {slot["id"]: METRICS * EPOCHS for slot in slots if slot["state"] == "done"}
 
 

@@ -61,7 +61,7 @@ def test_numbers_come_back_bit_for_bit(url: str) -> None:
     work = take(ledger, "x")
     values = [rng.uniform(-1, 1) * 10 ** rng.uniform(-300, 300) for _ in range(1000)] + AWKWARD
     ledger.finish("x", [Outcome(work.slots[0].id, 1, values[0], result={"a": values[1]}, curves={"m": values})])
-    assert curves.read(ledger.engine, "s")["value"] == values
+    assert curves.read(ledger.engine, "s")["value"].tolist() == values
     row = ledger.export()["slots"][0]
     assert (row["value"], row["result"]) == (values[0], {"a": values[1]})
 

@@ -300,5 +300,5 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     assert {row["state"] for row in rows["slots"]} == {"done"}
     assert [entry["cause"] for entry in rows["failures"]] == ["lost worker"]
     found = curves.read(engine, "slow")
-    assert sorted(found["epoch"]) == sorted(4 * len(set(found["metric"])) * list(range(1, 13)))
+    assert sorted(found["epoch"].tolist()) == sorted(4 * len(set(found["metric"].tolist())) * list(range(1, 13)))
     assert list(folder.iterdir()) == []

@@ -1,6 +1,7 @@
 """Leases, takeover, attempts and results."""
 
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -246,12 +247,12 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
 def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:
     work = take(ledger, "x", limit=1)
     with ledger.engine.begin() as connection:  # the insert will meet a row that is there already
-        row = {"slot_id": work.slots[0].id, "metric": "train_loss", "epoch": 2, "value": 9.0}
+        row = {"slot_id": work.slots[0].id, "metric": "train_loss", "points": struct.pack("<d", 9.0)}
         connection.execute(sa.insert(schema.curves).values(row))
     with pytest.raises(sa.exc.IntegrityError):
         ledger.finish("x", outcomes(work))
     assert rows(ledger)[0]["state"] == "leased"
-    assert curves.read(ledger.engine, "s")["value"] == [9.0]
+    assert curves.read(ledger.engine, "s")["value"].tolist() == [9.0]
 
 
 def test_counts_and_export(ledger: Ledger) -> None:

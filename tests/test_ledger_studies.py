@@ -126,7 +126,9 @@ def test_delete_leaves_nothing_and_other_studies_alone(engine: Engine) -> None:
     finish_all(first), finish_all(second)
     first.delete()
     assert names(engine) == ["s"]
-    assert curves.read(engine, "r") == {"slot_id": [], "epoch": [], "metric": [], "value": []}
+    assert {name: column.tolist() for name, column in curves.read(engine, "r").items()} == {
+        "slot_id": [], "epoch": [], "metric": [], "value": [],
+    }  # fmt: skip
     assert len(curves.read(engine, "s")["value"]) == 2 * (12 + 3) * 4
     largest = max(row["id"] for row in second.export()["slots"])
     second.delete()

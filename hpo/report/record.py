@@ -1,6 +1,6 @@
 """Record: everything a report is made from, read from the database once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -51,7 +51,7 @@ class Record(NamedTuple):
     workers: pd.DataFrame
 
 
-def make_record(export: Mapping[str, Any], curves: Mapping[str, Sequence[Any]]) -> Record:
+def make_record(export: Mapping[str, Any], curves: Mapping[str, Any]) -> Record:
     """A Record from `Ledger.export()` and the columns of `curves.read()`; rows are put in a fixed order."""
     return Record(
         study=dict(export["study"]),
