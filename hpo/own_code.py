@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import register_pytree_node
 
+from hpo.compiler import Watching
 from hpo.errors import UsageError
 from hpo.spelling import did_you_mean
 
@@ -168,14 +168,6 @@ def _hyper_of(values: Iterable[Any], names: Any) -> Hyper:
 
 # `vmap` and `grad` take apart the containers they know, and a dict's subclass is none of them.
 register_pytree_node(Hyper, lambda hyper: (list(hyper.values()), list(hyper)), _hyper_of)
-
-
-class Watching(TorchDispatchMode):
-    """A mode that sees every operation without PyTorch's compiler, whose import takes two seconds and 100 MB."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # otherwise the compiler is loaded in order to be told to keep away
 
 
 class Unlifted(Watching):

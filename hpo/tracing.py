@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
-from hpo.own_code import Watching, warn_once
+from hpo.compiler import Watching
+from hpo.own_code import warn_once
 from hpo.trace import Operation, Slot, Trace
 
 log = logging.getLogger(__name__)
