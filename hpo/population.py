@@ -1,14 +1,14 @@
 """Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.first_step import warn_of_defects, watched
 from hpo.losses import SampleLoss, cross_entropy, evaluated_loss
@@ -89,12 +89,12 @@ class Population:
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
 
-    def step(self, inputs: Tensor, labels: Tensor, rate: float = 1.0, keys: Tensor | None = None) -> Tree:
+    def step(self, inputs: Tensor, labels: Tensor, rate: Tensor | float = 1.0, keys: Tensor | None = None) -> Tree:
         """One update of every model on its own minibatch.
 
         Args:
             inputs: [K, V, N, ...], V the views that the regularizer needs. labels: [K, N].
-            rate: factor on every learning rate (the schedule's).
+            rate: factor on every learning rate (the schedule's); a number or a tensor [1].
             keys: int64 [K], what the members' Dropout masks of this step follow from; zeros by default.
 
         Returns:
@@ -109,14 +109,40 @@ class Population:
         first = not self._stepped
         grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
         self.regularizer_state = apart(state, self.params) if state else state
-        if rate != 1.0:
-            hyper["learning_rate"] = hyper["learning_rate"] * rate
+        hyper["learning_rate"] = hyper["learning_rate"] * rate
         who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
         returned = call(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
         self.params, self.optimizer_state = params_of(who, returned, before)
         if first:
             check_stacked_state(who, self.optimizer_state, len(self))
         return scalars
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """What a step within changes keeps its place in memory: what it made anew is copied to where the old was."""
+        old, kept = tree_flatten(self._changed())
+        try:
+            yield
+            new = tree_leaves(self._changed())
+        finally:
+            for name, value in tree_unflatten(old, kept).items():
+                setattr(self, name, value)
+        places = {leaf.untyped_storage().data_ptr() for leaf in old}
+        # What lies where an old value was, such as one of two that change places, is saved before that is overwritten.
+        moved = [
+            (to, leaf.clone() if leaf.untyped_storage().data_ptr() in places else leaf)
+            for to, leaf in zip(old, new, strict=True)
+            if to is not leaf
+        ]
+        for to, leaf in moved:
+            to.copy_(leaf)
+
+    def _changed(self) -> dict[str, Any]:
+        """All that training changes."""
+        changed = {name: getattr(self, name) for name in CHANGED}
+        # What an optimizer keeps under a name with "_" in front it makes again by itself.
+        changed["optimizer_state"] = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        return changed
 
     def _first(self, given: tuple[Any, ...]) -> Any:
         """The gradients of the first step, with a look at what is wrong from the beginning."""
@@ -130,9 +156,7 @@ class Population:
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that training changes, by member, copied to the CPU: what `restore` needs to go on from here."""
-        changed = {name: getattr(self, name) for name in CHANGED}
-        # What an optimizer keeps under a name with "_" in front it makes again by itself.
-        changed["optimizer_state"] = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        changed = self._changed()
         return [
             tree_map(lambda leaf, place=place: leaf[place].to("cpu", copy=True), changed) for place in range(len(self))
         ]

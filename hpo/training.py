@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpo.counter import mix
 from hpo.data import Dataset, Source, Split, split
 from hpo.errors import UsageError
 from hpo.evaluation import judge_test, judge_training, validate
@@ -19,6 +18,7 @@ from hpo.population import Metric, Population
 from hpo.samples import Samples
 from hpo.schedules import Constant
 from hpo.seeds import stream, training_names
+from hpo.steps import Steps
 
 
 class Recipe(NamedTuple):
@@ -135,7 +135,7 @@ class _Run:
 
     def __init__(self, recipe: Recipe, population: Population, samples: Samples) -> None:
         self.recipe, self.population, self.samples = recipe, population, samples
-        self.steps = samples.training.shape[1] // recipe.batch_size
+        self.steps = Steps(population, samples, recipe.batch_size, recipe.epochs, recipe.schedule)
         self.epoch = 0
         self.last: dict[str, Tensor] = {}
         self.curves: list[dict[str, list[float]]] = [{} for _ in range(len(population))]
@@ -149,7 +149,7 @@ class _Run:
     def advance(self) -> dict[str, list[float]]:
         """One epoch of training and validation; returns its metrics, a list over members each."""
         self.epoch += 1
-        metrics = self._train()
+        metrics = self.steps.epoch(self.epoch)
         self.last = validate(self.population, self.samples)
         metrics |= self.last
         rows = {name: values.tolist() for name, values in metrics.items()}
@@ -180,25 +180,6 @@ class _Run:
         self.curves = [dict(state["curves"]) for state in states]
         self.diverged = [state["diverged"] for state in states]
         self.population.restore([state["model"] for state in states])
-
-    def _train(self) -> dict[str, Tensor]:
-        """The steps of this epoch; returns their mean metrics [K] by name, still on the device."""
-        recipe, samples, size = self.recipe, self.samples, self.recipe.batch_size
-        order = samples.epoch_order(self.epoch)[:, : self.steps * size]
-        labels = samples.labels.gather(1, order)
-        sums: dict[str, Tensor] = {}
-        for step in range(self.steps):
-            batch = slice(step * size, (step + 1) * size)
-            done = (self.epoch - 1) * self.steps + step
-            scalars = self.population.step(
-                samples.views(order[:, batch], recipe.regularizer.views, self.epoch),
-                labels[:, batch],
-                recipe.schedule(done, recipe.epochs * self.steps, self.steps),
-                mix(samples.training_keys, done),
-            )
-            for name, value in scalars.items():
-                sums[name] = sums[name] + value if name in sums else value
-        return {name: value / self.steps for name, value in sums.items()}
 
     def _record(self, rows: Mapping[str, list[float]]) -> None:
         """Appends an epoch to the curves of the members that are still finite, and notes those that no longer are."""

@@ -14,7 +14,7 @@ import hpo
 ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
-GROUND = {"hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
+GROUND = {"hpo.compiler", "hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
@@ -44,10 +44,11 @@ LAYERS: dict[str, set[str]] = {
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
+    "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
     "hpo.sizing": {"hpo.counter", "hpo.data", "hpo.samples", "hpo.training"},
     "hpo.training": {
-        *("hpo.counter", "hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
-        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.tree"),
+        *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
+        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
     },
 }
 OPTUNA = {
