@@ -87,7 +87,8 @@ class Study:
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
         channels_last: lay images out with their channels last, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
-        margin: the smallest difference in test accuracy that matters, as a fraction (0.01 is one point).
+        margin: the smallest difference that matters in the test metric that verdicts compare, in its own units: that
+            of the validation metric which is the score, else accuracy (a fraction: 0.01 is one point).
         title, hypothesis: the author's words for the report.
         name: the study's name in the database; by default that of its file.
     """

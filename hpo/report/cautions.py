@@ -1,5 +1,6 @@
 """Cautions: what a reader has to know before believing the verdict, one sentence each."""
 
+import math
 from collections.abc import Iterator
 
 from hpo.failures import by_cause, in_words
@@ -45,9 +46,11 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
         elif tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
         if reruns.diverged_seeds:
+            counted = all(math.isfinite(reruns.judged[seed]) for seed in reruns.diverged_seeds)
+            ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
             yield (
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
-                f"({_seeds(reruns.diverged_seeds)}) and counted with the value of an untrained network"
+                f"({_seeds(reruns.diverged_seeds)}) and {ending}"
             )
         if tuning.failed:
             continue  # its reruns failed with it

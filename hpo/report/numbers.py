@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hpo.descriptors import adjusted_memorisation, place_in_range
+from hpo.report.metric import Metric, metric_of
 from hpo.report.quantities import (
     BestTrial,
     ConfigurationNumbers,
@@ -25,17 +26,19 @@ from hpo.stats import summarise
 def compute_numbers(record: Record) -> StudyNumbers:
     """Computes a report's numbers; works at every moment of a study."""
     definition = record.study["definition"]
+    metric = metric_of(definition)
     runs = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}
     configurations = [
         ConfigurationNumbers(
             entry["name"],
             _tuning(record, entry),
-            _reruns(runs[entry["name"]], record, entry["name"], list(definition.get("metrics", ()))),
+            _reruns(runs[entry["name"]], record, entry["name"], metric),
         )
         for entry in definition["configurations"]
     ]
     return StudyNumbers(
         study=record.study,
+        metric=metric,
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
         rivals=compare_rivals(definition, configurations, record.study["repeats"]),
@@ -73,7 +76,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     )
 
 
-def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> Reruns:
+def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     whole = [row for row in done if row["cause"] != DIVERGED]
     accuracy = _by_seed(whole, "test_accuracy")
@@ -87,6 +90,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> 
         if row["setting"] and row["setting"] not in settings:
             settings.append(row["setting"])
     train = _by_seed(whole, "train_accuracy")
+    judged = _judged(done, metric)
     return Reruns(
         planned=record.study["seeds"],
         finished=len(done),
@@ -95,6 +99,8 @@ def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> 
         failed_attempts=_failed_attempts(record, name, "rerun"),
         rounds_read=rounds_read(record, name),
         settings=settings,
+        judged=judged,
+        judged_summary=summarise(list(judged.values())),
         test_accuracy={row["seed"]: float(row["value"]) for row in done},
         accuracy=summarise([row["value"] for row in done]),
         train_loss=summarise(list(_by_seed(whole, "train_loss").values())),
@@ -105,9 +111,17 @@ def _reruns(slots: list[Row], record: Record, name: str, metrics: list[str]) -> 
         seconds_per_epoch=summarise([row["seconds"] / row["result"]["epochs"] for row in whole if _timed(row)]),
         populations=sorted({row["result"]["population"] for row in whole if row["result"].get("population")}),
         noisy_labels_fitted=fitted,
-        own_metrics={metric: _by_seed(whole, f"test_{metric}") for metric in metrics},
+        own_metrics={own: _by_seed(whole, f"test_{own}") for own in record.study["definition"].get("metrics", ())},
         repeat_by_seed={row["seed"]: row["repeat"] for row in slots},
     )
+
+
+def _judged(done: list[Row], metric: Metric) -> dict[int, float]:
+    """The verdict's metric by seed; a rerun without it has NaN, which a comparison counts."""
+    if metric.name == "test_accuracy":  # stored as the rerun's value, where a diverged one has that of guessing
+        return {row["seed"]: float(row["value"]) for row in done}
+    found = _by_seed([row for row in done if row["cause"] != DIVERGED], metric.name)
+    return {row["seed"]: found.get(row["seed"], float("nan")) for row in done}
 
 
 def _failed_attempts(record: Record, name: str, phase: str) -> dict[str, int]:

@@ -87,7 +87,10 @@ def verdict_lines(numbers: StudyNumbers) -> list[str]:
     template = _environment().get_template("verdict.md.jinja")
     unit = _unit(numbers)
     baseline = wording.escape(numbers.baseline.name)
-    return [template.render(rival=rival, baseline=baseline, unit=unit).strip() for rival in numbers.rivals]
+    return [
+        template.render(rival=rival, baseline=baseline, unit=unit, metric=numbers.metric).strip()
+        for rival in numbers.rivals
+    ]
 
 
 def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
@@ -101,6 +104,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], 
         study=numbers.study,
         definition=numbers.definition,
         samples=numbers.samples,
+        metric=numbers.metric,
         title=wording.escape(_title(page)),
         hypothesis=numbers.study["text"].get("hypothesis") or "",
         baseline=wording.escape(numbers.baseline.name),

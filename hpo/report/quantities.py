@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from hpo.descriptors import RangePlace
+from hpo.report.metric import Metric
 from hpo.stats import Comparison, Summary
 from hpo.verdicts import Outcome, Verdict
 
@@ -37,7 +38,9 @@ class Reruns(NamedTuple):
     Attributes:
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
         settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
-        test_accuracy: by seed, diverged reruns with the value 1/classes (NaN for an unbounded metric).
+        judged: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
+            (accuracy: 1/classes), or NaN where the metric is unbounded. judged_summary: of those that are not NaN.
+        test_accuracy: by seed, whatever verdicts compare; diverged reruns with the value 1/classes.
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
             also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
         seconds_per_epoch: wall time divided by the models trained side by side.
@@ -51,6 +54,8 @@ class Reruns(NamedTuple):
     failed_attempts: dict[str, int]
     rounds_read: int
     settings: list[dict[str, float]]
+    judged: dict[int, float]
+    judged_summary: Summary
     test_accuracy: dict[int, float]
     accuracy: Summary
     train_loss: Summary
@@ -102,9 +107,10 @@ class Samples(NamedTuple):
 
 
 class StudyNumbers(NamedTuple):
-    """Everything a report says in numbers, and the definition they belong to."""
+    """Everything a report says in numbers, and the definition they belong to; `metric` is the verdicts'."""
 
     study: dict[str, Any]
+    metric: Metric
     samples: Samples
     configurations: list[ConfigurationNumbers]
     rivals: list[Rival]

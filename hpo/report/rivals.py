@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hpo.report.metric import metric_of
 from hpo.report.quantities import ConfigurationNumbers, Reruns, Rival
 from hpo.stats import Comparison, compare
 from hpo.verdicts import FEWEST_SEEDS, by_repeat, judge_family, prediction_outcome
@@ -12,13 +13,13 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
     predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
     baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
     others = [entry for entry in configurations if entry is not baseline]
+    metric = metric_of(definition)
     pairs = {
-        entry.name: _paired(entry.reruns.test_accuracy, baseline.reruns.test_accuracy, entry.reruns, repeats)
-        for entry in others
+        entry.name: _paired(entry.reruns.judged, baseline.reruns.judged, entry.reruns, repeats) for entry in others
     }
     diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
     unit = "seed" if repeats == 1 else "tuning repeat"
-    verdicts = judge_family(pairs, definition["margin"], diverged=diverged, unit=unit)
+    verdicts = judge_family(pairs, definition["margin"], metric.direction, diverged=diverged, unit=unit)
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from hpo.report import wording
+from hpo.report.metric import ACCURACY, Metric
 from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
 from hpo.report.wording import NOTHING, escape
 from hpo.space import split_space
@@ -39,23 +40,27 @@ def spaces(numbers: StudyNumbers) -> Table:
 
 def results(numbers: StudyNumbers) -> Table:
     """T1: what every configuration reached over its reruns."""
+    metric = numbers.metric
+    accuracy = [] if metric.name == ACCURACY.name else [ACCURACY.label]
     header = [
-        "configuration", "n", "test accuracy [95% CI]", "final training loss", "generalisation gap",
-        "noisy labels fitted", "diverged", "seconds per epoch", "best setting",
+        "configuration", "n", f"{escape(metric.label)} [95% CI]", *accuracy, "final training loss",
+        "generalisation gap", "noisy labels fitted", "diverged", "seconds per epoch", "best setting",
     ]  # fmt: skip
-    return Table(header, [_result(entry) for entry in numbers.configurations], range(1, 8))
+    return Table(header, [_result(entry, metric) for entry in numbers.configurations], range(1, len(header) - 1))
 
 
-def _result(entry: ConfigurationNumbers) -> list[str]:
+def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
     reruns = entry.reruns
-    interval = reruns.accuracy.interval
-    limits = f" [{wording.percent(interval.low)}, {wording.percent(interval.high)}]" if reruns.accuracy.n > 1 else ""
+    judged = reruns.judged_summary
+    limits = f" {metric.interval(judged.interval)}" if judged.n > 1 else ""
+    accuracy = [] if metric.name == ACCURACY.name else [ACCURACY.spread(reruns.accuracy)]
     gap = reruns.generalisation_gap
     settings = reruns.settings or [best.setting for best in entry.tuning.best]
     return [
         escape(entry.name),
-        str(reruns.finished),
-        wording.percent_spread(reruns.accuracy) + limits,
+        str(judged.n),
+        metric.spread(judged) + limits,
+        *accuracy,
         wording.number_spread(reruns.train_loss),
         wording.points(gap.mean),
         wording.percent_spread(reruns.memorised),
@@ -74,10 +79,12 @@ def _best(entry: ConfigurationNumbers, settings: list[dict[str, float]]) -> str:
 
 
 def comparisons(numbers: StudyNumbers) -> Table:
-    """T2: every rival against the baseline, in percentage points."""
+    """T2: every rival against the baseline, in percentage points where the metric is a share."""
+    metric = numbers.metric
+    unit = " in points" if metric.share else ""
     header = [
-        "against " + escape(numbers.baseline.name), "n", "Δ in points [95% CI]", "seeds won", "p (t)",
-        "p (sign flip)", "p (Holm)", "g", "MDE in points", "verdict",
+        "against " + escape(numbers.baseline.name), "n", f"Δ{unit} [95% CI]", "seeds won", "p (t)",
+        "p (sign flip)", "p (Holm)", "g", f"MDE{unit}", "verdict",
     ]  # fmt: skip
     rows = []
     for rival in numbers.rivals:
@@ -87,32 +94,35 @@ def comparisons(numbers: StudyNumbers) -> Table:
             [
                 escape(rival.name),
                 str(paired.n),
-                f"{wording.points(paired.mean)} {wording.point_interval(paired.interval)}" if paired.n else NOTHING,
+                f"{metric.difference(paired.mean)} {metric.difference_interval(paired.interval)}"
+                if paired.n
+                else NOTHING,
                 f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
                 wording.p_cell(paired.p_t),
                 wording.p_cell(paired.p_flip),
                 wording.p_cell(rival.verdict.p_holm),
                 wording.number(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
-                wording.points(paired.mde, signed=False),
-                wording.verdict_words(rival.verdict),
+                metric.difference(paired.mde, signed=False),
+                wording.verdict_words(rival.verdict, metric),
             ]
         )
     return Table(header, rows, range(1, 9))
 
 
 def seeds(numbers: StudyNumbers) -> Table:
-    """T3: the test accuracy of every seed and configuration."""
+    """T3: the verdict's metric of every seed and configuration."""
     entries = numbers.configurations
-    every = sorted({seed for entry in entries for seed in (*entry.reruns.test_accuracy, *entry.reruns.failed_seeds)})
-    rows = [[str(seed), *(_seed_cell(entry, seed) for entry in entries)] for seed in every]
+    every = sorted({seed for entry in entries for seed in (*entry.reruns.judged, *entry.reruns.failed_seeds)})
+    rows = [[str(seed), *(_seed_cell(entry, seed, numbers.metric) for entry in entries)] for seed in every]
     return Table(["seed", *(escape(entry.name) for entry in entries)], rows, range(1, len(entries) + 1))
 
 
 def own_metrics(numbers: StudyNumbers) -> Table:
-    """T4: the study's own metrics on the test set, and their differences from the baseline."""
+    """T4: the study's own metrics on the test set but the verdict's, and their differences from the baseline."""
     rivals = {rival.name: rival for rival in numbers.rivals}
     rows = []
-    for metric in numbers.definition.get("metrics", ()):
+    others = [name for name in numbers.definition.get("metrics", ()) if f"test_{name}" != numbers.metric.name]
+    for metric in others:
         for entry in numbers.configurations:
             found = summarise(list(entry.reruns.own_metrics[metric].values()))
             paired = rivals[entry.name].own_metrics[metric] if entry.name in rivals else None
@@ -126,10 +136,10 @@ def own_metrics(numbers: StudyNumbers) -> Table:
     return Table(header, rows, range(2, 5))
 
 
-def _seed_cell(entry: ConfigurationNumbers, seed: int) -> str:
+def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
     if seed in entry.reruns.failed_seeds:
         return "failed"
-    value = wording.percent(entry.reruns.test_accuracy.get(seed))
+    value = metric.value(entry.reruns.judged.get(seed))
     return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
 
 

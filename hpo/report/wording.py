@@ -3,10 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.stats import Interval, Summary
 from hpo.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from hpo.report.metric import Metric
 
 NOTHING = "–"
 ROUNDING = 1e-9  # a difference of accuracies below this is a rounding error
@@ -53,6 +56,13 @@ def number(value: float | None) -> str:
         mantissa, exponent = f"{value:.2e}".split("e")
         return _minus(f"{mantissa}e{int(exponent)}")
     return _minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
+
+
+def three_digits(value: float | None) -> str:
+    """`number` with its trailing zeros: 1.50, 0.0170."""
+    if value is None or not 0.01 <= abs(value) < 1000:
+        return number(value)
+    return _minus(f"{value:#.3g}".rstrip("."))
 
 
 def bound(value: float) -> str:
@@ -133,24 +143,24 @@ def span(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-def verdict_words(verdict: Verdict) -> str:
-    """What the rule says, with the number it rests on; bold where rule 3 allows it."""
+def verdict_words(verdict: Verdict, metric: "Metric") -> str:
+    """What the rule says, with the number it rests on in units of `metric`; bold where rule 3 allows it."""
     if verdict.rule == 1:
         return f"no verdict: {escape(verdict.reason)}"
     if verdict.rule == 2:
         same = (
             "identical"
             if abs(verdict.comparison.mean) < ROUNDING
-            else f"the same difference ({points(verdict.comparison.mean)})"
+            else f"the same difference ({metric.difference(verdict.comparison.mean)})"
         )
         return f"{same} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
         words = ("tentatively " if verdict.tentative else "") + verdict.word
-        words += f", by less than the margin of {margin_points(verdict.margin)}" if verdict.within_margin else ""
+        words += f", by less than the margin of {metric.margin(verdict.margin)}" if verdict.within_margin else ""
         return f"**{words}**" if verdict.firm else words
     if verdict.rule == 4:
-        return f"equivalent within ±{margin_points(verdict.margin)}"
-    return f"no detectable difference (smallest detectable: {points(verdict.comparison.mde, False)} points)"
+        return f"equivalent within ±{metric.margin(verdict.margin)}"
+    return f"no detectable difference (smallest detectable: {metric.amount(verdict.comparison.mde, False)})"
 
 
 def describe(part: Any) -> str:
