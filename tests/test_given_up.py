@@ -136,7 +136,8 @@ def test_a_worker_with_other_code_says_so_and_the_study_notes_it(tmp_path: Path)
 
     first = course
     url = f"sqlite:///{tmp_path}/t.db"
-    workflow.open_ledger(study(course), url, trials=3, seeds=2, command="hpo run s --trials 3")
+    opened = workflow.open_ledger(study(course), url, trials=3, seeds=2, command="hpo run s --trials 3")
+    assert opened.lease("another worker", 1)
     assert workflow.join_ledger(study(course), url).warnings == []
     joined = workflow.join_ledger(study(another()), url)
     assert any("the code of" in warning and "changed since the last run" in warning for warning in joined.warnings)

@@ -102,10 +102,29 @@ def test_raised_seeds_add_reruns_and_are_noted_after_a_report(engine: Engine) ->
     assert events == ["seeds raised from 3 to 4", "seeds raised from 4 to 6 after a report"]
 
 
+def test_epochs_that_tuning_follows_are_named_once() -> None:
+    old = {"epochs": 30, "tuning_epochs": 30}
+    assert describe_changes(old, {"epochs": 3, "tuning_epochs": 3}) == "epochs: 30 → 3"
+    assert describe_changes(old, {"epochs": 3, "tuning_epochs": 30}) == "epochs: 30 → 3"
+    assert describe_changes(old, {"epochs": 3, "tuning_epochs": 5}) == "epochs: 30 → 3; tuning_epochs: 30 → 5"
+    assert describe_changes(old, {"epochs": 30, "tuning_epochs": 5}) == "tuning_epochs: 30 → 5"
+
+
+def test_changed_code_that_nothing_was_trained_with_is_no_news(engine: Engine) -> None:
+    make(engine)
+    again = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "bb"})
+    assert again.warnings == [] == again.export()["study"]["notes"]
+    assert again.fingerprint == {"loss": "bb"}
+    again.lease("x", 1)
+    held = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"})
+    assert held.warnings == ["the code of loss changed since the last run; what is in training uses the old code"]
+
+
 def test_changed_code_warns_and_is_noted(engine: Engine) -> None:
+    finish_all(make(engine))
     assert make(engine).warnings == []
     again = open_study(engine, "s", definition(), "d", PLANNED, {"title": "new"}, {"loss": "bb"})
-    assert len(again.warnings) == 1 and "the code of loss changed" in again.warnings[0]
+    assert again.warnings == ["the code of loss changed since the last run; earlier results used the old code"]
     study = again.export()["study"]
     assert study["text"] == {"title": "new"} and study["fingerprint"] == {"loss": "bb"}
     assert [note["event"] for note in study["notes"]] == again.warnings

@@ -10,7 +10,13 @@ SHOWN = 4
 
 def describe_changes(old: Any, new: Any) -> str:
     """The first few differences as "path: old → new", joined by semicolons; "" if there is none."""
-    found = [f"{path}: {_show(before)} → {_show(after)}" for path, before, after in changes(old, new)]
+    differences = list(changes(old, new))
+    epochs = next((difference[1:] for difference in differences if difference[0] == "epochs"), None)
+    found = [
+        f"{path}: {_show(before)} → {_show(after)}"
+        for path, before, after in differences
+        if path != "tuning_epochs" or (before, after) != epochs  # they follow the epochs unless they are given
+    ]
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
 

@@ -40,8 +40,8 @@ def ensure(
         )
     notes, warnings = list(row.notes), []
     if dict(fingerprint) != row.fingerprint:
-        warnings.append(_code_changed(row.fingerprint, fingerprint))
-        notes.append({"time": now(connection), "event": warnings[0]})
+        warnings += _code_changed(connection, row, fingerprint)
+        notes += [{"time": now(connection), "event": event} for event in warnings]
         _try_again(connection, row.id)
     notes += _raise(connection, row, definition, planned)
     changed = {"text": dict(text), "fingerprint": dict(fingerprint), "notes": notes}
@@ -186,9 +186,16 @@ def _try_again(connection: Connection, study: int) -> None:
     connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=0))
 
 
-def _code_changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def _code_changed(connection: Connection, row: Any, after: Mapping[str, str]) -> list[str]:
+    """A sentence where something was trained, or is in training, with the code as it was before."""
+    states = sa.select(slots.c.state).where(slots.c.study_id == row.id, slots.c.state.in_(("done", "leased")))
+    begun = set(connection.scalars(states.distinct()))
+    if not begun:
+        return []
+    before = row.fingerprint
     parts = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    return f"the code of {', '.join(parts)} changed since the last run; earlier results used the old code"
+    used = "earlier results used" if "done" in begun else "what is in training uses"
+    return [f"the code of {', '.join(parts)} changed since the last run; {used} the old code"]
 
 
 def note_report(connection: Connection, study: int) -> None:
