@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from hpo.report.shortest import shortest, shortest_results
+
 COLUMNS = {
     "slots": [
         "id",
@@ -40,7 +42,7 @@ class Record(NamedTuple):
     Attributes:
         study: name, definition, digest, text, fingerprint, trials, seeds, repeats, created, notes.
         slots: one row a trial or rerun, in the order of their ids; `setting` and `result` are dicts or None.
-        curves: one row a (slot_id, epoch, metric) with its value.
+        curves: one row a (slot_id, epoch, metric) with its value. Values are without the noise of float32.
         failures: one row a failed or lost attempt. workers: one row a process that took part.
     """
 
@@ -75,6 +77,10 @@ def _frame(name: str, rows: Any, order: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows if isinstance(rows, Mapping) else list(rows), columns=columns)
     for column in NUMERIC & set(columns):
         frame[column] = pd.to_numeric(frame[column]).astype(float)
+    if "value" in columns:
+        frame["value"] = shortest(frame["value"])
+    if "result" in columns:
+        frame["result"] = pd.Series(shortest_results(frame["result"].tolist()), dtype=object)
     if name == "curves":
         frame["epoch"] = frame["epoch"].astype(int)
     return frame.sort_values(order, kind="stable", ignore_index=True)

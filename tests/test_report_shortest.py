@@ -1,0 +1,56 @@
+"""The shortest numbers that are true to float32."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from synthetic_record import synthetic_export
+
+from hpo.report import make_record, write_report
+from hpo.report.shortest import shortest, shortest_results
+
+
+def obvious(value: float) -> float:
+    """Slow and right: NumPy's own shortest text of a float32."""
+    single = np.float32(value)
+    return float(str(single)) if math.isfinite(value) and float(single) == value else value
+
+
+def test_every_float32_becomes_its_shortest_decimal() -> None:
+    generator = np.random.default_rng(3)
+    magnitudes = 10.0 ** generator.uniform(-11, 8.9, 3000) * generator.choice([-1, 1], 3000)
+    shares = generator.integers(0, 4000, 2000) / 4000
+    values = np.concatenate([magnitudes, shares, [0.0, 0.5, 1.0, -2.5, 1e-3, 0.1, 2.0**-20]]).astype(np.float32)
+    given = values.astype(np.float64)
+    assert shortest(given).tolist() == [obvious(value) for value in given.tolist()]
+    assert (shortest(given).astype(np.float32) == values).all()
+    assert shortest([0.4762499928474426]).tolist() == [0.47625]
+
+
+def test_other_numbers_stay_as_they_are() -> None:
+    values = [0.1 + 0.2, 1 / 3, math.pi * 1e-15, 2.0**40, 1e300, 5e-324, 2.0**-60, math.inf, -math.inf]
+    assert shortest(values).tolist() == values
+    assert np.isnan(shortest([math.nan])).all() and shortest([]).tolist() == []
+    assert shortest([[0.25], [float(np.float32(0.3))]]).tolist() == [[0.25], [0.3]]
+
+
+def test_results_keep_their_other_entries() -> None:
+    given = [{"a": float(np.float32(0.7)), "epochs": 3, "note": "x"}, None, {"a": 0.1 + 0.2}]
+    assert shortest_results(given) == [{"a": 0.7, "epochs": 3, "note": "x"}, None, {"a": 0.1 + 0.2}]
+    assert given[0]["a"] != 0.7  # type: ignore[index]
+    assert isinstance(shortest_results(given)[0]["epochs"], int)
+
+
+def test_the_csv_files_hold_no_noise_of_float32(tmp_path: Path) -> None:
+    export, curves = synthetic_export(trials=3, seeds=3, epochs=3)
+    for row in export["slots"]:
+        row["value"] = float(np.float32(row["slot"] / 7))
+        row["result"] |= {"test_accuracy": row["value"], "train_loss": 1 / 3}
+    curves["value"] = [float(np.float32(round(value, 4))) for value in curves["value"]]
+    write_report(make_record(export, curves), tmp_path, "synthetic", [])
+    reruns = pd.read_csv(tmp_path / "reruns.csv", dtype=str)
+    assert reruns["value"].tolist() == ["0.0", "0.14285715", "0.2857143"] * 2 == reruns["result/test_accuracy"].tolist()
+    assert set(reruns["result/train_loss"]) == {"0.3333333333333333"}
+    epochs = pd.read_csv(tmp_path / "curves.csv", dtype=str)
+    assert epochs["validation_loss"].str.len().max() <= 6
