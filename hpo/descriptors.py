@@ -1,12 +1,14 @@
 """Numbers that describe one run or one search: smoothness, memorisation, place in the range."""
 
 from collections.abc import Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpo.space import Range, Side
+from hpo.stats import Direction
 
 EDGE = 0.1  # the outer tenth of a range, on its own scale
 
@@ -60,3 +62,24 @@ def spikes(loss: ArrayLike) -> int:
     """Number of epochs whose loss lies above 1.25 × the median of the five epochs before."""
     numbers = np.asarray(loss, dtype=float)
     return sum(bool(numbers[i] > 1.25 * np.median(numbers[i - 5 : i])) for i in range(5, numbers.size))
+
+
+def best_so_far(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
+    """The best of the first n scores [trial], for n = 1 … N: the course of one search."""
+    numbers = np.asarray(scores, dtype=float)
+    return np.maximum.accumulate(numbers) if direction == "maximize" else np.minimum.accumulate(numbers)
+
+
+def expected_best(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
+    """The mean best of n of the N scores of a random search, over all choices of n, for n = 1 … N.
+
+    Σ_{i≥n} C(i−1, n−1) v₍ᵢ₎ / C(N, n), v sorted from the worst; it says nothing about a search that learns.
+    """
+    numbers = np.sort(np.asarray(scores, dtype=float))
+    worst_first = numbers if direction == "maximize" else numbers[::-1]
+    total = worst_first.size
+    best = np.empty(total)
+    for count in range(1, total + 1):
+        weights = np.array([comb(place - 1, count - 1) / comb(total, count) for place in range(1, total + 1)])
+        best[count - 1] = weights @ worst_first
+    return best

@@ -12,7 +12,7 @@ from hpo.figures.labels import LabelsFitted, labels_fitted
 from hpo.figures.measure import Measure
 from hpo.figures.slicing import Slices, slices
 from hpo.figures.slopes import Slopes, paired_slopes
-from hpo.figures.style import BASELINE_COLOUR, COLOURS, Style, assign_styles
+from hpo.figures.style import BASELINE_COLOUR, COLOURS, Style, assign_styles, shorten
 
 __all__ = [
     "BASELINE_COLOUR",
@@ -35,6 +35,7 @@ __all__ = [
     "importances",
     "labels_fitted",
     "paired_slopes",
+    "shorten",
     "slices",
     "training_loss",
     "tuning_history",

@@ -27,8 +27,8 @@ PLOTLY: dict[type, Any] = {
 }
 
 
-def draw_png(info: Still, path: Path) -> None:
-    """Draws a still picture with matplotlib; the same info gives the same bytes."""
+def draw_png(info: Info, path: Path) -> None:
+    """Draws one of figures 1 to 4 with matplotlib; the same info gives the same bytes."""
     PNG[type(info)](info, path)
 
 

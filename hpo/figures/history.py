@@ -45,11 +45,11 @@ def tuning_history(
     line = (
         "the line is the expected best of so many trials, for all of them were random"
         if expected
-        else f"the line is the best so far of {'one run' if runs == 1 else 'each run'} of tuning (another run would draw "
+        else f"the line is the best so far of {'one run' if runs == 1 else 'each run'} of tuning (another would draw "
         "another one)"
     )
     lower = "" if measure.direction == "maximize" else ", lower is better"
-    caption = f"Tuning: a point is the score of a trial ({measure.label}{lower}), {line}. Trials without a score are left out."
+    caption = f"Tuning: a point is the score of a trial ({measure.label}{lower}), {line}."
     log = spans_decades(trials["score"])
     return History(
         6, "tuning-history", "Tuning history", caption, measure, log, expected, trials, lines, styles

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
+from hpo.figures import draw_plotly
 from hpo.report import tables, wording
 from hpo.report.cautions import cautions
+from hpo.report.drawings import Planned
 from hpo.report.failure_table import failures
 from hpo.report.quantities import StudyNumbers
 
@@ -15,37 +17,22 @@ HEADING = re.compile(r"^(#{1,6})(?=\s)")
 FENCE = re.compile(r"^\s{0,3}(```|~~~)")
 
 
-class Figure(NamedTuple):
-    """A figure's place in the text: its picture, or a sentence while there is nothing to draw."""
-
-    number: int
-    slug: str
-    title: str
-    caption: str
-    sentence: str
-
-    @property
-    def path(self) -> str:
-        """Where the PNG lies, from the report's folder."""
-        return f"figures/{self.number}-{self.slug}.png"
-
-
 class Page(NamedTuple):
     """What a report is made of: its numbers, its figures, the commands that remake it, the author's analysis."""
 
     numbers: StudyNumbers
-    figures: list[Figure]
+    figures: list[Planned]
     commands: list[str]
     analysis: str | None
 
 
 def markdown(page: Page) -> str:
     """README.md."""
-    return _body(page, author=demote_headings, picture=lambda figure: f"![{figure.title}]({figure.path})")
+    return _body(page, author=demote_headings, picture=_in_markdown)
 
 
-def html(page: Page, drawings: dict[str, dict[str, Any]]) -> str:
-    """report.html: a page of its own, plotly.js inside it. `drawings`: figure slug → data and layout."""
+def html(page: Page) -> str:
+    """report.html: a page of its own, plotly.js inside it."""
     from markdown_it import MarkdownIt
     from plotly.offline import get_plotlyjs
 
@@ -55,8 +42,8 @@ def html(page: Page, drawings: dict[str, dict[str, Any]]) -> str:
         held.append(content)
         return f"<!--held {len(held) - 1}-->"
 
-    def picture(figure: Figure) -> str:
-        still = f'<noscript><img src="{figure.path}" alt="{figure.title}"></noscript>'
+    def picture(figure: Planned) -> str:
+        still = f'<noscript><img src="{figure.path}" alt="{figure.title}"></noscript>' if figure.still else ""
         return hold(f'<div class="figure" id="{figure.slug}">{still}</div>')
 
     author_text = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -64,10 +51,15 @@ def html(page: Page, drawings: dict[str, dict[str, Any]]) -> str:
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     body = re.sub(r"<!--held (\d+)-->", lambda match: held[int(match[1])], body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    figures = json.dumps(drawings, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
+    drawings = {figure.slug: draw_plotly(figure.info) for figure in page.figures if figure.info is not None}
+    figures = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     template = _environment().get_template("page.html.jinja")
     title = _title(page).replace("&", "&amp;").replace("<", "&lt;")
     return template.render(title=title, body=body, figures=figures if drawings else "", plotly=get_plotlyjs())
+
+
+def _in_markdown(figure: Planned) -> str:
+    return f"![{figure.title}]({figure.path})" if figure.still else ""
 
 
 def demote_headings(text: str) -> str:
@@ -93,7 +85,7 @@ def verdict_lines(numbers: StudyNumbers) -> list[str]:
     ]
 
 
-def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
+def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned], str]) -> str:
     numbers = page.numbers
     environment = _environment().overlay()
     environment.filters = {**environment.filters, "author": author, "picture": picture}

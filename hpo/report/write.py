@@ -11,16 +11,9 @@ import pandas as pd
 from hpo import figures
 from hpo.report import page
 from hpo.report.cautions import cautions
+from hpo.report.drawings import Planned, plan_figures
 from hpo.report.numbers import compute_numbers
-from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
-from hpo.report.selection import rerun_curves
-from hpo.report.wording import count
-
-SHOWN = (  # a figure's function and the metric it draws
-    (figures.training_loss, "train_loss"),
-    (figures.validation_accuracy, "validation_accuracy"),
-)
 
 
 def write_report(
@@ -42,11 +35,12 @@ def write_report(
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     numbers = compute_numbers(record)
-    entries, drawings = _draw(record, numbers, folder)
-    whole = page.Page(numbers, entries, list(reproduce), analysis)
+    planned = plan_figures(record, numbers)
+    _draw_stills(planned, folder)
+    whole = page.Page(numbers, planned, list(reproduce), analysis)
     readme = folder / "README.md"
     readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
-    (folder / "report.html").write_text(page.html(whole, drawings), encoding="utf-8", newline="\n")
+    (folder / "report.html").write_text(page.html(whole), encoding="utf-8", newline="\n")
     results = {"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -67,26 +61,13 @@ def as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _draw(record: Record, numbers: StudyNumbers, folder: Path) -> tuple[list[page.Figure], dict[str, dict[str, Any]]]:
-    names = [entry.name for entry in numbers.configurations]
-    styles = figures.assign_styles(names, numbers.baseline.name)
-    diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
-    ending = f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else ""
-    entries, drawings = [], {}
-    for compute, metric in SHOWN:
-        info = compute(rerun_curves(record, metric), styles)
-        empty = info.frame.empty
-        finished = any(entry.reruns.finished for entry in numbers.configurations)
-        lacking = "no finished rerun has a value to draw." if finished else "it appears with the first finished rerun."
-        sentence = lacking if empty else ""
-        entry = page.Figure(info.number, info.slug, info.title, info.caption + ending, sentence)
-        entries.append(entry)
-        if empty:
-            (folder / entry.path).unlink(missing_ok=True)
-            continue
-        figures.draw_png(info, folder / entry.path)
-        drawings[info.slug] = figures.draw_plotly(info)
-    return entries, drawings
+def _draw_stills(planned: Sequence[Planned], folder: Path) -> None:
+    """Draws the PNGs of the figures that have one, and takes away those of an earlier report that no longer do."""
+    for figure in planned:
+        if figure.still and figure.info is not None:
+            figures.draw_png(figure.info, folder / figure.path)
+        else:
+            (folder / figure.path).unlink(missing_ok=True)
 
 
 def _write_tables(record: Record, folder: Path) -> None:

@@ -1,0 +1,122 @@
+"""Tuning: what the trials of every configuration came to, as the frames that figures 6 to 8 are drawn from."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from hpo import descriptors
+from hpo.report.record import Record
+from hpo.report.selection import Row, ranked, tuning_slots
+from hpo.report.wording import plain_name, setting
+from hpo.space import Range, split_space
+from hpo.stats import Direction
+
+ENOUGH_TRIALS = 50  # importances from fewer finished trials are noise
+
+Scored = dict[str, list[Row]]
+
+
+def scored_trials(record: Record) -> Scored:
+    """The finished trials that have a score, by configuration, in the order of tuning repeat and slot."""
+    definition = record.study["definition"]
+    return {
+        entry["name"]: sorted(
+            ranked(tuning_slots(record, entry["name"]), definition["direction"]),
+            key=lambda row: (row["repeat"], row["slot"]),
+        )
+        for entry in definition["configurations"]
+    }
+
+
+def history_frame(scored: Scored) -> pd.DataFrame:
+    """Columns configuration, repeat, trial (from 1), score, setting (in words)."""
+    rows = [
+        (name, row["repeat"], row["slot"] + 1, row["value"], setting(row["setting"]))
+        for name, trials in scored.items()
+        for row in trials
+    ]
+    return pd.DataFrame(rows, columns=["configuration", "repeat", "trial", "score", "setting"])
+
+
+def best_lines(history: pd.DataFrame, record: Record) -> pd.DataFrame:
+    """Columns configuration, repeat, trial, best: the best so far, or of a random search the expected best."""
+    random = all_random(record)
+    compute = descriptors.expected_best if random else descriptors.best_so_far
+    parts = []
+    for (name, repeat), run in history.groupby(["configuration", "repeat"], sort=False):
+        best = compute(run["score"], record.study["definition"]["direction"])
+        trials = range(1, len(run) + 1) if random else run["trial"]
+        parts.append(pd.DataFrame({"configuration": name, "repeat": repeat, "trial": list(trials), "best": best}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def all_random(record: Record) -> bool:
+    """Whether no configuration has more trials than the sampler draws at random before it learns."""
+    from hpo.ledger.schedule import STARTUP
+
+    planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]
+    return max(planned) <= STARTUP
+
+
+def slice_frame(scored: Scored) -> pd.DataFrame:
+    """Columns configuration, trial (from 1), hyperparameter (in words), value, score."""
+    rows = [
+        (name, row["slot"] + 1, plain_name(hyperparameter), value, row["value"])
+        for name, trials in scored.items()
+        for row in trials
+        for hyperparameter, value in row["setting"].items()
+    ]
+    return pd.DataFrame(rows, columns=["configuration", "trial", "hyperparameter", "value", "score"])
+
+
+def tuned(record: Record) -> dict[str, bool]:
+    """Every hyperparameter that a configuration tunes, in words → whether all of its ranges are logarithmic."""
+    found: dict[str, bool] = {}
+    for entry in _configurations(record):
+        for name, bounds in split_space(entry["space"])[0].items():
+            found[plain_name(name)] = found.get(plain_name(name), True) and bounds.log
+    return found
+
+
+def importance_frame(record: Record, scored: Scored) -> pd.DataFrame:
+    """Columns configuration, hyperparameter (in words), importance, trials; of configurations with trials enough."""
+    direction = record.study["definition"]["direction"]
+    rows = []
+    for entry in _configurations(record):
+        ranges, _ = split_space(entry["space"])
+        trials = [row for row in scored[entry["name"]] if ranges.keys() <= row["setting"].keys()]
+        if len(trials) >= ENOUGH_TRIALS and ranges:
+            found = importances(trials, ranges, direction) or {}
+            rows += [(entry["name"], plain_name(name), found[name], len(trials)) for name in found]
+    return pd.DataFrame(rows, columns=["configuration", "hyperparameter", "importance", "trials"])
+
+
+def importances(trials: list[Row], ranges: Mapping[str, Range], direction: Direction) -> dict[str, float] | None:
+    """Relative importances by PED-ANOVA; None where the scores do not tell the best tenth of the trials apart."""
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions: dict[str, Any] = {name: bounds.distribution() for name, bounds in ranges.items()}
+    study = optuna.create_study(direction=direction)
+    study.add_trials(
+        [
+            optuna.create_trial(
+                params={name: row["setting"][name] for name in ranges}, distributions=distributions, value=row["value"]
+            )
+            for row in trials
+        ]
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    if any("same set of trials" in str(warning.message) for warning in told):
+        return None
+    return {name: float(found[name]) for name in ranges}
+
+
+def _configurations(record: Record) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = record.study["definition"]["configurations"]
+    return found
