@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from hpo.cli.options import AsJson, Device, StudyName, app
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 
 Threads = Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")]  # noqa: UP045
 Model = Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")]
@@ -92,6 +92,33 @@ def search(
 
 
 @bench.command()
+def verdicts(
+    comparisons: Annotated[int, typer.Option(min=0, help="Trained ones for each number of seeds; 0 for none.")] = 200,
+    seeds: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option(min=3, help="Of a comparison; may be repeated; by default 5 and 10."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of every run.")] = 10,
+    samples: Annotated[int, typer.Option(min=50, help="Of mnist1d, a fifth of them for the test.")] = 4000,
+    simulated: Annotated[int, typer.Option(min=0, help="Simulated studies for each row; 0 for none.")] = 2000,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether verdicts are right as often as they say: a configuration against itself, and with a planted effect."""
+    from hpo.bench.verdicts import aa_study, measure_verdicts
+    from hpo.data import Mnist1d
+
+    study = aa_study(Mnist1d(samples=samples, label_noise=0.2), epochs)
+    sizes = list(dict.fromkeys(seeds or [5, 10]))
+    place = _prepared(device, threads)
+    found = measure_verdicts(study, comparisons, sizes, simulated, place, show=_show(as_json))
+    _print(found, as_json)
+    if not found["passes"]:
+        raise HpoError("verdicts are not as often right as they say; see the rows that do not pass")
+
+
+@bench.command()
 def storage(
     storage: Annotated[
         Optional[str],  # noqa: UP045
@@ -111,6 +138,22 @@ def storage(
     show = _show(as_json)
     found = measure_storage(storage, population, finished, clients=clients, training=training, show=show)
     _print(found, as_json)
+
+
+@bench.command()
+def overheads(
+    storage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Database URL; by default a SQLite file in a temporary folder."),
+    ] = None,
+    device: Device = "auto",
+    repetitions: Annotated[int, typer.Option(min=1, help="Of every part; the median and the least are shown.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of start-up, ask, tell, curves and report, beside their goals. Leaves nothing behind."""
+    from hpo.bench.overheads import measure_overheads
+
+    _print(measure_overheads(storage, device, repetitions, show=_show(as_json)), as_json)
 
 
 def _check_model(model: str) -> None:

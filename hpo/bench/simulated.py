@@ -1,0 +1,47 @@
+"""Simulated studies without any true difference: accuracies that share their seeds' data, and the luck of tuning.
+
+Accuracies are those of a test set of 800 samples, so that ties are as frequent as in a real study.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hpo.bench.calibration import Pairs
+from hpo.verdicts import by_repeat
+
+TEST_SAMPLES = 800
+ACCURACY = 0.5
+DATA_SD = 0.02  # of what a seed's data do to every configuration
+TRAINING_SD = 0.015  # of what its training stream does to each
+TUNING_SD = 0.015  # of the luck of one tuning run, the same for all seeds of its repeat
+
+
+def families(configurations: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
+    """Studies of that many equal configurations; every rival is compared with the first one's very accuracies."""
+    for _ in range(studies):
+        yield _pairs(_accuracies(np.zeros((configurations, seeds)), generator))
+
+
+def repeated(repeats: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
+    """Studies of two configurations that are equal but for the luck of each one's tuning runs.
+
+    Reruns are spread over the repeats as the ledger does it; the pairs are of repeats, or with one repeat of seeds.
+    """
+    repeat_by_seed = {seed: seed % repeats for seed in range(seeds)}
+    for _ in range(studies):
+        luck = generator.normal(0, TUNING_SD, (2, repeats))
+        pairs = _pairs(_accuracies(luck[:, list(repeat_by_seed.values())], generator))
+        yield pairs if repeats == 1 else {name: by_repeat(*pair, repeat_by_seed) for name, pair in pairs.items()}
+
+
+def _accuracies(shift: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Accuracies [configurations, seeds], `shift` away from `ACCURACY` before they are rounded to whole samples."""
+    data = generator.normal(0, DATA_SD, shift.shape[1])
+    exact = ACCURACY + shift + data + generator.normal(0, TRAINING_SD, shift.shape)
+    return np.asarray(np.round(exact * TEST_SAMPLES) / TEST_SAMPLES)
+
+
+def _pairs(accuracies: np.ndarray) -> Pairs:
+    baseline, *rivals = (dict(enumerate(row.tolist())) for row in accuracies)
+    return {f"rival {number}": (rival, baseline) for number, rival in enumerate(rivals, start=1)}
