@@ -15,6 +15,7 @@ from hpo.bench import verdicts
 from hpo.bench.calibration import Pairs, Rate, calibrate, rate
 from hpo.bench.simulated import families, repeated
 from hpo.trainer import Trainer
+from hpo.training import Member, Recipe, Result
 
 CPU = torch.device("cpu")
 TINY = Mnist1d(samples=200, label_noise=0.2)
@@ -104,10 +105,14 @@ def test_simulated_accuracies_are_those_of_whole_samples_and_share_their_baselin
 
 
 def test_a_configuration_against_itself(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:  # noqa: ARG001
-    trained: list[Any] = []
+    trained: list[Member] = []
     real = verdicts.train
-    monkeypatch.setattr(verdicts, "train", lambda recipe, members, *args, **kw: (
-        trained.extend(members), real(recipe, members, *args, **kw))[1])  # fmt: skip
+
+    def train(recipe: Recipe, members: list[Member], *arguments: Any, **options: Any) -> list[Result]:
+        trained.extend(members)
+        return real(recipe, members, *arguments, **options)
+
+    monkeypatch.setattr(verdicts, "train", train)
     lines: list[str] = []
     study = verdicts.aa_study(TINY, epochs=2)
     found = verdicts.measure_verdicts(study, 12, [5, 3], 0, CPU, show=lines.append)
