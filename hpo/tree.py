@@ -59,3 +59,8 @@ def step_along(tree: Tree, length: Tensor, direction: Tree) -> Tree:
 def zeros_like(tree: Tree) -> Tree:
     """A tree of zeros with the same leaves."""
     return {name: torch.zeros_like(leaf) for name, leaf in tree.items()}
+
+
+def along(values: Tensor, leaf: Tensor) -> Tensor:
+    """values [K] in a shape that broadcasts over leaf [K, ...]."""
+    return values.reshape(-1, *[1] * (leaf.dim() - 1))

@@ -8,7 +8,7 @@ import references
 import torch
 from torch import Tensor
 
-from hpo import optimizers
+from hpo import adam, optimizers
 from hpo.errors import UsageError
 from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
 from hpo.schedules import Constant, Cosine, MultiStep
@@ -118,7 +118,7 @@ def test_the_elementary_operations_equal_the_fused_kernel(
 
     def update(grads: Tree, state: optimizers.State, params: Tree, hyper: Tree) -> tuple[Tree, optimizers.State]:
         state["step"] += 1
-        optimizers._adam_elementwise(decoupled, grads, state, params, hyper)
+        adam.elementwise(decoupled, grads, state, params, hyper)
         return params, state
 
     elementary = OPTIMIZERS[name]._replace(update=update)

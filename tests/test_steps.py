@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import hpo.training
-from hpo import optimizers
+from hpo import adam
 from hpo.data import Mnist1d
 from hpo.dropout import Dropout
 from hpo.objective import Objective, Regularizer
@@ -97,7 +97,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     """Training records its steps, and AdamW computes as it does on a GPU."""
     recordings = Recordings()
     monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=recordings))
-    monkeypatch.setattr(optimizers, "_member_by_member", optimizers._adam_elementwise)
+    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
     return recordings
 
 
