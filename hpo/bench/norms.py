@@ -1,20 +1,16 @@
 """Benchmark: per-sample gradient norms by the per-layer rules, beside `vmap(grad)` over the same population."""
 
 import multiprocessing
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hpo.bench import memory
 from hpo.bench.steps import MODELS, random_batch
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
@@ -108,28 +104,17 @@ def _peak(model: str, population: int, batch_size: int, device: str, rules: bool
 def _in_use(device: str) -> float:
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated(device) / 2**20
-    return _of_process("VmRSS")
+    return memory.in_use()
 
 
 def _forget_peak(device: str) -> None:
-    """Makes the peak start anew; where the system cannot, a second call shows the first one's."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    memory.forget_peak()
 
 
 def _peak_so_far(device: str) -> float:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return _of_process("VmHWM")
-
-
-def _of_process(name: str) -> float:
-    """This process's memory in MiB, by Linux's name for it; elsewhere its peak."""
-    status = Path("/proc/self/status")
-    if status.exists():  # `getrusage` hands down the parent's peak there
-        return int(re.findall(rf"{name}:\s+(\d+) kB", status.read_text())[0]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return memory.peak()

@@ -1,0 +1,45 @@
+"""A process that imports hpo, makes 20 models of a study and ends with their first training step.
+
+`python -m hpo.bench.first_training_step DEVICE`
+"""
+
+import os
+import sys
+from typing import Any
+
+from hpo import MLP, Configuration, Mnist1d, Study
+
+MODELS = 20
+
+
+def main(device: str) -> None:
+    from hpo.devices import choose_device, cpu_cores, prepare_process
+    from hpo.ledger import Slot, Work
+    from hpo.population import Population
+    from hpo.trainer import Trainer
+
+    place = choose_device(device)
+    prepare_process(cpu_cores())
+    study = Study(
+        data=Mnist1d(label_noise=0.2),
+        model=MLP((40, 256, 256, 10)),
+        baseline="AdamW",
+        configurations=(Configuration("AdamW"), Configuration("GNVR", regularizer="gnvr")),
+        name="first-step",
+    )
+    step = Population.step
+
+    def first(*arguments: Any, **named: Any) -> None:
+        scalars = step(*arguments, **named)
+        assert all(value.isfinite().all() for value in scalars.values())  # on CUDA, it waits for the step's end
+        os._exit(0)
+
+    Population.step = first  # type: ignore[assignment,method-assign]
+    trainer = Trainer(study, place)
+    setting = trainer.setting_to_try("GNVR", {})
+    trainer(Work("GNVR", 0, "tune", [Slot(number + 1, number, 0, 1, setting) for number in range(MODELS)]))
+    raise SystemExit("no training step was made")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
