@@ -131,14 +131,17 @@ def by_repeat(
 
     Seeds of one repeat share its luck of tuning, so that they are no independent evidence about it; repeats are.
     """
-    units: dict[int, list[int]] = {}
-    for seed in sorted(rival.keys() & baseline.keys()):
-        units.setdefault(repeat_by_seed[seed], []).append(seed)
-    means = [
-        {unit: float(np.mean([side[seed] for seed in seeds])) for unit, seeds in units.items()}
-        for side in (rival, baseline)
-    ]
-    return means[0], means[1]
+    shared = sorted(rival.keys() & baseline.keys())
+    sides = [repeat_means({seed: side[seed] for seed in shared}, repeat_by_seed) for side in (rival, baseline)]
+    return sides[0], sides[1]
+
+
+def repeat_means(values: Mapping[int, float], repeat_by_seed: Mapping[int, int]) -> dict[int, float]:
+    """The mean of values by seed for each tuning repeat that has any."""
+    repeats: dict[int, list[float]] = {}
+    for seed, value in values.items():
+        repeats.setdefault(repeat_by_seed[seed], []).append(value)
+    return {repeat: float(np.mean(own)) for repeat, own in repeats.items()}
 
 
 def _too_few(n: int, unit: str = "seed") -> str:

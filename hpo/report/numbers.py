@@ -20,7 +20,8 @@ from hpo.report.record import Record
 from hpo.report.rivals import compare_rivals
 from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rounds_read, tuning_slots
 from hpo.space import split_space
-from hpo.stats import summarise
+from hpo.stats import Summary, summarise, t_interval
+from hpo.verdicts import repeat_means
 
 
 def compute_numbers(record: Record) -> StudyNumbers:
@@ -100,7 +101,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         rounds_read=rounds_read(record, name),
         settings=settings,
         judged=judged,
-        judged_summary=summarise(list(judged.values())),
+        judged_summary=_judged_summary(judged, {row["seed"]: row["repeat"] for row in done}, record.study["repeats"]),
         test_accuracy={row["seed"]: float(row["value"]) for row in done},
         accuracy=summarise([row["value"] for row in done]),
         train_loss=summarise(list(_by_seed(whole, "train_loss").values())),
@@ -122,6 +123,18 @@ def _judged(done: list[Row], metric: Metric) -> dict[int, float]:
         return {row["seed"]: float(row["value"]) for row in done}
     found = _by_seed([row for row in done if row["cause"] != DIVERGED], metric.name)
     return {row["seed"]: found.get(row["seed"], float("nan")) for row in done}
+
+
+def _judged_summary(judged: Mapping[int, float], repeat_by_seed: Mapping[int, int], repeats: int) -> Summary:
+    """Mean, SD over the seeds, and interval; with several tuning repeats mean and interval are of their means.
+
+    Seeds of one repeat share its luck of tuning, which an interval over seeds alone would not cover.
+    """
+    summary = summarise(list(judged.values()))
+    if repeats == 1:
+        return summary
+    means = list(repeat_means({seed: v for seed, v in judged.items() if np.isfinite(v)}, repeat_by_seed).values())
+    return summary._replace(mean=float(np.mean(means)) if means else summary.mean, interval=t_interval(means))
 
 
 def _failed_attempts(record: Record, name: str, phase: str) -> dict[str, int]:

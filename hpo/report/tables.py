@@ -1,5 +1,6 @@
 """Tables: headers and rows of text, the same for Markdown and HTML; cells are escaped Markdown."""
 
+import math
 from typing import Any, NamedTuple
 
 from hpo.report import wording
@@ -52,7 +53,7 @@ def results(numbers: StudyNumbers) -> Table:
 def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
     reruns = entry.reruns
     judged = reruns.judged_summary
-    limits = f" {metric.interval(judged.interval)}" if judged.n > 1 else ""
+    limits = f" {metric.interval(judged.interval)}" if math.isfinite(judged.interval.low) else ""
     accuracy = [] if metric.name == ACCURACY.name else [ACCURACY.spread(reruns.accuracy)]
     gap = reruns.generalisation_gap
     settings = reruns.settings or [best.setting for best in entry.tuning.best]
