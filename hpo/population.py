@@ -62,7 +62,7 @@ class Population:
         check_modules(modules)
         self.network = Network(modules[0].to(device), example)
         self.network.bfloat16 = bfloat16
-        self.network.channels_last = channels_last and len(modules) == 1
+        self._channels_last = channels_last
         self.regularizer, self.optimizer = regularizer, optimizer
         self._evaluated_loss = evaluated_loss(sample_loss)
         self.metrics = dict(metrics)
@@ -80,9 +80,14 @@ class Population:
         who = f"optimizer {optimizer.name!r}"
         self.optimizer_state = call(who, "init(params)", optimizer.init, self.params)
         check_stacked_state(who, self.optimizer_state, len(self))
+        self._stepped = False
+        self._make_lifted()
+
+    def _make_lifted(self) -> None:
+        """What depends on the number of members."""
+        self.network.channels_last = self._channels_last and len(self) == 1
         self._gradients = Replayed(self._lift(self._model.gradient))
         self._outputs = self._lift(self.network)
-        self._stepped = False
         self._judge = self._lift(self._one_judgement)
         self._judge_with_own = self._lift(self._one_judgement_with_own)
 
@@ -166,6 +171,18 @@ class Population:
         for name in CHANGED:
             leaves = [state[name] for state in states]
             setattr(self, name, tree_map(lambda *leaf: torch.stack(leaf).to(self.device), *leaves))
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Goes on with the members at `places` alone, as if it had been made of them; the others' memory is freed.
+
+        The step is traced anew: its shapes are others.
+        """
+        index = torch.tensor(places, device=self.device)
+        # What an optimizer keeps under a name with "_" in front, it makes again; it would hold the old rows.
+        self.optimizer_state = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        for name in (*CHANGED, "hyperparameters"):
+            setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
+        self._make_lifted()
 
     def evaluate(
         self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor, own: bool = False

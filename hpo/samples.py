@@ -45,6 +45,15 @@ class Samples:
         self.training_keys = torch.tensor(keys, device=device)
         self.true_labels = source.labels.to(device).expand(len(seeds), -1)
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Goes on with the members at `places` alone; the padding stays as wide as it was."""
+        index = torch.tensor(places, device=self.inputs.device)
+        self.seeds, self.own = [self.seeds[place] for place in places], [self.own[place] for place in places]
+        for name, rows in list(vars(self).items()):
+            if isinstance(rows, Tensor) and name not in ("inputs", "true_labels"):
+                setattr(self, name, rows[index])
+        self.true_labels = self.true_labels[: len(places)]  # one row, seen several times
+
     def epoch_order(self, epoch: int) -> Tensor:
         """Positions [K, n] of the training samples in the order of an epoch."""
         orders = {

@@ -1,7 +1,7 @@
 """Training: epochs of a population, from settings and seeds to curves and final numbers."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -67,14 +67,19 @@ class Result(NamedTuple):
             the whole training part, the validation metrics, and `test_loss`, `test_accuracy` and the user's own
             metrics as `test_<name>` where asked for.
         diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite; None if all were.
+        stopped_epoch: the epoch after which it was stopped by a `Judge`; None if it was not. Its `final` holds the
+            sizes and that epoch's validation metrics.
     """
 
     curves: dict[str, list[float]]
     final: dict[str, float]
     diverged_epoch: int | None
+    stopped_epoch: int | None = None
 
 
 Progress = Callable[[int, Mapping[str, list[float]]], None]
+# (epoch from 1, what has become of every member so far, without `final`) -> places of the members to be stopped
+Judge = Callable[[int, Sequence[Result]], Collection[int]]
 
 
 class Keeper(Protocol):
@@ -94,13 +99,16 @@ def train(
     test: bool = False,
     progress: Progress | None = None,
     keeper: Keeper | None = None,
+    judge: Judge | None = None,
 ) -> list[Result]:
     """Trains one model a member, side by side.
 
     Args:
         test: also evaluate on the test set, once, at the end. Reruns alone may do that.
-        progress: called after every epoch with its number (from 1) and that epoch's metrics, a list over members.
+        progress: called after every epoch with its number (from 1) and that epoch's metrics, a list over the members
+            still in training.
         keeper: saves the run after epochs, and gives it back to a run that starts anew with the same members.
+        judge: called after every epoch but the last; whom it names is trained no further, and its memory is freed.
 
     Returns:
         A result a member, in order. A member that diverges leaves the others as they are.
@@ -117,11 +125,13 @@ def train(
         rows = run.advance()
         if progress:
             progress(run.epoch, rows)
+        if judge and run.epoch < recipe.epochs:
+            run.stop(judge(run.epoch, run.results()))
         if keeper and run.epoch < recipe.epochs:
             keeper.save(run.states)
     return [
-        Result(curve, _sizes(recipe, splits[member.seed], test) | ({} if bad else final), bad)
-        for curve, final, bad, member in zip(run.curves, run.finals(test), run.diverged, members, strict=True)
+        result._replace(final=_sizes(recipe, splits[member.seed], test, result.stopped_epoch) | final)
+        for result, final, member in zip(run.results(), run.finals(test), members, strict=True)
     ]
 
 
@@ -130,24 +140,37 @@ class _Run:
 
     Attributes:
         epoch: the last one done, from 1. curves: of each member, metric -> a number an epoch.
-        diverged: of each member, the epoch in which it did, or None. last: validation metrics [K] of that epoch.
+        diverged, stopped: of each member, the epoch in which it did, and after which it was; or None.
+        present: the members still in training, in the order of the population's rows.
+        last: validation metrics of that epoch, a number a row.
     """
 
     def __init__(self, recipe: Recipe, population: Population, samples: Samples) -> None:
         self.recipe, self.population, self.samples = recipe, population, samples
-        self.steps = Steps(population, samples, recipe.batch_size, recipe.epochs, recipe.schedule)
+        self._make_steps()
         self.epoch = 0
         self.last: dict[str, Tensor] = {}
         self.curves: list[dict[str, list[float]]] = [{} for _ in range(len(population))]
         self.diverged: list[int | None] = [None] * len(population)
+        self.stopped: list[int | None] = [None] * len(population)
+        self.present = list(range(len(population)))
+
+    def _make_steps(self) -> None:
+        recipe = self.recipe
+        self.steps = Steps(self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.schedule)
 
     @property
     def over(self) -> bool:
         """Whether no member is left that could learn."""
-        return all(self.diverged)
+        return all(self.diverged[member] for member in self.present)
+
+    def results(self) -> list[Result]:
+        """What has become of every member so far, without its final metrics."""
+        parts = zip(self.curves, self.diverged, self.stopped, strict=True)
+        return [Result(curves, {}, diverged, stopped) for curves, diverged, stopped in parts]
 
     def advance(self) -> dict[str, list[float]]:
-        """One epoch of training and validation; returns its metrics, a list over members each."""
+        """One epoch of training and validation; returns its metrics, a list over the members present each."""
         self.epoch += 1
         metrics = self.steps.epoch(self.epoch)
         self.last = validate(self.population, self.samples)
@@ -156,22 +179,40 @@ class _Run:
         self._record(rows)
         return rows
 
+    def stop(self, members: Collection[int]) -> None:
+        """Trains these members no further."""
+        rows = [row for row, member in enumerate(self.present) if member not in members]
+        if len(rows) == len(self.present):
+            return
+        for member in set(members) & set(self.present):
+            self.stopped[member] = self.epoch
+        self._keep(rows)
+
     def finals(self, test: bool) -> list[dict[str, float]]:
-        """Metrics at the end of the run by member: of the last epoch, the whole training part and the test set."""
-        metrics = self.last | judge_training(self.population, self.samples)
-        if test:
-            metrics |= judge_test(self.population, self.samples)
-        rows = {name: values.tolist() for name, values in metrics.items()}
-        return [
-            {name: values[member] for name, values in rows.items() if self.samples.reports(member, name)}
-            for member in range(len(self.population))
+        """Metrics at the end by member: of the last epoch, the whole training part and the test set; none if diverged.
+
+        Those of a member that was stopped are the validation metrics of its last epoch.
+        """
+        found = [
+            {name: values[-1] for name, values in curve.items() if not name.startswith(("train_", "aux/"))}
+            for curve in self.curves
         ]
+        if self.present:
+            metrics = self.last | judge_training(self.population, self.samples)
+            if test:
+                metrics |= judge_test(self.population, self.samples)
+            rows = {name: values.tolist() for name, values in metrics.items()}
+            for row, member in enumerate(self.present):
+                found[member] = {name: values[row] for name, values in rows.items() if self.samples.reports(row, name)}
+        return [{} if diverged else final for final, diverged in zip(found, self.diverged, strict=True)]
 
     def states(self) -> list[dict[str, Any]]:
         """All that `restore` needs to go on after this epoch, by member; copies on the CPU and plain values."""
+        models = dict(zip(self.present, self.population.states(), strict=True)) if self.present else {}
         return [
-            {"epoch": self.epoch, "curves": curves, "diverged": diverged, "model": model}
-            for curves, diverged, model in zip(self.curves, self.diverged, self.population.states(), strict=True)
+            {"epoch": self.epoch, "curves": curves, "diverged": diverged}
+            | ({"model": models[member]} if member in models else {"stopped": self.stopped[member]})
+            for member, (curves, diverged) in enumerate(zip(self.curves, self.diverged, strict=True))
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
@@ -179,19 +220,31 @@ class _Run:
         self.epoch = states[0]["epoch"]
         self.curves = [dict(state["curves"]) for state in states]
         self.diverged = [state["diverged"] for state in states]
-        self.population.restore([state["model"] for state in states])
+        self.stopped = [state.get("stopped") for state in states]
+        if any(self.stopped):
+            self._keep([member for member, stopped in enumerate(self.stopped) if not stopped])
+        if self.present:
+            self.population.restore([states[member]["model"] for member in self.present])
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        self.present = [self.present[row] for row in rows]
+        if rows:
+            self.population.keep(rows)
+            self.samples.keep(rows)
+            self._make_steps()
+            self.last = {name: values[list(rows)] for name, values in self.last.items()}
 
     def _record(self, rows: Mapping[str, list[float]]) -> None:
         """Appends an epoch to the curves of the members that are still finite, and notes those that no longer are."""
-        for member, curve in enumerate(self.curves):
+        for row, member in enumerate(self.present):
             if self.diverged[member]:
                 continue
-            if not (math.isfinite(rows["train_loss"][member]) and math.isfinite(rows["validation_loss"][member])):
+            if not (math.isfinite(rows["train_loss"][row]) and math.isfinite(rows["validation_loss"][row])):
                 self.diverged[member] = self.epoch
                 continue
             for name, values in rows.items():
-                if self.samples.reports(member, name):
-                    curve.setdefault(name, []).append(values[member])
+                if self.samples.reports(row, name):
+                    self.curves[member].setdefault(name, []).append(values[row])
 
 
 def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
@@ -224,13 +277,13 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     )
 
 
-def _sizes(recipe: Recipe, own: Split, test: bool) -> dict[str, float]:
+def _sizes(recipe: Recipe, own: Split, test: bool, stopped: int | None) -> dict[str, float]:
     sizes: dict[str, float] = {
         "training_samples": len(own.training),
         "validation_samples": len(own.validation),
         "changed_labels": len(own.changed),
         "classes": recipe.source.classes,
-        "epochs": recipe.epochs,
+        "epochs": stopped or recipe.epochs,
     }
     return sizes | ({"test_samples": len(recipe.source.test_labels)} if test else {})
 
