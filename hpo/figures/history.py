@@ -94,8 +94,9 @@ def draw_plotly(info: History) -> dict[str, Any]:
                     ),
                 }
             )  # fmt: skip
-    axes = ({"title": {"text": "trial"}, "rangemode": "tozero"}, score_axis(info.measure, info.log))
-    return interactive.draw(data, [axes], list(info.styles))
+    last = int(info.trials["trial"].max())
+    x = {"title": {"text": "trial"}, "range": [0.5, last + 0.5], **({"dtick": 1} if last <= 10 else {})}
+    return interactive.draw(data, [(x, score_axis(info.measure, info.log))], list(info.styles))
 
 
 def score_axis(measure: Measure, log: bool) -> dict[str, Any]:

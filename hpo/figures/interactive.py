@@ -47,8 +47,8 @@ def draw(
     }  # fmt: skip
     for index, (x, y) in enumerate(panels):
         end = axis_end(index)
-        made[f"xaxis{end}"] = {"anchor": f"y{end}", **_axis(), **x}
-        made[f"yaxis{end}"] = {"anchor": f"x{end}", **_axis(), **y}
+        made[f"xaxis{end}"] = {"anchor": f"y{end}", **_axis(x)}
+        made[f"yaxis{end}"] = {"anchor": f"x{end}", **_axis(y)}
     wide = _arranged(len(panels), columns, panel_height, _legend_lines(names, WIDE), WIDE)
     narrow = _arranged(len(panels), narrow_columns, panel_height, _legend_lines(names, NARROW), NARROW)
     for path, value in wide.items():
@@ -84,8 +84,10 @@ def keys(styles: Mapping[str, Style], kind: str = "lines") -> list[Drawing]:
     ]  # fmt: skip
 
 
-def _axis() -> Drawing:
-    return {"gridcolor": GRID, "zeroline": False, "automargin": True}
+def _axis(own: Drawing) -> Drawing:
+    made = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 5, "exponentformat": "e"}
+    title = {"title": {"standoff": 10, **own["title"]}} if "title" in own else {}
+    return {**made, **own, **title}
 
 
 def _legend_lines(names: Sequence[str], width: int) -> int:

@@ -35,10 +35,10 @@ class LabelsFitted(NamedTuple):
 def labels_fitted(clean: "pd.DataFrame", noisy: "pd.DataFrame", styles: dict[str, Style]) -> LabelsFitted:
     """Figure 5, from the shares of clean and of noisy labels: columns configuration, seed, epoch, value each."""
     frames = {kind: share_over_seeds(curves) for kind, curves in (("clean", clean), ("noisy", noisy)) if len(curves)}
-    of_clean = "as many unchanged training labels as there are changed ones, " if "clean" in frames else ""
+    of_clean = " and of as many unchanged ones" if "clean" in frames else ""
     caption = (
-        f"Labels fitted by epoch: the share of {of_clean}{'and of ' if of_clean else ''}all changed training labels "
-        "that the network predicts as given; mean over the reruns' seeds, band of ± one SD."
+        f"Labels fitted by epoch: the share of all changed training labels{of_clean} that are predicted as given; "
+        "mean over the reruns' seeds, band of ± one SD."
     )
     return LabelsFitted(5, "labels-fitted", "Clean and noisy labels fitted", caption, frames, styles)
 

@@ -37,5 +37,5 @@ class Measure(NamedTuple):
 
     def difference(self, value: float, signed: bool = True) -> str:
         """A difference that has been scaled, without its unit: +0.19."""
-        plain = f"{value:{'+' if signed else ''}.2f}" if self.share else f"{value:{'+' if signed else ''}.3g}"
-        return plain.replace("-", "−")
+        plain = f"{value:{'+' if signed else ''}{'.2f' if self.share else '.3g'}}"
+        return plain.replace("-", "−") if float(plain) else plain.lstrip("+-")

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 Panels = list[tuple[str, Style, "pd.DataFrame"]]
 
-MOST_COLUMNS = 4
-SHORT_LABEL = 15  # letters of a name below a narrow panel
+MOST_COLUMNS = 3
+SHORT_LABEL = 13  # letters of a name below a narrow panel
+WIDTHS = (4.5, 6.5, 8.0)  # inches, for one, two and three panels side by side
 MANY_LINES = 20  # from here on lines are drawn lighter
 
 
@@ -57,15 +58,14 @@ def draw_png(info: Slopes, path: Path) -> None:
     panels: Panels = by_configuration(info.frame, info.styles)
     columns = min(MOST_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = still.new_figure(0.6 + 2.9 * rows if rows > 1 else 3.8)
+    figure = still.new_figure(0.6 + 2.6 * rows if rows > 1 else 3.8, WIDTHS[columns - 1])
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    room = max(SHORT_LABEL, 2 * SHORT_LABEL * 2 // columns)
     for index, (axes, (name, style, pairs)) in enumerate(zip(grid.flat, panels, strict=False)):
         _panel(axes, pairs, style, info)
-        axes.set_xticks([0, 1], [still.label(info.baseline, room), still.label(name, room)])
-        axes.set_xlim(-0.35, 1.35)
+        left, right = (still.label(side, SHORT_LABEL) for side in (info.baseline, name))
+        axes.set(xticks=[], xlim=(-0.2, 1.2), xlabel=f"{left} → {right}")
         still.tidy(axes, grid="y")
         if info.measure.share:
             still.percent_ticks(axes.yaxis)
@@ -103,14 +103,14 @@ def draw_plotly(info: Slopes) -> dict[str, Any]:
         data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
         data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         data.append(_means(pairs, info.measure, panel))
-        ticks = {"tickvals": [0, 1], "ticktext": [markup(info.baseline, SHORT_LABEL), markup(name, SHORT_LABEL)]}
+        title = f"{markup(info.baseline, SHORT_LABEL)} → {markup(name, SHORT_LABEL)}"
         axes.append(
             (
-                {**ticks, "range": [-0.35, 1.35], "showgrid": False, "tickangle": 0},
+                {"title": {"text": title}, "range": [-0.2, 1.2], "showgrid": False, "showticklabels": False},
                 {**info.measure.ticks, "title": {"text": markup(info.measure.label)}, **(matching if index else {})},
             )
         )
-    return interactive.draw(data, axes, [], 260, min(MOST_COLUMNS, max(2, len(panels))))
+    return interactive.draw(data, axes, [], 260, columns=MOST_COLUMNS)
 
 
 def _lines(pairs: "pd.DataFrame", colour: str, panel: dict[str, Any]) -> dict[str, Any]:

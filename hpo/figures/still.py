@@ -9,12 +9,12 @@ from hpo.figures.style import LONGEST_LABEL, shorten
 WIDTH = 8.0  # inches; 10-point letters are then 14 pixels high where the picture is shown 800 pixels wide
 
 
-def new_figure(height: float) -> Any:
-    """An empty matplotlib Figure, `height` inches high."""
+def new_figure(height: float, width: float = WIDTH) -> Any:
+    """An empty matplotlib Figure; height and width in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
