@@ -19,7 +19,7 @@ from hpo.report.page import Page, markdown
 
 FORBIDDEN = re.compile(r"promising|confirm|robust|significan", re.IGNORECASE)
 SENTENCE = r"<p>Figure \d\. [^.:]+: (?:it appears|they are shown|no |the scores do not)"
-FILES = ["README.md", "curves.csv", "report.html", "reruns.csv", "results.json", "trials.csv"]
+FILES = ["README.md", "curves.csv", "report.html", "reruns.csv", "results.json", "results.tex", "trials.csv"]
 NAMES = ("AdamW", "GNVR")
 TEMPLATES = Path(sys.modules[write_report.__module__].__file__ or "").parent / "templates"
 
@@ -404,11 +404,16 @@ def test_names_show_literally(tmp_path: Path) -> None:
     assert "a|b</t" in page and "&lt;b&gt;$x$&lt;/b&gt; *y* `z`" in page and "_c_[d](e)&amp;lt;" in page
 
 
-def test_the_page_needs_no_network_and_holds_plotly_once(tmp_path: Path) -> None:
-    render(synthetic_record(), tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("standalone", [False, True])
+def test_the_page_needs_no_network_and_has_plotly_once(standalone: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "reports" / "synthetic"
+    write_report(synthetic_record(), folder, "synthetic", ["hpo run synthetic"], standalone=standalone)
+    page = (folder / "report.html").read_text(encoding="utf-8")
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert page.count("plotly.js v") == 1
+    shared = folder.parent / "plotly.min.js"
+    assert shared.exists() != standalone and page.count("plotly.js v") == int(standalone)
+    assert page.count('<script src="../plotly.min.js"></script>') == int(not standalone)
+    assert standalone or "plotly.js v" in shared.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"?(https?:)?//", own)
     assert list(figures_of(page)) == [
         *("differences", "labels-fitted", "paired-slopes", "slices"),

@@ -12,6 +12,7 @@ from hpo.report.cautions import cautions
 from hpo.report.drawings import Planned
 from hpo.report.failure_table import failures
 from hpo.report.quantities import StudyNumbers
+from hpo.report.standalone import SCRIPT
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
 FENCE = re.compile(r"^\s{0,3}(```|~~~)")
@@ -32,9 +33,8 @@ def markdown(page: Page) -> str:
 
 
 def html(page: Page) -> str:
-    """report.html: a page of its own, plotly.js inside it."""
+    """report.html, which takes plotly.js from the folder of all reports."""
     from markdown_it import MarkdownIt
-    from plotly.offline import get_plotlyjs
 
     held: list[str] = []
 
@@ -55,7 +55,7 @@ def html(page: Page) -> str:
     figures = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     template = _environment().get_template("page.html.jinja")
     title = _title(page).replace("&", "&amp;").replace("<", "&lt;")
-    return template.render(title=title, body=body, figures=figures if drawings else "", plotly=get_plotlyjs())
+    return template.render(title=title, body=body, figures=figures if drawings else "", script=SCRIPT)
 
 
 def _in_markdown(figure: Planned) -> str:
@@ -106,6 +106,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         cautions=cautions(numbers),
         tables={name: getattr(tables, name)(numbers) for name in TABLES} | {"failures": failures(numbers)},
         legend=wording.legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
+        smoothness_of={entry.name: entry.smoothness for entry in numbers.configurations},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         trial_budget=_trial_budget(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
@@ -138,6 +139,7 @@ def _environment() -> Any:
         "point_interval": wording.point_interval,
         "percent": wording.percent,
         "number": wording.number,
+        "number_interval": wording.number_interval,
         "p": wording.probability,
         "count": wording.count,
         "margin": wording.margin_points,

@@ -12,14 +12,21 @@ from hpo import figures
 from hpo.report import page
 from hpo.report.cautions import cautions
 from hpo.report.drawings import Planned, plan_figures
+from hpo.report.latex import latex
 from hpo.report.numbers import compute_numbers
 from hpo.report.record import Record
+from hpo.report.standalone import share_plotly, with_everything
 
 
 def write_report(
-    record: Record, folder: Path, study_name: str, reproduce: Sequence[str], analysis: str | None = None
+    record: Record,
+    folder: Path,
+    study_name: str,
+    reproduce: Sequence[str],
+    analysis: str | None = None,
+    standalone: bool = False,
 ) -> Path:
-    """Writes README.md, report.html, figures/, trials.csv, reruns.csv, curves.csv and results.json.
+    """Writes README.md, report.html, figures/, trials.csv, reruns.csv, curves.csv, results.json and results.tex.
 
     Args:
         record: the study, at any moment of its life. The same record gives the same bytes.
@@ -27,6 +34,8 @@ def write_report(
         study_name: the report's title where the author gave none.
         reproduce: command lines for the Reproduce section.
         analysis: the author's own Markdown, put behind the generated analysis.
+        standalone: report.html holds everything that it shows; else it needs the plotly.min.js that is put beside
+            `folder`, where all reports share it.
 
     Returns:
         The path of README.md.
@@ -40,11 +49,17 @@ def write_report(
     whole = page.Page(numbers, planned, list(reproduce), analysis)
     readme = folder / "README.md"
     readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
-    (folder / "report.html").write_text(page.html(whole), encoding="utf-8", newline="\n")
     results = {"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    (folder / "results.tex").write_text(latex(numbers), encoding="utf-8", newline="\n")
     _write_tables(record, folder)
+    shown = page.html(whole)
+    if standalone:
+        shown = with_everything(shown, folder)
+    else:
+        share_plotly(folder.parent)
+    (folder / "report.html").write_text(shown, encoding="utf-8", newline="\n")
     return readme
 
 

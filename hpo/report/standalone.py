@@ -1,0 +1,51 @@
+"""How a page finds what it shows: plotly.js in one file for all reports, or everything inside the page itself."""
+
+import base64
+import gzip
+import re
+from pathlib import Path
+
+PLOTLY = "plotly.min.js"
+SCRIPT = f'<script src="../{PLOTLY}"></script>'
+LINK = re.compile(r'(src|href)="([^":#?]+)"')
+TYPES = {
+    ".csv": "text/csv", ".json": "application/json", ".tex": "text/x-tex", ".gz": "application/gzip",
+    ".png": "image/png", ".md": "text/markdown",
+}  # fmt: skip
+LARGE = 1 << 20  # bytes of a file that is packed before it goes into a page
+
+
+def share_plotly(folder: Path) -> None:
+    """Puts plotly.js into the folder of all reports, where their pages look for it; 5 MB once, not in every page."""
+    from plotly.offline import get_plotlyjs
+
+    path, wanted = folder / PLOTLY, get_plotlyjs().encode()
+    if path.is_file() and path.stat().st_size == len(wanted) and path.read_bytes() == wanted:
+        return
+    beginning = path.with_name(f".{PLOTLY}.part")
+    beginning.write_bytes(wanted)
+    beginning.replace(path)  # at once: another report's page may be reading it
+
+
+def with_everything(page: str, folder: Path) -> str:
+    """The page as one file that needs no other: plotly.js, pictures and data inside it.
+
+    Args:
+        page: HTML that was written for `folder`, whose links to files there become data; large ones are packed (gzip).
+    """
+    from plotly.offline import get_plotlyjs
+
+    head, found, tail = page.partition(SCRIPT)
+    head = LINK.sub(lambda link: _inside(link, folder), head)
+    return head + (f"<script>{get_plotlyjs()}</script>{tail}" if found else "")
+
+
+def _inside(link: re.Match[str], folder: Path) -> str:
+    path = folder / link[2]
+    if path.suffix not in TYPES or not path.is_file():
+        return link[0]
+    content, name = path.read_bytes(), path.name
+    if link[1] == "href" and len(content) > LARGE:
+        content, name = gzip.compress(content, mtime=0), f"{name}.gz"
+    data = f"data:{TYPES[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+    return f'{link[1]}="{data}"' + (f' download="{name}"' if link[1] == "href" else "")
