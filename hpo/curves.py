@@ -1,7 +1,7 @@
 """The metrics of every epoch: one row a run and metric, which holds all its epochs; read back as columns."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,13 @@ from hpo import bulk, schema
 from hpo.database import retrying
 
 _POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
+# All points travel as one binary value that the server cuts up: in an array of values each byte would take two.
+_INSERT_SLICES = sa.text("""
+    INSERT INTO hpo_curves (slot_id, metric, points)
+    SELECT new.slot_id, new.metric, substring(CAST(:points AS bytea) FROM new.start + 1 FOR new.size)
+    FROM unnest(CAST(:slots AS integer[]), CAST(:metrics AS text[]), CAST(:starts AS integer[]),
+        CAST(:sizes AS integer[])) AS new (slot_id, metric, start, size)
+""").bindparams(sa.bindparam("points", type_=sa.LargeBinary))
 
 
 def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequence[float]]]]) -> None:
@@ -23,12 +30,26 @@ def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequen
     """
     series = [(slot, metric, values) for slot, curves in runs for metric, values in curves.items() if len(values)]
     series.sort(key=lambda entry: entry[:2])  # in the order of the table's key: neighbours are written together
-    points = _packed([values for _, _, values in series])
-    rows = [
-        {"slot_id": slot, "metric": metric, "points": packed}
-        for (slot, metric, _), packed in zip(series, points, strict=True)
-    ]
-    bulk.insert(connection, schema.curves, rows)
+    if not series:
+        return
+    points = np.fromiter(chain.from_iterable(values for _, _, values in series), _POINT)
+    points[~np.isfinite(points)] = np.nan
+    packed = points.tobytes()
+    sizes = [len(values) * _POINT.itemsize for _, _, values in series]
+    starts = list(accumulate(sizes, initial=0))[:-1]
+    if connection.dialect.name == "postgresql":
+        columns = {
+            "slots": bulk.array((slot for slot, _, _ in series), sa.Integer()),
+            "metrics": bulk.array((metric for _, metric, _ in series), sa.Text()),
+            "starts": bulk.array(starts, sa.Integer()),
+            "sizes": bulk.array(sizes, sa.Integer()),
+        }
+        connection.execute(_INSERT_SLICES, {"points": packed, **columns})
+        return
+    connection.execute(sa.insert(schema.curves), [
+        {"slot_id": slot, "metric": metric, "points": packed[start : start + size]}
+        for (slot, metric, _), start, size in zip(series, starts, sizes, strict=True)
+    ])  # fmt: skip
 
 
 def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
@@ -52,11 +73,3 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
         "metric": np.repeat(np.array([row.metric for row in rows], dtype=object), lengths),
         "value": np.frombuffer(b"".join(row.points for row in rows), _POINT).astype(np.float64),
     }
-
-
-def _packed(series: Sequence[Sequence[float]]) -> list[bytes]:
-    """Each as `schema.curves` holds it; converted together, for one by one takes longer than writing them."""
-    points = np.fromiter(chain.from_iterable(series), _POINT)
-    points[~np.isfinite(points)] = np.nan
-    ends = np.cumsum([len(values) for values in series], dtype=np.int64)
-    return [part.tobytes() for part in np.split(points, ends[:-1])] if series else []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from postgres_server import PostgresServer
 from storage_study import make
 
 from hpo import curves
@@ -103,3 +104,14 @@ def test_one_row_holds_a_metric_as_little_endian_doubles(url: str) -> None:
     assert struct.unpack("<d", rows[0].points) == (0.25,)
     first, second, third = struct.unpack("<3d", rows[1].points)
     assert (first, third) == (1.5, 0.1) and math.isnan(second)
+
+
+def test_a_name_too_long_for_the_table_is_refused_and_not_cut_off(postgresql: PostgresServer) -> None:
+    """Two metrics would become one. SQLite knows no lengths."""
+    url = postgresql.create()
+    engine = connect(url)
+    slot = make(engine).export()["slots"][0]["id"]
+    with pytest.raises(sa.exc.DataError, match="too long"), engine.begin() as connection:
+        curves.insert(connection, [(slot, {"aux/" + 97 * "x": [1.0]})])
+    engine.dispose()
+    postgresql.drop(url)
