@@ -90,11 +90,15 @@ def free_memory(device: torch.device) -> float:
 
 
 def prepare_process(threads: int) -> None:
-    """Settings of a process that trains: threads, and memory that is kept instead of given back and fetched again.
+    """Settings of a process that trains: threads, products on a GPU, and memory that is kept instead of given back.
 
-    glibc returns large freed blocks to the system at once, so that every tensor of a step costs page faults anew.
+    Float32 products on CUDA are those of TF32, whose 10 bits of mantissa are several times as fast. glibc returns large
+    freed blocks to the system at once, so that every tensor of a step costs page faults anew.
     """
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL("libc.so.6").mallopt

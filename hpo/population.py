@@ -26,8 +26,9 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 # Samples evaluated at once over the whole population, and numbers in them: bound the memory of activations, which
 # an image multiplies by dozens of channels.
-EVALUATED_AT_ONCE = 16384
-NUMBERS_AT_ONCE = 2**22
+# A GPU asks for more at a time to be busy.
+EVALUATED_AT_ONCE = {"cpu": 2**14, "cuda": 2**18}
+NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**23}
 
 CHANGED = ("params", "buffers", "optimizer_state", "regularizer_state")
 
@@ -195,7 +196,8 @@ class Population:
             own: the user's own metrics as well.
         """
         judge = self._judge_with_own if own and self.metrics else self._judge
-        most = min(EVALUATED_AT_ONCE, NUMBERS_AT_ONCE // max(1, samples[0].numel()))
+        kind = self.device.type
+        most = min(EVALUATED_AT_ONCE[kind], NUMBERS_AT_ONCE[kind] // max(1, samples[0].numel()))
         chunk = max(1, most // len(self))
         sums: list[Tree] = [{} for _ in labels]
         self.network.module.eval()

@@ -60,9 +60,12 @@ class Samples:
             seed: own.training[torch.randperm(len(own.training), generator=stream(seed, "data", "order", epoch))]
             for seed, own in dict(zip(self.seeds, self.own, strict=True)).items()
         }
-        return torch.stack([orders[seed] for seed in self.seeds]).to(self.training.device)
+        rows = {seed: row for row, seed in enumerate(orders)}
+        # Members of one seed share an order, and a copy to the device.
+        different = torch.stack(list(orders.values())).to(self.training.device)
+        return different[torch.tensor([rows[seed] for seed in self.seeds], device=different.device)]
 
-    def views(self, places: Tensor, count: int, epoch: int) -> Tensor:
+    def views(self, places: Tensor, count: int, epoch: Tensor | int) -> Tensor:
         """The samples at places [K, N], augmented once for each of `count` views: [K, V, N, ...].
 
         A sample's augmentation follows from (seed, epoch, place, view), whoever trains beside it.

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from hpo.counter import mix
 from hpo.data import split
 from hpo.samples import Samples
+from hpo.steps import Steps
 from hpo.training import Member, Recipe, populate
 
 MOST = {"cpu": 32, "cuda": 1024}  # beyond these a CPU's caches, or a GPU's arithmetic units, are full
@@ -59,22 +59,23 @@ def time_step(recipe: Recipe, hyperparameters: Mapping[str, float], models: int,
     own = split(recipe.source, recipe.dataset, 0)
     samples = Samples(recipe.dataset, recipe.source, {0: own}, [0] * models, device)
     population = populate(recipe, members, samples.inputs)
-    places = samples.epoch_order(1)[:, : recipe.batch_size]
-    labels = samples.labels.gather(1, places)
+    steps = Steps(population, samples, recipe.batch_size, 1, _standing)
+    steps.begin(1)
+    with steps.on_stream():
+        for _ in range(steps.first):
+            steps.next()
+        _wait(device)
+        start, taken = time.perf_counter(), 0
+        while taken < 2 or (taken < 20 and time.perf_counter() - start < 0.1):
+            steps.next()
+            taken += 1
+        _wait(device)
+    return (time.perf_counter() - start) / taken
 
-    def step(number: int) -> None:
-        views = samples.views(places, recipe.regularizer.views, 1)
-        population.step(views, labels, 0.0, mix(samples.training_keys, number))
 
-    for number in range(3):  # two of them are compared with their recording
-        step(number)
-    _wait(device)
-    start, steps = time.perf_counter(), 0
-    while steps < 2 or (steps < 20 and time.perf_counter() - start < 0.1):
-        step(steps)
-        steps += 1
-    _wait(device)
-    return (time.perf_counter() - start) / steps
+def _standing(*_: int) -> float:
+    """A schedule under which nothing is learned."""
+    return 0.0
 
 
 def _memory_holds(recipe: Recipe, free: float) -> Callable[[int], bool]:

@@ -34,7 +34,7 @@ class Steps:
     When the population's members change, or its parameters and states are exchanged from outside, new ones are needed.
 
     Attributes:
-        count: of an epoch.
+        count: of an epoch. first: of a run, until a step takes its usual time.
     """
 
     def __init__(
@@ -67,27 +67,33 @@ class Steps:
         # A graph is recorded on a stream that is not the default one, and the steps before it warm up that stream.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._record = record or (self._cuda_graph if self._stream else None)
+        self.first = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
         self._recorded: Step | None = None
         self._called = 0  # steps that were carried out as they are
 
     def epoch(self, number: int) -> dict[str, Tensor]:
         """All steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
-        self._order.copy_(self.samples.epoch_order(number)[:, : self._order.shape[1]])
+        self.begin(number)
+        with self.on_stream():
+            for _ in range(self.count):
+                self.next()
+        return {name: values / self.count for name, values in self._sums.items()}
+
+    def begin(self, epoch: int) -> None:
+        """Makes ready for the first step of an epoch."""
+        self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
         torch.gather(self.samples.labels, 1, self._order, out=self._labels)
-        self._epoch.fill_(number)
-        before = (number - 1) * self.count
+        self._epoch.fill_(epoch)
+        before = (epoch - 1) * self.count
         self._done.fill_(before)
         total = self._epochs * self.count
         rates = [self._schedule(before + step, total, self.count) for step in range(self.count)]
         self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
         for values in self._sums.values():
             values.zero_()
-        with self._on_stream():
-            for _ in range(self.count):
-                self._next()
-        return {name: values / self.count for name, values in self._sums.items()}
 
-    def _next(self) -> None:
+    def next(self) -> None:
+        """One step, `on_stream`; after the last of an epoch the first again."""
         if self._record and self._called == BEFORE_RECORDING:
             self._called += 1  # one attempt
             try:
@@ -105,6 +111,18 @@ class Steps:
             self._one()
             self._called += 1
 
+    @contextlib.contextmanager
+    def on_stream(self) -> Iterator[None]:
+        """The steps' stream, which begins after what was asked for before and ends before what comes after."""
+        if self._stream is None:
+            yield
+            return
+        outside = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(outside)
+        with torch.cuda.stream(self._stream):
+            yield
+        outside.wait_stream(self._stream)
+
     def _one(self) -> None:
         """One step. Nothing in it depends on a number that Python knows and that changes from step to step."""
         place = self._done % self.count
@@ -120,18 +138,6 @@ class Steps:
             else:
                 self._sums[name] = value.clone()
         self._done += 1
-
-    @contextlib.contextmanager
-    def _on_stream(self) -> Iterator[None]:
-        """The steps' stream, which begins after what was asked for before and ends before what comes after."""
-        if self._stream is None:
-            yield
-            return
-        outside = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(outside)
-        with torch.cuda.stream(self._stream):
-            yield
-        outside.wait_stream(self._stream)
 
     def _cuda_graph(self, step: Step) -> Step:
         graph = torch.cuda.CUDAGraph()

@@ -175,7 +175,7 @@ class _Run:
         metrics = self.steps.epoch(self.epoch)
         self.last = validate(self.population, self.samples)
         metrics |= self.last
-        rows = {name: values.tolist() for name, values in metrics.items()}
+        rows = _read(metrics)
         self._record(rows)
         return rows
 
@@ -201,7 +201,7 @@ class _Run:
             metrics = self.last | judge_training(self.population, self.samples)
             if test:
                 metrics |= judge_test(self.population, self.samples)
-            rows = {name: values.tolist() for name, values in metrics.items()}
+            rows = _read(metrics)
             for row, member in enumerate(self.present):
                 found[member] = {name: values[row] for name, values in rows.items() if self.samples.reports(row, name)}
         return [{} if diverged else final for final, diverged in zip(found, self.diverged, strict=True)]
@@ -245,6 +245,11 @@ class _Run:
             for name, values in rows.items():
                 if self.samples.reports(row, name):
                     self.curves[member].setdefault(name, []).append(values[row])
+
+
+def _read(metrics: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Metrics [K] as numbers, in one copy from the device."""
+    return dict(zip(metrics, torch.stack([values.double() for values in metrics.values()]).tolist(), strict=True))
 
 
 def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:

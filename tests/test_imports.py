@@ -47,7 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
-    "hpo.sizing": {"hpo.counter", "hpo.data", "hpo.samples", "hpo.training"},
+    "hpo.sizing": {"hpo.data", "hpo.samples", "hpo.steps", "hpo.training"},
     "hpo.training": {
         *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
@@ -58,6 +58,7 @@ OPTUNA = {
     "hpo.sampling",
     "hpo.tpe",
     "hpo.mirror",
+    "hpo.optuna_notes",
     "hpo.optuna_tables",
     "hpo.optuna_trials",
     "hpo.dashboard",
@@ -68,6 +69,7 @@ SQL = {
     "hpo.bench.transactions",
     "hpo.bulk",
     "hpo.doctor.storage",
+    "hpo.optuna_notes",
     "hpo.optuna_tables",
     "hpo.database",
     "hpo.locks",
@@ -79,7 +81,15 @@ SQL = {
 }
 TORCH_FREE = {"hpo.stats", "hpo.verdicts", "hpo.descriptors", "hpo.figures", "hpo.report", "hpo.study", "hpo.space"}
 TORCH_FREE |= {"hpo.ledger", "hpo.curves", "hpo.database", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
-TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.presence", "hpo.progress", "hpo.status", "hpo.watch"}
+TORCH_FREE |= {
+    "hpo.dashboard",
+    "hpo.optuna_summary",
+    "hpo.failures",
+    "hpo.presence",
+    "hpo.progress",
+    "hpo.status",
+    "hpo.watch",
+}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 
 
