@@ -1,6 +1,8 @@
 """Smoothness, memorisation and place in the range, on arrays done by hand."""
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -54,3 +56,16 @@ def test_upward_variation() -> None:
 def test_spikes_stand_above_the_median_of_the_five_epochs_before() -> None:
     assert descriptors.spikes([1, 1, 1, 1, 1, 1.2, 1.3, 1]) == 1
     assert descriptors.spikes([5, 1, 1, 1]) == 0
+
+
+@pytest.mark.parametrize(("direction", "best"), [("maximize", max), ("minimize", min)])
+def test_the_expected_best_is_the_mean_over_all_choices(direction: str, best: Callable[..., float]) -> None:
+    scores = [0.3, 0.9, 0.1, 0.5, 0.9]
+    by_hand = [np.mean([best(chosen) for chosen in itertools.combinations(scores, n)]) for n in range(1, 6)]
+    assert descriptors.expected_best(scores, direction) == pytest.approx(by_hand)  # type: ignore[arg-type]
+
+
+def test_the_best_so_far_follows_the_order_of_the_trials() -> None:
+    scores = [0.3, 0.9, 0.1, 1.0]
+    assert descriptors.best_so_far(scores, "maximize").tolist() == [0.3, 0.9, 0.9, 1.0]
+    assert descriptors.best_so_far(scores, "minimize").tolist() == [0.3, 0.3, 0.1, 0.1]

@@ -18,7 +18,8 @@ from hpo.report.quantities import (
 )
 from hpo.report.record import Record
 from hpo.report.rivals import compare_rivals
-from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rounds_read, tuning_slots
+from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
+from hpo.report.smoothness import learning_rates, smoothness
 from hpo.space import split_space
 from hpo.stats import Summary, summarise, t_interval
 from hpo.verdicts import repeat_means
@@ -29,14 +30,13 @@ def compute_numbers(record: Record) -> StudyNumbers:
     definition = record.study["definition"]
     metric = metric_of(definition)
     runs = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}
-    configurations = [
-        ConfigurationNumbers(
-            entry["name"],
-            _tuning(record, entry),
-            _reruns(runs[entry["name"]], record, entry["name"], metric),
-        )
-        for entry in definition["configurations"]
-    ]
+    losses = rerun_curves(record, "train_loss")
+    configurations = []
+    for entry in definition["configurations"]:
+        reruns = _reruns(runs[entry["name"]], record, entry["name"], metric)
+        rates = learning_rates(entry, reruns.settings)
+        even = smoothness(losses[losses.configuration == entry["name"]], reruns.diverged_seeds, rates)
+        configurations.append(ConfigurationNumbers(entry["name"], _tuning(record, entry), reruns, even))
     return StudyNumbers(
         study=record.study,
         metric=metric,

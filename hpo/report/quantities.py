@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from hpo.descriptors import RangePlace
 from hpo.report.metric import Metric
+from hpo.report.smoothness import Smoothness
 from hpo.stats import Comparison, Summary
 from hpo.verdicts import Outcome, Verdict
 
@@ -71,17 +72,19 @@ class Reruns(NamedTuple):
 
 
 class ConfigurationNumbers(NamedTuple):
-    """One configuration: its tuning and its reruns."""
+    """One configuration: its tuning, its reruns, and how smoothly their training loss fell."""
 
     name: str
     tuning: Tuning
     reruns: Reruns
+    smoothness: Smoothness
 
 
 class Rival(NamedTuple):
     """One configuration against the baseline.
 
-    `memorisation` compares the noisy labels fitted, if any, and `own_metrics` the study's own metrics by name.
+    `memorisation` compares the noisy labels fitted, if any, `roughness` the training loss's, if there are curves, and
+    `own_metrics` the study's own metrics by name. `same_learning_rate`: whether both were rerun at the same one.
     """
 
     name: str
@@ -89,6 +92,8 @@ class Rival(NamedTuple):
     verdict: Verdict
     outcome: Outcome | None
     memorisation: Comparison | None
+    roughness: Comparison | None
+    same_learning_rate: bool
     own_metrics: dict[str, Comparison]
     cost_ratio: float
 

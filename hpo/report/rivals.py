@@ -4,6 +4,7 @@ from typing import Any
 
 from hpo.report.metric import metric_of
 from hpo.report.quantities import ConfigurationNumbers, Reruns, Rival
+from hpo.report.smoothness import same_learning_rate
 from hpo.stats import Comparison, compare
 from hpo.verdicts import FEWEST_SEEDS, by_repeat, judge_family, prediction_outcome
 
@@ -34,7 +35,11 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
                 prediction=prediction,
                 verdict=verdict,
                 outcome=prediction_outcome(prediction, verdict) if prediction else None,
-                memorisation=_memorisation(entry.reruns, baseline.reruns, repeats),
+                memorisation=_outside(
+                    entry.reruns.noisy_labels_fitted, baseline.reruns.noisy_labels_fitted, entry.reruns, repeats
+                ),
+                roughness=_outside(entry.smoothness.roughness, baseline.smoothness.roughness, entry.reruns, repeats),
+                same_learning_rate=same_learning_rate(entry.smoothness, baseline.smoothness),
                 own_metrics={
                     metric: compare(*_paired(values, baseline.reruns.own_metrics[metric], entry.reruns, repeats))
                     for metric, values in entry.reruns.own_metrics.items()
@@ -56,8 +61,9 @@ def _paired(
     return (left, right) if repeats == 1 else by_repeat(left, right, rival.repeat_by_seed)
 
 
-def _memorisation(rival: Reruns, baseline: Reruns, repeats: int) -> Comparison | None:
-    pair = _paired(rival.noisy_labels_fitted, baseline.noisy_labels_fitted, rival, repeats)
+def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int) -> Comparison | None:
+    """A comparison outside the family, of values of which less is better; None below three pairs."""
+    pair = _paired(left, right, rival, repeats)
     return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
 
 

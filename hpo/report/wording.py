@@ -92,6 +92,11 @@ def point_interval(interval: Interval) -> str:
     return f"[{points(interval.low, False)}, {points(interval.high, False)}]"
 
 
+def number_interval(interval: Interval) -> str:
+    """An interval of plain numbers: [−0.012, 0.034]."""
+    return f"[{number(interval.low)}, {number(interval.high)}]" if math.isfinite(interval.low) else NOTHING
+
+
 def probability(value: float) -> str:
     """A p-value with its relation: = 0.86, or < 0.001."""
     if not math.isfinite(value):

@@ -1,0 +1,93 @@
+"""What a report says about how smoothly the training loss fell, and when it says that this is confounded."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_record import diverge, synthetic_export, synthetic_record
+
+from hpo import descriptors
+from hpo.report import Record, make_record, wording
+from hpo.report.numbers import compute_numbers
+from hpo.report.page import Page, markdown
+from hpo.report.smoothness import learning_rates, same_learning_rate, smoothness
+
+LOSSES = {0: [4.0, 2.0, 1.0, 0.5], 1: [4.0, 2.0, 4.0, 1.0], 2: [1.0, 9.0, 1.0, 1.0]}
+
+
+def curves(losses: dict[int, list[float]]) -> pd.DataFrame:
+    rows = [(seed, epoch, value) for seed, run in losses.items() for epoch, value in enumerate(run, start=1)]
+    return pd.DataFrame(rows[::-1], columns=["seed", "epoch", "value"])
+
+
+def analysis_of(record: Record) -> str:
+    text = markdown(Page(compute_numbers(record), [], ["hpo run synthetic"], None))
+    return text[text.index("## Analysis") : text.index("## Tuning")]
+
+
+def at_rates(first: float, second: float) -> Record:
+    export, found = synthetic_export()
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            rate = first if row["configuration"] == "AdamW" else second
+            row["setting"] = {**row["setting"], "learning_rate": rate}
+    return make_record(export, found)
+
+
+def test_it_is_measured_seed_by_seed_without_those_that_diverged() -> None:
+    found = smoothness(curves(LOSSES), diverged=[2], learning_rates=[0.1])
+    assert list(found.roughness) == [0, 1]
+    assert found.roughness[0] == pytest.approx(0, abs=1e-12)
+    assert found.roughness[1] == pytest.approx(descriptors.roughness(LOSSES[1]))
+    assert found.upward_variation.mean == pytest.approx(0.25)  # one climbs back half of what it fell, one never
+    assert (found.spikes, found.epochs, found.learning_rates) == (0, 4, [0.1])
+
+
+def test_losses_of_zero_and_runs_too_short_give_no_infinity() -> None:
+    found = smoothness(curves({0: [1.0, 0.0, 1.0], 1: [1.0, 0.5]}), [], [])
+    assert list(found.roughness) == [0] and math.isfinite(found.roughness[0])
+    nothing = smoothness(curves({}), [], [])
+    assert nothing.roughness == {} and nothing.epochs == 0 and math.isnan(nothing.mean_roughness.mean)
+
+
+def test_the_learning_rates_are_those_of_the_reruns_tuned_or_fixed() -> None:
+    tuned = {"space": {"learning_rate": {"low": 0.1, "high": 1.0, "log": True, "off": None}}}
+    assert learning_rates(tuned, [{"learning_rate": 0.3}, {"learning_rate": 0.2}]) == [0.2, 0.3]
+    assert learning_rates({"space": {"learning_rate": 0.5}}, [{}]) == [0.5]
+    assert learning_rates({"space": {"step": 0.5}}, [{"step": 0.5}]) == [] == learning_rates(tuned, [])
+    one, two, none = (smoothness(curves(LOSSES), [], rates) for rates in ([0.1], [0.1, 0.2], []))
+    assert same_learning_rate(one, one) and not same_learning_rate(one, two) and not same_learning_rate(none, none)
+
+
+def test_other_learning_rates_are_told_as_confounded() -> None:
+    text = analysis_of(at_rates(1e-3, 2e-3))
+    assert (
+        "This is confounded with the learning rate, which by itself makes a curve smoother or rougher: GNVR was "
+        "trained at 2.00e-3, AdamW at 1.00e-3; no rerun at the baseline's learning rate was made." in text
+    )
+    same = analysis_of(at_rates(1e-3, 1e-3))
+    assert "Both were trained at the same learning rate." in same and "confounded" not in same
+
+
+def test_the_sentence_carries_the_numbers() -> None:
+    numbers = compute_numbers(at_rates(1e-3, 2e-3))
+    [rival] = numbers.rivals
+    own, other = (entry.smoothness for entry in numbers.configurations[::-1])
+    differences = [own.roughness[seed] - other.roughness[seed] for seed in range(1000, 1005)]
+    assert rival.roughness is not None and rival.roughness.mean == pytest.approx(np.mean(differences))
+    text = analysis_of(at_rates(1e-3, 2e-3))
+    rough, plain = (wording.number(side.mean_roughness.mean) for side in (own, other))
+    assert f"training loss by epoch has a roughness of {rough}, AdamW's {plain}: a difference of " in text
+    assert f"{wording.number(float(np.mean(differences)))}, 95% CI [" in text
+    assert f"Its ascents make up {100 * own.upward_variation.mean:.1f}% of its descent (AdamW" in text
+    assert f"with {own.spikes} spikes in 5 reruns (AdamW {other.spikes} in 5)" in text
+
+
+def test_nothing_is_said_below_three_pairs_or_three_epochs() -> None:
+    for record in (synthetic_record(seeds=2), synthetic_record(epochs=2)):
+        assert "Smoothness" not in analysis_of(record) and "Roughness" not in analysis_of(record)
+    export, found = synthetic_export()
+    for row in [row for row in export["slots"] if row["phase"] == "rerun"][:3]:
+        diverge(row, found)
+    assert "Smoothness" not in analysis_of(make_record(export, found))
