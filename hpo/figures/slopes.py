@@ -80,10 +80,12 @@ def _ahead(info: Slopes, pairs: "pd.DataFrame") -> "pd.Series[bool]":
 
 
 def _panel(axes: Any, pairs: "pd.DataFrame", style: Style, info: Slopes) -> None:
+    from matplotlib.collections import LineCollection
+
     opacity, baseline = 0.75 if len(pairs) <= MANY_LINES else 0.3, info.styles[info.baseline]
-    for left, right, ahead in zip(pairs["baseline"], pairs["rival"], _ahead(info, pairs), strict=True):
-        colour = style.colour if ahead else baseline.colour
-        axes.plot([0, 1], [left, right], color=colour, alpha=opacity, linewidth=1.2)
+    colours = [style.colour if ahead else baseline.colour for ahead in _ahead(info, pairs)]
+    lines = [[(0, left), (1, right)] for left, right in zip(pairs["baseline"], pairs["rival"], strict=True)]
+    axes.add_collection(LineCollection(lines, colors=colours, alpha=opacity, linewidths=1.2))
     for place, column, drawn in ((0, "baseline", baseline), (1, "rival", style)):
         axes.plot([place] * len(pairs), pairs[column], drawn.marker[0], color=drawn.colour, alpha=opacity, markersize=4)
     means = [pairs["baseline"].mean(), pairs["rival"].mean()]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -95,26 +96,39 @@ def importance_frame(record: Record, scored: Scored) -> pd.DataFrame:
 
 def importances(trials: list[Row], ranges: Mapping[str, Range], direction: Direction) -> dict[str, float] | None:
     """Relative importances by PED-ANOVA; None where the scores do not tell the best tenth of the trials apart."""
-    import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions: dict[str, Any] = {name: bounds.distribution() for name, bounds in ranges.items()}
-    study = optuna.create_study(direction=direction)
-    study.add_trials(
-        [
-            optuna.create_trial(
-                params={name: row["setting"][name] for name in ranges}, distributions=distributions, value=row["value"]
-            )
-            for row in trials
-        ]
-    )
+    study = _optuna_study(trials, ranges, direction)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     if any("same set of trials" in str(warning.message) for warning in told):
         return None
     return {name: float(found[name]) for name in ranges}
+
+
+def _optuna_study(trials: list[Row], ranges: Mapping[str, Range], direction: Direction) -> Any:
+    """The trials as a study of Optuna's in memory."""
+    import optuna
+
+    class Own(optuna.trial.FrozenTrial):
+        """Optuna copies every trial that it is given, which takes longer than all that is computed from them."""
+
+        def __deepcopy__(self, _: Any) -> "Own":
+            return self  # nobody else has it
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    distributions: dict[str, Any] = {name: bounds.distribution() for name, bounds in ranges.items()}
+    ended = datetime.fromtimestamp(0, UTC)
+    study = optuna.create_study(direction=direction)
+    for number, row in enumerate(trials):
+        study.add_trial(
+            Own(
+                number, optuna.trial.TrialState.COMPLETE, row["value"], ended, ended,
+                {name: row["setting"][name] for name in ranges}, distributions, {}, {}, {}, number,
+            )
+        )  # fmt: skip
+    return study
 
 
 def _configurations(record: Record) -> list[dict[str, Any]]:

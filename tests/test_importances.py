@@ -1,0 +1,32 @@
+"""Importances of hyperparameters are those that Optuna computes from a study of its own."""
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from hpo.report.tuning import importances
+from hpo.space import linear_range, log_range
+
+RANGES = {"strength": log_range(1e-4, 1), "momentum": linear_range(0, 1), "idle": linear_range(-1, 1)}
+
+
+def test_importances_are_optunas() -> None:
+    generator = np.random.default_rng(0)
+    study = optuna.create_study(direction="minimize")
+    trials = []
+    for _ in range(120):
+        setting = {
+            "strength": float(10 ** generator.uniform(-4, 0)),
+            "momentum": float(generator.uniform()),
+            "idle": float(generator.uniform(-1, 1)),
+        }
+        value = (math.log10(setting["strength"]) + 2) ** 2 + 0.3 * setting["momentum"]
+        trials.append({"setting": {**setting, "not tuned": 1.0}, "value": value})
+        distributions = {name: bounds.distribution() for name, bounds in RANGES.items()}
+        study.add_trial(optuna.create_trial(params=setting, distributions=distributions, value=value))
+    found = importances(trials, RANGES, "minimize")
+    assert found == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    assert found is not None and found["strength"] > 0.5 and list(found) == list(RANGES)
