@@ -53,6 +53,11 @@ def study_name(study: str, configuration: str, phase: str, repeat: int = 0) -> s
     return f"{study}/{configuration}/{phase}" + (f"/r{repeat + 1}" if repeat else "")
 
 
+def report_name(study: str) -> str:
+    """The Optuna study without trials whose note and plots sum up `study`."""
+    return f"{study}/report"
+
+
 def clear(engine: Any, study: str) -> None:
     """Deletes all Optuna studies that mirror `study`."""
     storage = open_storage(engine)
@@ -117,10 +122,14 @@ class Mirror:
         with creation_lock(self.ledger.engine):  # two that repair at once would show a slot twice
             endings, hidden = self._changes(studies)
             self.trials.end(endings)
-            shown = self._show(hidden)
+            shown = self._show(self._with_devices(hidden))
             self.ledger.note_repaired(shown)
             self._end([(shown[row["id"]], row["value"], row["cause"]) for row in hidden])
         return len(endings) + len(hidden)
+
+    def report_study(self) -> int:
+        """The id of the Optuna study that sums up this one; it is made where it is missing."""
+        return self._studies([report_name(self.ledger.study)])[0]
 
     def close(self) -> None:
         """Gives up the connections of Optuna's storage, which comes back to life where it is needed again."""
@@ -167,9 +176,15 @@ class Mirror:
             found |= {row["id"]: trial for row, trial in zip(present, ids, strict=True)}
         return found
 
+    def _with_devices(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Finished slots with the device of whoever finished them, which need not be this process."""
+        devices = {entry["owner"]: entry["device"] for entry in self.ledger.export()["workers"]} if rows else {}
+        return [{**row, "device": devices.get(row["owner"], "")} for row in rows]
+
     def _attributes(self, row: Mapping[str, Any]) -> dict[str, Any]:
         shown = {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}}
-        return shown | ({"device": self.device} if self.device else {})
+        device = row.get("device", self.device)
+        return shown | ({"device": device} if device else {})
 
     def _studies(self, names: Sequence[str]) -> list[int]:
         """The ids of Optuna studies; those that are missing, or a deleted study's left-over, are made."""
@@ -190,9 +205,9 @@ class Mirror:
     def _made(self, name: str) -> int:
         with suppress(KeyError):
             self.storage.delete_study(self.storage.get_study_id_from_name(name))  # of a study that is no more
-        rerun = name.removeprefix(f"{self.ledger.study}/").split("/")[1] == "rerun"
-        up = rerun or self.ledger.direction == "maximize"
-        metric = "test_accuracy" if rerun else self.ledger.definition["score"]
+        tuning = name.removeprefix(f"{self.ledger.study}/").split("/")[1:2] == ["tune"]
+        up = not tuning or self.ledger.direction == "maximize"
+        metric = self.ledger.definition["score"] if tuning else "test_accuracy"
         with suppress(DuplicatedStudyError):
             self.storage.create_new_study([StudyDirection.MAXIMIZE if up else StudyDirection.MINIMIZE], name)
         with warnings.catch_warnings():

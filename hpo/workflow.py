@@ -142,13 +142,18 @@ def work(
 
 
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None) -> Path:
-    """Writes the study's report below `reports`; returns its README.md."""
+    """Writes the study's report below `reports`, and its summary for the dashboard; returns its README.md."""
+    from hpo.optuna_summary import publish
     from hpo.report import read_record, write_report
 
     record = read_record(ledger)
     own_words = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
     path = write_report(record, reports / ledger.study, ledger.study, [record.study["text"]["command"]], own_words)
     ledger.note_report()
+    try:
+        publish(ledger, record)
+    except Exception as error:  # what Optuna's dashboard shows may be old; the report may not fail for it
+        log.warning("Optuna's dashboard keeps its old summary of %s (%s)", ledger.study, error)
     return path
 
 

@@ -295,15 +295,16 @@ def test_a_report_runs_its_own_scripts_and_reaches_nothing(opened: Callable[...,
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
 
 
-def test_a_study_without_a_report_is_told_how_to_get_one(reading: RDBStorage, url: str, tmp_path: Path) -> None:
+def test_names_are_shown_as_they_are(reading: RDBStorage, url: str, tmp_path: Path) -> None:
     engine = connect(url)
     make(engine, '<script>"&', digest="e")
     engine.dispose()
     app = build(reading, tmp_path / "none")
     listed = ask(app, "/reports/").body.decode()
-    assert "<code>hpo report small</code>" in listed and "has open work" in listed
-    assert "<script>" not in listed and "&lt;script&gt;&quot;&amp;" in listed
-    assert ask(app, "/reports/small/").status == 404
+    assert "has open work" in listed and '<a href="small/">report</a>' in listed
+    for page in (listed, ask(app, "/dashboard").body.decode().partition("<nav")[2]):
+        assert "<script>" not in page.partition("</nav>")[0] and "&lt;script&gt;&quot;&amp;" in page
+    assert ask(app, "/reports/nobody/").status == 404
 
 
 @pytest.mark.parametrize(

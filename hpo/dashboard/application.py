@@ -1,7 +1,9 @@
 """The dashboard as one WSGI application: optuna-dashboard behind its guards, with the reports beside it."""
 
+import math
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -9,9 +11,13 @@ import optuna_dashboard
 from optuna.storages import RDBStorage
 
 from hpo.dashboard import guards
+from hpo.dashboard.bar import Linked, with_bar
+from hpo.dashboard.live import LiveReports
 from hpo.dashboard.reports import Progress, with_reports
 from hpo.database import answers
+from hpo.errors import UsageError
 from hpo.ledger import load_study, names
+from hpo.mirror import report_name
 
 STATES = {"done": "finished", "work": "has open work", "wait": "in training"}
 
@@ -32,8 +38,8 @@ def build(
         password: asked for where given.
         editable: whether requests may change the database.
     """
-    app = _pages(storage)
-    app = with_reports(app, reports, lambda: progress(storage))
+    app = with_bar(_pages(storage), lambda: linked(storage), editable)
+    app = with_reports(app, reports, lambda: progress(storage), LiveReports(storage.engine, reports).folder)
     app = guards.while_answering(app, lambda: answers(storage.engine))
     if not editable:
         app = guards.only_reading(app)
@@ -62,11 +68,30 @@ def progress(storage: RDBStorage) -> Sequence[Progress]:
     """How far every study of the database is."""
     found = []
     for name in names(storage.engine):
-        ledger = load_study(storage.engine, name)
-        counts = ledger.counts().values()
+        try:
+            ledger = load_study(storage.engine, name)
+        except UsageError:  # deleted a moment ago
+            continue
+        counts = list(ledger.counts().values())
         trials, reruns = (
             "/".join(str(sum(entry[f"{kind}_{part}"] for entry in counts)) for part in ("done", "total"))
             for kind in ("trials", "reruns")
         )
-        found.append(Progress(name, STATES[ledger.state()], trials, reruns))
+        state = ledger.state()
+        words = STATES[state]
+        if state == "done" and any(entry["failed"] for entry in counts):
+            words = "finished, but some runs failed for good"
+        found.append(Progress(name, words, trials, reruns, _summary(storage, name), state == "done"))
     return found
+
+
+def linked(storage: RDBStorage) -> Sequence[Linked]:
+    """All studies, those whose summary is the newest first."""
+    found = [Linked(name, _summary(storage, name)) for name in names(storage.engine)]
+    return sorted(found, key=lambda entry: entry.summary or math.inf, reverse=True)
+
+
+def _summary(storage: RDBStorage, study: str) -> int | None:
+    with suppress(KeyError):
+        return storage.get_study_id_from_name(report_name(study))
+    return None

@@ -1,5 +1,6 @@
-"""The written reports below /reports/: a list of all studies, and the files of their folders."""
+"""The reports below /reports/: a list of all studies, and the files of their folders."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -9,18 +10,22 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import FileWrapper
 
 from hpo.dashboard.guards import answer
+from hpo.report.standalone import PLOTLY
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".md": "text/plain; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
     ".json": "application/json",
+    ".tex": "text/plain; charset=utf-8",
+    ".gz": "application/gzip",
     ".png": "image/png",
 }
+SCRIPT = "text/javascript; charset=utf-8"
 # A report's own scripts draw its figures. In a sandbox they are of no origin, so that they reach neither the
 # dashboard nor the network, whoever wrote the report.
 REPORT_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' 'self'; "
     "style-src 'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -30,20 +35,36 @@ table { border-collapse: collapse; }
 td, th { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid #8888; }
 :root { color-scheme: light dark; }
 """
+log = logging.getLogger(__name__)
 BLOCK = 1 << 18  # bytes of a file read at once
 
 
 class Progress(NamedTuple):
-    """How far a study is: its state in words, trials and reruns as "done/planned"."""
+    """How far a study is: its state in words, trials and reruns as "done/planned".
+
+    `summary`: the id of the Optuna study that sums it up, if there is one yet. `over`: nothing more will happen.
+    """
 
     study: str
     state: str
     trials: str
     reruns: str
+    summary: int | None
+    over: bool
 
 
-def with_reports(app: WSGIApplication, folder: Path, progress: Callable[[], Sequence[Progress]]) -> WSGIApplication:
-    """Serves /reports/ from `folder`, everything else by `app`; `progress` tells of all studies."""
+def with_reports(
+    app: WSGIApplication,
+    folder: Path,
+    progress: Callable[[], Sequence[Progress]],
+    live: Callable[[str], Path | None] = lambda _: None,
+) -> WSGIApplication:
+    """Serves /reports/ from `folder`, everything else by `app`.
+
+    Args:
+        progress: tells of all studies.
+        live: another folder to take the report of that study from; None: from `folder`.
+    """
 
     def routed(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -54,9 +75,17 @@ def with_reports(app: WSGIApplication, folder: Path, progress: Callable[[], Sequ
         if path == "/reports":
             return answer(environ, start, "302 Found", "", extra=[("Location", "/reports/")])
         if path == "/reports/":
-            page = _list(progress(), folder)
+            page = _list(progress())
             return answer(environ, start, "200 OK", page, "text/html", [("Content-Security-Policy", LIST_POLICY)])
-        found = find(folder, path.removeprefix("/reports/"))
+        wanted = path.removeprefix("/reports/")
+        if wanted == PLOTLY:  # the only script: reports of all ages share it
+            return _send(environ, start, _plotly())
+        try:
+            found = find(live(_study(wanted)) or folder, wanted)
+        except Exception as error:  # in a study's own words or numbers: the list and the other reports go on
+            log.exception("the report %r cannot be made", wanted)
+            said = f"This report cannot be made ({type(error).__name__}: {error})."
+            return answer(environ, start, "500 Internal Server Error", said)
         if found is None:
             return answer(environ, start, "404 Not Found", "There is no such file; `hpo report STUDY` writes reports.")
         return _send(environ, start, found)
@@ -83,9 +112,20 @@ def find(folder: Path, path: str) -> Path | None:
     return found if inside and found.suffix in TYPES else None
 
 
+def _plotly() -> Path:
+    """plotly.js as its package holds it."""
+    import plotly
+
+    return Path(plotly.__file__).parent / "package_data" / PLOTLY
+
+
 def _send(environ: WSGIEnvironment, start: StartResponse, path: Path) -> Iterable[bytes]:
     size = path.stat().st_size
-    headers = [("Content-Type", TYPES[path.suffix]), ("Content-Length", str(size)), ("Cache-Control", "no-cache")]
+    headers = [
+        ("Content-Type", TYPES.get(path.suffix, SCRIPT)),
+        ("Content-Length", str(size)),
+        ("Cache-Control", "no-cache"),
+    ]
     start("200 OK", [*headers, ("Content-Security-Policy", REPORT_POLICY)])
     if environ["REQUEST_METHOD"] == "HEAD":
         return []
@@ -93,17 +133,24 @@ def _send(environ: WSGIEnvironment, start: StartResponse, path: Path) -> Iterabl
     return wrap(path.open("rb"), BLOCK)
 
 
-def _list(studies: Sequence[Progress], folder: Path) -> str:
+def _study(path: str) -> str:
+    """The study that a path is about; one that cannot be read is about none."""
+    return path.encode("latin-1").decode("utf-8", errors="replace").split("/")[0]
+
+
+def _list(studies: Sequence[Progress]) -> str:
     rows = []
     for entry in studies:
-        link = f"{quote(entry.study)}/"
-        written = find(folder, link) is not None
-        report = f'<a href="{escape(link)}">report</a>' if written else f"<code>hpo report {escape(entry.study)}</code>"
-        cells = (escape(entry.study), entry.state, entry.trials, entry.reruns, report)
+        name = escape(entry.study)
+        report = f'<a href="{escape(quote(entry.study))}/">report</a>'
+        summary = f'<a href="/dashboard/studies/{entry.summary}/note">summary</a>' if entry.summary else ""
+        cells = (name, entry.state, entry.trials, entry.reruns, report, summary)
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
-    head = "".join(f"<th>{name}</th>" for name in ("study", "state", "trials", "reruns", "report"))
+    head = "".join(f"<th>{name}</th>" for name in ("study", "state", "trials", "reruns", "", ""))
     table = f"<table><tr>{head}{''.join(rows)}</table>" if rows else "<p>No studies yet; `hpo run STUDY` begins one."
+    again = "" if rows and all(entry.over for entry in studies) else '<meta http-equiv="refresh" content="5">'
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Studies</title><style>{STYLE}</style>'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Studies</title>{again}<style>{STYLE}</style>"
         f'<h1>Studies</h1>{table}<p><a href="/dashboard">all trials in the dashboard</a>'
     )

@@ -10,6 +10,7 @@ import waitress
 
 from hpo.dashboard.application import build
 from hpo.dashboard.guards import is_loopback
+from hpo.dashboard.refresher import Refresher
 from hpo.database import connect, redacted
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import names
@@ -41,7 +42,8 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     if not names(engine):
         print("hpo: there are no studies yet; the page fills once `hpo run STUDY` has begun one", file=sys.stderr)
     storage = open_storage(engine, reading=not editable)
-    engine.dispose()
+    engine.dispose()  # it is opened again where a summary is to be written
+    refresher = Refresher(storage.engine, engine)
     app = build(storage, reports, host, password, editable)
     listening = _listen(host, port)
     # Of one socket it makes a server that ends by itself; `ident` would tell strangers its version.
@@ -49,8 +51,10 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     print(f"dashboard: {_link(host, listening)}  (reports: /reports/; Ctrl-C ends it)", flush=True)
     warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one for every plot of a short study
     stop = Stop()
+    refresher.start()
     with stop.installed(), stop.interruptible():
         server.run()  # returns when a signal is raised in it
+    refresher.stop()
     stop.check()
 
 

@@ -59,6 +59,11 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
     return found
 
 
+def newest(connection: Connection, study: int) -> float | None:
+    """When the last run ended, in Unix seconds by the database's clock; None before the first."""
+    return connection.scalar(sa.select(sa.func.max(slots.c.finished)).where(slots.c.study_id == study))
+
+
 def export(connection: Connection, study: int) -> dict[str, Any]:
     """The study's row and all its slots, failures and workers as plain dicts; see `Ledger.export`."""
     row = connection.execute(sa.select(studies).where(studies.c.id == study)).mappings().one()

@@ -1,0 +1,82 @@
+"""A study whose report says something, without training: its results follow from setting and seed."""
+
+import hashlib
+import math
+import random
+import time
+from typing import Any
+
+from synthetic_record import synthetic_export
+
+from hpo.database import connect
+from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
+from hpo.worker import run_worker
+
+EPOCHS = 10
+
+
+def make(engine: Any, name: str = "shown", trials: int = 12, seeds: int = 5, **definition: Any) -> Ledger:
+    """Two configurations, "GNVR" being a point and a half better than "AdamW"."""
+    study = synthetic_export(epochs=EPOCHS, **definition)[0]["study"]
+    planned = {"trials": trials, "seeds": seeds, "repeats": 1}
+    text = {"title": f"What {name} compares", "hypothesis": "", "command": f"hpo run {name}"}
+    return open_study(engine, name, study["definition"], study["digest"], planned, text, {})
+
+
+def outcomes(work: Work) -> list[Outcome]:
+    """What training would give."""
+    return [_outcome(work, slot) for slot in work.slots]
+
+
+def finish(ledger: Ledger, limit: int = 20, runs: int | None = None) -> None:
+    """Works in this process until `runs` runs, or all, are finished."""
+    owner = new_owner()
+    ledger.register(owner, "a test's device")
+    left = math.inf if runs is None else runs
+    while left > 0 and (work := ledger.lease(owner, int(min(limit, left)))):
+        settings = [_setting(work.configuration, slot.slot) for slot in work.slots if slot.setting is None]
+        ledger.finish(owner, outcomes(ledger.assign(owner, work, settings)))
+        left -= len(work.slots)
+
+
+def work(url: str, study: str, seconds: float, population: int = 2) -> None:
+    """A worker that takes that long for every population, to be started in the nursery."""
+    ledger = load_study(connect(url), study)
+    owner = new_owner()
+    ledger.register(owner, "a test's device")
+
+    def train(work: Work) -> list[Outcome]:
+        time.sleep(seconds)
+        return outcomes(work)
+
+    run_worker(ledger, train, owner, population, device="a test's device")
+
+
+def _setting(configuration: str, slot: int) -> dict[str, float]:
+    drawn = random.Random(f"{configuration}/{slot}")
+    setting = {"learning_rate": 10 ** drawn.uniform(-4, -2), "weight_decay": 10 ** drawn.uniform(-6, -1)}
+    return setting if configuration == "AdamW" else {**setting, "lambda": 10 ** drawn.uniform(-3, 1)}
+
+
+def _outcome(work: Work, slot: Any) -> Outcome:
+    rate = math.log10((slot.setting or {})["learning_rate"])
+    luck = _noise(f"{slot.seed}") * 0.01 + _noise(f"{work.configuration}/{slot.seed}/{slot.slot}") * 0.004
+    reached = 0.62 - 0.03 * (rate + 3) ** 2 + (0.015 if work.configuration == "GNVR" else 0.0) + luck
+    share = [1 - math.exp(-4 * epoch / EPOCHS) for epoch in range(1, EPOCHS + 1)]
+    curves = {
+        "train_loss": [2.3 - 1.7 * part for part in share],
+        "validation_loss": [2.3 - 1.2 * part for part in share],
+        "validation_accuracy": [0.1 + (reached - 0.1) * part for part in share],
+    }
+    result: dict[str, Any] = {metric: values[-1] for metric, values in curves.items()}
+    result |= {"train_accuracy": 0.8, "epochs": EPOCHS, "classes": 10, "population": len(work.slots)}
+    result |= {"training_samples": 2560, "validation_samples": 640}
+    if work.phase == "rerun":
+        result |= {"test_accuracy": reached - 0.01, "test_loss": 1.2, "test_samples": 800}
+    value = result["test_accuracy" if work.phase == "rerun" else "validation_accuracy"]
+    return Outcome(slot.id, slot.attempt, value=value, result=result, curves=curves, seconds=0.2 * EPOCHS)
+
+
+def _noise(key: str) -> float:
+    """Between -1 and 1, the same for the same key in every process."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**31 - 1
