@@ -4,10 +4,12 @@ PyTorch is imported where training is near, so that status and reports do withou
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from hpo.ledger import Ledger, Work, load_study, names, new_owner, open_study
 from hpo.study import Study
 
 log = logging.getLogger(__name__)
+
+LONGEST_FOLDER = 100  # letters of a comparison's folder
 
 
 def storage_url(given: str | None) -> str:
@@ -33,13 +37,19 @@ def with_overrides(study: Study, name: str | None, epochs: int | None) -> Study:
 
 
 def open_ledger(
-    study: Study, url: str, trials: int | None = None, seeds: int | None = None, command: str = "", fresh: bool = False
+    study: Study,
+    url: str,
+    trials: int | None = None,
+    seeds: int | None = None,
+    repeats: int | None = None,
+    command: str = "",
+    fresh: bool = False,
 ) -> Ledger:
     """Opens the study in the database, or makes it there.
 
     Args:
-        trials, seeds: planned numbers in place of the study's own. A study that exists keeps its numbers where
-            none is given, and they may only be raised.
+        trials, seeds, repeats: planned numbers in place of the study's own. A study that exists keeps its numbers
+            where none is given; they may only be raised, and the tuning repeats not even that.
         command: the command line that the report's Reproduce section shows.
         fresh: delete what the database holds under this name first.
     """
@@ -52,17 +62,23 @@ def open_ledger(
         _delete(engine, study.name)
     definition = describe(study)
     stored = _stored(engine, study.name)
-    own = {"trials": study.trials, "seeds": study.seeds}
-    given = {key: number for key, number in (("trials", trials), ("seeds", seeds)) if number is not None}
-    planned = {"repeats": study.tuning_repeats, **{key: (stored or own)[key] for key in own}, **given}
+    own = {"trials": study.trials, "seeds": study.seeds, "repeats": study.tuning_repeats}
+    flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
+    given = {key: number for key, number in flags.items() if number is not None}
+    planned = {key: (stored or own)[key] for key in own} | given
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
     ledger.warnings += [
         f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; "
         f"give --{key} {own[key]} to raise it"
-        for key in own
+        for key in ("trials", "seeds")
         if stored and key not in given and own[key] > stored[key]
     ]
+    if stored and "repeats" not in given and own["repeats"] > stored["repeats"]:
+        ledger.warnings.append(
+            f"{study.name} was planned with {stored['repeats']} tuning repeats and its file now says "
+            f"{own['repeats']}; that number is fixed: give another --name, or --fresh, which deletes the old results"
+        )
     return ledger
 
 
@@ -141,20 +157,34 @@ def work(
     )
 
 
-def report(ledger: Ledger, reports: Path, analysis: Path | None = None) -> Path:
+def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
     """Writes the study's report below `reports`, and its summary for the dashboard; returns its README.md."""
     from hpo.optuna_summary import publish
     from hpo.report import read_record, write_report
 
     record = read_record(ledger)
     own_words = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
-    path = write_report(record, reports / ledger.study, ledger.study, [record.study["text"]["command"]], own_words)
+    command = record.study["text"]["command"]
+    path = write_report(record, reports / ledger.study, ledger.study, [command], own_words, standalone)
     ledger.note_report()
     try:
         publish(ledger, record)
     except Exception as error:  # what Optuna's dashboard shows may be old; the report may not fail for it
         log.warning("Optuna's dashboard keeps its old summary of %s (%s)", ledger.study, error)
     return path
+
+
+def compare(ledgers: Sequence[Ledger], reports: Path, standalone: bool = False) -> Path:
+    """Writes one page about several studies below `reports`; returns its README.md."""
+    from hpo.report import read_record, write_comparison
+
+    names = [ledger.study for ledger in ledgers]
+    folder = f"compare-{'-'.join(names)}"
+    if len(folder) > LONGEST_FOLDER:
+        digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:8]
+        folder = f"compare-{names[0]}-and-{len(names) - 1}-more-{digest}"
+    command = shlex.join(["hpo", "report", *names, "--compare"])
+    return write_comparison([read_record(ledger) for ledger in ledgers], reports / folder, command, standalone)
 
 
 def run(
@@ -164,6 +194,7 @@ def run(
     population: int | None = None,
     trials: int | None = None,
     seeds: int | None = None,
+    tuning_repeats: int | None = None,
     reports: str | Path = "reports",
 ) -> Path:
     """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
@@ -171,7 +202,7 @@ def run(
     Returns:
         The report's README.md.
     """
-    ledger = open_ledger(study, storage_url(storage), trials, seeds)
+    ledger = open_ledger(study, storage_url(storage), trials, seeds, tuning_repeats)
     for warning in ledger.warnings:
         log.warning(warning)
     work(study, ledger, device, population)

@@ -141,6 +141,20 @@ def test_more_trials_and_seeds_take_up_only_what_is_missing(folder: Path) -> Non
     assert "may only be raised" in message
 
 
+def test_tuning_is_repeated_and_its_runs_share_the_reruns(folder: Path) -> None:
+    hpo(folder, "run", "small", "--trials", "2", "--seeds", "6", "--tuning-repeats", "3")
+    for entry in counts(folder).values():
+        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (6, 6, 0)
+    report = (folder / "reports" / "small" / "README.md").read_text()
+    assert "hpo run small --trials 2 --seeds 6 --tuning-repeats 3" in report
+    assert "3 paired tuning repeats" in report and "conditional on one tuning run" not in report
+    assert "3 tuning runs a configuration" in report
+
+    hpo(folder, "run", "small")  # the number is remembered
+    message = hpo(folder, "run", "small", "--tuning-repeats", "4", code=2)
+    assert "was planned with 3 tuning repeats and 4 are asked for, but that number is fixed" in message
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_gives_work_back_and_the_next_run_goes_on(folder: Path, number: signal.Signals) -> None:
     process = start(folder, "run", "small", "--epochs", "40")

@@ -25,6 +25,7 @@ from hpo.cli.options import (
     Storage,
     StudyName,
     Trials,
+    TuningRepeats,
     Workers,
     app,
 )
@@ -48,6 +49,7 @@ def run(
     study: StudyName,
     trials: Trials = None,
     seeds: Seeds = None,
+    tuning_repeats: TuningRepeats = None,
     epochs: Epochs = None,
     name: Name = None,
     storage: Storage = None,
@@ -60,6 +62,7 @@ def run(
 ) -> None:
     """Tune, rerun and report a study; goes on where it stopped."""
     from hpo import loading, workflow
+    from hpo.cli.reports import print_verdicts
     from hpo.database import redacted
     from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
     from hpo.progress import Display
@@ -70,9 +73,12 @@ def run(
         stop_after(max_time)
     definition = workflow.with_overrides(loading.load(study), name, epochs)
     url = workflow.storage_url(storage)
-    chosen = _given({"--trials": trials, "--seeds": seeds, "--epochs": epochs, "--name": name})
+    chosen = _given(
+        {"--trials": trials, "--seeds": seeds, "--tuning-repeats": tuning_repeats, "--epochs": epochs, "--name": name}
+    )
     place = choose_device(device)
-    ledger = workflow.open_ledger(definition, url, trials, seeds, shlex.join(["hpo", "run", study, *chosen]), fresh)
+    command = shlex.join(["hpo", "run", study, *chosen])
+    ledger = workflow.open_ledger(definition, url, trials, seeds, tuning_repeats, command, fresh)
     for warning in ledger.warnings:
         print(f"hpo: {warning}", file=sys.stderr)
 
@@ -89,7 +95,7 @@ def run(
             print("hpo: stopped; the same command goes on from here", file=sys.stderr)
             raise
     path = workflow.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
-    _print_verdicts(path)
+    print_verdicts(path)
     typer.echo(f"report: {path}")
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError("some work failed for good; `hpo status` says why; mend it and run the same command again")
@@ -140,20 +146,6 @@ def worker(
         raise SystemExit(error.exit_code) from None
 
 
-@app.command()
-def report(study: StudyName, storage: Storage = None, reports: Reports = Path("reports")) -> None:
-    """Rebuild a study's report from the database alone; works while the study runs."""
-    from hpo import loading, workflow
-    from hpo.database import connect
-    from hpo.status import open_known
-
-    ledger = open_known(connect(workflow.storage_url(storage)), loading.study_name(study))
-    analysis = loading.STUDIES / f"{ledger.study}.md"
-    path = workflow.report(ledger, reports, analysis)
-    _print_verdicts(path)
-    typer.echo(f"report: {path}")
-
-
 @app.command(cls=WatchCommand)
 def status(
     study: Annotated[Optional[str], typer.Argument(metavar="[STUDY]", help="All studies if left out.")] = None,  # noqa: UP045
@@ -200,10 +192,3 @@ def _worker_commands(study: str, places: list[str], threads: int, flags: dict[st
 def _given(flags: dict[str, Any]) -> list[str]:
     """The flags that have a value, as words of a command line."""
     return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-
-
-def _print_verdicts(readme: Path) -> None:
-    """The verdict lines at the top of a report."""
-    results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
-    for line in results["verdicts"]:
-        typer.echo(line.replace("\\", "").replace("**", ""))  # written as Markdown

@@ -113,7 +113,7 @@ def _raise(
     """Adds the slots that higher planned numbers need; returns the notes to be kept."""
     before = {key: getattr(row, key) for key in PLANNED}
     after = before | {key: planned[key] for key in PLANNED if key in planned}
-    for key in PLANNED:
+    for key in ("trials", "seeds"):
         if after[key] < before[key]:
             raise UsageError(
                 f"study {row.name!r} was planned with {before[key]} {key} and {after[key]} are asked for; "
@@ -121,7 +121,8 @@ def _raise(
             )
     if after["repeats"] != before["repeats"]:
         raise UsageError(
-            f"study {row.name!r} has {before['repeats']} tuning repeats and that number is fixed; use another --name"
+            f"study {row.name!r} was planned with {before['repeats']} tuning repeats and {after['repeats']} are asked for, "
+            "but that number is fixed; use another --name, or --fresh, which deletes the old results"
         )
     if after == before:
         return []
