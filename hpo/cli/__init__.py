@@ -5,6 +5,8 @@ import sys
 # In the order that `hpo --help` shows their commands in.
 from hpo.cli import studies  # isort: split
 
+from hpo.cli import reports  # isort: split
+
 from hpo.cli import parts  # isort: split
 
 from hpo.cli import bench  # isort: split
@@ -13,7 +15,7 @@ from hpo.cli import machine
 from hpo.cli.options import app
 from hpo.errors import HpoError
 
-__all__ = ["app", "bench", "machine", "main", "parts", "studies"]
+__all__ = ["app", "bench", "machine", "main", "parts", "reports", "studies"]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from hpo.figures.history import History, tuning_history
 from hpo.figures.importance import Importances, importances
 from hpo.figures.labels import LabelsFitted, labels_fitted
 from hpo.figures.measure import Measure
+from hpo.figures.profiles import Profiles, performance_profiles
 from hpo.figures.slicing import Slices, slices
 from hpo.figures.slopes import Slopes, paired_slopes
 from hpo.figures.style import BASELINE_COLOUR, COLOURS, Style, assign_styles, shorten
@@ -24,6 +25,7 @@ __all__ = [
     "Info",
     "LabelsFitted",
     "Measure",
+    "Profiles",
     "Slices",
     "Slopes",
     "Still",
@@ -35,6 +37,7 @@ __all__ = [
     "importances",
     "labels_fitted",
     "paired_slopes",
+    "performance_profiles",
     "shorten",
     "slices",
     "training_loss",

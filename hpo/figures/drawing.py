@@ -3,19 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from hpo.figures import curves, differences, history, importance, labels, slicing, slopes
+from hpo.figures import curves, differences, history, importance, labels, profiles, slicing, slopes
 from hpo.figures.curves import Curves
 from hpo.figures.differences import Forest
 from hpo.figures.history import History
 from hpo.figures.importance import Importances
 from hpo.figures.labels import LabelsFitted
+from hpo.figures.profiles import Profiles
 from hpo.figures.slicing import Slices
 from hpo.figures.slopes import Slopes
 
-Still = Curves | Slopes | Forest
+Still = Curves | Slopes | Forest | Profiles
 Info = Still | LabelsFitted | History | Slices | Importances
 
-PNG: dict[type, Any] = {Curves: curves.draw_png, Slopes: slopes.draw_png, Forest: differences.draw_png}
+PNG: dict[type, Any] = {
+    Curves: curves.draw_png,
+    Slopes: slopes.draw_png,
+    Forest: differences.draw_png,
+    Profiles: profiles.draw_png,
+}
 PLOTLY: dict[type, Any] = {
     Curves: curves.draw_plotly,
     Slopes: slopes.draw_plotly,
@@ -24,6 +30,7 @@ PLOTLY: dict[type, Any] = {
     History: history.draw_plotly,
     Slices: slicing.draw_plotly,
     Importances: importance.draw_plotly,
+    Profiles: profiles.draw_plotly,
 }
 
 

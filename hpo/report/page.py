@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from hpo.figures import draw_plotly
@@ -15,7 +15,11 @@ from hpo.report.quantities import StudyNumbers
 from hpo.report.standalone import SCRIPT
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
+POWER = re.compile(r"(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
 FENCE = re.compile(r"^\s{0,3}(```|~~~)")
+
+# From what becomes of an author's words and of a figure, the page's Markdown.
+Body = Callable[[Callable[[str], str], Callable[[Planned], str]], str]
 
 
 class Page(NamedTuple):
@@ -29,11 +33,21 @@ class Page(NamedTuple):
 
 def markdown(page: Page) -> str:
     """README.md."""
-    return _body(page, author=demote_headings, picture=_in_markdown)
+    return as_markdown(partial(_body, page))
 
 
 def html(page: Page) -> str:
     """report.html, which takes plotly.js from the folder of all reports."""
+    return as_html(_title(page), page.figures, partial(_body, page))
+
+
+def as_markdown(body: Body) -> str:
+    """A page's Markdown, for any Git host."""
+    return body(demote_headings, _in_markdown)
+
+
+def as_html(title: str, figures: Sequence[Planned], body: Body) -> str:
+    """A page's HTML, with its figures to be drawn by plotly.js from the folder of all reports."""
     from markdown_it import MarkdownIt
 
     held: list[str] = []
@@ -47,15 +61,15 @@ def html(page: Page) -> str:
         return hold(f'<div class="figure" id="{figure.slug}">{still}</div>')
 
     author_text = MarkdownIt("commonmark", {"html": False}).enable("table")
-    text = _body(page, author=lambda words: hold(author_text.render(demote_headings(words))), picture=picture)
-    body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    body = re.sub(r"<!--held (\d+)-->", lambda match: held[int(match[1])], body)
-    body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    drawings = {figure.slug: draw_plotly(figure.info) for figure in page.figures if figure.info is not None}
-    figures = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    text = body(lambda words: hold(author_text.render(demote_headings(words))), picture)
+    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    shown = re.sub(r"<!--held (\d+)-->", lambda match: held[int(match[1])], shown)
+    shown = shown.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    drawings = {figure.slug: draw_plotly(figure.info) for figure in figures if figure.info is not None}
+    data = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     template = _environment().get_template("page.html.jinja")
-    title = _title(page).replace("&", "&amp;").replace("<", "&lt;")
-    return template.render(title=title, body=body, figures=figures if drawings else "", script=SCRIPT)
+    title = title.replace("&", "&amp;").replace("<", "&lt;")
+    return template.render(title=title, body=shown, figures=data if drawings else "", script=SCRIPT)
 
 
 def _in_markdown(figure: Planned) -> str:
@@ -87,11 +101,10 @@ def verdict_lines(numbers: StudyNumbers) -> list[str]:
 
 def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned], str]) -> str:
     numbers = page.numbers
-    environment = _environment().overlay()
-    environment.filters = {**environment.filters, "author": author, "picture": picture}
     configurations = numbers.definition["configurations"]
     paired = [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1]
-    text = environment.get_template("body.md.jinja").render(
+    template = environment(author, picture).get_template("body.md.jinja")
+    text = template.render(
         numbers=numbers,
         study=numbers.study,
         definition=numbers.definition,
@@ -116,6 +129,13 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         analysis=page.analysis,
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def environment(author: Callable[[str], str], picture: Callable[[Planned], str]) -> Any:
+    """The templates, with what becomes of an author's words and of a figure as filters of these names."""
+    made = _environment().overlay()
+    made.filters = {**made.filters, "author": author, "picture": picture}
+    return made
 
 
 TABLES = ("spaces", "environments", "results", "comparisons", "seeds", "own_metrics", "tuning")

@@ -1,0 +1,123 @@
+"""write_comparison: several studies become one page, with a verdict for each and an overview of all."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo import figures
+from hpo.report import across_tables, page, wording
+from hpo.report.across import Across, compare_studies
+from hpo.report.cautions import cautions
+from hpo.report.drawings import Planned
+from hpo.report.profiles import steps
+from hpo.report.quantities import StudyNumbers
+from hpo.report.record import Record
+from hpo.report.standalone import share_plotly, with_everything
+from hpo.report.wording import count, escape
+from hpo.report.write import as_json
+
+TABLES = ("reached", "differences", "overall", "profiles", "races")
+
+
+def write_comparison(records: Sequence[Record], folder: Path, command: str, standalone: bool = False) -> Path:
+    """Writes README.md, report.html, results.json and figures/ for one study or more; returns README.md's path.
+
+    Args:
+        records: the studies, each at any moment of its life; each with its name in `study["name"]`.
+        folder: made if needed; the studies' own reports are looked for beside it.
+        command: the command line that remakes the page. standalone: as in `write_report`.
+    """
+    across = compare_studies(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    planned = _figures(across)
+    for figure in planned:
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.draw_png(figure.info, folder / figure.path)  # type: ignore[arg-type]
+    if not planned:
+        (folder / "figures" / "1-performance-profiles.png").unlink(missing_ok=True)
+    body = _body(across, planned, folder, command)
+    readme = folder / "README.md"
+    readme.write_text(page.as_markdown(body), encoding="utf-8", newline="\n")
+    verdicts = {numbers.study["name"]: page.verdict_lines(numbers) for numbers in across.studies}
+    text = json.dumps({"verdicts": verdicts, **as_json(across)}, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    shown = page.as_html(_title(across), planned, body)
+    if standalone:
+        shown = with_everything(shown, folder)
+    else:
+        share_plotly(folder.parent)
+    (folder / "report.html").write_text(shown, encoding="utf-8", newline="\n")
+    return readme
+
+
+def _figures(across: Across) -> list[Planned]:
+    if not across.profiles:
+        return []
+    baselines = {numbers.baseline.name for numbers in across.studies}
+    grey = baselines.pop() if len(baselines) == 1 else ""
+    styles = figures.assign_styles(across.shared, grey)
+    info = figures.performance_profiles(steps(across.profiles), styles)
+    return [Planned(info.number, info.slug, info.title, "results", info.caption, "", info)]
+
+
+def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str) -> page.Body:
+    def body(author: Callable[[str], str], picture: Callable[[Planned], str]) -> str:
+        template = page.environment(author, picture).get_template("across.md.jinja")
+        text = template.render(
+            across=across,
+            studies=across.studies,
+            title=escape(_title(across)),
+            parts=[_part(numbers, folder) for numbers in across.studies],
+            notes=list(_notes(across)) or ["Every configuration is in every study, and defined there alike."],
+            tables={name: getattr(across_tables, name)(across) for name in TABLES},
+            figure=planned[0] if planned else None,
+            command=command,
+        )
+        return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+    return body
+
+
+def _part(numbers: StudyNumbers, folder: Path) -> dict[str, Any]:
+    name = numbers.study["name"]
+    written = (folder.parent / name / "README.md").is_file()
+    return {
+        "name": escape(name),
+        "title": escape(numbers.study["text"].get("title") or name),
+        "link": f"../{name}/README.md" if written else "",
+        "numbers": numbers,
+        "verdicts": page.verdict_lines(numbers),
+        "cautions": cautions(numbers),
+    }
+
+
+def _title(across: Across) -> str:
+    names = [numbers.study["name"] for numbers in across.studies]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} side by side"
+
+
+def _notes(across: Across) -> Iterator[str]:
+    """What keeps the studies from being compared like with like; nothing where nothing does."""
+    for entry in across.overall:
+        if entry.missing:
+            yield f"{escape(entry.name)} is not in {_listed(entry.missing)}: it has no numbers there"
+    for entry in across.overall:
+        if entry.differs:
+            yield (
+                f"{escape(entry.name)} is not the same configuration in {_listed(entry.studies)}: "
+                f"its {_listed(entry.differs)} {'differs' if len(entry.differs) == 1 else 'differ'}"
+            )
+    baselines = list(dict.fromkeys(numbers.baseline.name for numbers in across.studies))
+    if len(baselines) > 1:
+        yield f"The studies have {count(len(baselines), 'different baseline')}: {_listed(baselines)}"
+    metrics = list(dict.fromkeys(numbers.metric.label for numbers in across.studies))
+    if len(metrics) > 1:
+        yield f"The studies compare {count(len(metrics), 'different metric')}: {_listed(metrics)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A, B and C, as Markdown."""
+    shown = [wording.escape(name) for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
