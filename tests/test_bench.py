@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.bench import limits, search, steps, timing
@@ -17,6 +18,7 @@ CPU = torch.device("cpu")
 def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SECONDS", 0.01)
     monkeypatch.setattr(limits, "COPIED", 2**20)
+    monkeypatch.setattr(limits, "SQUARE", 128)
     lines: list[str] = []
     found = steps.measure(["none", "gnvr"], [1, 2], CPU, batch_size=4, show=lines.append)
     rows = {(row["regularizer"], row["population"]): row for row in found["rows"]}
@@ -26,27 +28,51 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
         for row in (rows[name, 1], rows[name, 2]):
             assert row["times_naive"] == pytest.approx(rows[name, "naive"]["ms"] / row["ms"])
             assert row["model_steps_per_second"] == pytest.approx(1000 / row["ms"])
-            assert row["of_products"] > 0 and row["of_copy"] > 0
+            assert row["operations"] > 0 and row["bytes"] > 0 and row["of_own_products"] > 0
+            assert row["of_products"] == pytest.approx(
+                row["operations"] / found["limits"]["operations"] / (row["ms"] / 1e3)
+            )
+            assert row["of_roofline"] == max(row["of_products"], row["of_copy"]) > 0
+        assert rows[name, "naive"]["operations"] is rows[name, "naive"]["of_roofline"] is None
+    assert rows["gnvr", 2]["operations"] > rows["none", 2]["operations"] == rows["none", 1]["operations"]
     assert len(lines) == 3 + len(rows)
     assert found["limits"]["operations"] > 0 and found["limits"]["bytes"] > 0
 
 
 def test_a_steps_work_is_counted_by_hand() -> None:
     """An MLP 40-256-256-10 multiplies matrices forward, and twice backward but for the inputs' gradient."""
-    step, parameters = steps._population_step("none", 3, "mlp", 8, CPU)
+    step, work = steps._population_step("none", 3, "mlp", 8, CPU)
     for _ in range(3):
         step()
-    work = limits.work_of(step, parameters, 3)
     layers = [40 * 256, 256 * 256, 256 * 10]
-    assert work.operations == 2 * 8 * (3 * sum(layers) - layers[0])
-    assert parameters == sum(layers) + 256 + 256 + 10 and work.bytes == 40 * parameters
+    parameters = sum(layers) + 256 + 256 + 10
+    assert work().operations == 2 * 8 * (3 * sum(layers) - layers[0])
+    # Weights, gradient and both moments read and written, the optimizer's step, 8 samples of 40 numbers and a label.
+    assert work().bytes == 2 * 4 * (4 * parameters + 1) + 8 * (40 * 4 + 8)
+
+
+def test_a_regularizers_state_is_moved_as_well() -> None:
+    works = {name: steps._population_step(name, 2, "mlp", 8, CPU)[1]() for name in ("sam", "vasso")}
+    parameters = 40 * 256 + 256 * 256 + 256 * 10 + 256 + 256 + 10
+    # VaSSO's direction and one number more, read and written.
+    assert works["vasso"].bytes - works["sam"].bytes == 2 * 4 * (parameters + 1)
+
+
+def test_a_steps_products_are_made_by_themselves() -> None:
+    step, work = steps._population_step("gnvr", 2, "mlp", 8, CPU)
+    for _ in range(4):
+        step()
+    products = limits.products_of(step)
+    with FlopCounterMode(display=False) as counter:
+        products()
+    assert counter.get_total_flops() / 2 == work().operations > 0
 
 
 def test_populations_grow_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
-    monkeypatch.setattr(steps, "_population_step", lambda name, models, *_: (models, 1))  # noqa: ARG005
+    monkeypatch.setattr(steps, "_population_step", lambda name, models, *_: (models, lambda: limits.Work(1, 1)))  # noqa: ARG005
     monkeypatch.setattr(steps, "seconds", lambda models, _: taken[models])
-    monkeypatch.setattr(steps, "work_of", lambda *_: limits.Work(1, 1))
+    monkeypatch.setattr(steps, "products_of", lambda models: models)
     rows = list(steps._growing("none", None, "mlp", 8, CPU, 2.0, limits.Limits(4, 8)))
     assert [row["population"] for row in rows] == [1, 2, 4, 8]
     assert [row["times_naive"] for row in rows] == pytest.approx([2, 2 / 0.6, 5, 4])

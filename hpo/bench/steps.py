@@ -1,7 +1,8 @@
 """Benchmarks: how long a model's step takes in a population, and in the usual loop over one model."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo import __version__
-from hpo.bench.limits import Limits, measure_limits, work_of
+from hpo.bench.limits import Limits, Work, measure_limits, products_of, work_of
 from hpo.bench.timing import seconds
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
@@ -32,9 +33,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 CLASSES = 10
 OPTIMIZER = "adamw"
 MOST_DOUBLINGS = 13
+ASKED = ("operations", "bytes", "of_products", "of_copy", "of_roofline", "of_own_products")
 LEGEND = (
-    "× naive: times as fast as a loop over single models. Of products, of copies: the part of the step's time that\n"
-    "its matrix products, and the bytes of its parameters, take at these rates (beyond 100%: the machine is busy)."
+    "× naive: times as fast as a loop over single models. MFLOP, MB: the least that a model's step computes\n"
+    "and moves. Of products, of copies: the part of its time that this takes at the rates above; of its own: the part\n"
+    "that its own matrix products take by themselves (beyond 100%: the machine is busy)."
 )
 WORTH = 0.97  # a larger population must take at most this share of the time a model
 
@@ -59,7 +62,10 @@ def measure(
         JSON values: the setting, the device's `limits` as measured in the same run, and a row for every regularizer
         and population with `ms` (per model and step), `model_steps_per_second`, `times_naive` (how many times as fast
         as the naive loop of the same regularizer: one model, per-sample gradients by `vmap(grad)` where the
-        regularizer asks about samples, and `torch.optim`), and the shares of the limits, `of_products` and `of_copy`.
+        regularizer asks about samples, and `torch.optim`), `operations` and `bytes` of a model's step (see
+        `limits.work_of`), and which part of its time they take at the limits: `of_products`, `of_copy` and the larger
+        of the two, `of_roofline`. `of_own_products` is the part that the step's own products take, timed without
+        the rest. These are None for the naive loop.
     """
     limits = measure_limits(device, (populations or [20])[-1], batch_size)
     found: dict[str, Any] = {
@@ -80,13 +86,13 @@ def measure(
         )
         show(
             f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8} "
-            f"{'of products':>12} {'of copies':>10}"
+            f"{'MFLOP':>8} {'MB':>7} {'of products':>12} {'of copies':>10} {'of its own':>11}"
         )
     if show:
         show(LEGEND)
     for name in regularizers:
         naive = seconds(_naive_step(name, model, batch_size, device), device)
-        _add(found, _row(name, "naive", naive, naive, (None, None)), show)
+        _add(found, _row(name, "naive", naive, naive), show)
         for row in _growing(name, populations, model, batch_size, device, naive, limits):
             _add(found, row, show)
     return found
@@ -105,20 +111,26 @@ def _growing(
     best = math.inf
     for models in populations or (2**power for power in range(MOST_DOUBLINGS)):
         try:
-            step, parameters = _population_step(name, models, model, batch_size, device)
+            step, work = _population_step(name, models, model, batch_size, device)
             each = seconds(step, device) / models
+            own = seconds(products_of(step), device) / models
         except (MemoryError, torch.OutOfMemoryError):
             if populations:
                 raise
             return
-        yield _row(name, models, each, naive, limits.shares(work_of(step, parameters, models), each))
+        yield _row(name, models, each, naive, _asked(limits, work(), each) | {"of_own_products": own / each})
         if not populations and each > WORTH * best:
             return
         best = min(best, each)
 
 
+def _asked(limits: Limits, work: Work, taken: float) -> dict[str, float]:
+    products, copy = limits.shares(work, taken)
+    return {**work._asdict(), "of_products": products, "of_copy": copy, "of_roofline": max(products, copy)}
+
+
 def _row(
-    name: str, population: int | str, taken: float, naive: float, shares: tuple[float | None, float | None]
+    name: str, population: int | str, taken: float, naive: float, asked: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, Any]:
     return {
         "regularizer": name,
@@ -126,23 +138,25 @@ def _row(
         "ms": taken * 1e3,
         "model_steps_per_second": 1 / taken,
         "times_naive": naive / taken,
-        "of_products": shares[0],
-        "of_copy": shares[1],
+        **{key: asked.get(key) for key in ASKED},
     }
 
 
 def _add(found: dict[str, Any], row: dict[str, Any], show: Callable[[str], None] | None) -> None:
     found["rows"].append(row)
     if show:
-        shares = [f"{row[key]:.0%}" if row[key] is not None else "" for key in ("of_products", "of_copy")]
         rates = f"{row['ms']:14.3f} {row['model_steps_per_second']:14.0f} {row['times_naive']:8.1f}"
-        show(f"{row['regularizer']:12} {row['population']!s:>10} {rates} {shares[0]:>12} {shares[1]:>10}".rstrip())
+        asked = ""
+        if row["operations"] is not None:
+            asked = f"{row['operations'] / 1e6:8.2f} {row['bytes'] / 1e6:7.2f} {row['of_products']:12.0%}"
+            asked += f" {row['of_copy']:10.0%} {row['of_own_products']:11.0%}"
+        show(f"{row['regularizer']:12} {row['population']!s:>10} {rates} {asked}".rstrip())
 
 
 def _population_step(
     name: str, models: int, model: str, batch_size: int, device: torch.device
-) -> tuple[Callable[[], object], int]:
-    """The step, and the number of a model's parameters."""
+) -> tuple[Callable[[], object], Callable[[], Work]]:
+    """The step, and what asks for its `work_of`."""
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
     values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
@@ -155,8 +169,11 @@ def _population_step(
         cross_entropy,
         inputs[0, 0],
     )
-    parameters = sum(leaf[0].numel() for leaf in population.params.values())
-    return lambda: population.step(inputs, labels), parameters
+
+    def step() -> object:
+        return population.step(inputs, labels)
+
+    return step, lambda: work_of(step, population, (inputs, labels))
 
 
 def _naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
