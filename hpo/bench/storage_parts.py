@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def measure(url: str, name: str, finished: int, asked: int, runs: int, repetitio
             work = clock(settings, lambda: _asked(ledger, mirror, asked))
             assert len(work.slots) == asked, "not all settings were given at once"
             outcomes = [made_study.outcome(work, place, generator, True) for place in range(asked)]
-            clock(results, lambda work=work, outcomes=outcomes: _told(ledger, mirror, work, outcomes))
+            clock(results, partial(_told, ledger, mirror, work, outcomes))
         mirror.close()
     for _ in range(repetitions + 1):
         _curves(url, name, runs, generator, clock)
