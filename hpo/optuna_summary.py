@@ -21,14 +21,15 @@ def publish(ledger: Ledger, record: Record) -> None:
     _write(ledger, summarise(record), "")  # something may have been finished since it was read: nobody can say
 
 
-def refresh(ledger: Ledger, pause: float = PAUSE) -> bool:
-    """Writes the summary anew if more is finished than it tells of and `pause` seconds have gone by.
+def refresh(ledger: Ledger, pause: float | None = None) -> bool:
+    """Writes the summary anew if more is finished than it tells of and `pause` (PAUSE) seconds have gone by.
 
     Of several processes that see the same, one writes. One that dies meanwhile is made up for after a pause.
 
     Returns:
         Whether the summary tells of all there is. False: try again later.
     """
+    pause = PAUSE if pause is None else pause
     present = mark(ledger)
     with closing(Mirror(ledger)) as mirror:
         told: list[bool] = []

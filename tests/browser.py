@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 INSIDE = ("data:", "blob:", "about:")  # addresses that no request leaves the page for
+FOREIGN = "evil.example"  # a name that leads to this machine, as a hostile page's own name may
 PATIENCE = 60.0  # seconds that a page may take, on a machine with other work as well
 
 
@@ -99,7 +100,11 @@ class Browser:
             pytest.skip("no Chromium here (on Debian: apt-get install chromium)")
         self._driver = playwright.sync_playwright().start()
         try:
-            self._browser = self._driver.chromium.launch(executable_path=program, timeout=PATIENCE * 1000)
+            self._browser = self._driver.chromium.launch(
+                executable_path=program,
+                timeout=PATIENCE * 1000,
+                args=[f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1"],
+            )
         except BaseException:
             self._driver.stop()
             raise

@@ -4,10 +4,13 @@ import hashlib
 import math
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 from synthetic_record import synthetic_export
 
+from hpo import dashboard, optuna_summary
+from hpo.dashboard import live, refresher
 from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
 from hpo.worker import run_worker
@@ -39,17 +42,26 @@ def finish(ledger: Ledger, limit: int = 20, runs: int | None = None) -> None:
         left -= len(work.slots)
 
 
-def work(url: str, study: str, seconds: float, population: int = 2) -> None:
-    """A worker that takes that long for every population, to be started in the nursery."""
+def work(url: str, study: str, seconds: float, hurry: str = "", population: int = 2) -> None:
+    """A worker that takes that long for every population, until there is a file `hurry`; for the nursery."""
     ledger = load_study(connect(url), study)
     owner = new_owner()
     ledger.register(owner, "a test's device")
 
     def train(work: Work) -> list[Outcome]:
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not (hurry and Path(hurry).exists()):
+            time.sleep(0.01)
         return outcomes(work)
 
     run_worker(ledger, train, owner, population, device="a test's device")
+
+
+def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
+    """The dashboard, to be started in the nursery; summaries and reports may follow one another that soon."""
+    optuna_summary.PAUSE = live.PAUSE = pause
+    refresher.LOOK = pause / 4
+    dashboard.serve(url, "127.0.0.1", port, Path(reports), editable=False)
 
 
 def _setting(configuration: str, slot: int) -> dict[str, float]:

@@ -1,0 +1,279 @@
+"""The dashboard in a real browser while a study runs: what a reader finds there, and what nobody may do."""
+
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+
+import pytest
+import shown_study
+from browser import FOREIGN, Browser, Tab
+from nursery import Child, Nursery
+from postgres_server import PostgresServer
+
+from hpo.database import connect
+from hpo.ledger import load_study, names
+from hpo.mirror import Mirror
+
+FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'
+
+
+class Served(NamedTuple):
+    """A dashboard in a process of its own."""
+
+    child: Child
+    address: str  # without a slash at its end
+    url: str
+    reports: Path
+
+
+@contextmanager
+def served(nursery: Nursery, url: str, folder: Path, **options: Any) -> Iterator[Served]:
+    output = folder / f"dashboard{time.monotonic_ns()}.txt"
+    output.touch()
+    child = nursery.start("shown_study:serve", url, str(folder / "reports"), output=output, **options)
+    try:
+        link = until(lambda: re.search(r"(http://\S+)/ ", child.text()) or (child.poll() is not None and child.text()))
+        assert isinstance(link, re.Match), link
+        yield Served(child, link[1], url, folder / "reports")
+        child.send(signal.SIGTERM)
+        assert child.wait() == 128 + signal.SIGTERM
+        assert len(child.text().splitlines()) == 1, child.text()
+    finally:
+        child.kill()
+
+
+def until(look: Callable[[], Any], patience: float = 60.0) -> Any:
+    """What `look` gives as soon as it is something."""
+    end = time.monotonic() + patience
+    while not (found := look()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def finished(nursery: Nursery, tmp_path: Path) -> Iterator[Served]:
+    """A dashboard of a finished study."""
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    ledger = shown_study.make(engine, trials=4, seeds=5)
+    shown_study.finish(ledger)
+    Mirror(ledger).repair()
+    engine.dispose()
+    with served(nursery, f"sqlite:///{tmp_path}/t.db", tmp_path) as dashboard:
+        yield dashboard
+
+
+def open_note(tab: Tab, dashboard: Served) -> None:
+    """By the list, which links it as soon as there is one."""
+    link = tab.page.get_by_text("summary", exact=True)
+    until(lambda: _shown(tab, f"{dashboard.address}/reports/") and link.count())
+    link.click()
+    tab.page.wait_for_url("**/note")
+
+
+def _shown(tab: Tab, address: str) -> str:
+    tab.open(address)
+    return tab.text()
+
+
+def test_a_study_is_followed_while_it_runs(
+    browser: Browser, nursery: Nursery, tmp_path: Path, screenshots: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    engine = connect(url)
+    shown_study.make(engine, "gnvr", trials=15, seeds=8)
+    hurry = tmp_path / "hurry"
+    options = {"seconds": 2.0, "hurry": str(hurry), "output": tmp_path / "worker.txt"}
+    worker = nursery.start("shown_study:work", url, "gnvr", **options)
+    try:
+        with served(nursery, url, tmp_path) as dashboard, browser.tab(height=700) as tab:
+            tab.open(f"{dashboard.address}/reports/")
+            trials = _until_between(tab, "td:nth-child(3)", 1, 29)
+            until(lambda: int(tab.text("td:nth-child(3)").split("/")[0]) > trials)  # it loads itself again
+            _trials_grow(tab, dashboard)
+            hurry.touch()
+            assert worker.wait() == 0, worker.text()
+            tab.open(dashboard.address)
+            tab.page.click("#hpo-bar >> text=gnvr")
+            until(lambda: "16 of 16 reruns" in tab.text("main"))
+            assert "30 of 30 trials" in tab.text("main") and "GNVR against AdamW: better" in tab.text("main")
+            tab.screenshot(screenshots / "note.png")
+            tab.page.click('a:has(svg[data-testid="AutoGraphIcon"])')
+            for number in (1, 2, 3, 4):
+                title = tab.page.locator(f"{FIGURE.format(number)} .gtitle")
+                assert (title.text_content() or "").startswith(f"Figure {number}. ")
+            assert tab.page.locator("#plot-history").is_hidden()
+            tab.screenshot(screenshots / "figures.png")
+            tab.page.click("#hpo-bar >> text=report")
+            assert tab.text("h1") == "What gnvr compares" and "better" in tab.text("blockquote")
+            tab.page.wait_for_selector("#validation-accuracy .main-svg")
+            tab.screenshot(screenshots / "report.png")
+            assert not tab.strays() and not tab.errors
+    finally:
+        worker.kill()
+        engine.dispose()
+
+
+def _until_between(tab: Tab, selector: str, low: int, high: int) -> int:
+    return until(lambda: low <= (count := int(tab.text(selector).split("/")[0])) <= high and count)
+
+
+def _trials_grow(tab: Tab, dashboard: Served) -> None:
+    """A study's own page gets new trials without being loaded again."""
+    tab.open(dashboard.address)
+    tab.page.click("text=gnvr/AdamW/tune")
+    tab.page.click('a:has(svg[data-testid="ViewListIcon"])')
+    count = tab.page.get_by_text(re.compile(r"^Trial \d+$"))
+    count.first.wait_for()
+    before, requests = count.count(), len([url for url in tab.requests if url.endswith("/dashboard")])
+    until(lambda: count.count() > before)
+    assert len([url for url in tab.requests if url.endswith("/dashboard")]) == requests
+
+
+def test_what_could_change_something_is_neither_offered_nor_done(browser: Browser, finished: Served) -> None:
+    with browser.tab() as tab:
+        tab.open(finished.address)
+        tab.page.wait_for_selector("text=shown/AdamW/tune")
+        for label in ("rename study", "delete study"):
+            found = tab.page.get_by_label(label)
+            assert found.count() > 0 and not any(one.is_visible() for one in found.all())
+        assert tab.page.get_by_text("Compare").is_visible() and not tab.page.get_by_text("Create").is_visible()
+        for method, path in (("DELETE", "1"), ("POST", ""), ("PUT", "1/note"), ("POST", "1/rename")):
+            assert _status(tab, f"/api/studies/{path}", method) == 403
+        open_note(tab, finished)
+        pencil = tab.page.locator('button:has(svg[data-testid="EditIcon"])')
+        pencil.wait_for(state="attached")
+        assert pencil.is_hidden()
+        tab.open(f"{finished.address}/dashboard")
+        tab.page.wait_for_selector("text=shown/AdamW/tune")
+
+
+def _status(tab: Tab, path: str, method: str = "GET") -> int:
+    """Of a request that the open page makes; 0 where the browser does not let it, or keeps the answer from it."""
+    program = """async ([path, method]) => {
+        try { return (await fetch(path, {method, body: method == "GET" ? undefined : "{}"})).status }
+        catch { return 0 }
+    }"""
+    return tab.page.evaluate(program, [path, method])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """Another server's page."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "index.html").write_text("<!doctype html><title>elsewhere</title>")
+    handler = partial(Quiet, directory=str(tmp_path / "elsewhere"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_pages_of_others_can_do_nothing(browser: Browser, finished: Served, elsewhere: str) -> None:
+    with browser.tab() as tab:
+        tab.open(elsewhere)
+        answers: list[int] = []
+        tab.page.on("response", lambda response: answers.append(response.status))
+        for method in ("GET", "POST", "DELETE"):
+            assert _status(tab, f"{finished.address}/api/studies/1", method) == 0
+        tab.page.evaluate(
+            "address => fetch(address, {method: 'POST', mode: 'no-cors', body: '{}'})",
+            f"{finished.address}/api/studies",
+        )
+        tab.page.evaluate(
+            """address => new Promise(done => {
+                const frame = document.body.appendChild(document.createElement("iframe"));
+                frame.onload = done; frame.src = address;
+            })""",
+            f"{finished.address}/dashboard",
+        )
+        assert [frame.url for frame in tab.page.frames[1:]] == ["chrome-error://chromewebdata/"]
+        tab.page.set_content(
+            f'<form method="post" action="{finished.address}/api/studies"><button>win a prize</button></form>'
+        )
+        tab.page.click("button")
+        assert "Pages of other origins may not ask here" in tab.text()
+        # The answer to a request of the page for itself, a name that leads here: refused as well.
+        tab.open(finished.address.replace("127.0.0.1", FOREIGN))
+        assert "does not go by that name" in tab.text() and answers[-1] == 403
+    engine = connect(finished.url)
+    assert names(engine) == ["shown"]
+    engine.dispose()
+
+
+def test_a_report_reaches_nothing_and_nothing_beside_it_is_served(
+    browser: Browser, finished: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.html").write_text("secret")
+    with browser.tab() as tab:
+        tab.open(f"{finished.address}/reports/shown/")
+        tab.page.wait_for_selector(".js-plotly-plot .main-svg")
+        for address in ("/api/studies", "../../api/studies", f"{finished.address}/api/studies"):
+            assert _status(tab, address) == 0
+        assert tab.page.evaluate("origin") == "null"
+        for path in ("..%2fsecret.html", "%2e%2e%2fsecret.html", "shown/..%2f..%2fsecret.html", "..%5csecret.html"):
+            answer = tab.page.goto(f"{finished.address}/reports/{path}")
+            assert answer is not None and answer.status == 404 and "secret" not in tab.text()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_page_says_that_the_database_is_away_and_recovers(
+    browser: Browser, nursery: Nursery, tmp_path: Path, kind: str
+) -> None:
+    server = PostgresServer() if kind == "postgresql" else None
+    try:
+        url = server.create() if server else f"sqlite:///{tmp_path}/t.db"
+        engine = connect(url)
+        ledger = shown_study.make(engine, trials=2, seeds=2)
+        shown_study.finish(ledger, runs=1)
+        Mirror(ledger).repair()
+        engine.dispose()
+        with served(nursery, url, tmp_path) as dashboard, browser.tab() as tab:
+            open_note(tab, dashboard)
+            with _away(server, tmp_path):
+                until(lambda: "does not answer" in _shown(tab, f"{dashboard.address}/reports/"))
+                tab.open(f"{dashboard.address}/dashboard")
+                assert "does not answer" in tab.text()
+            tab.page.wait_for_selector("text=shown/AdamW/tune")  # by itself
+            shown_study.finish(load_study(engine, "shown"))
+            until(lambda: "4 of 4 reruns" in _note(tab, dashboard))
+            engine.dispose()
+    finally:
+        if server:
+            server.close()
+
+
+def _note(tab: Tab, dashboard: Served) -> str:
+    open_note(tab, dashboard)
+    return tab.text("main")
+
+
+@contextmanager
+def _away(server: PostgresServer | None, folder: Path) -> Iterator[None]:
+    """The database is gone inside: its server is stopped, or its files lie elsewhere."""
+    if server:
+        server.stop()
+        yield
+        server.start()
+        return
+    (folder / "aside").mkdir()
+    for path in folder.glob("t.db*"):
+        shutil.move(path, folder / "aside")
+    yield
+    for path in (folder / "aside").iterdir():
+        shutil.move(path, folder / path.name)
