@@ -348,12 +348,16 @@ def test_unequal_budgets_and_notes_are_told() -> None:
     assert "rials raised" not in told
 
 
-def test_only_the_newest_round_counts_and_the_readings_are_told() -> None:
+def test_only_the_newest_round_counts_and_the_readings_are_told(tmp_path: Path) -> None:
     export, curves = synthetic_export(accuracies={"GNVR": [0.5, 0.5, 0.5, 0.5, 0.5]})
     for row in rerun_rows(export, "GNVR"):
         newer = {**row, "id": row["id"] + 1000, "round": 1, "value": 0.7, "setting": {"learning_rate": 5e-4}}
         export["slots"].append(newer)
-    text = text_of(make_record(export, curves))
+    text = render(make_record(export, curves), tmp_path)
+    marked = pd.read_csv(tmp_path / "reruns.csv").groupby(["configuration", "round"])["superseded"].mean()
+    assert marked.to_dict() == {("AdamW", 0): 0, ("GNVR", 0): 1, ("GNVR", 1): 0}
+    kept = "; reruns of settings that were the best before are kept in reruns.csv and marked superseded\n"
+    assert kept in text and kept not in text_of(synthetic_record())
     assert "70.00% ± 0.00%" in text and "50.00% ± 0.00%" not in text and "LR 5.00e-4" in text
     assert "The test set was read more than once: GNVR 2 times" in text
     assert "- The test set was read 2 times for GNVR." in text[text.index("## Limits") :]

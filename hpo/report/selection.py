@@ -36,6 +36,12 @@ def newest_reruns(record: Record, configuration: str) -> list[Row]:
     return rows(reruns[reruns["round"] == newest])
 
 
+def superseded(slots: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rerun slots belong to an older round: tuning has chosen another setting since."""
+    newest = slots.groupby(["configuration", "repeat"])["round"].transform("max")
+    return slots["round"] < newest
+
+
 def rounds_read(record: Record, configuration: str) -> int:
     """How often the test set was read for a configuration: rounds with at least one finished rerun."""
     reruns = _reruns(record, configuration)

@@ -15,6 +15,7 @@ from hpo.report.drawings import Planned, plan_figures
 from hpo.report.latex import latex
 from hpo.report.numbers import compute_numbers
 from hpo.report.record import Record
+from hpo.report.selection import superseded
 from hpo.report.standalone import share_plotly, with_everything
 
 
@@ -89,7 +90,10 @@ def _write_tables(record: Record, folder: Path) -> None:
     """The record as CSV: trials and reruns by slot, curves by epoch with one column a metric."""
     for phase, name in (("tune", "trials.csv"), ("rerun", "reruns.csv")):
         slots = record.slots[record.slots.phase == phase]
-        _write_csv(_flat(slots), folder / name)
+        flat = _flat(slots)
+        if phase == "rerun":
+            flat.insert(list(flat).index("round") + 1, "superseded", superseded(slots))
+        _write_csv(flat, folder / name)
     keys = ["configuration", "phase", "repeat", "round", "slot", "seed"]
     wide = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index()
     wide.columns.name = None
