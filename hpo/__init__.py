@@ -13,6 +13,7 @@ _HOMES = {
     "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
     "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),
     "hpo.losses": ("CrossEntropy",),
+    "hpo.halving": ("SuccessiveHalving",),
     "hpo.objective": ("Objective", "Regularizer"),
     "hpo.optimizers": ("Optimizer", "per_model"),
     "hpo.schedules": ("Constant", "Cosine", "MultiStep"),
@@ -26,6 +27,7 @@ __all__ = ["__version__", *_HOME_OF]
 if TYPE_CHECKING:
     from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
     from hpo.errors import HpoError, UsageError
+    from hpo.halving import SuccessiveHalving
     from hpo.loading import load
     from hpo.losses import CrossEntropy
     from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet

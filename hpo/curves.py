@@ -73,3 +73,10 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
         "metric": np.repeat(np.array([row.metric for row in rows], dtype=object), lengths),
         "value": np.frombuffer(b"".join(row.points for row in rows), _POINT).astype(np.float64),
     }
+
+
+def of(connection: Connection, slots: Sequence[int], metric: str) -> dict[int, list[float]]:
+    """Slot id → values of epochs 1, 2, … of one metric, of those that have it."""
+    mine = bulk.among(connection, schema.curves.c.slot_id, slots)
+    query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(mine, schema.curves.c.metric == metric)
+    return {slot: np.frombuffer(points, _POINT).tolist() for slot, points in connection.execute(query)}

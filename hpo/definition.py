@@ -71,7 +71,7 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
 def describe(study: Study) -> dict[str, Any]:
     """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it.
 
-    The loss is named where it is another than plain cross-entropy, metrics where the study has its own.
+    The loss is named where it is another than plain cross-entropy, metrics and the pruner where the study has any.
 
     Raises:
         UsageError: the parts do not fit together: a hyperparameter that is nobody's, views that nobody makes.
@@ -93,6 +93,7 @@ def describe(study: Study) -> dict[str, Any]:
         **({"metrics": {name: _describe_part(study.metrics[name]) for name in study.metrics}} if study.metrics else {}),
         **(arithmetic if study.precision != "float32" or study.channels_last else {}),
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
+        **({"pruner": _describe_part(study.pruner)} if study.pruner is not None else {}),
         "margin": float(study.margin),
         "baseline": study.baseline,
         "configurations": [_describe_configuration(configuration) for configuration in study.configurations],
@@ -118,7 +119,7 @@ def digest(definition: Mapping[str, Any]) -> str:
 
 def fingerprint(study: Study) -> dict[str, str]:
     """Digests of the source of the user's own functions and classes in the study, by their qualified names."""
-    parts: list[Any] = [study.data, study.model, study.schedule, study.loss, *study.metrics.values()]
+    parts: list[Any] = [study.data, study.model, study.schedule, study.loss, study.pruner, *study.metrics.values()]
     for configuration in study.configurations:
         regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
         parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
@@ -194,7 +195,7 @@ def _qualified_name(part: Any) -> str:
 
 
 def _is_users_own(function: Any) -> bool:
-    return function.__module__.split(".")[0] not in ("hpo", "builtins", "torch", "functools")
+    return function.__module__.split(".")[0] not in ("hpo", "builtins", "torch", "functools", "optuna")
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -18,6 +18,7 @@ from hpo import optuna_tables
 from hpo.database import again, engine_options, listen, retrying
 from hpo.ledger import Ledger, Outcome, Work
 from hpo.ledger.overview import groups
+from hpo.ledger.work import PRUNED
 from hpo.locks import creation_lock
 from hpo.optuna_tables import Amiss, Ending, OptunaTables, Shown
 from hpo.optuna_trials import OptunaTrials
@@ -97,13 +98,15 @@ class Mirror:
         return work.only([slot._replace(trial=shown[slot.id]) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
-        """COMPLETE with its value; a diverged run without a value is a FAIL."""
+        """COMPLETE with its value, or PRUNED; a diverged run without a value is a FAIL."""
         trials = {slot.id: slot.trial for slot in work.slots}
-        self._end([(trials.get(outcome.id), outcome.value, outcome.cause) for outcome in outcomes])
+        self._end([
+            _ending(trials.get(outcome.id), outcome.value, outcome.cause, outcome.result) for outcome in outcomes
+        ])  # fmt: skip
 
     def fail(self, trials: Sequence[int | None], cause: str) -> None:
         """FAIL with the cause as a user attribute."""
-        self._end([(trial, None, cause) for trial in trials])
+        self._end([_ending(trial, None, cause) for trial in trials])
 
     def repair(self) -> int:
         """Makes Optuna's tables agree with the ledger after a crash between the two.
@@ -124,7 +127,7 @@ class Mirror:
             self.trials.end(endings)
             shown = self._show(self._with_devices(hidden))
             self.ledger.note_repaired(shown)
-            self._end([(shown[row["id"]], row["value"], row["cause"]) for row in hidden])
+            self._end([_ending(shown[row["id"]], row["value"], row["cause"], row["result"]) for row in hidden])
         return len(endings) + len(hidden)
 
     def report_study(self) -> int:
@@ -144,18 +147,13 @@ class Mirror:
         for trial, slot in amiss.unfinished:
             row = amiss.rows.get(-1 if slot is None else slot)
             if row and row["state"] == "done" and row["trial"] == trial:
-                endings.append(Ending(trial, row["value"], row["cause"]))
+                endings.append(_ending(trial, row["value"], row["cause"], row["result"]))
             elif not row or row["state"] != "leased":
-                endings.append(Ending(trial, None, "lost worker"))
-        return endings, [amiss.rows[slot] for slot in amiss.hidden]
+                endings.append(_ending(trial, None, "lost worker"))
+        return [entry for entry in endings if entry], [amiss.rows[slot] for slot in amiss.hidden]
 
-    def _end(self, endings: Iterable[tuple[int | None, float | None, str | None]]) -> None:
-        """Ends those that are shown; a value that is not finite is none."""
-        known = [
-            Ending(trial, value if value is not None and math.isfinite(value) else None, cause)
-            for trial, value, cause in endings
-            if trial is not None
-        ]
+    def _end(self, endings: Iterable[Ending | None]) -> None:
+        known = [ending for ending in endings if ending]
         if known:
             self.trials.end(known)
 
@@ -216,3 +214,13 @@ class Mirror:
         found = self.storage.get_study_id_from_name(name)
         self.storage.set_study_user_attr(found, OWNER, self.ledger.id)  # last: it says that the study is complete
         return found
+
+
+def _ending(
+    trial: int | None, value: float | None, cause: str | None, result: Mapping[str, Any] | None = None
+) -> Ending | None:
+    """How a slot's trial ends, if there is one; a value that is not finite is none."""
+    if trial is None:
+        return None
+    pruned = int((result or {}).get("epochs", 0)) if cause == PRUNED else None
+    return Ending(trial, value if value is not None and math.isfinite(value) else None, cause, pruned)

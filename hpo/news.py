@@ -67,7 +67,7 @@ class News:
             return ""
         best = best_score(entry)
         words = "" if best == "–" else f", best {self.score} {best}"
-        return words + (f", {entry['diverged']} diverged" if entry["diverged"] else "")
+        return words + "".join(f", {entry[end]} {end}" for end in ("diverged", "pruned") if entry[end])
 
 
 def _amount(counts: Counts, phase: str, thing: str) -> str:

@@ -21,6 +21,7 @@ from hpo.schema import slots
 VERSION = "v3.2.0.a"
 
 _metadata = sa.MetaData()
+_KINDS = ("FINITE", "INF_POS", "INF_NEG")
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -63,7 +64,14 @@ _values = _table(
     sa.Column("trial_id", sa.Integer),
     sa.Column("objective", sa.Integer),
     sa.Column("value", sa.Float(53)),
-    sa.Column("value_type", sa.Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")),
+    sa.Column("value_type", sa.Enum(*_KINDS, name="trialvaluetype")),
+)
+_intermediate = _table(
+    "trial_intermediate_values",
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("step", sa.Integer),
+    sa.Column("intermediate_value", sa.Float(53)),
+    sa.Column("intermediate_value_type", sa.Enum(*_KINDS, "NAN", name="trialintermediatevaluetype")),
 )
 
 
@@ -75,14 +83,17 @@ class Shown(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How a trial ends: COMPLETE with a finite value, FAIL without one."""
+    """How a trial ends: PRUNED after the epoch `pruned`, else COMPLETE with a finite value, FAIL without one."""
 
     trial: int
     value: float | None
     cause: str | None
+    pruned: int | None = None
 
     @property
     def state(self) -> TrialState:
+        if self.pruned is not None:
+            return TrialState.PRUNED
         return TrialState.FAIL if self.value is None else TrialState.COMPLETE
 
 
@@ -205,7 +216,15 @@ def _end(connection: Connection, endings: Mapping[int, Ending]) -> None:
         for entry in ending
         if entry.value is not None
     ])  # fmt: skip
-    for state in (TrialState.COMPLETE, TrialState.FAIL):
+    bulk.insert(connection, _intermediate, [
+        {
+            "trial_id": entry.trial, "step": entry.pruned, "intermediate_value": entry.value,
+            "intermediate_value_type": "NAN" if entry.value is None else "FINITE",
+        }
+        for entry in ending
+        if entry.pruned is not None
+    ])  # fmt: skip
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
         ids = [entry.trial for entry in ending if entry.state == state]
         if ids:
             ended = sa.update(_trials).where(bulk.among(connection, _trials.c.trial_id, ids))

@@ -1,5 +1,6 @@
 """The same as `optuna_tables` through what Optuna makes public: a trial at a time, for any version of its tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -47,6 +48,9 @@ class OptunaTrials:
             with suppress(UpdateFinishedTrialError, KeyError):
                 if ending.cause is not None:
                     self.storage.set_trial_user_attr(ending.trial, "cause", ending.cause)
+                if ending.pruned is not None:
+                    reported = math.nan if ending.value is None else ending.value
+                    self.storage.set_trial_intermediate_value(ending.trial, ending.pruned, reported)
                 values = None if ending.value is None else [ending.value]
                 self.storage.set_trial_state_values(ending.trial, ending.state, values)
 

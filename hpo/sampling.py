@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo import tpe
 from hpo.ledger.schedule import STARTUP
+from hpo.ledger.work import Tried
 from hpo.space import Range
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -21,7 +23,7 @@ Setting = dict[str, float]
 
 def sample(
     ranges: Mapping[str, Range],
-    finished: Sequence[tuple[Setting, float | None]],
+    finished: Sequence[tuple[Setting, float | None] | Tried],
     pending: Sequence[Setting],
     count: int,
     direction: str,
@@ -34,16 +36,17 @@ def sample(
 
     Args:
         ranges: what is tuned. Nothing tuned gives empty settings.
-        finished: settings with their values, in a fixed order; None (diverged without a value) counts as the
-            worst finite value.
+        finished: settings with their values and the epochs after which they were pruned, if they were, in a fixed
+            order; no value (diverged without one) counts as the worst finite value.
         pending: settings that are in training. All settings have the names of `ranges`.
         direction: "maximize" or "minimize".
     """
     if not ranges:
         return [{} for _ in range(count)]
     spaces: dict[str, BaseDistribution] = {name: interval.distribution() for name, interval in ranges.items()}
-    worst = _worst([value for _, value in finished], direction)
-    known = [(setting, worst if value is None else value) for setting, value in finished]
+    tried = [Tried(*entry) for entry in finished]
+    worst = _worst([entry.value for entry in tried if entry.stopped is None], direction)
+    known = [entry._replace(value=worst) if entry[1:] == (None, None) else entry for entry in tried]
     asked = None
     if len(known) >= STARTUP and _batch_agrees():
         asked = tpe.ask(spaces, known, pending, count, direction == "maximize", _sampler(seed))
@@ -56,7 +59,7 @@ def sample(
 
 def ask_one_by_one(
     spaces: dict[str, BaseDistribution],
-    finished: Sequence[tuple[Setting, float]],
+    finished: Sequence[Tried],
     pending: Sequence[Setting],
     count: int,
     direction: str,
@@ -65,10 +68,15 @@ def ask_one_by_one(
     """The same by a study of Optuna's that is asked `count` times; `sample` needs it for the first trials alone."""
     study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=_sampler(seed))
 
-    def trial(setting: Setting, state: TrialState, value: float | None = None) -> FrozenTrial:
-        return create_trial(state=state, value=value, params=setting, distributions=spaces)
+    def trial(setting: Setting, state: TrialState, **how: Any) -> FrozenTrial:
+        return create_trial(state=state, params=setting, distributions=spaces, **how)
 
-    study.add_trials([trial(setting, TrialState.COMPLETE, value) for setting, value in finished])
+    for setting, value, stopped in finished:
+        if stopped is None:
+            study.add_trial(trial(setting, TrialState.COMPLETE, value=value))
+        else:
+            reported = {stopped: math.nan if value is None else value}
+            study.add_trial(trial(setting, TrialState.PRUNED, intermediate_values=reported))
     study.add_trials([trial(setting, TrialState.RUNNING) for setting in pending])
     return [study.ask(spaces).params for _ in range(count)]
 
@@ -82,7 +90,8 @@ def _batch_agrees() -> bool:
     """Whether asking a batch gives what asking one by one gives, with the Optuna that is installed."""
     spaces: dict[str, BaseDistribution] = {"b": FloatDistribution(1e-3, 1.0, log=True), "a": FloatDistribution(-1, 1)}
     settings = [{"a": math.sin(index), "b": 0.5 + 0.4 * math.cos(index)} for index in range(40)]
-    finished, pending = [(setting, setting["a"] * setting["b"]) for setting in settings[2:]], settings[:2]
+    finished = [Tried(own, own["a"] * own["b"], 3 if own["a"] < 0 else None) for own in settings[2:]]
+    pending = settings[:2]
     try:
         asked = tpe.ask(spaces, finished, pending, 3, True, _sampler(0))
     except (ImportError, AttributeError, TypeError):

@@ -72,6 +72,7 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
     failures = []
     for configuration, entry in study["configurations"].items():
         trials, reruns = (f"{entry[f'{phase}_done']}/{entry[f'{phase}_total']}" for phase in ("trials", "reruns"))
+        trials += f" ({entry['pruned']} pruned)" if entry["pruned"] else ""
         rows.append((configuration, trials, reruns, str(entry["leased"]), best_score(entry)))
         words = in_words(by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
@@ -84,9 +85,9 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
 
 
 def best_score(entry: Mapping[str, Any]) -> str:
-    """The best score of a configuration's trials; none where all that finished diverged."""
+    """The best score of a configuration's trials; none where all that were not pruned diverged."""
     finished = entry["trials_done"] + entry["reruns_done"]
-    return "–" if entry["best"] is None or entry["diverged"] >= finished else f"{entry['best']:.4g}"
+    return "–" if entry["best"] is None or entry["diverged"] + entry["pruned"] >= finished else f"{entry['best']:.4g}"
 
 
 def _attendance(study: Mapping[str, Any]) -> str:

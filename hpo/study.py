@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
+from hpo.halving import check_pruner
 from hpo.space import Range
 from hpo.spelling import did_you_mean
 
@@ -87,6 +88,9 @@ class Study:
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
         channels_last: lay images out with their channels last, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
+        pruner: stops trials that fall behind: `hpo.SuccessiveHalving(...)`, or a function of no arguments that returns
+            a new pruner of Optuna's, such as `functools.partial(optuna.pruners.MedianPruner, n_warmup_steps=5)`. None
+            (default) trains all trials to the end, as reruns always are.
         margin: the smallest difference that matters in the test metric that verdicts compare, in its own units: that
             of the validation metric which is the score, else accuracy (a fraction: 0.01 is one point).
         title, hypothesis: the author's words for the report.
@@ -114,6 +118,7 @@ class Study:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     trial_timeout: float | None = None
+    pruner: Callable[[], Any] | None = None
     margin: float = 0.01
     title: str = ""
     hypothesis: str = ""
@@ -165,6 +170,7 @@ class Study:
         if self.trial_timeout is not None and not self.trial_timeout > 0:
             raise UsageError(f"trial_timeout is {self.trial_timeout!r}; give seconds above 0, or None")
         _check_loss(self.loss, self.label_smoothing)
+        check_pruner(self.pruner, self.tuning_epochs or self.epochs)
         if not callable(self.model) or (not isinstance(self.model, type) and hasattr(self.model, "parameters")):
             raise UsageError("model is no function; give hpo.MLP(...) or a function that returns a new torch.nn.Module")
         if not hasattr(self.data, "load"):

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 
+from hpo.ledger.work import Tried
+
 Setting = dict[str, float]
 Values = NDArray[np.float64]
 BLOCK = 8  # candidates compared with all trials at once
@@ -21,7 +23,7 @@ BLOCK = 8  # candidates compared with all trials at once
 
 def ask(
     spaces: Mapping[str, BaseDistribution],
-    finished: Sequence[tuple[Setting, float]],
+    finished: Sequence[Tried],
     pending: Sequence[Setting],
     count: int,
     maximize: bool,
@@ -31,7 +33,8 @@ def ask(
 
     Args:
         spaces: what is tuned: float distributions without steps.
-        finished: settings with finite values, no fewer than the sampler's start-up trials.
+        finished: trials with finite values, no fewer than the sampler's start-up trials; the value of one that was
+            pruned may be None.
         pending: settings that are in training. All settings have every name of `spaces`.
 
     Returns:
@@ -46,9 +49,7 @@ def ask(
     def estimator(settings: Values) -> Any:
         return _ParzenEstimator(dict(zip(names, settings.T, strict=True)), space, parameters)
 
-    known = _table([setting for setting, _ in finished], names)
-    values = np.array([value for _, value in finished])
-    order = np.argsort(-values if maximize else values, kind="stable")
+    known, order = _table([entry.setting for entry in finished], names), best_first(finished, maximize)
     best = default_gamma(len(finished))
     good = estimator(known[np.sort(order[:best])])
     bad = np.concatenate([known[np.sort(order[best:])], _table(pending, names), np.empty((count, len(names)))])
@@ -59,6 +60,14 @@ def ask(
         chosen = int(np.argmax(gain))
         bad[row] = [candidates[name][chosen] for name in names]
     return [dict(zip(names, row, strict=True)) for row in bad[len(bad) - count :].tolist()]
+
+
+def best_first(finished: Sequence[Tried], maximize: bool) -> NDArray[np.int64]:
+    """Places in `finished`: trials of full length by value, then pruned ones, the later stopped first, by value."""
+    worst = -np.inf if maximize else np.inf
+    values = np.array([worst if entry.value is None else entry.value for entry in finished])
+    epochs = np.array([np.inf if entry.stopped is None else entry.stopped for entry in finished])
+    return np.lexsort((-values if maximize else values, -epochs))
 
 
 def _table(settings: Sequence[Setting], names: Sequence[str]) -> Values:

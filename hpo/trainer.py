@@ -1,27 +1,31 @@
 """From leased work to outcomes: the bridge between the ledger's words and the training's."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from hpo.checkpoints import Checkpoints, RunKeeper, resume
 from hpo.data import Source
-from hpo.definition import direction_of, full_space, loss_of, optimizer_of, regularizer_of
+from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.devices import free_memory
-from hpo.errors import UsageError
-from hpo.ledger import Outcome, Slot, Work
+from hpo.ledger import Outcome, Past, Slot, Work
+from hpo.ledger.work import DIVERGED, PRUNED
 from hpo.schedules import Constant
+from hpo.scores import score
 from hpo.sizing import choose_population
 from hpo.space import split_space
 from hpo.study import Configuration, Study
-from hpo.training import Member, Progress, Recipe, Result, train
+from hpo.training import Judge, Member, Progress, Recipe, Result, train
+
+if TYPE_CHECKING:
+    from hpo.judging import Judging
 
 EpochDone = Callable[[Work, int, int], None]
+Earlier = Callable[[Work], Sequence[Past]]
 
 
 class Trainer:
@@ -34,18 +38,22 @@ class Trainer:
         on_epoch: EpochDone | None = None,
         checkpoints: Checkpoints | None = None,
         most: int | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         """
         Args:
             on_epoch: told (work, epoch from 1, epochs) after every epoch.
             checkpoints: where runs are kept while they last, and taken up from.
             most: models trained side by side; by default as many as the work has, or `fits` found.
+            earlier: the finished trials of the same tuning run, which the study's pruner compares with; by default a
+                piece of work is judged by itself alone.
         """
         self.study = study
         self.device = torch.device(device)
         self.on_epoch = on_epoch
         self.checkpoints = checkpoints
         self.most = most
+        self.earlier = earlier
         self._limits: dict[str, int] = {}  # by configuration, what `fits` or memory allowed
 
     @cached_property
@@ -63,29 +71,42 @@ class Trainer:
         recipe = self.recipe(self.configuration(work.configuration), rerun)
         owners, members = self._members(work)
         runs: list[list[_Run]] = [[] for _ in work.slots]
-        for owner, run in zip(owners, self._runs(work, recipe, members), strict=True):
+        judging = None if rerun or self.study.pruner is None else self._judging(work)
+        for owner, run in zip(owners, self._runs(work, recipe, owners, members, judging), strict=True):
             runs[owner].append(run)
         return [self._outcome(slot, own, rerun) for slot, own in zip(work.slots, runs, strict=True)]
 
-    def _runs(self, work: Work, recipe: Recipe, members: list[Member]) -> list["_Run"]:
+    def _judging(self, work: Work) -> "Judging":
+        from hpo.judging import Judging  # with Optuna, which few need here
+
+        return Judging(self.study, self.source.classes, self.earlier(work) if self.earlier else ())
+
+    def _runs(
+        self, work: Work, recipe: Recipe, owners: list[int], members: list[Member], judging: "Judging | None"
+    ) -> list["_Run"]:
         """Trains the members in as few parts as their checkpoints and the limits of the configuration allow.
 
         The models of a single trial are no more to be parted by the worker: where memory does not hold them, they are
         halved here.
         """
         limit = self._limits.get(work.configuration, self.most or len(members))
+        count = self.study.seeds_per_trial
+        if judging and limit > count:
+            limit -= limit % count  # a trial's models are judged together
         found: dict[int, _Run] = {}
         for places, keeper in self._parts(work, members, limit):
-            part = [members[place] for place in places]
+            part, theirs = [members[place] for place in places], [owners[place] for place in places]
             runs = None
             try:
-                runs = self._train(work, recipe, part, keeper)
+                runs = self._train(work, recipe, part, keeper, judging.judge(theirs) if judging else None)
             except (MemoryError, torch.OutOfMemoryError):
                 if len(work.slots) > 1 or len(part) == 1:
                     raise
             if runs is None:  # outside of the handler, whose exception would hold the population's memory
                 self._limits[work.configuration] = len(part) // 2
-                runs = self._runs(work, recipe, part)
+                runs = self._runs(work, recipe, theirs, part, judging)
+            elif judging:
+                judging.finish(theirs, [run.result for run in runs])
             found.update(zip(places, runs, strict=True))
         return [found[place] for place in range(len(members))]
 
@@ -120,7 +141,9 @@ class Trainer:
         name = work.configuration
         return [self.checkpoints.path(name, work.phase, own.seed, own.hyperparameters) for own in members]
 
-    def _train(self, work: Work, recipe: Recipe, members: list[Member], keeper: RunKeeper | None) -> list["_Run"]:
+    def _train(
+        self, work: Work, recipe: Recipe, members: list[Member], keeper: RunKeeper | None, judge: Judge | None
+    ) -> list["_Run"]:
         start = time.perf_counter() - (keeper.before * len(members) if keeper else 0.0)
 
         def progress(epoch: int, _: object) -> None:
@@ -131,9 +154,12 @@ class Trainer:
                 self.forget(work)  # the next attempt has as much time as this one
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
-        results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper)
-        seconds = keeper.seconds if keeper else (time.perf_counter() - start) / len(members)
-        return [_Run(result, seconds, len(members)) for result in results]
+        results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper, judge)
+        spent = keeper.seconds * len(members) if keeper else time.perf_counter() - start
+        epochs = [result.stopped_epoch or recipe.epochs for result in results]
+        return [
+            _Run(result, spent * own / sum(epochs), len(members)) for result, own in zip(results, epochs, strict=True)
+        ]
 
     def fits(self, configuration: str) -> int:
         """How many trials or reruns of a configuration are best trained side by side, found by measuring."""
@@ -182,13 +208,16 @@ class Trainer:
         known = [value for value in values if value is not None]
         value = sum(known) / len(known) if len(known) == len(values) else None
         epochs = [run.result.diverged_epoch for run in runs if run.result.diverged_epoch is not None]
+        cause = DIVERGED if epochs else None
+        if any(run.result.stopped_epoch for run in runs) and len(epochs) < len(runs):
+            cause = PRUNED
         final = _means([run.result.final for run in runs])
         final |= {"population": runs[0].population} | ({"diverged_epoch": min(epochs)} if epochs else {})
         curves = [run.result.curves for run in runs]
         shared = {name: [own[name] for own in curves] for name in curves[0] if all(name in own for own in curves)}
         means = {name: [sum(row) / len(row) for row in zip(*own, strict=False)] for name, own in shared.items()}
         seconds = sum(run.seconds for run in runs)
-        return Outcome(slot.id, slot.attempt, value, "diverged" if epochs else None, final, means, seconds)
+        return Outcome(slot.id, slot.attempt, value, cause, final, means, seconds)
 
     def _value(self, result: Result, rerun: bool) -> float | None:
         classes = self.source.classes
@@ -198,7 +227,7 @@ class Trainer:
 
 
 class _Run(NamedTuple):
-    """One model's training: its result, seconds a model, and how many were trained side by side."""
+    """One model's training: its result, its share of the seconds, and how many began side by side."""
 
     result: Result
     seconds: float
@@ -210,21 +239,3 @@ def _means(finals: Sequence[Mapping[str, float]]) -> dict[str, float]:
     shared = [name for name in finals[0] if all(name in own for own in finals)]
     rows = {name: [own[name] for own in finals] for name in shared}
     return {name: row[0] if row.count(row[0]) == len(row) else sum(row) / len(row) for name, row in rows.items()}
-
-
-def score(result: Result, study: Study, classes: int) -> float | None:
-    """What tuning optimises: the study's score at the last or the best epoch.
-
-    A diverged run counts as an untrained network where the metric is bounded (accuracy: 1/classes) and has no
-    score (None) where it is not.
-    """
-    if result.diverged_epoch is not None:
-        return 1 / classes if study.score == "validation_accuracy" else None
-    values = result.curves.get(study.score)
-    if not values:
-        known = ", ".join(sorted(result.curves))
-        raise UsageError(f"score is {study.score!r}, which no run reports; choose one of {known}")
-    if study.score_epoch == "last":
-        return values[-1]
-    best = max if direction_of(study) == "maximize" else min
-    return best((value for value in values if math.isfinite(value)), default=None)

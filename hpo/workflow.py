@@ -15,7 +15,7 @@ from typing import Any
 
 from hpo.database import connect
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Work, load_study, names, new_owner, open_study
+from hpo.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
 from hpo.study import Study
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,11 @@ def work(
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
-    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population)
+
+    def earlier(work: Work) -> Sequence[Past]:
+        return ledger.past(work.configuration, work.repeat)
+
+    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population, earlier)
 
     def tell(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":

@@ -55,6 +55,8 @@ LAYERS: dict[str, set[str]] = {
 }
 OPTUNA = {
     "hpo.space",
+    "hpo.halving",
+    "hpo.pruning",
     "hpo.sampling",
     "hpo.tpe",
     "hpo.mirror",
@@ -90,6 +92,7 @@ TORCH_FREE |= {
     "hpo.status",
     "hpo.watch",
 }
+TORCH_FREE |= {"hpo.halving", "hpo.pruning"}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 
 

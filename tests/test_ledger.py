@@ -17,7 +17,7 @@ from storage_study import finish_all, make, outcomes
 
 from hpo import curves, database, schema
 from hpo.database import connect
-from hpo.ledger import Ledger, Outcome, Work, new_owner, overview
+from hpo.ledger import Ledger, Outcome, Tried, Work, new_owner, overview
 from hpo.ledger.owners import gone
 
 
@@ -241,7 +241,7 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
     ]  # fmt: skip
     assert found[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
     assert ledger.counts()["A"]["diverged"] == 2
-    assert ledger.tried("A", 0)[0] == [(bounded.setting, 0.1), (unbounded.setting, None)]
+    assert ledger.tried("A", 0)[0] == [Tried(bounded.setting, 0.1), Tried(unbounded.setting, None)]
 
 
 def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:
@@ -261,7 +261,7 @@ def test_counts_and_export(ledger: Ledger) -> None:
     take(ledger, "x", limit=3)
     assert ledger.counts()["A"] == {
         "trials_total": 12, "trials_done": 4, "reruns_total": 3, "reruns_done": 0, "leased": 0, "failed": 0,
-        "diverged": 0, "failures": {}, "best": 0.999,
+        "diverged": 0, "pruned": 0, "failures": {}, "best": 0.999,
     }  # fmt: skip
     assert ledger.counts()["B"]["leased"] == 3
     found = ledger.export()

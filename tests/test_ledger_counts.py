@@ -30,7 +30,8 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
         present = [row for row in rows if row["id"] in of and row["round"] == newest[name, row["repeat"], row["phase"]]]
         tune, rerun = ([row for row in present if row["phase"] == phase] for phase in ("tune", "rerun"))
         done = [row for row in present if row["state"] == "done"]
-        values = [row["value"] for row in done if row["phase"] == "tune" and row["value"] is not None]
+        whole = [row for row in done if row["phase"] == "tune" and row["cause"] != "pruned"]
+        values = [row["value"] for row in whole if row["value"] is not None]
         causes = [entry["cause"] for entry in exported["failures"] if entry["slot_id"] in of]
         best = max if ledger.direction == "maximize" else min
         found[name] = {
@@ -41,6 +42,7 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
             "leased": sum(row["state"] == "leased" for row in present),
             "failed": sum(row["state"] == "failed" for row in present),
             "diverged": sum(row["cause"] == "diverged" for row in done),
+            "pruned": sum(row["cause"] == "pruned" for row in done),
             "failures": {cause: causes.count(cause) for cause in causes},
             "best": best(values, default=None),
         }
@@ -72,10 +74,10 @@ def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     assert ledger.counts() == recount(ledger)
     rng = random.Random(0)
     rows = ledger.export()["slots"]
-    states = ["open", "leased", "done", "done", "failed"]
+    states, causes = ["open", "leased", "done", "done", "failed"], [None, "diverged", "pruned", "exception"]
     with engine.begin() as connection:
         bulk.update(connection, slots, [
-            {"id": row["id"], "state": rng.choice(states), "cause": rng.choice([None, "diverged", "exception"]),
+            {"id": row["id"], "state": rng.choice(states), "cause": rng.choice(causes),
              "started": rng.choice([None, 1.0]), "value": rng.choice([None, rng.random()])}
             for row in rows
         ])  # fmt: skip

@@ -28,7 +28,7 @@ def ledger(tmp_path: Any) -> Ledger:
 
 def entry(**changes: Any) -> dict[str, Any]:
     fresh = {"trials_total": 40, "trials_done": 0, "reruns_total": 10, "reruns_done": 0, "leased": 0, "failed": 0}
-    return fresh | {"diverged": 0, "failures": {}, "best": None} | changes
+    return fresh | {"diverged": 0, "pruned": 0, "failures": {}, "best": None} | changes
 
 
 def display(ledger: Ledger, terminal: bool = False, height: int = 30) -> tuple[Display, io.StringIO]:

@@ -9,6 +9,7 @@ import pytest
 from optuna.distributions import BaseDistribution
 
 from hpo import sampling, tpe
+from hpo.ledger import Tried
 from hpo.sampling import ask_one_by_one, sample
 from hpo.space import Range, linear_range, log_range
 
@@ -95,7 +96,7 @@ def one_by_one(ranges: dict[str, Range], known: list, pending: list, count: int,
     """What Optuna's own study gives."""
     spaces: dict[str, BaseDistribution] = {name: entry.distribution() for name, entry in ranges.items()}
     worst = (min if direction == "maximize" else max)(value for _, value in known if value is not None)
-    valued = [(setting, worst if value is None else value) for setting, value in known]
+    valued = [Tried(setting, worst if value is None else value) for setting, value in known]
     found = ask_one_by_one(spaces, valued, pending, count, direction, seed)
     return [
         {name: min(max(setting[name], ranges[name].low), ranges[name].high) for name in ranges} for setting in found

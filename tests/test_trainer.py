@@ -10,8 +10,9 @@ from hpo import trainer as trainer_module
 from hpo.definition import describe
 from hpo.errors import UsageError
 from hpo.ledger import Slot, Work
+from hpo.scores import score
 from hpo.study import Configuration, Study
-from hpo.trainer import Trainer, score
+from hpo.trainer import Trainer
 from hpo.training import Result
 
 CURVES = {

@@ -3,14 +3,16 @@
 from hpo.ledger.ledger import Ledger, load_study, open_study
 from hpo.ledger.owners import new_owner
 from hpo.ledger.studies import names
-from hpo.ledger.work import Outcome, Phase, Setting, Slot, Work
+from hpo.ledger.work import Outcome, Past, Phase, Setting, Slot, Tried, Work
 
 __all__ = [
     "Ledger",
     "Outcome",
+    "Past",
     "Phase",
     "Setting",
     "Slot",
+    "Tried",
     "Work",
     "load_study",
     "names",

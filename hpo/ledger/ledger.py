@@ -1,7 +1,6 @@
 """The ledger of one study as a worker, a report or a progress bar sees it."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,12 +11,12 @@ from sqlalchemy.engine import Connection, Engine
 from hpo import bulk
 from hpo.database import now, retrying
 from hpo.errors import UsageError
-from hpo.ledger import leases, overview, rounds, studies
+from hpo.ledger import leases, overview, rounds, studies, tried
 from hpo.ledger.attempts import end_attempts, take_back
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
 from hpo.ledger.schedule import Group, choose, tuning_unfinished
-from hpo.ledger.work import Outcome, Setting, Slot, Work
+from hpo.ledger.work import Outcome, Past, Setting, Slot, Tried, Work
 from hpo.schema import slots
 
 
@@ -152,21 +151,14 @@ class Ledger:
         """Gives slots back (all that `owner` holds, by default) as if they had not been leased."""
         return self._run(lambda link: leases.release(link, self.id, owner, ids))
 
-    def tried(self, configuration: str, repeat: int) -> tuple[list[tuple[Setting, float | None]], list[Setting]]:
-        """What a sampler knows: (finished settings with values, settings in training), by slot."""
-        text = sa.cast(slots.c.setting, sa.Text)
-        query = sa.select(text, slots.c.value, slots.c.state).where(
-            slots.c.study_id == self.id,
-            slots.c.configuration == configuration,
-            slots.c.repeat == repeat,
-            slots.c.phase == "tune",
-            slots.c.setting.is_not(None),
-        )
-        rows = self._run(lambda link: link.execute(query.order_by(slots.c.slot)).all())
-        settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
-        found = list(zip(settings, rows, strict=True))
-        finished = [(setting, row.value) for setting, row in found if row.state == "done"]
-        return finished, [setting for setting, row in found if row.state in ("leased", "open")]
+    def tried(self, configuration: str, repeat: int) -> tuple[list[Tried], list[Setting]]:
+        """What a sampler knows: (finished trials, settings in training), by slot."""
+        pruning = "pruner" in self.definition
+        return self._run(lambda link: tried.tried(link, self.id, configuration, repeat, pruning))
+
+    def past(self, configuration: str, repeat: int) -> list[Past]:
+        """What a pruner knows: the finished trials with their curves of the score, by slot."""
+        return self._run(lambda link: tried.past(link, self.id, configuration, repeat, self.definition["score"]))
 
     # A reader's side
 
@@ -195,8 +187,9 @@ class Ledger:
         """How far every configuration is, newest rounds only.
 
         Returns:
-            configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged
-            (numbers of slots), failures (cause → attempts) and best (value so far, or None).
+            configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged,
+            pruned (numbers of slots), failures (cause → attempts) and best (value so far of a trial that was not
+            pruned, or None).
         """
         return self._run(lambda link: overview.counts(link, self.id, self.configurations, self.direction))
 

@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.ledger.schedule import STARTUP, Group
+from hpo.ledger.work import DIVERGED, PRUNED
 from hpo.schema import failures, slots, studies, workers
 
+ENDS = (DIVERGED, PRUNED)  # what may have become of a finished slot
 _HIDDEN = {"study_id", "settled", "reported", "renewals"}
 
 
@@ -30,7 +32,8 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:
     """Per configuration, newest rounds only: see `Ledger.counts`."""
     key = (slots.c.configuration, slots.c.repeat, slots.c.phase)
-    columns = (*key, slots.c.round, slots.c.state, sa.case((slots.c.cause == "diverged", 1), else_=0))
+    ends = sa.case((slots.c.cause.in_(ENDS), slots.c.cause))
+    columns = (*key, slots.c.round, slots.c.state, ends)
     best = sa.func.max(slots.c.value) if direction == "maximize" else sa.func.min(slots.c.value)
     query = sa.select(*columns, sa.func.count(), best).where(slots.c.study_id == study).group_by(*columns)
     rows = connection.execute(query).all()
@@ -38,19 +41,22 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
     for row in rows:
         newest[row[:3]] = max(newest.get(row[:3], 0), row.round)
     empty = dict.fromkeys(("trials_total", "trials_done", "reruns_total", "reruns_done", "leased", "failed"), 0)
-    found: dict[str, dict[str, Any]] = {name: {**empty, "diverged": 0, "failures": {}, "best": None} for name in order}
+    found: dict[str, dict[str, Any]] = {
+        name: {**empty, **dict.fromkeys(ENDS, 0), "failures": {}, "best": None} for name in order
+    }
     better = max if direction == "maximize" else min
-    for configuration, repeat, phase, number, state, diverged, count, value in rows:
+    for configuration, repeat, phase, number, state, end, count, value in rows:
         if number != newest[configuration, repeat, phase]:
             continue
         entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
         entry[f"{kind}_total"] += count
         if state == "done":
             entry[f"{kind}_done"] += count
-            entry["diverged"] += diverged * count
+            if end is not None:
+                entry[end] += count
         elif state in ("leased", "failed"):
             entry[state] += count
-        if phase == "tune" and state == "done" and value is not None:
+        if phase == "tune" and state == "done" and value is not None and end != PRUNED:
             entry["best"] = value if entry["best"] is None else better(entry["best"], value)
     causes = sa.select(slots.c.configuration, failures.c.cause, sa.func.count())
     causes = causes.join_from(failures, slots, slots.c.id == failures.c.slot_id).where(failures.c.study_id == study)

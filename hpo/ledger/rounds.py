@@ -10,15 +10,17 @@ from sqlalchemy.engine import Connection
 from hpo import bulk
 from hpo.database import now
 from hpo.ledger.attempts import failed_configurations
+from hpo.ledger.work import PRUNED
 from hpo.schema import slots, studies
 
 
 def best(connection: Connection, study: int, configuration: str, repeat: int, direction: str) -> Any | None:
     """The slot whose setting the reruns use, or None before any trial is finished.
 
-    Ties go to the lower validation loss, then to the lower slot. A run without a value is the worst.
+    Ties go to the lower validation loss, then to the lower slot. A run without a value is the worst. Pruned trials
+    count where none of full length went well.
     """
-    columns = (slots.c.slot, slots.c.setting, slots.c.value, slots.c.result)
+    columns = (slots.c.slot, slots.c.setting, slots.c.value, slots.c.result, slots.c.cause)
     rows = connection.execute(
         sa.select(*columns).where(
             slots.c.study_id == study,
@@ -35,7 +37,8 @@ def best(connection: Connection, study: int, configuration: str, repeat: int, di
         worst = math.inf
         return (worst if row.value is None else sign * row.value, worst if loss is None else loss, row.slot)
 
-    return min(rows, key=rank, default=None)
+    whole = [row for row in rows if row.cause != PRUNED]
+    return min(whole if any(row.cause is None for row in whole) else rows, key=rank, default=None)
 
 
 def settle(connection: Connection, study: int, direction: str) -> None:

@@ -6,6 +6,34 @@ from typing import Any, Literal, NamedTuple
 
 Phase = Literal["tune", "rerun"]
 Setting = dict[str, float]
+DIVERGED, PRUNED = "diverged", "pruned"  # causes of a finished slot
+
+
+class Tried(NamedTuple):
+    """What a sampler knows of a finished trial.
+
+    Attributes:
+        value: None where it diverged and has none. stopped: the epoch after which it was pruned, or None; 0 says that
+            it diverged where others were pruned: no epoch of it counts.
+    """
+
+    setting: Setting
+    value: float | None
+    stopped: int | None = None
+
+
+class Past(NamedTuple):
+    """What a pruner knows of a finished trial.
+
+    Attributes:
+        curve: the metric that tuning optimises, by epoch, up to the epoch before it diverged.
+        value: its score at the end, if it has any. epochs: that it was trained for. stopped: whether it was pruned.
+    """
+
+    curve: Sequence[float]
+    value: float | None
+    epochs: int
+    stopped: bool
 
 
 class Slot(NamedTuple):
@@ -47,7 +75,7 @@ class Outcome:
 
     Attributes:
         value: the score (tuning) or test accuracy (rerun); None where a diverged run has none.
-        cause: None, or "diverged".
+        cause: None, "diverged" or "pruned"; a pruned trial's value is its score at the epoch where it was stopped.
         result: scalars of the end of the run. curves: metric → one value an epoch, from epoch 1.
         seconds: wall time of the population divided by its size.
     """
