@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from hpo import MLP, Configuration, Mnist1d, Objective, Regularizer, Study
+from hpo import MLP, Configuration, Mnist1d, Objective, Regularizer, Study, rule_check
 from hpo.taps import RULES
 from hpo.tree import Tree, scale
 from hpo.workflow import run
@@ -36,31 +37,53 @@ def overflowing() -> Regularizer:
     return Regularizer("overflowing", grads)
 
 
-def results(folder: Path, *configurations: Configuration) -> dict[str, Any]:
+PLANTED = (
+    Configuration("Nothing", regularizer=planted(1.0), space=FIXED, prediction="better"),
+    Configuration("Harm", regularizer=planted(-1.0), space=FIXED),
+    Configuration("Overflow", regularizer=overflowing(), space=FIXED),
+)
+
+
+class Lending(nn.Module):
+    """A network whose first layer lends its weight to a second use, which the layer's rule does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lender, self.last = nn.Linear(40, 32), nn.Linear(32, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.lender(inputs).relu() + F.linear(inputs.flip(1), self.lender.weight).relu())
+
+
+def results(folder: Path, *configurations: Configuration, **options: Any) -> dict[str, Any]:
+    """results.json of a study of AdamW and other configurations, and its README as "text"."""
+    folder.mkdir(exist_ok=True)
+    usual: dict[str, Any] = {
+        "data": Mnist1d(samples=1000), "model": MLP((40, 32, 10)), "epochs": 6, "trials": 2, "seeds": 5
+    }  # fmt: skip
     study = Study(
-        data=Mnist1d(samples=1000),
-        model=MLP((40, 32, 10)),
-        epochs=6,
-        trials=2,
-        seeds=5,
         baseline="AdamW",
         configurations=(Configuration("AdamW", space=FIXED), *configurations),
         name="planted",
+        **usual | options,
     )
     readme = run(study, f"sqlite:///{folder}/hpo.db", device="cpu", reports=folder / "reports")
-    return json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
+    found = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
+    return found | {"text": readme.read_text(encoding="utf-8")}
 
 
-def test_nothing_is_identical_harm_is_worse_and_divergence_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HPO_CACHE", str(tmp_path / "cache"))
-    found = results(
-        tmp_path,
-        Configuration("Nothing", regularizer=planted(1.0), space=FIXED, prediction="better"),
-        Configuration("Harm", regularizer=planted(-1.0), space=FIXED),
-        Configuration("Overflow", regularizer=overflowing(), space=FIXED),
-    )
+def verdict_line(found: dict[str, Any], name: str) -> str:
+    return next(line for line in found["text"].splitlines() if line.startswith(f"> - {name} against AdamW: "))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache of the data for all tests of this file."""
+    monkeypatch.setenv("HPO_CACHE", str(tmp_path_factory.getbasetemp() / "planted-cache"))
+
+
+def test_nothing_is_identical_harm_is_worse_and_divergence_is_counted(tmp_path: Path) -> None:
+    found = results(tmp_path, *PLANTED)
     rivals = {rival["name"]: rival for rival in found["rivals"]}
     assert rivals["Nothing"]["verdict"]["word"] == "identical"
     assert rivals["Nothing"]["outcome"] != "held"
@@ -69,25 +92,58 @@ def test_nothing_is_identical_harm_is_worse_and_divergence_is_counted(
     assert rivals["Overflow"]["verdict"]["diverged"] == 5
     overflow = next(entry for entry in found["configurations"] if entry["name"] == "Overflow")
     assert set(overflow["reruns"]["test_accuracy"].values()) == {0.1}, "that of an untrained network"
+    nothing, harm, lost = (verdict_line(found, name) for name in ("Nothing", "Harm", "Overflow"))
+    assert "identical on every seed: check that the setting takes effect; Δ = 0.00 points" in nothing
+    assert "Whether it is better, as predicted, is undecided." in found["text"]
+    assert "against AdamW: **worse**; Δ = −" in harm and "diverged" not in harm
+    assert "against AdamW: **worse**; Δ = −" in lost and "; 5 diverged reruns counted" in lost
+    assert "Overflow: every trial diverged, so that no score chose its setting.\n" in found["text"]
+    assert "Overflow: 5 reruns diverged (seeds 1000, 1001, 1002, 1003, 1004) and counted with the" in found["text"]
 
 
-def test_a_network_on_which_a_rule_is_wrong_gives_the_same_numbers(
+def test_of_an_unbounded_metric_divergence_leaves_no_verdict_but_its_count(tmp_path: Path) -> None:
+    found = results(tmp_path, *PLANTED, score="validation_loss", direction="minimize")
+    words = {rival["name"]: rival["verdict"]["word"] for rival in found["rivals"]}
+    assert words == {"Nothing": "identical", "Harm": "worse", "Overflow": "no verdict"}
+    assert "no verdict: 5 diverged" in verdict_line(found, "Overflow")
+    assert "Δ = 0" in verdict_line(found, "Nothing") and "Δ = +" in verdict_line(found, "Harm")
+    # What has no test takes its place in the family all the same.
+    assert {rival["verdict"]["comparison"]["family"] for rival in found["rivals"]} == {3}
+
+
+def gnvr_reruns(folder: Path, **options: Any) -> dict[str, Any]:
+    gnvr = Configuration("GNVR", regularizer="gnvr", space={**FIXED, "lambda": 0.1})
+    entries = results(folder, gnvr, **{"trials": 1, "seeds": 3, "epochs": 3} | options)["configurations"]
+    return next(entry["reruns"] for entry in entries if entry["name"] == "GNVR")
+
+
+def test_a_network_on_which_a_layer_rule_is_wrong_falls_back_to_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("HPO_CACHE", str(tmp_path / "cache"))
-    gnvr = Configuration("GNVR", regularizer="gnvr", space={**FIXED, "lambda": 0.1})
+    small: dict[str, Any] = {"model": Lending, "data": Mnist1d(samples=300)}
+    found = gnvr_reruns(tmp_path / "checked", **small)
+    assert "the rule of layer 'lender' differs from its per-sample gradients" in caplog.text
+    # Had the rule been believed, the numbers would be others.
+    with monkeypatch.context() as patch:
+        patch.setattr(rule_check, "_rule_agrees", lambda *_: True)
+        believed = gnvr_reruns(tmp_path / "believed", **small)
+    assert believed["train_loss"]["mean"] != pytest.approx(found["train_loss"]["mean"], rel=1e-4)
+    # Without any rule every per-sample question is answered by per-sample gradients.
+    monkeypatch.delitem(RULES, nn.Linear)
+    slow = gnvr_reruns(tmp_path / "slow", **small)
+    assert found["test_accuracy"] == slow["test_accuracy"]
+    assert found["train_loss"] == slow["train_loss"]
 
-    def reruns(name: str) -> dict[str, Any]:
-        (tmp_path / name).mkdir()
-        entries = results(tmp_path / name, gnvr)["configurations"]
-        return next(entry["reruns"] for entry in entries if entry["name"] == "GNVR")
 
+def test_a_wrong_rule_in_the_table_gives_the_numbers_of_the_right_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     right = RULES[nn.Linear]
-    expected = reruns("right")
+    expected = gnvr_reruns(tmp_path / "right")
     assert "differs" not in caplog.text
     wrong = right._replace(square_norms=lambda *args: 1.03 * right.square_norms(*args))
     monkeypatch.setitem(RULES, nn.Linear, wrong)
-    found = reruns("wrong")
+    found = gnvr_reruns(tmp_path / "wrong")
     assert "the rule of layer 'linear1' differs from its per-sample gradients" in caplog.text
     for seed, accuracy in expected["test_accuracy"].items():
         assert found["test_accuracy"][seed] == pytest.approx(accuracy, abs=0.015)
