@@ -1,0 +1,231 @@
+"""Every branch of the verdict rules as a sentence, from arrays made by hand."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic_record import diverge, fail, synthetic_export, synthetic_record
+
+from hpo.report import Record, make_record
+from hpo.report.metric import ACCURACY, Metric
+from hpo.report.numbers import compute_numbers
+from hpo.report.page import Page, markdown, verdict_lines
+from hpo.report.wording import verdict_words
+from hpo.verdicts import Verdict, judge_family
+
+LOSS = Metric("test_loss", "minimize", share=False)
+NAN = float("nan")
+EVEN = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50]
+
+
+def judged(
+    rival: Sequence[float], baseline: Sequence[float], metric: Metric = ACCURACY, margin: float = 0.01
+) -> Verdict:
+    pair = (dict(enumerate(rival)), dict(enumerate(baseline)))
+    return judge_family({"rival": pair}, margin, metric.direction)["rival"]
+
+
+def shifted(*differences: float, baseline: Sequence[float] = EVEN) -> tuple[list[float], list[float]]:
+    return [value + gain for value, gain in zip(baseline, differences, strict=False)], list(
+        baseline[: len(differences)]
+    )
+
+
+# (rival and baseline by seed, metric, margin, rule, the whole sentence). Means and intervals can be checked by hand:
+# with n = 6, the 90% interval is the mean ± 0.823 SD, p < 0.05 needs a mean of 1.049 SD, and the MDE is 1.435 SD.
+BRANCHES = {
+    "1, nothing": (([], []), ACCURACY, 0.01, 1, "no verdict: no seed has been rerun for both"),
+    "1, one pair": (shifted(0.1), ACCURACY, 0.01, 1, "no verdict: 1 paired seed, 3 are needed"),
+    "1, two pairs": (shifted(0.1, 0.2), ACCURACY, 0.01, 1, "no verdict: 2 paired seeds, 3 are needed"),
+    "1, diverged, no bound": (([NAN, 1.0, 1.0, 1.0], [1.1, 1.2, NAN, 1.3]), LOSS, 0.01, 1, "no verdict: 2 diverged"),
+    "2, identical": (
+        shifted(0, 0, 0), ACCURACY, 0.01, 2, "identical on every seed: check that the setting takes effect",
+    ),
+    "2, the same in points": (
+        shifted(0.02, 0.02, 0.02), ACCURACY, 0.01, 2,
+        "the same difference (+2.00) on every seed: check that the setting takes effect",
+    ),
+    "2, the same number": (
+        shifted(-0.5, -0.5, -0.5), LOSS, 0.01, 2,
+        "the same difference (−0.500) on every seed: check that the setting takes effect",
+    ),
+    "3, better": (shifted(0.05, 0.06, 0.04, 0.05, 0.06, 0.04), ACCURACY, 0.01, 3, "**better**"),
+    "3, worse": (shifted(-0.05, -0.06, -0.04, -0.05, -0.06, -0.04), ACCURACY, 0.01, 3, "**worse**"),
+    "3, lower is better": (shifted(-0.05, -0.06, -0.04, -0.05, -0.06, -0.04), LOSS, 0.01, 3, "**better**"),
+    "3, higher is worse": (shifted(0.05, 0.06, 0.04, 0.05, 0.06, 0.04), LOSS, 0.01, 3, "**worse**"),
+    "3, tentatively better": (shifted(0.05, 0.06, 0.04, 0.05), ACCURACY, 0.01, 3, "tentatively better"),
+    "3, tentatively worse": (shifted(-0.05, -0.06, -0.04), ACCURACY, 0.01, 3, "tentatively worse"),
+    "3, five are enough": (shifted(0.05, 0.06, 0.04, 0.05, 0.05), ACCURACY, 0.01, 3, "**better**"),
+    "3, within the margin": (
+        shifted(0.004, 0.005, 0.003, 0.004, 0.005, 0.003), ACCURACY, 0.01, 3,
+        "**better, by less than the margin of 1 point**",
+    ),
+    "3, within the margin, worse": (
+        shifted(0.4, 0.5, 0.3, 0.4, 0.5, 0.3), LOSS, 1.0, 3, "**worse, by less than the margin of 1**",
+    ),
+    "3, tentative and within": (
+        shifted(0.004, 0.005, 0.003, 0.004), ACCURACY, 0.02, 3,
+        "tentatively better, by less than the margin of 2 points",
+    ),
+    "4, equivalent": (
+        shifted(0.002, -0.003, 0.001, -0.002, 0.003, -0.001), ACCURACY, 0.01, 4, "equivalent within ±1 point",
+    ),
+    "4, equivalent within half a point": (
+        shifted(0.002, -0.003, 0.001, -0.002, 0.003, -0.001), ACCURACY, 0.005, 4, "equivalent within ±0.5 points",
+    ),
+    "4, a number": (
+        shifted(0.2, -0.3, 0.1, -0.2, 0.3, -0.1), LOSS, 0.25, 4, "equivalent within ±0.25",
+    ),
+    "5, nothing to be seen": (
+        shifted(0.02, -0.03, 0.01, -0.02, 0.03, -0.01), ACCURACY, 0.01, 5,
+        "no detectable difference (smallest detectable: 3.39 points)",
+    ),
+    "5, a number's": (
+        shifted(0.2, -0.3, 0.1, -0.2, 0.3, -0.1), LOSS, 0.1, 5,
+        "no detectable difference (smallest detectable: 0.339)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_every_branch_has_its_sentence(branch: str) -> None:
+    (rival, baseline), metric, margin, rule, sentence = BRANCHES[branch]
+    verdict = judged(rival, baseline, metric, margin)
+    assert (verdict.rule, verdict_words(verdict, metric)) == (rule, sentence)
+
+
+def test_the_table_of_branches_is_whole() -> None:
+    verdicts = [judged(*pair, metric, margin) for pair, metric, margin, _, _ in BRANCHES.values()]
+    assert {verdict.rule for verdict in verdicts} == {1, 2, 3, 4, 5}
+    third = {(verdict.word, verdict.tentative, verdict.within_margin) for verdict in verdicts if verdict.rule == 3}
+    assert len(third) >= 6 and {verdict.comparison.n for verdict in verdicts} >= {0, 1, 2, 3, 4, 5, 6}
+
+
+def test_unpaired_seeds_have_no_verdict() -> None:
+    pair = ({1: 0.5, 2: 0.6, 3: 0.7}, {3: 0.5, 4: 0.6, 5: 0.7})
+    words = verdict_words(judge_family({"r": pair}, 0.01)["r"], ACCURACY)
+    assert words.startswith("no verdict: the seeds are not paired, 1 of them")
+
+
+def test_the_sentence_claims_what_the_numbers_say() -> None:
+    """Over many random arrays: word, side, bold and margin are those of p, interval and n, computed here anew."""
+    generator = np.random.default_rng(11)
+    seen = set()
+    for _ in range(400):
+        n = int(generator.integers(2, 12))
+        shift, spread = generator.choice([0.0, 0.004, 0.03, -0.03]), generator.choice([0.0005, 0.004, 0.03])
+        baseline = generator.normal(0.5, 0.02, n)
+        rival = baseline + shift + generator.normal(0, spread, n)
+        metric = ACCURACY if generator.random() < 0.5 else LOSS
+        words = verdict_words(judged(rival.tolist(), baseline.tolist(), metric), metric)
+        differences = rival - baseline
+        seen.add(re.sub(r"[\d.]+", "x", words))
+        if n < 3:
+            assert words.startswith("no verdict: ")
+            continue
+        test = stats.ttest_rel(rival, baseline)
+        inner = test.confidence_interval(0.90)
+        within = inner.low > -0.01 and inner.high < 0.01
+        if test.pvalue < 0.05:
+            better = (differences.mean() > 0) == (metric.direction == "maximize")
+            assert ("better" if better else "worse") in words
+            assert words.startswith("**") == (n >= 5) == ("tentatively" not in words)
+            assert ("by less than the margin" in words) == within
+        else:
+            assert "**" not in words and words.startswith("equivalent" if within else "no detectable difference")
+    assert len(seen) >= 12
+
+
+def gnvr_line(record: Record) -> str:
+    return verdict_lines(compute_numbers(record))[0]
+
+
+def test_the_line_at_every_rule() -> None:
+    def line(*differences: float) -> str:
+        rival, baseline = shifted(*differences)
+        return gnvr_line(synthetic_record(seeds=len(rival), accuracies={"AdamW": baseline, "GNVR": rival}))
+
+    assert line(0.1) == "GNVR against AdamW: no verdict: 1 paired seed, 3 are needed; Δ = +10.00 points."
+    assert line(0, 0, 0) == (
+        "GNVR against AdamW: identical on every seed: check that the setting takes effect; Δ = 0.00 points, "
+        "95% CI [0.00, 0.00]; 3 paired seeds."
+    )
+    assert line(0.05, 0.06, 0.04, 0.05, 0.06, 0.04) == (
+        "GNVR against AdamW: **better**; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired seeds; "
+        "p < 0.001 (Holm, m = 1); MDE 1.28 points."
+    )
+    assert line(0.002, -0.003, 0.001, -0.002, 0.003, -0.001) == (
+        "GNVR against AdamW: equivalent within ±1 point; Δ = 0.00 points, 95% CI [−0.25, 0.25]; 6 paired seeds; "
+        "p = 1.00 (Holm, m = 1); MDE 0.35 points."
+    )
+    assert line(0.02, -0.03, 0.01, -0.02, 0.03, -0.01) == (
+        "GNVR against AdamW: no detectable difference (smallest detectable: 3.39 points); Δ = 0.00 points, "
+        "95% CI [−2.48, 2.48]; 6 paired seeds; p = 1.00 (Holm, m = 1)."
+    )
+
+
+def test_a_family_is_told_in_the_line() -> None:
+    record = synthetic_record(names=("AdamW", "GNVR", "SAM"), seeds=6)
+    assert re.search(
+        r"95% CI \[[^]]*\] of this comparison alone; 6 paired seeds; p .* \(Holm, m = 2\)", gnvr_line(record)
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [(("GNVR",), "tuning failed for GNVR"), (("AdamW",), "tuning failed for AdamW"),
+     (("AdamW", "GNVR"), "tuning failed for GNVR and AdamW")],
+)  # fmt: skip
+def test_failed_tuning_is_the_reason(who: tuple[str, ...], reason: str) -> None:
+    export, curves = synthetic_export()
+    for row in export["slots"]:
+        if row["configuration"] in who:
+            fail(export, row)
+    assert gnvr_line(make_record(export, curves)) == f"GNVR against AdamW: no verdict: {reason}."
+
+
+def test_reruns_that_all_diverged_are_not_called_identical() -> None:
+    export, curves = synthetic_export()
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            diverge(row, curves)
+    assert gnvr_line(make_record(export, curves)).startswith(
+        "GNVR against AdamW: no verdict: every rerun of both diverged; Δ = 0.00 points"
+    )
+
+
+def test_two_tuning_repeats_are_too_few() -> None:
+    export, curves = synthetic_export(seeds=6)
+    export["study"]["repeats"] = 2
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["repeat"] = row["slot"] % 2
+    assert "no verdict: 2 paired tuning repeats, 3 are needed" in gnvr_line(make_record(export, curves))
+
+
+OUTCOMES = [
+    ("better", (0.05, 0.06, 0.04, 0.05, 0.06, 0.04), "The prediction (better) held."),
+    ("worse", (0.05, 0.06, 0.04, 0.05, 0.06, 0.04), "The prediction (worse) did not hold."),
+    ("equivalent", (0.05, 0.06, 0.04, 0.05, 0.06, 0.04), "The prediction (equivalent) did not hold."),
+    ("equivalent", (0.004, 0.005, 0.003, 0.004, 0.005, 0.003), "The prediction (equivalent) held."),
+    ("equivalent", (0.002, -0.003, 0.001, -0.002, 0.003, -0.001), "The prediction (equivalent) held."),
+    ("better", (0.002, -0.003, 0.001, -0.002, 0.003, -0.001), "The prediction (better) did not hold."),
+    ("worse", (0.02, -0.03, 0.01, -0.02, 0.03, -0.01), "Whether it is worse, as predicted, is undecided."),
+    ("better", (0.05, 0.06, 0.04, 0.05), "Whether it is better, as predicted, is undecided."),
+    ("better", (0.05,), "Whether it is better, as predicted, is undecided."),
+    (None, (0.05, 0.06, 0.04, 0.05, 0.06, 0.04), ""),
+]
+
+
+@pytest.mark.parametrize(("prediction", "differences", "sentence"), OUTCOMES)
+def test_what_became_of_the_prediction(prediction: str | None, differences: tuple[float, ...], sentence: str) -> None:
+    rival, baseline = shifted(*differences)
+    export, curves = synthetic_export(seeds=len(rival), accuracies={"AdamW": baseline, "GNVR": rival})
+    export["study"]["definition"]["configurations"][1]["prediction"] = prediction
+    text = markdown(Page(compute_numbers(make_record(export, curves)), [], ["hpo run s"], None))
+    conclusion = text[text.index("## Conclusion") : text.index("## Limits")].strip().splitlines()[-1]
+    assert conclusion.endswith(sentence) if sentence else "redict" not in conclusion
+    predicted = f"predicted {prediction} {'to' if prediction == 'equivalent' else 'than'} AdamW."
+    assert (predicted if prediction else "GNVR: no direction was predicted.") in text
