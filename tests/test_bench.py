@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpo import MLP, Configuration, Mnist1d, Study
-from hpo.bench import limits, search, steps, timing
+from hpo.bench import limits, search, steps, timing, training_steps
 from hpo.bench.norms import measure_norms
 from hpo.bench.search import measure_search
 from hpo.trainer import Trainer
@@ -39,44 +39,50 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
     assert found["limits"]["operations"] > 0 and found["limits"]["bytes"] > 0
 
 
+def work_of(name: str, models: int) -> limits.Work:
+    """Of a step past the first ones, which check its trace."""
+    population, batch = training_steps.population_of(name, models, "mlp", 8, CPU)
+    for _ in range(3):
+        population.step(*batch)
+    return limits.work_of(lambda: population.step(*batch), population, batch)
+
+
+LAYERS = [40 * 256, 256 * 256, 256 * 10]
+PARAMETERS = sum(LAYERS) + 256 + 256 + 10
+
+
 def test_a_steps_work_is_counted_by_hand() -> None:
     """An MLP 40-256-256-10 multiplies matrices forward, and twice backward but for the inputs' gradient."""
-    step, work = steps._population_step("none", 3, "mlp", 8, CPU)
-    for _ in range(3):
-        step()
-    layers = [40 * 256, 256 * 256, 256 * 10]
-    parameters = sum(layers) + 256 + 256 + 10
-    assert work().operations == 2 * 8 * (3 * sum(layers) - layers[0])
+    work = work_of("none", 3)
+    assert work.operations == 2 * 8 * (3 * sum(LAYERS) - LAYERS[0])
     # Weights, gradient and both moments read and written, the optimizer's step, 8 samples of 40 numbers and a label.
-    assert work().bytes == 2 * 4 * (4 * parameters + 1) + 8 * (40 * 4 + 8)
+    assert work.bytes == 2 * 4 * (4 * PARAMETERS + 1) + 8 * (40 * 4 + 8)
 
 
 def test_a_regularizers_state_is_moved_as_well() -> None:
-    works = {name: steps._population_step(name, 2, "mlp", 8, CPU)[1]() for name in ("sam", "vasso")}
-    parameters = 40 * 256 + 256 * 256 + 256 * 10 + 256 + 256 + 10
     # VaSSO's direction and one number more, read and written.
-    assert works["vasso"].bytes - works["sam"].bytes == 2 * 4 * (parameters + 1)
+    assert work_of("vasso", 2).bytes - work_of("sam", 2).bytes == 2 * 4 * (PARAMETERS + 1)
 
 
 def test_a_steps_products_are_made_by_themselves() -> None:
-    step, work = steps._population_step("gnvr", 2, "mlp", 8, CPU)
+    population, batch = training_steps.population_of("gnvr", 2, "mlp", 8, CPU)
     for _ in range(4):
-        step()
-    products = limits.products_of(step)
+        population.step(*batch)
+    products = limits.products_of(lambda: population.step(*batch), CPU)
     with FlopCounterMode(display=False) as counter:
         products()
-    assert counter.get_total_flops() / 2 == work().operations > 0
+    assert counter.get_total_flops() / 2 == work_of("gnvr", 2).operations > 0
 
 
 def test_populations_grow_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
-    monkeypatch.setattr(steps, "_population_step", lambda name, models, *_: (models, lambda: limits.Work(1, 1)))  # noqa: ARG005
-    monkeypatch.setattr(steps, "seconds", lambda models, _: taken[models])
-    monkeypatch.setattr(steps, "products_of", lambda models: models)
+    measured = {models: (whole / models, 0.5 * whole / models, limits.Work(1, 1)) for models, whole in taken.items()}
+    monkeypatch.setattr(steps, "_measured", lambda _, models, *rest: measured[models])  # noqa: ARG005
     rows = list(steps._growing("none", None, "mlp", 8, CPU, 2.0, limits.Limits(4, 8)))
     assert [row["population"] for row in rows] == [1, 2, 4, 8]
     assert [row["times_naive"] for row in rows] == pytest.approx([2, 2 / 0.6, 5, 4])
     assert (rows[2]["of_products"], rows[2]["of_copy"]) == pytest.approx((0.625, 0.3125))
+    assert rows[2]["of_own_products"] == pytest.approx(0.5)
 
 
 def test_norms_are_timed_and_their_memory_is_weighed() -> None:
@@ -86,7 +92,7 @@ def test_norms_are_timed_and_their_memory_is_weighed() -> None:
     assert (found["model"], found["population"], found["batch_size"]) == ("convnet1d", population, 256)
     assert set(found["ways"]) == {"rules", "vmap(grad)"} and len(lines) == 3
     # Per-sample gradients of 256 samples take 4 bytes for each of the network's parameters and samples.
-    parameters = sum(leaf.numel() for leaf in steps.MODELS["convnet1d"][0]().parameters())
+    parameters = sum(leaf.numel() for leaf in training_steps.MODELS["convnet1d"][0]().parameters())
     assert found["ways"]["vmap(grad)"]["mib"] > population * parameters * 256 * 4 / 2**20
     assert all(way["ms"] > 0 and way["mib"] >= 0 for way in found["ways"].values())
 

@@ -73,8 +73,11 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
-def products_of(step: Callable[[], object]) -> Callable[[], None]:
-    """The matrix products and convolutions of one call of `step` alone, of the same shapes, to be called again."""
+def products_of(step: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """The matrix products and convolutions of one call of `step` alone, of the same shapes, to be called again.
+
+    On CUDA they are launched as one graph, as the steps of training are.
+    """
     with _Products() as seen:
         step()
 
@@ -82,7 +85,12 @@ def products_of(step: Callable[[], object]) -> Callable[[], None]:
         for function, operands, options in seen.calls:
             function(*operands, **options)
 
-    return products
+    if device.type != "cuda":
+        return products
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        products()
+    return graph.replay
 
 
 class _Products(Watching):

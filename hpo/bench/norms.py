@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hpo.bench import memory
-from hpo.bench.steps import MODELS, random_batch
+from hpo.bench.training_steps import MODELS, random_batch
 from hpo.devices import device_name
 from hpo.losses import cross_entropy
 from hpo.network import Network
@@ -31,7 +31,7 @@ def measure_norms(
     its own.
 
     Args:
-        model: a key of `hpo.bench.steps.MODELS`. show: told a line of a table as each figure is known.
+        model: a key of `hpo.bench.training_steps.MODELS`. show: told a line of a table as each figure is known.
 
     Returns:
         JSON values: the setting, and for each way `ms` (per model) and `mib` (of the whole population; `mib_first` at

@@ -6,32 +6,13 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from hpo import __version__
 from hpo.bench.limits import Limits, Work, measure_limits, products_of, work_of
 from hpo.bench.timing import seconds
+from hpo.bench.training_steps import MODELS, OPTIMIZER, in_training, naive_step, population_of
 from hpo.devices import device_name
-from hpo.losses import cross_entropy
-from hpo.models import MLP, ConvNet1d, ResNet18
-from hpo.network import Network
-from hpo.objective import Objective
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.space import Range
 
-# Networks by the name that `--model` takes, with the shape of one input; images without BatchNorm, so that every
-# regularizer can be measured.
-MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp": (MLP((40, 256, 256, 10)), (40,)),
-    "convnet1d": (ConvNet1d(), (40,)),
-    "convnet1d-group": (ConvNet1d(norm="group"), (40,)),
-    "resnet18": (ResNet18(norm="group"), (3, 32, 32)),
-}
-CLASSES = 10
-OPTIMIZER = "adamw"
 MOST_DOUBLINGS = 13
 ASKED = ("operations", "bytes", "of_products", "of_copy", "of_roofline", "of_own_products")
 LEGEND = (
@@ -91,7 +72,7 @@ def measure(
     if show:
         show(LEGEND)
     for name in regularizers:
-        naive = seconds(_naive_step(name, model, batch_size, device), device)
+        naive = seconds(naive_step(name, model, batch_size, device), device)
         _add(found, _row(name, "naive", naive, naive), show)
         for row in _growing(name, populations, model, batch_size, device, naive, limits):
             _add(found, row, show)
@@ -111,14 +92,12 @@ def _growing(
     best = math.inf
     for models in populations or (2**power for power in range(MOST_DOUBLINGS)):
         try:
-            step, work = _population_step(name, models, model, batch_size, device)
-            each = seconds(step, device) / models
-            own = seconds(products_of(step), device) / models
+            each, own, work = _measured(name, models, model, batch_size, device)
         except (MemoryError, torch.OutOfMemoryError):
             if populations:
                 raise
             return
-        yield _row(name, models, each, naive, _asked(limits, work(), each) | {"of_own_products": own / each})
+        yield _row(name, models, each, naive, _asked(limits, work, each) | {"of_own_products": own / each})
         if not populations and each > WORTH * best:
             return
         best = min(best, each)
@@ -153,66 +132,17 @@ def _add(found: dict[str, Any], row: dict[str, Any], show: Callable[[str], None]
         show(f"{row['regularizer']:12} {row['population']!s:>10} {rates} {asked}".rstrip())
 
 
-def _population_step(
-    name: str, models: int, model: str, batch_size: int, device: torch.device
-) -> tuple[Callable[[], object], Callable[[], Work]]:
-    """The step, and what asks for its `work_of`."""
-    regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
-    values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
-    torch.manual_seed(0)
-    inputs, labels = random_batch((models, regularizer.views, batch_size), MODELS[model][1], device)
-    population = Population(
-        [MODELS[model][0]() for _ in range(models)],
-        regularizer,
-        optimizer,
-        {key: torch.full((models,), value) for key, value in values.items()},
-        cross_entropy,
-        inputs[0, 0],
-    )
+def _measured(name: str, models: int, model: str, batch_size: int, device: torch.device) -> tuple[float, float, Work]:
+    """A model's share of a step's seconds, as training makes it, of those of its products alone, and of its work."""
+    population, batch = population_of(name, models, model, batch_size, device)
+    steps = in_training(population, MODELS[model][1], batch_size, device)
+    with steps.on_stream():
+        for _ in range(steps.first):
+            steps.next()
+        taken = seconds(steps.next, device)
 
     def step() -> object:
-        return population.step(inputs, labels)
+        return population.step(*batch)
 
-    return step, lambda: work_of(step, population, (inputs, labels))
-
-
-def _naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
-    """The step of a script that trains one model: no per-layer rules, PyTorch's own optimizer."""
-    regularizer = REGULARIZERS[name]
-    torch.manual_seed(0)
-    module = MODELS[model][0]().to(device)
-    inputs, labels = random_batch((1, regularizer.views, batch_size), MODELS[model][1], device)
-    network = Network(module, inputs[0, 0])
-    network.without_rules("the naive loop has none")
-    values = _middles(regularizer.hyperparameters)
-    hyper = {key: torch.tensor(value, device=device) for key, value in values.items()}
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=1e-3)
-    parameters = dict(module.named_parameters())
-    state = regularizer.init({key: value.detach() for key, value in parameters.items()})
-
-    def step() -> None:
-        nonlocal state
-        at = {key: value.detach() for key, value in parameters.items()}
-        objective = Objective(network, cross_entropy, inputs[0], labels[0])
-        grads, state, _ = regularizer.grads(objective, at, state, hyper)
-        for key, parameter in parameters.items():
-            parameter.grad = grads[key]
-        optimizer.step()
-
-    def plain() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(module(inputs[0, 0]), labels[0]).backward()
-        optimizer.step()
-
-    return plain if name == "none" else step
-
-
-def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs [models, views, samples, ...] and labels [models, samples] for `leading` = (models, views, samples)."""
-    models, _, samples = leading
-    inputs = torch.randn(*leading, *shape, device=device)
-    return inputs, torch.randint(CLASSES, (models, samples), device=device)
-
-
-def _middles(hyperparameters: Any) -> dict[str, float]:
-    return {key: entry.middle() if isinstance(entry, Range) else entry for key, entry in hyperparameters.items()}
+    own = seconds(products_of(step, device), device)
+    return taken / models, own / models, work_of(step, population, batch)

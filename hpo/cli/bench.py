@@ -157,7 +157,7 @@ def overheads(
 
 
 def _check_model(model: str) -> None:
-    from hpo.bench.steps import MODELS
+    from hpo.bench.training_steps import MODELS
 
     if model not in MODELS:
         raise UsageError(f"there is no model {model!r}; choose from {', '.join(MODELS)}")

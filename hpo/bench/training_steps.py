@@ -1,0 +1,104 @@
+"""What the benchmark of training steps times: a population's step, and that of the usual script for one model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpo.data import Dataset, Source, split
+from hpo.losses import cross_entropy
+from hpo.models import MLP, ConvNet1d, ResNet18
+from hpo.network import Network
+from hpo.objective import Objective
+from hpo.optimizers import OPTIMIZERS
+from hpo.population import Population
+from hpo.regularizers import REGULARIZERS
+from hpo.samples import Samples
+from hpo.schedules import Constant
+from hpo.space import Range
+from hpo.steps import Steps
+
+# Networks by the name that `--model` takes, with the shape of one input; images without BatchNorm, so that every
+# regularizer can be measured.
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (MLP((40, 256, 256, 10)), (40,)),
+    "convnet1d": (ConvNet1d(), (40,)),
+    "convnet1d-group": (ConvNet1d(norm="group"), (40,)),
+    "resnet18": (ResNet18(norm="group"), (3, 32, 32)),
+}
+CLASSES = 10
+OPTIMIZER = "adamw"
+BATCHES = 10  # of the samples that training draws from
+
+
+def in_training(population: Population, shape: tuple[int, ...], batch_size: int, device: torch.device) -> Steps:
+    """The population's steps on random samples, which are gathered for each of them; on CUDA they are one graph."""
+    (inputs,), (labels,) = random_batch((1, 1, BATCHES * batch_size), shape, torch.device("cpu"))
+    source, dataset = Source(inputs[0], labels, inputs[0], labels, CLASSES), Dataset()
+    samples = Samples(dataset, source, {0: split(source, dataset, 0)}, [0] * len(population), device)
+    steps = Steps(population, samples, batch_size, 1, Constant())
+    steps.begin(1)
+    return steps
+
+
+def population_of(
+    name: str, models: int, model: str, batch_size: int, device: torch.device
+) -> tuple[Population, tuple[Tensor, Tensor]]:
+    """A population with a regularizer, and a batch for its step."""
+    regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
+    values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
+    torch.manual_seed(0)
+    inputs, labels = random_batch((models, regularizer.views, batch_size), MODELS[model][1], device)
+    population = Population(
+        [MODELS[model][0]() for _ in range(models)],
+        regularizer,
+        optimizer,
+        {key: torch.full((models,), value) for key, value in values.items()},
+        cross_entropy,
+        inputs[0, 0],
+    )
+    return population, (inputs, labels)
+
+
+def naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
+    """The step of a script that trains one model: no per-layer rules, PyTorch's own optimizer."""
+    regularizer = REGULARIZERS[name]
+    torch.manual_seed(0)
+    module = MODELS[model][0]().to(device)
+    inputs, labels = random_batch((1, regularizer.views, batch_size), MODELS[model][1], device)
+    network = Network(module, inputs[0, 0])
+    network.without_rules("the naive loop has none")
+    values = _middles(regularizer.hyperparameters)
+    hyper = {key: torch.tensor(value, device=device) for key, value in values.items()}
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=1e-3)
+    parameters = dict(module.named_parameters())
+    state = regularizer.init({key: value.detach() for key, value in parameters.items()})
+
+    def step() -> None:
+        nonlocal state
+        at = {key: value.detach() for key, value in parameters.items()}
+        objective = Objective(network, cross_entropy, inputs[0], labels[0])
+        grads, state, _ = regularizer.grads(objective, at, state, hyper)
+        for key, parameter in parameters.items():
+            parameter.grad = grads[key]
+        optimizer.step()
+
+    def plain() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(module(inputs[0, 0]), labels[0]).backward()
+        optimizer.step()
+
+    return plain if name == "none" else step
+
+
+def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs [models, views, samples, ...] and labels [models, samples] for `leading` = (models, views, samples)."""
+    models, _, samples = leading
+    inputs = torch.randn(*leading, *shape, device=device)
+    return inputs, torch.randint(CLASSES, (models, samples), device=device)
+
+
+def _middles(hyperparameters: Any) -> dict[str, float]:
+    return {key: entry.middle() if isinstance(entry, Range) else entry for key, entry in hyperparameters.items()}
