@@ -158,7 +158,7 @@ def test_the_line_at_every_rule() -> None:
     )
     assert line(0.002, -0.003, 0.001, -0.002, 0.003, -0.001) == (
         "GNVR against AdamW: equivalent within ±1 point; Δ = 0.00 points, 95% CI [−0.25, 0.25]; 6 paired seeds; "
-        "p = 1.00 (Holm, m = 1); MDE 0.35 points."
+        "p = 1.00 (Holm, m = 1); MDE 0.34 points."
     )
     assert line(0.02, -0.03, 0.01, -0.02, 0.03, -0.01) == (
         "GNVR against AdamW: no detectable difference (smallest detectable: 3.39 points); Δ = 0.00 points, "
