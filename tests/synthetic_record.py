@@ -10,7 +10,10 @@ import numpy as np
 from hpo.report.record import Record, make_record
 
 Row = dict[str, Any]
-METRICS = ("train_loss", "validation_loss", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
+METRICS = (
+    *("train_loss", "validation_loss", "validation_accuracy"),
+    *("noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted"),
+)
 
 
 def synthetic_export(
@@ -151,6 +154,7 @@ def _finish(
         "validation_accuracy": accuracy,
         "noisy_labels_fitted": 0.1 + 0.6 * time + generator.normal(0, 0.01, epochs),
         "noisy_labels_recovered": 0.4 * (1 - time) + 0.1 + generator.normal(0, 0.01, epochs),
+        "clean_labels_fitted": 0.3 + 0.6 * time * accuracy[0],
     }
     kept = METRICS if label_noise else METRICS[:3]
     for metric in kept:

@@ -93,9 +93,9 @@ def draw_plotly(info: Forest) -> dict[str, Any]:
                 ),
             }
         )  # fmt: skip
-    names = [markup(name, 22) for name, _, _ in rows]
+    names = [markup(name, 18) for name, _, _ in rows]
     ticks = {"tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.4, -0.6]}
-    axes = ({"title": {"text": markup(info.x_label, 60)}}, {**ticks, "showgrid": False})
+    axes = ({"title": {"text": "Δ in points" if info.measure.share else "Δ"}}, {**ticks, "showgrid": False})
     return interactive.draw(data, [axes], [], 60 + 36 * len(rows), shapes=_rules(info.margin), hovermode="closest")
 
 

@@ -70,7 +70,7 @@ def draw_plotly(info: History) -> dict[str, Any]:
             {
                 "type": "scatter", "mode": "markers", "x": rows["trial"].tolist(), "y": rounded(rows["score"]),
                 "marker": {
-                    "color": translucent(style.colour, 0.5), "symbol": style.marker[1],
+                    "color": translucent(style.colour, 0.65), "symbol": style.marker[1],
                     "size": 6 if len(rows) <= MANY_POINTS else 3,
                 },
                 "customdata": rows["setting"].tolist(), "legendgroup": name, "showlegend": False,

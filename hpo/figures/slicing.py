@@ -66,7 +66,7 @@ def _points(
     return {
         "type": "scatter", "mode": "markers", "x": rounded(rows["value"]), "y": rounded(rows["score"]),
         "marker": {
-            "color": translucent(style.colour, 0.65), "symbol": style.marker[1],
+            "color": translucent(style.colour, 0.75), "symbol": style.marker[1],
             "size": 7 if len(rows) <= MANY_POINTS else 4,
         },
         "customdata": rows["trial"].tolist(), "legendgroup": name, "showlegend": False,

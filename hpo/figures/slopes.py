@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Panels = list[tuple[str, Style, "pd.DataFrame"]]
 
 MOST_COLUMNS = 3
-SHORT_LABEL = 13  # letters of a name below a narrow panel
+SHORT_LABEL = 13  # letters of a name below a panel of a picture
+PAGE_LABEL = 18  # and of a page
 WIDTHS = (4.5, 6.5, 8.0)  # inches, for one, two and three panels side by side
 MANY_LINES = 20  # from here on lines are drawn lighter
 
@@ -105,7 +106,7 @@ def draw_plotly(info: Slopes) -> dict[str, Any]:
         data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
         data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         data.append(_means(pairs, info.measure, panel))
-        title = f"{markup(info.baseline, SHORT_LABEL)} → {markup(name, SHORT_LABEL)}"
+        title = f"{markup(info.baseline, PAGE_LABEL)} → {markup(name, PAGE_LABEL)}"
         axes.append(
             (
                 {"title": {"text": title}, "range": [-0.2, 1.2], "showgrid": False, "showticklabels": False},

@@ -63,6 +63,7 @@ def as_html(title: str, figures: Sequence[Planned], body: Body) -> str:
     author_text = MarkdownIt("commonmark", {"html": False}).enable("table")
     text = body(lambda words: hold(author_text.render(demote_headings(words))), picture)
     shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    shown = POWER.sub(r'<span class="number">\1</span>', shown)
     shown = re.sub(r"<!--held (\d+)-->", lambda match: held[int(match[1])], shown)
     shown = shown.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     drawings = {figure.slug: draw_plotly(figure.info) for figure in figures if figure.info is not None}
