@@ -196,7 +196,7 @@ def test_killed_run_resumes_with_exact_totals_and_the_same_settings(folder: Path
 
 def test_errors_are_one_sentence(folder: Path) -> None:
     assert "no study file" in hpo(folder, "run", "nothing", code=2)
-    assert "no study 'other'" in hpo(folder, "report", "other", code=2)
+    assert "there is no database" in hpo(folder, "report", "other", code=2)
     assert "--device" in hpo(folder, "run", "small", "--device", "tpu", code=2)
     assert "has no configuration 'X'" in hpo(folder, "try", "small", "-c", "X", code=2)
     assert "lambda" in hpo(folder, "try", "small", "-c", "GNVR", "lamda=1", code=2)
