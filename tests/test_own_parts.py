@@ -137,7 +137,14 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
     output = hpo(folder, "run", "own", "--device", "cpu", "--workers", "1")
     assert "Mine against AdamW:" in output
     report = (folder / "reports" / "own" / "README.md").read_text()
-    for name in ("Clouds", "Squared", "halved", "squares", "validation rank", "T4. The study's own metrics"):
+    for name in (
+        "Clouds",
+        "Squared",
+        "halved",
+        "squares",
+        "validation rank",
+        "verdicts compare test rank (lower is better)",
+    ):
         assert name in report, name
     results: dict[str, Any] = json.loads((folder / "reports" / "own" / "results.json").read_text())
     accuracies = [entry["reruns"]["test_accuracy"] for entry in results["configurations"]]
@@ -146,7 +153,10 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
     for entry in results["configurations"]:
         ranks, best = entry["reruns"]["own_metrics"]["rank"], entry["tuning"]["best"]
         assert len(ranks) == 3 and all(0 <= value <= 2 for value in ranks.values()) and 0 <= best[0]["score"] <= 2
+        assert entry["reruns"]["judged"] == ranks, "the verdict is about what was tuned for"
+    assert results["metric"] == {"name": "test_rank", "direction": "minimize", "share": False}
     [rival] = results["rivals"]
+    assert rival["verdict"]["comparison"]["mean"] == rival["own_metrics"]["rank"]["mean"]
     assert rival["own_metrics"]["rank"]["n"] == 3
 
     header, *rows = (folder / "reports" / "own" / "curves.csv").read_text().splitlines()

@@ -93,6 +93,24 @@ def no_worker_yet() -> Record:
     return make_record({**export, "workers": []}, curves)
 
 
+def own_metric_diverged() -> Record:
+    """A metric of the study's own, a diverged rerun, one failed for good, and seeds added after a report."""
+    export, curves = synthetic_export(
+        names=("AdamW", "GNVR", "SAM"),
+        score="validation_rank",
+        direction="minimize",
+        metrics={"rank": {"kind": "rank"}},
+    )
+    for row in export["slots"]:
+        if row["result"]:
+            row["result"] |= {f"{part}_rank": 2.5 + row["id"] / 100 for part in ("validation", "test")}
+            row["value"] = 2.5 + row["id"] / 100
+    diverge(rerun_rows(export, "GNVR")[1], curves, bounded=False)
+    fail(export, rerun_rows(export, "SAM")[2])
+    export["study"]["notes"] = [{"time": 1.0, "event": "seeds raised from 3 to 5 after a report"}]
+    return make_record(export, curves)
+
+
 MOMENTS: dict[str, Callable[[], Record]] = {
     "nothing yet": no_worker_yet,
     "half-way tuning": in_training,
@@ -115,6 +133,8 @@ MOMENTS: dict[str, Callable[[], Record]] = {
     "every trial of one configuration diverged": trials_of_one_diverged,
     "everything failed": everything_failed,
     "every rerun diverged at once": every_rerun_diverged_at_once,
+    "own metric, one seed diverged": own_metric_diverged,
+    "one hundred seeds of a loss": lambda: synthetic_record(direction="minimize", seeds=100, trials=3, epochs=3),
     "odd names": lambda: synthetic_record(names=("a|b", "<b>$x$</b> *y* `z`", "_c_[d](e)&lt;")),
 }
 
@@ -164,7 +184,9 @@ def test_a_report_at_every_moment(moment: str, tmp_path: Path) -> None:
     shown = re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", text)
     assert drawn == shown
     assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("12345678")
-    assert len(shown) + len(re.findall(r"^Figure [1-4]\. [^.:]+: (?:it appears with|no ).*\.$", text, re.MULTILINE)) == 4
+    assert (
+        len(shown) + len(re.findall(r"^Figure [1-4]\. [^.:]+: (?:it appears with|no ).*\.$", text, re.MULTILINE)) == 4
+    )
     assert len(figures_of(page)) + len(re.findall(SENTENCE, page)) == 8
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
