@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from hpo import schema
 from hpo.errors import HpoError
+from hpo.locks import creation_lock
 from hpo.storage_url import check_folder, file, read, redacted
 
 __all__ = [
@@ -203,10 +204,8 @@ def lock_table(connection: Connection, table: sa.Table, mode: str = "SHARE ROW E
 
 def _prepared(engine: Engine) -> int | None:
     """The version of the schema, which is made where there is none."""
-    from hpo.locks import creation_lock  # which waits as long as this module says
-
     if not sa.inspect(engine).has_table(schema.version.name):
-        with creation_lock(engine):
+        with creation_lock(engine, PATIENCE):
             _create_schema(engine)
     return run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
 

@@ -14,7 +14,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
-from hpo import optuna_tables
+from hpo import database, optuna_tables
 from hpo.database import again, engine_options, listen, retrying
 from hpo.ledger import Ledger, Outcome, Work
 from hpo.ledger.overview import groups
@@ -41,7 +41,7 @@ def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
     def build() -> RDBStorage:
         return RDBStorage(escaped, engine_kwargs=engine_options(engine.url))
 
-    with ExitStack() as undo, creation_lock(engine):
+    with ExitStack() as undo, creation_lock(engine, database.PATIENCE):
         storage = again(build)
         undo.callback(storage.engine.dispose)  # connections made before `listen` lack the pragmas
     listen(storage.engine, reading)
@@ -122,7 +122,7 @@ class Mirror:
         studies = self._studies(names)
         if not any(self._changes(studies)):
             return 0
-        with creation_lock(self.ledger.engine):  # two that repair at once would show a slot twice
+        with creation_lock(self.ledger.engine, database.PATIENCE):  # two that repair at once would show a slot twice
             endings, hidden = self._changes(studies)
             self.trials.end(endings)
             shown = self._show(self._with_devices(hidden))
@@ -190,7 +190,7 @@ class Mirror:
             self._ids |= self._present(unknown)
         if missing := [name for name in names if name not in self._ids]:
             _ = self.storage  # opened first: that takes the same lock
-            with creation_lock(self.ledger.engine):
+            with creation_lock(self.ledger.engine, database.PATIENCE):
                 self._ids |= self._present(missing)
                 self._ids |= {name: self._made(name) for name in missing if name not in self._ids}
             self.close()  # of no more use

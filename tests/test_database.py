@@ -171,14 +171,12 @@ def test_a_client_that_stopped_in_a_transaction_does_not_hold_its_locks_for_ever
     postgresql.drop(url)
 
 
-def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_end(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_end(url: str) -> None:
     engine = connect(url)
     inside: list[int] = []
 
-    def enter(number: int) -> None:
-        with creation_lock(engine):
+    def enter(number: int, patience: float = 60.0) -> None:
+        with creation_lock(engine, patience):
             inside.append(number)
             time.sleep(0.05)
             inside.append(number)
@@ -190,9 +188,8 @@ def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_e
         thread.join()
     assert inside[::2] == inside[1::2] and sorted(inside[::2]) == [0, 1, 2, 3]
 
-    monkeypatch.setattr(database, "PATIENCE", 0.1)
-    with creation_lock(engine), pytest.raises((HpoError, OperationalError), match=r"locked|lock timeout"):
-        enter(4)
+    with creation_lock(engine, 60.0), pytest.raises((HpoError, OperationalError), match=r"locked|lock timeout"):
+        enter(4, patience=0.1)
     enter(5)
 
 

@@ -206,6 +206,14 @@ def test_reports_and_storage_never_see_torch(module: str) -> None:
     assert "torch" not in roots(reached(module, lazy=True))
 
 
+def test_no_two_modules_import_one_another() -> None:
+    """Not even on the way over others, or in a function."""
+    whom = {module: imports(module, typing=False) & set(FILES) - {module} for module in FILES}
+    while loose := {module for module, others in whom.items() if not others & set(whom)}:
+        whom = {module: others for module, others in whom.items() if module not in loose}
+    assert whom == {}
+
+
 def test_nobody_imports_the_command_line_or_the_studies() -> None:
     for name in FILES:
         if name != "hpo.__main__" and not belongs(name, {"hpo.cli"}):

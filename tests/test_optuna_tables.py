@@ -183,7 +183,7 @@ def test_nothing_amiss_takes_no_lock(url: str, monkeypatch: pytest.MonkeyPatch) 
     ledger = make(connect(url))
     Mirror(ledger).repair()
 
-    def locked(_: Any) -> None:
+    def locked(*_: Any) -> None:
         raise AssertionError("the creation lock was taken")
 
     monkeypatch.setattr("hpo.mirror.creation_lock", locked)
