@@ -11,7 +11,7 @@ from hpo.figures.importance import Importances, importances
 from hpo.figures.labels import LabelsFitted, labels_fitted
 from hpo.figures.measure import Measure
 from hpo.figures.profiles import Profiles, performance_profiles
-from hpo.figures.slicing import Slices, slices
+from hpo.figures.slicing import Searched, Slices, slices
 from hpo.figures.slopes import Slopes, paired_slopes
 from hpo.figures.style import BASELINE_COLOUR, COLOURS, Style, assign_styles, shorten
 
@@ -26,6 +26,7 @@ __all__ = [
     "LabelsFitted",
     "Measure",
     "Profiles",
+    "Searched",
     "Slices",
     "Slopes",
     "Still",

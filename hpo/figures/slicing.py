@@ -1,5 +1,6 @@
 """Figure 7: the score of every trial against each hyperparameter."""
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpo.figures import interactive
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PADDING = 0.05  # of a range, beyond either end
+
+
+class Searched(NamedTuple):
+    """What a hyperparameter was searched over: the ends of its range, of all its ranges together."""
+
+    low: float
+    high: float
+    log: bool
+
+
 class Slices(NamedTuple):
     """Scores by hyperparameter, ready to draw: a panel a hyperparameter.
 
     Attributes:
         measure: the score. log: whether its axis is logarithmic.
-        hyperparameters: name in words → whether its axis is logarithmic; in the panels' order.
+        hyperparameters: name in words → what it was searched over, which its axis shows; in the panels' order.
         frame: columns configuration, trial (from 1), hyperparameter, value, score.
         styles: configuration → style, in the order of the legend.
     """
@@ -28,13 +40,13 @@ class Slices(NamedTuple):
     caption: str
     measure: Measure
     log: bool
-    hyperparameters: dict[str, bool]
+    hyperparameters: dict[str, Searched]
     frame: "pd.DataFrame"
     styles: dict[str, Style]
 
 
 def slices(
-    frame: "pd.DataFrame", hyperparameters: dict[str, bool], styles: dict[str, Style], measure: Measure
+    frame: "pd.DataFrame", hyperparameters: dict[str, Searched], styles: dict[str, Style], measure: Measure
 ) -> Slices:
     """Figure 7, from the columns of `Slices.frame`."""
     lower = "" if measure.direction == "maximize" else " (lower is better)"
@@ -43,7 +55,7 @@ def slices(
         "Trials without a score are left out."
     )
     log = spans_decades(frame["score"])
-    shown = {name: log_axis for name, log_axis in hyperparameters.items() if (frame["hyperparameter"] == name).any()}
+    shown = {name: over for name, over in hyperparameters.items() if (frame["hyperparameter"] == name).any()}
     return Slices(7, "slices", "Score by hyperparameter", caption, measure, log, shown, frame, styles)
 
 
@@ -51,13 +63,20 @@ def draw_plotly(info: Slices) -> dict[str, Any]:
     """Draws for plotly: a panel a hyperparameter, all with the same scores upwards."""
     data = interactive.keys(info.styles, "markers")
     panels = []
-    for index, (hyperparameter, log) in enumerate(info.hyperparameters.items()):
+    for index, (hyperparameter, over) in enumerate(info.hyperparameters.items()):
         rows = info.frame[info.frame["hyperparameter"] == hyperparameter]
         for name, style, mine in by_configuration(rows, info.styles):
             data.append(_points(info, hyperparameter, name, style, mine, interactive.on_panel(index)))
-        x = {"title": {"text": markup(hyperparameter)}, **({"type": "log", "dtick": 1} if log else {})}
+        x = {"title": {"text": markup(hyperparameter)}, **_axis(over)}
         panels.append((x, {**score_axis(info.measure, info.log), **({"matches": "y"} if index else {})}))
     return interactive.draw(data, panels, list(info.styles), 240, columns=min(3, len(panels)))
+
+
+def _axis(over: Searched) -> dict[str, Any]:
+    low, high = (math.log10(over.low), math.log10(over.high)) if over.log else (over.low, over.high)
+    beyond = PADDING * (high - low)
+    scale = {"type": "log", "dtick": 1 if high - low > 1 else "D2"} if over.log else {}
+    return {**scale, "range": [round(low - beyond, 6), round(high + beyond, 6)]}
 
 
 def _points(

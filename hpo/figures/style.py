@@ -47,8 +47,8 @@ def shorten(name: str, longest: int = LONGEST_LABEL) -> str:
 
 
 def markup(name: str, longest: int = LONGEST_LABEL) -> str:
-    """A label that plotly shows as it is: none of it is read as HTML."""
-    return shorten(name, longest).replace("&", "&amp;").replace("<", "&lt;")
+    """A label that plotly shows as it is: none of it is read as HTML or as a variable of a template."""
+    return shorten(name, longest).replace("&", "&amp;").replace("<", "&lt;").replace("%{", "%&#123;")
 
 
 def translucent(colour: str, opacity: float = 0.15) -> str:

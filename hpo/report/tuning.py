@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hpo import descriptors
+from hpo.figures import Searched
 from hpo.report.record import Record
 from hpo.report.selection import Row, ranked, tuning_slots
 from hpo.report.wording import plain_name, setting
@@ -72,12 +73,14 @@ def slice_frame(scored: Scored) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["configuration", "trial", "hyperparameter", "value", "score"])
 
 
-def tuned(record: Record) -> dict[str, bool]:
-    """Every hyperparameter that a configuration tunes, in words → whether all of its ranges are logarithmic."""
-    found: dict[str, bool] = {}
+def tuned(record: Record) -> dict[str, Searched]:
+    """Every hyperparameter that a configuration tunes, in words, with the ends of all its ranges together."""
+    found: dict[str, Searched] = {}
     for entry in _configurations(record):
         for name, bounds in split_space(entry["space"])[0].items():
-            found[plain_name(name)] = found.get(plain_name(name), True) and bounds.log
+            other = found.get(plain_name(name), bounds)
+            low, high = min(other.low, bounds.low), max(other.high, bounds.high)
+            found[plain_name(name)] = Searched(low, high, other.log and bounds.log)
     return found
 
 

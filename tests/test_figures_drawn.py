@@ -1,0 +1,233 @@
+"""What figures 3 to 8 are drawn from, by hand, and that the drawings show it; plotly takes every drawing."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from synthetic_record import diverge, synthetic_export, synthetic_record
+
+from hpo import figures
+from hpo.report import Record, make_record, tuning
+from hpo.report.drawings import Planned, plan_figures
+from hpo.report.numbers import compute_numbers
+from hpo.space import log_range
+
+ACCURACY = figures.Measure("test accuracy", share=True)
+LOSS = figures.Measure("test loss", share=False, direction="minimize")
+NAMES = ["AdamW", "GNVR", "ROGC"]
+STYLES = figures.assign_styles(NAMES, "AdamW")
+
+
+def planned(record: Record) -> dict[str, Planned]:
+    return {figure.slug: figure for figure in plan_figures(record, compute_numbers(record))}
+
+
+def drawing(info: Any) -> dict[str, Any]:
+    """The drawing, as the page holds it."""
+    made: dict[str, Any] = json.loads(json.dumps(figures.draw_plotly(info), allow_nan=False))
+    return made
+
+
+def named(drawn: dict[str, Any], name: str, mode: str) -> list[dict[str, Any]]:
+    return [trace for trace in drawn["data"] if trace.get("name") == name and trace.get("mode") == mode]
+
+
+def pairs() -> pd.DataFrame:
+    rows = [("GNVR", 1, 0.5, 0.6), ("GNVR", 0, 0.4, 0.3), ("ROGC", 0, 0.4, 0.4)]
+    return pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"])
+
+
+def test_slopes_join_the_two_values_of_a_seed_and_show_who_is_ahead() -> None:
+    drawn = drawing(figures.paired_slopes(pairs(), STYLES, ACCURACY, "AdamW", "seed"))
+    lines = [trace for trace in drawn["data"] if trace.get("hoverinfo") == "skip"]
+    first = [trace for trace in lines if trace["xaxis"] == "x"]
+    assert [trace["y"] for trace in first] == [[0.5, 0.6, None], [0.4, 0.3, None]]
+    assert first[0]["line"]["color"] == "rgba(0,114,178,0.8)" and first[1]["line"]["color"] == "rgba(118,118,118,0.8)"
+    points = next(trace for trace in drawn["data"] if trace["mode"] == "markers" and trace["x"] == [1, 1])
+    assert points["customdata"] == [[0, 0.4, 0.3, "−10.00"], [1, 0.5, 0.6, "+10.00"]]
+    means = [trace["y"] for trace in drawn["data"] if trace.get("hovertemplate", "").startswith("mean")]
+    assert means == [pytest.approx([0.45, 0.45]), [0.4, 0.4]]
+    assert drawn["layout"]["xaxis2"]["title"]["text"] == "AdamW → ROGC"
+
+
+def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
+    info = figures.paired_slopes(pairs(), STYLES, LOSS, "AdamW", "seed")
+    first, second = drawing(info)["data"][:2]
+    assert first["y"] == [0.4, 0.3, None] and second["y"] == [0.5, 0.6, None]
+    assert "tickformat" not in drawing(info)["layout"]["yaxis"]
+
+
+def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> None:
+    rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    of_shares = figures.forest(frame, STYLES, ACCURACY, "AdamW", 0.01)
+    drawn = drawing(of_shares)
+    assert [trace["x"] for trace in drawn["data"]] == [[1.0], [-20.0]]
+    assert drawn["data"][0]["error_x"]["array"] == [1.0] and drawn["data"][0]["error_x"]["arrayminus"] == [2.0]
+    assert "GNVR: +1.00 [−1.00, 2.00] points<br>5 pairs" in drawn["data"][0]["hovertemplate"]
+    assert (drawn["layout"]["shapes"][0]["x0"], drawn["layout"]["shapes"][0]["x1"]) == (-1.0, 1.0)
+    assert "±1 point." in of_shares.caption and "each of its comparison alone" in of_shares.caption
+    assert drawn["layout"]["yaxis"]["ticktext"] == ["GNVR", "ROGC"]
+    of_losses = figures.forest(frame[:1], STYLES, LOSS, "AdamW", 0.5)
+    assert drawing(of_losses)["data"][0]["x"] == [0.01]
+    assert "±0.5." in of_losses.caption and "lower is better" in of_losses.caption and "alone" not in of_losses.caption
+    assert frame["low"].tolist() == [-0.01, -0.3]
+
+
+@pytest.mark.parametrize("rivals", [1, 2, 11])
+@pytest.mark.parametrize("measure", [ACCURACY, LOSS])
+def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure: Any, tmp_path: Path) -> None:
+    names = ["base", *(f"rival number {place} with a long name" for place in range(rivals))]
+    styles = figures.assign_styles(names, "base")
+    many = pd.DataFrame(
+        [(name, seed, 0.5, 0.5 + 0.01 * seed) for name in names[1:] for seed in range(25)],
+        columns=["configuration", "unit", "baseline", "rival"],
+    )
+    rows = [(name, -1e-3, 1e-3, 0.0, 25) for name in names[1:]]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    infos = (
+        figures.paired_slopes(many, styles, measure, "base", "seed"),
+        figures.forest(frame, styles, measure, "base", 0.01),
+    )
+    for info in infos:
+        for name in ("one.png", "two.png"):
+            figures.draw_png(info, tmp_path / name)
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+        assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_differences_have_a_sign_unless_they_are_zero() -> None:
+    assert [ACCURACY.difference(value) for value in (-0.001, 0.0, 0.2, -3.456)] == ["0.00", "0.00", "+0.20", "−3.46"]
+    assert [LOSS.difference(value) for value in (-0.012345, 1.5)] == ["−0.0123", "+1.5"]
+
+
+def test_clean_and_noisy_labels_have_a_panel_each() -> None:
+    figure = planned(synthetic_record())["labels-fitted"]
+    drawn = drawing(figure.info)
+    assert {trace["yaxis"] for trace in drawn["data"]} == {"y", "y2"}
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "clean labels fitted"
+    assert drawn["layout"]["yaxis2"]["title"]["text"] == "noisy labels fitted"
+    keyed = [trace["name"] for trace in drawn["data"] if trace.get("showlegend")]
+    assert keyed == ["AdamW", "GNVR"]
+    export, curves = synthetic_export()
+    old = [metric != "clean_labels_fitted" for metric in curves["metric"]]
+    kept = {name: [value for value, keep in zip(values, old, strict=True) if keep] for name, values in curves.items()}
+    alone = planned(make_record(export, kept))["labels-fitted"]
+    assert "unchanged" not in alone.caption and len(drawing(alone.info)["layout"]["meta"]["wide"]) == 4
+
+
+def scores_of(export: dict[str, Any], name: str, values: list[float]) -> None:
+    rows = [row for row in export["slots"] if row["configuration"] == name and row["phase"] == "tune"]
+    for row, value in zip(rows, values, strict=True):
+        row["value"] = value
+
+
+def test_the_history_of_a_search_that_learns_is_the_best_so_far_of_one_run() -> None:
+    export, curves = synthetic_export(trials=11)
+    scores_of(export, "GNVR", [0.1, 0.3, 0.2, *[0.25] * 7, 0.9])
+    figure = planned(make_record(export, curves))["tuning-history"]
+    [line] = named(drawing(figure.info), "GNVR", "lines")
+    assert line["y"] == [0.1, *[0.3] * 9, 0.9] and line["x"] == list(range(1, 12))
+    assert line["line"]["shape"] == "hv" and "best after" in line["hovertemplate"]
+    assert "best so far of one run of tuning" in figure.caption
+
+
+def test_the_history_of_a_random_search_is_the_expected_best() -> None:
+    export, curves = synthetic_export(trials=3, direction="minimize")
+    scores_of(export, "GNVR", [3.0, 1.0, 2.0])
+    figure = planned(make_record(export, curves))["tuning-history"]
+    [line] = named(drawing(figure.info), "GNVR", "lines")
+    assert line["y"] == pytest.approx([2.0, (1 + 1 + 2) / 3, 1.0], rel=1e-5)
+    assert "expected best of so many trials, for all of them were random" in figure.caption
+    assert "lower is better" in figure.caption
+
+
+def test_trials_that_diverged_have_no_point_and_keep_their_number() -> None:
+    export, curves = synthetic_export(trials=12)
+    diverge(export["slots"][1], curves)
+    drawn = drawing(planned(make_record(export, curves))["tuning-history"].info)
+    points = next(trace for trace in drawn["data"] if trace["mode"] == "markers")
+    assert points["x"] == [1, *range(3, 13)]
+    assert points["customdata"][0].startswith("LR ")
+
+
+def test_every_tuned_hyperparameter_has_a_panel_over_its_whole_range() -> None:
+    drawn = drawing(planned(synthetic_record(names=NAMES))["slices"].info)
+    titles = [drawn["layout"][f"xaxis{end}"]["title"]["text"] for end in ("", "2", "3")]
+    assert titles == ["learning rate", "weight decay", "lambda"]
+    assert drawn["layout"]["xaxis"]["type"] == "log" and drawn["layout"]["xaxis"]["range"] == [-4.1, -1.9]
+    assert {trace["legendgroup"] for trace in drawn["data"] if trace.get("xaxis") == "x3"} == {"GNVR", "ROGC"}
+    assert sum(len(trace["x"]) for trace in drawn["data"] if trace.get("xaxis") == "x") == 3 * 8
+
+
+def test_importances_find_what_matters_and_need_fifty_trials() -> None:
+    generator = np.random.default_rng(0)
+    ranges = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-6, 0.1)}
+    rows = []
+    for _ in range(60):
+        place = generator.uniform(size=2)
+        values = [
+            bounds.low * (bounds.high / bounds.low) ** at for bounds, at in zip(ranges.values(), place, strict=True)
+        ]
+        setting = dict(zip(ranges, values, strict=True))
+        rows.append({"setting": setting, "value": -((place[0] - 0.5) ** 2)})
+    found = tuning.importances(rows, ranges, "maximize")
+    assert found is not None and found["learning_rate"] > 0.9 and sum(found.values()) == pytest.approx(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tuning.importances([{**row, "value": 0.5} for row in rows], ranges, "maximize") is None
+    figure = planned(synthetic_record(trials=50))["importances"]
+    bars = drawing(figure.info)["data"]
+    assert [(bar["name"], len(bar["x"])) for bar in bars] == [("AdamW", 2), ("GNVR", 3)]
+    assert all(sum(bar["x"]) == pytest.approx(1, rel=1e-4) for bar in bars)
+
+
+def test_below_fifty_trials_a_sentence_says_so() -> None:
+    few = planned(synthetic_record(trials=49))["importances"]
+    assert few.info is None
+    assert few.sentence == "they are shown from 50 finished trials of a configuration on; AdamW has 49, GNVR has 49."
+    export, curves = synthetic_export(trials=50)
+    diverge(export["slots"][0], curves)
+    one = planned(make_record(export, curves))["importances"]
+    assert [bar["name"] for bar in drawing(one.info)["data"]] == ["GNVR"]
+    assert one.caption.endswith("They are shown from 50 finished trials of a configuration on; AdamW has 49.")
+
+
+def test_a_configuration_looks_the_same_in_every_figure() -> None:
+    for slug, figure in planned(synthetic_record(names=NAMES, trials=50)).items():
+        for trace in drawing(figure.info)["data"]:
+            shown = {trace.get("line", {}).get("color"), trace.get("marker", {}).get("color")} - {None}
+            name = trace.get("legendgroup") or trace.get("name")
+            if name in NAMES:
+                red, green, blue = (int(STYLES[name].colour[at : at + 2], 16) for at in (1, 3, 5))
+                own = (STYLES[name].colour, f"rgba({red},{green},{blue},")
+                assert all(colour.startswith(own) for colour in shown), (slug, trace)
+
+
+@pytest.mark.parametrize("names", [["AdamW", "GNVR"], ["AdamW", *"abcdefghijk"]])
+def test_plotly_takes_every_drawing_on_a_wide_and_a_narrow_page(names: list[str]) -> None:
+    for figure in planned(synthetic_record(names=names, trials=50, seeds=3)).values():
+        drawn = drawing(figure.info)
+        made = go.Figure(drawn)
+        for kind in ("wide", "narrow"):
+            arranged = drawn["layout"]["meta"][kind]
+            made.update_layout({path.replace(".", "_"): value for path, value in arranged.items()})
+            domains = [value for path, value in arranged.items() if path.endswith("domain")]
+            assert all(0 <= low < high <= 1 for low, high in domains)
+            assert arranged["height"] > arranged["margin"]["b"] + arranged["margin"]["t"] + 80
+
+
+@pytest.mark.parametrize("name", ["<b>x</b> & y", "$x$", "a|b", "%{y}odd", "n" * 200])
+def test_any_name_can_stand_in_every_figure(name: str, tmp_path: Path) -> None:
+    for figure in planned(synthetic_record(names=["AdamW", name], trials=50, seeds=3)).values():
+        for trace in drawing(figure.info)["data"]:
+            words = f"{trace.get('name')} {trace.get('hovertemplate', '').split('<br>')[0]}"
+            assert "<b>" not in words and "%{y}odd" not in words and "n" * 30 not in words
+        if figure.still:
+            figures.draw_png(figure.info, tmp_path / "figure.png")
+            assert (tmp_path / "figure.png").stat().st_size > 3000
