@@ -1,7 +1,6 @@
 """The dashboard: what it shows, whom it refuses, and that nothing outside the reports can be read."""
 
 import base64
-import io
 import json
 import os
 import re
@@ -15,10 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes
-from wsgiref.util import setup_testing_defaults
-from wsgiref.validate import validator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +22,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from postgres_server import PostgresServer
 from storage_study import finish_all, make
+from wsgi_client import ask
 
 from hpo.dashboard import build, serve
 from hpo.database import answers, connect
@@ -34,42 +31,6 @@ from hpo.mirror import Mirror, open_storage
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
 CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def ask(app: Any, target: str = "/", method: str = "GET", body: bytes = b"", **headers: str | None) -> Answer:
-    """One request as a WSGI server hands it on; headers by WSGI name (host, origin, ...), None to leave one out."""
-    path, _, query = target.partition("?")
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "QUERY_STRING": query, "SCRIPT_NAME": ""}
-    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
-    setup_testing_defaults(environ)
-    given: dict[str, str | None] = {"host": "127.0.0.1:8080"} | headers
-    for name, value in given.items():
-        environ[f"HTTP_{name.upper()}"] = value
-        if value is None:
-            del environ[f"HTTP_{name.upper()}"]
-    environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json"}
-    started: list[Any] = []
-
-    def start(status: str, found: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
-        started[:] = [int(status[:3]), dict(found)]
-        return lambda _: None
-
-    parts = (validator(app) if method in ("GET", "POST", "DELETE") else app)(environ, start)
-    try:
-        content = b"".join(parts)
-    finally:
-        if hasattr(parts, "close"):
-            parts.close()
-    return Answer(*started, content)
 
 
 def basic(password: str, user: str = "anyone") -> str:

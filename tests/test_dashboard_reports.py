@@ -1,0 +1,187 @@
+"""Reports that the dashboard makes when they are asked for, and what it adds to optuna-dashboard's pages."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shown_study
+from optuna.storages import RDBStorage
+from wsgi_client import ask
+
+from hpo import optuna_summary, workflow
+from hpo.dashboard import build, live
+from hpo.dashboard.bar import Linked, bar, insert, with_bar
+from hpo.dashboard.live import LiveReports
+from hpo.database import connect
+from hpo.ledger import Ledger
+from hpo.mirror import open_storage
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    made = shown_study.make(engine, trials=3, seeds=3)
+    shown_study.finish(made, runs=2)
+    yield made
+    engine.dispose()
+
+
+@pytest.fixture
+def storage(ledger: Ledger) -> Iterator[RDBStorage]:
+    made = open_storage(ledger.engine, reading=True)
+    yield made
+    made.remove_session()
+    made.engine.dispose()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The studies that a report was made of, in order."""
+    names: list[str] = []
+    write = live.write_report
+
+    def noted(record: Any, folder: Path, study: str, *more: Any) -> Path:
+        names.append(study)
+        return write(record, folder, study, *more)
+
+    monkeypatch.setattr(live, "write_report", noted)
+    return names
+
+
+def test_a_report_is_made_when_it_is_asked_for(
+    ledger: Ledger, storage: RDBStorage, tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = build(storage, tmp_path / "reports")
+    page = ask(app, "/reports/shown/")
+    assert page.status == 200 and b"What shown compares" in page.body
+    assert "sandbox allow-scripts" in page.headers["Content-Security-Policy"]
+    assert ask(app, "/reports/shown/trials.csv").body.startswith(b"configuration,")
+    assert made == ["shown"] and not (tmp_path / "reports").exists()
+    shown_study.finish(ledger)
+    assert ask(app, "/reports/shown/") == page and made == ["shown"], "once in a while is enough"
+    monkeypatch.setattr(live, "PAUSE", 0.0)
+    assert ask(app, "/reports/shown/") != page and made == ["shown", "shown"]
+    ask(app, "/reports/shown/reruns.csv")
+    assert made == ["shown", "shown"], "nothing is new"
+    assert ask(app, "/reports/shown/", "HEAD").body == b"" and ask(app, "/reports/shown").status == 404
+
+
+def test_a_written_report_is_shown_until_more_is_finished(
+    ledger: Ledger, storage: RDBStorage, tmp_path: Path, made: list[str]
+) -> None:
+    workflow.report(ledger, tmp_path / "reports")
+    page = tmp_path / "reports" / "shown" / "report.html"
+    page.write_text("as it was written")
+    app = build(storage, tmp_path / "reports")
+    assert ask(app, "/reports/shown/").body == b"as it was written" and not made
+    os.utime(page, (0, time.time() - 1000))
+    assert b"What shown compares" in ask(app, "/reports/shown/").body and made == ["shown"]
+    shown_study.finish(ledger)
+    page.touch()
+    assert ask(app, "/reports/shown/").body == b"as it was written"
+
+
+def test_a_report_of_another_database_is_shown_as_it_is(storage: RDBStorage, tmp_path: Path, made: list[str]) -> None:
+    (tmp_path / "reports" / "elsewhere").mkdir(parents=True)
+    (tmp_path / "reports" / "elsewhere" / "report.html").write_text("from elsewhere")
+    app = build(storage, tmp_path / "reports")
+    assert ask(app, "/reports/elsewhere/").body == b"from elsewhere" and not made
+
+
+def test_the_authors_words_are_in_it(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
+    (tmp_path / "shown.md").write_text("It was to be expected.")
+    folder = LiveReports(storage.engine, tmp_path / "reports", analyses=tmp_path).folder(ledger.study)
+    assert folder is not None and "It was to be expected." in (folder / "shown" / "README.md").read_text()
+
+
+def test_a_report_that_cannot_be_made_is_one_sentence(
+    storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live, "write_report", lambda *_: 1 / 0)
+    app = build(storage, tmp_path)
+    answer = ask(app, "/reports/shown/")
+    assert answer.status == 500 and answer.body == b"This report cannot be made (ZeroDivisionError: division by zero)."
+    assert "cannot be made" in caplog.text and ask(app, "/reports/").status == 200
+
+
+def test_reports_share_plotly(storage: RDBStorage, tmp_path: Path) -> None:
+    answer = ask(build(storage, tmp_path), "/reports/plotly.min.js")
+    assert answer.headers["Content-Type"].startswith("text/javascript") and b"plotly.js v" in answer.body[:500]
+
+
+def test_the_list_tells_how_far_studies_are(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
+    app = build(storage, tmp_path)
+    assert optuna_summary.refresh(ledger)
+    page = ask(app, "/reports/").body.decode()
+    assert "<td>shown</td><td>has open work</td><td>2/6</td><td>0/6</td>" in page and 'http-equiv="refresh"' in page
+    number = storage.get_study_id_from_name("shown/report")
+    assert f'<a href="shown/">report</a></td><td><a href="/dashboard/studies/{number}/note">summary</a>' in page
+    shown_study.finish(ledger)
+    page = ask(app, "/reports/").body.decode()
+    assert "<td>finished</td><td>6/6</td><td>6/6</td>" in page and "refresh" not in page
+
+
+def test_a_list_without_studies_looks_again(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    storage = open_storage(engine, reading=True)
+    page = ask(build(storage, tmp_path), "/reports/").body.decode()
+    assert "No studies yet" in page and 'http-equiv="refresh"' in page
+    assert ask(build(storage, tmp_path), "/dashboard").status == 200
+    storage.remove_session()
+    storage.engine.dispose()
+    engine.dispose()
+
+
+def test_the_dashboard_links_summaries_and_reports(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
+    app = build(storage, tmp_path)
+    assert '<span>shown · <a href="/reports/shown/">report</a></span>' in ask(app, "/dashboard").body.decode()
+    shown_study.make(ledger.engine, "newer", 2, 2)
+    optuna_summary.refresh(ledger)
+    number = storage.get_study_id_from_name("shown/report")
+    page = ask(app, f"/dashboard/studies/{number}")
+    text = page.body.decode()
+    assert f'<a href="/dashboard/studies/{number}/note">shown</a> · <a href="/reports/shown/">report</a>' in text
+    assert text.index("newer") < text.index(">shown<") < text.index('<div id="dashboard">')
+    assert page.headers["Content-Length"] == str(len(page.body)) and "default-src 'self'" in str(page.headers)
+    unchanged = ask(app, "/dashboard", if_modified_since="Fri, 01 Jan 2100 00:00:00 GMT")
+    assert unchanged.status == 200 and "Last-Modified" not in unchanged.headers
+    assert ask(app, "/dashboard", "HEAD").body == b""
+    assert b"hpo-bar" not in ask(app, "/static/bundle.js").body
+
+
+def test_buttons_are_hidden_where_they_would_be_refused(storage: RDBStorage, tmp_path: Path) -> None:
+    assert b"delete study" in ask(build(storage, tmp_path), "/dashboard").body
+    assert b"delete study" not in ask(build(storage, tmp_path, editable=True), "/dashboard").body
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (b"<html><body><p>x</body></html>", b"<html><body>+<p>x</body></html>"),
+        (b'<html><body class="a b">x', b'<html><body class="a b">+x'),
+        (b"<p>x", b"<p>x+"),
+        (b"<html><body", b"<html><body+"),
+        (b"", b"+"),
+    ],
+)
+def test_the_bar_finds_its_place_in_any_page(page: bytes, expected: bytes) -> None:
+    assert insert(page, b"+") == expected
+
+
+@pytest.mark.parametrize(("status", "kind"), [("404 Not Found", "text/html"), ("200 OK", "application/json")])
+def test_only_a_page_gets_the_bar(status: str, kind: str) -> None:
+    def app(_: Any, start: Callable[..., Any]) -> Iterable[bytes]:
+        start(status, [("Content-Type", kind)])
+        return [b"{}"]
+
+    assert ask(with_bar(app, list, False), "/dashboard").body == b"{}"
+
+
+def test_the_bar_names_a_few_and_links_safely() -> None:
+    text = bar([Linked(f'<i>"{number}&', None) for number in range(5)], True)
+    assert len(re.findall("<span>", text)) == 3 and "<i>" not in text
+    assert '<a href="/reports/%3Ci%3E%220%26/">' in text and '<a href="/reports/">all studies</a>' in text
