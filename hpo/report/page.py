@@ -163,7 +163,6 @@ def _environment() -> Any:
         "number_interval": wording.number_interval,
         "p": wording.probability,
         "count": wording.count,
-        "margin": wording.margin_points,
         "span": wording.span,
         "thousands": lambda value: f"{value:,}",
         "words": lambda name: name.replace("_", " "),
