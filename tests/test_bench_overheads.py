@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from hpo import curves
 from hpo.bench import made_study, overheads, processes, storage_parts
+from hpo.cli import app
 from hpo.database import connect
 from hpo.errors import HpoError
 from hpo.ledger import names
@@ -72,3 +74,15 @@ def test_a_command_that_fails_is_told_with_its_reason() -> None:
         with pytest.raises(HpoError, match="exit code 1: ZeroDivisionError"):
             call()
     assert processes.reported(["-c", "print('[1, 2]')"], {"WORD": "x"}) == [1, 2]
+
+
+def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def measure(*arguments: object, show: object) -> dict[str, object]:
+        asked.append((*arguments, show))
+        return {"rows": []}
+
+    monkeypatch.setattr(overheads, "measure_overheads", measure)
+    found = CliRunner().invoke(app, ["bench", "overheads", "--json", "--repetitions", "2", "--device", "cpu"])
+    assert json.loads(found.stdout) == {"rows": []} and asked == [(None, "cpu", 2, None)]

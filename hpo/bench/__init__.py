@@ -1,1 +1,1 @@
-"""Benchmarks: training steps, per-sample norms, the search for settings, and the storage."""
+"""Benchmarks: training steps, per-sample norms, the search for settings, the storage, verdicts, and the rest around."""
