@@ -158,7 +158,7 @@ def _why_no_verdict(
     if comparison.n >= FEWEST_SEEDS:
         return ""
     if min(len(rival), len(baseline)) >= FEWEST_SEEDS:
-        return f"the seeds are not paired, {comparison.n} of them are shared"
+        return f"the seeds are not paired, {comparison.n} of them {'is' if comparison.n == 1 else 'are'} shared"
     return _too_few(comparison.n, unit)
 
 

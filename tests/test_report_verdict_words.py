@@ -106,7 +106,7 @@ def test_the_table_of_branches_is_whole() -> None:
 def test_unpaired_seeds_have_no_verdict() -> None:
     pair = ({1: 0.5, 2: 0.6, 3: 0.7}, {3: 0.5, 4: 0.6, 5: 0.7})
     words = verdict_words(judge_family({"r": pair}, 0.01)["r"], ACCURACY)
-    assert words.startswith("no verdict: the seeds are not paired, 1 of them")
+    assert words == "no verdict: the seeds are not paired, 1 of them is shared"
 
 
 def test_the_sentence_claims_what_the_numbers_say() -> None:
