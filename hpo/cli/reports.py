@@ -12,7 +12,7 @@ from hpo.cli.options import Reports, Storage, app
 
 @app.command()
 def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Names of studies in the database.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY", help="Names of studies in the database.")],
     storage: Storage = None,
     reports: Reports = Path("reports"),
     standalone: Annotated[
