@@ -64,13 +64,13 @@ def measure_search(
         searches = [_Search(seed) for seed in range(repetitions)]
         for begun in range(0, trials, batch):
             _advance(trainer, configuration, ranges, searches, min(batch, trials - begun), side_by_side)
-        chosen = [_best(search.tried, direction_of(study)) for search in searches]
-        quality = dict(enumerate(_quality(trainer, configuration, chosen, fresh_seeds, side_by_side)))
-        first = first or quality
-        difference = compare(quality, first)
+        chosen = [best(search.tried, direction_of(study)) for search in searches]
+        reached = dict(enumerate(quality(trainer, configuration, chosen, fresh_seeds, side_by_side)))
+        first = first or reached
+        difference = compare(reached, first)
         low, high = difference.interval
         row = {
-            "batch": batch, "quality": list(quality.values()), "mean": summarise(list(quality.values())).mean,
+            "batch": batch, "quality": list(reached.values()), "mean": summarise(list(reached.values())).mean,
             "difference": difference.mean, "low": low, "high": high,
         }  # fmt: skip
         found["rows"].append(row)
@@ -100,13 +100,13 @@ def _advance(
         search.tried.append((setting, value))
 
 
-def _quality(
-    trainer: Trainer, configuration: str, chosen: Sequence[Setting], fresh_seeds: int, side_by_side: int
+def quality(
+    trainer: Trainer, configuration: str, chosen: Sequence[Setting], fresh_seeds: int, side_by_side: int, first: int = 0
 ) -> list[float]:
-    """The mean test accuracy of each setting over seeds that are its repetition's own."""
+    """The mean test accuracy of each setting over seeds that are its repetition's own, from repetition `first` on."""
     slots = [
         Slot(place * fresh_seeds + number, 0, FRESH_SEED + place * fresh_seeds + number, 1, setting)
-        for place, setting in enumerate(chosen)
+        for place, setting in enumerate(chosen, start=first)
         for number in range(fresh_seeds)
     ]
     values = [value or 0.0 for value in _train(trainer, Work(configuration, 0, "rerun", slots), side_by_side)]
@@ -118,7 +118,7 @@ def _train(trainer: Trainer, work: Work, side_by_side: int) -> list[float | None
     return [outcome.value for part in parts for outcome in trainer(work.only(part))]
 
 
-def _best(tried: Sequence[tuple[Setting, float | None]], direction: str) -> Setting:
+def best(tried: Sequence[tuple[Setting, float | None]], direction: str) -> Setting:
     """The setting of the best trial, the earlier one of equals."""
     sign = -1.0 if direction == "maximize" else 1.0
     return min(tried, key=lambda entry: float("inf") if entry[1] is None else sign * entry[1])[0]

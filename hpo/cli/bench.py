@@ -119,6 +119,34 @@ def verdicts(
 
 
 @bench.command()
+def pruning(
+    study: StudyName,
+    configuration: Annotated[str, typer.Option("--configuration", "-c", help="The configuration to tune.")],
+    min_epochs: Annotated[int, typer.Option(min=1, help="Epochs after which trials are judged first.")] = 3,
+    factor: Annotated[int, typer.Option(min=2, help="One trial in so many goes on, for so many times as long.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, help="Of every tuning run.")] = 40,
+    repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs with and without pruning.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that a chosen setting is trained on.")] = 5,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """What successive halving saves of a tuning run, and how good a setting is chosen with it and without."""
+    from hpo import loading
+    from hpo.bench.pruning import measure_pruning
+    from hpo.cli.parts import check_configuration
+    from hpo.halving import SuccessiveHalving
+
+    definition = loading.load(study)
+    check_configuration(definition, study, configuration)
+    pruner = SuccessiveHalving(min_epochs, factor)
+    place = _prepared(device, threads)
+    _print(
+        measure_pruning(definition, configuration, place, pruner, trials, repetitions, seeds, _show(as_json)), as_json
+    )
+
+
+@bench.command()
 def storage(
     storage: Annotated[
         Optional[str],  # noqa: UP045

@@ -43,6 +43,8 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
             yield f"{name}: attempts of trials failed and were made again ({of_trials})"
         if tuning.diverged and tuning.diverged == tuning.finished:
             yield f"{name}: every trial diverged, so that no score chose its setting"
+        elif tuning.pruned and tuning.pruned + tuning.diverged == tuning.finished:
+            yield f"{name}: no trial of full length went well, so that a pruned one chose its setting"
         elif tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
         if reruns.diverged_seeds:
@@ -84,6 +86,11 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
     if definition["tuning_epochs"] != definition["epochs"]:
         yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
+    epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
+    if "pruner" in definition and len(set(epochs.values())) > 1:
+        yield "Unequal epochs of tuning, by pruning: " + ", ".join(
+            f"{escape(name)} {trained:,}" for name, trained in epochs.items()
+        )
     if definition["score_epoch"] == "best":
         yield "The tuning score is that of the best epoch, which flatters noisy curves"
     if numbers.study["seeds"] < ENOUGH_SEEDS:

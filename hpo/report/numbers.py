@@ -18,7 +18,7 @@ from hpo.report.quantities import (
 )
 from hpo.report.record import Record
 from hpo.report.rivals import compare_rivals
-from hpo.report.selection import DIVERGED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
+from hpo.report.selection import DIVERGED, PRUNED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.report.smoothness import learning_rates, smoothness
 from hpo.space import split_space
 from hpo.stats import Summary, summarise, t_interval
@@ -66,6 +66,8 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         planned=(entry.get("trials") or record.study["trials"]) * record.study["repeats"],
         finished=sum(row["state"] == "done" for row in trials),
         diverged=sum(row["cause"] == DIVERGED for row in trials),
+        pruned=sum(row["cause"] == PRUNED for row in trials),
+        epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
         best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row in firsts],

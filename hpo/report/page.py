@@ -123,6 +123,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         smoothness_of={entry.name: entry.smoothness for entry in numbers.configurations},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         trial_budget=_trial_budget(numbers),
+        pruned_epochs=_pruned_epochs(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
         paired=paired,
         figures=page.figures,
@@ -176,6 +177,16 @@ def _unit(numbers: StudyNumbers) -> str:
 
 def _title(page: Page) -> str:
     return page.numbers.study["text"].get("title") or page.numbers.study["name"]
+
+
+def _pruned_epochs(numbers: StudyNumbers) -> str:
+    """Of how many epochs were really trained, by configuration: "AdamW 412 of 1,200 (30 of 40 trials pruned)"."""
+    epochs = numbers.definition["tuning_epochs"]
+    return ", ".join(
+        f"{wording.escape(entry.name)} {entry.tuning.epochs:,} of {entry.tuning.finished * epochs:,} "
+        f"({entry.tuning.pruned} of {wording.count(entry.tuning.finished, 'trial')} pruned)"
+        for entry in numbers.configurations
+    )
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:

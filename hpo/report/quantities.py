@@ -21,12 +21,15 @@ class BestTrial(NamedTuple):
 class Tuning(NamedTuple):
     """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter.
 
-    `failed` counts trials that failed for good, `failed_attempts` by cause the attempts that ended without a result.
+    `epochs` is how many the finished trials were trained for, all together. `failed` counts trials that failed for
+    good, `failed_attempts` by cause the attempts that ended without a result.
     """
 
     planned: int
     finished: int
     diverged: int
+    pruned: int
+    epochs: int
     failed: int
     failed_attempts: dict[str, int]
     best: list[BestTrial]

@@ -8,7 +8,7 @@ from hpo.report.record import Record
 from hpo.stats import Direction
 
 Row = dict[str, Any]
-DIVERGED = "diverged"
+DIVERGED, PRUNED = "diverged", "pruned"
 
 
 def rows(frame: pd.DataFrame) -> list[Row]:
@@ -50,12 +50,16 @@ def rounds_read(record: Record, configuration: str) -> int:
 
 
 def ranked(trials: list[Row], direction: Direction) -> list[Row]:
-    """Finished trials that did not diverge, best first; ties: lower validation loss, then lower slot."""
+    """Finished trials that did not diverge, best first; ties: lower validation loss, then lower slot.
+
+    Those that were pruned come last.
+    """
     sign = -1.0 if direction == "maximize" else 1.0
     valued = [row for row in trials if row["state"] == "done" and row["cause"] != DIVERGED]
     return sorted(
         (row for row in valued if row["value"] == row["value"]),
         key=lambda row: (
+            row["cause"] == PRUNED,
             sign * row["value"],
             row["result"].get("validation_loss", float("inf")),
             row["slot"],

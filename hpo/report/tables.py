@@ -145,11 +145,13 @@ def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
 
 
 def tuning(numbers: StudyNumbers) -> Table:
-    """What the trials of every configuration came to."""
+    """What the trials of every configuration came to; how many were pruned stands there where the study prunes."""
+    pruning = "pruner" in numbers.definition
     header = [
         "configuration",
         "finished",
         "diverged",
+        *(["pruned"] if pruning else []),
         "failed for good",
         "best score",
         "best setting",
@@ -164,13 +166,14 @@ def tuning(numbers: StudyNumbers) -> Table:
                 escape(entry.name),
                 f"{trials.finished} of {trials.planned}",
                 str(trials.diverged),
+                *([str(trials.pruned)] if pruning else []),
                 str(trials.failed),
                 "; ".join(_score(numbers.definition, best.score) for best in trials.best) or NOTHING,
                 escape(_best(entry, [best.setting for best in trials.best])),
                 escape(", ".join(places) or NOTHING),
             ]
         )
-    return Table(header, rows, range(1, 5))
+    return Table(header, rows, range(1, len(header) - 2))
 
 
 def environments(numbers: StudyNumbers) -> Table:

@@ -10,7 +10,7 @@ import pandas as pd
 from hpo import descriptors
 from hpo.figures import Searched
 from hpo.report.record import Record
-from hpo.report.selection import Row, ranked, tuning_slots
+from hpo.report.selection import PRUNED, Row, ranked, tuning_slots
 from hpo.report.wording import plain_name, setting
 from hpo.space import Range, split_space
 from hpo.stats import Direction
@@ -21,11 +21,15 @@ Scored = dict[str, list[Row]]
 
 
 def scored_trials(record: Record) -> Scored:
-    """The finished trials that have a score, by configuration, in the order of tuning repeat and slot."""
+    """The trials of full length that have a score, by configuration, in the order of tuning repeat and slot."""
     definition = record.study["definition"]
     return {
         entry["name"]: sorted(
-            ranked(tuning_slots(record, entry["name"]), definition["direction"]),
+            (
+                row
+                for row in ranked(tuning_slots(record, entry["name"]), definition["direction"])
+                if row["cause"] != PRUNED
+            ),
             key=lambda row: (row["repeat"], row["slot"]),
         )
         for entry in definition["configurations"]
