@@ -10,6 +10,7 @@ from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.bench import limits, search, steps, timing, training_steps
 from hpo.bench.norms import measure_norms
 from hpo.bench.search import measure_search
+from hpo.models import ResNet18
 from hpo.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -39,9 +40,22 @@ def test_steps_are_timed_beside_a_naive_loop(monkeypatch: pytest.MonkeyPatch) ->
     assert found["limits"]["operations"] > 0 and found["limits"]["bytes"] > 0
 
 
+def test_mixed_precision_is_timed_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The naive loop and the population both run the network's products in bfloat16."""
+    setting = training_steps.Setting("resnet18", 2, CPU, bfloat16=True)
+    kinds: list[set[torch.dtype]] = []
+    monkeypatch.setitem(training_steps.MODELS, "resnet18", (ResNet18(width=2, norm="group"), (3, 8, 8)))
+    population, batch = training_steps.population_of("none", 1, setting)
+    for step in (training_steps.naive_step("none", setting), lambda: population.step(*batch)):
+        with limits._Products() as seen:
+            step()
+        kinds.append({operands[0].dtype for _, operands, _ in seen.calls})
+    assert kinds == [{torch.bfloat16}, {torch.bfloat16}]
+
+
 def work_of(name: str, models: int) -> limits.Work:
     """Of a step past the first ones, which check its trace."""
-    population, batch = training_steps.population_of(name, models, "mlp", 8, CPU)
+    population, batch = training_steps.population_of(name, models, training_steps.Setting("mlp", 8, CPU))
     for _ in range(3):
         population.step(*batch)
     return limits.work_of(lambda: population.step(*batch), population, batch)
@@ -65,7 +79,7 @@ def test_a_regularizers_state_is_moved_as_well() -> None:
 
 
 def test_a_steps_products_are_made_by_themselves() -> None:
-    population, batch = training_steps.population_of("gnvr", 2, "mlp", 8, CPU)
+    population, batch = training_steps.population_of("gnvr", 2, training_steps.Setting("mlp", 8, CPU))
     for _ in range(4):
         population.step(*batch)
     products = limits.products_of(lambda: population.step(*batch), CPU)
@@ -78,7 +92,7 @@ def test_populations_grow_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None
     taken = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
     measured = {models: (whole / models, 0.5 * whole / models, limits.Work(1, 1)) for models, whole in taken.items()}
     monkeypatch.setattr(steps, "_measured", lambda _, models, *rest: measured[models])  # noqa: ARG005
-    rows = list(steps._growing("none", None, "mlp", 8, CPU, 2.0, limits.Limits(4, 8)))
+    rows = list(steps._growing("none", None, training_steps.Setting("mlp", 8, CPU), 2.0, limits.Limits(4, 8)))
     assert [row["population"] for row in rows] == [1, 2, 4, 8]
     assert [row["times_naive"] for row in rows] == pytest.approx([2, 2 / 0.6, 5, 4])
     assert (rows[2]["of_products"], rows[2]["of_copy"]) == pytest.approx((0.625, 0.3125))

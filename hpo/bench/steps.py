@@ -10,7 +10,7 @@ import torch
 from hpo import __version__
 from hpo.bench.limits import Limits, Work, measure_limits, products_of, work_of
 from hpo.bench.timing import seconds
-from hpo.bench.training_steps import MODELS, OPTIMIZER, in_training, naive_step, population_of
+from hpo.bench.training_steps import MODELS, OPTIMIZER, Setting, in_training, naive_step, population_of
 from hpo.devices import device_name
 
 MOST_DOUBLINGS = 13
@@ -29,6 +29,7 @@ def measure(
     device: torch.device,
     model: str = "mlp",
     batch_size: int = 64,
+    bfloat16: bool = False,
     show: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Times training steps with AdamW; evaluation is not included.
@@ -36,7 +37,8 @@ def measure(
     Args:
         populations: sizes to measure; by default 1, 2, 4, … until a model's share of the time no longer falls, or the
             memory ends.
-        model: a key of `MODELS`.
+        model: a key of `MODELS`. bfloat16: in mixed precision, and a single network's images with channels last; the
+            naive loop likewise. The limits are those of float32.
         show: told a line of a table as each figure is known.
 
     Returns:
@@ -48,6 +50,7 @@ def measure(
         of the two, `of_roofline`. `of_own_products` is the part that the step's own products take, timed without
         the rest. These are None for the naive loop.
     """
+    setting = Setting(model, batch_size, device, bfloat16)
     limits = measure_limits(device, (populations or [20])[-1], batch_size)
     found: dict[str, Any] = {
         "hpo": __version__,
@@ -57,13 +60,15 @@ def measure(
         "model": str(MODELS[model][0]),
         "optimizer": OPTIMIZER,
         "batch_size": batch_size,
+        "precision": "bfloat16" if bfloat16 else "float32",
         "limits": limits._asdict(),
         "rows": [],
     }
     if show:
         show(
-            f"{found['device']}, {found['threads']} threads, {found['model']}, {OPTIMIZER}, batch {batch_size}, no "
-            f"evaluation; products {limits.operations / 1e9:.0f} GFLOP/s, copies {limits.bytes / 1e9:.1f} GB/s"
+            f"{found['device']}, {found['threads']} threads, {found['model']}, {OPTIMIZER}, batch {batch_size}, "
+            f"{found['precision']}, no evaluation; products {limits.operations / 1e9:.0f} GFLOP/s, "
+            f"copies {limits.bytes / 1e9:.1f} GB/s"
         )
         show(
             f"{'regularizer':12} {'population':>10} {'ms/model-step':>14} {'model-steps/s':>14} {'× naive':>8} "
@@ -72,9 +77,9 @@ def measure(
     if show:
         show(LEGEND)
     for name in regularizers:
-        naive = seconds(naive_step(name, model, batch_size, device), device)
+        naive = seconds(naive_step(name, setting), device)
         _add(found, _row(name, "naive", naive, naive), show)
-        for row in _growing(name, populations, model, batch_size, device, naive, limits):
+        for row in _growing(name, populations, setting, naive, limits):
             _add(found, row, show)
     return found
 
@@ -82,9 +87,7 @@ def measure(
 def _growing(
     name: str,
     populations: Sequence[int] | None,
-    model: str,
-    batch_size: int,
-    device: torch.device,
+    setting: Setting,
     naive: float,
     limits: Limits,
 ) -> Iterator[dict[str, Any]]:
@@ -92,7 +95,7 @@ def _growing(
     best = math.inf
     for models in populations or (2**power for power in range(MOST_DOUBLINGS)):
         try:
-            each, own, work = _measured(name, models, model, batch_size, device)
+            each, own, work = _measured(name, models, setting)
         except (MemoryError, torch.OutOfMemoryError):
             if populations:
                 raise
@@ -132,17 +135,17 @@ def _add(found: dict[str, Any], row: dict[str, Any], show: Callable[[str], None]
         show(f"{row['regularizer']:12} {row['population']!s:>10} {rates} {asked}".rstrip())
 
 
-def _measured(name: str, models: int, model: str, batch_size: int, device: torch.device) -> tuple[float, float, Work]:
+def _measured(name: str, models: int, setting: Setting) -> tuple[float, float, Work]:
     """A model's share of a step's seconds, as training makes it, of those of its products alone, and of its work."""
-    population, batch = population_of(name, models, model, batch_size, device)
-    steps = in_training(population, MODELS[model][1], batch_size, device)
+    population, batch = population_of(name, models, setting)
+    steps = in_training(population, setting)
     with steps.on_stream():
         for _ in range(steps.first):
             steps.next()
-        taken = seconds(steps.next, device)
+        taken = seconds(steps.next, setting.device)
 
     def step() -> object:
         return population.step(*batch)
 
-    own = seconds(products_of(step, device), device)
+    own = seconds(products_of(step, setting.device), setting.device)
     return taken / models, own / models, work_of(step, population, batch)

@@ -1,7 +1,8 @@
 """What the benchmark of training steps times: a population's step, and that of the usual script for one model."""
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,42 +34,66 @@ OPTIMIZER = "adamw"
 BATCHES = 10  # of the samples that training draws from
 
 
-def in_training(population: Population, shape: tuple[int, ...], batch_size: int, device: torch.device) -> Steps:
+class Setting(NamedTuple):
+    """What is timed: a key of `MODELS`, the samples of a step, where; `bfloat16` means mixed precision.
+
+    Mixed precision comes with images' channels last, where a single network is trained.
+    """
+
+    model: str
+    batch_size: int
+    device: torch.device
+    bfloat16: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return MODELS[self.model][1]
+
+
+def in_training(population: Population, setting: Setting) -> Steps:
     """The population's steps on random samples, which are gathered for each of them; on CUDA they are one graph."""
-    (inputs,), (labels,) = random_batch((1, 1, BATCHES * batch_size), shape, torch.device("cpu"))
+    size = setting.batch_size
+    (inputs,), (labels,) = random_batch((1, 1, BATCHES * size), setting.shape, torch.device("cpu"))
     source, dataset = Source(inputs[0], labels, inputs[0], labels, CLASSES), Dataset()
-    samples = Samples(dataset, source, {0: split(source, dataset, 0)}, [0] * len(population), device)
-    steps = Steps(population, samples, batch_size, 1, Constant())
+    samples = Samples(dataset, source, {0: split(source, dataset, 0)}, [0] * len(population), setting.device)
+    steps = Steps(population, samples, size, 1, Constant())
     steps.begin(1)
     return steps
 
 
-def population_of(
-    name: str, models: int, model: str, batch_size: int, device: torch.device
-) -> tuple[Population, tuple[Tensor, Tensor]]:
+def population_of(name: str, models: int, setting: Setting) -> tuple[Population, tuple[Tensor, Tensor]]:
     """A population with a regularizer, and a batch for its step."""
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
     values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
-    inputs, labels = random_batch((models, regularizer.views, batch_size), MODELS[model][1], device)
+    inputs, labels = random_batch((models, regularizer.views, setting.batch_size), setting.shape, setting.device)
     population = Population(
-        [MODELS[model][0]() for _ in range(models)],
+        [MODELS[setting.model][0]() for _ in range(models)],
         regularizer,
         optimizer,
         {key: torch.full((models,), value) for key, value in values.items()},
         cross_entropy,
         inputs[0, 0],
+        bfloat16=setting.bfloat16,
+        channels_last=setting.bfloat16,
     )
     return population, (inputs, labels)
 
 
-def naive_step(name: str, model: str, batch_size: int, device: torch.device) -> Callable[[], object]:
+def naive_step(name: str, setting: Setting) -> Callable[[], object]:
     """The step of a script that trains one model: no per-layer rules, PyTorch's own optimizer."""
     regularizer = REGULARIZERS[name]
     torch.manual_seed(0)
-    module = MODELS[model][0]().to(device)
-    inputs, labels = random_batch((1, regularizer.views, batch_size), MODELS[model][1], device)
+    device = setting.device
+    module = MODELS[setting.model][0]().to(device)
+    inputs, labels = random_batch((1, regularizer.views, setting.batch_size), setting.shape, device)
+    plain_inputs = inputs[0, 0]
+    if setting.bfloat16 and plain_inputs.dim() == 4:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        plain_inputs = plain_inputs.contiguous(memory_format=torch.channels_last)
     network = Network(module, inputs[0, 0])
+    network.bfloat16 = network.channels_last = setting.bfloat16
     network.without_rules("the naive loop has none")
     values = _middles(regularizer.hyperparameters)
     hyper = {key: torch.tensor(value, device=device) for key, value in values.items()}
@@ -87,7 +112,9 @@ def naive_step(name: str, model: str, batch_size: int, device: torch.device) -> 
 
     def plain() -> None:
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(module(inputs[0, 0]), labels[0]).backward()
+        with torch.autocast(device.type, torch.bfloat16) if setting.bfloat16 else nullcontext():
+            outputs = module(plain_inputs)
+        F.cross_entropy(outputs.float(), labels[0]).backward()
         optimizer.step()
 
     return plain if name == "none" else step

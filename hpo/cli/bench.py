@@ -26,6 +26,7 @@ def steps(
     ] = None,
     model: Model = "mlp",
     batch_size: BatchSize = 64,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Mixed precision, images with channels last.")] = False,
     device: Device = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -44,7 +45,7 @@ def steps(
             raise UsageError(f"there is no regularizer {name!r}; choose from {', '.join(REGULARIZERS)}{hint}")
     _check_model(model)
     place = _prepared(device, threads)
-    _print(measure(names, population, place, model, batch_size, _show(as_json)), as_json)
+    _print(measure(names, population, place, model, batch_size, bfloat16, _show(as_json)), as_json)
 
 
 @bench.command()
