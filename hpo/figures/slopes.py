@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 Panels = list[tuple[str, Style, "pd.DataFrame"]]
 
 MOST_COLUMNS = 3
-SHORT_LABEL = 13  # letters of a name below a panel of a picture
-PAGE_LABEL = 18  # and of a page
+PICTURE_LABEL, PAGE_LABEL = 26, 36  # letters below a panel of a picture and of a page
 WIDTHS = (4.5, 6.5, 8.0)  # inches, for one, two and three panels side by side
 MANY_LINES = 20  # from here on lines are drawn lighter
 
@@ -65,7 +64,7 @@ def draw_png(info: Slopes, path: Path) -> None:
         axes.set_visible(False)
     for index, (axes, (name, style, pairs)) in enumerate(zip(grid.flat, panels, strict=False)):
         _panel(axes, pairs, style, info)
-        left, right = (still.label(side, SHORT_LABEL) for side in (info.baseline, name))
+        left, right = (still.label(side, room) for side, room in _rooms(info.baseline, name, PICTURE_LABEL))
         axes.set(xticks=[], xlim=(-0.2, 1.2), xlabel=f"{left} → {right}")
         still.tidy(axes, grid="y")
         if info.measure.share:
@@ -73,6 +72,12 @@ def draw_png(info: Slopes, path: Path) -> None:
         if index % columns == 0:
             axes.set_ylabel(still.label(info.measure.label))
     still.save(figure, path)
+
+
+def _rooms(baseline: str, rival: str, letters: int) -> list[tuple[str, int]]:
+    """Both names and how long each may be: the rival's takes what the baseline's leaves."""
+    first = min(len(baseline), letters // 2)
+    return [(baseline, first), (rival, letters - first)]
 
 
 def _ahead(info: Slopes, pairs: "pd.DataFrame") -> "pd.Series[bool]":
@@ -106,7 +111,7 @@ def draw_plotly(info: Slopes) -> dict[str, Any]:
         data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
         data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         data.append(_means(pairs, info.measure, panel))
-        title = f"{markup(info.baseline, PAGE_LABEL)} → {markup(name, PAGE_LABEL)}"
+        title = " → ".join(markup(side, room) for side, room in _rooms(info.baseline, name, PAGE_LABEL))
         axes.append(
             (
                 {"title": {"text": title}, "range": [-0.2, 1.2], "showgrid": False, "showticklabels": False},
