@@ -12,7 +12,8 @@ from storages import KINDS, Storage, storage
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="where tests leave pictures of the pages")
+    told = "where tests leave pictures of pages, of studies that are really trained"
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help=told)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """The dashboard in a real browser while a study runs: what a reader finds there, and what nobody may do."""
 
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +18,14 @@ from typing import Any, NamedTuple
 import pytest
 import shown_study
 from browser import FOREIGN, Browser, Tab
-from nursery import Child, Nursery
+from nursery import ROOT, Child, Nursery
 from postgres_server import PostgresServer
 
 from hpo.database import connect
 from hpo.ledger import load_study, names
 from hpo.mirror import Mirror
 
+PICTURES = 900.0  # seconds that the study of the pictures may train, on a machine with other work
 FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'
 
 
@@ -84,57 +88,113 @@ def _shown(tab: Tab, address: str) -> str:
     return tab.text()
 
 
-def test_a_study_is_followed_while_it_runs(
-    browser: Browser, nursery: Nursery, tmp_path: Path, screenshots: Path
-) -> None:
-    url = f"sqlite:///{tmp_path}/t.db"
+class Running(NamedTuple):
+    """A study that a worker of another process trains.
+
+    Attributes:
+        end: waits for its end, which it hurries up where it can. patience: seconds that anything of it may take.
+    """
+
+    study: str
+    baseline: str
+    title: str
+    trials: int
+    reruns: int
+    end: Callable[[], None]
+    patience: float = 60.0
+
+
+@contextmanager
+def made_up(nursery: Nursery, url: str, folder: Path) -> Iterator[Running]:
+    """Results that follow from settings and seeds without training."""
     engine = connect(url)
     shown_study.make(engine, "gnvr", trials=15, seeds=8)
-    hurry = tmp_path / "hurry"
-    options = {"seconds": 2.0, "hurry": str(hurry), "output": tmp_path / "worker.txt"}
-    worker = nursery.start("shown_study:work", url, "gnvr", **options)
+    engine.dispose()
+    hurry, output = folder / "hurry", folder / "worker.txt"
+    worker = nursery.start("shown_study:work", url, "gnvr", seconds=2.0, hurry=str(hurry), output=output)
+
+    def end() -> None:
+        hurry.touch()
+        assert worker.wait() == 0, worker.text()
+
     try:
-        with served(nursery, url, tmp_path) as dashboard, browser.tab(height=700) as tab:
-            tab.open(f"{dashboard.address}/reports/")
-            trials = _until_between(tab, "td:nth-child(3)", 1, 29)
-            until(lambda: int(tab.text("td:nth-child(3)").split("/")[0]) > trials)  # it loads itself again
-            _trials_grow(tab, dashboard)
-            hurry.touch()
-            assert worker.wait() == 0, worker.text()
-            tab.open(dashboard.address)
-            tab.page.click("#hpo-bar >> text=gnvr")
-            until(lambda: "16 of 16 reruns" in tab.text("main"))
-            assert "30 of 30 trials" in tab.text("main") and "GNVR against AdamW: better" in tab.text("main")
-            tab.screenshot(screenshots / "note.png")
-            tab.page.click('a:has(svg[data-testid="AutoGraphIcon"])')
-            for number in (1, 2, 3, 4):
-                title = tab.page.locator(f"{FIGURE.format(number)} .gtitle")
-                assert (title.text_content() or "").startswith(f"Figure {number}. ")
-            assert tab.page.locator("#plot-history").is_hidden()
-            tab.screenshot(screenshots / "figures.png")
-            tab.page.click("#hpo-bar >> text=report")
-            assert tab.text("h1") == "What gnvr compares" and "better" in tab.text("blockquote")
-            tab.page.wait_for_selector("#validation-accuracy .main-svg")
-            tab.screenshot(screenshots / "report.png")
-            assert not tab.strays() and not tab.errors
+        yield Running("gnvr", "AdamW", "What gnvr compares", 30, 16, end)
     finally:
         worker.kill()
+
+
+@contextmanager
+def trained(url: str) -> Iterator[Running]:
+    """The published protocol: what pictures show must have been measured."""
+    engine, command = connect(url), [sys.executable, "-m", "hpo", "worker", "gnvr_published", "--population", "4"]
+    worker = subprocess.Popen(command, env=os.environ | {"HPO_STORAGE": url}, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    def end() -> None:
+        assert worker.wait(PICTURES) == 0
+
+    try:
+        until(lambda: names(engine))
+        title = load_study(engine, "gnvr_published").text["title"]
+        yield Running("gnvr_published", "Baseline", title, 40, 10, end, PICTURES)
+    finally:
+        worker.kill()
+        worker.wait()
         engine.dispose()
 
 
-def _until_between(tab: Tab, selector: str, low: int, high: int) -> int:
-    return until(lambda: low <= (count := int(tab.text(selector).split("/")[0])) <= high and count)
+@pytest.fixture
+def running(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Running]:
+    url = f"sqlite:///{tmp_path}/t.db"
+    pictures = request.config.getoption("--screenshots")
+    with trained(url) if pictures else made_up(nursery, url, tmp_path) as study:
+        yield study
 
 
-def _trials_grow(tab: Tab, dashboard: Served) -> None:
+def test_a_study_is_followed_while_it_runs(
+    browser: Browser, nursery: Nursery, running: Running, tmp_path: Path, screenshots: Path
+) -> None:
+    url, name = f"sqlite:///{tmp_path}/t.db", running.study
+    with served(nursery, url, tmp_path) as dashboard, browser.tab(height=800) as tab:
+        tab.open(f"{dashboard.address}/reports/")
+        trials = until(lambda: _finished(tab), running.patience)
+        assert trials < running.trials
+        until(lambda: _finished(tab) > trials, running.patience)  # it loads itself again
+        _trials_grow(tab, dashboard, f"{name}/{running.baseline}/tune", running.patience)
+        running.end()
+        tab.open(dashboard.address)
+        tab.page.locator("#hpo-bar").get_by_text(name, exact=True).click()
+        until(lambda: f"{running.reruns} of {running.reruns} reruns" in tab.text("main"))
+        assert f"{running.trials} of {running.trials} trials" in tab.text("main")
+        assert f"GNVR against {running.baseline}: " in tab.text("main")
+        tab.screenshot(screenshots / "dashboard-note.png")
+        tab.page.click('a:has(svg[data-testid="AutoGraphIcon"])')
+        for number in (1, 2, 3, 4):
+            title = tab.page.locator(f"{FIGURE.format(number)} .gtitle")
+            assert (title.text_content() or "").startswith(f"Figure {number}. ")
+        assert tab.page.locator("#plot-history").is_hidden()
+        tab.width(1200, 1080)
+        tab.screenshot(screenshots / "dashboard-figures.png")
+        tab.page.click("#hpo-bar >> text=report")
+        assert tab.text("h1") == running.title and f"GNVR against {running.baseline}: " in tab.text("blockquote")
+        tab.page.wait_for_selector("#validation-accuracy .main-svg")
+        tab.screenshot(screenshots / "dashboard-report.png")
+        assert not tab.strays() and not tab.errors
+
+
+def _finished(tab: Tab) -> int:
+    """The trials of the only study in the list."""
+    return int(tab.text("td:nth-child(3)").split("/")[0])
+
+
+def _trials_grow(tab: Tab, dashboard: Served, study: str, patience: float) -> None:
     """A study's own page gets new trials without being loaded again."""
     tab.open(dashboard.address)
-    tab.page.click("text=gnvr/AdamW/tune")
+    tab.page.click(f"text={study}")
     tab.page.click('a:has(svg[data-testid="ViewListIcon"])')
     count = tab.page.get_by_text(re.compile(r"^Trial \d+$"))
     count.first.wait_for()
     before, requests = count.count(), len([url for url in tab.requests if url.endswith("/dashboard")])
-    until(lambda: count.count() > before)
+    until(lambda: count.count() > before, patience)
     assert len([url for url in tab.requests if url.endswith("/dashboard")]) == requests
 
 

@@ -185,3 +185,12 @@ def test_the_bar_names_a_few_and_links_safely() -> None:
     text = bar([Linked(f'<i>"{number}&', None) for number in range(5)], True)
     assert len(re.findall("<span>", text)) == 3 and "<i>" not in text
     assert '<a href="/reports/%3Ci%3E%220%26/">' in text and '<a href="/reports/">all studies</a>' in text
+
+
+def test_a_page_without_its_studies_still_has_the_bar(
+    storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hpo.dashboard.application.names", lambda _: 1 / 0)
+    page = ask(build(storage, tmp_path), "/dashboard")
+    assert page.status == 200 and b'<a href="/reports/">all studies</a>' in page.body
+    assert "names no study" in caplog.text

@@ -1,5 +1,6 @@
 """What optuna-dashboard's pages lack: links to the reports, and no buttons that would only be refused."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from hpo.dashboard.guards import Headers
 
+log = logging.getLogger(__name__)
 MOST = 3  # studies that are named in the bar; the list has them all
 STYLE = """
 #hpo-bar { position: fixed; top: 0; right: 8px; height: 64px; z-index: 1250; display: flex; align-items: center;
@@ -59,7 +61,7 @@ def with_bar(app: WSGIApplication, linked: Callable[[], Sequence[Linked]], edita
         status, headers = started
         kinds = [value for name, value in headers if name.lower() == "content-type"]
         if status.startswith("200") and any(kind.startswith("text/html") for kind in kinds):
-            body = insert(body, bar(linked(), editable).encode())
+            body = insert(body, bar(_told(linked), editable).encode())
         start(status, [*_without(headers), ("Content-Length", str(len(body))), ("Cache-Control", "no-cache")])
         return [] if head else [body]
 
@@ -85,6 +87,14 @@ def bar(linked: Sequence[Linked], editable: bool) -> str:
     entries.append('<a href="/reports/">all studies</a>')
     style = STYLE if editable else STYLE + HIDDEN
     return f'<style>{style}</style><nav id="hpo-bar" aria-label="hpo">{"".join(entries)}</nav>'
+
+
+def _told(linked: Callable[[], Sequence[Linked]]) -> Sequence[Linked]:
+    try:
+        return linked()
+    except Exception:  # the database went away this moment: the page and the link to the list go on
+        log.exception("the dashboard's page names no study")
+        return []
 
 
 def _keeping(started: list[Any]) -> StartResponse:
