@@ -42,8 +42,9 @@ def measure_pruning(
 
     Returns:
         JSON values: the setting; for each repetition a row with, for "whole" and "pruned", the epochs trained, their
-        seconds (of a CPU's time, or by the clock on a GPU), the trials pruned and the test accuracy of the setting chosen; the shares of epochs and seconds
-        `saved`, and the mean `difference` of test accuracy with its 95% interval.
+        seconds (of a CPU's time, or by the clock on a GPU), the trials pruned and the test accuracy of the setting
+        chosen; the shares of epochs and seconds `saved`, and the mean `difference` of test accuracy with its 95%
+        interval.
     """
     arms = {"whole": dataclasses.replace(study, pruner=None), "pruned": dataclasses.replace(study, pruner=pruner)}
     rows: list[dict[str, Any]] = []
