@@ -1,5 +1,6 @@
 """Members that are stopped: their rows are dropped, their memory is freed, and the others do not notice."""
 
+import functools
 import gc
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,19 @@ import pytest
 import test_batchnorm
 import torch
 from test_population import assert_close, build, members_of, settings, step
+from test_steps import Recordings
 from test_training import ADAMW, SGD, SPOILER, Blobs, Kept, middle_of, near, recipe
 from torch import Tensor
 
+import hpo.training
+from hpo import adam
 from hpo.data import split
 from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
 from hpo.population import CHANGED, Population
 from hpo.regularizers import REGULARIZERS
 from hpo.samples import Samples
 from hpo.schedules import Cosine
+from hpo.steps import BEFORE_RECORDING, Steps
 from hpo.training import Member, Result, train
 from hpo.tree import Tree
 
@@ -177,6 +182,23 @@ def test_survivors_end_as_without_pruning(name: str) -> None:
     stopped = found[1].final
     assert stopped["validation_accuracy"] == near(whole[1].curves["validation_accuracy"][3])
     assert stopped.keys() == whole[1].final.keys() - {"train_loss", "train_accuracy"}
+
+
+def test_steps_are_recorded_anew_for_those_who_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a CUDA graph is: the old one would go on with rows that are gone."""
+    chosen = recipe(regularizer=REGULARIZERS["vasso"], optimizer=OPTIMIZERS["adamw"], epochs=6)
+    members = [
+        member._replace(hyperparameters=member.hyperparameters | middle_of(chosen.regularizer)) for member in RUNS
+    ]
+    whole = train(chosen, members)
+    recordings = Recordings()
+    monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=recordings))
+    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
+    found = train(chosen, members, judge=stop({2: [0, 3], 4: [1, 4]}))
+    assert recordings.made == 3 and recordings.replays == 6 * 5 - 3 * BEFORE_RECORDING
+    assert same(found[2], whole[2])
+    for metric, values in whole[1].curves.items():
+        assert found[1].curves[metric] == near(values[:4]), metric
 
 
 def test_a_run_of_which_all_are_stopped_is_over() -> None:
