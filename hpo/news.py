@@ -19,7 +19,8 @@ def opening(study: str, definition: Mapping[str, Any], counts: Counts, workers: 
         counts: of `Ledger.counts`. workers: "2 workers on cpu". storage: the database's address, fit to be printed.
     """
     models = definition.get("seeds_per_trial", 1)
-    trials = f"{_amount(counts, 'trials', 'trial')} of {_count(definition['tuning_epochs'], 'epoch')}"
+    most = "at most " if "pruner" in definition else ""
+    trials = f"{_amount(counts, 'trials', 'trial')} of {most}{_count(definition['tuning_epochs'], 'epoch')}"
     trials += f" with {models} seeds" if models > 1 else ""
     reruns = f"{_amount(counts, 'reruns', 'rerun')} of {_count(definition['epochs'], 'epoch')}"
     plan = f"{len(counts)} configurations, {trials}, then {reruns}"

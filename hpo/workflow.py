@@ -135,8 +135,8 @@ def work(
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
 
-    def earlier(work: Work) -> Sequence[Past]:
-        return ledger.past(work.configuration, work.repeat)
+    def earlier(begun: Work) -> Sequence[Past]:
+        return ledger.past(begun.configuration, begun.repeat)
 
     trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population, earlier)
 

@@ -52,6 +52,12 @@ def epoch(epoch: int, configuration: str = "A", models: int = 5, phase: str = "t
     return {"kind": "epoch", **about, "epoch": epoch, "epochs": 6}
 
 
+def told_pruned(**changes: Any) -> str:
+    """The line of a configuration whose trials have just been finished."""
+    (line,) = News({"A": entry()}, "validation_accuracy", 0).lines({"A": entry(**changes)}, 1)
+    return line
+
+
 def test_the_first_line_says_what_will_be_done() -> None:
     counts = {"AdamW": entry(), "GNVR": entry()}
     whole = {"epochs": 30, "tuning_epochs": 15}
@@ -61,6 +67,9 @@ def test_the_first_line_says_what_will_be_done() -> None:
     ]
     (line,) = opening("gnvr", whole | {"seeds_per_trial": 3}, counts, "", "")
     assert "40 trials each of 15 epochs with 3 seeds, then 10 reruns each of 30 epochs" in line
+    (line,) = opening("gnvr", whole | {"pruner": {"kind": "SuccessiveHalving"}}, counts, "", "")
+    assert "40 trials each of at most 15 epochs, then 10 reruns each of 30 epochs" in line
+    assert told_pruned(pruned=5, trials_done=40, best=0.5).endswith("best validation accuracy 0.5, 5 pruned")
     counts["GNVR"] = entry(trials_total=1, trials_done=1, reruns_total=9)
     first, second = opening("gnvr", {"epochs": 1, "tuning_epochs": 1}, counts, "", "")
     assert first == "gnvr: 2 configurations, 41 trials in all of 1 epoch, then 19 reruns in all of 1 epoch"
