@@ -121,8 +121,8 @@ def _raise(
             )
     if after["repeats"] != before["repeats"]:
         raise UsageError(
-            f"study {row.name!r} was planned with {before['repeats']} tuning repeats and {after['repeats']} are asked for, "
-            "but that number is fixed; use another --name, or --fresh, which deletes the old results"
+            f"study {row.name!r} was planned with {before['repeats']} tuning repeats and {after['repeats']} are asked "
+            "for, but that number is fixed; use another --name, or --fresh, which deletes the old results"
         )
     if after == before:
         return []
