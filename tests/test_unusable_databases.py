@@ -19,6 +19,7 @@ from storage_study import make
 from hpo import schema
 from hpo.database import connect
 
+GNVR = str(ROOT / "studies" / "gnvr.py")
 STUDY = """
 from hpo import MLP, Configuration, Mnist1d, Study
 STUDY = Study(data=Mnist1d(samples=100), model=MLP((40, 10)), baseline="A", configurations=(
@@ -114,7 +115,7 @@ def run_limited(size: int, *words: str) -> None:
 def test_files_that_may_not_grow(tmp_path: Path, nursery: Nursery) -> None:
     environment = {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db"}
     child = nursery.start(
-        f"{__name__}:run_limited", 8192, "report", "s", output=tmp_path / "said.txt", environment=environment
+        f"{__name__}:run_limited", 8192, "worker", GNVR, output=tmp_path / "said.txt", environment=environment
     )
     assert child.wait() == 1 and child.text().count("\n") == 1, child.text()
     assert child.text().startswith(f"hpo: the database sqlite:///{tmp_path}/t.db cannot be used (")
@@ -131,7 +132,7 @@ def mounts(folder: Path) -> bool:
 def test_a_full_disk(tmp_path: Path) -> None:
     if not mounts(tmp_path):
         pytest.skip("nothing may be mounted here")
-    script = f"mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec {sys.executable} -m hpo report s"
+    script = f"mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec {sys.executable} -m hpo worker {GNVR}"
     environment = os.environ | {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
