@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from synthetic_record import diverge, synthetic_export
 
+from hpo.figures import Curves
 from hpo.report import make_record
+from hpo.report.drawings import plan_figures
 from hpo.report.metric import ACCURACY, Metric, metric_of
 from hpo.report.numbers import compute_numbers
 from hpo.report.page import Page, markdown
@@ -132,6 +134,19 @@ def test_a_score_without_a_test_metric_leaves_the_verdict_to_accuracy() -> None:
     text = text_of(export, curves)
     assert "verdicts compare test accuracy (higher is better; the score has no counterpart on the test set)" in text
     assert "| configuration | n | test accuracy [95% CI] | final training loss |" in text
+
+
+def test_the_second_figure_shows_the_metric_by_epoch() -> None:
+    export, curves = study_of("loss", "minimize", -0.3)
+    record = make_record(export, curves)
+    drawn = plan_figures(record, compute_numbers(record))[1]
+    assert (drawn.path, drawn.title) == ("figures/2-validation-loss.png", "Validation loss")
+    assert drawn.caption.startswith("Validation loss by epoch (lower is better): mean over")
+    assert isinstance(drawn.info, Curves) and drawn.info.frame["high"].max() > 1 and not drawn.info.percent
+    record = make_record(*study_of("mean_rank", "maximize", -0.3))
+    lacking = plan_figures(record, compute_numbers(record))[1]
+    assert (lacking.slug, lacking.title, lacking.info) == ("validation-mean-rank", "Validation mean rank", None)
+    assert lacking.sentence == "no finished rerun has a value to draw."
 
 
 def test_how_a_metric_prints_its_numbers() -> None:

@@ -3,7 +3,7 @@
 Figures 1 to 4 can be drawn both ways, 5 to 8 for plotly alone.
 """
 
-from hpo.figures.curves import Curves, training_loss, validation_accuracy
+from hpo.figures.curves import Curves, training_loss, validation_accuracy, validation_metric
 from hpo.figures.differences import Forest, forest
 from hpo.figures.drawing import Info, Still, draw_plotly, draw_png
 from hpo.figures.history import History, tuning_history
@@ -44,4 +44,5 @@ __all__ = [
     "training_loss",
     "tuning_history",
     "validation_accuracy",
+    "validation_metric",
 ]

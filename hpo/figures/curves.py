@@ -1,4 +1,4 @@
-"""Figures 1 and 2: training loss and validation accuracy by epoch."""
+"""Figures 1 and 2: training loss, and the validation metric that verdicts are about, by epoch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hpo.figures import interactive, still
+from hpo.figures.measure import Measure
 from hpo.figures.style import Style, markup, rounded, translucent
 
 if TYPE_CHECKING:
@@ -46,12 +47,19 @@ def training_loss(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
     return Curves(1, "training-loss", "Training loss", "training loss (log)", caption, True, False, band, styles)
 
 
+def validation_metric(curves: "pd.DataFrame", styles: dict[str, Style], measure: Measure) -> Curves:
+    """Figure 2: a validation metric by epoch, from columns configuration, seed, epoch, value."""
+    title = measure.label.capitalize()
+    lower = " (lower is better)" if measure.direction == "minimize" else ""
+    caption = f"{title} by epoch{lower}: mean over the reruns' seeds, band of ± one SD."
+    band = share_over_seeds(curves) if measure.share else band_over_seeds(curves, log=False)
+    slug = measure.label.replace(" ", "-")
+    return Curves(2, slug, title, measure.label, caption, False, measure.share, band, styles)
+
+
 def validation_accuracy(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
-    """Figure 2: validation accuracy by epoch, from columns configuration, seed, epoch, value."""
-    caption = "Validation accuracy by epoch: mean over the reruns' seeds, band of ± one SD."
-    title = "Validation accuracy"
-    band = share_over_seeds(curves)
-    return Curves(2, "validation-accuracy", title, title.lower(), caption, False, True, band, styles)
+    """Figure 2 of a study whose verdicts compare accuracy."""
+    return validation_metric(curves, styles, Measure("validation accuracy", share=True))
 
 
 def band_over_seeds(curves: "pd.DataFrame", log: bool) -> "pd.DataFrame":

@@ -1,6 +1,7 @@
 """Drawings: the eight figures of a report, each as numbers to draw or as a sentence that says why there are none."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -70,12 +71,16 @@ def _drawn(info: Any, section: Section, ending: str = "") -> Planned:
 
 
 def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
-    for number, slug, title, compute, metric in (
-        (1, "training-loss", "Training loss", figures.training_loss, "train_loss"),
-        (2, "validation-accuracy", "Validation accuracy", figures.validation_accuracy, "validation_accuracy"),
+    judged = numbers.metric
+    validated = f"validation_{judged.name.removeprefix('test_')}"
+    measure = figures.Measure(validated.replace("_", " "), judged.share, judged.direction)
+    for number, title, compute, metric in (
+        (1, "Training loss", figures.training_loss, "train_loss"),
+        (2, measure.label.capitalize(), partial(figures.validation_metric, measure=measure), validated),
     ):
         curves = rerun_curves(record, metric)
         if curves.empty:
+            slug = title.lower().replace(" ", "-")
             yield Planned(number, slug, title, "results", "", _no_curve(numbers), None)
         else:
             yield _drawn(compute(curves, styles), "results", _cut_short(numbers))
