@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
@@ -92,7 +93,8 @@ class Running(NamedTuple):
     """A study that a worker of another process trains.
 
     Attributes:
-        end: waits for its end, which it hurries up where it can. patience: seconds that anything of it may take.
+        more: lets it finish a few more trials, where it waits for that. end: lets it finish all and waits for it.
+        patience: seconds that anything of it may take.
     """
 
     study: str
@@ -100,6 +102,7 @@ class Running(NamedTuple):
     title: str
     trials: int
     reruns: int
+    more: Callable[[], None]
     end: Callable[[], None]
     patience: float = 60.0
 
@@ -110,15 +113,19 @@ def made_up(nursery: Nursery, url: str, folder: Path) -> Iterator[Running]:
     engine = connect(url)
     shown_study.make(engine, "gnvr", trials=15, seeds=8)
     engine.dispose()
-    hurry, output = folder / "hurry", folder / "worker.txt"
-    worker = nursery.start("shown_study:work", url, "gnvr", seconds=2.0, hurry=str(hurry), output=output)
+    allowed, numbers = folder / "allowed", count(2, 2)  # populations of two: 4, 8 and 12 of 30 trials
+    allowed.write_text("0")
+    worker = nursery.start("shown_study:work", url, "gnvr", allowed=str(allowed), output=folder / "worker.txt")
+
+    def more() -> None:
+        allowed.write_text(str(next(numbers)))
 
     def end() -> None:
-        hurry.touch()
+        allowed.write_text("1000")
         assert worker.wait() == 0, worker.text()
 
     try:
-        yield Running("gnvr", "AdamW", "What gnvr compares", 30, 16, end)
+        yield Running("gnvr", "AdamW", "What gnvr compares", 30, 16, more, end)
     finally:
         worker.kill()
 
@@ -135,7 +142,7 @@ def trained(url: str) -> Iterator[Running]:
     try:
         until(lambda: names(engine))
         title = load_study(engine, "gnvr_published").text["title"]
-        yield Running("gnvr_published", "Baseline", title, 40, 10, end, PICTURES)
+        yield Running("gnvr_published", "Baseline", title, 40, 10, lambda: None, end, PICTURES)
     finally:
         worker.kill()
         worker.wait()
@@ -156,10 +163,12 @@ def test_a_study_is_followed_while_it_runs(
     url, name = f"sqlite:///{tmp_path}/t.db", running.study
     with served(nursery, url, tmp_path) as dashboard, browser.tab(height=800) as tab:
         tab.open(f"{dashboard.address}/reports/")
+        running.more()
         trials = until(lambda: _finished(tab), running.patience)
         assert trials < running.trials
+        running.more()
         until(lambda: _finished(tab) > trials, running.patience)  # it loads itself again
-        _trials_grow(tab, dashboard, f"{name}/{running.baseline}/tune", running.patience)
+        _trials_grow(tab, dashboard, running)
         running.end()
         tab.open(dashboard.address)
         tab.page.locator("#hpo-bar").get_by_text(name, exact=True).click()
@@ -186,15 +195,16 @@ def _finished(tab: Tab) -> int:
     return int(tab.text("td:nth-child(3)").split("/")[0])
 
 
-def _trials_grow(tab: Tab, dashboard: Served, study: str, patience: float) -> None:
+def _trials_grow(tab: Tab, dashboard: Served, running: Running) -> None:
     """A study's own page gets new trials without being loaded again."""
     tab.open(dashboard.address)
-    tab.page.click(f"text={study}")
+    tab.page.click(f"text={running.study}/{running.baseline}/tune")
     tab.page.click('a:has(svg[data-testid="ViewListIcon"])')
-    count = tab.page.get_by_text(re.compile(r"^Trial \d+$"))
-    count.first.wait_for()
-    before, requests = count.count(), len([url for url in tab.requests if url.endswith("/dashboard")])
-    until(lambda: count.count() > before, patience)
+    shown = tab.page.get_by_text(re.compile(r"^Trial \d+$"))
+    shown.first.wait_for()
+    before, requests = shown.count(), len([url for url in tab.requests if url.endswith("/dashboard")])
+    running.more()
+    until(lambda: shown.count() > before, running.patience)
     assert len([url for url in tab.requests if url.endswith("/dashboard")]) == requests
 
 
