@@ -83,8 +83,9 @@ def comparisons(numbers: StudyNumbers) -> Table:
     """T2: every rival against the baseline, in percentage points where the metric is a share."""
     metric = numbers.metric
     unit = " in points" if metric.share else ""
+    won = "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
     header = [
-        "against " + escape(numbers.baseline.name), "n", f"Δ{unit} [95% CI]", "seeds won", "p (t)",
+        "against " + escape(numbers.baseline.name), "n", f"Δ{unit} [95% CI]", won, "p (t)",
         "p (sign flip)", "p (Holm)", "g", f"MDE{unit}", "verdict",
     ]  # fmt: skip
     rows = []
