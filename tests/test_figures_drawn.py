@@ -147,6 +147,15 @@ def test_the_history_of_a_random_search_is_the_expected_best() -> None:
     assert "lower is better" in figure.caption
 
 
+def test_pruned_trials_have_no_point_and_leave_no_random_search() -> None:
+    export, curves = synthetic_export(trials=3, pruner={"kind": "Halving"})
+    scores_of(export, "GNVR", [0.2, 0.9, 0.3])
+    next(row for row in export["slots"] if row["value"] == 0.9)["cause"] = "pruned"
+    figure = planned(make_record(export, curves))["tuning-history"]
+    [line] = named(drawing(figure.info), "GNVR", "lines")
+    assert (line["x"], line["y"]) == ([1, 3], [0.2, 0.3]) and "best so far" in figure.caption
+
+
 def test_trials_that_diverged_have_no_point_and_keep_their_number() -> None:
     export, curves = synthetic_export(trials=12)
     diverge(export["slots"][1], curves)

@@ -59,9 +59,14 @@ def best_lines(history: pd.DataFrame, record: Record) -> pd.DataFrame:
 
 
 def all_random(record: Record) -> bool:
-    """Whether no configuration has more trials than the sampler draws at random before it learns."""
+    """Whether no configuration has more trials than the sampler draws at random before it learns, all of full length.
+
+    Those that a pruner lets live are no random choice.
+    """
     from hpo.ledger.schedule import STARTUP
 
+    if "pruner" in record.study["definition"]:
+        return False
     planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]
     return max(planned) <= STARTUP
 
