@@ -54,6 +54,7 @@ class Calibration(NamedTuple):
         found: studies in which the first rival is then "better".
         found_stated: the same, with the MDE that each study itself states planted in it.
         wrong_beside: studies with the effect in which another rival is "better" or "worse"; None without another.
+        confidence: of the intervals that `passes` looks at, higher than 95% where many rows are looked at together.
     """
 
     wrong: Rate
@@ -62,13 +63,15 @@ class Calibration(NamedTuple):
     found: Rate
     found_stated: Rate
     wrong_beside: Rate | None
+    confidence: float = 0.95
 
     @property
     def passes(self) -> bool:
         """Whether wrong verdicts are compatible with at most 5%, and those found with about 80%."""
         low, high = WANTED_POWER
         wrong = [self.wrong] + ([self.wrong_beside] if self.wrong_beside else [])
-        return all(entry.low <= ALPHA for entry in wrong) and self.found.high >= low and self.found.low <= high
+        known = [rate(entry.found, entry.of, self.confidence) for entry in wrong]
+        return all(entry.low <= ALPHA for entry in known) and self.found.high >= low and self.found.low <= high
 
     def described(self) -> dict[str, Any]:
         """As JSON values."""
