@@ -115,7 +115,7 @@ def draw_plotly(info: Curves) -> dict[str, Any]:
     """Draws for plotly: the figure as the JSON-able dict that `Plotly.newPlot` takes."""
     axes = [(epoch_axis(info.frame), _y_axis(info))]
     data = band_traces(info.frame, info.styles, info.percent, interactive.on_panel(0), keyed=True)
-    return interactive.draw(data, axes, list(info.styles), hovermode="x unified")
+    return interactive.draw(data, axes, list(info.styles), hovermode="x unified", hoverdistance=-1)
 
 
 def band_traces(

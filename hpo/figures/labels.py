@@ -50,4 +50,4 @@ def draw_plotly(info: LabelsFitted) -> dict[str, Any]:
     for index, (kind, frame) in enumerate(info.frames.items()):
         data += band_traces(frame, info.styles, True, interactive.on_panel(index), keyed=index == 0)
         panels.append((epoch_axis(frame), {"title": {"text": KINDS[kind]}, "tickformat": ".0%"}))
-    return interactive.draw(data, panels, list(info.styles), 300, columns=2, hovermode="x unified")
+    return interactive.draw(data, panels, list(info.styles), 300, columns=2, hovermode="x unified", hoverdistance=-1)
