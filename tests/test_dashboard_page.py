@@ -133,7 +133,8 @@ def made_up(nursery: Nursery, url: str, folder: Path) -> Iterator[Running]:
 @contextmanager
 def trained(url: str) -> Iterator[Running]:
     """The published protocol: what pictures show must have been measured."""
-    engine, command = connect(url), [sys.executable, "-m", "hpo", "worker", "gnvr_published", "--population", "4"]
+    command = [sys.executable, "-m", "hpo", "worker", "gnvr_published", "--population", "5", "--threads", "1"]
+    engine = connect(url)
     worker = subprocess.Popen(command, env=os.environ | {"HPO_STORAGE": url}, cwd=ROOT, stdout=subprocess.DEVNULL)
 
     def end() -> None:
