@@ -176,18 +176,17 @@ def test_a_study_is_followed_while_it_runs(
         until(lambda: f"{running.reruns} of {running.reruns} reruns" in tab.text("main"))
         assert f"{running.trials} of {running.trials} trials" in tab.text("main")
         assert f"GNVR against {running.baseline}: " in tab.text("main")
-        tab.screenshot(screenshots / "dashboard-note.png")
+        tab.screenshot(screenshots / "note.png")
         tab.page.click('a:has(svg[data-testid="AutoGraphIcon"])')
         for number in (1, 2, 3, 4):
             title = tab.page.locator(f"{FIGURE.format(number)} .gtitle")
             assert (title.text_content() or "").startswith(f"Figure {number}. ")
         assert tab.page.locator("#plot-history").is_hidden()
         tab.width(1200, 1080)
-        tab.screenshot(screenshots / "dashboard-figures.png")
+        tab.screenshot(screenshots / "figures.png")
         tab.page.click("#hpo-bar >> text=report")
         assert tab.text("h1") == running.title and f"GNVR against {running.baseline}: " in tab.text("blockquote")
         tab.page.wait_for_selector("#validation-accuracy .main-svg")
-        tab.screenshot(screenshots / "dashboard-report.png")
         assert not tab.strays() and not tab.errors
 
 
