@@ -90,6 +90,14 @@ def test_a_report_of_another_database_is_shown_as_it_is(storage: RDBStorage, tmp
     (tmp_path / "reports" / "elsewhere" / "report.html").write_text("from elsewhere")
     app = build(storage, tmp_path / "reports")
     assert ask(app, "/reports/elsewhere/").body == b"from elsewhere" and not made
+    (tmp_path / "reports" / "<λ>").mkdir()
+    (tmp_path / "reports" / "<λ>" / "report.html").write_text("<λ>")
+    (tmp_path / "reports" / "away").symlink_to(tmp_path)
+    (tmp_path / "report.html").write_text("secret")
+    listed = ask(app, "/reports/").body.decode()
+    links = '<a href="%3C%CE%BB%3E/">&lt;λ&gt;</a>, <a href="elsewhere/">elsewhere</a>'
+    assert f"<p>Other reports: {links}<p>" in listed and "away" not in listed
+    assert ask(app, "/reports/%3C%CE%BB%3E/").body.decode() == "<λ>"
 
 
 def test_the_authors_words_are_in_it(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def with_reports(
         if path == "/reports":
             return answer(environ, start, "302 Found", "", extra=[("Location", "/reports/")])
         if path == "/reports/":
-            page = _list(progress())
+            page = _list(progress(), folder)
             return answer(environ, start, "200 OK", page, "text/html", [("Content-Security-Policy", LIST_POLICY)])
         wanted = path.removeprefix("/reports/")
         if wanted == PLOTLY:  # the only script: reports of all ages share it
@@ -138,7 +138,15 @@ def _study(path: str) -> str:
     return path.encode("latin-1").decode("utf-8", errors="replace").split("/")[0]
 
 
-def _list(studies: Sequence[Progress]) -> str:
+def _others(folder: Path, studies: Sequence[Progress]) -> str:
+    """Links to the reports of the folder that no study of the database has, such as comparisons."""
+    names = {path.parent.name for path in folder.glob("*/report.html")} - {entry.study for entry in studies}
+    served = [name for name in sorted(names) if find(folder, f"{name}/".encode(errors="replace").decode("latin-1"))]
+    links = ", ".join(f'<a href="{escape(quote(name))}/">{escape(name)}</a>' for name in served)
+    return f"<p>Other reports: {links}" if links else ""
+
+
+def _list(studies: Sequence[Progress], folder: Path) -> str:
     rows = []
     for entry in studies:
         name = escape(entry.study)
@@ -152,5 +160,5 @@ def _list(studies: Sequence[Progress]) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Studies</title>{again}<style>{STYLE}</style>"
-        f'<h1>Studies</h1>{table}<p><a href="/dashboard">all trials in the dashboard</a>'
+        f'<h1>Studies</h1>{table}{_others(folder, studies)}<p><a href="/dashboard">all trials in the dashboard</a>'
     )
