@@ -16,6 +16,7 @@ WIDE, NARROW = 1080, 340  # pixels that a page has for a figure, about
 BESIDE, BETWEEN = 72, 74  # pixels for the labels between panels, sideways and downwards
 LEFT, RIGHT, TOP, BELOW = 58, 14, 12, 56  # margins; the legend's lines come below them
 LEGEND_LINE, LEGEND_KEY, CHARACTER = 20, 52, 7.5  # a legend's line, its keys and its letters
+TITLE = 14  # pixels of an axis's name
 GRID = "rgba(128,128,128,0.25)"
 RULE = "rgba(128,128,128,0.9)"  # lines that mean something, on a light and on a dark page
 
@@ -86,7 +87,7 @@ def keys(styles: Mapping[str, Style], kind: str = "lines") -> list[Drawing]:
 
 def _axis(own: Drawing) -> Drawing:
     made = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 5, "exponentformat": "e"}
-    title = {"title": {"standoff": 10, **own["title"]}} if "title" in own else {}
+    title = {"title": {"standoff": 10, "font": {"size": TITLE}, **own["title"]}} if "title" in own else {}
     return {**made, **own, **title}
 
 

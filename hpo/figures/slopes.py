@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Panels = list[tuple[str, Style, "pd.DataFrame"]]
 
 MOST_COLUMNS = 3
-PICTURE_LABEL, PAGE_LABEL = 26, 36  # letters below a panel of a picture and of a page
+PICTURE_LABEL, PAGE_LABEL = 26, 32  # letters below a panel of a picture and of a page
 WIDTHS = (4.5, 6.5, 8.0)  # inches, for one, two and three panels side by side
 MANY_LINES = 20  # from here on lines are drawn lighter
 
@@ -109,8 +109,8 @@ def draw_plotly(info: Slopes) -> dict[str, Any]:
         grey = info.styles[info.baseline].colour
         ahead = _ahead(info, pairs)
         data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
-        data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         data.append(_means(pairs, info.measure, panel))
+        data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         title = " → ".join(markup(side, room) for side, room in _rooms(info.baseline, name, PAGE_LABEL))
         axes.append(
             (
