@@ -67,9 +67,10 @@ class Rungs:
         return lost
 
     def finish(self, trial: Hashable, value: float | None, stopped: bool) -> None:
-        """Notes how a trial ended."""
-        state = TrialState.PRUNED if stopped else TrialState.FAIL if value is None else TrialState.COMPLETE
-        self._storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
+        """Notes how a trial ended; a value that is not finite is none."""
+        values = [value] if value is not None and math.isfinite(value) else None
+        state = TrialState.PRUNED if stopped else TrialState.COMPLETE if values else TrialState.FAIL
+        self._storage.set_trial_state_values(self._id(trial), state, values)
 
     def _asked_last(self, own: FrozenTrial) -> bool:
         self._storage.judged = own

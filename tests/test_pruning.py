@@ -179,6 +179,10 @@ def test_median_needs_trials_that_were_completed() -> None:
 def test_who_has_no_score_is_stopped_and_no_rival() -> None:
     rungs = Rungs(SuccessiveHalving(1, 2)(), "maximize", [Ended([None], None, False)])
     assert rungs.judge(1, {0: None, 1: 0.3, 2: math.nan, 3: 0.2}) == {0, 2, 3}
+    rungs.finish(2, math.nan, False)
+    rungs.finish(1, 0.3, False)
+    assert [trial.number for trial in rungs._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])] == [2]
+    assert rungs._study.best_value == 0.3
 
 
 class Counting(BasePruner):
