@@ -5,7 +5,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from hpo.cli.options import AsJson, Device, StudyName, app
+from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
 from hpo.errors import HpoError, UsageError
 
 Threads = Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")]  # noqa: UP045
@@ -72,17 +72,18 @@ def search(
     trials: Annotated[int, typer.Option(min=1, help="Of every tuning run.")] = 40,
     repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs for each batch size.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that a chosen setting is trained on.")] = 5,
+    epochs: Epochs = None,
     device: Device = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """How good a setting TPE finds when it is asked for many at once, against one at a time."""
-    from hpo import loading
+    from hpo import loading, workflow
     from hpo.bench.search import measure_search
     from hpo.cli.parts import check_configuration
     from hpo.trainer import Trainer
 
-    definition = loading.load(study)
+    definition = workflow.with_overrides(loading.load(study), None, epochs)
     check_configuration(definition, study, configuration)
     trainer = Trainer(definition, _prepared(device, threads))
     sizes = list(dict.fromkeys([1, *(batch or [8, 32, 128])]))
