@@ -7,7 +7,7 @@ from hpo.population import Population
 from hpo.samples import Samples
 
 
-def validate(population: Population, samples: Samples) -> dict[str, Tensor]:
+def validate(population: Population, samples: Samples, clean_labels: bool = True) -> dict[str, Tensor]:
     """Validation metrics, and how many training labels are fitted where noise changed some, [K] each.
 
     `noisy_labels_fitted` and `noisy_labels_recovered` are the shares of all changed training labels predicted as given
@@ -24,7 +24,7 @@ def validate(population: Population, samples: Samples) -> dict[str, Tensor]:
         shares = population.evaluate(samples.inputs, samples.changed, samples.changed_weights, *kinds)
         for name, share in zip(("fitted", "recovered"), shares, strict=True):
             metrics[f"noisy_labels_{name}"] = share["accuracy"]
-    if samples.unchanged.shape[1]:
+    if clean_labels and samples.unchanged.shape[1]:
         given = samples.labels.gather(1, samples.unchanged)
         [share] = population.evaluate(samples.inputs, samples.unchanged, samples.unchanged_weights, given)
         metrics["clean_labels_fitted"] = share["accuracy"]

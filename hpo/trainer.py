@@ -154,7 +154,9 @@ class Trainer:
                 self.forget(work)  # the next attempt has as much time as this one
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
-        results = train(recipe, members, self.device, work.phase == "rerun", progress, keeper, judge)
+        rerun = work.phase == "rerun"
+        # Reports show how clean labels are fitted, and what the test set says, of reruns alone.
+        results = train(recipe, members, self.device, rerun, progress, keeper, judge, clean_labels=rerun)
         spent = keeper.seconds * len(members) if keeper else time.perf_counter() - start
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
         return [

@@ -79,9 +79,9 @@ def test_reruns_are_never_pruned() -> None:
 def test_parts_hold_whole_trials_and_compete_with_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = trainer_module.train, []
 
-    def train(recipe: Any, members: list[Any], *rest: Any) -> Any:
+    def train(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> Any:
         sizes.append(len(members))
-        return real(recipe, members, *rest)
+        return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
     rates = [3e-3, 2e-3, 1e-6, 1e-6, 1e-6, 1e-6]
@@ -112,10 +112,10 @@ def test_a_single_trial_that_memory_does_not_hold_is_trained_to_the_end(
 ) -> None:
     real = trainer_module.train
 
-    def train(recipe: Any, members: list[Any], *rest: Any) -> Any:
+    def train(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> Any:
         if len(members) > memory:
             raise MemoryError
-        return real(recipe, members, *rest)
+        return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
     past = [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4

@@ -119,8 +119,8 @@ def test_a_trials_score_is_the_mean_over_its_seeds() -> None:
 def test_a_trial_of_which_one_seed_diverges_is_scored_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     real = trainer_module.train
 
-    def train(*arguments: Any) -> list[Result]:
-        _, *rest = real(*arguments)
+    def train(*arguments: Any, **options: Any) -> list[Result]:
+        _, *rest = real(*arguments, **options)
         return [Result({}, {"classes": 10.0}, 1), *rest]
 
     monkeypatch.setattr(trainer_module, "train", train)
@@ -142,6 +142,14 @@ def test_a_rerun_has_one_seed_whatever_a_trial_has() -> None:
     assert other.result["population"] == 1
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_clean_labels_are_told_of_reruns_alone() -> None:
+    rerun = Work("A", 0, "rerun", [Slot(1, 0, 1000, 1, SETTING)])
+    shown = [Trainer(small(), "cpu")(work)[0].curves for work in (rerun, tuning(0, 1))]
+    assert ["clean_labels_fitted" in curves for curves in shown] == [True, False]
+    assert all("noisy_labels_fitted" in curves for curves in shown)
+
+
 def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
     assert small(tuning_repeats=10, seeds_per_trial=100).seeds_per_trial == 100
     with pytest.raises(UsageError, match="tuning_repeats × seeds_per_trial is 1010; tuning has 1000 seeds"):
@@ -152,11 +160,11 @@ def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
 def test_the_models_of_one_trial_are_halved_until_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = trainer_module.train, []
 
-    def train(recipe: Any, members: list[Any], *rest: Any) -> list[Result]:
+    def train(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> list[Result]:
         sizes.append(len(members))
         if len(members) > 2:
             raise MemoryError
-        return real(recipe, members, *rest)
+        return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
     trainer = Trainer(small(seeds_per_trial=5), "cpu")
@@ -176,9 +184,9 @@ def test_the_models_of_one_trial_are_halved_until_memory_holds_them(monkeypatch:
 def test_no_more_models_than_asked_for_are_trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = trainer_module.train, []
 
-    def train(recipe: Any, members: list[Any], *rest: Any) -> list[Result]:
+    def train(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> list[Result]:
         sizes.append(len(members))
-        return real(recipe, members, *rest)
+        return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
     Trainer(small(seeds_per_trial=5), "cpu", most=3)(tuning(0, 1))
