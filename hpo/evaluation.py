@@ -7,7 +7,7 @@ from hpo.population import Population
 from hpo.samples import Samples
 
 
-def validate(population: Population, samples: Samples, clean_labels: bool = True) -> dict[str, Tensor]:
+def validate(population: Population, samples: Samples, label_fits: bool = True) -> dict[str, Tensor]:
     """Validation metrics, and how many training labels are fitted where noise changed some, [K] each.
 
     `noisy_labels_fitted` and `noisy_labels_recovered` are the shares of all changed training labels predicted as given
@@ -19,12 +19,12 @@ def validate(population: Population, samples: Samples, clean_labels: bool = True
         samples.inputs, places, samples.validation_weights, samples.labels.gather(1, places), own=True
     )
     metrics = _prefixed("validation", found)
-    if samples.changed.shape[1]:
+    if label_fits and samples.changed.shape[1]:
         kinds = [labels.gather(1, samples.changed) for labels in (samples.labels, samples.true_labels)]
         shares = population.evaluate(samples.inputs, samples.changed, samples.changed_weights, *kinds)
         for name, share in zip(("fitted", "recovered"), shares, strict=True):
             metrics[f"noisy_labels_{name}"] = share["accuracy"]
-    if clean_labels and samples.unchanged.shape[1]:
+    if label_fits and samples.unchanged.shape[1]:
         given = samples.labels.gather(1, samples.unchanged)
         [share] = population.evaluate(samples.inputs, samples.unchanged, samples.unchanged_weights, given)
         metrics["clean_labels_fitted"] = share["accuracy"]

@@ -26,6 +26,7 @@ class Network:
             for one sample.
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
         channels_last: whether images [N, C, H, W] are laid out with their channels last.
+        drops: whether anything in it follows from a step's key.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
@@ -35,6 +36,7 @@ class Network:
         self.rules_checked = False
         self.output_shapes: list[torch.Size] = []
         self._dropouts = seed_dropout(module)
+        self.drops = bool(self._dropouts)
         self._tape = Tape(module)
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
 

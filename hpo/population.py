@@ -110,7 +110,8 @@ class Population:
         hyper = Hyper(self.hyperparameters)
         if keys is None:
             keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
-        self.network.module.train()
+        if not self.network.module.training:  # after an evaluation: to set every layer's flag takes time
+            self.network.module.train()
         given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
         first = not self._stepped
         grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)

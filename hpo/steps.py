@@ -129,7 +129,8 @@ class Steps:
         columns = place * len(self._within) + self._within
         places, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         views = self.samples.views(places, self.population.regularizer.views, self._epoch)
-        rate, keys = self._rates.index_select(0, place), mix(self.samples.training_keys, self._done)
+        rate = self._rates.index_select(0, place)
+        keys = mix(self.samples.training_keys, self._done) if self.population.network.drops else None
         with self.population.in_place() if self._record else contextlib.nullcontext():
             scalars = self.population.step(views, labels, rate, keys)
         for name, value in scalars.items():

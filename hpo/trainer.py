@@ -155,8 +155,9 @@ class Trainer:
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
         rerun = work.phase == "rerun"
-        # Reports show how clean labels are fitted, and what the test set says, of reruns alone.
-        results = train(recipe, members, self.device, rerun, progress, keeper, judge, clean_labels=rerun)
+        # Reports show how labels are fitted, and what the test set says, of reruns alone.
+        label_fits = rerun or self.study.score.startswith("noisy_labels")
+        results = train(recipe, members, self.device, rerun, progress, keeper, judge, label_fits=label_fits)
         spent = keeper.seconds * len(members) if keeper else time.perf_counter() - start
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
         return [

@@ -100,7 +100,7 @@ def train(
     progress: Progress | None = None,
     keeper: Keeper | None = None,
     judge: Judge | None = None,
-    clean_labels: bool = True,
+    label_fits: bool = True,
 ) -> list[Result]:
     """Trains one model a member, side by side.
 
@@ -110,7 +110,7 @@ def train(
             still in training.
         keeper: saves the run after epochs, and gives it back to a run that starts anew with the same members.
         judge: called after every epoch but the last; whom it names is trained no further, and its memory is freed.
-        clean_labels: where labels are noisy, also tell by epoch how many of the others are fitted; costs a twentieth.
+        label_fits: where labels are noisy, also tell by epoch how many of those and of the others are fitted.
 
     Returns:
         A result a member, in order. A member that diverges leaves the others as they are.
@@ -119,7 +119,7 @@ def train(
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
-    run = _Run(recipe, populate(recipe, members, samples.inputs), samples, clean_labels)
+    run = _Run(recipe, populate(recipe, members, samples.inputs), samples, label_fits)
     saved = keeper.load() if keeper else None
     if saved is not None:
         run.restore(saved)
@@ -147,8 +147,8 @@ class _Run:
         last: validation metrics of that epoch, a number a row.
     """
 
-    def __init__(self, recipe: Recipe, population: Population, samples: Samples, clean_labels: bool = True) -> None:
-        self.recipe, self.population, self.samples, self.clean_labels = recipe, population, samples, clean_labels
+    def __init__(self, recipe: Recipe, population: Population, samples: Samples, label_fits: bool = True) -> None:
+        self.recipe, self.population, self.samples, self.label_fits = recipe, population, samples, label_fits
         self._make_steps()
         self.epoch = 0
         self.last: dict[str, Tensor] = {}
@@ -175,7 +175,7 @@ class _Run:
         """One epoch of training and validation; returns its metrics, a list over the members present each."""
         self.epoch += 1
         metrics = self.steps.epoch(self.epoch)
-        self.last = validate(self.population, self.samples, self.clean_labels)
+        self.last = validate(self.population, self.samples, self.label_fits)
         metrics |= self.last
         rows = _read(metrics)
         self._record(rows)

@@ -143,11 +143,14 @@ def test_a_rerun_has_one_seed_whatever_a_trial_has() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_clean_labels_are_told_of_reruns_alone() -> None:
+def test_fitted_labels_are_told_of_reruns_and_where_the_score_asks() -> None:
+    names = {"noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted"}
     rerun = Work("A", 0, "rerun", [Slot(1, 0, 1000, 1, SETTING)])
     shown = [Trainer(small(), "cpu")(work)[0].curves for work in (rerun, tuning(0, 1))]
-    assert ["clean_labels_fitted" in curves for curves in shown] == [True, False]
-    assert all("noisy_labels_fitted" in curves for curves in shown)
+    assert names <= shown[0].keys() and not names & shown[1].keys()
+    scored = small(score="noisy_labels_recovered")
+    [outcome] = Trainer(scored, "cpu")(tuning(0, 1))
+    assert outcome.value == outcome.curves["noisy_labels_recovered"][-1]
 
 
 def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:

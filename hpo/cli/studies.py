@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -32,6 +33,7 @@ from hpo.cli.options import (
 from hpo.errors import HpoError
 
 WATCH_SECONDS = 2
+REPORTS_NEED = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
 
 class WatchCommand(TyperCommand):
@@ -87,7 +89,7 @@ def run(
         flags = {"--name": name, "--epochs": epochs, "--population": population}
         commands = _worker_commands(study, places, max(1, cpu_cores() // len(places)), flags)
         # The report's packages load while the workers train.
-        threading.Thread(target=importlib.import_module, args=("hpo.report",), daemon=True).start()
+        threading.Thread(target=_load, args=(REPORTS_NEED,), daemon=True).start()
         try:
             with Display(ledger, workers_in_words(places), redacted(url)) as display:
                 run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
@@ -99,6 +101,11 @@ def run(
     typer.echo(f"report: {path}")
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError("some work failed for good; `hpo status` says why; mend it and run the same command again")
+
+
+def _load(modules: Iterable[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 @app.command()
