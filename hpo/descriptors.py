@@ -28,12 +28,15 @@ class RangePlace(NamedTuple):
     off: bool
 
 
-def place_in_range(bounds: Range, best_first: Sequence[float]) -> RangePlace:
-    """The place of the best max(3, 10%) of the finished trials' values, which are sorted best first."""
-    count = min(len(best_first), max(3, round(len(best_first) / 10)))
-    position = float(np.median([bounds.position(value) for value in best_first[:count]]))
+def place_in_range(bounds: Range, *searches: Sequence[float]) -> RangePlace:
+    """The place of the values of the best max(3, 10%) finished trials of every search, each sorted best first.
+
+    Searches have seeds of their own, and an easier one would fill the best tenth of all trials alone.
+    """
+    best = [value for search in searches for value in search[: max(3, round(len(search) / 10))]]
+    position = float(np.median([bounds.position(value) for value in best]))
     end: Side | None = "low" if position < EDGE else "high" if position > 1 - EDGE else None
-    return RangePlace(position, count, end, end is not None and end == bounds.off)
+    return RangePlace(position, len(best), end, end is not None and end == bounds.off)
 
 
 def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:

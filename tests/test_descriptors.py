@@ -22,6 +22,12 @@ def test_the_best_tenth_but_at_least_three(finished: int, taken: int) -> None:
     assert descriptors.place_in_range(linear_range(0, 1), [0.5] * finished).trials == taken
 
 
+def test_every_search_has_its_own_best_trials() -> None:
+    """The second search is the easier one: of all twenty trials its own are the best."""
+    place = descriptors.place_in_range(linear_range(0, 1), [0.2] * 10, [0.9] * 10, [0.3])
+    assert (place.position, place.trials) == (pytest.approx(0.3), 7)
+
+
 @pytest.mark.parametrize(
     ("off", "value", "end", "is_off"),
     [("low", 0.05, "low", True), ("high", 0.05, "low", False), (None, 0.95, "high", False), ("low", 0.5, None, False)],

@@ -6,8 +6,9 @@ import numpy as np
 import optuna
 import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from synthetic_record import synthetic_record
 
-from hpo.report.tuning import importances
+from hpo.report.tuning import importance_frame, importances, scored_trials
 from hpo.space import linear_range, log_range
 
 RANGES = {"strength": log_range(1e-4, 1), "momentum": linear_range(0, 1), "idle": linear_range(-1, 1)}
@@ -30,3 +31,17 @@ def test_importances_are_optunas() -> None:
     found = importances(trials, RANGES, "minimize")
     assert found == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
     assert found is not None and found["strength"] > 0.5 and list(found) == list(RANGES)
+
+
+def test_a_tuning_run_with_easier_seeds_does_not_decide_alone() -> None:
+    """Adding a constant to the scores of one run changes nothing; pooled, its trials would be all of the best."""
+    record = synthetic_record(trials=60)
+    record.study["repeats"] = 3
+    record.slots["repeat"] = record.slots["slot"] % 3
+    plain = importance_frame(record, scored_trials(record))
+    record.slots.loc[record.slots["repeat"] == 1, "value"] += 10
+    shifted = importance_frame(record, scored_trials(record))
+    assert shifted.importance.tolist() == pytest.approx(plain.importance.tolist()) and len(plain) == 5
+    record.slots["repeat"] = 0
+    pooled = importance_frame(record, scored_trials(record))
+    assert pooled.importance.tolist() != pytest.approx(plain.importance.tolist(), rel=0.05)

@@ -161,6 +161,7 @@ def _importances(record: Record, styles: Styles, scored: tuning.Scored) -> Plann
     have = ", ".join(f"{figures.shorten(name)} has {trials}" for name, trials in few.items())
     rule = f"They are shown from {tuning.ENOUGH_TRIALS} finished trials of a configuration on; {have}." if few else ""
     if len(frame):
-        return _drawn(figures.importances(frame, styles, rule), "tuning")
+        ending = " Trials are ranked within their tuning run." if record.study["repeats"] > 1 else ""
+        return _drawn(figures.importances(frame, styles, rule), "tuning", ending)
     sentence = rule or "The scores do not tell the best tenth of the trials apart."
     return Planned(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)

@@ -61,7 +61,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     best_first = ranked(trials, definition["direction"])
     ranges, _ = split_space(entry["space"])
     repeats = sorted({row["repeat"] for row in best_first})
-    firsts = [next(row for row in best_first if row["repeat"] == repeat) for repeat in repeats]
+    searches = [[row for row in best_first if row["repeat"] == repeat] for repeat in repeats]
     return Tuning(
         planned=(entry.get("trials") or record.study["trials"]) * record.study["repeats"],
         finished=sum(row["state"] == "done" for row in trials),
@@ -70,13 +70,17 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
-        best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row in firsts],
+        best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row, *_ in searches],
         places={
-            name: place_in_range(bounds, values)
+            name: place_in_range(bounds, *values)
             for name, bounds in ranges.items()
-            if len(values := [row["setting"][name] for row in best_first if name in row["setting"]]) >= 3
+            if sum(map(len, values := [_settings(search, name) for search in searches])) >= 3
         },
     )
+
+
+def _settings(search: list[Row], name: str) -> list[float]:
+    return [row["setting"][name] for row in search if name in row["setting"]]
 
 
 def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reruns:

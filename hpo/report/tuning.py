@@ -101,9 +101,21 @@ def importance_frame(record: Record, scored: Scored) -> pd.DataFrame:
         ranges, _ = split_space(entry["space"])
         trials = [row for row in scored[entry["name"]] if ranges.keys() <= row["setting"].keys()]
         if len(trials) >= ENOUGH_TRIALS and ranges:
-            found = importances(trials, ranges, direction) or {}
+            found = importances(_within_runs(trials), ranges, direction) or {}
             rows += [(entry["name"], plain_name(name), found[name], len(trials)) for name in found]
     return pd.DataFrame(rows, columns=["configuration", "hyperparameter", "importance", "trials"])
+
+
+def _within_runs(trials: list[Row]) -> list[Row]:
+    """The trials of several tuning runs with their rank in their own run as value; those of one run as they are.
+
+    Runs have seeds of their own, and an easier one would fill the best tenth of all trials alone.
+    """
+    frame = pd.DataFrame({"repeat": [row["repeat"] for row in trials], "value": [row["value"] for row in trials]})
+    if frame["repeat"].nunique() == 1:
+        return trials
+    ranks = frame.groupby("repeat")["value"].rank(pct=True)
+    return [{**row, "value": rank} for row, rank in zip(trials, ranks.tolist(), strict=True)]
 
 
 def importances(trials: list[Row], ranges: Mapping[str, Range], direction: Direction) -> dict[str, float] | None:
