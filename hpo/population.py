@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from hpo.objective import Regularizer
 from hpo.one_model import OneModel
 from hpo.optimizers import UPDATE, Optimizer
 from hpo.own_code import Hyper, Unlifted, call
-from hpo.returned import apart, check_stacked_state, params_of, sample_values
+from hpo.returned import apart, check_stacked_state, lasting, params_of, sample_values
 from hpo.tracing import Replayed
 from hpo.tree import Tree
 
@@ -77,10 +78,11 @@ class Population:
         self._model = OneModel(self.network, regularizer, sample_loss)
         with watched(self._model.who, {"params": self.params}):
             state = self._lift(self._model.state)(self.params)
-        self.regularizer_state = tree_map(lambda leaf: leaf.to(device), state)
+        self.regularizer_state = self._with_own_memory(state)
         who = f"optimizer {optimizer.name!r}"
-        self.optimizer_state = call(who, "init(params)", optimizer.init, self.params)
-        check_stacked_state(who, self.optimizer_state, len(self))
+        state = call(who, "init(params)", optimizer.init, self.params)
+        check_stacked_state(who, state, len(self))
+        self.optimizer_state = self._with_own_memory(lasting(state))
         self._stepped = False
         self._make_lifted()
 
@@ -89,8 +91,9 @@ class Population:
         self.network.channels_last = self._channels_last and len(self) == 1
         self._gradients = Replayed(self._lift(self._model.gradient))
         self._outputs = self._lift(self.network)
-        self._judge = self._lift(self._one_judgement)
-        self._judge_with_own = self._lift(self._one_judgement_with_own)
+        # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
+        self._judge = self._lift(partial(_judgement, self._evaluated_loss, {}))
+        self._judge_with_own = self._lift(partial(_judgement, self._evaluated_loss, self.metrics))
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -147,9 +150,15 @@ class Population:
     def _changed(self) -> dict[str, Any]:
         """All that training changes."""
         changed = {name: getattr(self, name) for name in CHANGED}
-        # What an optimizer keeps under a name with "_" in front it makes again by itself.
-        changed["optimizer_state"] = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        changed["optimizer_state"] = lasting(self.optimizer_state)
         return changed
+
+    def _with_own_memory(self, state: Any) -> Any:
+        """A state as `init` made it, on the device, where `in_place` can write each leaf without touching another.
+
+        Leaves may be parameters, the same zeros twice, or one number that `vmap` shows to all models.
+        """
+        return tree_map(lambda leaf: leaf.to(self.device, copy=True), state)
 
     def _first(self, given: tuple[Any, ...]) -> Any:
         """The gradients of the first step, with a look at what is wrong from the beginning."""
@@ -180,8 +189,7 @@ class Population:
         The step is traced anew: its shapes are others.
         """
         index = torch.tensor(places, device=self.device)
-        # What an optimizer keeps under a name with "_" in front, it makes again; it would hold the old rows.
-        self.optimizer_state = {k: leaf for k, leaf in self.optimizer_state.items() if not k.startswith("_")}
+        self.optimizer_state = lasting(self.optimizer_state)  # what is left out would hold the old rows
         for name in (*CHANGED, "hyperparameters"):
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
         self._make_lifted()
@@ -213,17 +221,6 @@ class Population:
                     total[name] = total[name] + added if name in total else added
         return [{name: total / weights.sum(1) for name, total in found.items()} for found in sums]
 
-    def _one_judgement(self, outputs: Tensor, labels: Tensor) -> Tree:
-        hits = (outputs.argmax(-1) == labels).to(outputs.dtype)
-        return {"loss": self._evaluated_loss(outputs, labels), "accuracy": hits}
-
-    def _one_judgement_with_own(self, outputs: Tensor, labels: Tensor) -> Tree:
-        found = self._one_judgement(outputs, labels)
-        for name, metric in self.metrics.items():
-            values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-            found[name] = sample_values(name, values, labels).to(outputs.dtype)
-        return found
-
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones).
 
@@ -243,3 +240,12 @@ class Population:
             return tree_map(lambda leaf: leaf[None], found)
 
         return alone
+
+
+def _judgement(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
+    """Values [N] of one model's samples by name."""
+    found = {"loss": loss(outputs, labels), "accuracy": (outputs.argmax(-1) == labels).to(outputs.dtype)}
+    for name, metric in metrics.items():
+        values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
+        found[name] = sample_values(name, values, labels).to(outputs.dtype)
+    return found

@@ -97,7 +97,7 @@ def check_stacked_state(who: str, state: Any, models: int) -> None:
     What it keeps under a name with "_" in front is its own affair.
     """
     if isinstance(state, dict):
-        state = {key: leaf for key, leaf in state.items() if not str(key).startswith("_")}
+        state = lasting(state)
     check_state(who, state)
     for path, leaf in tree_leaves_with_path(state):
         if leaf.shape[:1] != (models,):
@@ -106,6 +106,11 @@ def check_stacked_state(who: str, state: Any, models: int) -> None:
                 f"{who}: its state's leaf {name!r} is {in_words(leaf)}, and its first axis is to be that of the models "
                 f"({models} here); or write the optimizer for one model, with hpo.per_model"
             )
+
+
+def lasting(state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's state without what it keeps under names with "_" in front, which it makes again by itself."""
+    return {name: leaf for name, leaf in state.items() if not str(name).startswith("_")}
 
 
 def kept_state(who: str, state: Any, before: Any, name: str = "") -> Any:

@@ -199,6 +199,51 @@ def test_what_an_optimizer_makes_anew_keeps_its_place(
     same(run(chosen, members, recorded), plain(chosen, members, monkeypatch))
 
 
+def _counted(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Divides by the number of the step, which `init` makes without a look at the parameters."""
+    count = state["count"] + 1
+    return {name: leaf - hyper["learning_rate"] / count * grads[name] for name, leaf in params.items()}, {
+        "count": count
+    }
+
+
+def _two_means(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    first = {name: 0.9 * leaf + grads[name] for name, leaf in state["first"].items()}
+    second = {name: 0.5 * leaf + grads[name] ** 2 for name, leaf in state["second"].items()}
+    moved = {name: leaf - hyper["learning_rate"] * first[name] / (1 + second[name]) for name, leaf in params.items()}
+    return moved, {"first": first, "second": second}
+
+
+COUNTED = per_model("counted", lambda _: {"count": torch.zeros(())}, _counted, {"learning_rate": 0.1})
+SAME_ZEROS = per_model(
+    "same zeros",
+    lambda params: dict.fromkeys(("first", "second"), zeros_like(params)),
+    _two_means,
+    {"learning_rate": 0},
+)
+
+
+def _towards_the_start(objective: Objective, params: Tree, state: Any, _: Tree) -> tuple[Tree, Any, Tree]:
+    gradient = objective.grad(params)
+    return {name: leaf + 0.1 * (params[name] - state["start"][name]) for name, leaf in gradient.items()}, state, {}
+
+
+START = Regularizer("start", _towards_the_start, {}, lambda params: {"start": params})
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize(
+    "parts",
+    [{"optimizer": COUNTED}, {"optimizer": SAME_ZEROS}, {"regularizer": START}],
+    ids=["one number for all models", "the same zeros twice", "the parameters"],
+)
+def test_a_state_that_shares_memory_at_first_is_written_leaf_by_leaf(
+    parts: dict[str, Any], members: int, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [Member(seed, SGD | {"learning_rate": 0.05 * (1 + seed)}) for seed in range(members)]
+    same(run(recipe(**parts), own, recorded), plain(recipe(**parts), own, monkeypatch))
+
+
 def test_a_step_that_looks_at_a_value_runs_as_it_is_and_says_so(
     recorded: Recordings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from hpo.bench.timing import seconds
 from hpo.compiler import Watching
 from hpo.population import Population
+from hpo.returned import lasting
 
 COPIED = 2**26  # numbers: more than any cache holds
 SQUARE = 2048  # rows and columns of a product that keeps any device busy
@@ -63,8 +64,8 @@ def work_of(step: Callable[[], object], population: Population, batch: tuple[Ten
     with FlopCounterMode(display=False) as counter:
         step()
     trained = population.params
-    kept = {name: leaf for name, leaf in population.optimizer_state.items() if not name.startswith("_")}
-    stored = [trained, trained, population.buffers, kept, population.regularizer_state]  # a gradient is as its leaf
+    states = [lasting(population.optimizer_state), population.regularizer_state]
+    stored = [trained, trained, population.buffers, *states]  # a gradient is as its leaf
     moved = 2 * _bytes(stored) + _bytes(batch)
     return Work(counter.get_total_flops() / len(population), moved / len(population))
 
