@@ -9,6 +9,7 @@ tensor that keeps its place, the number of the step among them. On a CPU the sam
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,7 +67,8 @@ class Steps:
         self._sums: dict[str, Tensor] = {}
         # A graph is recorded on a stream that is not the default one, and the steps before it warm up that stream.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._record = record or (self._cuda_graph if self._stream else None)
+        # No method, by which the steps and all their memory would hold themselves.
+        self._record = record or (partial(_cuda_graph, self._stream) if self._stream else None)
         self.first = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
         self._recorded: Step | None = None
         self._called = 0  # steps that were carried out as they are
@@ -99,6 +101,9 @@ class Steps:
             try:
                 self._recorded = self._record(self._one)
             except RuntimeError as error:
+                for known in (error, error.__context__):  # the end of a capture that failed may fail as well
+                    if isinstance(known, torch.OutOfMemoryError):
+                        raise known from None
                 log.info("not recorded: %s", error)
                 warn_once(
                     f"regularizer {self.population.regularizer.name!r} with optimizer "
@@ -120,8 +125,10 @@ class Steps:
         outside = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(outside)
         with torch.cuda.stream(self._stream):
-            yield
-        outside.wait_stream(self._stream)
+            try:
+                yield
+            finally:  # memory that a failure frees is used again outside
+                outside.wait_stream(self._stream)
 
     def _one(self) -> None:
         """One step. Nothing in it depends on a number that Python knows and that changes from step to step."""
@@ -140,8 +147,9 @@ class Steps:
                 self._sums[name] = value.clone()
         self._done += 1
 
-    def _cuda_graph(self, step: Step) -> Step:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            step()
-        return graph.replay
+
+def _cuda_graph(stream: torch.cuda.Stream, step: Step) -> Step:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay

@@ -1,7 +1,10 @@
 """Steps: what a CUDA graph would repeat is the step, shown on a CPU by a recorder that keeps a graph's rules."""
 
+import contextlib
 import copy
 import functools
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,13 +15,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import hpo.steps
 import hpo.training
 from hpo import adam
 from hpo.data import Mnist1d
 from hpo.dropout import Dropout
 from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
+from hpo.samples import Samples
 from hpo.schedules import Cosine
 from hpo.steps import BEFORE_RECORDING, Steps
 from hpo.training import Member, Recipe, Result, train
@@ -258,6 +264,66 @@ def test_a_step_that_looks_at_a_value_runs_as_it_is_and_says_so(
     same(found, plain(chosen, [Member(0, SGD)], monkeypatch))
 
 
+def _out_of_memory(_: Callable[[], None]) -> Callable[[], None]:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def _out_of_memory_to_the_end(step: Callable[[], None]) -> Callable[[], None]:
+    """As `torch.cuda.graph` does it whose capture cannot be ended either."""
+    try:
+        _out_of_memory(step)
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("record", [_out_of_memory, _out_of_memory_to_the_end])
+def test_a_recording_for_which_there_is_no_memory_is_no_step_that_cannot_be_recorded(
+    record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=record))
+    with pytest.raises(torch.OutOfMemoryError):
+        train(recipe(), [Member(0, SGD)])
+    assert "cannot be recorded" not in caplog.text
+
+
+def _stopping_after_one(epoch: int, _: Any) -> set[int]:
+    return {0} if epoch == 1 else set()
+
+
+def _out_of_memory_after_two(epoch: int, _: Any) -> set[int]:
+    if epoch == 2:
+        raise MemoryError
+    return set()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("judge", [_stopping_after_one, _out_of_memory_after_two])
+def test_a_run_that_is_over_frees_its_memory_at_once(
+    judge: Callable[..., Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the next population has to find room, Python must not have to look for cycles first."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    made: list[weakref.ref[Any]] = []
+
+    def noted(population: Population, samples: Samples, *further: Any) -> Steps:
+        steps = Steps(population, samples, *further)
+        made.extend(map(weakref.ref, (steps, population, samples, *population.params.values())))
+        return steps
+
+    monkeypatch.setattr(hpo.training, "Steps", noted)
+    chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=4)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryError):
+            train(chosen, [Member(seed, ADAMW) for seed in range(2)], device, judge=judge)
+        left = [reference() for reference in made if reference() is not None]
+    finally:
+        gc.enable()
+    assert len(made) > 3 and not left
+
+
 def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
     recorded: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,10 +356,10 @@ def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Callable[[], None]] = []
-    original = Steps._cuda_graph
+    original = hpo.steps._cuda_graph
 
-    def graph(steps: Steps, step: Callable[[], None]) -> Callable[[], None]:
-        made.append(original(steps, step))
+    def graph(stream: torch.cuda.Stream, step: Callable[[], None]) -> Callable[[], None]:
+        made.append(original(stream, step))
         return made[-1]
 
     def refused(*_: Any) -> Callable[[], None]:
@@ -301,8 +367,8 @@ def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, mon
 
     members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(3)]
     chosen = recipe(Blobs(), regularizer=regularizer, optimizer=OPTIMIZERS["adamw"])
-    monkeypatch.setattr(Steps, "_cuda_graph", graph)
+    monkeypatch.setattr(hpo.steps, "_cuda_graph", graph)
     found = train(chosen, members, "cuda")
     assert len(made) == 1
-    monkeypatch.setattr(Steps, "_cuda_graph", refused)
+    monkeypatch.setattr(hpo.steps, "_cuda_graph", refused)
     same(found, train(chosen, members, "cuda"))
