@@ -99,7 +99,7 @@ def by_kernel(decoupled: bool, grads: Tree, state: State, params: Tree, hyper: T
     for name, weights in params.items():
         count = weights[0].numel()
         arrays = weights, grads[name].contiguous(), state["mean"][name], state["square"][name]
-        adam_kernel.update[len(weights), -(-count // BLOCK)](*arrays, own, count, decoupled, BLOCK)
+        adam_kernel.update[-(-count // BLOCK), len(weights)](*arrays, own, count, decoupled, BLOCK)
 
 
 def factors(decoupled: bool, step: Tensor, hyper: Tree) -> Tensor:

@@ -8,9 +8,9 @@ FACTORS = tl.constexpr(7)  # numbers a model that the kernel reads
 
 @triton.jit
 def update(weights, gradients, means, squares, factors, count, DECOUPLED: tl.constexpr, BLOCK: tl.constexpr):
-    """Arrays are [K, count], contiguous; `factors` [K, 7] as `adam.factors` gives them; the grid is (K, blocks)."""
-    model = tl.program_id(0)
-    places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    """Arrays are [K, count], contiguous; `factors` [K, 7] as `adam.factors` gives them; the grid is (blocks, K)."""
+    model = tl.program_id(1)  # the second axis of a grid has 65,535 places at most: too few for a large leaf's blocks
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
     places += model.to(tl.int64) * count
     own = factors + model * FACTORS

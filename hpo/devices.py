@@ -89,13 +89,15 @@ def free_memory(device: torch.device) -> float:
         return float("inf")
 
 
-def prepare_process(threads: int) -> None:
-    """Settings of a process that trains: threads, products on a GPU, and memory that is kept instead of given back.
+def prepare_process(threads: int, device: torch.device) -> None:
+    """Settings of a process that trains: threads, its GPU and products there, and memory that is kept.
 
     Float32 products on CUDA are those of TF32, whose 10 bits of mantissa are several times as fast. glibc returns large
     freed blocks to the system at once, so that every tensor of a step costs page faults anew.
     """
     torch.set_num_threads(threads)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Triton launches there, and no other GPU gives memory to this process
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.fp32_precision = "tf32"
         torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]

@@ -130,7 +130,7 @@ def work(
     from hpo.worker import run_worker
 
     chosen = choose_device(device)
-    prepare_process(threads or max(1, cpu_cores() // workers))
+    prepare_process(threads or max(1, cpu_cores() // workers), chosen)
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])

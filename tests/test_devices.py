@@ -42,3 +42,14 @@ def test_workers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert workers_in_words(["cpu"]) == "1 worker on cpu (EPYC)"
     assert workers_in_words(["cuda:0", "cuda:1", "cuda:0"]) == "3 workers on cuda:0, cuda:1 (H100)"
     assert workers_in_words(["cuda:0", "cuda:2"]) == "2 workers on cuda:0 (H100) and cuda:2 (A10)"
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_a_process_works_on_its_own_gpu_whatever_launches_there(
+    name: str, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton launches on the current GPU, wherever its tensors are."""
+    seen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: seen.append(str(device)))
+    devices.prepare_process(torch.get_num_threads(), torch.device(name))
+    assert seen == chosen

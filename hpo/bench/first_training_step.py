@@ -19,7 +19,7 @@ def main(device: str) -> None:
     from hpo.trainer import Trainer
 
     place = choose_device(device)
-    prepare_process(cpu_cores())
+    prepare_process(cpu_cores(), place)
     study = Study(
         data=Mnist1d(label_noise=0.2),
         model=MLP((40, 256, 256, 10)),

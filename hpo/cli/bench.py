@@ -198,7 +198,7 @@ def _prepared(device: str, threads: int | None) -> Any:
     from hpo.devices import choose_device, cpu_cores, prepare_process
 
     place = choose_device(device)
-    prepare_process(threads or cpu_cores())
+    prepare_process(threads or cpu_cores(), place)
     return place
 
 

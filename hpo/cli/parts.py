@@ -40,7 +40,7 @@ def try_(
     definition = workflow.with_overrides(loading.load(study), None, epochs)
     check_configuration(definition, study, configuration)
     place = choose_device(device)
-    prepare_process(cpu_cores())
+    prepare_process(cpu_cores(), place)
     trainer = Trainer(definition, place)
     setting = parse_settings(settings or [], trainer.configuration(configuration))
     whole = trainer.setting_to_try(configuration, setting)
