@@ -88,3 +88,11 @@ def test_plotly_shows_the_same_numbers_and_colours() -> None:
     assert band["y"][:2] == pytest.approx([0.3, 0.7 + np.std([0.6, 0.8], ddof=1)]) and band["fill"] == "toself"
     assert drawing["layout"]["yaxis"].get("type") != "log"
     assert figures.draw_plotly(figures.training_loss(tidy(LOSSES), STYLES))["layout"]["yaxis"]["type"] == "log"
+
+
+@pytest.mark.parametrize(("smallest", "most"), [(0.5, None), (0.05, 5), (8e-3, 7), (1e-6, 9)])
+def test_a_log_axis_over_decades_has_no_label_over_another(smallest: float, most: int | None) -> None:
+    """Plotly writes 1 to 9 where a tick has less than 0.3 decades, and 1, 2 and 5 from there on."""
+    axis = figures.draw_plotly(figures.training_loss(tidy({"AdamW": [[2.0, smallest]]}), STYLES))["layout"]["yaxis"]
+    assert axis["type"] == "log" and axis.get("nticks") == most
+    assert most is None or np.log10(2 / smallest) / most > 0.3

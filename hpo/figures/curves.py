@@ -160,7 +160,7 @@ def by_configuration(frame: "pd.DataFrame", styles: dict[str, Style]) -> list[tu
 def _y_axis(info: Curves) -> dict[str, Any]:
     title = {"title": {"text": info.y_label}}
     if info.log:
-        return {**title, "type": "log", "tickformat": "~g"}
+        return {**title, **interactive.log_ticks(info.frame["low"].min(), info.frame["high"].max())}
     return {**title, "tickformat": ".0%"} if info.percent else title
 
 

@@ -45,8 +45,9 @@ def tuning_history(
     line = (
         "the line is the expected best of so many trials, for all of them were random"
         if expected
-        else f"the line is the best so far of {'one run' if runs == 1 else 'each run'} of tuning (another would draw "
-        "another one)"
+        else "the line is the best so far of one run of tuning (another would draw another one)"
+        if runs == 1
+        else f"a line is the best so far of one of the {runs} runs of tuning"
     )
     lower = "" if measure.direction == "maximize" else ", lower is better"
     caption = f"Tuning: a point is the score of a trial ({measure.label}{lower}), {line}."
@@ -96,10 +97,11 @@ def draw_plotly(info: History) -> dict[str, Any]:
             )  # fmt: skip
     last = int(info.trials["trial"].max())
     x = {"title": {"text": "trial"}, "range": [0.5, last + 0.5], **({"dtick": 1} if last <= 10 else {})}
-    return interactive.draw(data, [(x, score_axis(info.measure, info.log))], list(info.styles))
+    y = score_axis(info.measure, info.log, info.trials["score"])
+    return interactive.draw(data, [(x, y)], list(info.styles))
 
 
-def score_axis(measure: Measure, log: bool) -> dict[str, Any]:
+def score_axis(measure: Measure, log: bool, scores: "pd.Series[float]") -> dict[str, Any]:
     """The y axis of a score, for plotly."""
-    title = {"title": {"text": markup(measure.label, 40)}}
-    return {**title, "type": "log", "tickformat": "~g"} if log and not measure.share else {**title, **measure.ticks}
+    ticks = interactive.log_ticks(scores.min(), scores.max()) if log and not measure.share else measure.ticks
+    return {"title": {"text": markup(measure.label, 40)}, **ticks}

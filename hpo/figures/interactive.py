@@ -62,6 +62,16 @@ def draw(
     return {"data": data, "layout": made}
 
 
+def log_ticks(low: float, high: float) -> Drawing:
+    """A logarithmic y axis from `low` to `high`, both above 0, with plain numbers at 1, 2 and 5.
+
+    Left to itself plotly also writes out 6 to 9, one over the other, where there is more than one decade.
+    """
+    decades = math.log10(high / low)
+    few = {"nticks": min(9, max(2, int(decades / 0.31)))} if decades > 0.9 else {}
+    return {"type": "log", "tickformat": "~g", **few}
+
+
 def axis_end(index: int) -> str:
     """What plotly writes behind the x or y of a panel's axes: nothing, 2, 3, …"""
     return "" if index == 0 else str(index + 1)

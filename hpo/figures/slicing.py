@@ -68,7 +68,9 @@ def draw_plotly(info: Slices) -> dict[str, Any]:
         for name, style, mine in by_configuration(rows, info.styles):
             data.append(_points(info, hyperparameter, name, style, mine, interactive.on_panel(index)))
         x = {"title": {"text": markup(hyperparameter)}, **_axis(over)}
-        panels.append((x, {**score_axis(info.measure, info.log), **({"matches": "y"} if index else {})}))
+        panels.append(
+            (x, {**score_axis(info.measure, info.log, info.frame["score"]), **({"matches": "y"} if index else {})})
+        )
     return interactive.draw(data, panels, list(info.styles), 240, columns=min(3, len(panels)))
 
 
