@@ -148,7 +148,7 @@ def test_single_things_have_no_plural() -> None:
     text = text_of(synthetic_record(epochs=1, trials=1, seeds=3))
     assert "batches of 64; 1 epoch; learning-rate" in text
     assert "1 trial a configuration, 1 epoch each, 1 tuning run a configuration" in text
-    assert "trained afresh on the training part for 1 epoch with 3 seeds" in text
+    assert "trained afresh on the training part for 1 epoch and tested after the last one, with 3 seeds" in text
     assert "Tuned for 1 epoch, rerun for 6." in text_of(synthetic_record(tuning_epochs=1))
 
 
@@ -174,3 +174,27 @@ def test_the_number_of_pairs_is_said_once() -> None:
     assert "no verdict: 2 paired seeds, 3 are needed; Δ = −15.00 points, 95% CI [" in line
     assert line.count("paired seed") == 1
     assert "; 3 paired seeds" in text_of(synthetic_record(seeds=3))
+
+
+def test_a_difference_that_matters_may_have_been_missed() -> None:
+    """Limits say so where the smallest detectable difference is above the margin, and nowhere else."""
+    noise = np.array([-0.05, 0.01, 0.04, -0.02, 0.02])
+    accuracies = {"AdamW": [0.5] * 5, "GNVR": (0.5 + noise).tolist(), "SAM": (0.5 + noise / 1000).tolist()}
+    record = synthetic_record(names=("AdamW", "GNVR", "SAM"), seeds=5, accuracies=accuracies)
+    mdes = {rival.name: rival.verdict.comparison.mde for rival in compute_numbers(record).rivals}
+    assert mdes["SAM"] < record.study["definition"]["margin"] == 0.01 < mdes["GNVR"]
+    told = "the smallest detectable one is above the margin of 1 point for GNVR.\n"
+    assert told in part(text_of(record), "## Limits", "## Reproduce")
+    assert "smallest detectable one" not in text_of(synthetic_record(names=("AdamW", "SAM"), accuracies=accuracies))
+
+
+def test_what_a_seed_fixes_and_how_many_labels_were_changed() -> None:
+    export, curves = synthetic_export()
+    assert "the validation part is the same" not in text_of(make_record(export, curves))
+    export["study"]["definition"]["data"]["split"] = "last"
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["result"]["changed_labels"] = 0
+    text = text_of(make_record(export, curves))
+    assert "are paired; here the validation part is the same for every seed. The test set" in text
+    assert "- Label noise: none, no training label differs from the true one.\n" in text and "really differ" not in text

@@ -76,6 +76,39 @@ def test_the_interval_of_a_configuration_covers_the_luck_of_its_tuning_as_well()
     assert one.judged_summary.interval == pytest.approx(t_interval(list(one.judged.values())))
 
 
+def test_every_seed_is_shown_with_the_tuning_run_that_it_is_averaged_in() -> None:
+    rows = [
+        line.split(" | ") for line in part(text_of(record_of(3)), "T3.", "</details>").splitlines() if "| 1" in line
+    ]
+    assert [(row[0].strip("| "), int(row[1])) for row in rows][:5] == [
+        ("1", 1000), ("1", 1003), ("1", 1006), ("1", 1009), ("2", 1001),
+    ]  # fmt: skip
+    assert "| seed | AdamW | GNVR |" in text_of(record_of(1))
+
+
+def test_few_tuning_runs_are_warned_of_and_not_their_many_seeds() -> None:
+    assert "> - Fewer than 10 tuning repeats (3) find only large differences.\n" in text_of(record_of(3))
+    assert all("Fewer than" not in part(text_of(record_of(repeats)), "> Warn", "## Hyp") for repeats in (1, 2))
+
+
+def test_a_budget_is_that_of_one_tuning_run() -> None:
+    export, curves = export_of(3)
+    export["study"]["definition"]["configurations"][1]["trials"] = 5
+    warned = text_of(make_record(export, curves))
+    assert f"> - Unequal trial budgets: AdamW {export['study']['trials']}, GNVR 5.\n" in warned
+
+
+def test_settings_and_learning_rates_of_several_runs_are_listed_once() -> None:
+    export, curves = export_of(3)
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["setting"] = {**row["setting"], "learning_rate": (row["repeat"] + 1) * 1e-3}
+    text = text_of(make_record(export, curves))
+    row = next(line for line in part(text, "T1.", "T2.").splitlines() if line.startswith("| GNVR |"))
+    assert row.endswith("| one a tuning run |")
+    assert "Confounded with the learning rate: 1.00e-3, 2.00e-3 and 3.00e-3 against" in text
+
+
 def test_two_tuning_runs_give_no_verdict() -> None:
     text = text_of(record_of(2))
     assert ": no verdict: 2 paired tuning repeats, 3 are needed; Δ = " in verdict_line(text)

@@ -44,9 +44,10 @@ def paired_slopes(
     pairs: "pd.DataFrame", styles: dict[str, Style], measure: Measure, baseline: str, unit: str
 ) -> Slopes:
     """Figure 3, from columns configuration, unit, baseline, rival."""
+    means = "" if unit == "seed" else " (the mean over its seeds)"
     caption = (
         f"{measure.label.capitalize()} {unit} by {unit}, {shorten(baseline)} on the left of each panel: a line a "
-        f"{unit}, coloured where the rival is ahead and grey where it is not; the thick line joins the means."
+        f"{unit}{means}, coloured where the rival is ahead and grey where it is not; the thick line joins the means."
     )
     frame = pairs.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
     title = f"{measure.label.capitalize()}, {unit} by {unit}"

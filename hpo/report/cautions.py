@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from hpo.failures import by_cause, in_words
 from hpo.report.quantities import StudyNumbers
 from hpo.report.wording import count, escape, plain_name
+from hpo.verdicts import FEWEST_SEEDS
 
 ENOUGH_SEEDS = 10
 
@@ -81,7 +82,7 @@ def _searches(numbers: StudyNumbers) -> Iterator[str]:
 
 def _protocol(numbers: StudyNumbers) -> Iterator[str]:
     definition = numbers.definition
-    planned = {entry.name: entry.tuning.planned for entry in numbers.configurations}
+    planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
     if len(set(planned.values())) > 1:
         yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
     if definition["tuning_epochs"] != definition["epochs"]:
@@ -93,8 +94,10 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         )
     if definition["score_epoch"] == "best":
         yield "The tuning score is that of the best epoch, which flatters noisy curves"
-    if numbers.study["seeds"] < ENOUGH_SEEDS:
-        yield f"Fewer than {ENOUGH_SEEDS} seeds ({numbers.study['seeds']}) find only large differences"
+    repeats = numbers.study["repeats"]
+    units, unit = (numbers.study["seeds"], "seeds") if repeats == 1 else (repeats, "tuning repeats")
+    if units < ENOUGH_SEEDS and (repeats == 1 or repeats >= FEWEST_SEEDS):
+        yield f"Fewer than {ENOUGH_SEEDS} {unit} ({units}) find only large differences"
     for note in numbers.study.get("notes") or []:
         if " raised from " not in note["event"] or "after a report" in note["event"]:
             yield escape(note["event"][:1].upper() + note["event"][1:])
@@ -107,7 +110,7 @@ def _reading(numbers: StudyNumbers) -> Iterator[str]:
         yield f"The test set was read more than once: {', '.join(several)}; only the newest reruns are used"
     if numbers.study["repeats"] == 1:
         yield "Conditional on one tuning run: another one may choose other settings"
-    elif numbers.study["repeats"] < 3:
+    elif numbers.study["repeats"] < FEWEST_SEEDS:
         yield f"Only {numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
 
 

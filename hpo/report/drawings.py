@@ -83,13 +83,13 @@ def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator
             slug = title.lower().replace(" ", "-")
             yield Planned(number, slug, title, "results", "", _no_curve(numbers), None)
         else:
-            yield _drawn(compute(curves, styles), "results", _cut_short(numbers))
+            yield _drawn(compute(curves, styles), "results", _seeds_drawn(numbers))
 
 
 def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Planned:
     clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
     if len(clean) or len(noisy):
-        return _drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _cut_short(numbers))
+        return _drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seeds_drawn(numbers))
     changed = numbers.samples.changed_labels
     sentence = "no training label was changed." if changed and not any(changed.values()) else _no_curve(numbers)
     return Planned(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
@@ -101,9 +101,12 @@ def _no_curve(numbers: StudyNumbers) -> str:
     return "it appears with the first finished rerun."
 
 
-def _cut_short(numbers: StudyNumbers) -> str:
+def _seeds_drawn(numbers: StudyNumbers) -> str:
+    """What else a reader has to know about the seeds that a mean curve and its band are of."""
+    runs = numbers.study["repeats"]
+    several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
     diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
-    return f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else ""
+    return several + (f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else "")
 
 
 def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
@@ -115,7 +118,8 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
             continue
         sides = (entry.reruns.judged, baseline.reruns.judged)
         mine, other = sides if repeats == 1 else by_repeat(*sides, entry.reruns.repeat_by_seed)
-        rows += [(entry.name, unit, other[unit], mine[unit]) for unit in sorted(mine.keys() & other.keys())]
+        first = 0 if repeats == 1 else 1  # tuning repeats are counted from 1
+        rows += [(entry.name, key + first, other[key], mine[key]) for key in sorted(mine.keys() & other.keys())]
     pairs = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
     unit = "seed" if repeats == 1 else "tuning repeat"
     if len(pairs):

@@ -84,12 +84,14 @@ def _verdict(rival: Rival, metric: Metric) -> str:
 def _caption(numbers: StudyNumbers) -> str:
     """What the numbers are; the limits of the study stay with them."""
     study, metric = numbers.study, numbers.metric
-    unit = "seed by seed" if study["repeats"] == 1 else "tuning repeat by tuning repeat"
+    runs = study["repeats"]
+    unit = "seed by seed" if runs == 1 else f"between the means of {runs} tuning repeats"
+    alone = ", each interval of its comparison alone" if len(numbers.rivals) > 1 else ""
     better = "higher" if metric.direction == "maximize" else "lower"
     sentences = [
         f"{study['text'].get('title') or study['name']}.",
         f"{metric.label.capitalize()} ({better} is better): mean ± SD over n reruns.",
-        f"Δ: paired difference from {numbers.baseline.name}, {unit}; "
+        f"Δ: paired difference from {numbers.baseline.name}, {unit}{alone}; "
         f"p: paired t test, Holm over {count(len(numbers.rivals), 'comparison')}.",
     ]
     if study["repeats"] == 1:

@@ -13,6 +13,7 @@ from hpo.report.drawings import Planned
 from hpo.report.failure_table import failures
 from hpo.report.quantities import StudyNumbers
 from hpo.report.standalone import SCRIPT
+from hpo.verdicts import Verdict
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
 POWER = re.compile(r"(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
@@ -126,6 +127,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         pruned_epochs=_pruned_epochs(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
         paired=paired,
+        unfound=[rival.name for rival in numbers.rivals if _unfound(rival.verdict)],
         figures=page.figures,
         commands=page.commands,
         analysis=page.analysis,
@@ -161,6 +163,8 @@ def _environment() -> Any:
         "point_interval": wording.point_interval,
         "percent": wording.percent,
         "number": wording.number,
+        "digits": wording.three_digits,
+        "listed": wording.listed,
         "number_interval": wording.number_interval,
         "p": wording.probability,
         "count": wording.count,
@@ -169,6 +173,11 @@ def _environment() -> Any:
         "words": lambda name: name.replace("_", " "),
     }
     return environment
+
+
+def _unfound(verdict: Verdict) -> bool:
+    """Whether a difference that matters would often have been missed."""
+    return verdict.rule == 5 and verdict.comparison.mde > verdict.margin
 
 
 def _unit(numbers: StudyNumbers) -> str:

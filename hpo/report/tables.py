@@ -11,6 +11,8 @@ from hpo.space import split_space
 from hpo.stats import summarise
 from hpo.verdicts import FEWEST_SEEDS
 
+ONE_A_RUN = "one a tuning run"
+
 
 class Table(NamedTuple):
     """A table: the header, and rows as long as it. `numeric` columns (by place) are aligned right."""
@@ -66,17 +68,20 @@ def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
         wording.points(gap.mean),
         wording.percent_spread(reruns.memorised),
         str(len(reruns.diverged_seeds)),
-        wording.number(reruns.seconds_per_epoch.mean),
-        escape(_best(entry, settings)),
+        wording.three_digits(reruns.seconds_per_epoch.mean),
+        escape(_best(entry, _settings(settings) if len(settings) < 2 else ONE_A_RUN)),
     ]
 
 
-def _best(entry: ConfigurationNumbers, settings: list[dict[str, float]]) -> str:
-    """The settings that tuning chose; where every trial diverged it chose none, though one was rerun."""
-    shown = "; ".join(wording.setting(values) for values in settings)
+def _best(entry: ConfigurationNumbers, shown: str) -> str:
+    """The settings that tuning chose, as `shown`; where every trial diverged it chose none, though one was rerun."""
     if entry.tuning.finished and entry.tuning.diverged == entry.tuning.finished:
         return "none: every trial diverged" + (f" (rerun with {shown})" if shown else "")
     return shown or NOTHING
+
+
+def _settings(settings: list[dict[str, float]]) -> str:
+    return "; ".join(map(wording.setting, settings))
 
 
 def comparisons(numbers: StudyNumbers) -> Table:
@@ -103,7 +108,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 wording.p_cell(paired.p_t),
                 wording.p_cell(paired.p_flip),
                 wording.p_cell(rival.verdict.p_holm),
-                wording.number(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
+                wording.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
                 metric.difference(paired.mde, signed=False),
                 wording.verdict_words(rival.verdict, metric),
             ]
@@ -112,11 +117,16 @@ def comparisons(numbers: StudyNumbers) -> Table:
 
 
 def seeds(numbers: StudyNumbers) -> Table:
-    """T3: the verdict's metric of every seed and configuration."""
-    entries = numbers.configurations
-    every = sorted({seed for entry in entries for seed in (*entry.reruns.judged, *entry.reruns.failed_seeds)})
-    rows = [[str(seed), *(_seed_cell(entry, seed, numbers.metric) for entry in entries)] for seed in every]
-    return Table(["seed", *(escape(entry.name) for entry in entries)], rows, range(1, len(entries) + 1))
+    """T3: the verdict's metric of every seed and configuration; with several tuning repeats, sorted by them."""
+    entries, several = numbers.configurations, numbers.study["repeats"] > 1
+    repeat_of = {seed: repeat for entry in entries for seed, repeat in entry.reruns.repeat_by_seed.items()}
+    every = {seed for entry in entries for seed in (*entry.reruns.judged, *entry.reruns.failed_seeds)}
+    rows = []
+    for seed in sorted(every, key=lambda seed: (repeat_of[seed], seed)):
+        unit = [str(repeat_of[seed] + 1)] if several else []
+        rows.append([*unit, str(seed), *(_seed_cell(entry, seed, numbers.metric) for entry in entries)])
+    header = [*(["tuning repeat"] if several else []), "seed", *(escape(entry.name) for entry in entries)]
+    return Table(header, rows, range(len(header) - len(entries), len(header)))
 
 
 def own_metrics(numbers: StudyNumbers) -> Table:
@@ -170,7 +180,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 *([str(trials.pruned)] if pruning else []),
                 str(trials.failed),
                 "; ".join(_score(numbers.definition, best.score) for best in trials.best) or NOTHING,
-                escape(_best(entry, [best.setting for best in trials.best])),
+                escape(_best(entry, _settings([best.setting for best in trials.best]))),
                 escape(", ".join(places) or NOTHING),
             ]
         )
@@ -185,7 +195,7 @@ def environments(numbers: StudyNumbers) -> Table:
 
 
 def _score(definition: dict[str, Any], value: float) -> str:
-    return wording.percent(value) if definition["score"].endswith("accuracy") else wording.number(value)
+    return wording.percent(value) if definition["score"].endswith("accuracy") else wording.three_digits(value)
 
 
 def _long(name: str) -> str:

@@ -94,7 +94,7 @@ def point_interval(interval: Interval) -> str:
 
 def number_interval(interval: Interval) -> str:
     """An interval of plain numbers: [−0.012, 0.034]."""
-    return f"[{number(interval.low)}, {number(interval.high)}]" if math.isfinite(interval.low) else NOTHING
+    return f"[{three_digits(interval.low)}, {three_digits(interval.high)}]" if math.isfinite(interval.low) else NOTHING
 
 
 def probability(value: float) -> str:
@@ -139,6 +139,11 @@ def margin_points(margin: float) -> str:
 def count(number_of: int, thing: str, many: str = "") -> str:
     """1 seed, 3 seeds."""
     return f"{number_of:,} {thing if number_of == 1 else many or thing + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def span(values: Sequence[int]) -> str:
