@@ -11,6 +11,7 @@ import pytest
 from browser import Browser
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 from test_report import FORBIDDEN, MOMENTS
+from test_report_words import part
 
 from hpo.report import Record, make_record, write_comparison
 from hpo.report.across import Across, compare_studies
@@ -23,7 +24,8 @@ NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8])
 
 
 def named(record: Record, name: str) -> Record:
-    return record._replace(study={**record.study, "name": name, "text": {**record.study["text"], "title": name}})
+    own = {"name": name, "digest": name, "text": {**record.study["text"], "title": name}}
+    return record._replace(study={**record.study, **own})
 
 
 def study(name: str, shift: float = 0.0, names: tuple[str, ...] = NAMES, **options: Any) -> Record:
@@ -148,12 +150,27 @@ def test_the_tables_hold_each_studys_own_numbers(tmp_path: Path) -> None:
 def test_what_is_not_alike_is_told(tmp_path: Path) -> None:
     other = study("b", names=("SGD", "GNVR", "AdamW"), direction="minimize")
     text = page(tmp_path, study("a", names=("AdamW", "GNVR")), other)
-    assert "- SGD is not in a: it has no numbers there\n" in text
-    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ\n" in text
-    assert "- The studies have 2 different baselines: AdamW and SGD\n" in text
-    assert "- The studies compare 2 different metrics: test accuracy and test loss\n" in text
+    assert "- SGD is not in a: it has no numbers there.\n" in text
+    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in text
+    assert "- The studies have 2 different baselines: AdamW and SGD.\n" in text
+    assert "- The studies compare 2 different metrics: test accuracy and test loss.\n" in text
     assert "The profiles compare 2 configurations over 2 studies" in text
     assert "| SGD | – | 1.50 ± 0.00 (n = 6) |" in text
+
+
+def test_studies_with_one_definition_are_not_taken_for_several(tmp_path: Path) -> None:
+    first, other = study("a"), study("b")
+    again = named(first, "c")._replace(study={**first.study, "name": "c"})
+    assert compare_studies([first, other, again]).alike == [["a", "c"]]
+    text = page(tmp_path, first, other, again)
+    assert "- a and c share one definition, which the counts and profiles below take for 2 studies.\n" in text
+    assert "share one definition" not in page(tmp_path, first, other)
+
+
+def test_verdicts_and_warnings_of_a_study_are_one_tight_list(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a"), study("b"))
+    lists = re.findall(r"(?:^- .+\n)+", part(text, "## Verdicts", "## Overall"), re.MULTILINE)
+    assert len(lists) == 2 and all("against" in found and "- Warning: " in found for found in lists)
 
 
 def test_without_a_shared_configuration_there_are_no_profiles(tmp_path: Path) -> None:
@@ -186,7 +203,7 @@ def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
 
 def test_nothing_is_pooled() -> None:
     across = compare_studies([study("a", 0.05), study("b", 0.05)])
-    assert Across._fields == ("studies", "overall", "shared", "error_bound", "races", "left_out", "profiles")
+    assert Across._fields == ("studies", "overall", "shared", "error_bound", "alike", "races", "left_out", "profiles")
     assert across.error_bound == pytest.approx(0.1) and across.overall[1].words["better"] == 2
     assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
 

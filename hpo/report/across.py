@@ -39,6 +39,7 @@ class Across(NamedTuple):
         shared: configurations that every study has, in the first one's order.
         error_bound: the most that the chance of any wrong "better" or "worse" over all studies can be, by adding up
             the 5% of each.
+        alike: groups of studies that share one definition, so that they are no evidence of more than it.
         races: the studies that the profiles are made from. left_out: those that they are not, with a reason.
     """
 
@@ -46,6 +47,7 @@ class Across(NamedTuple):
     overall: list[Overall]
     shared: list[str]
     error_bound: float
+    alike: list[list[str]]
     races: list[Race]
     left_out: dict[str, str]
     profiles: list[Profile]
@@ -69,10 +71,18 @@ def compare_studies(records: Sequence[Record]) -> Across:
         overall=overall,
         shared=shared,
         error_bound=min(1.0, ALPHA * len(studies)),
+        alike=_alike(studies),
         races=races,
         left_out=left_out,
         profiles=profile(races, shared) if races else [],
     )
+
+
+def _alike(studies: Sequence[StudyNumbers]) -> list[list[str]]:
+    names: dict[str, list[str]] = {}
+    for numbers in studies:
+        names.setdefault(numbers.study["digest"], []).append(numbers.study["name"])
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:

@@ -70,7 +70,7 @@ def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str
             studies=across.studies,
             title=escape(_title(across)),
             parts=[_part(numbers, folder) for numbers in across.studies],
-            notes=list(_notes(across)) or ["Every configuration is in every study, and defined there alike."],
+            notes=list(_notes(across)) or ["Every configuration is in every study, and defined there alike"],
             tables={name: getattr(across_tables, name)(across) for name in TABLES},
             figure=planned[0] if planned else None,
             command=command,
@@ -95,7 +95,7 @@ def _part(numbers: StudyNumbers, folder: Path) -> dict[str, Any]:
 
 def _title(across: Across) -> str:
     names = [numbers.study["name"] for numbers in across.studies]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} side by side"
+    return names[0] if len(names) == 1 else f"{wording.listed(names)} side by side"
 
 
 def _notes(across: Across) -> Iterator[str]:
@@ -109,6 +109,9 @@ def _notes(across: Across) -> Iterator[str]:
                 f"{escape(entry.name)} is not the same configuration in {_listed(entry.studies)}: "
                 f"its {_listed(entry.differs)} {'differs' if len(entry.differs) == 1 else 'differ'}"
             )
+    for names in across.alike:
+        taken = f"which the counts and profiles below take for {len(names)} studies"
+        yield f"{_listed(names)} share one definition, {taken}"
     baselines = list(dict.fromkeys(numbers.baseline.name for numbers in across.studies))
     if len(baselines) > 1:
         yield f"The studies have {count(len(baselines), 'different baseline')}: {_listed(baselines)}"
@@ -119,5 +122,4 @@ def _notes(across: Across) -> Iterator[str]:
 
 def _listed(names: Sequence[str]) -> str:
     """A, B and C, as Markdown."""
-    shown = [wording.escape(name) for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return wording.listed([wording.escape(name) for name in names])
