@@ -135,6 +135,11 @@ class Study:
                 f"tuning_repeats × seeds_per_trial is {self.tuning_repeats * self.seeds_per_trial}; tuning has "
                 f"{MOST_TUNING_SEEDS} seeds of its own, so lower one of them"
             )
+        if self.tuning_repeats > self.seeds:
+            raise UsageError(
+                f"tuning_repeats is {self.tuning_repeats} and seeds is {self.seeds}, so that some tuning runs would "
+                "have no rerun; give at least as many seeds"
+            )
         if self.tuning_epochs is not None:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
         if self.name and not NAME.fullmatch(self.name):

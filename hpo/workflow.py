@@ -58,14 +58,17 @@ def open_ledger(
     if not study.name:
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
-    if fresh:
-        _delete(engine, study.name)
     definition = describe(study)
-    stored = _stored(engine, study.name)
+    stored = None if fresh else _stored(engine, study.name)
     own = {"trials": study.trials, "seeds": study.seeds, "repeats": study.tuning_repeats}
     flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
+    if not stored:  # flags may say what the file may say, and nothing is deleted for one that is refused
+        numbers = {"trials": planned["trials"], "seeds": planned["seeds"], "tuning_repeats": planned["repeats"]}
+        dataclasses.replace(study, **numbers)
+    if fresh:
+        _delete(engine, study.name)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
     ledger.warnings += [

@@ -1,6 +1,7 @@
 """What tuning optimises: the score of a run."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hpo.scores import score
 from hpo.study import Configuration, Study
 from hpo.trainer import Trainer
 from hpo.training import Result
+from hpo.workflow import open_ledger
 
 CURVES = {
     "validation_accuracy": [0.2, 0.6, 0.5],
@@ -157,6 +159,20 @@ def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
     assert small(tuning_repeats=10, seeds_per_trial=100).seeds_per_trial == 100
     with pytest.raises(UsageError, match="tuning_repeats × seeds_per_trial is 1010; tuning has 1000 seeds"):
         small(tuning_repeats=10, seeds_per_trial=101)
+
+
+def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_path: Path) -> None:
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds_per_trial=3)
+    made = open_ledger(own, url)
+    for flags, words in (
+        ({"seeds": 334, "repeats": 334}, "tuning has 1000 seeds of its own"),
+        ({"seeds": 2, "repeats": 3}, "some tuning runs would have no rerun; give at least as many seeds"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            open_ledger(dataclasses.replace(own, name="another"), url, **flags)
+        with pytest.raises(UsageError, match=words):
+            open_ledger(own, url, **flags, fresh=True)
+    assert open_ledger(own, url).id == made.id
 
 
 @pytest.mark.usefixtures("one_thread")
