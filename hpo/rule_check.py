@@ -34,6 +34,8 @@ def rules_hold(network: Network, sample_loss: SampleLoss | None = None) -> bool:
         obstacle = network.obstacle
         try:
             obstacle = _Check(network, torch.float64).obstacle()
+        except torch.OutOfMemoryError:  # a RuntimeError, too, and nothing that is wrong with the rules
+            raise
         except RuntimeError as error:  # a forward pass that insists on float32, an operation without vmap
             obstacle = obstacle or f"the rules cannot be checked in float64 ({str(error).splitlines()[0]})"
             _Check(network, None).samples_apart()

@@ -243,6 +243,18 @@ def test_the_check_leaves_the_right_rules_alone_on_large_and_small_inputs() -> N
         assert rules_hold(network), network.obstacle
 
 
+def test_a_check_for_which_there_is_no_memory_says_nothing_about_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network = Network(networks.build("MLP", seed=1), minibatch(seed=2)[0][0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "look", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            rules_hold(network)
+    assert rules_hold(network), network.obstacle
+
+
 class Projected(nn.Module):
     """A float32 network with a buffer that is no parameter, and perhaps with a cast that float64 cannot pass."""
 
