@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import shown_study
+from browser import Browser
 from optuna.storages import RDBStorage
 from wsgi_client import ask
 
@@ -16,6 +17,7 @@ from hpo import optuna_summary, workflow
 from hpo.dashboard import build, live
 from hpo.dashboard.bar import Linked, bar, insert, with_bar
 from hpo.dashboard.live import LiveReports
+from hpo.dashboard.reports import Progress, with_reports
 from hpo.database import connect
 from hpo.ledger import Ledger
 from hpo.mirror import open_storage
@@ -146,7 +148,7 @@ def test_a_list_without_studies_looks_again(tmp_path: Path) -> None:
 
 def test_the_dashboard_links_summaries_and_reports(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
     app = build(storage, tmp_path)
-    assert '<span>shown · <a href="/reports/shown/">report</a></span>' in ask(app, "/dashboard").body.decode()
+    assert '<span><b>shown</b> · <a href="/reports/shown/">report</a></span>' in ask(app, "/dashboard").body.decode()
     shown_study.make(ledger.engine, "newer", 2, 2)
     optuna_summary.refresh(ledger)
     number = storage.get_study_id_from_name("shown/report")
@@ -193,6 +195,29 @@ def test_the_bar_names_a_few_and_links_safely() -> None:
     text = bar([Linked(f'<i>"{number}&', None) for number in range(5)], True)
     assert len(re.findall("<span>", text)) == 3 and "<i>" not in text
     assert '<a href="/reports/%3Ci%3E%220%26/">' in text and '<a href="/reports/">all studies</a>' in text
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_long_names_leave_every_link_in_sight(width: int, browser: Browser, tmp_path: Path) -> None:
+    names = [f"gradient_norm_variance_{number}_repeated" for number in range(3)]
+    dashboard, listed = tmp_path / "bar.html", tmp_path / "list.html"
+    dashboard.write_text(bar([Linked(name, 5) for name in names], False))
+    studies = [Progress(name, "has open work", "200/200", "50/50", 5, True) for name in names]
+    app = with_reports(lambda *_: [], tmp_path, lambda: studies)
+    listed.write_bytes(ask(app, "/reports/").body)
+    with browser.tab(width=width) as tab:
+        tab.open(dashboard)
+        nav = tab.page.locator("#hpo-bar").bounding_box()
+        links = [
+            tab.page.locator("#hpo-bar").get_by_text("all studies"),
+            *tab.page.get_by_text("report", exact=True).all(),
+        ]
+        assert nav and len(links) == 4
+        for link in links:
+            box = link.bounding_box()
+            assert box and nav["x"] <= box["x"] and box["x"] + box["width"] <= nav["x"] + nav["width"] + 0.5
+        tab.open(listed)
+        assert tab.overflow() <= 0
 
 
 def test_a_page_without_its_studies_still_has_the_bar(

@@ -15,7 +15,11 @@ STYLE = """
 #hpo-bar { position: fixed; top: 0; right: 8px; height: 64px; z-index: 1250; display: flex; align-items: center;
   gap: 8px; font: 14px system-ui, sans-serif; pointer-events: none; max-width: 55vw; overflow: hidden; }
 #hpo-bar span, #hpo-bar > a { background: #0d47a1; border-radius: 6px; padding: 5px 10px; white-space: nowrap;
-  pointer-events: auto; color: #fff; }
+  pointer-events: auto; color: #fff; flex: none; }
+#hpo-bar span { display: flex; gap: 4px; min-width: 0; flex: initial; }  /* room is made by the names alone */
+#hpo-bar span a { flex: none; }
+#hpo-bar span > :first-child { flex: initial; min-width: 2em; overflow: hidden; text-overflow: ellipsis;
+  font-weight: inherit; }
 #hpo-bar a { color: #fff; text-underline-offset: 2px; }
 @media (max-width: 800px) { #hpo-bar { top: auto; bottom: 0; height: 40px; max-width: 100vw; } }
 #dashboard table:not([class]) :is(td, th) { padding: 3px 14px 3px 0; border-bottom: 1px solid #8885; }
@@ -82,7 +86,7 @@ def bar(linked: Sequence[Linked], editable: bool) -> str:
     entries = []
     for entry in linked[:MOST]:
         name = escape(entry.study)
-        summary = f'<a href="/dashboard/studies/{entry.summary}/note">{name}</a>' if entry.summary else name
+        summary = f'<a href="/dashboard/studies/{entry.summary}/note">{name}</a>' if entry.summary else f"<b>{name}</b>"
         entries.append(f'<span>{summary} · <a href="/reports/{quote(entry.study)}/">report</a></span>')
     entries.append('<a href="/reports/">all studies</a>')
     style = STYLE if editable else STYLE + HIDDEN

@@ -31,7 +31,7 @@ REPORT_POLICY = (
 LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
-table { border-collapse: collapse; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
 td, th { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid #8888; }
 :root { color-scheme: light dark; }
 """
