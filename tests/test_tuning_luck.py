@@ -9,6 +9,7 @@ from test_report_words import part, text_of
 
 from hpo.report import Record, make_record
 from hpo.report.numbers import compute_numbers
+from hpo.report.summary import summarise
 from hpo.stats import t_interval
 from hpo.verdicts import by_repeat, repeat_means
 
@@ -84,6 +85,13 @@ def test_every_seed_is_shown_with_the_tuning_run_that_it_is_averaged_in() -> Non
         ("1", 1000), ("1", 1003), ("1", 1006), ("1", 1009), ("2", 1001),
     ]  # fmt: skip
     assert "| seed | AdamW | GNVR |" in text_of(record_of(1))
+
+
+def test_the_summary_says_what_its_intervals_are_over() -> None:
+    note = summarise(record_of(3)).note
+    assert "T1. Mean ± SD over the n reruns that finished; the interval is over the means of the 3 tuning runs.\n" in note
+    assert "T2. Differences of test accuracy, tuning repeat by tuning repeat.\n" in note
+    assert "T2. Differences of test accuracy, seed by seed.\n" in summarise(record_of(1)).note
 
 
 def test_few_tuning_runs_are_warned_of_and_not_their_many_seeds() -> None:

@@ -45,6 +45,8 @@ def _note(numbers: StudyNumbers) -> str:
         verdicts=page.verdict_lines(numbers),
         cautions=cautions(numbers),
         metric=numbers.metric.label,
+        share=numbers.metric.share,
+        repeats=study["repeats"],
         results=tables.results(numbers),
         comparisons=tables.comparisons(numbers),
     )  # fmt: skip
