@@ -1,15 +1,17 @@
 """The benchmarks run and say what they measured; how fast they are is no test's business."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpo import MLP, Configuration, Mnist1d, Study
+from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.bench import limits, search, steps, timing, training_steps
 from hpo.bench.norms import measure_norms
 from hpo.bench.search import measure_search
+from hpo.ledger import Outcome, Work
 from hpo.models import ResNet18
 from hpo.trainer import Trainer
 
@@ -138,6 +140,21 @@ def test_searches_side_by_side_are_the_searches_alone(one_thread: None) -> None:
     # In parts of one model each, as if every search had been run by itself.
     alone = measure_search(tiny_trainer(), "A", 12, [4], repetitions=3, fresh_seeds=2, side_by_side=1)
     assert alone["rows"][0]["quality"] == pytest.approx(four["quality"], abs=0.03)
+
+
+def test_searches_side_by_side_are_not_pruned_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[float] = []
+
+    def train(trainer: Trainer, work: Work) -> list[Outcome]:
+        assert trainer.study.pruner is None
+        trained.append(len(work.slots))
+        return [Outcome(slot.id, slot.attempt, 0.5) for slot in work.slots]
+
+    monkeypatch.setattr(Trainer, "__call__", train)
+    trainer = tiny_trainer()
+    trainer.study = dataclasses.replace(trainer.study, pruner=SuccessiveHalving(1, 2))
+    measure_search(trainer, "A", 2, [1], repetitions=3, fresh_seeds=1)
+    assert trained == [3, 3, 3] and trainer.study.pruner is not None
 
 
 def test_a_search_learns_from_what_it_has_tried(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:  # noqa: ARG001

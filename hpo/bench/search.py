@@ -5,9 +5,10 @@ at once go side by side, in populations that mix repetitions. The setting that e
 seeds that no tuning has seen: what it reaches there, not its own best score, is its quality.
 """
 
+import copy
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hpo.definition import direction_of, full_space
@@ -20,12 +21,12 @@ from hpo.trainer import Trainer
 FRESH_SEED = 100_000  # fresh seeds are drawn from there on
 
 
-@dataclass
+@dataclasses.dataclass
 class _Search:
     """One tuning run: what it has finished, by trial."""
 
     seed: int
-    tried: list[tuple[Setting, float | None]] = field(default_factory=list)
+    tried: list[tuple[Setting, float | None]] = dataclasses.field(default_factory=list)
 
 
 def measure_search(
@@ -41,8 +42,8 @@ def measure_search(
     """Tunes `repetitions` times for each of `batches`; the same repetition has the same tuning seed for all of them.
 
     Args:
-        trainer: of the study. trials: of every tuning run. batches: how many settings are asked for at once; the
-            first is what the others are compared with.
+        trainer: of the study, whose pruner is left out. trials: of every tuning run.
+        batches: how many settings are asked for at once; the first is what the others are compared with.
         fresh_seeds: on which a chosen setting is trained. side_by_side: most models in a population.
         show: told a line of a table as each batch size is known.
 
@@ -50,7 +51,9 @@ def measure_search(
         JSON values: the setting, and for each batch size the test accuracies of the settings chosen (`quality`, one a
         repetition, means over fresh seeds), their mean, and `difference` from the first with its 95% interval.
     """
-    study = trainer.study
+    trainer = copy.copy(trainer)
+    # Repetitions that are trained side by side must not be stopped for one another.
+    trainer.study = study = dataclasses.replace(trainer.study, pruner=None)
     ranges = split_space(full_space(trainer.configuration(configuration)))[0]
     found: dict[str, Any] = {
         "study": study.name, "configuration": configuration, "trials": trials, "repetitions": repetitions,
