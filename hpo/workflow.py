@@ -65,8 +65,7 @@ def open_ledger(
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
     if not stored:  # flags may say what the file may say, and nothing is deleted for one that is refused
-        numbers = {"trials": planned["trials"], "seeds": planned["seeds"], "tuning_repeats": planned["repeats"]}
-        dataclasses.replace(study, **numbers)
+        dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_repeats=planned["repeats"])
     if fresh:
         _delete(engine, study.name)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
