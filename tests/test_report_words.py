@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.failures import CAUSES
@@ -198,3 +199,8 @@ def test_what_a_seed_fixes_and_how_many_labels_were_changed() -> None:
     text = text_of(make_record(export, curves))
     assert "are paired; here the validation part is the same for every seed. The test set" in text
     assert "- Label noise: none, no training label differs from the true one.\n" in text and "really differ" not in text
+
+
+@pytest.mark.parametrize("name", ["1. SAM", "2) SAM", "- SAM", "+ SAM", "-5", "1.5 SAM", "GNVR 1.", "a|b_c *50%*"])
+def test_any_name_stands_in_a_list_as_it_is(name: str) -> None:
+    assert MarkdownIt().render(f"- {wording.escape(name)} ahead") == f"<ul>\n<li>{name} ahead</li>\n</ul>\n"

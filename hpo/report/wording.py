@@ -26,11 +26,13 @@ SYMBOLS = {
     "beta": "β",
 }
 MARKDOWN = re.compile(r"([\\`*\[\]<>&|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
+ITEM = re.compile(r"^(\d{1,9}(?=[.)])|)([.)+-])(?= |$)")  # what would begin a list where it stands first
 
 
 def escape(text: str) -> str:
     """Any text as one line of Markdown that shows it literally, in a table cell too."""
-    return MARKDOWN.sub(lambda match: "\\" + match[0], " ".join(str(text).split()))
+    shown = MARKDOWN.sub(lambda match: "\\" + match[0], " ".join(str(text).split()))
+    return ITEM.sub(r"\1\\\2", shown)
 
 
 def symbol(name: str) -> str:
