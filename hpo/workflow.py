@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def open_ledger(
     Args:
         trials, seeds, repeats: planned numbers in place of the study's own. A study that exists keeps its numbers
             where none is given; they may only be raised, and the tuning repeats not even that.
-        command: the command line that the report's Reproduce section shows.
+        command: the command line that the report's Reproduce section shows; numbers planned before are added to it.
         fresh: delete what the database holds under this name first.
     """
     from hpo.definition import describe, digest, fingerprint
@@ -68,7 +68,8 @@ def open_ledger(
         dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_repeats=planned["repeats"])
     if fresh:
         _delete(engine, study.name)
-    text = {"title": study.title, "hypothesis": study.hypothesis, "command": command or f"hpo run {study.name}"}
+    shown = _with_planned(command or f"hpo run {study.name}", planned, own)
+    text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
     ledger.warnings += [
         f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; "
@@ -213,6 +214,13 @@ def run(
         log.warning(warning)
     work(study, ledger, device, population)
     return report(ledger, Path(reports))
+
+
+def _with_planned(command: str, planned: Mapping[str, int], own: Mapping[str, int]) -> str:
+    """The command with a flag for each planned number that the study's file has otherwise, from whichever run it is."""
+    flags = {"trials": "--trials", "seeds": "--seeds", "repeats": "--tuning-repeats"}
+    missing = [key for key in flags if planned[key] != own[key] and flags[key] not in command.split()]
+    return " ".join([command, *(f"{flags[key]} {planned[key]}" for key in missing)])
 
 
 def _stored(engine: object, name: str) -> dict[str, int] | None:

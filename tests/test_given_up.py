@@ -136,10 +136,14 @@ def test_a_worker_with_other_code_says_so_and_the_study_notes_it(tmp_path: Path)
 
     first = course
     url = f"sqlite:///{tmp_path}/t.db"
-    opened = workflow.open_ledger(study(course), url, trials=3, seeds=2, command="hpo run s --trials 3")
+    opened = workflow.open_ledger(study(course), url, trials=3, seeds=2, command="hpo run s --trials 3 --seeds 2")
     assert opened.lease("another worker", 1)
     assert workflow.join_ledger(study(course), url).warnings == []
     joined = workflow.join_ledger(study(another()), url)
     assert any("the code of" in warning and "changed since the last run" in warning for warning in joined.warnings)
     stored = joined.export()["study"]
-    assert len(stored["notes"]) == 1 and stored["text"]["command"] == "hpo run s --trials 3" and stored["trials"] == 3
+    assert (
+        len(stored["notes"]) == 1
+        and stored["text"]["command"] == "hpo run s --trials 3 --seeds 2"
+        and stored["trials"] == 3
+    )

@@ -175,6 +175,15 @@ def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_p
     assert open_ledger(own, url).id == made.id
 
 
+def test_the_command_that_is_shown_plans_what_was_planned(tmp_path: Path) -> None:
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s")
+    whole = "hpo run s --seeds 6 --tuning-repeats 3"
+    assert open_ledger(own, url, seeds=6, repeats=3, command=whole).text["command"] == whole
+    assert open_ledger(own, url).text["command"] == whole
+    raised = open_ledger(own, url, seeds=9, command="hpo run s --seeds 9")
+    assert raised.text["command"] == "hpo run s --seeds 9 --tuning-repeats 3"
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_the_models_of_one_trial_are_halved_until_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = trainer_module.train, []
