@@ -8,6 +8,8 @@ import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from synthetic_record import synthetic_record
 
+from hpo.report.drawings import plan_figures
+from hpo.report.numbers import compute_numbers
 from hpo.report.tuning import importance_frame, importances, scored_trials
 from hpo.space import linear_range, log_range
 
@@ -45,3 +47,16 @@ def test_a_tuning_run_with_easier_seeds_does_not_decide_alone() -> None:
     record.slots["repeat"] = 0
     pooled = importance_frame(record, scored_trials(record))
     assert pooled.importance.tolist() != pytest.approx(plain.importance.tolist(), rel=0.05)
+
+
+def test_one_hyperparameter_alone_has_no_relative_importance() -> None:
+    record = synthetic_record(trials=60)
+    record.study["definition"]["configurations"][0]["space"] = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "off": None}
+    }
+    assert set(importance_frame(record, scored_trials(record)).configuration) == {"GNVR"}
+    figure = plan_figures(record, compute_numbers(record))[-1]
+    assert figure.caption.endswith(" One hyperparameter alone is tuned by AdamW.")
+    record.study["definition"]["configurations"].pop()
+    figure = plan_figures(record, compute_numbers(record))[-1]
+    assert figure.info is None and figure.sentence == "one hyperparameter alone is tuned by AdamW."

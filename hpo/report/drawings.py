@@ -11,7 +11,7 @@ from hpo.report import tuning
 from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
 from hpo.report.selection import rerun_curves
-from hpo.report.wording import count
+from hpo.report.wording import count, listed
 from hpo.verdicts import by_repeat
 
 Section = Literal["results", "analysis", "tuning"]
@@ -164,6 +164,9 @@ def _importances(record: Record, styles: Styles, scored: tuning.Scored) -> Plann
     few = {name: len(trials) for name, trials in scored.items() if len(trials) < tuning.ENOUGH_TRIALS}
     have = ", ".join(f"{figures.shorten(name)} has {trials}" for name, trials in few.items())
     rule = f"They are shown from {tuning.ENOUGH_TRIALS} finished trials of a configuration on; {have}." if few else ""
+    lone = [figures.shorten(name) for name in tuning.tuning_one(record) if name not in few]
+    if lone:
+        rule += f"{' ' if rule else ''}One hyperparameter alone is tuned by {listed(lone)}."
     if len(frame):
         ending = " Trials are ranked within their tuning run." if record.study["repeats"] > 1 else ""
         return _drawn(figures.importances(frame, styles, rule), "tuning", ending)

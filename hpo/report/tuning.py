@@ -94,16 +94,24 @@ def tuned(record: Record) -> dict[str, Searched]:
 
 
 def importance_frame(record: Record, scored: Scored) -> pd.DataFrame:
-    """Columns configuration, hyperparameter (in words), importance, trials; of configurations with trials enough."""
+    """Columns configuration, hyperparameter (in words), importance, trials; where there are trials enough.
+
+    Of configurations that tune two hyperparameters or more.
+    """
     direction = record.study["definition"]["direction"]
     rows = []
     for entry in _configurations(record):
         ranges, _ = split_space(entry["space"])
         trials = [row for row in scored[entry["name"]] if ranges.keys() <= row["setting"].keys()]
-        if len(trials) >= ENOUGH_TRIALS and ranges:
+        if len(trials) >= ENOUGH_TRIALS and len(ranges) > 1:  # relative: of one alone it is 1, whatever its scores
             found = importances(_within_runs(trials), ranges, direction) or {}
             rows += [(entry["name"], plain_name(name), found[name], len(trials)) for name in found]
     return pd.DataFrame(rows, columns=["configuration", "hyperparameter", "importance", "trials"])
+
+
+def tuning_one(record: Record) -> list[str]:
+    """The configurations that tune one hyperparameter alone."""
+    return [entry["name"] for entry in _configurations(record) if len(split_space(entry["space"])[0]) == 1]
 
 
 def _within_runs(trials: list[Row]) -> list[Row]:
