@@ -82,7 +82,7 @@ class Population:
         who = f"optimizer {optimizer.name!r}"
         state = call(who, "init(params)", optimizer.init, self.params)
         check_stacked_state(who, state, len(self))
-        self.optimizer_state = self._with_own_memory(lasting(state))
+        self.optimizer_state = state | self._with_own_memory(lasting(state))
         self._stepped = False
         self._make_lifted()
 

@@ -250,6 +250,20 @@ def test_a_state_that_shares_memory_at_first_is_written_leaf_by_leaf(
     same(run(recipe(**parts), own, recorded), plain(recipe(**parts), own, monkeypatch))
 
 
+def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
+    calls: list[int] = []
+
+    def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+        state["_calls"].append(len(calls))
+        return _stacked(grads, state, params, hyper)
+
+    def init(params: Tree) -> dict[str, Any]:
+        return {"sum": zeros_like(params), "_calls": calls}
+
+    train(recipe(optimizer=Optimizer("own", init, update, {"learning_rate": 0.1})), [Member(0, {"learning_rate": 0.1})])
+    assert len(calls) > BEFORE_RECORDING
+
+
 def test_a_step_that_looks_at_a_value_runs_as_it_is_and_says_so(
     recorded: Recordings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
