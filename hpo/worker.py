@@ -10,9 +10,9 @@ from typing import Any
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
 from hpo.ledger.schedule import STARTUP
-from hpo.mirror import RELEASED
+from hpo.mirror.mirror import RELEASED
+from hpo.mirror.safe_mirror import SafeMirror
 from hpo.renewal import Renewal
-from hpo.safe_mirror import SafeMirror
 from hpo.sampling import sample
 from hpo.signals import Stop, Stopped
 from hpo.space import split_space

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.database import connect
 from hpo.errors import UsageError
 from hpo.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
+from hpo.storage.database import connect
 from hpo.study import Study
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def work(
 
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
     """Writes the study's report below `reports`, and its summary for the dashboard; returns its README.md."""
-    from hpo.optuna_summary import publish
+    from hpo.mirror.optuna_summary import publish
     from hpo.report import read_record, write_report
 
     record = read_record(ledger)
@@ -231,7 +231,7 @@ def _stored(engine: object, name: str) -> dict[str, int] | None:
 
 
 def _delete(engine: object, name: str) -> None:
-    from hpo.mirror import clear
+    from hpo.mirror.mirror import clear
 
     if name in names(engine):  # type: ignore[arg-type]
         load_study(engine, name).delete()  # type: ignore[arg-type]

@@ -29,8 +29,8 @@ from storage_study import make
 from storage_worker import read_logs
 from storages import KINDS, Storage, storage
 
-from hpo import schema
-from hpo.database import connect
+from hpo.storage import schema
+from hpo.storage.database import connect
 
 Trial = Callable[[Nursery, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
 

@@ -16,8 +16,8 @@ from storage_study import make
 from storage_worker import read_logs
 from storages import Storage
 
-from hpo import schema
-from hpo.database import connect
+from hpo.storage import schema
+from hpo.storage.database import connect
 
 STUDY = "s"
 

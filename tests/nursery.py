@@ -124,8 +124,8 @@ def _warm_up() -> None:
     """A small study worked through: what is loaded and prepared on first use is there in every child."""
     from storage_study import make, outcomes
 
-    from hpo.database import connect
     from hpo.ledger import new_owner
+    from hpo.storage.database import connect
     from hpo.worker import run_worker
 
     with tempfile.TemporaryDirectory() as folder:

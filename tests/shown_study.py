@@ -10,10 +10,11 @@ from typing import Any
 
 from synthetic_record import synthetic_export
 
-from hpo import dashboard, optuna_summary
+from hpo import dashboard
 from hpo.dashboard import live, refresher
-from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
+from hpo.mirror import optuna_summary
+from hpo.storage.database import connect
 from hpo.worker import run_worker
 
 EPOCHS = 10

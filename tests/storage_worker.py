@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from storage_study import outcomes
 
-import hpo.database
-from hpo.database import connect
+import hpo.storage.database
 from hpo.errors import HpoError
 from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
+from hpo.storage.database import connect
 from hpo.worker import run_worker
 
 # What a worker writes, in the order of a run: it may be killed before and after each of them.
@@ -67,8 +67,8 @@ def work(
     rng = random.Random(name)
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # a warning on an outage is no defect
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    hpo.database.PATIENCE = patience or hpo.database.PATIENCE
-    hpo.database.STUCK = stuck or hpo.database.STUCK
+    hpo.storage.database.PATIENCE = patience or hpo.storage.database.PATIENCE
+    hpo.storage.database.STUCK = stuck or hpo.storage.database.STUCK
     if die:
         _die_at(die, how)
 
@@ -159,6 +159,6 @@ def command(*words: str, arrival: float = 0.2) -> None:
     """The command line `hpo WORDS`, which waits at first contact for `arrival` seconds alone."""
     from hpo.cli import main
 
-    hpo.database.ARRIVAL = arrival
+    hpo.storage.database.ARRIVAL = arrival
     sys.argv = ["hpo", *words]
     main()

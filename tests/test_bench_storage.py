@@ -19,10 +19,10 @@ from hpo.bench.clients import _client, _collected, race
 from hpo.bench.storage import TRIAL, measure_storage
 from hpo.bench.transactions import NAME, Stopwatch, finish, leased, outcomes, study
 from hpo.cli import app
-from hpo.database import connect
 from hpo.errors import HpoError
 from hpo.ledger import names
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
+from hpo.storage.database import connect
 from hpo.worker import LOOKING
 
 STEPS = {"lease", "sample", "assign", "show", "renew", "finish", "show result", "release"}

@@ -10,7 +10,7 @@ from storage_checks import check
 from storage_study import make
 from storage_worker import read_logs
 
-from hpo.database import connect
+from hpo.storage.database import connect
 
 TRIALS, SEEDS = 30, 6
 

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from storage_study import make
 from test_ledger import take
 
-from hpo import bulk, curves
-from hpo.database import connect
 from hpo.ledger import Ledger, Outcome
-from hpo.schema import failures, slots
+from hpo.storage import bulk, curves
+from hpo.storage.database import connect
+from hpo.storage.schema import failures, slots
 
 AWKWARD = [0.1, 1 / 3, 1e-308, 5e-324, 1.7976931348623157e308, -0.0, 123456789.12345679]
 

@@ -291,9 +291,9 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     again = next(int(epoch) for pid, epoch in noted if pid != str(worker.pid))
     assert 1 < again <= last and last >= 5
 
-    from hpo import curves
-    from hpo.database import connect
     from hpo.ledger import load_study
+    from hpo.storage import curves
+    from hpo.storage.database import connect
 
     engine = connect(f"sqlite:///{tmp_path}/t.db")
     rows = load_study(engine, "slow").export()

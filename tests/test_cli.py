@@ -9,7 +9,7 @@ import pytest
 from storage_study import finish_all, make
 
 from hpo import cli
-from hpo.database import connect
+from hpo.storage.database import connect
 
 STUDY = '''
 """A small study."""

@@ -8,8 +8,8 @@ import pytest
 from golden_studies import STUDIES
 
 from hpo import cli, workflow
-from hpo.database import connect
 from hpo.ledger import load_study
+from hpo.storage.database import connect
 
 
 @pytest.fixture(autouse=True)

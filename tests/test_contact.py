@@ -8,10 +8,10 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Engine
 from storage_study import make
 
-from hpo.database import connect
 from hpo.ledger import Outcome, load_study
 from hpo.ledger import contact as contact_module
 from hpo.ledger.contact import Contact
+from hpo.storage.database import connect
 
 
 class Clock:
@@ -119,7 +119,7 @@ def test_after_an_outage_nobody_takes_over_at_once(url: str, monkeypatch: pytest
 
 def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the next transaction fail as if the database were away."""
-    from hpo import database
+    from hpo.storage import database
 
     real: Callable = database.run
     failed = []

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from postgres_server import PostgresServer
 from storage_study import make
 
-from hpo import curves
-from hpo.database import connect
 from hpo.report import make_record
+from hpo.storage import curves
+from hpo.storage.database import connect
 
 Runs = Sequence[tuple[int, Mapping[str, Sequence[float]]]]
 

@@ -25,9 +25,9 @@ from storage_study import finish_all, make
 from wsgi_client import ask
 
 from hpo.dashboard import build, serve
-from hpo.database import answers, connect
 from hpo.errors import HpoError, UsageError
-from hpo.mirror import Mirror, open_storage
+from hpo.mirror.mirror import Mirror, open_storage
+from hpo.storage.database import answers, connect
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
 CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")

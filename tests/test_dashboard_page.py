@@ -22,9 +22,9 @@ from browser import FOREIGN, Browser, Tab
 from nursery import ROOT, Child, Nursery
 from postgres_server import PostgresServer
 
-from hpo.database import connect
 from hpo.ledger import load_study, names
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
+from hpo.storage.database import connect
 
 PICTURES = 900.0  # seconds that the study of the pictures may train, on a machine with other work
 FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'

@@ -13,14 +13,15 @@ from browser import Browser
 from optuna.storages import RDBStorage
 from wsgi_client import ask
 
-from hpo import optuna_summary, workflow
+from hpo import workflow
 from hpo.dashboard import build, live
 from hpo.dashboard.bar import Linked, bar, insert, with_bar
 from hpo.dashboard.live import LiveReports
 from hpo.dashboard.reports import Progress, with_reports
-from hpo.database import connect
 from hpo.ledger import Ledger
-from hpo.mirror import open_storage
+from hpo.mirror import optuna_summary
+from hpo.mirror.mirror import open_storage
+from hpo.storage.database import connect
 
 
 @pytest.fixture

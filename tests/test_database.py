@@ -13,11 +13,11 @@ from nursery import Nursery
 from postgres_server import PostgresServer
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from hpo import database, schema, storage_url
-from hpo.database import connect, now, redacted, retrying
 from hpo.errors import HpoError, UsageError
-from hpo.locks import creation_lock
-from hpo.mirror import open_storage
+from hpo.mirror.mirror import open_storage
+from hpo.storage import database, schema, storage_url
+from hpo.storage.database import connect, now, redacted, retrying
+from hpo.storage.locks import creation_lock
 
 
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from postgres_server import PostgresServer
 from storage_study import make
 
-from hpo import schema, storage_url
-from hpo.database import connect
 from hpo.doctor import Check, as_text, device, examine, folders, packages, storage
 from hpo.doctor.check import guarded
 from hpo.doctor.device import check_device
 from hpo.doctor.folders import check_folder, check_folders
 from hpo.doctor.packages import check_packages
 from hpo.doctor.storage import check_storage
+from hpo.storage import schema, storage_url
+from hpo.storage.database import connect
 
 USED = shutil.disk_usage("/")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from storage_study import definition, known_for_long, make, outcomes
 
-from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Work, new_owner, open_study
+from hpo.storage.database import connect
 from hpo.worker import run_worker
 
 

@@ -53,46 +53,14 @@ LAYERS: dict[str, set[str]] = {
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
     },
 }
-OPTUNA = {
-    "hpo.space",
-    "hpo.halving",
-    "hpo.pruning",
-    "hpo.sampling",
-    "hpo.tpe",
-    "hpo.mirror",
-    "hpo.optuna_notes",
-    "hpo.optuna_tables",
-    "hpo.optuna_trials",
-    "hpo.dashboard",
-    "hpo.report.tuning",
-}
-SQL = {
-    "hpo.bench.storage",
-    "hpo.bench.transactions",
-    "hpo.bulk",
-    "hpo.doctor.storage",
-    "hpo.optuna_notes",
-    "hpo.optuna_tables",
-    "hpo.database",
-    "hpo.locks",
-    "hpo.schema",
-    "hpo.storage_url",
-    "hpo.curves",
-    "hpo.ledger",
-    "hpo.presence",
-}
+OPTUNA = {"hpo.space", "hpo.halving", "hpo.pruning", "hpo.sampling", "hpo.tpe", "hpo.mirror"}
+OPTUNA |= {"hpo.dashboard", "hpo.report.tuning"}
+SQL = {"hpo.bench.storage", "hpo.bench.transactions", "hpo.doctor.storage", "hpo.ledger", "hpo.storage"}
+SQL |= {"hpo.mirror.optuna_notes", "hpo.mirror.optuna_tables"}
 TORCH_FREE = {"hpo.stats", "hpo.verdicts", "hpo.descriptors", "hpo.figures", "hpo.report", "hpo.study", "hpo.space"}
-TORCH_FREE |= {"hpo.ledger", "hpo.curves", "hpo.database", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
-TORCH_FREE |= {
-    "hpo.dashboard",
-    "hpo.optuna_summary",
-    "hpo.failures",
-    "hpo.presence",
-    "hpo.progress",
-    "hpo.status",
-    "hpo.watch",
-}
-TORCH_FREE |= {"hpo.halving", "hpo.pruning"}
+TORCH_FREE |= {"hpo.ledger", "hpo.storage", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
+TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.halving", "hpo.pruning"}
+TORCH_FREE |= {"hpo.terminal.progress", "hpo.terminal.status", "hpo.terminal.watch"}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 
 
@@ -161,7 +129,7 @@ def test_the_scan_sees_what_is_there() -> None:
     assert "optuna.distributions" not in imports("hpo.space", lazy=False, typing=False)
     assert {"hpo.regularizers.gnvr", "hpo.objective"} <= imports("hpo.regularizers")
     assert "torch" in reached("hpo.definition", lazy=False)
-    assert "hpo.mirror" in FILES
+    assert "hpo.mirror.mirror" in FILES
     assert set(LAYERS) <= set(FILES)
 
 
@@ -236,7 +204,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     ("module", "forbidden"),
     [
         ("hpo.training, hpo.definition", {"optuna", "sqlalchemy", "pandas", "plotly", "matplotlib"}),
-        ("hpo.report, hpo.stats, hpo.figures, hpo.worker, hpo.mirror, hpo.sampling", {"torch"}),
+        ("hpo.report, hpo.stats, hpo.figures, hpo.worker, hpo.mirror.mirror, hpo.sampling", {"torch"}),
     ],
 )
 def test_what_is_really_loaded(module: str, forbidden: set[str]) -> None:

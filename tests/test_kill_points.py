@@ -8,8 +8,8 @@ from storage_checks import check, read
 from storage_study import make
 from storage_worker import POINTS, read_logs
 
-from hpo import schema
-from hpo.database import connect
+from hpo.storage import schema
+from hpo.storage.database import connect
 
 # One worker after the other dies at the next of these places; one more comes to the end.
 CHAINS = [

@@ -12,7 +12,7 @@ from storage_checks import check
 from storage_study import make
 from storage_worker import read_logs
 
-from hpo.database import connect
+from hpo.storage.database import connect
 
 LEASE = 0.6
 BETWEEN = ["after lease 1", "before begin 1", "train 1", "before finish 1", "after finish 1", "after mirror 1"]

@@ -15,10 +15,10 @@ from postgres_server import PostgresServer
 from sqlalchemy.engine import Engine
 from storage_study import finish_all, make, outcomes
 
-from hpo import curves, database, schema
-from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Tried, Work, new_owner, overview
 from hpo.ledger.owners import gone
+from hpo.storage import curves, database, schema
+from hpo.storage.database import connect
 
 
 @pytest.fixture

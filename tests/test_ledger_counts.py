@@ -8,12 +8,12 @@ import pytest
 import sqlalchemy as sa
 from storage_study import definition, make
 
-from hpo import bulk
-from hpo.database import connect
 from hpo.ledger import Ledger, open_study
 from hpo.ledger.overview import groups
 from hpo.ledger.schedule import STARTUP, Group
-from hpo.schema import failures, slots
+from hpo.storage import bulk
+from hpo.storage.database import connect
+from hpo.storage.schema import failures, slots
 
 
 def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:

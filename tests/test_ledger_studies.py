@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy.engine import Engine
 from storage_study import definition, finish_all, make
 
-from hpo import curves
-from hpo.database import connect
 from hpo.errors import UsageError
 from hpo.ledger import load_study, names, open_study
 from hpo.ledger.changes import describe_changes
+from hpo.storage import curves
+from hpo.storage.database import connect
 
 PLANNED = {"trials": 12, "seeds": 3, "repeats": 1}
 

@@ -15,13 +15,14 @@ import pytest
 import shown_study
 from optuna.storages import RDBStorage
 
-from hpo import optuna_notes, optuna_summary, optuna_tables, workflow
+from hpo import workflow
 from hpo.dashboard.refresher import Refresher
-from hpo.database import connect
 from hpo.ledger import Ledger
-from hpo.mirror import Mirror, clear, open_storage
-from hpo.optuna_summary import refresh
+from hpo.mirror import optuna_notes, optuna_summary, optuna_tables
+from hpo.mirror.mirror import Mirror, clear, open_storage
+from hpo.mirror.optuna_summary import refresh
 from hpo.report import read_record
+from hpo.storage.database import connect
 
 NAME = "shown/report"
 

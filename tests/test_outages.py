@@ -9,8 +9,8 @@ from storage_checks import read
 from storage_study import make
 from storages import Storage
 
-from hpo import schema
-from hpo.database import connect
+from hpo.storage import schema
+from hpo.storage.database import connect
 
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0])

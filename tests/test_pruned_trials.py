@@ -15,13 +15,13 @@ from storage_study import definition
 from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving, sampling, tpe, workflow
 from hpo import trainer as trainer_module
 from hpo.checkpoints import Checkpoints
-from hpo.database import connect
 from hpo.ledger import Ledger, Outcome, Past, Slot, Tried, Work, open_study
-from hpo.mirror import Mirror, open_storage
-from hpo.optuna_trials import OptunaTrials
+from hpo.mirror.mirror import Mirror, open_storage
+from hpo.mirror.optuna_trials import OptunaTrials
 from hpo.sampling import ask_one_by_one, sample
 from hpo.space import Range, log_range
-from hpo.status import status, status_text
+from hpo.storage.database import connect
+from hpo.terminal.status import status, status_text
 from hpo.trainer import Trainer
 
 EPOCHS = 6

@@ -14,10 +14,10 @@ from storage_study import make, outcomes
 from test_ledger import take
 from turns import Turns
 
-from hpo import curves
-from hpo.database import connect
 from hpo.ledger import Ledger, Work, load_study, names
-from hpo.schema import slots
+from hpo.storage import curves
+from hpo.storage.database import connect
+from hpo.storage.schema import slots
 
 Calls = dict[str, Callable[[], object]]
 

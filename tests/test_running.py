@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from storage_study import finish_all, make
 
-from hpo.database import connect
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
 from hpo.running import ending, run_workers
+from hpo.storage.database import connect
 
 
 @pytest.fixture

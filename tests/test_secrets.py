@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from nursery import ROOT, Nursery
 from postgres_server import PostgresServer, program
 
-from hpo.database import connect
+from hpo.storage.database import connect
 
 PIECES = ("Zq7xK", "Vw9yT")  # what is looked for: nothing else has these, and no way of quoting changes them
 PASSWORD = r"{}{{x}}%41@:/ \{}".format(*PIECES)

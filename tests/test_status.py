@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 from storage_study import finish_all, make, outcomes
 
-from hpo.database import connect
 from hpo.errors import UsageError
 from hpo.failures import CAUSES
 from hpo.ledger import Ledger, Outcome, Work, new_owner
-from hpo.presence import LEASE, glance
-from hpo.status import status, status_text
-from hpo.watch import watch
+from hpo.storage.database import connect
+from hpo.storage.presence import LEASE, glance
+from hpo.terminal.status import status, status_text
+from hpo.terminal.watch import watch
 
 TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
 

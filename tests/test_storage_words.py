@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc
 
-from hpo import database
 from hpo.cli import main
 from hpo.errors import UsageError
-from hpo.storage_url import read, redacted
+from hpo.storage import database
+from hpo.storage.storage_url import read, redacted
 
 
 def test_a_files_name_is_shown_as_it_was_given() -> None:

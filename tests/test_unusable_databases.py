@@ -16,8 +16,8 @@ from nursery import ROOT, Nursery
 from postgres_server import PostgresServer
 from storage_study import make
 
-from hpo import schema
-from hpo.database import connect
+from hpo.storage import schema
+from hpo.storage.database import connect
 
 GNVR = str(ROOT / "studies" / "gnvr.py")
 STUDY = """

@@ -7,8 +7,8 @@ import pytest
 from storage_study import make, outcomes
 
 from hpo import worker
-from hpo.database import connect
 from hpo.ledger import Ledger, new_owner
+from hpo.storage.database import connect
 from hpo.worker import run_worker
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from storage_study import make, outcomes
 
-from hpo.database import connect
 from hpo.errors import UsageError
 from hpo.ledger import Ledger, Outcome, Work, new_owner
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
 from hpo.renewal import Renewal
 from hpo.signals import Stop, Stopped, stop_after
+from hpo.storage.database import connect
 from hpo.worker import run_worker
 
 

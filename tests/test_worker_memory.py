@@ -7,11 +7,11 @@ import tracemalloc
 import sqlalchemy as sa
 from storage_study import make
 
-from hpo import bulk
-from hpo.database import connect
 from hpo.ledger import Ledger
-from hpo.mirror import Mirror
-from hpo.schema import slots
+from hpo.mirror.mirror import Mirror
+from hpo.storage import bulk
+from hpo.storage.database import connect
+from hpo.storage.schema import slots
 from hpo.worker import choose_settings
 
 FEW, MORE = 400, 2400

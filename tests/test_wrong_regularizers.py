@@ -12,12 +12,12 @@ from small_runs import NETWORK, SIZES, Grads, asking, keeping, mine, run, said, 
 from torch import Tensor, nn
 
 from hpo.losses import cross_entropy
-from hpo.messages import own_traceback
 from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS
 from hpo.own_code import warn_once
 from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
+from hpo.terminal.messages import own_traceback
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,12 +8,12 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from hpo.bench.transactions import NAME, finish, outcomes, study
-from hpo.database import connect
 from hpo.errors import HpoError
 from hpo.ledger import Ledger, load_study, new_owner
 from hpo.ledger.schedule import STARTUP
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
 from hpo.signals import Stop, Stopped
+from hpo.storage.database import connect
 from hpo.worker import choose_settings, run_worker
 
 PATIENCE = 120.0  # seconds within which all clients must have started a stretch

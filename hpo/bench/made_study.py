@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from hpo.database import connect
 from hpo.definition import describe, digest
 from hpo.errors import UsageError
 from hpo.ledger import Ledger, Outcome, Setting, Work, load_study, open_study
-from hpo.mirror import clear
+from hpo.mirror.mirror import clear
 from hpo.models import MLP
 from hpo.space import Range, split_space
+from hpo.storage.database import connect
 from hpo.study import Configuration, Study
 
 EPOCHS = 30

@@ -13,7 +13,7 @@ from hpo import __version__
 from hpo.bench import made_study
 from hpo.bench.processes import reported, timed
 from hpo.bench.transactions import server
-from hpo.database import connect
+from hpo.storage.database import connect
 
 NAME = "hpo-bench-overheads"  # deleted before and after
 GOALS = {  # part → (seconds, MiB) that it is to stay below

@@ -26,10 +26,10 @@ from hpo.bench.transactions import (
     spread,
     study,
 )
-from hpo.database import connect
 from hpo.ledger.schedule import STARTUP
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
 from hpo.sampling import sample
+from hpo.storage.database import connect
 from hpo.worker import choose_settings
 
 TRIAL = ("lease", "sample", "assign", "show", "finish", "show result")  # what every trial needs

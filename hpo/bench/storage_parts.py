@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hpo import curves
 from hpo.bench import made_study, memory
 from hpo.bench.processes import Cost
 from hpo.ledger import Ledger, Work
 from hpo.ledger.schedule import STARTUP
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
+from hpo.storage import curves
 from hpo.worker import choose_settings
 
 OWNER = "bench"

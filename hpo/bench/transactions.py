@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from hpo.ledger import Ledger, Outcome, Setting, Work, load_study, names, open_study
-from hpo.mirror import Mirror, clear
+from hpo.mirror.mirror import Mirror, clear
 from hpo.space import Range, split_space
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from hpo.study import Study
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Studies here, and the built-in regularizers, optimizers, networks, data sets and schedules."""
-    from hpo import listing
+    from hpo.terminal import listing
 
     found = listing.catalogue()
     typer.echo(json.dumps(found, indent=1) if as_json else listing.catalogue_text(found))
@@ -33,8 +33,8 @@ def try_(
     """Train one model once, without any database, and print its curves; the test set stays unread."""
     from hpo import loading, workflow
     from hpo.devices import choose_device, cpu_cores, prepare_process
-    from hpo.listing import parse_settings
-    from hpo.messages import own_traceback, print_epoch
+    from hpo.terminal.listing import parse_settings
+    from hpo.terminal.messages import own_traceback, print_epoch
     from hpo.trainer import Trainer
 
     definition = workflow.with_overrides(loading.load(study), None, epochs)

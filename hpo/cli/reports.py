@@ -22,10 +22,10 @@ def report(
 ) -> None:
     """Rebuild reports from the database alone; works while a study runs."""
     from hpo import loading, workflow
-    from hpo.database import connect
     from hpo.errors import UsageError
-    from hpo.status import open_known
-    from hpo.storage_url import check_folder, exists, read, redacted
+    from hpo.storage.database import connect
+    from hpo.storage.storage_url import check_folder, exists, read, redacted
+    from hpo.terminal.status import open_known
 
     url = workflow.storage_url(storage)
     if not exists(url):  # reading makes no database

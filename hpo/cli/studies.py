@@ -65,11 +65,11 @@ def run(
     """Tune, rerun and report a study; goes on where it stopped."""
     from hpo import loading, workflow
     from hpo.cli.reports import print_verdicts
-    from hpo.database import redacted
     from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
-    from hpo.progress import Display
     from hpo.running import run_workers
     from hpo.signals import Stopped, stop_after
+    from hpo.storage.database import redacted
+    from hpo.terminal.progress import Display
 
     if max_time:
         stop_after(max_time)
@@ -123,10 +123,10 @@ def worker(
 ) -> None:
     """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
     from hpo import loading, workflow
-    from hpo.database import redacted
-    from hpo.messages import Messenger
     from hpo.running import stop_with_parent
     from hpo.signals import Stopped, stop_after
+    from hpo.storage.database import redacted
+    from hpo.terminal.messages import Messenger
 
     if messages:
         stop_with_parent()
@@ -169,10 +169,10 @@ def status(
 ) -> None:
     """Trials, reruns, workers, and failures by cause."""
     from hpo import loading, workflow
-    from hpo.database import connect
-    from hpo.status import status as read_status
-    from hpo.status import status_text
-    from hpo.storage_url import check_folder, exists, read
+    from hpo.storage.database import connect
+    from hpo.storage.storage_url import check_folder, exists, read
+    from hpo.terminal.status import status as read_status
+    from hpo.terminal.status import status_text
 
     url, name = workflow.storage_url(storage), loading.study_name(study) if study else None
     if not watch and not study and not exists(url):  # a look makes no database, but says where none could be made
@@ -181,7 +181,7 @@ def status(
         return
     engine = connect(url)
     if watch is not None:
-        from hpo.watch import watch as show_again
+        from hpo.terminal.watch import watch as show_again
 
         show_again(engine, name, watch, as_json)
         return

@@ -14,10 +14,10 @@ from hpo.dashboard import guards
 from hpo.dashboard.bar import Linked, with_bar
 from hpo.dashboard.live import LiveReports
 from hpo.dashboard.reports import Progress, with_reports
-from hpo.database import answers
 from hpo.errors import UsageError
 from hpo.ledger import load_study, names
-from hpo.mirror import report_name
+from hpo.mirror.mirror import report_name
+from hpo.storage.database import answers
 
 STATES = {"done": "finished", "work": "has open work", "wait": "in training"}
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpo.database import retrying
 from hpo.ledger import Ledger, load_study, names
 from hpo.ledger.overview import newest
-from hpo.optuna_summary import PAUSE, mark
+from hpo.mirror.optuna_summary import PAUSE, mark
 from hpo.report import read_record, write_report
+from hpo.storage.database import retrying
 
 
 class Made(NamedTuple):

@@ -11,12 +11,12 @@ import waitress
 from hpo.dashboard.application import build
 from hpo.dashboard.guards import is_loopback
 from hpo.dashboard.refresher import Refresher
-from hpo.database import connect, redacted
 from hpo.errors import HpoError, UsageError
 from hpo.ledger import names
-from hpo.mirror import open_storage
+from hpo.mirror.mirror import open_storage
 from hpo.signals import Stop
-from hpo.storage_url import file, read
+from hpo.storage.database import connect, redacted
+from hpo.storage.storage_url import file, read
 
 PASSWORD = "HPO_DASHBOARD_PASSWORD"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpo.doctor.check import Check, State
 from hpo.errors import HpoError
-from hpo.storage_url import NETWORK, file, file_system, read
+from hpo.storage.storage_url import NETWORK, file, file_system, read
 
 LITTLE = 10**9  # bytes: a study with its report takes some tens of MB, both CIFAR archives 330 MB
 NOTHING = 10**8

@@ -12,11 +12,11 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
-from hpo import schema
-from hpo.database import check_version, now, plain_engine, reason, redacted
 from hpo.doctor.check import Check
 from hpo.errors import HpoError
-from hpo.storage_url import check_folder, file, file_system, read
+from hpo.storage import schema
+from hpo.storage.database import check_version, now, plain_engine, reason, redacted
+from hpo.storage.storage_url import check_folder, file, file_system, read
 
 TESTED = (15,)  # the oldest PostgreSQL that hpo was tried on
 CONNECTIONS = 4  # that a worker was seen to hold

@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo import bulk
 from hpo.ledger.owners import gone
-from hpo.schema import failures, slots
+from hpo.storage import bulk
+from hpo.storage.schema import failures, slots
 
 ATTEMPTS = {"lost worker": 3, "out of memory": 3, "timeout": 3, "exception": 2}
 MOST = 3  # attempts at one setting, whatever ended them

@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo import bulk, curves
-from hpo.database import now
 from hpo.ledger.schedule import STARTUP, Choice
 from hpo.ledger.work import Outcome, Setting, Slot, Work
-from hpo.schema import slots, studies, workers
+from hpo.storage import bulk, curves
+from hpo.storage.database import now
+from hpo.storage.schema import slots, studies, workers
 
 
 def settled(connection: Connection, study: int) -> bool:

@@ -8,8 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import bulk
-from hpo.database import now, retrying
 from hpo.errors import UsageError
 from hpo.ledger import leases, overview, rounds, studies, tried
 from hpo.ledger.attempts import end_attempts, take_back
@@ -17,7 +15,9 @@ from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
 from hpo.ledger.schedule import Group, choose, tuning_unfinished
 from hpo.ledger.work import Outcome, Past, Setting, Slot, Tried, Work
-from hpo.schema import slots
+from hpo.storage import bulk
+from hpo.storage.database import now, retrying
+from hpo.storage.schema import slots
 
 
 def open_study(

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from hpo.ledger.schedule import STARTUP, Group
 from hpo.ledger.work import DIVERGED, PRUNED
-from hpo.schema import failures, slots, studies, workers
+from hpo.storage.schema import failures, slots, studies, workers
 
 ENDS = (DIVERGED, PRUNED)  # what may have become of a finished slot
 _HIDDEN = {"study_id", "settled", "reported", "renewals"}

@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo import bulk
-from hpo.database import now
 from hpo.ledger.attempts import failed_configurations
 from hpo.ledger.work import PRUNED
-from hpo.schema import slots, studies
+from hpo.storage import bulk
+from hpo.storage.database import now
+from hpo.storage.schema import slots, studies
 
 
 def best(connection: Connection, study: int, configuration: str, repeat: int, direction: str) -> Any | None:

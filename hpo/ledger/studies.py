@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import bulk, schema
-from hpo.database import lock_table, now, retrying
 from hpo.errors import UsageError
 from hpo.ledger.attempts import failed_configurations
 from hpo.ledger.changes import describe_changes
 from hpo.ledger.rounds import new_slot
-from hpo.schema import slots, studies
+from hpo.storage import bulk, schema
+from hpo.storage.database import lock_table, now, retrying
+from hpo.storage.schema import slots, studies
 
 # Rerun s has seed 1000 + s; tuning repeat r has as many seeds from 0 on as a trial has models: never the same.
 RERUN_SEED = 1000

@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo import curves
 from hpo.ledger.work import DIVERGED, PRUNED, Past, Setting, Tried
-from hpo.schema import slots
+from hpo.storage import curves
+from hpo.storage.schema import slots
 
 
 def tried(

@@ -66,7 +66,7 @@ def make_record(export: Mapping[str, Any], curves: Mapping[str, Any]) -> Record:
 
 def read_record(ledger: Any) -> Record:
     """Reads all of a study from its `hpo.ledger.Ledger`."""
-    from hpo import curves
+    from hpo.storage import curves
 
     export = ledger.export()
     return make_record(export, curves.read(ledger.engine, export["study"]["name"]))

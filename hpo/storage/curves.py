@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import bulk, schema
-from hpo.database import retrying
+from hpo.storage import bulk, schema
+from hpo.storage.database import retrying
 
 _POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
 # All points travel as one binary value that the server cuts up: in an array of values each byte would take two.

@@ -14,15 +14,16 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
-from hpo import database, optuna_tables
-from hpo.database import again, engine_options, listen, retrying
 from hpo.ledger import Ledger, Outcome, Work
 from hpo.ledger.overview import groups
 from hpo.ledger.work import PRUNED
-from hpo.locks import creation_lock
-from hpo.optuna_tables import Amiss, Ending, OptunaTables, Shown
-from hpo.optuna_trials import OptunaTrials
+from hpo.mirror import optuna_tables
+from hpo.mirror.optuna_tables import Amiss, Ending, OptunaTables, Shown
+from hpo.mirror.optuna_trials import OptunaTrials
 from hpo.space import split_space
+from hpo.storage import database
+from hpo.storage.database import again, engine_options, listen, retrying
+from hpo.storage.locks import creation_lock
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from hpo.status import best_score
+from hpo.terminal.status import best_score
 
 PHASES = ("trials", "reruns")
 LONGEST = 22  # characters of a name, so that a line fits into 80

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo.database import now, retrying
 from hpo.ledger import Ledger
 from hpo.ledger.owners import gone
-from hpo.schema import failures, slots, studies, workers
+from hpo.storage.database import now, retrying
+from hpo.storage.schema import failures, slots, studies, workers
 
 LEASE = 60.0  # seconds: a worker renews what it holds four times in this, so one silent for longer is cut off
 

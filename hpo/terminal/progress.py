@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from hpo.bars import Bars
 from hpo.errors import HpoError
 from hpo.ledger import Ledger
-from hpo.news import News, failure_sentence, opening
+from hpo.terminal.bars import Bars
+from hpo.terminal.news import News, failure_sentence, opening
 
 LOOK = 1.5  # seconds between looks at the ledger, which holds the work of all workers, here and elsewhere
 

@@ -5,10 +5,10 @@ from contextlib import closing
 from functools import partial
 from hashlib import sha256
 
-from hpo import optuna_notes
 from hpo.ledger import Ledger
-from hpo.mirror import Mirror
-from hpo.optuna_notes import Attributes
+from hpo.mirror import optuna_notes
+from hpo.mirror.mirror import Mirror
+from hpo.mirror.optuna_notes import Attributes
 from hpo.report import Record, read_record
 from hpo.report.summary import Summary, summarise
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
-from hpo import schema
 from hpo.errors import HpoError
-from hpo.locks import creation_lock
-from hpo.storage_url import check_folder, file, read, redacted
+from hpo.storage import schema
+from hpo.storage.locks import creation_lock
+from hpo.storage.storage_url import check_folder, file, read, redacted
 
 __all__ = [
     "again",

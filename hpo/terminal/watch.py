@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from hpo.status import status, status_text
+from hpo.terminal.status import status, status_text
 
 
 def watch(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.status import best_score
+from hpo.terminal.status import best_score
 
 PHASES = ("trials", "reruns")
 SHARE = 4  # a line after every quarter of a configuration's trials or reruns, and at the end of them

@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from hpo.ledger import Ledger
-from hpo.optuna_tables import Amiss, Ending, Shown
+from hpo.mirror.optuna_tables import Amiss, Ending, Shown
 
 
 class OptunaTrials:

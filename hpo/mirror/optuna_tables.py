@@ -14,9 +14,9 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import bulk
-from hpo.database import again, retrying
-from hpo.schema import slots
+from hpo.storage import bulk
+from hpo.storage.database import again, retrying
+from hpo.storage.schema import slots
 
 VERSION = "v3.2.0.a"
 

@@ -45,8 +45,8 @@ def status(engine: Any, study: str | None = None) -> dict[str, Any]:
 
 
 def _one(ledger: Ledger) -> dict[str, Any]:
-    from hpo.messages import own_line
-    from hpo.presence import glance
+    from hpo.storage.presence import glance
+    from hpo.terminal.messages import own_line
 
     counts, seen = ledger.counts(), glance(ledger)
     for configuration, trace in seen.exceptions.items():

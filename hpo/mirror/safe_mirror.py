@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpo.ledger import Ledger, Outcome, Work
-from hpo.mirror import Mirror
+from hpo.mirror.mirror import Mirror
 
 Event = Callable[[str, dict[str, Any]], None]
 

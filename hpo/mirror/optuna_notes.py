@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import Connection, Engine
 
-from hpo import bulk, optuna_tables
-from hpo.database import now, retrying
+from hpo.mirror import optuna_tables
+from hpo.storage import bulk
+from hpo.storage.database import now, retrying
 
 LONGEST = 2045  # characters of an attribute; what is longer goes on in the next
 VERSION_KEY = "dashboard:note_ver"

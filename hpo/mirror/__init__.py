@@ -1,0 +1,1 @@
+"""The ledger as Optuna's studies and trials show it."""

@@ -1,0 +1,1 @@
+"""The database: connections that wait for it, its tables, and writing in bulk."""
