@@ -237,7 +237,7 @@ def test_the_command_lines_work_against_a_real_server(folder: Path, postgresql: 
         port, secret = int(found[1]), SECRETS["HPO_DASHBOARD_PASSWORD"]
         for host in ("127.0.0.1:8080", "localhost:8080", f"{socket.gethostname()}:8080"):
             status, body = visit(port, "/api/studies", secret, host)
-            assert status == 200 and len(json.loads(body)["study_summaries"]) == 4
+            assert status == 200 and len(json.loads(body)["study_summaries"]) == 5
         assert visit(port, "/reports/tiny/", secret, "localhost:8080")[0] == 200
         for wrong in (None, "", postgresql.password):
             assert visit(port, "/api/studies", wrong, "localhost:8080")[0] == 401
