@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -107,6 +108,7 @@ def work(
 
 _deadly: dict[str, tuple[int, int]] = {}  # place → (how often it is passed, then the signal)
 _passed: Counter[str] = Counter()
+_renewing = threading.RLock()
 
 
 def passed(point: str) -> None:
@@ -114,11 +116,19 @@ def passed(point: str) -> None:
     _passed[point] += 1
     count, number = _deadly.get(point, (0, 0))
     if count == _passed[point]:
-        os.kill(os.getpid(), number)
+        with _renewing:  # a process stopped while it renews would hold a SQLite file's lock, wherever it stopped
+            os.kill(os.getpid(), number)
 
 
 def _die_at(die: str, how: int) -> None:
     point, count = die.rsplit(" ", 1)
+    renew = Ledger.renew
+
+    def renew_alone(*arguments: Any) -> list[int]:
+        with _renewing:
+            return renew(*arguments)
+
+    Ledger.renew = renew_alone  # type: ignore[method-assign,assignment]
     _deadly[point] = (int(count), how)
     for name, (owner, method) in POINTS.items():
         _around(owner, method, name)
