@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hpo
 from hpo.ledger import Work
 
 
@@ -81,7 +82,7 @@ def own_traceback(error: BaseException) -> str:
 
 def _is_own(file: str) -> bool:
     path = Path(file)
-    ours = path.is_relative_to(Path(__file__).parent)
+    ours = path.is_relative_to(Path(hpo.__file__).parent)
     return not ours and not {"site-packages", "dist-packages"} & set(path.parts) and not file.startswith("<")
 
 
