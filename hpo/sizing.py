@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from hpo.data import split
+from hpo.devices import wait_for
 from hpo.samples import Samples
 from hpo.steps import Steps
 from hpo.training import Member, Recipe, populate
@@ -64,12 +65,12 @@ def time_step(recipe: Recipe, hyperparameters: Mapping[str, float], models: int,
     with steps.on_stream():
         for _ in range(steps.first):
             steps.next()
-        _wait(device)
+        wait_for(device)
         start, taken = time.perf_counter(), 0
         while taken < 2 or (taken < 20 and time.perf_counter() - start < 0.1):
             steps.next()
             taken += 1
-        _wait(device)
+        wait_for(device)
     return (time.perf_counter() - start) / taken
 
 
@@ -83,8 +84,3 @@ def _memory_holds(recipe: Recipe, free: float) -> Callable[[int], bool]:
     parameters = sum(leaf.numel() for leaf in recipe.model().parameters())
     needed = parameters * recipe.source.inputs.element_size() * 8
     return lambda models: models * needed < MEMORY_SHARE * free
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -225,7 +225,7 @@ def _with_planned(command: str, planned: Mapping[str, int], own: Mapping[str, in
 
 def _stored(engine: object, name: str) -> dict[str, int] | None:
     try:
-        return load_study(engine, name).export()["study"]  # type: ignore[arg-type]
+        return load_study(engine, name).planned  # type: ignore[arg-type]
     except UsageError:
         return None
 

@@ -47,7 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
-    "hpo.sizing": {"hpo.data", "hpo.samples", "hpo.steps", "hpo.training"},
+    "hpo.sizing": {"hpo.data", "hpo.devices", "hpo.samples", "hpo.steps", "hpo.training"},
     "hpo.training": {
         *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
         *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),

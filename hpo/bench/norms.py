@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from hpo.bench import memory
 from hpo.bench.training_steps import MODELS, random_batch
-from hpo.devices import device_name
+from hpo.devices import device_name, wait_for
 from hpo.losses import cross_entropy
 from hpo.network import Network
 from hpo.objective import Objective
@@ -45,8 +45,7 @@ def measure_norms(
         for way, step in steps.items():
             start = time.perf_counter()
             step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             seconds[way].append(time.perf_counter() - start)
     del steps
     ways = {}

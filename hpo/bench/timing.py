@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from hpo.devices import wait_for
+
 SECONDS = 1.0  # of measuring a figure
 REPETITIONS = 7
 
@@ -17,8 +19,7 @@ def seconds(step: Callable[[], object], device: torch.device) -> float:
         start = time.perf_counter()
         for _ in range(steps):
             step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
         return (time.perf_counter() - start) / steps
 
     stretch(3)

@@ -63,7 +63,8 @@ class Ledger:
 
     Attributes:
         engine, id, study (its name), definition, digest, direction ("maximize" | "minimize"), and as they were when
-        it was opened fingerprint (of the user's code) and text (the author's words).
+        it was opened fingerprint (of the user's code), text (the author's words) and planned ("trials", "seeds",
+        "repeats").
         warnings: sentences for the person who opened it.
     """
 
@@ -75,6 +76,7 @@ class Ledger:
         self.digest: str = row.digest
         self.fingerprint: dict[str, str] = row.fingerprint
         self.text: dict[str, Any] = row.text
+        self.planned: dict[str, int] = {key: getattr(row, key) for key in studies.PLANNED}
         self.direction: str = row.definition["direction"]
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)

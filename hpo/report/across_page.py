@@ -1,6 +1,5 @@
 """write_comparison: several studies become one page, with a verdict for each and an overview of all."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from hpo.report.drawings import Planned
 from hpo.report.profiles import steps
 from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
-from hpo.report.standalone import share_plotly, with_everything
+from hpo.report.results import as_json, write_results
+from hpo.report.standalone import write_page
 from hpo.report.wording import count, escape
-from hpo.report.write import as_json
 
 TABLES = ("reached", "differences", "overall", "profiles", "races")
 
@@ -41,14 +40,8 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     readme = folder / "README.md"
     readme.write_text(page.as_markdown(body), encoding="utf-8", newline="\n")
     verdicts = {numbers.study["name"]: page.verdict_lines(numbers) for numbers in across.studies}
-    text = json.dumps({"verdicts": verdicts, **as_json(across)}, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    shown = page.as_html(_title(across), planned, body)
-    if standalone:
-        shown = with_everything(shown, folder)
-    else:
-        share_plotly(folder.parent)
-    (folder / "report.html").write_text(shown, encoding="utf-8", newline="\n")
+    write_results({"verdicts": verdicts, **as_json(across)}, folder)
+    write_page(page.as_html(_title(across), planned, body), folder, standalone)
     return readme
 
 

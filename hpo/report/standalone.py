@@ -15,6 +15,15 @@ TYPES = {
 LARGE = 1 << 20  # bytes of a file that is packed before it goes into a page
 
 
+def write_page(page: str, folder: Path, standalone: bool) -> None:
+    """Writes report.html, with everything in it or beside the plotly.js that all reports share."""
+    if standalone:
+        page = with_everything(page, folder)
+    else:
+        share_plotly(folder.parent)
+    (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
+
+
 def share_plotly(folder: Path) -> None:
     """Puts plotly.js into the folder of all reports, where their pages look for it; 5 MB once, not in every page."""
     from plotly.offline import get_plotlyjs

@@ -10,7 +10,7 @@ from hpo.report.drawings import plan_stills
 from hpo.report.numbers import compute_numbers
 from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
-from hpo.report.write import as_json
+from hpo.report.results import as_json
 
 GREY = "#7f8791"  # readable on a white and on a black page: the dashboard does not tell a plot which it is on
 

@@ -1,10 +1,7 @@
 """write_report: a record becomes a folder of text, pictures and tables."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,8 +12,9 @@ from hpo.report.drawings import Planned, plan_figures
 from hpo.report.latex import latex
 from hpo.report.numbers import compute_numbers
 from hpo.report.record import Record
+from hpo.report.results import as_json, write_results
 from hpo.report.selection import superseded
-from hpo.report.standalone import share_plotly, with_everything
+from hpo.report.standalone import write_page
 
 
 def write_report(
@@ -50,31 +48,11 @@ def write_report(
     whole = page.Page(numbers, planned, list(reproduce), analysis)
     readme = folder / "README.md"
     readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
-    results = {"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    write_results({"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}, folder)
     (folder / "results.tex").write_text(latex(numbers), encoding="utf-8", newline="\n")
     _write_tables(record, folder)
-    shown = page.html(whole)
-    if standalone:
-        shown = with_everything(shown, folder)
-    else:
-        share_plotly(folder.parent)
-    (folder / "report.html").write_text(shown, encoding="utf-8", newline="\n")
+    write_page(page.html(whole), folder, standalone)
     return readme
-
-
-def as_json(value: Any) -> Any:
-    """Named tuples as objects, NaN and infinities as null, numpy numbers as plain ones."""
-    if hasattr(value, "_asdict"):
-        return as_json(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(key): as_json(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(entry) for entry in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _draw_stills(planned: Sequence[Planned], folder: Path) -> None:
