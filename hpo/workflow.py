@@ -15,6 +15,7 @@ from typing import Any
 
 from hpo.errors import UsageError
 from hpo.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
+from hpo.ledger.studies import PLANNED, words
 from hpo.storage.database import connect
 from hpo.study import Study
 
@@ -49,7 +50,7 @@ def open_ledger(
 
     Args:
         trials, seeds, repeats: planned numbers in place of the study's own. A study that exists keeps its numbers
-            where none is given; they may only be raised, and the tuning repeats not even that.
+            where none is given; they may only be raised.
         command: the command line that the report's Reproduce section shows; numbers planned before are added to it.
         fresh: delete what the database holds under this name first.
     """
@@ -64,7 +65,8 @@ def open_ledger(
     flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
-    if not stored:  # flags may say what the file may say, and nothing is deleted for one that is refused
+    # Flags may say what the file may say, and nothing is deleted for one that is refused.
+    if not stored or planned["repeats"] > stored["repeats"]:
         dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_repeats=planned["repeats"])
     if fresh:
         _delete(engine, study.name)
@@ -72,16 +74,11 @@ def open_ledger(
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
     ledger.warnings += [
-        f"{study.name} was planned with {stored[key]} {key} and its file now says {own[key]}; "
-        f"give --{key} {own[key]} to raise it"
-        for key in ("trials", "seeds")
+        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now says {own[key]}; "
+        f"give {flag} {own[key]} to raise it"
+        for key, flag in PLANNED.items()
         if stored and key not in given and own[key] > stored[key]
     ]
-    if stored and "repeats" not in given and own["repeats"] > stored["repeats"]:
-        ledger.warnings.append(
-            f"{study.name} was planned with {stored['repeats']} tuning repeats and its file now says "
-            f"{own['repeats']}; that number is fixed: give another --name, or --fresh, which deletes the old results"
-        )
     return ledger
 
 
@@ -218,9 +215,8 @@ def run(
 
 def _with_planned(command: str, planned: Mapping[str, int], own: Mapping[str, int]) -> str:
     """The command with a flag for each planned number that the study's file has otherwise, from whichever run it is."""
-    flags = {"trials": "--trials", "seeds": "--seeds", "repeats": "--tuning-repeats"}
-    missing = [key for key in flags if planned[key] != own[key] and flags[key] not in command.split()]
-    return " ".join([command, *(f"{flags[key]} {planned[key]}" for key in missing)])
+    missing = [key for key in PLANNED if planned[key] != own[key] and PLANNED[key] not in command.split()]
+    return " ".join([command, *(f"{PLANNED[key]} {planned[key]}" for key in missing)])
 
 
 def _stored(engine: object, name: str) -> dict[str, int] | None:

@@ -151,8 +151,16 @@ def test_tuning_is_repeated_and_its_runs_share_the_reruns(folder: Path) -> None:
     assert "3 tuning runs a configuration" in report
 
     hpo(folder, "run", "small")  # the number is remembered
+    message = hpo(folder, "run", "small", "--tuning-repeats", "2", code=2)
+    assert "was planned with 3 tuning repeats and 2 are asked for; planned numbers may only be raised" in message
     message = hpo(folder, "run", "small", "--tuning-repeats", "4", code=2)
-    assert "was planned with 3 tuning repeats and 4 are asked for, but that number is fixed" in message
+    assert "none would be left for some of 4 tuning repeats; give --seeds 7 or more" in message
+
+    hpo(folder, "run", "small", "--tuning-repeats", "4", "--seeds", "8")
+    for entry in counts(folder).values():
+        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (8, 8, 0)
+    report = (folder / "reports" / "small" / "README.md").read_text()
+    assert "Tuning repeats raised from 3 to 4 after a report" in report and "4 paired tuning repeats" in report
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -61,7 +61,7 @@ def test_planned_numbers_may_only_be_raised(engine: Engine) -> None:
     for lower in ({"trials": 11}, {"seeds": 2}):
         with pytest.raises(UsageError, match="only be raised"):
             make(engine, **lower)
-    with pytest.raises(UsageError, match="repeats"):
+    with pytest.raises(UsageError, match="left for some of 2 tuning repeats; give --seeds 4 or more"):
         make(engine, repeats=2)
     assert make(engine).export()["study"]["notes"] == []
 
@@ -100,6 +100,27 @@ def test_raised_seeds_add_reruns_and_are_noted_after_a_report(engine: Engine) ->
     assert {(row["round"], row["state"], row["setting"]["learning_rate"]) for row in rows} == {(0, "done", 0.001)}
     events = [note["event"] for note in ledger.export()["study"]["notes"]]
     assert events == ["seeds raised from 3 to 4", "seeds raised from 4 to 6 after a report"]
+
+
+def test_raised_repeats_tune_anew_and_leave_every_seed_with_its_tuning_run(engine: Engine) -> None:
+    """As many seeds for the new tuning runs as for the old ones; what was done stays as it was."""
+    ledger = make(engine, repeats=2, seeds=4)
+    finish_all(ledger)
+    before = {row["id"]: row for row in ledger.export()["slots"]}
+    ledger = make(engine, repeats=3, seeds=7)
+    assert ledger.state() == "work"
+    finish_all(ledger)
+    after = {row["id"]: row for row in ledger.export()["slots"]}
+    assert {id: after[id] for id in before} == before
+    for name in "AB":
+        rows = [row for row in after.values() if row["configuration"] == name]
+        seeds = {row["seed"]: row["repeat"] for row in rows if row["phase"] == "rerun"}
+        assert seeds == {1000: 0, 1001: 1, 1002: 0, 1003: 1, 1004: 2, 1005: 2, 1006: 0}
+        tuned = Counter((row["repeat"], row["seed"]) for row in rows if row["phase"] == "tune")
+        assert tuned == {(repeat, repeat): ledger.planned["trials"] for repeat in range(3)}
+    assert {row["state"] for row in after.values()} == {"done"}
+    events = [note["event"] for note in ledger.export()["study"]["notes"]]
+    assert events == ["seeds raised from 4 to 7", "tuning repeats raised from 2 to 3"]
 
 
 def test_epochs_that_tuning_follows_are_named_once() -> None:

@@ -23,7 +23,7 @@ Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for e
 Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each best setting.")]  # noqa: UP045
 TuningRepeats = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Independent tuning runs, which share the reruns; fixed once the study is made."),
+    typer.Option(min=1, help="Independent tuning runs, which share the reruns."),
 ]
 Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.")]  # noqa: UP045
 Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045

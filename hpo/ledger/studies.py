@@ -1,6 +1,7 @@
 """Making, opening, enlarging and deleting the studies of a ledger."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from hpo.storage.schema import slots, studies
 
 # Rerun s has seed 1000 + s; tuning repeat r has as many seeds from 0 on as a trial has models: never the same.
 RERUN_SEED = 1000
-PLANNED = ("trials", "seeds", "repeats")
+# The numbers that may be raised, and the flag that says each; its words name it.
+PLANNED = {"trials": "--trials", "seeds": "--seeds", "repeats": "--tuning-repeats"}
 
 
 def ensure(
@@ -80,6 +82,11 @@ def remove(connection: Connection, study: int) -> None:
     connection.execute(sa.delete(studies).where(studies.c.id == study))
 
 
+def words(flag: str) -> str:
+    """What a flag is called in a sentence: "tuning repeats" for "--tuning-repeats"."""
+    return flag.removeprefix("--").replace("-", " ")
+
+
 def _create(
     connection: Connection,
     name: str,
@@ -103,7 +110,7 @@ def _create(
     connection.execute(sa.insert(studies).values(row | numbers))
     made = find(connection, name)
     assert made is not None
-    _add_slots(connection, made.id, definition, {"trials": 0, "seeds": 0, "repeats": numbers["repeats"]}, numbers)
+    _add_slots(connection, made.id, definition, dict.fromkeys(PLANNED, 0), numbers)
     return made
 
 
@@ -113,16 +120,17 @@ def _raise(
     """Adds the slots that higher planned numbers need; returns the notes to be kept."""
     before = {key: getattr(row, key) for key in PLANNED}
     after = before | {key: planned[key] for key in PLANNED if key in planned}
-    for key in ("trials", "seeds"):
+    for key, flag in PLANNED.items():
         if after[key] < before[key]:
             raise UsageError(
-                f"study {row.name!r} was planned with {before[key]} {key} and {after[key]} are asked for; "
-                f"planned numbers may only be raised: give --{key} {before[key]} or more, another --name, or --fresh"
+                f"study {row.name!r} was planned with {before[key]} {words(flag)} and {after[key]} are asked for; "
+                f"planned numbers may only be raised: give {flag} {before[key]} or more, another --name, or --fresh"
             )
-    if after["repeats"] != before["repeats"]:
+    needed = before["seeds"] + after["repeats"] - before["repeats"]  # seeds stay with the tuning run that had them
+    if after["seeds"] < needed:
         raise UsageError(
-            f"study {row.name!r} was planned with {before['repeats']} tuning repeats and {after['repeats']} are asked "
-            "for, but that number is fixed; use another --name, or --fresh, which deletes the old results"
+            f"study {row.name!r} has {after['seeds']} seeds, of which none would be left for some of "
+            f"{after['repeats']} tuning repeats; give --seeds {needed} or more"
         )
     if after == before:
         return []
@@ -130,8 +138,8 @@ def _raise(
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(after | {"settled": 0}))
     when = " after a report" if row.reported is not None else ""
     return [
-        {"time": now(connection), "event": f"{key} raised from {before[key]} to {after[key]}{when}"}
-        for key in PLANNED
+        {"time": now(connection), "event": f"{words(flag)} raised from {before[key]} to {after[key]}{when}"}
+        for key, flag in PLANNED.items()
         if after[key] != before[key]
     ]
 
@@ -145,22 +153,33 @@ def _add_slots(
 ) -> None:
     failed = failed_configurations(connection, study)
     rounds = _newest_rounds(connection, study)
-    repeats, models = after["repeats"], definition.get("seeds_per_trial", 1)
+    models = definition.get("seeds_per_trial", 1)
+    new_seeds = _spread(connection, study, range(before["seeds"], after["seeds"]), after["repeats"])
     rows = []
     for configuration in definition["configurations"]:
         name, own = configuration["name"], configuration.get("trials")
         over = {"state": "failed", "cause": failed[name], "finished": now(connection)} if name in failed else {}
-        first = 0 if before["trials"] == 0 else own or before["trials"]
-        for repeat in range(repeats):
+        for repeat in range(after["repeats"]):
+            first = 0 if repeat >= before["repeats"] else own or before["trials"]
             for slot in range(first, own or after["trials"]):
                 rows.append(new_slot(study, name, repeat, "tune", slot, repeat * models) | over)
-        for slot in range(before["seeds"], after["seeds"]):
-            repeat = slot % repeats
+        for slot, repeat in new_seeds.items():
             made = new_slot(study, name, repeat, "rerun", slot, RERUN_SEED + slot)
             rows.append(made | {"round": rounds.get((name, repeat), 0)} | over)
     if rows:
         keys = {key for row in rows for key in row}
         bulk.insert(connection, slots, [dict.fromkeys(keys) | row for row in rows])
+
+
+def _spread(connection: Connection, study: int, new: Iterable[int], repeats: int) -> dict[int, int]:
+    """The tuning repeat of every new rerun slot: the one with the fewest so far, the first of several."""
+    reruns = sa.select(slots.c.slot, slots.c.repeat).where(slots.c.study_id == study, slots.c.phase == "rerun")
+    taken = Counter(row.repeat for row in connection.execute(reruns.distinct()))
+    chosen = {}
+    for slot in new:
+        chosen[slot] = min(range(repeats), key=lambda repeat: taken[repeat])
+        taken[chosen[slot]] += 1
+    return chosen
 
 
 def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], int]:
