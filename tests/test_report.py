@@ -19,7 +19,10 @@ from hpo.report.page import Page, markdown
 
 FORBIDDEN = re.compile(r"promising|confirm|robust|significan", re.IGNORECASE)
 SENTENCE = r"<p>Figure \d\. [^.:]+: (?:it appears|they are shown|no |the scores do not)"
-FILES = ["README.md", "curves.csv", "report.html", "reruns.csv", "results.json", "results.tex", "trials.csv"]
+FILES = [
+    *("README.md", "curves.csv", "report.html", "reruns.csv", "results.json", "results.tex"),
+    *("trial_curves.csv", "trials.csv"),
+]
 NAMES = ("AdamW", "GNVR")
 TEMPLATES = Path(sys.modules[write_report.__module__].__file__ or "").parent / "templates"
 
@@ -451,12 +454,16 @@ def test_the_page_needs_no_network_and_has_plotly_once(standalone: bool, tmp_pat
 def test_the_csv_files_hold_every_slot_and_epoch(tmp_path: Path) -> None:
     record = synthetic_record(trials=4, seeds=3, epochs=5)
     render(record, tmp_path)
-    trials, reruns, curves = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("trials", "reruns", "curves"))
-    assert (len(trials), len(reruns), len(curves)) == (8, 6, (8 + 6) * 5)
+    trials, reruns = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("trials", "reruns"))
+    curves, of_reruns = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("trial_curves", "curves"))
+    assert (len(trials), len(reruns), len(curves), len(of_reruns)) == (8, 6, 8 * 5, 6 * 5)
+    assert (set(curves["phase"]), set(of_reruns["phase"])) == ({"tune"}, {"rerun"})
     assert reruns["value"].tolist() == pytest.approx(reruns["result/test_accuracy"].tolist())
     assert {"setting/learning_rate", "setting/lambda"} <= set(trials.columns)
     loss = record.curves[(record.curves.metric == "train_loss") & (record.curves.slot_id == 1)]["value"]
     assert curves["train_loss"][:5].tolist() == pytest.approx(loss.tolist())
+    last = record.curves[(record.curves.metric == "train_loss") & (record.curves.slot_id == record.slots.id.max())]
+    assert of_reruns["train_loss"][-5:].tolist() == pytest.approx(last["value"].tolist())
 
 
 def test_a_report_needs_neither_torch_nor_scipy_stats() -> None:

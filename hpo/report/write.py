@@ -25,7 +25,7 @@ def write_report(
     analysis: str | None = None,
     standalone: bool = False,
 ) -> Path:
-    """Writes README.md, report.html, figures/, trials.csv, reruns.csv, curves.csv, results.json and results.tex.
+    """Writes README.md, report.html, figures/, the record as CSV, results.json and results.tex.
 
     Args:
         record: the study, at any moment of its life. The same record gives the same bytes.
@@ -65,18 +65,20 @@ def _draw_stills(planned: Sequence[Planned], folder: Path) -> None:
 
 
 def _write_tables(record: Record, folder: Path) -> None:
-    """The record as CSV: trials and reruns by slot, curves by epoch with one column a metric."""
-    for phase, name in (("tune", "trials.csv"), ("rerun", "reruns.csv")):
+    """The record as CSV: trials and reruns by slot, the curves of each by epoch with one column a metric.
+
+    The trials' curves are ten times as long as the rest, and no figure shows them: they have a file of their own.
+    """
+    wide = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index("epoch")
+    wide.columns.name = None
+    for phase, name, curves in (("tune", "trials.csv", "trial_curves.csv"), ("rerun", "reruns.csv", "curves.csv")):
         slots = record.slots[record.slots.phase == phase]
         flat = _flat(slots)
         if phase == "rerun":
             flat.insert(list(flat).index("round") + 1, "superseded", superseded(slots))
         _write_csv(flat, folder / name)
-    keys = ["configuration", "phase", "repeat", "round", "slot", "seed"]
-    wide = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index()
-    wide.columns.name = None
-    slots = record.slots.set_index("id")[keys]
-    _write_csv(slots.join(wide.set_index("slot_id"), how="inner"), folder / "curves.csv")
+        keys = slots.set_index("id")[["configuration", "phase", "repeat", "round", "slot", "seed"]]
+        _write_csv(keys.join(wide, how="inner").dropna(axis="columns", how="all"), folder / curves)
 
 
 def _flat(slots: pd.DataFrame) -> pd.DataFrame:
