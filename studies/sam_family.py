@@ -26,15 +26,15 @@ STUDIES = {
         baseline="SGD",
         configurations=(
             Configuration("SGD", optimizer="sgd", space=SGD),
-            Configuration("SAM", optimizer="sgd", regularizer="sam", space=SGD | RHO, prediction="better"),
+            Configuration("SAM over SGD", optimizer="sgd", regularizer="sam", space=SGD | RHO, prediction="better"),
             Configuration(
-                "VaSSO",
+                "VaSSO over SGD",
                 optimizer="sgd",
                 regularizer="vasso",
                 space=SGD | RHO | {"theta": linear_range(0.1, 1)},
                 prediction="better",
             ),
-            Configuration("GAM", optimizer="sgd", regularizer="gam", space=SGD | GAM, prediction="better"),
+            Configuration("GAM over SGD", optimizer="sgd", regularizer="gam", space=SGD | GAM, prediction="better"),
             Configuration("AdamW", space=ADAM),
             Configuration("GAM over AdamW", regularizer="gam", space=ADAM | GAM),
             Configuration("Adam", optimizer="adam", space=ADAM),
