@@ -272,7 +272,9 @@ def test_numbers_are_printed_like_the_write_ups() -> None:
     assert "47.82% ± 1.22% [" in text
     assert "LR 7.94e-3, WD 4.93e-3, λ 0.026" in text
     assert "0.509 ± 0.000" in text
-    assert "| GNVR | adamw | gnvr | 1e-4 to 0.01, log | 1e-6 to 0.1, log | 0.9, fixed | 1e-3 to 10, log |" in text
+    assert "| GNVR | adamw | gnvr | 1e-4 to 0.01, log | 1e-6 to 0.1, log | λ 1e-3 to 10, log |" in text
+    assert "| AdamW | adamw | none | 1e-4 to 0.01, log | 1e-6 to 0.1, log | – |" in text
+    assert "- Fixed for every configuration: momentum 0.9.\n" in text
     assert "462 of the 2,560 training labels really differ" in text
     assert "MLP 40 → 256 → 256 → 10" in text and "label noise 20%" in text
 

@@ -123,6 +123,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         legend=wording.legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
         smoothness_of={entry.name: entry.smoothness for entry in numbers.configurations},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
+        fixed_alike=_fixed_alike(numbers),
         trial_budget=_trial_budget(numbers),
         pruned_epochs=_pruned_epochs(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
@@ -196,6 +197,12 @@ def _pruned_epochs(numbers: StudyNumbers) -> str:
         f"({entry.tuning.pruned} of {wording.count(entry.tuning.finished, 'trial')} pruned)"
         for entry in numbers.configurations
     )
+
+
+def _fixed_alike(numbers: StudyNumbers) -> str:
+    """The values that no configuration tunes and all share: "beta1 0.9, beta2 0.999"."""
+    values = tables.fixed_alike(numbers).items()
+    return ", ".join(f"{wording.escape(wording.plain_name(name))} {wording.bound(value)}" for name, value in values)
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:

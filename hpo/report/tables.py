@@ -23,22 +23,42 @@ class Table(NamedTuple):
 
 
 def spaces(numbers: StudyNumbers) -> Table:
-    """Configurations by hyperparameters: ranges, and fixed values."""
+    """Configurations by hyperparameters: ranges, and fixed values.
+
+    What most configurations have gets a column, the rest of each stands in one; `fixed_alike` is left out.
+    """
     entries = numbers.definition["configurations"]
-    names = list(dict.fromkeys(name for entry in entries for name in entry["space"]))
+    cells = [_space_cells(entry["space"]) for entry in entries]
+    alike = fixed_alike(numbers)
+    names = [name for name in dict.fromkeys(name for own in cells for name in own) if name not in alike]
+    columns = [name for name in names if 2 * sum(name in own for own in cells) > len(cells)]
+    others = [name for name in names if name not in columns]
     rows = []
-    for entry in entries:
-        ranges, fixed = split_space(entry["space"])
-        cells = [NOTHING] * len(names)
-        for index, name in enumerate(names):
-            if name in ranges:
-                low, high = wording.bound(ranges[name].low), wording.bound(ranges[name].high)
-                cells[index] = f"{low} to {high}{', log' if ranges[name].log else ''}"
-            elif name in fixed:
-                cells[index] = f"{wording.bound(fixed[name])}, fixed"
+    for entry, own in zip(entries, cells, strict=True):
         parts = [escape(wording.describe(entry[part])) for part in ("optimizer", "regularizer")]
-        rows.append([escape(entry["name"]), *parts, *cells])
-    return Table(["configuration", "optimizer", "regularizer", *(escape(_long(name)) for name in names)], rows)
+        rest = "; ".join(f"{escape(_long(name))} {own[name]}" for name in others if name in own)
+        shared = [own.get(name, NOTHING) for name in columns]
+        rows.append([escape(entry["name"]), *parts, *shared, *([rest or NOTHING] if others else [])])
+    header = ["configuration", "optimizer", "regularizer", *(escape(_long(name)) for name in columns)]
+    return Table([*header, *(["of its own"] if others else [])], rows)
+
+
+def fixed_alike(numbers: StudyNumbers) -> dict[str, float]:
+    """The hyperparameters that every configuration has at one and the same fixed value."""
+    first, *others = (split_space(entry["space"])[1] for entry in numbers.definition["configurations"])
+    return {name: value for name, value in first.items() if all(own.get(name) == value for own in others)}
+
+
+def _space_cells(space: dict[str, Any]) -> dict[str, str]:
+    ranges, fixed = split_space(space)
+    cells = {}
+    for name in space:
+        if name in ranges:
+            low, high = wording.bound(ranges[name].low), wording.bound(ranges[name].high)
+            cells[name] = f"{low} to {high}{', log' if ranges[name].log else ''}"
+        else:
+            cells[name] = f"{wording.bound(fixed[name])}, fixed"
+    return cells
 
 
 def results(numbers: StudyNumbers) -> Table:
