@@ -79,6 +79,29 @@ def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> N
     assert frame["low"].tolist() == [-0.01, -0.3]
 
 
+def test_the_forests_of_several_studies_have_the_same_rows() -> None:
+    rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    styles = figures.assign_styles([*NAMES, "SAM", "nowhere"], "AdamW")
+    other = frame[:1].assign(configuration="SAM")
+    panels = {
+        "noisy": figures.forest(frame, styles, ACCURACY, "AdamW", 0.01),
+        "clean": figures.forest(other, styles, LOSS, "ROGC", 0.5),
+    }
+    info = figures.forests(panels, {"noisy": "AdamW", "clean": "ROGC"}, styles)
+    drawn = drawing(info)
+    marks = {(trace["xaxis"], trace["name"]): (trace["x"], trace["y"]) for trace in drawn["data"]}
+    assert marks == {
+        ("x", "AdamW"): ([0], [0]), ("x", "GNVR"): ([1.0], [1]), ("x", "ROGC"): ([-20.0], [2]),
+        ("x2", "ROGC"): ([0], [2]), ("x2", "SAM"): ([0.01], [3]),
+    }  # fmt: skip
+    assert drawn["layout"]["yaxis"]["ticktext"] == drawn["layout"]["yaxis2"]["ticktext"] == [*NAMES, "SAM"]
+    assert drawn["layout"]["xaxis"]["title"]["text"] == "noisy: Δ in points"
+    assert drawn["layout"]["xaxis2"]["title"]["text"] == "clean: Δ" and "matches" not in drawn["layout"]["xaxis2"]
+    bands = [(shape["xref"], shape["x1"]) for shape in drawn["layout"]["shapes"] if shape["type"] == "rect"]
+    assert bands == [("x", 1.0), ("x2", 0.5)]
+
+
 @pytest.mark.parametrize("rivals", [1, 2, 11])
 @pytest.mark.parametrize("measure", [ACCURACY, LOSS])
 def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure: Any, tmp_path: Path) -> None:
@@ -92,7 +115,8 @@ def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure:
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
     infos = (
         figures.paired_slopes(many, styles, measure, "base", "seed"),
-        figures.forest(frame, styles, measure, "base", 0.01),
+        (forest := figures.forest(frame, styles, measure, "base", 0.01)),
+        figures.forests(dict.fromkeys("abcd", forest), dict.fromkeys("abcd", "base"), styles),
     )
     for info in infos:
         for name in ("one.png", "two.png"):

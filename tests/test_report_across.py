@@ -208,11 +208,23 @@ def test_nothing_is_pooled() -> None:
     assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
 
 
+def test_the_differences_of_all_studies_are_one_picture(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a"), study("b", 0.05, names=("AdamW", "GNVR")))
+    folder = tmp_path / "reports" / "compare-x" / "figures"
+    assert "![Differences by study](figures/1-differences.png)" in text and "Figure 1. Mean difference" in text
+    assert "![Performance profiles](figures/2-performance-profiles.png)" in text and "Figure 2. Performance" in text
+    assert sorted(path.name for path in folder.iterdir()) == ["1-differences.png", "2-performance-profiles.png"]
+    text = page(tmp_path, study("a"), study("c", names=("SAM", "GNVR")))
+    assert "performance-profiles.png" in text
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("c", names=("Adam", "SAM")))
+    assert "performance-profiles.png" not in text and [path.name for path in folder.iterdir()] == ["1-differences.png"]
+
+
 def test_the_same_studies_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_comparison([study("a"), study("b", 0.05)], tmp_path / name / "compare-a-b", "hpo report a b --compare")
     files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
 
@@ -222,5 +234,7 @@ def test_the_profiles_are_drawn(tmp_path: Path, browser: Browser) -> None:
     with browser.tab(width=400) as tab:
         tab.open(tmp_path / "reports" / "compare-x" / "report.html")
         tab.page.wait_for_selector("#performance-profiles .main-svg")
+        titles = tab.page.locator("#differences .main-svg .xtitle, #differences .main-svg .x2title")
+        assert titles.all_text_contents() == ["a: Δ in points", "b: Δ in points"]
         assert not tab.strays((tmp_path / "reports" / "plotly.min.js").as_uri()) and not tab.errors
         assert tab.overflow() <= 0

@@ -1,11 +1,12 @@
 """Figures: an info tuple is computed first and drawn second, with matplotlib (PNG) and for plotly (HTML).
 
-Figures 1 to 4 can be drawn both ways, 5 to 8 for plotly alone.
+Figures 1 to 4 of a study and those of a comparison can be drawn both ways, 5 to 8 for plotly alone.
 """
 
 from hpo.figures.curves import Curves, training_loss, validation_accuracy, validation_metric
 from hpo.figures.differences import Forest, forest
 from hpo.figures.drawing import Info, Still, draw_plotly, draw_png
+from hpo.figures.forests import Forests, forests
 from hpo.figures.history import History, tuning_history
 from hpo.figures.importance import Importances, importances
 from hpo.figures.labels import LabelsFitted, labels_fitted
@@ -20,6 +21,7 @@ __all__ = [
     "COLOURS",
     "Curves",
     "Forest",
+    "Forests",
     "History",
     "Importances",
     "Info",
@@ -35,6 +37,7 @@ __all__ = [
     "draw_plotly",
     "draw_png",
     "forest",
+    "forests",
     "importances",
     "labels_fitted",
     "paired_slopes",

@@ -33,7 +33,7 @@ def performance_profiles(steps: "pd.DataFrame", styles: dict[str, Style]) -> Pro
         "Performance profiles: the share of the studies in which a configuration reaches the target within τ times "
         "the epochs of the fastest one."
     )
-    return Profiles(1, "performance-profiles", "Performance profiles", caption, steps, styles)
+    return Profiles(2, "performance-profiles", "Performance profiles", caption, steps, styles)
 
 
 def draw_png(info: Profiles, path: Path) -> None:

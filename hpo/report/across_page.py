@@ -9,7 +9,7 @@ from hpo import figures
 from hpo.report import across_tables, page, wording
 from hpo.report.across import Across, compare_studies
 from hpo.report.cautions import cautions
-from hpo.report.drawings import Planned
+from hpo.report.drawings import Planned, plan_differences
 from hpo.report.profiles import steps
 from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
@@ -31,11 +31,11 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     across = compare_studies(records)
     folder.mkdir(parents=True, exist_ok=True)
     planned = _figures(across)
+    (folder / "figures").mkdir(exist_ok=True)
+    for earlier in (folder / "figures").glob("*.png"):
+        earlier.unlink()
     for figure in planned:
-        (folder / "figures").mkdir(exist_ok=True)
         figures.draw_png(figure.info, folder / figure.path)  # type: ignore[arg-type]
-    if not planned:
-        (folder / "figures" / "1-performance-profiles.png").unlink(missing_ok=True)
     body = _body(across, planned, folder, command)
     readme = folder / "README.md"
     readme.write_text(page.as_markdown(body), encoding="utf-8", newline="\n")
@@ -46,13 +46,18 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
 
 
 def _figures(across: Across) -> list[Planned]:
-    if not across.profiles:
-        return []
-    baselines = {numbers.baseline.name for numbers in across.studies}
-    grey = baselines.pop() if len(baselines) == 1 else ""
-    styles = figures.assign_styles(across.shared, grey)
-    info = figures.performance_profiles(steps(across.profiles), styles)
-    return [Planned(info.number, info.slug, info.title, "results", info.caption, "", info)]
+    baselines = {numbers.study["name"]: numbers.baseline.name for numbers in across.studies}
+    grey = next(iter(baselines.values())) if len(set(baselines.values())) == 1 else ""
+    styles = figures.assign_styles([entry.name for entry in across.overall], grey)
+    drawn: list[figures.Forests | figures.Profiles] = []
+    panels = {numbers.study["name"]: plan_differences(numbers, styles) for numbers in across.studies}
+    found = {study: panel for study, panel in panels.items() if panel is not None}
+    if found:
+        drawn.append(figures.forests(found, {study: baselines[study] for study in found}, styles))
+    if across.profiles:
+        own = {name: style for name, style in styles.items() if name in across.shared}
+        drawn.append(figures.performance_profiles(steps(across.profiles), own))
+    return [Planned(info.number, info.slug, info.title, "results", info.caption, "", info) for info in drawn]
 
 
 def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str) -> page.Body:
@@ -65,7 +70,7 @@ def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str
             parts=[_part(numbers, folder) for numbers in across.studies],
             notes=list(_notes(across)) or ["Every configuration is in every study, and defined there alike"],
             tables={name: getattr(across_tables, name)(across) for name in TABLES},
-            figure=planned[0] if planned else None,
+            figures={figure.slug: figure for figure in planned},
             command=command,
         )
         return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -127,15 +127,23 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
     else:
         sentence = f"it appears with the first {unit} that the baseline and another configuration both have."
         yield Planned(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
-    found = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
-    intervals = [(name, *made.interval, made.mean, made.n) for name, made in found if made.n > 1]
-    if intervals:
-        frame = pd.DataFrame(intervals, columns=["configuration", "low", "high", "middle", "pairs"])
-        margin = numbers.definition["margin"]
-        yield _drawn(figures.forest(frame, styles, measure, baseline.name, margin), "results")
+    differences = plan_differences(numbers, styles)
+    if differences is not None:
+        yield _drawn(differences, "results")
     else:
         sentence = f"it appears with the second {unit} that the baseline and another configuration both have."
         yield Planned(4, "differences", "Differences from the baseline", "results", "", sentence, None)
+
+
+def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | None:
+    """Every rival's difference that has an interval; None where none has."""
+    found = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
+    intervals = [(name, *made.interval, made.mean, made.n) for name, made in found if made.n > 1]
+    if not intervals:
+        return None
+    frame = pd.DataFrame(intervals, columns=["configuration", "low", "high", "middle", "pairs"])
+    measure = figures.Measure(numbers.metric.label, numbers.metric.share, numbers.metric.direction)
+    return figures.forest(frame, styles, measure, numbers.baseline.name, numbers.definition["margin"])
 
 
 def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning.Scored) -> Iterator[Planned]:
