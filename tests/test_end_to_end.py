@@ -218,6 +218,13 @@ def test_try_trains_once_without_a_database(folder: Path) -> None:
     assert len(result["curves"]["train_loss"]) == 3
     assert not (folder / "hpo.db").exists()
 
+    pruned = STUDY.replace("Study, log", "Study, SuccessiveHalving, log").replace(
+        "trials=", "pruner=SuccessiveHalving(2, 2), trials="
+    )
+    (folder / "studies" / "pruned.py").write_text(pruned)
+    result = json.loads(hpo(folder, "try", "pruned", "-c", "AdamW", "--epochs", "1", "--json"))
+    assert len(result["curves"]["train_loss"]) == 1, "a pruner of longer trials does not stand in the way"
+
 
 def test_readme_example_of_an_own_regularizer_works(folder: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """Commands without a database: list, try, new."""
 
+import dataclasses
 import json
 import sys
 from typing import Annotated, Optional
@@ -37,7 +38,8 @@ def try_(
     from hpo.terminal.messages import own_traceback, print_epoch
     from hpo.trainer import Trainer
 
-    definition = workflow.with_overrides(loading.load(study), None, epochs)
+    alone = dataclasses.replace(loading.load(study), pruner=None)  # which compares with others, over whole trials
+    definition = workflow.with_overrides(alone, None, epochs)
     check_configuration(definition, study, configuration)
     place = choose_device(device)
     prepare_process(cpu_cores(), place)
