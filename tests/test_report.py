@@ -14,6 +14,7 @@ import pytest
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.report import Record, make_record, wording, write_report
+from hpo.report.metric import ACCURACY
 from hpo.report.numbers import compute_numbers
 from hpo.report.page import Page, markdown
 
@@ -277,6 +278,16 @@ def test_numbers_are_printed_like_the_write_ups() -> None:
     assert "- Fixed for every configuration: momentum 0.9.\n" in text
     assert "462 of the 2,560 training labels really differ" in text
     assert "MLP 40 → 256 → 256 → 10" in text and "label noise 20%" in text
+
+
+def test_shares_do_not_differ_by_more_than_all_there_is() -> None:
+    shares, losses = ACCURACY, ACCURACY._replace(share=False)
+    assert [shares.detectable(value) for value in (0.0123, 1.0, 1.7)] == [
+        "1.23 points",
+        "100.00 points",
+        "over 100 points",
+    ]
+    assert losses.detectable(1.7) == "1.70"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ class Metric(NamedTuple):
         """A difference with its unit: +0.19 points, or the number alone."""
         return self.difference(value, signed) + (" points" if self.share else "")
 
+    def detectable(self, value: float) -> str:
+        """A smallest detectable difference with its unit; shares cannot differ by more than 100 points."""
+        return "over 100 points" if self.share and value > 1 else self.amount(value, signed=False)
+
     def interval(self, interval: Interval) -> str:
         """An interval of values: [46.20%, 49.44%]."""
         return self._pair(self.value(interval.low), self.value(interval.high))

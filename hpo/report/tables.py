@@ -129,7 +129,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 wording.p_cell(paired.p_flip),
                 wording.p_cell(rival.verdict.p_holm),
                 wording.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
-                metric.difference(paired.mde, signed=False),
+                metric.detectable(paired.mde).removesuffix(" points"),
                 wording.verdict_words(rival.verdict, metric),
             ]
         )

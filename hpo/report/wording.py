@@ -172,7 +172,7 @@ def verdict_words(verdict: Verdict, metric: "Metric") -> str:
         return f"**{words}**" if verdict.firm else words
     if verdict.rule == 4:
         return f"equivalent within ±{metric.margin(verdict.margin)}"
-    return f"no detectable difference (smallest detectable: {metric.amount(verdict.comparison.mde, False)})"
+    return f"no detectable difference (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
 
 
 def describe(part: Any) -> str:
