@@ -66,13 +66,13 @@ def open_ledger(
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
     # Flags may say what the file may say, and nothing is deleted for one that is refused.
-    if not stored or planned["repeats"] > stored["repeats"]:
+    if not stored:
         dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_repeats=planned["repeats"])
     if fresh:
         _delete(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, own)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
-    ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study))
+    ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study), given)
     ledger.warnings += [
         f"{study.name} was planned with {stored[key]} {words(flag)} and its file now says {own[key]}; "
         f"give {flag} {own[key]} to raise it"

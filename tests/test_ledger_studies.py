@@ -123,6 +123,34 @@ def test_raised_repeats_tune_anew_and_leave_every_seed_with_its_tuning_run(engin
     assert events == ["seeds raised from 4 to 7", "tuning repeats raised from 2 to 3"]
 
 
+def test_repeats_raised_together_with_trials_and_seeds(engine: Engine) -> None:
+    """From one tuning run to four: what it had stays, and a configuration's own number of trials holds for each."""
+    planned = {"trials": 12, "seeds": 3, "repeats": 1}
+    open_study(engine, "s", definition(trials=5), "d", planned, {}, {})
+    ledger = open_study(engine, "s", definition(trials=5), "d", {"trials": 14, "seeds": 9, "repeats": 4}, {}, {})
+    rows = ledger.export()["slots"]
+    tuned = Counter((row["configuration"], row["repeat"]) for row in rows if row["phase"] == "tune")
+    assert tuned == {("A", repeat): 5 for repeat in range(4)} | {("B", repeat): 14 for repeat in range(4)}
+    reruns = Counter((row["configuration"], row["repeat"]) for row in rows if row["phase"] == "rerun")
+    assert reruns == {(name, repeat): seeds for name in "AB" for repeat, seeds in enumerate((3, 2, 2, 2))}
+    slots = [(row["configuration"], row["phase"], row["repeat"], row["slot"]) for row in rows]
+    assert len(set(slots)) == len(slots)
+
+
+def test_what_is_not_asked_for_stays_as_another_process_has_raised_it(engine: Engine) -> None:
+    make(engine, trials=20, repeats=2, seeds=6)
+    ledger = open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=())
+    assert ledger.planned == {"trials": 20, "seeds": 6, "repeats": 2}
+    with pytest.raises(UsageError, match="give --trials 20 or more"):
+        open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=("trials",))
+
+
+def test_tuning_keeps_to_its_own_seeds(engine: Engine) -> None:
+    open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED, {}, {})
+    with pytest.raises(UsageError, match="can have 3 tuning repeats at most"):
+        open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED | {"seeds": 9, "repeats": 4}, {}, {})
+
+
 def test_epochs_that_tuning_follows_are_named_once() -> None:
     old = {"epochs": 30, "tuning_epochs": 30}
     assert describe_changes(old, {"epochs": 3, "tuning_epochs": 3}) == "epochs: 30 → 3"

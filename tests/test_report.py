@@ -17,6 +17,7 @@ from hpo.report import Record, make_record, wording, write_report
 from hpo.report.metric import ACCURACY
 from hpo.report.numbers import compute_numbers
 from hpo.report.page import Page, markdown
+from hpo.report.tables import spaces
 
 FORBIDDEN = re.compile(r"promising|confirm|robust|significan", re.IGNORECASE)
 SENTENCE = r"<p>Figure \d\. [^.:]+: (?:it appears|they are shown|no |the scores do not)"
@@ -477,6 +478,51 @@ def test_the_csv_files_hold_every_slot_and_epoch(tmp_path: Path) -> None:
     assert curves["train_loss"][:5].tolist() == pytest.approx(loss.tolist())
     last = record.curves[(record.curves.metric == "train_loss") & (record.curves.slot_id == record.slots.id.max())]
     assert of_reruns["train_loss"][-5:].tolist() == pytest.approx(last["value"].tolist())
+
+
+@pytest.mark.parametrize("reruns", [0, 1])
+def test_the_csv_files_can_be_read_before_there_is_anything_in_them(reruns: int, tmp_path: Path) -> None:
+    render(synthetic_record(finished_trials=8 * reruns, finished_reruns=0), tmp_path)
+    trials, curves = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("trial_curves", "curves"))
+    assert len(trials) == 96 * reruns and len(curves) == 0 and {"configuration", "epoch"} <= set(curves.columns)
+
+
+def test_seeds_that_are_unevenly_spread_over_tuning_runs_are_told(tmp_path: Path) -> None:
+    """As after repeats were raised: the mean is that of the runs' means, not of the seeds."""
+    export, curves = synthetic_export(accuracies={"GNVR": [0.5, 0.5, 0.5, 0.6, 0.8]})
+    export["study"]["repeats"] = 3
+    for row in export["slots"]:
+        row["repeat"] = [0, 0, 0, 1, 2][row["slot"]] if row["phase"] == "rerun" else row["slot"] % 3
+    text = render(make_record(export, curves), tmp_path)
+    assert "spread over the tuning runs as 3, 1 and 1: verdicts compare the runs' means" in text
+    assert "mean and interval are those of the means of the 3 tuning runs" in text
+    assert "| GNVR | 5 | 63.33% ± " in text
+    for row in export["slots"]:
+        row["repeat"] = row["slot"] % 5
+    export["study"]["repeats"] = 5
+    assert "spread over the tuning runs" not in text_of(make_record(export, curves))
+
+
+def test_populations_are_told_where_they_differ() -> None:
+    export, curves = synthetic_export()
+    assert "side by side were" not in text_of(make_record(export, curves))
+    for row in rerun_rows(export, "GNVR"):
+        row["result"]["population"] = 2 + row["slot"] % 2
+    assert "side by side were 2 and 3 models against 4, and smaller" in text_of(make_record(export, curves))
+
+
+def test_the_table_of_spaces_keeps_what_differs() -> None:
+    export, curves = synthetic_export(names=("AdamW", "GNVR", "SAM"))
+    _, second, third = export["study"]["definition"]["configurations"]
+    third["space"] = {"momentum": 0.8, "rho": 0.05, "theta": second["space"]["lambda"]}
+    table = spaces(compute_numbers(make_record(export, curves)))
+    assert table.header == ["configuration", "optimizer", "regularizer", "learning rate", "weight decay", "momentum",
+                            "further"]  # fmt: skip
+    assert [row[3:] for row in table.rows] == [
+        ["1e-4 to 0.01, log", "1e-6 to 0.1, log", "0.9, fixed", "–"],
+        ["1e-4 to 0.01, log", "1e-6 to 0.1, log", "0.9, fixed", "λ 1e-3 to 10, log"],
+        ["–", "–", "0.8, fixed", "ρ 0.05, fixed; θ 1e-3 to 10, log"],
+    ]
 
 
 def test_a_report_needs_neither_torch_nor_scipy_stats() -> None:

@@ -13,8 +13,10 @@ from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 from test_report import FORBIDDEN, MOMENTS
 from test_report_words import part
 
+from hpo.figures import Forests
 from hpo.report import Record, make_record, write_comparison
 from hpo.report.across import Across, compare_studies
+from hpo.report.across_page import _figures
 from hpo.report.numbers import compute_numbers
 from hpo.report.page import verdict_lines
 from hpo.report.profiles import Race, profile, run_race, steps
@@ -203,7 +205,17 @@ def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
 
 def test_nothing_is_pooled() -> None:
     across = compare_studies([study("a", 0.05), study("b", 0.05)])
-    assert Across._fields == ("studies", "overall", "shared", "error_bound", "alike", "races", "left_out", "profiles")
+    assert Across._fields == (
+        "studies",
+        "overall",
+        "shared",
+        "error_bound",
+        "alike",
+        "akin",
+        "races",
+        "left_out",
+        "profiles",
+    )
     assert across.error_bound == pytest.approx(0.1) and across.overall[1].words["better"] == 2
     assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
 
@@ -218,6 +230,27 @@ def test_the_differences_of_all_studies_are_one_picture(tmp_path: Path) -> None:
     assert "performance-profiles.png" in text
     text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("c", names=("Adam", "SAM")))
     assert "performance-profiles.png" not in text and [path.name for path in folder.iterdir()] == ["1-differences.png"]
+
+
+def test_what_the_picture_leaves_out_is_told(tmp_path: Path) -> None:
+    wide = {"AdamW": [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], "GNVR": [0.9, 0.1, 0.9, 0.1, 0.5, 0.5]}
+    alone = named(synthetic_record(seeds=6, finished_reruns=1), "young")
+    text = page(tmp_path, study("a"), alone)
+    assert "(higher is better)" in text and "Not shown, for they have no interval yet: young." in text
+    across = compare_studies([study("a"), named(synthetic_record(seeds=6, accuracies=wide), "wide")])
+    [info, *_] = [figure.info for figure in _figures(across)]
+    assert isinstance(info, Forests) and not info.one_axis
+    [info, *_] = [figure.info for figure in _figures(compare_studies([study("a"), study("b", 0.01)]))]
+    assert isinstance(info, Forests) and info.one_axis
+
+
+def test_studies_on_the_same_data_are_named(tmp_path: Path) -> None:
+    other = study("b", names=("SAM", "GNVR"))
+    text = page(tmp_path, study("a"), other)
+    assert "- a and b differ in nothing but their configurations: what several of them have was tuned anew" in text
+    definition = {**other.study["definition"], "epochs": 7}
+    apart = other._replace(study={**other.study, "definition": definition})
+    assert "differ in nothing" not in page(tmp_path, study("a"), apart)
 
 
 def test_the_same_studies_give_the_same_bytes(tmp_path: Path) -> None:

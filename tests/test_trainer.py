@@ -184,6 +184,14 @@ def test_the_command_that_is_shown_plans_what_was_planned(tmp_path: Path) -> Non
     assert raised.text["command"] == "hpo run s --seeds 9 --tuning-repeats 3"
 
 
+def test_repeats_that_want_seeds_are_refused_with_a_number_that_is_taken(tmp_path: Path) -> None:
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds=10)
+    open_ledger(own, url)
+    with pytest.raises(UsageError, match="give --seeds 21 or more"):
+        open_ledger(own, url, repeats=12)
+    assert open_ledger(own, url, repeats=12, seeds=21).planned["repeats"] == 12
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_the_models_of_one_trial_are_halved_until_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     real, sizes = trainer_module.train, []

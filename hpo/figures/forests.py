@@ -11,6 +11,7 @@ from hpo.figures.differences import Forest
 from hpo.figures.style import BASELINE_COLOUR, Style, markup
 
 MOST_COLUMNS, PAGE_COLUMNS = 3, 2  # of a picture, and of a page, where every panel names its rows
+FLATTENED = 10  # a panel so many times as wide as another has an axis of its own, and so has every one
 
 
 class Forests(NamedTuple):
@@ -30,6 +31,13 @@ class Forests(NamedTuple):
     styles: dict[str, Style]
 
     @property
+    def one_axis(self) -> bool:
+        """Whether the panels can share an axis: they measure the same, and none would flatten another."""
+        frames = [panel.frame for panel in self.panels.values()]
+        widths = [max(frame["high"].max(), 0) - min(frame["low"].min(), 0) for frame in frames]
+        return len({panel.x_label for panel in self.panels.values()}) == 1 and max(widths) <= FLATTENED * min(widths)
+
+    @property
     def columns(self) -> int:
         """Panels side by side: as many in every row as it can be."""
         return math.ceil(len(self.panels) / math.ceil(len(self.panels) / MOST_COLUMNS))
@@ -38,10 +46,13 @@ class Forests(NamedTuple):
 def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: Mapping[str, Style]) -> Forests:
     """The figure of what the studies found; configurations that no panel shows get no row."""
     shown = {name for panel in panels.values() for name in panel.frame["configuration"]} | set(baselines.values())
+    directions = {panel.measure.direction for panel in panels.values()}
+    better = " (higher is better)" if directions == {"maximize"} else " (lower is better)" * (len(directions) == 1)
     caption = (
-        "Mean difference from the study's baseline (the open circle) with its 95% interval, each of its comparison "
-        "alone; a panel a study, the band its margin. A row without a mark: the study does not have that "
-        "configuration, or has no two pairs of reruns of it."
+        f"Mean difference from the study's baseline (the open circle){better} with its 95% interval, each of its "
+        "comparison alone; a panel a study, the band its margin. An interval beside 0 is not yet a verdict, for which "
+        "all comparisons of a study count. A row without a mark: the study does not have that configuration, or has no "
+        "two pairs of reruns of it."
     )
     rows = {name: style for name, style in styles.items() if name in shown}
     return Forests(1, "differences", "Differences by study", caption, dict(panels), dict(baselines), rows)
@@ -51,8 +62,7 @@ def draw_png(info: Forests, path: Path) -> None:
     """Draws with matplotlib; the same info gives the same bytes."""
     lines = math.ceil(len(info.panels) / info.columns)
     figure = still.new_figure(lines * (1.0 + 0.3 * len(info.styles)))
-    labels = {panel.x_label for panel in info.panels.values()}
-    grid = figure.subplots(lines, info.columns, sharey=True, sharex=len(labels) == 1, squeeze=False)
+    grid = figure.subplots(lines, info.columns, sharey=True, sharex=info.one_axis, squeeze=False)
     for axes in grid.flat[len(info.panels) :]:
         axes.set_visible(False)
     places = _places(info)
@@ -78,14 +88,13 @@ def draw_plotly(info: Forests) -> dict[str, Any]:
     data, axes, shapes = [], [], []
     places, names = _places(info), [markup(name, 18) for name in info.styles]
     ticks = {"tickvals": list(places.values()), "ticktext": names, "range": [len(names) - 0.4, -0.6], "showgrid": False}
-    labels = {panel.x_label for panel in info.panels.values()}
     for index, (study, panel) in enumerate(info.panels.items()):
         own, end = interactive.on_panel(index), interactive.axis_end(index)
         for name, style, found in by_configuration(panel.frame, info.styles):
             data.append({**differences.interval_trace(panel, name, places[name], style, found), **own})
         data.append(_baseline(places[info.baselines[study]], info.baselines[study], own))
         title = f"{markup(study)}: {differences.PAGE_LABELS[panel.measure.share]}"
-        matching = {"matches": "x"} if index and len(labels) == 1 else {}
+        matching = {"matches": "x"} if index and info.one_axis else {}
         axes.append(({"title": {"text": title}, **matching}, ticks))
         for shape in differences.rules(panel.margin):
             shapes.append({**shape, "xref": f"x{end}", "yref": f"y{end} domain"})

@@ -1,7 +1,7 @@
 """The ledger of one study as a worker, a report or a progress bar sees it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -28,19 +28,21 @@ def open_study(
     planned: Mapping[str, int],
     text: Mapping[str, Any],
     fingerprint: Mapping[str, str],
+    asked: Collection[str] = tuple(studies.PLANNED),
 ) -> "Ledger":
     """Opens the study `name`, or makes it with all its slots in one transaction.
 
     Args:
         definition, digest: what the study is (`definition.describe`); must equal what is stored.
-        planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised.
+        planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised, and those that are not
+            in `asked` stay as they are.
         text: free text, updated. fingerprint: hashes of the user's code; a change is noted and in `warnings`.
 
     Raises:
         UsageError: the definition differs, or a planned number is lower than before.
     """
     row, warnings = retrying(
-        engine, lambda link: studies.ensure(link, name, definition, digest, planned, text, fingerprint)
+        engine, lambda link: studies.ensure(link, name, definition, digest, planned, text, fingerprint, asked)
     )
     return Ledger(engine, row, warnings)
 

@@ -1,7 +1,7 @@
 """Making, opening, enlarging and deleting the studies of a ledger."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +29,7 @@ def ensure(
     planned: Mapping[str, int],
     text: Mapping[str, Any],
     fingerprint: Mapping[str, str],
+    asked: Collection[str],
 ) -> tuple[Any, list[str]]:
     """The study's row and warnings; see `hpo.ledger.open_study`."""
     lock_table(connection, studies)
@@ -45,7 +46,7 @@ def ensure(
         warnings += _code_changed(connection, row, fingerprint)
         notes += [{"time": now(connection), "event": event} for event in warnings]
         _try_again(connection, row.id)
-    notes += _raise(connection, row, definition, planned)
+    notes += _raise(connection, row, definition, {key: planned[key] for key in asked if key in planned})
     changed = {"text": dict(text), "fingerprint": dict(fingerprint), "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(changed))
     return find(connection, name), warnings
@@ -119,7 +120,7 @@ def _raise(
 ) -> list[dict[str, Any]]:
     """Adds the slots that higher planned numbers need; returns the notes to be kept."""
     before = {key: getattr(row, key) for key in PLANNED}
-    after = before | {key: planned[key] for key in PLANNED if key in planned}
+    after = before | dict(planned)
     for key, flag in PLANNED.items():
         if after[key] < before[key]:
             raise UsageError(
@@ -131,6 +132,12 @@ def _raise(
         raise UsageError(
             f"study {row.name!r} has {after['seeds']} seeds, of which none would be left for some of "
             f"{after['repeats']} tuning repeats; give --seeds {needed} or more"
+        )
+    models = definition.get("seeds_per_trial", 1)
+    if after["repeats"] * models > RERUN_SEED:
+        raise UsageError(
+            f"study {row.name!r} can have {RERUN_SEED // models} tuning repeats at most, for tuning has {RERUN_SEED} "
+            "seeds of its own; give fewer"
         )
     if after == before:
         return []

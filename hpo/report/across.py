@@ -1,7 +1,8 @@
 """Across studies: the same configurations on several data sets or networks, each judged by its own study."""
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hpo.report.numbers import compute_numbers
@@ -40,6 +41,8 @@ class Across(NamedTuple):
         error_bound: the most that the chance of any wrong "better" or "worse" over all studies can be, by adding up
             the 5% of each.
         alike: groups of studies that share one definition, so that they are no evidence of more than it.
+        akin: groups that differ in nothing but their configurations: one that two of them have was judged twice on the
+            same data and seeds.
         races: the studies that the profiles are made from. left_out: those that they are not, with a reason.
     """
 
@@ -48,6 +51,7 @@ class Across(NamedTuple):
     shared: list[str]
     error_bound: float
     alike: list[list[str]]
+    akin: list[list[str]]
     races: list[Race]
     left_out: dict[str, str]
     profiles: list[Profile]
@@ -71,18 +75,26 @@ def compare_studies(records: Sequence[Record]) -> Across:
         overall=overall,
         shared=shared,
         error_bound=min(1.0, ALPHA * len(studies)),
-        alike=_alike(studies),
+        alike=_groups(studies, lambda numbers: numbers.study["digest"]),
+        akin=_groups(studies, _setting),
         races=races,
         left_out=left_out,
         profiles=profile(races, shared) if races else [],
     )
 
 
-def _alike(studies: Sequence[StudyNumbers]) -> list[list[str]]:
+def _groups(studies: Sequence[StudyNumbers], key: Callable[[StudyNumbers], str]) -> list[list[str]]:
+    """The names of studies with one and the same key, where there are several."""
     names: dict[str, list[str]] = {}
     for numbers in studies:
-        names.setdefault(numbers.study["digest"], []).append(numbers.study["name"])
+        names.setdefault(key(numbers), []).append(numbers.study["name"])
     return [group for group in names.values() if len(group) > 1]
+
+
+def _setting(numbers: StudyNumbers) -> str:
+    """The definition without what is compared in it."""
+    compared = ("configurations", "baseline", "margin")
+    return json.dumps({key: value for key, value in numbers.definition.items() if key not in compared}, sort_keys=True)
 
 
 def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:

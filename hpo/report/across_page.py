@@ -9,7 +9,7 @@ from hpo import figures
 from hpo.report import across_tables, page, wording
 from hpo.report.across import Across, compare_studies
 from hpo.report.cautions import cautions
-from hpo.report.drawings import Planned, plan_differences
+from hpo.report.drawings import Planned, drawn, plan_differences
 from hpo.report.profiles import steps
 from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
@@ -30,7 +30,7 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     """
     across = compare_studies(records)
     folder.mkdir(parents=True, exist_ok=True)
-    planned = _figures(across)
+    planned = list(_figures(across))
     (folder / "figures").mkdir(exist_ok=True)
     for earlier in (folder / "figures").glob("*.png"):
         earlier.unlink()
@@ -45,19 +45,20 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     return readme
 
 
-def _figures(across: Across) -> list[Planned]:
+def _figures(across: Across) -> Iterator[Planned]:
     baselines = {numbers.study["name"]: numbers.baseline.name for numbers in across.studies}
     grey = next(iter(baselines.values())) if len(set(baselines.values())) == 1 else ""
     styles = figures.assign_styles([entry.name for entry in across.overall], grey)
-    drawn: list[figures.Forests | figures.Profiles] = []
     panels = {numbers.study["name"]: plan_differences(numbers, styles) for numbers in across.studies}
     found = {study: panel for study, panel in panels.items() if panel is not None}
     if found:
-        drawn.append(figures.forests(found, {study: baselines[study] for study in found}, styles))
+        absent = [study for study in panels if study not in found]
+        ending = f" Not shown, for they have no interval yet: {wording.listed(absent)}." if absent else ""
+        info = figures.forests(found, {study: baselines[study] for study in found}, styles)
+        yield drawn(info, "results", ending)
     if across.profiles:
         own = {name: style for name, style in styles.items() if name in across.shared}
-        drawn.append(figures.performance_profiles(steps(across.profiles), own))
-    return [Planned(info.number, info.slug, info.title, "results", info.caption, "", info) for info in drawn]
+        yield drawn(figures.performance_profiles(steps(across.profiles), own), "results")
 
 
 def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str) -> page.Body:
@@ -110,6 +111,12 @@ def _notes(across: Across) -> Iterator[str]:
     for names in across.alike:
         taken = f"which the counts and profiles below take for {len(names)} studies"
         yield f"{_listed(names)} share one definition, {taken}"
+    for names in across.akin:
+        if names not in across.alike:
+            yield (
+                f"{_listed(names)} differ in nothing but their configurations: what several of them have was tuned "
+                "anew in each, on the same data and seeds, and is no independent evidence"
+            )
     baselines = list(dict.fromkeys(numbers.baseline.name for numbers in across.studies))
     if len(baselines) > 1:
         yield f"The studies have {count(len(baselines), 'different baseline')}: {_listed(baselines)}"

@@ -66,7 +66,8 @@ def _styles(numbers: StudyNumbers) -> Styles:
     return figures.assign_styles([entry.name for entry in numbers.configurations], numbers.baseline.name)
 
 
-def _drawn(info: Any, section: Section, ending: str = "") -> Planned:
+def drawn(info: Any, section: Section, ending: str = "") -> Planned:
+    """A figure that there is something to draw for; `ending` goes behind its caption."""
     return Planned(info.number, info.slug, info.title, section, info.caption + ending, "", info)
 
 
@@ -83,13 +84,13 @@ def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator
             slug = title.lower().replace(" ", "-")
             yield Planned(number, slug, title, "results", "", _no_curve(numbers), None)
         else:
-            yield _drawn(compute(curves, styles), "results", _seeds_drawn(numbers))
+            yield drawn(compute(curves, styles), "results", _seedsdrawn(numbers))
 
 
 def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Planned:
     clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
     if len(clean) or len(noisy):
-        return _drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seeds_drawn(numbers))
+        return drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seedsdrawn(numbers))
     changed = numbers.samples.changed_labels
     sentence = "no training label was changed." if changed and not any(changed.values()) else _no_curve(numbers)
     return Planned(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
@@ -101,7 +102,7 @@ def _no_curve(numbers: StudyNumbers) -> str:
     return "it appears with the first finished rerun."
 
 
-def _seeds_drawn(numbers: StudyNumbers) -> str:
+def _seedsdrawn(numbers: StudyNumbers) -> str:
     """What else a reader has to know about the seeds that a mean curve and its band are of."""
     runs = numbers.study["repeats"]
     several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
@@ -123,13 +124,13 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
     pairs = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
     unit = "seed" if repeats == 1 else "tuning repeat"
     if len(pairs):
-        yield _drawn(figures.paired_slopes(pairs, styles, measure, baseline.name, unit), "results")
+        yield drawn(figures.paired_slopes(pairs, styles, measure, baseline.name, unit), "results")
     else:
         sentence = f"it appears with the first {unit} that the baseline and another configuration both have."
         yield Planned(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
     differences = plan_differences(numbers, styles)
     if differences is not None:
-        yield _drawn(differences, "results")
+        yield drawn(differences, "results")
     else:
         sentence = f"it appears with the second {unit} that the baseline and another configuration both have."
         yield Planned(4, "differences", "Differences from the baseline", "results", "", sentence, None)
@@ -155,13 +156,13 @@ def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tunin
     lacking = "no finished trial has a score." if finished else "it appears with the first finished trial."
     if len(history):
         lines, expected = tuning.best_lines(history, record), tuning.all_random(record)
-        yield _drawn(figures.tuning_history(history, lines, styles, measure, expected), "tuning")
+        yield drawn(figures.tuning_history(history, lines, styles, measure, expected), "tuning")
     else:
         yield Planned(6, "tuning-history", "Tuning history", "tuning", "", lacking, None)
     frame, tuned = tuning.slice_frame(scored), tuning.tuned(record)
     frame = frame[frame["hyperparameter"].isin(tuned)]
     if len(frame):
-        yield _drawn(figures.slices(frame, tuned, styles, measure), "tuning")
+        yield drawn(figures.slices(frame, tuned, styles, measure), "tuning")
     else:
         sentence = lacking if tuned else "no hyperparameter is tuned."
         yield Planned(7, "slices", "Score by hyperparameter", "tuning", "", sentence, None)
@@ -177,6 +178,6 @@ def _importances(record: Record, styles: Styles, scored: tuning.Scored) -> Plann
         rule += f"{' ' if rule else ''}One hyperparameter alone is tuned by {listed(lone)}."
     if len(frame):
         ending = " Trials are ranked within their tuning run." if record.study["repeats"] > 1 else ""
-        return _drawn(figures.importances(frame, styles, rule), "tuning", ending)
+        return drawn(figures.importances(frame, styles, rule), "tuning", ending)
     sentence = rule or "The scores do not tell the best tenth of the trials apart."
     return Planned(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -124,6 +125,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         smoothness_of={entry.name: entry.smoothness for entry in numbers.configurations},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         fixed_alike=_fixed_alike(numbers),
+        uneven_seeds=_uneven_seeds(numbers),
         trial_budget=_trial_budget(numbers),
         pruned_epochs=_pruned_epochs(numbers),
         equivalence_level=f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
@@ -203,6 +205,13 @@ def _fixed_alike(numbers: StudyNumbers) -> str:
     """The values that no configuration tunes and all share: "beta1 0.9, beta2 0.999"."""
     values = tables.fixed_alike(numbers).items()
     return ", ".join(f"{wording.escape(wording.plain_name(name))} {wording.bound(value)}" for name, value in values)
+
+
+def _uneven_seeds(numbers: StudyNumbers) -> str:
+    """How many seeds each tuning run has, in its order, where some have more than others: "10, 3, 3, 2 and 2"."""
+    seeds = Counter(numbers.baseline.reruns.repeat_by_seed.values())
+    counts = [seeds[repeat] for repeat in sorted(seeds)]
+    return wording.listed([str(count) for count in counts]) if len(set(counts)) > 1 else ""
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:

@@ -25,7 +25,7 @@ class Table(NamedTuple):
 def spaces(numbers: StudyNumbers) -> Table:
     """Configurations by hyperparameters: ranges, and fixed values.
 
-    What most configurations have gets a column, the rest of each stands in one; `fixed_alike` is left out.
+    What most configurations have gets a column, what is left of each stands in one; `fixed_alike` is left out.
     """
     entries = numbers.definition["configurations"]
     cells = [_space_cells(entry["space"]) for entry in entries]
@@ -40,7 +40,7 @@ def spaces(numbers: StudyNumbers) -> Table:
         shared = [own.get(name, NOTHING) for name in columns]
         rows.append([escape(entry["name"]), *parts, *shared, *([rest or NOTHING] if others else [])])
     header = ["configuration", "optimizer", "regularizer", *(escape(_long(name)) for name in columns)]
-    return Table([*header, *(["of its own"] if others else [])], rows)
+    return Table([*header, *(["further"] if others else [])], rows)
 
 
 def fixed_alike(numbers: StudyNumbers) -> dict[str, float]:

@@ -78,7 +78,9 @@ def _write_tables(record: Record, folder: Path) -> None:
             flat.insert(list(flat).index("round") + 1, "superseded", superseded(slots))
         _write_csv(flat, folder / name)
         keys = slots.set_index("id")[["configuration", "phase", "repeat", "round", "slot", "seed"]]
-        _write_csv(keys.join(wide, how="inner").dropna(axis="columns", how="all"), folder / curves)
+        found = keys.join(wide, how="inner")
+        unknown = [name for name in wide if len(found) and found[name].isna().all()]
+        _write_csv(found.drop(columns=unknown), folder / curves)
 
 
 def _flat(slots: pd.DataFrame) -> pd.DataFrame:
