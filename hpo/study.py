@@ -90,7 +90,8 @@ class Study:
         trial_timeout: seconds after which a run is given up; it is tried again before it counts as failed.
         pruner: stops trials that fall behind: `hpo.SuccessiveHalving(...)`, or a function of no arguments that returns
             a new pruner of Optuna's, such as `functools.partial(optuna.pruners.MedianPruner, n_warmup_steps=5)`. None
-            (default) trains all trials to the end, as reruns always are.
+            (default) trains all trials to the end, as reruns always are. Judging by early epochs can harm one
+            configuration more than another, and with it the comparison (`hpo bench pruning`).
         margin: the smallest difference that matters in the test metric that verdicts compare, in its own units: that
             of the validation metric which is the score, else accuracy (a fraction: 0.01 is one point).
         title, hypothesis: the author's words for the report.

@@ -50,6 +50,7 @@ def test_figures_of_tuning_show_trials_of_full_length() -> None:
 def test_equal_epochs_are_no_warning() -> None:
     numbers = compute_numbers(pruned_record({"AdamW": [0, 1], "GNVR": [2, 3]}))
     assert not [words for words in cautions(numbers) if "epochs" in words]
+    assert any(words.startswith("Pruned by early scores") for words in cautions(numbers))
 
 
 def test_where_no_whole_trial_went_well_a_pruned_one_is_the_best_and_that_is_said() -> None:

@@ -87,6 +87,8 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
     if definition["tuning_epochs"] != definition["epochs"]:
         yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
+    if "pruner" in definition:
+        yield "Pruned by early scores: tuning may have cost a configuration that learns late more than another"
     epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
     if "pruner" in definition and len(set(epochs.values())) > 1:
         yield "Unequal epochs of tuning, by pruning: " + ", ".join(
