@@ -49,8 +49,8 @@ def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: 
     directions = {panel.measure.direction for panel in panels.values()}
     better = " (higher is better)" if directions == {"maximize"} else " (lower is better)" * (len(directions) == 1)
     caption = (
-        f"Mean difference from the study's baseline (the open circle){better} with its 95% interval, each of its "
-        "comparison alone; a panel a study, the band its margin. An interval beside 0 is not yet a verdict, for which "
+        "Mean difference from the study's baseline, the open circle, with its 95% interval, each of its comparison "
+        f"alone{better}; a panel a study, the band its margin. An interval beside 0 is not yet a verdict, for which "
         "all comparisons of a study count. A row without a mark: the study does not have that configuration, or has no "
         "two pairs of reruns of it."
     )
