@@ -58,7 +58,7 @@ def test_three_tuning_runs_are_the_units_and_their_luck_is_covered() -> None:
         "- The intervals of T1 and T2 are over the means of 3 tuning runs, each with settings and seeds of its own: "
         "they cover the luck of tuning and of the seeds, on one test set.\n"
     ) in text
-    assert "; the interval is over the means of the 3 tuning runs. The final" in part(text, "T1.", "T2.")
+    assert "; mean and interval are those of the means of the 3 tuning runs. The final" in part(text, "T1.", "T2.")
     assert "tuning repeat by tuning repeat" in part(text, "T2.", "T3.")
     assert ": no detectable difference (" in verdict_line(text) and "; 3 paired tuning repeats; " in verdict_line(text)
     compared = numbers.rivals[0].verdict.comparison
@@ -89,7 +89,7 @@ def test_every_seed_is_shown_with_the_tuning_run_that_it_is_averaged_in() -> Non
 
 def test_the_summary_says_what_its_intervals_are_over() -> None:
     note = summarise(record_of(3)).note
-    assert "reruns that finished; the interval is over the means of the 3 tuning runs.\n" in note
+    assert "reruns that finished; mean and interval are those of the means of the 3 tuning runs.\n" in note
     assert "T2. Differences of test accuracy, tuning repeat by tuning repeat.\n" in note
     assert "T2. Differences of test accuracy, seed by seed.\n" in summarise(record_of(1)).note
 

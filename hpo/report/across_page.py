@@ -69,7 +69,7 @@ def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str
             studies=across.studies,
             title=escape(_title(across)),
             parts=[_part(numbers, folder) for numbers in across.studies],
-            notes=list(_notes(across)) or ["Every configuration is in every study, and defined there alike"],
+            notes=list(_notes(across)),
             tables={name: getattr(across_tables, name)(across) for name in TABLES},
             figures={figure.slug: figure for figure in planned},
             command=command,
@@ -98,7 +98,9 @@ def _title(across: Across) -> str:
 
 
 def _notes(across: Across) -> Iterator[str]:
-    """What keeps the studies from being compared like with like; nothing where nothing does."""
+    """Whether the studies are compared like with like, and what keeps them from it."""
+    if not any(entry.missing or entry.differs for entry in across.overall):
+        yield "Every configuration is in every study, and defined there alike"
     for entry in across.overall:
         if entry.missing:
             yield f"{escape(entry.name)} is not in {_listed(entry.missing)}: it has no numbers there"
