@@ -43,7 +43,10 @@ def page(tmp_path: Path) -> Path:
 def test_a_file_is_opened_and_what_it_does_is_seen(browser: Browser, page: Path) -> None:
     with browser.tab(width=600) as tab:
         tab.open(page)
-        tab.page.wait_for_timeout(50)
+        for _ in range(100):  # the console's lines come when they come
+            if any("broken script" in error for error in tab.errors) and tab.strays():
+                break
+            tab.page.wait_for_timeout(50)
         assert tab.strays() == ["http://127.0.0.1:9/elsewhere"]
         assert tab.strays("http://127.0.0.1:9") == [] and tab.strays("http://127.0.0.1:99") != []
         assert any("broken script" in error for error in tab.errors)
