@@ -89,11 +89,11 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
     if "pruner" in definition:
         yield "Pruned by early scores: tuning may have cost a configuration that learns late more than another"
-    epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
-    if "pruner" in definition and len(set(epochs.values())) > 1:
-        yield "Unequal epochs of tuning, by pruning: " + ", ".join(
-            f"{escape(name)} {trained:,}" for name, trained in epochs.items()
-        )
+        epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
+        if len(set(epochs.values())) > 1:
+            yield "Unequal epochs of tuning, by pruning: " + ", ".join(
+                f"{escape(name)} {trained:,}" for name, trained in epochs.items()
+            )
     if definition["score_epoch"] == "best":
         yield "The tuning score is that of the best epoch, which flatters noisy curves"
     repeats = numbers.study["repeats"]

@@ -84,13 +84,13 @@ def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator
             slug = title.lower().replace(" ", "-")
             yield Planned(number, slug, title, "results", "", _no_curve(numbers), None)
         else:
-            yield drawn(compute(curves, styles), "results", _seedsdrawn(numbers))
+            yield drawn(compute(curves, styles), "results", _seeds_drawn(numbers))
 
 
 def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Planned:
     clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
     if len(clean) or len(noisy):
-        return drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seedsdrawn(numbers))
+        return drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seeds_drawn(numbers))
     changed = numbers.samples.changed_labels
     sentence = "no training label was changed." if changed and not any(changed.values()) else _no_curve(numbers)
     return Planned(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
@@ -102,7 +102,7 @@ def _no_curve(numbers: StudyNumbers) -> str:
     return "it appears with the first finished rerun."
 
 
-def _seedsdrawn(numbers: StudyNumbers) -> str:
+def _seeds_drawn(numbers: StudyNumbers) -> str:
     """What else a reader has to know about the seeds that a mean curve and its band are of."""
     runs = numbers.study["repeats"]
     several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
@@ -111,8 +111,7 @@ def _seedsdrawn(numbers: StudyNumbers) -> str:
 
 
 def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
-    metric, repeats, baseline = numbers.metric, numbers.study["repeats"], numbers.baseline
-    measure = figures.Measure(metric.label, metric.share, metric.direction)
+    measure, repeats, baseline = _measure(numbers), numbers.study["repeats"], numbers.baseline
     rows = []
     for entry in numbers.configurations:
         if entry is baseline:
@@ -143,8 +142,12 @@ def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | 
     if not intervals:
         return None
     frame = pd.DataFrame(intervals, columns=["configuration", "low", "high", "middle", "pairs"])
-    measure = figures.Measure(numbers.metric.label, numbers.metric.share, numbers.metric.direction)
-    return figures.forest(frame, styles, measure, numbers.baseline.name, numbers.definition["margin"])
+    return figures.forest(frame, styles, _measure(numbers), numbers.baseline.name, numbers.definition["margin"])
+
+
+def _measure(numbers: StudyNumbers) -> figures.Measure:
+    """The verdict's metric as figures show it."""
+    return figures.Measure(numbers.metric.label, numbers.metric.share, numbers.metric.direction)
 
 
 def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning.Scored) -> Iterator[Planned]:
