@@ -8,6 +8,8 @@ import torch
 from hpo import MLP, Mnist1d, sizing
 from hpo.optimizers import OPTIMIZERS
 from hpo.regularizers import REGULARIZERS
+from hpo.steps import Steps
+from hpo.tracing import CHECKED_CALLS
 from hpo.training import Recipe
 
 CPU = torch.device("cpu")
@@ -46,15 +48,33 @@ def test_memory_is_the_limit(error: type[Exception]) -> None:
     assert decide(lambda models: 1 / models, room=9) == (8, [1, 2, 4, 8])
 
 
+class Clock:
+    """Seconds that pass only while steps are taken: so many a step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, a_step: float) -> None:
+        self.steps, take = 0, Steps.next
+        monkeypatch.setattr(sizing.time, "perf_counter", lambda: self.steps * a_step)
+
+        def next_step(steps: Steps) -> None:
+            self.steps += 1
+            take(steps)
+
+        monkeypatch.setattr(Steps, "next", next_step)
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["none", "gnvr"])
-def test_a_real_step_is_timed(name: str) -> None:
+def test_a_real_step_is_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Mnist1d(samples=200)
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS["adamw"]
     recipe = Recipe(data, data.load(), MLP((40, 8, 10)), regularizer, optimizer, epochs=1, batch_size=20)
     values = {"learning_rate": 1e-3, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
     values |= dict.fromkeys(regularizer.hyperparameters, 0.1)
-    one, many = (sizing.time_step(recipe, values, models, CPU) for models in (1, 64))
-    assert 0 < one < many < 64 * one
+    assert sizing.time_step(recipe, values, 1, CPU) > 0
     assert sizing.choose_population(recipe, values, CPU, float("inf")) in (1, 2, 4, 8, 16, 32)
     assert sizing.choose_population(recipe, values, CPU, 0.0) == 1
+    for a_step, timed in ((1.0, 2), (0.04, 3), (0.001, 20)):  # at least 2 steps, at most 20, 0.1 seconds in between
+        with monkeypatch.context() as patch:
+            clock = Clock(patch, a_step)
+            assert sizing.time_step(recipe, values, 3, CPU) == pytest.approx(a_step)
+        assert clock.steps == CHECKED_CALLS + timed  # the first are not timed
