@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.checkpoints import Checkpoints, from_environment
@@ -41,15 +43,12 @@ def work(*slots: int, phase: str = "tune") -> Work:
     return Work("B", 0, phase, found)  # type: ignore[arg-type]
 
 
-def trainer(
-    folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None, slow: float = 0.0
-) -> Trainer:
+def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:
     """A trainer that keeps every epoch and breaks off after one."""
 
     def on_epoch(_: Work, epoch: int, __: int) -> None:
         if epochs is not None:
             epochs.append(epoch)
-        time.sleep(slow)
         if epoch == stop_after:
             raise KeyboardInterrupt
 
@@ -181,12 +180,22 @@ def test_the_time_before_an_interruption_counts_against_the_limit(tmp_path: Path
     assert len(limited(work(0))) == 1
 
 
-def test_parts_trained_one_after_the_other_have_their_own_seconds(tmp_path: Path) -> None:
+def test_parts_trained_one_after_the_other_have_their_own_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_off(tmp_path, 2, work(1))
-    taken_up = trainer(tmp_path, slow=0.1)
+    [path] = tmp_path.glob("*.pt")
+    before = torch.load(path)["seconds"]
+    seconds = 0.0
+
+    def on_epoch(*_: object) -> None:
+        nonlocal seconds
+        seconds += 1
+
+    monkeypatch.setattr("hpo.checkpoints.time", SimpleNamespace(monotonic=lambda: seconds))
+    taken_up = Trainer(study(), "cpu", on_epoch, Checkpoints(tmp_path, "study", 0.0))
     first, second = sorted(taken_up(work(0, 1)), key=lambda outcome: outcome.id)
-    assert first.seconds is not None and second.seconds is not None
-    assert first.seconds >= 0.5 and second.seconds < first.seconds + 0.35  # five epochs alone, and three
+    assert (first.seconds, second.seconds) == (5, before + 3)  # five epochs, and three after the two that were kept
 
 
 def test_a_run_is_known_by_all_that_it_depends_on(tmp_path: Path) -> None:
