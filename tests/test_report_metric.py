@@ -82,7 +82,7 @@ def test_the_direction_decides_what_is_better(
     assert (
         "| against AdamW | n | Δ [95% CI] | seeds won | p (t) | p (sign flip) | p (Holm) | g | MDE | verdict |" in text
     )
-    assert f"T2. Differences of {label} (" in text and f"T3. The {label} of every seed" in text
+    assert f"T2. Differences of {label} (" in text and f"T4. The {label} of every seed" in text
     assert f"- {label.capitalize()}: GNVR differs from AdamW by {shown} over 6 paired seeds" in text
     ahead = 6 if (shift < 0) == (direction == "minimize") else 0
     assert f"it is ahead on {ahead} of 6 seeds." in text
@@ -119,13 +119,13 @@ def test_a_diverged_rerun_has_no_value_of_an_unbounded_metric() -> None:
 
 def test_the_verdicts_own_metric_is_not_told_twice() -> None:
     export, curves = study_of("rank", "minimize", -0.3)
-    assert "T4." not in text_of(export, curves)
+    assert "T5." not in text_of(export, curves)
     export["study"]["definition"]["metrics"]["margin_size"] = {"kind": "margin_size"}
     for row in export["slots"]:
         if row["phase"] == "rerun":
             row["result"]["test_margin_size"] = 0.25
     text = text_of(export, curves)
-    assert "T4. The study's other metrics on the test set" in text and "the verdicts are about test rank alone" in text
+    assert "T5. The study's other metrics on the test set" in text and "the verdicts are about test rank alone" in text
     assert "| margin size | GNVR | 6 |" in text and "\n| rank |" not in text
 
 

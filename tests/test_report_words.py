@@ -39,7 +39,7 @@ def every_cause() -> Record:
 
 
 def test_all_five_causes_stand_in_the_table_of_failures() -> None:
-    table = part(text_of(every_cause()), "T5. Failures by cause.", "## Conclusion")
+    table = part(text_of(every_cause()), "T6. Failures by cause.", "## Conclusion")
     assert table.splitlines()[2:] == [
         "| configuration | runs | diverged | out of memory | exception | lost worker | timeout | failed for good |",
         "|:--|:--|--:|--:|--:|--:|--:|--:|",
@@ -73,7 +73,7 @@ def test_attempts_of_reruns_that_were_made_again_are_told() -> None:
 
 def test_without_failures_a_sentence_says_so() -> None:
     text = text_of(synthetic_record())
-    assert "No run diverged and no attempt failed." in text and "T5." not in text
+    assert "No run diverged and no attempt failed." in text and "T6." not in text
 
 
 def test_a_configuration_whose_trials_all_diverged_has_no_best_setting() -> None:
@@ -83,7 +83,7 @@ def test_a_configuration_whose_trials_all_diverged_has_no_best_setting() -> None
             diverge(row, curves)
     text = text_of(make_record(export, curves))
     assert re.search(r"\| none: every trial diverged \(rerun with LR [^|]+\) \|", part(text, "T1.", "T2."))
-    row = next(line for line in part(text, "## Tuning", "T5.").splitlines() if line.startswith("| GNVR |"))
+    row = next(line for line in part(text, "## Tuning", "T6.").splitlines() if line.startswith("| GNVR |"))
     assert row == "| GNVR | 8 of 8 | 8 | 0 | – | none: every trial diverged | – |"
     assert "> - GNVR: every trial diverged, so that no score chose its setting.\n" in text
 
@@ -126,7 +126,7 @@ def test_short_names_are_explained_where_they_are_used() -> None:
     assert "In settings: LR: learning rate; WD: weight decay; λ: lambda." in part(text, "T1.", "T2.")
     used = set(re.findall(r"([A-Zα-ω′]+) [\d.]+", part(text, "| AdamW | 5 |", "T2.")))
     assert used == {"LR", "WD", "λ"}
-    assert "g: Hedges' g" in part(text, "T2.", "T3.") and "MDE: the smallest" in part(text, "T2.", "T3.")
+    assert "g: Hedges' g" in part(text, "T2.", "T4.") and "MDE: the smallest" in part(text, "T2.", "T4.")
 
 
 def test_a_legend_names_only_what_is_short() -> None:
@@ -165,7 +165,7 @@ def test_a_difference_of_rounding_is_zero_without_a_sign(rounding: float) -> Non
 
 def test_hedges_g_is_not_shown_for_two_pairs() -> None:
     text = text_of(synthetic_record(seeds=2, accuracies={"AdamW": [0.6, 0.7], "GNVR": [0.5, 0.5]}))
-    row = next(line for line in part(text, "T2.", "T3.").splitlines() if line.startswith("| GNVR |"))
+    row = next(line for line in part(text, "T2.", "T4.").splitlines() if line.startswith("| GNVR |"))
     assert row.split("|")[8].strip() == "–"
 
 

@@ -59,7 +59,7 @@ def test_three_tuning_runs_are_the_units_and_their_luck_is_covered() -> None:
         "they cover the luck of tuning and of the seeds, on one test set.\n"
     ) in text
     assert "; mean and interval are those of the means of the 3 tuning runs. The final" in part(text, "T1.", "T2.")
-    assert "tuning repeat by tuning repeat" in part(text, "T2.", "T3.")
+    assert "tuning repeat by tuning repeat" in part(text, "T2.", "T4.")
     assert ": no detectable difference (" in verdict_line(text) and "; 3 paired tuning repeats; " in verdict_line(text)
     compared = numbers.rivals[0].verdict.comparison
     gains = [LUCK[repeat] + NOISE[repeat::3].mean() for repeat in range(3)]
@@ -79,7 +79,7 @@ def test_the_interval_of_a_configuration_covers_the_luck_of_its_tuning_as_well()
 
 def test_every_seed_is_shown_with_the_tuning_run_that_it_is_averaged_in() -> None:
     rows = [
-        line.split(" | ") for line in part(text_of(record_of(3)), "T3.", "</details>").splitlines() if "| 1" in line
+        line.split(" | ") for line in part(text_of(record_of(3)), "T4.", "</details>").splitlines() if "| 1" in line
     ]
     assert [(row[0].strip("| "), int(row[1])) for row in rows][:5] == [
         ("1", 1000), ("1", 1003), ("1", 1006), ("1", 1009), ("2", 1001),

@@ -7,7 +7,7 @@ from hpo.report.wording import escape
 
 
 def failures(numbers: StudyNumbers) -> Table:
-    """T5: runs that diverged, attempts that failed by cause, runs that failed for good; a row where there are any."""
+    """T6: runs that diverged, attempts that failed by cause, runs that failed for good; a row where there are any."""
     counted = []
     for entry in numbers.configurations:
         tuning, reruns = entry.tuning, entry.reruns

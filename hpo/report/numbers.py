@@ -17,7 +17,7 @@ from hpo.report.quantities import (
     Tuning,
 )
 from hpo.report.record import Record
-from hpo.report.rivals import compare_rivals
+from hpo.report.rivals import compare_among, compare_rivals
 from hpo.report.selection import DIVERGED, PRUNED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.report.smoothness import learning_rates, smoothness
 from hpo.space import split_space
@@ -43,6 +43,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
         rivals=compare_rivals(definition, configurations, record.study["repeats"]),
+        pairs=compare_among(definition, configurations, record.study["repeats"]),
         tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),

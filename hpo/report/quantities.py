@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from hpo.descriptors import RangePlace
 from hpo.report.metric import Metric
 from hpo.report.smoothness import Smoothness
-from hpo.stats import Comparison, Summary
+from hpo.stats import Comparison, Interval, Summary
 from hpo.verdicts import Outcome, Verdict
 
 
@@ -101,6 +101,21 @@ class Rival(NamedTuple):
     cost_ratio: float
 
 
+class Pair(NamedTuple):
+    """Two rivals of one study compared with each other, which nobody planned: no verdict, no p.
+
+    `reason`: why there is nothing to be said, else empty; `mean` and `interval` are of name − other, in the metric.
+    """
+
+    name: str
+    other: str
+    reason: str
+    n: int
+    won: int
+    mean: float
+    interval: Interval
+
+
 class Samples(NamedTuple):
     """Sizes of the data as the reruns saw them, None before the first; labels really changed, by seed."""
 
@@ -122,6 +137,7 @@ class StudyNumbers(NamedTuple):
     samples: Samples
     configurations: list[ConfigurationNumbers]
     rivals: list[Rival]
+    pairs: list[Pair]
     tuning_seeds: list[int]
     rerun_seeds: list[int]
     environments: list[dict[str, Any]]

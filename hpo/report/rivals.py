@@ -1,9 +1,10 @@
-"""Rivals: every configuration against the baseline, paired by seed or by tuning repeat."""
+"""Rivals: every configuration against the baseline, and two by two, paired by seed or by tuning repeat."""
 
+from itertools import combinations
 from typing import Any
 
 from hpo.report.metric import metric_of
-from hpo.report.quantities import ConfigurationNumbers, Reruns, Rival
+from hpo.report.quantities import ConfigurationNumbers, Pair, Reruns, Rival
 from hpo.report.smoothness import same_learning_rate
 from hpo.stats import Comparison, compare
 from hpo.verdicts import FEWEST_SEEDS, by_repeat, judge_family, prediction_outcome
@@ -48,6 +49,23 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
             )
         )
     return rivals
+
+
+def compare_among(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Pair]:
+    """Every two rivals with each other, the one that the study names later less the earlier; outside the family.
+
+    A rival is often there to tell what a part of another one is worth, which the baseline cannot tell.
+    """
+    rivals = [entry for entry in configurations if entry.name != definition["baseline"]]
+    direction = metric_of(definition).direction
+    found = []
+    for other, one in combinations(rivals, 2):
+        pair = {one.name: _paired(one.reruns.judged, other.reruns.judged, one.reruns, repeats)}
+        unit = "seed" if repeats == 1 else "tuning repeat"
+        verdict = judge_family(pair, definition["margin"], direction, unit=unit)[one.name]
+        paired = verdict.comparison
+        found.append(Pair(one.name, other.name, verdict.reason, paired.n, paired.won, paired.mean, paired.interval))
+    return found
 
 
 def _paired(

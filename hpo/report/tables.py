@@ -136,8 +136,25 @@ def comparisons(numbers: StudyNumbers) -> Table:
     return Table(header, rows, range(1, 9))
 
 
+def pairs(numbers: StudyNumbers) -> Table:
+    """T3: the rivals against one another, without verdicts."""
+    metric = numbers.metric
+    won = "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
+    rows = [
+        [
+            escape(pair.name),
+            escape(pair.other),
+            str(pair.n),
+            pair.reason or f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}",
+            NOTHING if pair.reason else f"{pair.won} of {pair.n}",
+        ]
+        for pair in numbers.pairs
+    ]
+    return Table(["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", won], rows, range(2, 5))
+
+
 def seeds(numbers: StudyNumbers) -> Table:
-    """T3: the verdict's metric of every seed and configuration; with several tuning repeats, sorted by them."""
+    """T4: the verdict's metric of every seed and configuration; with several tuning repeats, sorted by them."""
     entries, several = numbers.configurations, numbers.study["repeats"] > 1
     repeat_of = {seed: repeat for entry in entries for seed, repeat in entry.reruns.repeat_by_seed.items()}
     every = {seed for entry in entries for seed in (*entry.reruns.judged, *entry.reruns.failed_seeds)}
@@ -150,7 +167,7 @@ def seeds(numbers: StudyNumbers) -> Table:
 
 
 def own_metrics(numbers: StudyNumbers) -> Table:
-    """T4: the study's own metrics on the test set but the verdict's, and their differences from the baseline."""
+    """T5: the study's own metrics on the test set but the verdict's, and their differences from the baseline."""
     rivals = {rival.name: rival for rival in numbers.rivals}
     rows = []
     others = [name for name in numbers.definition.get("metrics", ()) if f"test_{name}" != numbers.metric.name]

@@ -1,0 +1,64 @@
+"""The rivals against one another: the differences that no verdict is about, against scipy and by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic_record import diverge, synthetic_export, synthetic_record
+from test_report_words import part, text_of
+
+from hpo.report.numbers import compute_numbers
+from hpo.report.record import make_record
+
+NAMES = ("AdamW", "two views", "GVR")
+VIEWS = [0.52, 0.55, 0.51, 0.56, 0.53, 0.50]
+GVR = [0.54, 0.54, 0.55, 0.57, 0.56, 0.50]
+PLANTED = {"AdamW": [0.5] * 6, "two views": VIEWS, "GVR": GVR}
+
+
+def table(text: str) -> list[str]:
+    return [line for line in part(text, "T3.", "</details>").splitlines() if line.startswith("| ")][1:]
+
+
+def test_every_two_rivals_are_compared_seed_by_seed() -> None:
+    record = synthetic_record(names=NAMES, seeds=6, accuracies=PLANTED)
+    [pair] = compute_numbers(record).pairs
+    gains = np.subtract(GVR, VIEWS)
+    expected = stats.ttest_rel(GVR, VIEWS).confidence_interval(0.95)
+    assert (pair.name, pair.other, pair.reason, pair.n, pair.won) == ("GVR", "two views", "", 6, 4)
+    assert pair.mean == pytest.approx(gains.mean()) and pair.interval == pytest.approx(tuple(expected))
+    low, high = (f"{100 * end:.2f}".replace("-", "−") for end in expected)
+    assert table(text_of(record)) == [f"| GVR | two views | 6 | +{100 * gains.mean():.2f} [{low}, {high}] | 4 of 6 |"]
+
+
+def test_with_several_tuning_runs_their_means_are_compared() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=6, accuracies=PLANTED)
+    export["study"]["repeats"] = 3
+    for row in export["slots"]:
+        row["repeat"] = row["slot"] % 3
+    [pair] = compute_numbers(make_record(export, curves)).pairs
+    sides = [np.reshape(values, (2, 3)).mean(axis=0) for values in (GVR, VIEWS)]  # seeds 0 and 3 are of run 0, …
+    assert pair.n == 3 and pair.mean == pytest.approx(np.mean(sides[0] - sides[1]))
+    assert pair.interval == pytest.approx(tuple(stats.ttest_rel(*sides).confidence_interval(0.95)))
+    assert "tuning repeats won" in part(text_of(make_record(export, curves)), "T3.", "</details>")
+
+
+def test_a_rerun_that_has_no_value_leaves_nothing_to_be_said() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=6, direction="minimize")
+    export["study"]["definition"]["score"] = "validation_loss"
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["result"].setdefault("test_loss", 1.0)
+    diverge(export["slots"][-1], curves, bounded=False)
+    assert table(text_of(make_record(export, curves))) == ["| GVR | two views | 5 | 1 diverged | – |"]
+
+
+def test_all_pairs_are_there_but_those_of_the_baseline() -> None:
+    names = ("AdamW", "A", "B", "C")
+    found = [(pair.name, pair.other) for pair in compute_numbers(synthetic_record(names=names)).pairs]
+    assert found == [("B", "A"), ("C", "A"), ("C", "B")]
+
+
+def test_a_single_rival_has_no_such_table_and_early_ones_say_what_is_missing() -> None:
+    assert "T3." not in text_of(synthetic_record()) and compute_numbers(synthetic_record()).pairs == []
+    early = text_of(synthetic_record(names=NAMES, finished_reruns=1))
+    assert table(early) == ["| GVR | two views | 1 | 1 paired seed, 3 are needed | – |"]
