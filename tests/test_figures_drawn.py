@@ -102,6 +102,24 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
     assert bands == [("x", 1.0), ("x2", 0.5)]
 
 
+def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
+    def panel(*names: str) -> figures.Forest:
+        rows = [(name, -0.01, 0.02, 0.01, 5) for name in names]
+        frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+        return figures.forest(frame, styles, ACCURACY, "whatever", 0.01)
+
+    styles = figures.assign_styles(["AdamW", "A", "B", "C", "SGD", "D", "E"], "")
+    panels = {"one": panel("A", "B", "C"), "other": panel("AdamW", "D", "E"), "third": panel("B", "E")}
+    info = figures.forests(panels, {"one": "AdamW", "other": "SGD", "third": "A"}, styles)
+    blocks = [(block.studies, block.rows) for block in info.blocks]
+    assert blocks == [(["one", "third"], ["AdamW", "A", "B", "C", "E"]), (["other"], ["AdamW", "SGD", "D", "E"])]
+    layout = drawing(info)["layout"]
+    titles = [layout[f"xaxis{end}"]["title"]["text"].partition(":")[0] for end in ("", "2", "3")]
+    assert titles == ["one", "third", "other"]
+    assert layout["yaxis2"]["ticktext"] == blocks[0][1] and layout["yaxis3"]["ticktext"] == blocks[1][1]
+    assert [line.studies for line in info.blocks[0].lines(1)] == [["one"], ["third"]]
+
+
 @pytest.mark.parametrize("rivals", [1, 2, 11])
 @pytest.mark.parametrize("measure", [ACCURACY, LOSS])
 def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure: Any, tmp_path: Path) -> None:

@@ -153,6 +153,9 @@ def test_what_is_not_alike_is_told(tmp_path: Path) -> None:
     other = study("b", names=("SGD", "GNVR", "AdamW"), direction="minimize")
     text = page(tmp_path, study("a", names=("AdamW", "GNVR")), other)
     assert "- SGD is not in a: it has no numbers there.\n" in text
+    third = study("c", names=("AdamW", "GNVR", "ROGC", "SAM"))
+    several = page(tmp_path, study("a", names=("AdamW", "GNVR")), third)
+    assert "- ROGC and SAM are not in a: they have no numbers there.\n" in several
     assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in text
     assert "- The studies have 2 different baselines: AdamW and SGD.\n" in text
     assert "- The studies compare 2 different metrics: test accuracy and test loss.\n" in text

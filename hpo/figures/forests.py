@@ -1,7 +1,7 @@
-"""Differences of several studies side by side: a panel a study, the same configuration at the same height in each."""
+"""Differences of several studies side by side: a panel a study, a row a configuration, where studies are alike."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from hpo.figures.differences import Forest
 from hpo.figures.style import BASELINE_COLOUR, Style, markup
 
 MOST_COLUMNS, PAGE_COLUMNS = 3, 2  # of a picture, and of a page, where every panel names its rows
+ALIKE = 0.5  # the share of a study's configurations that it has in common with others of its block
 FLATTENED = 10  # a panel so many times as wide as another has an axis of its own, and so has every one
 
 
@@ -19,7 +20,7 @@ class Forests(NamedTuple):
 
     Attributes:
         panels: study → its differences. baselines: study → the configuration that they are from, drawn at 0.
-        styles: configuration → style; every panel has them all as rows, in this order, from the top.
+        styles: configuration → style, in the order of the rows, from the top.
     """
 
     number: int
@@ -38,9 +39,39 @@ class Forests(NamedTuple):
         return len({panel.x_label for panel in self.panels.values()}) == 1 and max(widths) <= FLATTENED * min(widths)
 
     @property
+    def blocks(self) -> list["Block"]:
+        """The studies in groups of which each has the same rows; see `Block`."""
+        found: list[tuple[list[str], set[str]]] = []
+        for study, panel in self.panels.items():
+            own = {*panel.frame["configuration"], self.baselines[study]}
+            for studies, names in found:
+                if len(own & names) >= ALIKE * len(own):
+                    studies.append(study)
+                    names |= own
+                    break
+            else:
+                found.append(([study], own))
+        return [Block(studies, [name for name in self.styles if name in names]) for studies, names in found]
+
+
+class Block(NamedTuple):
+    """Studies that have a good part of their configurations in common, and all of these as rows of every panel.
+
+    A study that has little in common with those before it begins another block, or most rows would be empty.
+    """
+
+    studies: list[str]
+    rows: list[str]
+
+    @property
     def columns(self) -> int:
-        """Panels side by side: as many in every row as it can be."""
-        return math.ceil(len(self.panels) / math.ceil(len(self.panels) / MOST_COLUMNS))
+        """Panels side by side: as many in every line as it can be."""
+        return math.ceil(len(self.studies) / math.ceil(len(self.studies) / MOST_COLUMNS))
+
+    def lines(self, columns: int) -> list["Block"]:
+        """The block in lines of at most so many panels."""
+        starts = range(0, len(self.studies), columns)
+        return [self._replace(studies=self.studies[start : start + columns]) for start in starts]
 
 
 def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: Mapping[str, Style]) -> Forests:
@@ -60,45 +91,54 @@ def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: 
 
 def draw_png(info: Forests, path: Path) -> None:
     """Draws with matplotlib; the same info gives the same bytes."""
-    lines = math.ceil(len(info.panels) / info.columns)
-    figure = still.new_figure(lines * (1.0 + 0.3 * len(info.styles)))
-    grid = figure.subplots(lines, info.columns, sharey=True, sharex=info.one_axis, squeeze=False)
-    for axes in grid.flat[len(info.panels) :]:
-        axes.set_visible(False)
-    places = _places(info)
-    for axes, (study, panel) in zip(grid.flat, info.panels.items(), strict=False):
-        differences.draw_rules(axes, panel.margin)
-        baseline = places[info.baselines[study]]
-        axes.plot([0], [baseline], "o", markerfacecolor="white", markeredgecolor=BASELINE_COLOUR, markersize=8)
-        for name, style, found in by_configuration(panel.frame, info.styles):
-            differences.draw_interval(axes, places[name], style, found)
-        axes.set_yticks(list(places.values()), [still.label(name, 20) for name in places])
-        axes.set(ylim=(len(places) - 0.4, -0.6))
-        axes.set_title(still.label(study), fontsize="medium")
-        axes.set_xlabel(still.label(panel.x_label, 60))
-        axes.tick_params(axis="x", labelbottom=True)
-        axes.tick_params(axis="y", length=0)
-        still.tidy(axes, grid="x")
-        axes.spines["left"].set_visible(False)
+    columns = max(block.columns for block in info.blocks)
+    lines = [line for block in info.blocks for line in block.lines(columns)]
+    heights = [1.0 + 0.3 * len(line.rows) for line in lines]
+    figure = still.new_figure(sum(heights))
+    grid = figure.subplots(
+        len(lines), columns, sharey="row", sharex=info.one_axis, squeeze=False, height_ratios=heights
+    )
+    for line, cells in zip(lines, grid, strict=True):
+        for axes, study in zip(cells, line.studies, strict=False):
+            _draw_panel(axes, info, study, line.rows)
+        for axes in cells[len(line.studies) :]:
+            axes.set_visible(False)
     still.save(figure, path)
+
+
+def _draw_panel(axes: Any, info: Forests, study: str, rows: Sequence[str]) -> None:
+    panel, places = info.panels[study], _places(rows)
+    differences.draw_rules(axes, panel.margin)
+    baseline = places[info.baselines[study]]
+    axes.plot([0], [baseline], "o", markerfacecolor="white", markeredgecolor=BASELINE_COLOUR, markersize=8)
+    for name, style, found in by_configuration(panel.frame, info.styles):
+        differences.draw_interval(axes, places[name], style, found)
+    axes.set_yticks(list(places.values()), [still.label(name, 20) for name in places])
+    axes.set(ylim=(len(places) - 0.4, -0.6))
+    axes.set_title(still.label(study), fontsize="medium")
+    axes.set_xlabel(still.label(panel.x_label, 60))
+    axes.tick_params(axis="x", labelbottom=True)
+    axes.tick_params(axis="y", length=0)
+    still.tidy(axes, grid="x")
+    axes.spines["left"].set_visible(False)
 
 
 def draw_plotly(info: Forests) -> dict[str, Any]:
     """Draws for plotly: hovering a point tells the difference, its interval and the number of pairs."""
     data, axes, shapes = [], [], []
-    places, names = _places(info), [markup(name, 18) for name in info.styles]
-    ticks = {"tickvals": list(places.values()), "ticktext": names, "range": [len(names) - 0.4, -0.6], "showgrid": False}
-    for index, (study, panel) in enumerate(info.panels.items()):
+    panels = [(study, block.rows) for block in info.blocks for study in block.studies]
+    for index, (study, rows) in enumerate(panels):
+        panel, places = info.panels[study], _places(rows)
         own, end = interactive.on_panel(index), interactive.axis_end(index)
         for name, style, found in by_configuration(panel.frame, info.styles):
             data.append({**differences.interval_trace(panel, name, places[name], style, found), **own})
         data.append(_baseline(places[info.baselines[study]], info.baselines[study], own))
         title = f"{markup(study)}: {differences.PAGE_LABELS[panel.measure.share]}"
         matching = {"matches": "x"} if index and info.one_axis else {}
-        axes.append(({"title": {"text": title}, **matching}, ticks))
+        axes.append(({"title": {"text": title}, **matching}, _ticks(places)))
         for shape in differences.rules(panel.margin):
             shapes.append({**shape, "xref": f"x{end}", "yref": f"y{end} domain"})
-    height = 40 + 26 * len(names)
+    height = 40 + 26 * max(len(rows) for _, rows in panels)
     return interactive.draw(data, axes, [], height, columns=PAGE_COLUMNS, shapes=shapes, hovermode="closest")
 
 
@@ -110,5 +150,10 @@ def _baseline(place: int, name: str, panel: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _places(info: Forests) -> dict[str, int]:
-    return {name: place for place, name in enumerate(info.styles)}
+def _ticks(places: Mapping[str, int]) -> dict[str, Any]:
+    names = [markup(name, 18) for name in places]
+    return {"tickvals": list(places.values()), "ticktext": names, "range": [len(names) - 0.4, -0.6], "showgrid": False}
+
+
+def _places(rows: Sequence[str]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(rows)}

@@ -101,9 +101,13 @@ def _notes(across: Across) -> Iterator[str]:
     """Whether the studies are compared like with like, and what keeps them from it."""
     if not any(entry.missing or entry.differs for entry in across.overall):
         yield "Every configuration is in every study, and defined there alike"
+    absent: dict[tuple[str, ...], list[str]] = {}
     for entry in across.overall:
-        if entry.missing:
-            yield f"{escape(entry.name)} is not in {_listed(entry.missing)}: it has no numbers there"
+        absent.setdefault(tuple(entry.missing), []).append(entry.name)
+    for studies, names in absent.items():
+        if studies:
+            verb, what = ("is", "it has") if len(names) == 1 else ("are", "they have")
+            yield f"{_listed(names)} {verb} not in {_listed(studies)}: {what} no numbers there"
     for entry in across.overall:
         if entry.differs:
             yield (
