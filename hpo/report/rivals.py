@@ -20,8 +20,8 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
         entry.name: _paired(entry.reruns.judged, baseline.reruns.judged, entry.reruns, repeats) for entry in others
     }
     diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
-    unit = "seed" if repeats == 1 else "tuning repeat"
-    verdicts = judge_family(pairs, definition["margin"], metric.direction, diverged=diverged, unit=unit)
+    margin, direction = definition["margin"], metric.direction
+    verdicts = judge_family(pairs, margin, direction, diverged=diverged, unit=_unit(repeats))
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
@@ -61,8 +61,7 @@ def compare_among(definition: dict[str, Any], configurations: list[Configuration
     found = []
     for other, one in combinations(rivals, 2):
         pair = {one.name: _paired(one.reruns.judged, other.reruns.judged, one.reruns, repeats)}
-        unit = "seed" if repeats == 1 else "tuning repeat"
-        verdict = judge_family(pair, definition["margin"], direction, unit=unit)[one.name]
+        verdict = judge_family(pair, definition["margin"], direction, unit=_unit(repeats))[one.name]
         paired = verdict.comparison
         found.append(Pair(one.name, other.name, verdict.reason, paired.n, paired.won, paired.mean, paired.interval))
     return found
@@ -77,6 +76,10 @@ def _paired(
         left, right: the values of `rival` and of the baseline by seed.
     """
     return (left, right) if repeats == 1 else by_repeat(left, right, rival.repeat_by_seed)
+
+
+def _unit(repeats: int) -> str:
+    return "seed" if repeats == 1 else "tuning repeat"
 
 
 def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int) -> Comparison | None:

@@ -108,9 +108,8 @@ def comparisons(numbers: StudyNumbers) -> Table:
     """T2: every rival against the baseline, in percentage points where the metric is a share."""
     metric = numbers.metric
     unit = " in points" if metric.share else ""
-    won = "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
     header = [
-        "against " + escape(numbers.baseline.name), "n", f"Δ{unit} [95% CI]", won, "p (t)",
+        "against " + escape(numbers.baseline.name), "n", f"Δ{unit} [95% CI]", _won(numbers), "p (t)",
         "p (sign flip)", "p (Holm)", "g", f"MDE{unit}", "verdict",
     ]  # fmt: skip
     rows = []
@@ -139,7 +138,6 @@ def comparisons(numbers: StudyNumbers) -> Table:
 def pairs(numbers: StudyNumbers) -> Table:
     """T3: the rivals against one another, without verdicts."""
     metric = numbers.metric
-    won = "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
     rows = [
         [
             escape(pair.name),
@@ -150,7 +148,12 @@ def pairs(numbers: StudyNumbers) -> Table:
         ]
         for pair in numbers.pairs
     ]
-    return Table(["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", won], rows, range(2, 5))
+    header = ["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", _won(numbers)]
+    return Table(header, rows, range(2, 5))
+
+
+def _won(numbers: StudyNumbers) -> str:
+    return "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
 
 
 def seeds(numbers: StudyNumbers) -> Table:
