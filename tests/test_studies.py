@@ -43,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_source_has_its_study() -> None:
     expected = {"gnvr", "gnvr_published", "sgsc", "sgsc_published", "gvr", "gvr_mnist1d", "gvr_digits"}
     expected |= {"vasso:cifar10", "vasso:cifar100", "gam:cifar10", "gam:cifar100", "rogc:clean", "rogc:noisy"}
-    expected |= {"rogc_published:clean", "rogc_published:noisy", "digits"}
+    expected |= {"rogc_published:clean", "rogc_published:noisy", "digits", "weight_decay"}
     expected |= {"sam_family:clean", "sam_family:noise20", "sam_family:noise40", "sam_family:digits"}
     expected |= {"shootout:clean", "shootout:noise20", "shootout:noise40"}
     assert set(NAMES) == expected
