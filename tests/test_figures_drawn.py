@@ -83,7 +83,7 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
     rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
     styles = figures.assign_styles([*NAMES, "SAM", "nowhere"], "AdamW")
-    other = frame[:1].assign(configuration="SAM")
+    other = pd.concat([frame[:1], frame[:1].assign(configuration="SAM")])
     panels = {
         "noisy": figures.forest(frame, styles, ACCURACY, "AdamW", 0.01),
         "clean": figures.forest(other, styles, LOSS, "ROGC", 0.5),
@@ -93,7 +93,7 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
     marks = {(trace["xaxis"], trace["name"]): (trace["x"], trace["y"]) for trace in drawn["data"]}
     assert marks == {
         ("x", "AdamW"): ([0], [0]), ("x", "GNVR"): ([1.0], [1]), ("x", "ROGC"): ([-20.0], [2]),
-        ("x2", "ROGC"): ([0], [2]), ("x2", "SAM"): ([0.01], [3]),
+        ("x2", "GNVR"): ([0.01], [1]), ("x2", "ROGC"): ([0], [2]), ("x2", "SAM"): ([0.01], [3]),
     }  # fmt: skip
     assert drawn["layout"]["yaxis"]["ticktext"] == drawn["layout"]["yaxis2"]["ticktext"] == [*NAMES, "SAM"]
     assert drawn["layout"]["xaxis"]["title"]["text"] == "noisy: Δ in points"
@@ -109,7 +109,7 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
         return figures.forest(frame, styles, ACCURACY, "whatever", 0.01)
 
     styles = figures.assign_styles(["AdamW", "A", "B", "C", "SGD", "D", "E"], "")
-    panels = {"one": panel("A", "B", "C"), "other": panel("AdamW", "D", "E"), "third": panel("B", "E")}
+    panels = {"one": panel("A", "B", "C"), "other": panel("AdamW", "D", "E"), "third": panel("B", "E")}  # 2 of 4
     info = figures.forests(panels, {"one": "AdamW", "other": "SGD", "third": "A"}, styles)
     blocks = [(block.studies, block.rows) for block in info.blocks]
     assert blocks == [(["one", "third"], ["AdamW", "A", "B", "C", "E"]), (["other"], ["AdamW", "SGD", "D", "E"])]
@@ -117,7 +117,11 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
     titles = [layout[f"xaxis{end}"]["title"]["text"].partition(":")[0] for end in ("", "2", "3")]
     assert titles == ["one", "third", "other"]
     assert layout["yaxis2"]["ticktext"] == blocks[0][1] and layout["yaxis3"]["ticktext"] == blocks[1][1]
-    assert [line.studies for line in info.blocks[0].lines(1)] == [["one"], ["third"]]
+    assert [line.studies for line in info.blocks[0].split(1)] == [["one"], ["third"]]
+    for order in (("large", "small"), ("small", "large")):
+        sizes = {"large": panel("A", "B", "C", "D", "E"), "small": panel("A")}
+        apart = figures.forests({name: sizes[name] for name in order}, dict.fromkeys(order, "AdamW"), styles)
+        assert [block.studies for block in apart.blocks] == [[name] for name in order]
 
 
 @pytest.mark.parametrize("rivals", [1, 2, 11])

@@ -52,6 +52,40 @@ def test_a_rerun_that_has_no_value_leaves_nothing_to_be_said() -> None:
     assert table(text_of(make_record(export, curves))) == ["| GVR | two views | 5 | 1 diverged | – |"]
 
 
+def test_reruns_that_diverged_are_told_and_two_that_all_did_are_not_alike() -> None:
+    export, curves = synthetic_export(names=("AdamW", "A", "B", "C"), seeds=6)
+    for row in export["slots"]:
+        if row["phase"] == "rerun" and row["configuration"] in ("A", "B"):
+            diverge(row, curves)
+    rows = table(text_of(make_record(export, curves)))
+    assert rows[0] == "| B | A | 6 | every rerun of both diverged | – |"
+    assert all(row.endswith(", 6 diverged reruns counted | 6 of 6 |") for row in rows[1:]) and len(rows) == 3
+
+
+def test_diverged_reruns_are_counted_and_not_the_repeats_that_they_are_of() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=9, direction="minimize")
+    export["study"]["repeats"] = 3
+    for row in export["slots"]:
+        row["repeat"] = row["slot"] % 3
+        if row["phase"] == "rerun":
+            row["result"].setdefault("test_loss", 1.0)
+    for row in [row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GVR"][::3]:
+        diverge(row, curves, bounded=False)
+    [pair] = compute_numbers(make_record(export, curves)).pairs
+    assert (pair.reason, pair.diverged) == ("3 diverged", 3)
+
+
+def test_less_of_a_loss_is_won() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=6, direction="minimize")
+    export["study"]["definition"]["score"] = "validation_loss"
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["result"]["test_loss"] = 1.0 - PLANTED[row["configuration"]][row["slot"]]
+    [pair] = compute_numbers(make_record(export, curves)).pairs
+    assert pair.won == 4 and pair.mean == pytest.approx(-np.subtract(GVR, VIEWS).mean())
+    assert "(lower is better), each interval" in part(text_of(make_record(export, curves)), "T3.", "</details>")
+
+
 def test_all_pairs_are_there_but_those_of_the_baseline() -> None:
     names = ("AdamW", "A", "B", "C")
     found = [(pair.name, pair.other) for pair in compute_numbers(synthetic_record(names=names)).pairs]
@@ -60,5 +94,6 @@ def test_all_pairs_are_there_but_those_of_the_baseline() -> None:
 
 def test_a_single_rival_has_no_such_table_and_early_ones_say_what_is_missing() -> None:
     assert "T3." not in text_of(synthetic_record()) and compute_numbers(synthetic_record()).pairs == []
+    assert "T3." not in text_of(synthetic_record(names=NAMES, finished_reruns=0))
     early = text_of(synthetic_record(names=NAMES, finished_reruns=1))
     assert table(early) == ["| GVR | two views | 1 | 1 paired seed, 3 are needed | – |"]

@@ -1,6 +1,7 @@
 """How many models are trained side by side: the decision on times made up, and one real measurement."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, a_step: float) -> None:
         self.steps, take = 0, Steps.next
-        monkeypatch.setattr(sizing.time, "perf_counter", lambda: self.steps * a_step)
+        monkeypatch.setattr(sizing, "time", SimpleNamespace(perf_counter=lambda: self.steps * a_step))
 
         def next_step(steps: Steps) -> None:
             self.steps += 1

@@ -11,7 +11,7 @@ from hpo.figures.differences import Forest
 from hpo.figures.style import BASELINE_COLOUR, Style, markup
 
 MOST_COLUMNS, PAGE_COLUMNS = 3, 2  # of a picture, and of a page, where every panel names its rows
-ALIKE = 0.5  # the share of a study's configurations that it has in common with others of its block
+ALIKE = 0.5  # the share of its configurations that a study has in common with those of its block before it
 FLATTENED = 10  # a panel so many times as wide as another has an axis of its own, and so has every one
 
 
@@ -45,7 +45,7 @@ class Forests(NamedTuple):
         for study, panel in self.panels.items():
             own = {*panel.frame["configuration"], self.baselines[study]}
             for studies, names in found:
-                if len(own & names) >= ALIKE * len(own):
+                if len(own & names) >= ALIKE * max(len(own), len(names)):
                     studies.append(study)
                     names |= own
                     break
@@ -57,7 +57,8 @@ class Forests(NamedTuple):
 class Block(NamedTuple):
     """Studies that have a good part of their configurations in common, and all of these as rows of every panel.
 
-    A study that has little in common with those before it begins another block, or most rows would be empty.
+    In the order given, a study joins the first block that has half of its rows, and half of whose rows it has; else it
+    begins another, or most rows would be empty.
     """
 
     studies: list[str]
@@ -65,11 +66,11 @@ class Block(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Panels side by side: as many in every line as it can be."""
+        """Panels side by side, where the block is drawn alone: as many in every line as it can be."""
         return math.ceil(len(self.studies) / math.ceil(len(self.studies) / MOST_COLUMNS))
 
-    def lines(self, columns: int) -> list["Block"]:
-        """The block in lines of at most so many panels."""
+    def split(self, columns: int) -> list["Block"]:
+        """Blocks of at most so many studies, one for each line of panels."""
         starts = range(0, len(self.studies), columns)
         return [self._replace(studies=self.studies[start : start + columns]) for start in starts]
 
@@ -92,7 +93,7 @@ def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: 
 def draw_png(info: Forests, path: Path) -> None:
     """Draws with matplotlib; the same info gives the same bytes."""
     columns = max(block.columns for block in info.blocks)
-    lines = [line for block in info.blocks for line in block.lines(columns)]
+    lines = [line for block in info.blocks for line in block.split(columns)]
     heights = [1.0 + 0.3 * len(line.rows) for line in lines]
     figure = still.new_figure(sum(heights))
     grid = figure.subplots(

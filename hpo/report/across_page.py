@@ -101,10 +101,10 @@ def _notes(across: Across) -> Iterator[str]:
     """Whether the studies are compared like with like, and what keeps them from it."""
     if not any(entry.missing or entry.differs for entry in across.overall):
         yield "Every configuration is in every study, and defined there alike"
-    absent: dict[tuple[str, ...], list[str]] = {}
+    names_by_missing: dict[tuple[str, ...], list[str]] = {}
     for entry in across.overall:
-        absent.setdefault(tuple(entry.missing), []).append(entry.name)
-    for studies, names in absent.items():
+        names_by_missing.setdefault(tuple(entry.missing), []).append(entry.name)
+    for studies, names in names_by_missing.items():
         if studies:
             verb, what = ("is", "it has") if len(names) == 1 else ("are", "they have")
             yield f"{_listed(names)} {verb} not in {_listed(studies)}: {what} no numbers there"

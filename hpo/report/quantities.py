@@ -102,14 +102,16 @@ class Rival(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two rivals of one study compared with each other, which nobody planned: no verdict, no p.
+    """Two rivals of one study compared with each other, outside the family of tests: no verdict, no p.
 
-    `reason`: why there is nothing to be said, else empty; `mean` and `interval` are of name − other, in the metric.
+    `reason`: why there is nothing to be said, else empty; `diverged`: reruns of the two; `mean` and `interval` are of
+    name − other, in the metric.
     """
 
     name: str
     other: str
     reason: str
+    diverged: int
     n: int
     won: int
     mean: float

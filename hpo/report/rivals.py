@@ -7,7 +7,7 @@ from hpo.report.metric import metric_of
 from hpo.report.quantities import ConfigurationNumbers, Pair, Reruns, Rival
 from hpo.report.smoothness import same_learning_rate
 from hpo.stats import Comparison, compare
-from hpo.verdicts import FEWEST_SEEDS, by_repeat, judge_family, prediction_outcome
+from hpo.verdicts import FEWEST_SEEDS, Verdict, by_repeat, judge_family, prediction_outcome
 
 
 def compare_rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
@@ -15,21 +15,10 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
     predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
     baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
     others = [entry for entry in configurations if entry is not baseline]
-    metric = metric_of(definition)
-    pairs = {
-        entry.name: _paired(entry.reruns.judged, baseline.reruns.judged, entry.reruns, repeats) for entry in others
-    }
-    diverged = {entry.name: len(entry.reruns.diverged_seeds) + len(baseline.reruns.diverged_seeds) for entry in others}
-    margin, direction = definition["margin"], metric.direction
-    verdicts = judge_family(pairs, margin, direction, diverged=diverged, unit=_unit(repeats))
+    verdicts = _judge({entry.name: (entry, baseline) for entry in others}, definition, repeats)
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
-        lost = [side.name for side in (entry, baseline) if side.tuning.failed]
-        if verdict.rule == 1 and lost:
-            verdict = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
-        if verdict.rule == 2 and all(_all_diverged(side.reruns) for side in (entry, baseline)):
-            verdict = verdict._replace(word="no verdict", rule=1, reason="every rerun of both diverged")
         rivals.append(
             Rival(
                 name=entry.name,
@@ -57,14 +46,38 @@ def compare_among(definition: dict[str, Any], configurations: list[Configuration
     A rival is often there to tell what a part of another one is worth, which the baseline cannot tell.
     """
     rivals = [entry for entry in configurations if entry.name != definition["baseline"]]
-    direction = metric_of(definition).direction
     found = []
     for other, one in combinations(rivals, 2):
-        pair = {one.name: _paired(one.reruns.judged, other.reruns.judged, one.reruns, repeats)}
-        verdict = judge_family(pair, definition["margin"], direction, unit=_unit(repeats))[one.name]
-        paired = verdict.comparison
-        found.append(Pair(one.name, other.name, verdict.reason, paired.n, paired.won, paired.mean, paired.interval))
+        verdict = _judge({one.name: (one, other)}, definition, repeats)[one.name]
+        own = verdict.comparison
+        found.append(
+            Pair(one.name, other.name, verdict.reason, verdict.diverged, own.n, own.won, own.mean, own.interval)
+        )
     return found
+
+
+def _judge(
+    sides: dict[str, tuple[ConfigurationNumbers, ConfigurationNumbers]], definition: dict[str, Any], repeats: int
+) -> dict[str, Verdict]:
+    """Verdicts by name on one configuration against another, all of them one family of tests."""
+    verdicts = judge_family(
+        {
+            name: _paired(one.reruns.judged, other.reruns.judged, one.reruns, repeats)
+            for name, (one, other) in sides.items()
+        },
+        definition["margin"],
+        metric_of(definition).direction,
+        diverged={name: sum(len(side.reruns.diverged_seeds) for side in both) for name, both in sides.items()},
+        unit="seed" if repeats == 1 else "tuning repeat",
+    )
+    for name, both in sides.items():
+        verdict = verdicts[name]
+        lost = [side.name for side in both if side.tuning.failed]
+        if verdict.rule == 1 and lost:
+            verdicts[name] = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
+        if verdict.rule == 2 and all(_all_diverged(side.reruns) for side in both):
+            verdicts[name] = verdict._replace(word="no verdict", rule=1, reason="every rerun of both diverged")
+    return verdicts
 
 
 def _paired(
@@ -76,10 +89,6 @@ def _paired(
         left, right: the values of `rival` and of the baseline by seed.
     """
     return (left, right) if repeats == 1 else by_repeat(left, right, rival.repeat_by_seed)
-
-
-def _unit(repeats: int) -> str:
-    return "seed" if repeats == 1 else "tuning repeat"
 
 
 def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int) -> Comparison | None:

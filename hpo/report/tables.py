@@ -138,16 +138,12 @@ def comparisons(numbers: StudyNumbers) -> Table:
 def pairs(numbers: StudyNumbers) -> Table:
     """T3: the rivals against one another, without verdicts."""
     metric = numbers.metric
-    rows = [
-        [
-            escape(pair.name),
-            escape(pair.other),
-            str(pair.n),
-            pair.reason or f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}",
-            NOTHING if pair.reason else f"{pair.won} of {pair.n}",
-        ]
-        for pair in numbers.pairs
-    ]
+    rows = []
+    for pair in (pair for pair in numbers.pairs if pair.n):
+        counted = f", {wording.count(pair.diverged, 'diverged rerun')} counted" if pair.diverged else ""
+        difference = f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}{counted}"
+        won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
+        rows.append([escape(pair.name), escape(pair.other), str(pair.n), escape(pair.reason) or difference, won])
     header = ["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", _won(numbers)]
     return Table(header, rows, range(2, 5))
 
