@@ -1,18 +1,38 @@
 """The rivals against one another: the differences that no verdict is about, against scipy and by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_record import diverge, synthetic_export, synthetic_record
+from synthetic_record import Row, diverge, synthetic_export, synthetic_record
 from test_report_words import part, text_of
 
 from hpo.report.numbers import compute_numbers
 from hpo.report.record import make_record
 
+Export = tuple[Row, dict[str, list[Any]]]
 NAMES = ("AdamW", "two views", "GVR")
 VIEWS = [0.52, 0.55, 0.51, 0.56, 0.53, 0.50]
 GVR = [0.54, 0.54, 0.55, 0.57, 0.56, 0.50]
 PLANTED = {"AdamW": [0.5] * 6, "two views": VIEWS, "GVR": GVR}
+
+
+def of_losses(loss: Callable[[Row], float] = lambda _: 1.0, seeds: int = 6) -> Export:
+    """A study whose verdicts compare the test loss."""
+    export, curves = synthetic_export(names=NAMES, seeds=seeds, direction="minimize")
+    for row in export["slots"]:
+        if row["phase"] == "rerun":
+            row["result"]["test_loss"] = loss(row)
+    return export, curves
+
+
+def tuned_three_times(export: Row) -> None:
+    """Spreads trials and reruns over three tuning runs, as the ledger does."""
+    export["study"]["repeats"] = 3
+    for row in export["slots"]:
+        row["repeat"] = row["slot"] % 3
 
 
 def table(text: str) -> list[str]:
@@ -32,9 +52,7 @@ def test_every_two_rivals_are_compared_seed_by_seed() -> None:
 
 def test_with_several_tuning_runs_their_means_are_compared() -> None:
     export, curves = synthetic_export(names=NAMES, seeds=6, accuracies=PLANTED)
-    export["study"]["repeats"] = 3
-    for row in export["slots"]:
-        row["repeat"] = row["slot"] % 3
+    tuned_three_times(export)
     [pair] = compute_numbers(make_record(export, curves)).pairs
     sides = [np.reshape(values, (2, 3)).mean(axis=0) for values in (GVR, VIEWS)]  # seeds 0 and 3 are of run 0, …
     assert pair.n == 3 and pair.mean == pytest.approx(np.mean(sides[0] - sides[1]))
@@ -43,11 +61,7 @@ def test_with_several_tuning_runs_their_means_are_compared() -> None:
 
 
 def test_a_rerun_that_has_no_value_leaves_nothing_to_be_said() -> None:
-    export, curves = synthetic_export(names=NAMES, seeds=6, direction="minimize")
-    export["study"]["definition"]["score"] = "validation_loss"
-    for row in export["slots"]:
-        if row["phase"] == "rerun":
-            row["result"].setdefault("test_loss", 1.0)
+    export, curves = of_losses()
     diverge(export["slots"][-1], curves, bounded=False)
     assert table(text_of(make_record(export, curves))) == ["| GVR | two views | 5 | 1 diverged | – |"]
 
@@ -63,24 +77,26 @@ def test_reruns_that_diverged_are_told_and_two_that_all_did_are_not_alike() -> N
 
 
 def test_diverged_reruns_are_counted_and_not_the_repeats_that_they_are_of() -> None:
-    export, curves = synthetic_export(names=NAMES, seeds=9, direction="minimize")
-    export["study"]["repeats"] = 3
-    for row in export["slots"]:
-        row["repeat"] = row["slot"] % 3
-        if row["phase"] == "rerun":
-            row["result"].setdefault("test_loss", 1.0)
+    export, curves = of_losses(seeds=9)
+    tuned_three_times(export)
     for row in [row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GVR"][::3]:
         diverge(row, curves, bounded=False)
     [pair] = compute_numbers(make_record(export, curves)).pairs
     assert (pair.reason, pair.diverged) == ("3 diverged", 3)
 
 
+def test_a_diverged_rerun_that_left_its_pair_is_not_said_to_be_counted() -> None:
+    """Seed 1005 diverged for one and failed for the other: five pairs are left, and all of them have values."""
+    export, curves = of_losses(lambda row: 1.0 - PLANTED[row["configuration"]][row["slot"]])
+    last = {row["configuration"]: row for row in export["slots"] if row["phase"] == "rerun"}
+    diverge(last["GVR"], curves, bounded=False)
+    last["two views"].update(state="failed", value=None)
+    [row] = table(text_of(make_record(export, curves)))
+    assert row.startswith("| GVR | two views | 5 | −") and row.endswith("] | 4 of 5 |")
+
+
 def test_less_of_a_loss_is_won() -> None:
-    export, curves = synthetic_export(names=NAMES, seeds=6, direction="minimize")
-    export["study"]["definition"]["score"] = "validation_loss"
-    for row in export["slots"]:
-        if row["phase"] == "rerun":
-            row["result"]["test_loss"] = 1.0 - PLANTED[row["configuration"]][row["slot"]]
+    export, curves = of_losses(lambda row: 1.0 - PLANTED[row["configuration"]][row["slot"]])
     [pair] = compute_numbers(make_record(export, curves)).pairs
     assert pair.won == 4 and pair.mean == pytest.approx(-np.subtract(GVR, VIEWS).mean())
     assert "(lower is better), each interval" in part(text_of(make_record(export, curves)), "T3.", "</details>")

@@ -11,7 +11,7 @@ from hpo.figures.differences import Forest
 from hpo.figures.style import BASELINE_COLOUR, Style, markup
 
 MOST_COLUMNS, PAGE_COLUMNS = 3, 2  # of a picture, and of a page, where every panel names its rows
-ALIKE = 0.5  # the share of its configurations that a study has in common with those of its block before it
+ALIKE = 0.5  # the share of a study's and of its block's configurations that both have
 FLATTENED = 10  # a panel so many times as wide as another has an axis of its own, and so has every one
 
 

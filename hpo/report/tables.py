@@ -140,7 +140,8 @@ def pairs(numbers: StudyNumbers) -> Table:
     metric = numbers.metric
     rows = []
     for pair in (pair for pair in numbers.pairs if pair.n):
-        counted = f", {wording.count(pair.diverged, 'diverged rerun')} counted" if pair.diverged else ""
+        told = pair.diverged and metric.share  # else a diverged rerun has no value and left its pair
+        counted = f", {wording.count(pair.diverged, 'diverged rerun')} counted" if told else ""
         difference = f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}{counted}"
         won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
         rows.append([escape(pair.name), escape(pair.other), str(pair.n), escape(pair.reason) or difference, won])
