@@ -22,6 +22,7 @@ from hpo.own_code import Hyper, Unlifted, call
 from hpo.returned import apart, check_stacked_state, lasting, params_of, sample_values
 from hpo.tracing import Replayed
 from hpo.tree import Tree
+from hpo.user_calls import repeatable, still
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,7 +67,7 @@ class Population:
         self.network.bfloat16 = bfloat16
         self._channels_last = channels_last
         self.regularizer, self.optimizer = regularizer, optimizer
-        self._evaluated_loss = evaluated_loss(sample_loss)
+        self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
         self.metrics = dict(metrics)
         self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
@@ -77,10 +78,10 @@ class Population:
         self._output = look_at(self.network.module, example)
         self._model = OneModel(self.network, regularizer, sample_loss)
         with watched(self._model.who, {"params": self.params}):
-            state = self._lift(self._model.state)(self.params)
+            state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
         self.regularizer_state = self._with_own_memory(state)
         who = f"optimizer {optimizer.name!r}"
-        state = call(who, "init(params)", optimizer.init, self.params)
+        state = self._repeatable_init(who, optimizer.init, partial(call, who, "init(params)", optimizer.init))
         check_stacked_state(who, state, len(self))
         self.optimizer_state = state | self._with_own_memory(lasting(state))
         self._stepped = False
@@ -89,11 +90,24 @@ class Population:
     def _make_lifted(self) -> None:
         """What depends on the number of members."""
         self.network.channels_last = self._channels_last and len(self) == 1
-        self._gradients = Replayed(self._lift(self._model.gradient))
+        who = f"{self._model.who}, the network or the loss"
+        roots = {
+            self._model.who: self.regularizer.grads,
+            "the network": self.network.module,
+            "the loss": self.sample_loss,
+        }
+        self._gradients = Replayed(self._lift(self._model.gradient), who, partial(still, roots))
         self._outputs = self._lift(self.network)
         # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
         self._judge = self._lift(partial(_judgement, self._evaluated_loss, {}))
         self._judge_with_own = self._lift(partial(_judgement, self._evaluated_loss, self.metrics))
+
+    def _repeatable_init(self, who: str, init: Any, call: Callable[[Tree], Any]) -> Any:
+        return repeatable({f"init of {who}": init}, lambda: call(self.params))
+
+    def compare_next_step(self) -> None:
+        """Has the next step compared with the user's code, whose operations the steps repeat; raises there."""
+        self._gradients.compare = True
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))

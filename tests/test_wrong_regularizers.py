@@ -11,6 +11,7 @@ from networks import FEATURES, minibatch
 from small_runs import NETWORK, SIZES, Grads, asking, keeping, mine, run, said, seen
 from torch import Tensor, nn
 
+from hpo.errors import UsageError
 from hpo.losses import cross_entropy
 from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS
@@ -363,8 +364,8 @@ def test_a_state_in_another_order_is_the_same_state(members: int) -> None:
 
 
 @SIZES
-def test_what_is_remembered_outside_the_state_is_noticed(members: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A running mean of gradients in a variable of its own: not replayed with what it was at the first step."""
+def test_what_is_remembered_outside_the_state_is_refused(members: int) -> None:
+    """A tensor of the step before in a variable of its own: not replayed with what it was at the first step."""
     kept: dict[str, Tensor] = {}
 
     def grads(objective: Objective, params: Tree, state: Any, _: Tree) -> Any:
@@ -372,11 +373,8 @@ def test_what_is_remembered_outside_the_state_is_noticed(members: int, caplog: p
         kept["loss"] = state["seen"].detach()
         return objective.grad(params), {"seen": state["seen"] + 1}, {"before": before.sum()}
 
-    warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        population, _ = run(members, mine(grads, seen))
-    assert caplog.text.count("it remembers something outside its state; it runs without a trace") == 1
-    assert population._gradients._trace is None
+    with pytest.raises(UsageError, match="regularizer 'mine', the network or the loss"):
+        run(members, mine(grads, seen))
 
 
 @SIZES
