@@ -84,7 +84,7 @@ class Population:
         state = self._repeatable_init(who, optimizer.init, partial(call, who, "init(params)", optimizer.init))
         check_stacked_state(who, state, len(self))
         self.optimizer_state = state | self._with_own_memory(lasting(state))
-        self._stepped = False
+        self._stepped = 0
         self._make_lifted()
 
     def _make_lifted(self) -> None:
@@ -130,16 +130,31 @@ class Population:
         if not self.network.module.training:  # after an evaluation: to set every layer's flag takes time
             self.network.module.train()
         given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
-        first = not self._stepped
+        first = self._stepped == 0
         grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
         self.regularizer_state = apart(state, self.params) if state else state
         hyper["learning_rate"] = hyper["learning_rate"] * rate
         who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
+        if self._stepped == 1:  # what it keeps between steps is there
+            self._try_optimizer(who, grads, hyper)
+        self._stepped += 1
         returned = call(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
         self.params, self.optimizer_state = params_of(who, returned, before)
         if first:
             check_stacked_state(who, self.optimizer_state, len(self))
         return scalars
+
+    def _try_optimizer(self, who: str, grads: Tree, hyper: Hyper) -> None:
+        """Updates copies twice; raises UsageError unless the update follows from its arguments alone."""
+
+        def update() -> Any:
+            state, params = tree_map(torch.clone, (lasting(self.optimizer_state), self.params))
+            params, state = params_of(
+                who, call(who, UPDATE, self.optimizer.update, grads, state, params, hyper), params
+            )
+            return params, lasting(state)
+
+        repeatable({who: self.optimizer.update}, update)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -181,7 +196,6 @@ class Population:
         with watched(self._model.who, {"params": self.params, "state": self.regularizer_state}):
             found = self._gradients(*given)
         warn_of_defects(self._model.who, found[0], found[2]["train_loss"])
-        self._stepped = True
         return found
 
     def states(self) -> list[dict[str, Any]]:

@@ -59,21 +59,22 @@ def snapshot(roots: Mapping[str, Any]) -> dict[str, Any]:
 
 def mark(value: Any) -> Any:
     """Something comparable by == that changes when the value does; for containers and unknown objects its type."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"  # PyTorch makes a class for a parametrized module
     if isinstance(value, Tensor):
         return _Tensor(value, value._version)
     if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, hash(_sampled(value).tobytes())
+        return kind, value.dtype.str, value.shape, hash(_sampled(value).tobytes())
     if type(value) in PLAIN:
-        return type(value), repr(value)
+        return kind, repr(value)
     if isinstance(value, set | frozenset):
-        return type(value), len(value), sorted(repr(entry)[:LONGEST] for entry in value)
+        return kind, len(value), sorted(repr(entry)[:LONGEST] for entry in value)
     if isinstance(value, list | tuple | deque):
-        return type(value), len(value), _plain(value)
+        return kind, len(value), _plain(value)
     if isinstance(value, dict):
-        return type(value), len(value), _plain(value), _plain(value.values())
+        return kind, len(value), _plain(value), _plain(value.values())
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-        return type(value), value.__module__, value.__qualname__
-    return type(value), _generator_state(value)
+        return kind, value.__module__, value.__qualname__
+    return kind, _generator_state(value)
 
 
 def _plain(values: Iterable[Any]) -> int:
@@ -114,11 +115,11 @@ def _sampled(value: np.ndarray) -> np.ndarray:
 
 def _differs(old: Any, new: Any) -> bool:
     if isinstance(new, _Tensor):
-        kept = old is None or old == (types.NoneType, "None") or isinstance(old, _Tensor)
+        kept = old is None or old == mark(None) or isinstance(old, _Tensor)
         same = isinstance(old, _Tensor) and old.tensor is new.tensor
         return not kept or (same and old.version != new.version)
     if isinstance(old, _Tensor):
-        return new != (types.NoneType, "None")
+        return new != mark(None)
     return bool(old != new)
 
 

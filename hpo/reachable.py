@@ -156,6 +156,8 @@ def _container(value: Any) -> Parts:
 
 def _wrapper(value: Any) -> Parts:
     """The functions, objects and arguments behind methods, partials, properties and decorated functions."""
+    if isinstance(value, types.BuiltinMethodType | types.MethodWrapperType):  # such as a generator's random()
+        return [] if isinstance(value.__self__, types.ModuleType | None) else [(".self", value.__self__)]
     if isinstance(value, functools.partial):
         arguments = {f"argument {place}": given for place, given in enumerate(value.args, 1)} | value.keywords
         return [(".func", value.func), *((f": {name}", given) for name, given in arguments.items())]

@@ -19,7 +19,6 @@ from hpo.own_code import warn_once
 from hpo.population import Population
 from hpo.samples import Samples
 from hpo.tracing import CHECKED_CALLS
-from hpo.user_calls import NO_MEMORY, still
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 BEFORE_RECORDING = CHECKED_CALLS + 1
 # A replayed step is compared with the user's code at steps 4, 16, 64, …, at the ends of long epochs and at a run's last
 # step: a comparison takes some two steps, and whatever has changed for good by then shows at the last.
-COMPARED_EVERY = 128  # steps at least between comparisons at the ends of epochs
+COMPARED_EVERY = 250  # steps at least between comparisons at the ends of epochs
 
 Step = Callable[[], None]
 Recorder = Callable[[Step], Step]
@@ -123,8 +122,7 @@ class Steps:
         if self._recorded and not compared:
             self._recorded()
             return
-        with self._second_look() if self._called == 1 else contextlib.nullcontext():
-            self._one()
+        self._one()
         self._called += 1
 
     def _compares(self) -> bool:
@@ -136,14 +134,6 @@ class Steps:
             return False
         self._compared = number
         return True
-
-    def _second_look(self) -> contextlib.AbstractContextManager[None]:
-        """Around the second step: finds what optimizer and augmentation, whose caches are filled, change in Python."""
-        optimizer = self.population.optimizer
-        return still(
-            {f"optimizer {optimizer.name!r}": optimizer.update, "the augmentation": self.samples.dataset.augment},
-            NO_MEMORY,
-        )
 
     @contextlib.contextmanager
     def on_stream(self) -> Iterator[None]:

@@ -255,7 +255,7 @@ def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
     calls: list[None] = []
 
     def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
-        state["_calls"].append(None)
+        state.get("_calls", []).append(None)
         return _stacked(grads, state, params, hyper)
 
     def init(params: Tree) -> dict[str, Any]:
