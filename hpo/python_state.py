@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from hpo.errors import UsageError
 from hpo.reachable import PLAIN, reachable
 
 HASHED_BYTES = 1 << 20  # of an array: what a step changes in a larger one shows in a sample of it
+MOST_ENTRIES = 10_000  # of a container that are compared
 LONGEST = 200  # characters of a value's text that are compared
 
 
@@ -79,7 +81,7 @@ def mark(value: Any) -> Any:
 
 def _plain(values: Iterable[Any]) -> int:
     """A digest of the plain values among the entries of a container."""
-    return hash(tuple(repr(value) for value in values if type(value) in PLAIN))
+    return hash(tuple(repr(value) for value in islice(values, MOST_ENTRIES) if type(value) in PLAIN))
 
 
 def _generator_state(value: Any) -> Any:
