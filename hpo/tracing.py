@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 aten = torch.ops.aten
 CHECKED_CALLS = 3  # at each of the first calls the replay is compared with the function; later on request
-# Relative to the largest number of a row, on a CPU; a GPU, which may add in another order each time, gets 100 times that.
+# Relative to the largest number of a row, on a CPU; 100 times that on a GPU, which may add in another order each time.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 _VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default}
 _LEAVING = {Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__}
