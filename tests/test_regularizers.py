@@ -169,10 +169,8 @@ def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str,
         for module, hyper in zip(modules, hypers, strict=True)
     ]
     stacked = {key: torch.tensor([each[key] for each in hypers], dtype=torch.float64) for key in hypers[0]}
-    population = Population(
-        copy.deepcopy(modules), REGULARIZERS[name], OPTIMIZERS[optimizer], stacked, references.cross_entropy,
-        minibatch(0)[0][0],
-    )  # fmt: skip
+    chosen, example = (REGULARIZERS[name], OPTIMIZERS[optimizer]), minibatch(0)[0][0]
+    population = Population(copy.deepcopy(modules), *chosen, stacked, references.cross_entropy, example)
     for number in range(5):
         samples = 40 if views == 2 else 8  # so that GVR's 32 are not all
         batches = [minibatch(10 * number + member, samples, views) for member in range(members)]
@@ -186,6 +184,28 @@ def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str,
             told = {key: scalars[f"aux/{key}"][member].item() for key in expected}
             weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
             assert_same((params, told), (weights, expected), 1e-9)
+
+
+# The size of the loss at which what is added to a norm counts as much as the norm.
+EPSILONS = {"sam": 1e-12, "asam": 1e-12, "vasso": 1e-7, "gam": 1e-12, "gam_paper": 1e-12, "gam_adaptive": 1e-12}
+EPSILONS |= {"gnvr": 1e-4, "clip_global": 1e-6, "clip_sample": 1e-8, "rogc": 1e-8}
+
+
+@pytest.mark.parametrize("name", EPSILONS)
+def test_what_is_added_to_norms_is_the_sources(name: str) -> None:
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return EPSILONS[name] * references.cross_entropy(outputs, labels)
+
+    module = networks.build("MLP", seed=1)
+    inputs, labels = minibatch(seed=2)
+    hyper = settings(name)[1] | ({"clip": EPSILONS[name]} if "clip" in settings(name)[1] else {})
+    expected, _ = references.REGULARIZERS[name](references.Batch(module, inputs, labels, loss), hyper, {})
+    params = {key: value.detach() for key, value in module.named_parameters()}
+    tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in hyper.items()}
+    objective = Objective(Network(copy.deepcopy(module), inputs[0]), loss, inputs, labels)
+    found, _, _ = REGULARIZERS[name].grads(objective, params, REGULARIZERS[name].init(params), tensors)
+    for key, leaf in expected.items():
+        torch.testing.assert_close(found[key] / EPSILONS[name], leaf / EPSILONS[name], rtol=1e-7, atol=1e-9)
 
 
 def test_a_clipping_threshold_is_pytorchs() -> None:
@@ -273,8 +293,8 @@ def test_gvr_of_a_resnet_over_its_authors_layers() -> None:
     network = Network(copy.deepcopy(modules[0]), inputs[0, 0])
     leaves = [dict(module.named_parameters()) for module in modules]
     params = {key: torch.stack([each[key].detach() for each in leaves]) for key in leaves[0]}
-    buffers = {key: torch.stack([dict(module.named_buffers())[key] for module in modules]) for key, _ in
-               modules[0].named_buffers()}  # fmt: skip
+    owned = [dict(module.named_buffers()) for module in modules]
+    buffers = {key: torch.stack([each[key] for each in owned]) for key in owned[0]}
     chosen = gvr_over(AUTHORS_LAYERS)
 
     def one(params: Tree, buffers: Tree, inputs: Tensor, labels: Tensor, alpha: Tensor) -> tuple[Tree, Any, Tree]:
