@@ -1,5 +1,6 @@
 """Passes: forward and backward passes over one minibatch, none of them made twice."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,15 @@ class Passes:
         self._draws = None if key is None else (key, self._places)
         self._memory = _Memory()
 
+    def of(self, samples: slice) -> "Passes":
+        """The passes over some of the samples alone; a sample's place, which its Dropout masks follow from, is kept."""
+        chosen = copy.copy(self)
+        chosen.inputs, chosen.labels = self.inputs[:, samples], self.labels[samples]
+        chosen._places = self._places[samples]
+        chosen._draws = None if self._draws is None else (self._draws[0], chosen._places)
+        chosen._memory = _Memory()
+        return chosen
+
     @property
     def task_loss(self) -> Tensor | None:
         """Mean loss [] of the first pass; None before it."""
@@ -75,12 +85,12 @@ class Passes:
         outer.observe(first)
         return gradient, tensors
 
-    def part_grad(self, params: Tree, view: int, leaves: Tree, samples: slice) -> Tree:
-        """Gradient of some samples' mean loss with respect to some leaves; the pass serves `losses` as well."""
+    def part_grad(self, params: Tree, view: int, leaves: Tree) -> Tree:
+        """Gradient of the mean loss with respect to some leaves; the pass serves `losses` as well."""
 
         def part(at: Tree) -> tuple[Tensor, Tree]:
             losses = self.losses({**params, **at}, view)
-            return losses[samples].mean(), {"losses": losses}
+            return losses.mean(), {"losses": losses}
 
         gradient, tensors = self.grad_of(part, leaves)
         self._memory.keep_losses(params, view, tensors["losses"])

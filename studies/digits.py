@@ -21,7 +21,7 @@ STUDY = Study(
     configurations=(
         Configuration("AdamW", space=ADAMW),
         Configuration("SAM", regularizer="sam", space=ADAMW | {"rho": log_range(0.01, 0.5)}, prediction="better"),
-        Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 3)}, prediction="better"),
+        Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 5)}, prediction="better"),
         Configuration("SGSC", regularizer="sgsc", space=ADAMW | {"gamma": linear_range(0, 3)}, prediction="equivalent"),
     ),
 )

@@ -25,7 +25,7 @@ STUDIES = {
             Configuration("AdamW", space=ADAMW),
             Configuration("Global clipping", regularizer="clip_global", space=ADAMW | CLIP),
             Configuration("Sample clipping", regularizer="clip_sample", space=ADAMW | CLIP),
-            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 3)}, prediction=prediction),
+            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 5)}, prediction=prediction),
         ),
     )
     for name, title, noise, prediction in (

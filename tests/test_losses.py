@@ -67,6 +67,23 @@ def test_smoothing_by_hand() -> None:
     assert found == pytest.approx(-0.1 * math.log(1 / 4) - 0.9 * math.log(3 / 4), rel=1e-12)
 
 
+@pytest.mark.parametrize("classes", [10, 100])
+def test_smoothing_as_in_the_code_of_sam_and_gam(classes: int) -> None:
+    """Theirs puts 1 − ε on the label and ε/(C − 1) on every other class: ours at ε C/(C − 1), but for a constant."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, classes, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.arange(6)
+    divergences = []
+    for row, label in zip(outputs.log_softmax(1), labels.tolist(), strict=True):
+        targets = [0.9 if place == label else 0.1 / (classes - 1) for place in range(classes)]
+        divergences.append(sum(target * (math.log(target) - row[place]) for place, target in enumerate(targets)))
+    theirs = torch.stack(divergences)
+    ours = CrossEntropy(0.1 * classes / (classes - 1))(outputs, labels)
+    assert (ours - theirs).std().item() == pytest.approx(0, abs=1e-12)
+    found, expected = (torch.autograd.grad(losses.mean(), outputs, retain_graph=True)[0] for losses in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -155,20 +155,46 @@ def test_sgsc_number_by_number() -> None:
 
 @pytest.mark.parametrize(("variant", "noise"), [("clean", 0.0), ("noisy", 0.2)])
 def test_rogc_number_by_number(variant: str, noise: float) -> None:
+    """As in the published ROGC script."""
     study = load(f"{PROJECT / 'studies' / 'rogc_published.py'}:{variant}")
     described = describe(study)
-    assert (study.trials, study.seeds, study.epochs, study.batch_size) == (20, 3, 30, 64)
-    assert (described["data"]["samples"], described["data"]["label_noise"]) == (4000, noise)
+    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 3, 15, 30, 64)
+    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
+    published = {"samples": 4000, "label_noise": noise, "noise": "symmetric", "split": "last"}
+    assert described["data"] == MNIST1D | {key: published[key] for key in published if noise or key != "noise"}
+    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
     regularizers = [entry["regularizer"] for entry in described["configurations"]]
     assert regularizers == ["none", "clip_global", "clip_sample", "rogc"]
-    assert bounds(described, "ROGC") == ADAMW | {"k": (0, 3, False)}
+    assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
+    both = ADAMW | {"weight_decay": (1e-6, 1e-2, True)}
+    assert bounds(described, "Baseline") == both
+    for name in ("Global clipping", "Sample clipping"):
+        assert bounds(described, name) == both | {"clip": (0.1, 10, True)}
+    assert bounds(described, "ROGC") == both | {"k": (0, 5, False)}
 
 
-def test_the_shootout_leaves_no_regularizer_out() -> None:
+@pytest.mark.parametrize(("variant", "smoothing"), [("cifar10", 0.1 / 0.9), ("cifar100", 0.1 / 0.99)])
+def test_gam_smooths_labels_as_its_authors_do(variant: str, smoothing: float) -> None:
+    """Theirs of 0.1: see `test_losses.test_smoothing_as_in_the_code_of_sam_and_gam`."""
+    study = load(f"{PROJECT / 'studies' / 'gam.py'}:{variant}")
+    assert study.label_smoothing == pytest.approx(smoothing, rel=1e-12)
+
+
+def test_gvrs_penalty_is_over_its_authors_layers() -> None:
+    described = describe(load(str(PROJECT / "studies" / "gvr.py")))
+    regularizers = [entry["regularizer"] for entry in described["configurations"]]
+    assert regularizers == ["none", *["gvr(blocks.6, blocks.7, linear)"] * 2]
+
+
+# Of the same methods, over other layers and samples or with other steps.
+VARIANTS = {"asam", "gam_paper", "gam_adaptive", "gvr_independent"}
+
+
+def test_the_shootout_leaves_no_method_out() -> None:
     from hpo.regularizers import REGULARIZERS
 
     described = describe(load(f"{PROJECT / 'studies' / 'shootout.py'}:noise20"))
-    assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS)
+    assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS) - VARIANTS
     assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
     for entry in described["configurations"]:
         own = REGULARIZERS[entry["regularizer"]].hyperparameters

@@ -96,6 +96,14 @@ QUESTIONS: dict[str, tuple[Grads, str]] = {
         "the objective is asked about parameters without 'linear1.bias'; give all of them, as in "
         "{**params, name: changed}",
     ),
+    "no sample": (
+        lambda objective, params, *_: objective.subset(slice(8, None)).loss(params),
+        "subset is given slice(8, None, None) for 8 samples; give a slice of them, as slice(32) is",
+    ),
+    "a number of samples": (
+        lambda objective, params, *_: objective.subset(4).loss(params),
+        "subset is given 4 for 8 samples; give a slice of them, as slice(32) is",
+    ),
     "the last layer of some": (
         lambda objective, params, *_: objective.last_layer_grad({"linear2.weight": params["linear2.weight"]}),
         "the objective is asked about parameters without 'linear1.weight'; give all of them, as in "
@@ -166,8 +174,8 @@ def test_a_misspelt_name_is_told_at_the_users_line(members: int) -> None:
         run(members, asking(lambda objective, params, *_: objective.sample_norms(params)))
     assert str(unknown.value) == (
         "the objective has no 'sample_norms'; it has buffers, grad, grad_of, last_layer_grad, loss, mean_grad, "
-        "penalised_grad, sample_grad_norms, sample_grads, sample_losses, sign_mean, task_loss, weighted_grad; did you "
-        "mean 'sample_grad_norms' or 'sample_grads'?"
+        "penalised_grad, sample_grad_norms, sample_grads, sample_losses, sign_mean, subset, task_loss, weighted_grad; "
+        "did you mean 'sample_grad_norms' or 'sample_grads'?"
     )
     for error, line in ((misspelt, 'hyper["strenght"]'), (unknown, "objective.sample_norms(params)")):
         shown = own_traceback(error.value).splitlines()
