@@ -131,7 +131,7 @@ def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
     claims nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same
     amount and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
     """
-    return rule >= 3 and tuning_runs == 1 or rule == 3 and pairs < FIRM_PAIRS
+    return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < FIRM_PAIRS)
 
 
 def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:

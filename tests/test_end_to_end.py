@@ -29,6 +29,7 @@ STUDY = Study(
     epochs=3,
     trials=12,
     seeds=3,
+    tuning_repeats=1,
     baseline="AdamW",
     configurations=(
         Configuration("AdamW", space=RATE),
