@@ -15,6 +15,7 @@ Prediction = Literal["better", "worse", "equivalent"]
 SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MOST_TUNING_SEEDS = 1000  # the reruns' seeds begin there
+TUNING_REPEATS = 3  # the fewest that let verdicts cover the luck of tuning
 METRIC = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 
@@ -70,7 +71,12 @@ class Study:
         configurations: two or more; `baseline` names the one that the others are compared with.
         batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
             another number of epochs than it reported.
-        trials: settings tried for each configuration. seeds: reruns of each best setting.
+        trials: settings tried for each configuration in each tuning run. seeds: reruns of each configuration, shared
+            evenly by its tuning runs where their number divides it: 12 is 4 for each of 3.
+        tuning_repeats: how many times every configuration is tuned, independently. The means of the tuning runs are
+            then compared, so that verdicts cover the luck of tuning; below 5, "better" and "worse" are tentative, with
+            2 there is no verdict, and with 1 every verdict is tentative. None (default): 3, or as many as `seeds` if
+            there are fewer.
         seeds_per_trial: models trained for each trial, whose mean score counts; they differ in their tuning seed.
         metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one number a sample.
             Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
@@ -106,8 +112,8 @@ class Study:
     epochs: int = 30
     tuning_epochs: int | None = None
     trials: int = 40
-    seeds: int = 10
-    tuning_repeats: int = 1
+    seeds: int = 12
+    tuning_repeats: int | None = None
     seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = "validation_accuracy"
@@ -129,17 +135,20 @@ class Study:
         if not isinstance(self.configurations, Iterable):
             raise UsageError("configurations is a single one; give a tuple of two or more")
         object.__setattr__(self, "configurations", tuple(self.configurations))
-        for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats", "seeds_per_trial"):
+        for number in ("batch_size", "epochs", "trials", "seeds", "seeds_per_trial"):
             _positive_whole("the study", number, getattr(self, number))
-        if self.tuning_repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
+        if self.tuning_repeats is not None:
+            _positive_whole("the study", "tuning_repeats", self.tuning_repeats)
+        repeats = planned_repeats(self.tuning_repeats, self.seeds)
+        if repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
             raise UsageError(
-                f"tuning_repeats × seeds_per_trial is {self.tuning_repeats * self.seeds_per_trial}; tuning has "
+                f"tuning_repeats × seeds_per_trial is {repeats * self.seeds_per_trial}; tuning has "
                 f"{MOST_TUNING_SEEDS} seeds of its own, so lower one of them"
             )
-        if self.tuning_repeats > self.seeds:
+        if repeats > self.seeds:
             raise UsageError(
-                f"tuning_repeats is {self.tuning_repeats} and seeds is {self.seeds}, so that some tuning runs would "
-                "have no rerun; give at least as many seeds"
+                f"tuning_repeats is {repeats} and seeds is {self.seeds}, so that some tuning runs would "
+                "have no rerun; give at least as many seeds, or a lower tuning_repeats"
             )
         if self.tuning_epochs is not None:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
@@ -184,6 +193,11 @@ class Study:
         for name in ("label_noise", "noise", "validation", "split", "augment", "augments"):
             if not hasattr(self.data, name):
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
+
+
+def planned_repeats(tuning_repeats: int | None, seeds: int) -> int:
+    """How many tuning runs a study of so many seeds plans: by default 3, or fewer where each would have no rerun."""
+    return min(TUNING_REPEATS, seeds) if tuning_repeats is None else tuning_repeats
 
 
 def _check_loss(loss: object, label_smoothing: object) -> None:

@@ -17,7 +17,7 @@ from hpo.errors import UsageError
 from hpo.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
 from hpo.ledger.studies import PLANNED, words
 from hpo.storage.database import connect
-from hpo.study import Study
+from hpo.study import Study, planned_repeats
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,9 @@ def open_ledger(
     engine = connect(url)
     definition = describe(study)
     stored = None if fresh else _stored(engine, study.name)
-    own = {"trials": study.trials, "seeds": study.seeds, "repeats": study.tuning_repeats}
     flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
+    runs = planned_repeats(study.tuning_repeats, seeds or (stored or {}).get("seeds", study.seeds))
+    own = {"trials": study.trials, "seeds": study.seeds, "repeats": runs}
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
     # Flags may say what the file may say, and nothing is deleted for one that is refused.
@@ -74,7 +75,7 @@ def open_ledger(
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study), given)
     ledger.warnings += [
-        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now says {own[key]}; "
+        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now plans {own[key]}; "
         f"give {flag} {own[key]} to raise it"
         for key, flag in PLANNED.items()
         if stored and key not in given and own[key] > stored[key]

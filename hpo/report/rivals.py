@@ -68,7 +68,7 @@ def _judge(
         definition["margin"],
         metric_of(definition).direction,
         diverged={name: sum(len(side.reruns.diverged_seeds) for side in both) for name, both in sides.items()},
-        unit="seed" if repeats == 1 else "tuning repeat",
+        tuning_runs=repeats,
     )
     for name, both in sides.items():
         verdict = verdicts[name]

@@ -167,12 +167,12 @@ def verdict_words(verdict: Verdict, metric: "Metric") -> str:
         )
         return f"{same} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
-        words = ("tentatively " if verdict.tentative else "") + verdict.word
+        words = verdict.label
         words += f", by less than the margin of {metric.margin(verdict.margin)}" if verdict.within_margin else ""
         return f"**{words}**" if verdict.firm else words
     if verdict.rule == 4:
-        return f"equivalent within ±{metric.margin(verdict.margin)}"
-    return f"no detectable difference (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
+        return f"{verdict.label} within ±{metric.margin(verdict.margin)}"
+    return f"{verdict.label} (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
 
 
 def describe(part: Any) -> str:
