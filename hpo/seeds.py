@@ -6,7 +6,11 @@ a population or other epochs share.
 """
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -23,6 +27,22 @@ def stream_key(seed: int, *names: str | int) -> int:
 def training_names(salt: int = 0) -> tuple[str | int, ...]:
     """The names that a seed's training stream begins with; every salt has a stream of its own, 0 the usual one."""
     return ("training", "salt", salt) if salt else ("training",)
+
+
+@contextmanager
+def seeded_generators(number: int) -> Iterator[None]:
+    """Python's, numpy's and PyTorch's global generators begin with `number` in here, and go on as before behind it."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=devices):
+        random.seed(number)
+        np.random.seed(number & 0xFFFFFFFF)  # noqa: NPY002
+        torch.manual_seed(number)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _number(seed: int, *names: str | int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hpo.checkpoints import Checkpoints, RunKeeper, resume
-from hpo.data import Source
+from hpo.data import Source, load_source
 from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.devices import free_memory
 from hpo.ledger import Outcome, Past, Slot, Work
@@ -59,7 +59,7 @@ class Trainer:
     @cached_property
     def source(self) -> Source:
         """The study's data set, loaded once."""
-        return self.study.data.load()
+        return load_source(self.study.data)
 
     def __call__(self, work: Work) -> Sequence[Outcome]:
         """One outcome a slot, in order.

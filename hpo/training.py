@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpo.data import Dataset, Source, Split, split
+from hpo.data import Dataset, Source, Split, check_source, split, warn_of_order
 from hpo.errors import UsageError
 from hpo.evaluation import judge_test, judge_training, validate
 from hpo.losses import SampleLoss, cross_entropy
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
+from hpo.output_check import check_outputs
 from hpo.population import Metric, Population
 from hpo.samples import Samples
 from hpo.schedules import Constant
@@ -114,7 +115,12 @@ def train(
 
     Returns:
         A result a member, in order. A member that diverges leaves the others as they are.
+
+    Raises:
+        UsageError: the samples are not as `Source` describes them, or the networks cannot be trained on them.
     """
+    recipe = recipe._replace(source=check_source(recipe.source))
+    warn_of_order(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
@@ -271,7 +277,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
         for name in members[0].hyperparameters
     }
-    return Population(
+    population = Population(
         [built[member.seed, member.salt] for member in members],
         recipe.regularizer,
         recipe.optimizer,
@@ -282,6 +288,8 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         recipe.channels_last,
         recipe.metrics,
     )
+    check_outputs(population.output_shape, recipe.source.classes)
+    return population
 
 
 def _sizes(recipe: Recipe, own: Split, test: bool, stopped: int | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpo.bench.search import best, quality
+from hpo.data import load_source
 from hpo.definition import direction_of, full_space
 from hpo.halving import SuccessiveHalving
 from hpo.ledger import Outcome, Past, Slot, Tried, Work
@@ -51,7 +52,7 @@ def measure_pruning(
     if show:
         show(f"{study.name}, {configuration}: {trials} trials, {fresh_seeds} fresh seeds, {pruner}")
         show(f"{'repetition':>10} {'epochs':>15} {'seconds':>15} {'pruned':>7} {'test accuracy':>17}")
-    source = study.data.load()
+    source = load_source(study.data)
     for seed in range(repetitions):
         row: dict[str, Any] = {"seed": seed}
         for name, arm in arms.items():

@@ -2,9 +2,23 @@
 
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
+from hpo.data.loading import check_source, load_source, warn_of_order
 from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
 
 DATASETS: dict[str, type[Dataset]] = {"Cifar10": Cifar10, "Cifar100": Cifar100, "Digits": Digits, "Mnist1d": Mnist1d}
 
-__all__ = ["DATASETS", "Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source", "Split", "split"]
+__all__ = [
+    "DATASETS",
+    "Cifar10",
+    "Cifar100",
+    "Dataset",
+    "Digits",
+    "Mnist1d",
+    "Source",
+    "Split",
+    "check_source",
+    "load_source",
+    "split",
+    "warn_of_order",
+]
