@@ -13,7 +13,7 @@ from hpo.data import Source, load_source
 from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.devices import free_memory
 from hpo.ledger import Outcome, Past, Slot, Work
-from hpo.ledger.work import DIVERGED, PRUNED
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.schedules import Constant
 from hpo.scores import score
 from hpo.sizing import choose_population
@@ -211,7 +211,7 @@ class Trainer:
         known = [value for value in values if value is not None]
         value = sum(known) / len(known) if len(known) == len(values) else None
         epochs = [run.result.diverged_epoch for run in runs if run.result.diverged_epoch is not None]
-        cause = DIVERGED if epochs else None
+        cause = DIVERGED if epochs else NO_SCORE if value is None else None
         if any(run.result.stopped_epoch for run in runs) and len(epochs) < len(runs):
             cause = PRUNED
         final = _means([run.result.final for run in runs])

@@ -12,6 +12,7 @@ from hpo.data import Dataset, Source, Split, check_source, split, warn_of_order
 from hpo.errors import UsageError
 from hpo.evaluation import judge_test, judge_training, validate
 from hpo.losses import SampleLoss, cross_entropy
+from hpo.metrics import check_metrics, warn_of_infinities
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
 from hpo.output_check import check_outputs
@@ -117,8 +118,10 @@ def train(
         A result a member, in order. A member that diverges leaves the others as they are.
 
     Raises:
-        UsageError: the samples are not as `Source` describes them, or the networks cannot be trained on them.
+        UsageError: the samples are not as `Source` describes them, a metric has a name of hpo's, or the networks cannot
+            be trained on these samples.
     """
+    check_metrics(recipe.metrics)
     recipe = recipe._replace(source=check_source(recipe.source))
     warn_of_order(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
@@ -250,6 +253,7 @@ class _Run:
             if not (math.isfinite(rows["train_loss"][row]) and math.isfinite(rows["validation_loss"][row])):
                 self.diverged[member] = self.epoch
                 continue
+            warn_of_infinities(self.recipe.metrics, {name: values[row] for name, values in rows.items()})
             for name, values in rows.items():
                 if self.samples.reports(row, name):
                     self.curves[member].setdefault(name, []).append(values[row])

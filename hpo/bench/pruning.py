@@ -17,7 +17,7 @@ from hpo.definition import direction_of, full_space
 from hpo.halving import SuccessiveHalving
 from hpo.ledger import Outcome, Past, Slot, Tried, Work
 from hpo.ledger.schedule import STARTUP
-from hpo.ledger.work import DIVERGED, PRUNED
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.sampling import Setting, sample
 from hpo.space import split_space
 from hpo.stats import compare
@@ -115,7 +115,8 @@ class _Tuning:
 
     def _tell(self, outcome: Outcome, setting: Setting) -> None:
         study, epochs = self.trainer.study, int(outcome.result["epochs"])
-        stopped = epochs if outcome.cause == PRUNED else 0 if study.pruner and outcome.cause == DIVERGED else None
+        lost = study.pruner and outcome.cause in (DIVERGED, NO_SCORE)
+        stopped = epochs if outcome.cause == PRUNED else 0 if lost else None
         self.tried.append(Tried(setting, outcome.value, stopped))
         self.past.append(Past(outcome.curves.get(study.score, ()), outcome.value, epochs, outcome.cause == PRUNED))
         self.found["epochs"] += epochs * study.seeds_per_trial

@@ -46,8 +46,12 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
             yield f"{name}: every trial diverged, so that no score chose its setting"
         elif tuning.pruned and tuning.pruned + tuning.diverged == tuning.finished:
             yield f"{name}: no trial of full length went well, so that a pruned one chose its setting"
+        elif tuning.without_score and tuning.without_score + tuning.diverged == tuning.finished:
+            yield f"{name}: no trial has a finite score, so that none chose its setting"
         elif tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
+        if 0 < tuning.without_score < tuning.finished:
+            yield f"{name}: the score of {tuning.without_score} of {count(tuning.finished, 'trial')} is not finite"
         if reruns.diverged_seeds:
             counted = all(math.isfinite(reruns.judged[seed]) for seed in reruns.diverged_seeds)
             ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
@@ -55,6 +59,15 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and {ending}"
             )
+        for metric, values in reruns.own_metrics.items():
+            undefined = sorted(reruns.test_accuracy.keys() - values.keys() - set(reruns.diverged_seeds))
+            if undefined:
+                judged = f"test_{metric}" == numbers.metric.name
+                ending = "left its comparisons undecided" if judged else "are left out of its numbers"
+                yield (
+                    f"{name}: {escape(metric)} is not finite on the test set for {count(len(undefined), 'rerun')} "
+                    f"({_seeds(undefined)}), which did not diverge and {ending}"
+                )
         if tuning.failed:
             continue  # its reruns failed with it
         if reruns.failed_seeds:

@@ -18,7 +18,17 @@ from hpo.report.quantities import (
 )
 from hpo.report.record import Record
 from hpo.report.rivals import compare_among, compare_rivals
-from hpo.report.selection import DIVERGED, PRUNED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
+from hpo.report.selection import (
+    DIVERGED,
+    NO_SCORE,
+    PRUNED,
+    Row,
+    newest_reruns,
+    ranked,
+    rerun_curves,
+    rounds_read,
+    tuning_slots,
+)
 from hpo.report.smoothness import learning_rates, smoothness
 from hpo.space import split_space
 from hpo.stats import Summary, summarise, t_interval
@@ -68,6 +78,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         finished=sum(row["state"] == "done" for row in trials),
         diverged=sum(row["cause"] == DIVERGED for row in trials),
         pruned=sum(row["cause"] == PRUNED for row in trials),
+        without_score=sum(row["cause"] == NO_SCORE for row in trials),
         epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
