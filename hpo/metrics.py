@@ -1,6 +1,5 @@
-"""A study's custom metrics: their names beside hpo's own, and a warning where their means are not finite."""
+"""A study's custom metrics: their names beside hpo's own."""
 
-import math
 import re
 from collections.abc import Mapping
 
@@ -23,21 +22,4 @@ def check_metrics(metrics: object) -> None:
         if not callable(metric):
             raise UsageError(
                 f"metrics[{name!r}] is not callable; give a function (outputs, labels) -> values, one a sample"
-            )
-
-
-def warn_of_infinities(metrics: Mapping[str, object], values: Mapping[str, float]) -> None:
-    """Warns, once for each metric, that its mean on the validation samples of a model is not finite.
-
-    Args:
-        values: of a model whose losses are finite, metric → mean, custom ones as `validation_<name>`.
-    """
-    from hpo.own_code import warn_once  # with PyTorch, which a study's definition does without
-
-    for name in metrics:
-        value = values[f"validation_{name}"]
-        if not math.isfinite(value):
-            warn_once(
-                f"metric {name!r} has a mean of {value} where the loss is finite; let it give a finite number for each "
-                "sample, else a trial that it scores has no score, and a comparison by it no verdict"
             )

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpo.data import Dataset, Source, Split, check_source, split, warn_of_order
+from hpo.data import Dataset, Source, Split, check_fit, check_source, split
 from hpo.errors import UsageError
-from hpo.evaluation import judge_test, judge_training, validate
+from hpo.evaluation import judge_test, judge_training, validate, warn_of_infinities
 from hpo.losses import SampleLoss, cross_entropy
-from hpo.metrics import check_metrics, warn_of_infinities
+from hpo.metrics import check_metrics
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
 from hpo.output_check import check_outputs
@@ -123,7 +123,7 @@ def train(
     """
     check_metrics(recipe.metrics)
     recipe = recipe._replace(source=check_source(recipe.source))
-    warn_of_order(recipe.dataset, recipe.source)
+    check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]

@@ -37,6 +37,8 @@ LAYERS: dict[str, set[str]] = {
     "hpo.optimizers": {"hpo.adam", "hpo.returned", "hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
     "hpo.module_check": set(),
+    "hpo.output_check": set(),
+    "hpo.metrics": set(),
     "hpo.first_step": {"hpo.tree"},
     "hpo.one_model": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.returned", "hpo.tree"},
     "hpo.population": {
@@ -49,8 +51,8 @@ LAYERS: dict[str, set[str]] = {
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
     "hpo.sizing": {"hpo.data", "hpo.devices", "hpo.samples", "hpo.steps", "hpo.training"},
     "hpo.training": {
-        *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
-        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
+        *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.metrics", "hpo.objective", "hpo.optimizers"),
+        *("hpo.output_check", "hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
     },
 }
 OPTUNA = {"hpo.space", "hpo.halving", "hpo.pruning", "hpo.sampling", "hpo.tpe", "hpo.mirror"}

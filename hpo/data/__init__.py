@@ -2,7 +2,7 @@
 
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
-from hpo.data.loading import check_source, load_source, warn_of_order
+from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
 
@@ -17,8 +17,8 @@ __all__ = [
     "Mnist1d",
     "Source",
     "Split",
+    "check_fit",
     "check_source",
     "load_source",
     "split",
-    "warn_of_order",
 ]

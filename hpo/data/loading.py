@@ -67,8 +67,16 @@ def check_source(source: Source) -> Source:
     return _Checked(inputs, labels, test_inputs, test_labels, classes)
 
 
-def warn_of_order(dataset: Dataset, source: Source) -> None:
-    """Warns where the last samples are kept for validation and the samples are in the order of their classes."""
+def check_fit(dataset: Dataset, source: Source) -> None:
+    """Whether a data set's settings suit its samples; warns where the last ones are of other classes than the rest.
+
+    Raises:
+        UsageError: asymmetric noise changes labels to a class that there is not.
+    """
+    mistaken = dataset.confusions.items() if dataset.noise == "asymmetric" else ()
+    for label, other in mistaken:
+        if label < source.classes <= other or other < 0:
+            raise UsageError(f"data: confusions take class {label} for {other}, and classes is {source.classes}")
     if dataset.split != "last":
         return
     labels = source.labels
