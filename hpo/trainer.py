@@ -39,6 +39,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         most: int | None = None,
         earlier: Earlier | None = None,
+        on_source: Callable[[Source], None] | None = None,
     ) -> None:
         """
         Args:
@@ -47,6 +48,7 @@ class Trainer:
             most: models trained side by side; by default as many as the work has, or `fits` found.
             earlier: the finished trials of the same tuning run, which the study's pruner compares with; by default a
                 piece of work is judged by itself alone.
+            on_source: told the samples once they are loaded.
         """
         self.study = study
         self.device = torch.device(device)
@@ -54,12 +56,16 @@ class Trainer:
         self.checkpoints = checkpoints
         self.most = most
         self.earlier = earlier
+        self.on_source = on_source
         self._limits: dict[str, int] = {}  # by configuration, what `fits` or memory allowed
 
     @cached_property
     def source(self) -> Source:
         """The study's data set, loaded once."""
-        return load_source(self.study.data)
+        source = load_source(self.study.data)
+        if self.on_source:
+            self.on_source(source)
+        return source
 
     def __call__(self, work: Work) -> Sequence[Outcome]:
         """One outcome a slot, in order.

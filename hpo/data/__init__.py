@@ -2,6 +2,7 @@
 
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
+from hpo.data.identity import identify
 from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
@@ -19,6 +20,7 @@ __all__ = [
     "Split",
     "check_fit",
     "check_source",
+    "identify",
     "load_source",
     "split",
 ]

@@ -198,10 +198,9 @@ def _environments(record: Record) -> list[dict[str, Any]]:
     chosen = active if len(active) else workers
     environments: list[dict[str, Any]] = []
     for row in chosen.to_dict("records"):
-        entry = {
-            "device": row["device"],
-            **(row["environment"] if isinstance(row["environment"], dict) else {}),
-        }
+        versions = dict(row["environment"]) if isinstance(row["environment"], dict) else {}
+        versions.pop("data", None)  # what its samples are like, the same for all
+        entry = {"device": row["device"], **versions}
         if entry not in environments:
             environments.append(entry)
     return environments
