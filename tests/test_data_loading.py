@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -132,6 +133,7 @@ SAME_INPUTS: dict[str, Change] = {
     "float64 of numpy": lambda inputs: inputs.double().numpy(),
     "big-endian": lambda inputs: inputs.numpy().astype(">f4"),
     "lists": lambda inputs: inputs.tolist(),
+    "a table": lambda inputs: pd.DataFrame(inputs.numpy()),
     "a list of arrays": lambda inputs: list(inputs.numpy()),
     "with a gradient": lambda inputs: inputs.clone().requires_grad_(),
     "not contiguous": lambda inputs: inputs.t().contiguous().t(),
@@ -142,6 +144,7 @@ SAME_LABELS: dict[str, Change] = {
     "int16 of numpy": lambda labels: labels.short().numpy(),
     "uint16 of numpy": lambda labels: labels.numpy().astype(np.uint16),
     "a list": Tensor.tolist,
+    "a table's column": lambda labels: pd.Series(labels.numpy()),
     "a column": lambda labels: labels[:, None],
     "a column of numpy": lambda labels: labels[:, None].int().numpy(),
 }
@@ -201,6 +204,11 @@ WRONG: dict[str, tuple[Callable[[Source], Any], str]] = {
     "ragged lists": (lambda s: s._replace(inputs=[[1.0]] * 39 + [[1.0, 2.0]]), "inputs"),
     "no array": (lambda s: s._replace(test_inputs=object()), "test_inputs"),
     "a number": (lambda s: s._replace(inputs=torch.tensor(1.0)), "inputs"),
+    "nested": (lambda s: s._replace(inputs=torch.nested.nested_tensor(list(s.inputs), layout=torch.jagged)), "inputs"),
+    "masked": (
+        lambda s: s._replace(inputs=np.ma.masked_array(s.inputs.numpy(), np.arange(160).reshape(40, 4) == 13)),
+        r"inputs\[3\]",
+    ),
     "sparse": (lambda s: s._replace(inputs=s.inputs.to_sparse()), "inputs"),
     "one input too few": (lambda s: s._replace(inputs=s.inputs[:-1]), "39 inputs and 40 labels"),
     "one test label too few": (lambda s: s._replace(test_labels=s.test_labels[1:]), "20 test_inputs and 19 test_la"),

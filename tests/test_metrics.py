@@ -163,7 +163,7 @@ def test_reruns_without_the_metric_have_no_verdict_and_did_not_diverge() -> None
     assert numbers.rivals[0].verdict.diverged == 0
     found = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
     assert found == {"AdamW": [1004], "GNVR": [1001, 1004]}
-    (told,) = [line for line in cautions(numbers) if line.startswith("GNVR: gain")]
+    (told,) = [line for line in cautions(numbers) if line.startswith("GNVR: test gain")]
     assert "not finite" in told and "2 reruns (seeds 1001, 1004)" in told and "undecided" in told
     assert not [line for line in cautions(numbers) if "diverged (" in line]
     rows = {row[0]: row[1:] for row in seeds(numbers).rows}
@@ -180,6 +180,17 @@ def test_reruns_that_diverged_beside_them_are_told_apart() -> None:
 
 def test_reruns_that_diverged_alone_are_told_as_before() -> None:
     assert "no verdict: 1 diverged" in verdict_of(report_of({}, diverged=2)[0])
+
+
+def test_a_test_loss_that_is_not_finite_is_no_divergence() -> None:
+    """Of runs whose losses were finite as long as they were trained."""
+    export, curves = study_of("loss", "minimize", 0.5)
+    row = next(row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR")
+    row["result"]["test_loss"] = None
+    numbers = compute_numbers(make_record(export, curves))
+    assert "no verdict: test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
+    (told,) = [line for line in cautions(numbers) if "not finite" in line]
+    assert told.startswith("GNVR: test loss") and "(seed 1000)" in told
 
 
 def test_a_metric_that_is_not_the_verdicts_is_told_as_well() -> None:

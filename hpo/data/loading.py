@@ -137,8 +137,8 @@ def _labels(name: str, given: Any, classes: int) -> Tensor:
         )
     if labels.is_floating_point() or labels.is_complex():
         raise UsageError(
-            f"data: {name} are {_kind(labels)}; give class numbers, such as labels.long(), as regression is not "
-            "supported yet"
+            f"data: {name} are {_kind(labels)}, and regression is not supported yet; give class numbers of an integer "
+            "type, such as labels.long()"
         )
     labels = labels.long()
     wrong = (labels < 0) | (labels >= classes)
@@ -164,12 +164,13 @@ def _correction(labels: Tensor, classes: int) -> str:
 def _tensor(name: str, given: Any) -> Tensor:
     """The numbers as a dense tensor; those of an array or a list are not copied where that can be helped."""
     if isinstance(given, Tensor):
-        if given.layout != torch.strided:
-            raise UsageError(f"data: {name} is a sparse tensor; give a dense one, as {name}.to_dense()")
+        if given.layout != torch.strided or given.is_nested:
+            raise UsageError(f"data: {name} is a sparse or nested tensor; give a dense one")
         tensor = given.detach()
     else:
         try:
-            array = np.require(given, requirements=["C", "W"])
+            filled = given.filled(np.nan) if isinstance(given, np.ma.MaskedArray) else given
+            array = np.require(filled, requirements=["C", "W"])
             tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 
 from hpo.failures import by_cause, in_words
-from hpo.report.quantities import StudyNumbers
+from hpo.report.metric import Metric
+from hpo.report.quantities import Reruns, StudyNumbers
 from hpo.report.wording import count, escape, plain_name
 from hpo.verdicts import FEWEST_SEEDS
 
@@ -59,15 +60,13 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and {ending}"
             )
-        for metric, values in reruns.own_metrics.items():
-            undefined = sorted(reruns.test_accuracy.keys() - values.keys() - set(reruns.diverged_seeds))
-            if undefined:
-                judged = f"test_{metric}" == numbers.metric.name
-                ending = "left its comparisons undecided" if judged else "are left out of its numbers"
-                yield (
-                    f"{name}: {escape(metric)} is not finite on the test set for {count(len(undefined), 'rerun')} "
-                    f"({_seeds(undefined)}), which did not diverge and {ending}"
-                )
+        for metric, seeds in _undefined(reruns, numbers.metric).items():
+            judged = metric == numbers.metric.name
+            ending = "left its comparisons undecided" if judged else "are left out of its numbers"
+            yield (
+                f"{name}: {escape(metric.replace('_', ' '))} is not finite for {count(len(seeds), 'rerun')} "
+                f"({_seeds(seeds)}), which did not diverge and {ending}"
+            )
         if tuning.failed:
             continue  # its reruns failed with it
         if reruns.failed_seeds:
@@ -75,6 +74,14 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
             yield f"{name}: {lost} failed for good ({of_reruns}), so that {_seeds(reruns.failed_seeds)} left every pair"
         elif of_reruns:
             yield f"{name}: attempts of reruns failed and were made again ({of_reruns})"
+
+
+def _undefined(reruns: Reruns, judged: Metric) -> dict[str, list[int]]:
+    """Test metrics that are not finite for some reruns that did not diverge: name → their seeds."""
+    whole = reruns.test_accuracy.keys() - set(reruns.diverged_seeds)
+    lost = {f"test_{name}": whole - values.keys() for name, values in reruns.own_metrics.items()}
+    lost |= {judged.name: set(reruns.undefined_seeds)}
+    return {name: sorted(seeds) for name, seeds in lost.items() if seeds}
 
 
 def _searches(numbers: StudyNumbers) -> Iterator[str]:
