@@ -42,22 +42,7 @@ def check_source(source: Source) -> Source:
     classes = _class_count(source.classes)
     inputs, test_inputs = (_inputs(name, getattr(source, name)) for name in ("inputs", "test_inputs"))
     labels, test_labels = (_labels(name, getattr(source, name), classes) for name in ("labels", "test_labels"))
-    for part, given, named in (("", inputs, labels), ("test_", test_inputs, test_labels)):
-        if len(given) != len(named):
-            raise UsageError(
-                f"data: there are {len(given)} {part}inputs and {len(named)} {part}labels; give one label for every "
-                "input"
-            )
-        if not len(given):
-            raise UsageError(f"data: {part}inputs has no samples; give some")
-    for kind, one, other in (
-        ("shape", tuple(inputs.shape[1:]), tuple(test_inputs.shape[1:])),
-        ("type", _kind(inputs), _kind(test_inputs)),
-    ):
-        if one != other:
-            raise UsageError(
-                f"data: a sample of inputs has {kind} {one} and one of test_inputs {kind} {other}; give both alike"
-            )
+    _check_sizes(inputs, labels, test_inputs, test_labels)
     unused = torch.bincount(labels, minlength=classes).eq(0).nonzero().flatten()
     if len(unused):
         warn_once(
@@ -76,7 +61,10 @@ def check_fit(dataset: Dataset, source: Source) -> None:
     mistaken = dataset.confusions.items() if dataset.noise == "asymmetric" else ()
     for label, other in mistaken:
         if label < source.classes <= other or other < 0:
-            raise UsageError(f"data: confusions take class {label} for {other}, and classes is {source.classes}")
+            raise UsageError(
+                f"data: confusions take class {label} for {other}, and classes is {source.classes}; name classes from 0 "
+                f"to {source.classes - 1}"
+            )
     if dataset.split != "last":
         return
     labels = source.labels
@@ -99,6 +87,26 @@ class _Checked(Source):
 
     def _replace(self, /, **changes: Any) -> Source:  # type: ignore[override]
         return Source(*self)._replace(**changes)
+
+
+def _check_sizes(inputs: Tensor, labels: Tensor, test_inputs: Tensor, test_labels: Tensor) -> None:
+    """Raises UsageError unless every input has a label, and the samples of both parts are alike."""
+    for part, given, named in (("", inputs, labels), ("test_", test_inputs, test_labels)):
+        if len(given) != len(named):
+            raise UsageError(
+                f"data: there are {len(given)} {part}inputs and {len(named)} {part}labels; give one label for every "
+                "input"
+            )
+        if not len(given):
+            raise UsageError(f"data: {part}inputs has no samples; give some")
+    for kind, one, other in (
+        ("shape", tuple(inputs.shape[1:]), tuple(test_inputs.shape[1:])),
+        ("type", _kind(inputs), _kind(test_inputs)),
+    ):
+        if one != other:
+            raise UsageError(
+                f"data: a sample of inputs has {kind} {one} and one of test_inputs {kind} {other}; give both alike"
+            )
 
 
 def _class_count(given: Any) -> int:

@@ -200,8 +200,8 @@ class Ledger:
 
         Returns:
             configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged,
-            pruned (numbers of slots), failures (cause → attempts) and best (value so far of a trial that was not
-            pruned, or None).
+            pruned, "without a finite score" (numbers of slots), failures (cause → attempts) and best (value so far of
+            a trial that was not pruned, or None).
         """
         return self._run(lambda link: overview.counts(link, self.id, self.configurations, self.direction))
 
