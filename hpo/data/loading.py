@@ -62,7 +62,7 @@ def check_fit(dataset: Dataset, source: Source) -> None:
     for label, other in mistaken:
         if label < source.classes <= other or other < 0:
             raise UsageError(
-                f"data: confusions take class {label} for {other}, and classes is {source.classes}; name classes from 0 "
+                f"data: confusions take class {label} for {other}, and classes is {source.classes}; name those from 0 "
                 f"to {source.classes - 1}"
             )
     if dataset.split != "last":
