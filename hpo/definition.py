@@ -53,6 +53,14 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
             f"configuration {configuration.name!r}: optimizer {optimizer.name!r} and regularizer "
             f"{regularizer.name!r} both have {min(shared)!r}; rename the regularizer's"
         )
+    shown: dict[str, str] = {}
+    for name in defaults:
+        other = shown.setdefault(" ".join(name.replace("_", " ").split()), name)
+        if other != name:
+            raise UsageError(
+                f"configuration {configuration.name!r}: hyperparameters {other!r} and {name!r} look alike in reports, "
+                "which show no '_'; rename one of them"
+            )
     for name in configuration.space:
         if name not in defaults:
             raise UsageError(
@@ -167,9 +175,10 @@ def _describe_part(part: Any) -> dict[str, Any]:
     """A part of a study: a frozen dataclass by its fields, a partial by its arguments, anything else by its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if _counts(part, field)}
-        described = {"kind": type(part).__name__, **fields}
+        described = {"kind": type(part).__name__, **_beside(fields, "kind")}
     elif isinstance(part, functools.partial):
-        described = {"kind": _qualified_name(part.func), "arguments": part.args, **part.keywords}
+        given = _beside(part.keywords, "kind", "arguments")
+        described = {"kind": _qualified_name(part.func), "arguments": part.args, **given}
     else:
         described = {"kind": _qualified_name(part)}
     try:
@@ -178,6 +187,11 @@ def _describe_part(part: Any) -> dict[str, Any]:
         raise UsageError(
             f"{type(part).__name__}: a field is not a plain value ({error}); use numbers and strings"
         ) from error
+
+
+def _beside(fields: Mapping[str, Any], *taken: str) -> dict[str, Any]:
+    """Fields under names that leave those taken here to their meaning."""
+    return {f"own {name}" if name in taken else name: value for name, value in fields.items()}
 
 
 def _counts(part: Any, field: dataclasses.Field[Any]) -> bool:

@@ -19,7 +19,8 @@ def seeded(number: int) -> Iterator[None]:
         number: 0 … 2⁶⁴ − 1; numpy takes its lower 32 bits.
     """
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         try:
             random.seed(number)
             np.random.seed(number & 0xFFFFFFFF)  # noqa: NPY002

@@ -79,17 +79,3 @@ def look_at(module: nn.Module, example: Tensor) -> torch.Size:
             "return one row of outputs for every sample"
         )
     return outputs.shape[1:]
-
-
-def check_labels(output: torch.Size, labels: Tensor) -> None:
-    """Raises UsageError unless cross-entropy can be taken of outputs of this shape a sample and these labels."""
-    if len(output) != 1:
-        raise UsageError(
-            f"the network's output for a sample has shape {tuple(output)}, and cross-entropy wants one number a class, "
-            "(classes,); flatten it, or give the study a loss of your own"
-        )
-    if int(labels.max()) >= output[0]:
-        raise UsageError(
-            f"the network has {output[0]} outputs, and there is a label {int(labels.max())}; give it one output for "
-            "every class"
-        )

@@ -12,8 +12,8 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.first_step import warn_of_defects, watched
-from hpo.losses import SampleLoss, cross_entropy, evaluated_loss
-from hpo.module_check import check_labels, check_modules, look_at
+from hpo.losses import SampleLoss, evaluated_loss
+from hpo.module_check import check_modules, look_at
 from hpo.network import Network
 from hpo.objective import Regularizer
 from hpo.one_model import OneModel
@@ -40,7 +40,7 @@ class Population:
 
     Attributes:
         params: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
-        hyperparameters: name -> values [K].
+        hyperparameters: name -> values [K]. output_shape: of a sample's output.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Population:
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         every = [dict(module.named_buffers()) for module in modules]
         self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
-        self._output = look_at(self.network.module, example)
+        self.output_shape = look_at(self.network.module, example)
         self._model = OneModel(self.network, regularizer, sample_loss)
         with watched(self._model.who, {"params": self.params}):
             state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
@@ -191,8 +191,6 @@ class Population:
 
     def _first(self, given: tuple[Any, ...]) -> Any:
         """The gradients of the first step, with a look at what is wrong from the beginning."""
-        if self._evaluated_loss is cross_entropy:
-            check_labels(self._output, given[5])
         with watched(self._model.who, {"params": self.params, "state": self.regularizer_state}):
             found = self._gradients(*given)
         warn_of_defects(self._model.who, found[0], found[2]["train_loss"])

@@ -2,12 +2,14 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
 from hpo.halving import check_pruner
+from hpo.metrics import check_metrics
 from hpo.space import Range
 from hpo.spelling import did_you_mean
 
@@ -16,7 +18,6 @@ SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MOST_TUNING_SEEDS = 1000  # the reruns' seeds begin there
 TUNING_REPEATS = 3  # the fewest that let verdicts cover the luck of tuning
-METRIC = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Study:
             2 there is no verdict, and with 1 every verdict is tentative. None (default): 3, or as many as `seeds` if
             there are fewer.
         seeds_per_trial: models trained for each trial, whose mean score counts; they differ in their tuning seed.
-        metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one number a sample.
+        metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one finite number a sample.
             Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
         score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of
             one of yours, `train_loss`, `noisy_labels_fitted` or `noisy_labels_recovered`.
@@ -154,21 +155,21 @@ class Study:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"name is {self.name!r}; use letters, digits, '_', '.', '+' and '-'")
+        if self.name.startswith("compare-"):
+            raise UsageError(f"name is {self.name!r}; reports of comparisons have such names, so choose another")
         for entry in self.configurations:
             if not isinstance(entry, Configuration):
                 raise UsageError(f"configurations holds {entry!r}; every entry is an hpo.Configuration")
         names = [configuration.name for configuration in self.configurations]
         if len(names) < 2:
             raise UsageError("configurations has fewer than two entries; a comparison needs a baseline and a rival")
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"configurations has two entries named {name!r}; rename one of them")
+        _check_unlike(names)
         if self.baseline not in names:
             hint = did_you_mean(str(self.baseline), names)
             raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}{hint}")
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision is {self.precision!r}; give 'float32' or 'bfloat16'")
-        _check_metrics(self.metrics)
+        check_metrics(self.metrics)
         scores = (*SCORES, *(f"validation_{name}" for name in self.metrics))
         if self.score not in scores:
             hint = did_you_mean(str(self.score), scores)
@@ -200,6 +201,16 @@ def planned_repeats(tuning_repeats: int | None, seeds: int) -> int:
     return min(TUNING_REPEATS, seeds) if tuning_repeats is None else tuning_repeats
 
 
+def _check_unlike(names: list[str]) -> None:
+    """Raises UsageError where two names read the same in a report."""
+    shown: dict[str, str] = {}
+    for place, name in enumerate(names):
+        other = shown.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()), name)
+        if other != name or name in names[:place]:
+            alike = f"named {name!r}" if other == name else f"that look alike, {other!r} and {name!r}"
+            raise UsageError(f"configurations has two entries {alike}; rename one of them")
+
+
 def _check_loss(loss: object, label_smoothing: object) -> None:
     number = isinstance(label_smoothing, int | float) and not isinstance(label_smoothing, bool)
     if not number or not 0 <= label_smoothing < 1:  # type: ignore[operator]
@@ -208,20 +219,6 @@ def _check_loss(loss: object, label_smoothing: object) -> None:
         raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one a sample, or None")
     if loss is not None and label_smoothing:
         raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
-
-
-def _check_metrics(metrics: object) -> None:
-    if not isinstance(metrics, Mapping):
-        raise UsageError('metrics is no mapping; give {"name": function of (outputs, labels)}')
-    for name, metric in metrics.items():
-        if not isinstance(name, str) or not METRIC.fullmatch(name) or name in ("loss", "accuracy"):
-            raise UsageError(
-                f"metrics has the name {name!r}; use lower-case letters, digits and '_', and not 'loss' or 'accuracy'"
-            )
-        if not callable(metric):
-            raise UsageError(
-                f"metrics[{name!r}] is not callable; give a function (outputs, labels) -> values, one a sample"
-            )
 
 
 def _positive_whole(where: str, name: str, value: object) -> None:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from hpo.before_training import check_calls
-from hpo.data import Dataset, Source, Split, split
+from hpo.data import Dataset, Source, Split, check_fit, check_source, split
 from hpo.errors import UsageError
-from hpo.evaluation import judge_test, judge_training, validate
+from hpo.evaluation import judge_test, judge_training, validate, warn_of_infinities
 from hpo.generators import undrawn
 from hpo.initial_models import build, check_alike, check_model
 from hpo.losses import SampleLoss, cross_entropy
+from hpo.metrics import check_metrics
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
+from hpo.output_check import check_outputs
 from hpo.population import Metric, Population
 from hpo.samples import Samples
 from hpo.schedules import Constant
@@ -117,7 +119,14 @@ def train(
 
     Returns:
         A result a member, in order. A member that diverges leaves the others as they are.
+
+    Raises:
+        UsageError: the samples are not as `Source` describes them, a metric has a name of hpo's, or the networks cannot
+            be trained on these samples.
     """
+    check_metrics(recipe.metrics)
+    recipe = recipe._replace(source=check_source(recipe.source))
+    check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
@@ -250,6 +259,7 @@ class _Run:
             if not (math.isfinite(rows["train_loss"][row]) and math.isfinite(rows["validation_loss"][row])):
                 self.diverged[member] = self.epoch
                 continue
+            warn_of_infinities(self.recipe.metrics, {name: values[row] for name, values in rows.items()})
             for name, values in rows.items():
                 if self.samples.reports(row, name):
                     self.curves[member].setdefault(name, []).append(values[row])
@@ -273,7 +283,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
         for name in members[0].hyperparameters
     }
-    return Population(
+    population = Population(
         [built[member.seed, member.salt] for member in members],
         recipe.regularizer,
         recipe.optimizer,
@@ -284,6 +294,8 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         recipe.channels_last,
         recipe.metrics,
     )
+    check_outputs(population.output_shape, recipe.source.classes)
+    return population
 
 
 def _sizes(recipe: Recipe, own: Split, test: bool, stopped: int | None) -> dict[str, float]:

@@ -124,6 +124,7 @@ def work(
         Stopped: a signal came; the work in hand was given back.
     """
     from hpo import checkpoints
+    from hpo.data import Source, identify
     from hpo.definition import fingerprint
     from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
     from hpo.sizing import MOST
@@ -139,7 +140,11 @@ def work(
     def earlier(begun: Work) -> Sequence[Past]:
         return ledger.past(begun.configuration, begun.repeat)
 
-    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population, earlier)
+    def loaded(source: Source) -> None:
+        ledger.note_data(owner, identify(source))
+
+    kept = checkpoints.from_environment(identity)
+    trainer = Trainer(study, chosen, on_epoch, kept, population, earlier, loaded)
 
     def tell(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":

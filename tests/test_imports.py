@@ -15,6 +15,8 @@ ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
 GROUND = {"hpo.compiler", "hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
+# What finds out what user code reaches, changes and draws.
+GROUND |= {"hpo.generators", "hpo.python_state", "hpo.reachable", "hpo.user_calls", "hpo.users_code"}
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
@@ -37,6 +39,8 @@ LAYERS: dict[str, set[str]] = {
     "hpo.optimizers": {"hpo.adam", "hpo.returned", "hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
     "hpo.module_check": set(),
+    "hpo.output_check": set(),
+    "hpo.metrics": set(),
     "hpo.first_step": {"hpo.tree"},
     "hpo.one_model": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.returned", "hpo.tree"},
     "hpo.population": {
@@ -45,12 +49,15 @@ LAYERS: dict[str, set[str]] = {
     },
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
+    "hpo.initial_models": {"hpo.module_check", "hpo.seeds"},
+    "hpo.before_training": {"hpo.population", "hpo.samples"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
     "hpo.sizing": {"hpo.data", "hpo.devices", "hpo.samples", "hpo.steps", "hpo.training"},
     "hpo.training": {
-        *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
-        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
+        *("hpo.before_training", "hpo.data", "hpo.evaluation", "hpo.initial_models", "hpo.losses", "hpo.metrics"),
+        *("hpo.objective", "hpo.optimizers"),
+        *("hpo.output_check", "hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
     },
 }
 OPTUNA = {"hpo.space", "hpo.halving", "hpo.pruning", "hpo.sampling", "hpo.tpe", "hpo.mirror"}

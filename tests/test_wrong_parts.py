@@ -100,15 +100,6 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: nn.Sequential(nn.LSTM(FEATURES, CLASSES)),
         "the network returns a tuple; return one tensor of outputs",
     ),
-    "too few outputs": (
-        MLP((FEATURES, CLASSES - 1)),
-        "the network has 2 outputs, and there is a label 2; give it one output for every class",
-    ),
-    "one number": (
-        lambda: nn.Sequential(nn.Linear(FEATURES, 1), nn.Flatten(0)),
-        "the network's output for a sample has shape (), and cross-entropy wants one number a class, (classes,); "
-        "flatten it, or give the study a loss of your own",
-    ),
     "samples run together": (
         lambda: nn.Sequential(nn.Linear(FEATURES, CLASSES), nn.Flatten(0), nn.Unflatten(0, (-1, 1))),
         "the network's outputs have shape (12, 1) for inputs of shape (4, 6); return one row of outputs for every "

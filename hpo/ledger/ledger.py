@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
-from hpo.ledger import leases, overview, rounds, studies, tried
+from hpo.ledger import data_check, leases, overview, rounds, studies, tried
 from hpo.ledger.attempts import end_attempts, take_back
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
@@ -90,6 +90,14 @@ class Ledger:
     def register(self, owner: str, device: str = "", environment: Mapping[str, Any] | None = None) -> None:
         """Notes who is about to work, where and with which versions."""
         self._run(lambda link: leases.register(link, self.id, owner, device, environment or {}))
+
+    def note_data(self, owner: str, data: Mapping[str, Any]) -> None:
+        """Stores what a registered worker's samples are like (`hpo.data.identify`).
+
+        Raises:
+            UsageError: a worker with results or work in this study has other samples.
+        """
+        self._run(lambda link: data_check.note_data(link, self.id, owner, data))
 
     def lease(
         self,
@@ -192,8 +200,8 @@ class Ledger:
 
         Returns:
             configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged,
-            pruned (numbers of slots), failures (cause → attempts) and best (value so far of a trial that was not
-            pruned, or None).
+            pruned, "without a finite score" (numbers of slots), failures (cause → attempts) and best (value so far of
+            a trial that was not pruned, or None).
         """
         return self._run(lambda link: overview.counts(link, self.id, self.configurations, self.direction))
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hpo.failures import by_cause, in_words
-from hpo.report.quantities import StudyNumbers
+from hpo.report.metric import Metric
+from hpo.report.quantities import Reruns, StudyNumbers
 from hpo.report.wording import count, escape, listed, plain_name
 from hpo.space import split_space
 from hpo.verdicts import FEWEST_SEEDS, FIRM_PAIRS
@@ -77,14 +78,25 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
             yield f"{name}: every trial diverged, so that no score chose its setting"
         elif tuning.pruned and tuning.pruned + tuning.diverged == tuning.finished:
             yield f"{name}: no trial of full length went well, so that a pruned one chose its setting"
+        elif tuning.without_score and tuning.without_score + tuning.diverged == tuning.finished:
+            yield f"{name}: no trial has a finite score, so that none chose its setting"
         elif tuning.diverged:
             yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
+        if 0 < tuning.without_score < tuning.finished:
+            yield f"{name}: the score of {tuning.without_score} of {count(tuning.finished, 'trial')} is not finite"
         if reruns.diverged_seeds:
             counted = all(math.isfinite(reruns.judged[seed]) for seed in reruns.diverged_seeds)
             ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
             yield (
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and {ending}"
+            )
+        for metric, seeds in _undefined(reruns, numbers.metric).items():
+            judged = metric == numbers.metric.name
+            ending = "left its comparisons undecided" if judged else "are left out of its numbers"
+            yield (
+                f"{name}: {escape(metric.replace('_', ' '))} is not finite for {count(len(seeds), 'rerun')} "
+                f"({_seeds(seeds)}), which did not diverge and {ending}"
             )
         if tuning.failed:
             continue  # its reruns failed with it
@@ -93,6 +105,14 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
             yield f"{name}: {lost} failed for good ({of_reruns}), so that {_seeds(reruns.failed_seeds)} left every pair"
         elif of_reruns:
             yield f"{name}: attempts of reruns failed and were made again ({of_reruns})"
+
+
+def _undefined(reruns: Reruns, judged: Metric) -> dict[str, list[int]]:
+    """Test metrics that are not finite for some reruns that did not diverge: name → their seeds."""
+    whole = reruns.test_accuracy.keys() - set(reruns.diverged_seeds)
+    lost = {f"test_{name}": whole - values.keys() for name, values in reruns.own_metrics.items()}
+    lost |= {judged.name: set(reruns.undefined_seeds)}
+    return {name: sorted(seeds) for name, seeds in lost.items() if seeds}
 
 
 def _searches(numbers: StudyNumbers) -> Iterator[str]:
