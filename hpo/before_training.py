@@ -9,6 +9,7 @@ from hpo.samples import Samples
 from hpo.user_calls import repeatable
 
 TRIED = 8  # samples of each model
+BY_KEYS = "draw them by hpo.counter from the keys that augment is given"
 
 
 def check_calls(
@@ -24,7 +25,7 @@ def check_calls(
     """
     places = samples.training[:, :TRIED]
     if samples.dataset.augments:
-        repeatable({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1))
+        repeatable({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1), draws=BY_KEYS)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
     labels = samples.labels.gather(1, places)
