@@ -9,6 +9,7 @@ from torch.func import functional_call
 from hpo.dropout import seed_dropout
 from hpo.errors import UsageError
 from hpo.own_code import DROPOUT, explain, in_the_network, layer_under_way
+from hpo.substitutes import Substitutes
 from hpo.taps import Rule, Tape
 from hpo.tree import Tree
 
@@ -21,7 +22,7 @@ class Network:
 
     Attributes:
         module: gives the structure; its own parameter values are used for the check of the rules alone.
-        example: a few inputs [N, ...] for that check.
+        example: a few inputs [N, ...] for that check. dtype: of the parameters, which the inputs need not have.
         rules_checked: whether it has been made. output_shapes: known since, shapes [...] of the outputs of `layers`
             for one sample.
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
@@ -32,6 +33,7 @@ class Network:
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         """example: a few inputs [N, ...] that the module can be run on; at least one."""
         self.module, self.example = module, example
+        self.dtype = next(module.parameters()).dtype
         self.bfloat16 = self.channels_last = False
         self.rules_checked = False
         self.output_shapes: list[torch.Size] = []
@@ -48,11 +50,12 @@ class Network:
         if self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         try:
-            if not self.bfloat16:
-                return functional_call(self.module, leaves, (inputs,))
-            with torch.autocast(inputs.device.type, torch.bfloat16):
-                outputs = functional_call(self.module, leaves, (inputs,))
-            return outputs.to(inputs.dtype)
+            with Substitutes():
+                if not self.bfloat16:
+                    return functional_call(self.module, leaves, (inputs,))
+                with torch.autocast(inputs.device.type, torch.bfloat16):
+                    outputs = functional_call(self.module, leaves, (inputs,))
+            return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
         except RuntimeError as error:
             explain(error, in_the_network(*layer_under_way(error, self.module)), DROPOUT)
             raise
@@ -97,13 +100,19 @@ class Network:
 
     def taped(
         self, params: Tree, inputs: Tensor, probes: list[Tensor], buffers: Tree, draws: Draws | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs in training with probes added to the layers' outputs, and the layers' inputs."""
-        return self._tape.run(lambda: self.run(params, inputs, buffers, draws)[0], probes)
+    ) -> tuple[Tensor, list[Tensor], Tree]:
+        """Outputs in training with probes added to the layers' outputs, the layers' inputs, the buffers afterwards."""
+        (outputs, after), seen = self._tape.run(lambda: self.run(params, inputs, buffers, draws), probes)
+        return outputs, seen, after
 
     def look(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> list[torch.Size]:
         """Shapes [N, ...] of the layers' outputs in a pass in training; empty if that finds an `obstacle`."""
-        return self._tape.output_shapes(lambda: self.run(params, inputs, buffers, draws)[0])
+        return self._tape.output_shapes(lambda: self.run(params, inputs, buffers, draws))
+
+    def probes(self, samples: int, params: Tree) -> list[Tensor]:
+        """Zeros [samples, ...] like the layers' outputs, to be added to them; known since `rules_checked`."""
+        like = next(iter(params.values()))
+        return [like.new_zeros(samples, *shape) for shape in self.output_shapes]
 
     @property
     def layers(self) -> list[tuple[str, nn.Module, Rule]]:

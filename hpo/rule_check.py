@@ -102,11 +102,11 @@ class _Check:
 
         def total(*added: Tensor) -> tuple[Tensor, list[Tensor]]:
             draws = (self.key, self.places)
-            outputs, seen = network.taped(self.params, self.example, list(added), self.buffers, draws)
+            outputs, seen, _ = network.taped(self.params, self.example, list(added), self.buffers, draws)
             return outputs.square().sum(), seen
 
         truth = vmap(grad(one), (None, 0, 0))(self.params, self.example, self.places)
-        probes = [self.example.new_zeros(len(self.example), *shape) for shape in network.output_shapes]
+        probes = network.probes(len(self.example), self.params)
         deltas, seen = grad(total, argnums=tuple(range(len(probes))), has_aux=True)(*probes)
         for (name, layer, rule), inputs, delta in zip(network.layers, seen, deltas, strict=True):
             prefix = f"{name}." if name else ""
@@ -128,8 +128,8 @@ def _refuse_mixing(who: str, what: str, alone: Tensor, together: Tensor) -> None
 def _rule_agrees(rule: Rule, layer: nn.Module, inputs: Tensor, delta: Tensor, leaves: Tree) -> bool:
     """Compares a rule's three answers with per-sample gradients (leaves [N, ...])."""
     samples = len(inputs)
-    weights = torch.linspace(0.5, 1.5, samples, dtype=inputs.dtype, device=inputs.device)
     norms = torch.stack([g.flatten(1).square().sum(1) for g in leaves.values()]).sum(0)
+    weights = torch.linspace(0.5, 1.5, samples, dtype=norms.dtype, device=norms.device)
     weighted = {leaf: torch.einsum("n,n...->...", weights, g) / samples for leaf, g in leaves.items()}
     signs = {leaf: g.sign().mean(0) for leaf, g in leaves.items()}
     found_weighted = rule.weighted_grad(layer, inputs, delta, weights)
