@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hpo.dropout import seed_dropout
+from hpo.dropout import find_samples, seed_dropout
 from hpo.errors import UsageError
 from hpo.own_code import DROPOUT, explain, in_the_network, layer_under_way
 from hpo.substitutes import Substitutes
@@ -39,6 +39,7 @@ class Network:
         self.output_shapes: list[torch.Size] = []
         self._dropouts = seed_dropout(module)
         self.drops = bool(self._dropouts)
+        self._knows_samples = not self.drops
         self._tape = Tape(module)
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
 
@@ -70,6 +71,9 @@ class Network:
             UsageError: as `check_leaves`.
         """
         self.check_leaves(params)
+        if not self._knows_samples and draws is not None:
+            find_samples(self._dropouts, self._look, self.example)
+            self._knows_samples = True
         # Copies made here, inside whatever transform is under way: changing a captured tensor would be refused.
         leaves = {**params, **{name: value.clone() for name, value in buffers.items()}}
         for layer in self._dropouts:
@@ -80,6 +84,11 @@ class Network:
             for layer in self._dropouts:
                 layer.draws = None
         return outputs, {name: leaves[name] for name in buffers}  # where a buffer was replaced, the new one
+
+    def _look(self, inputs: Tensor) -> None:
+        """A pass with the module's own values, which stay as they are."""
+        params = {name: parameter.detach() for name, parameter in self.module.named_parameters()}
+        self._call(params | {name: value.clone() for name, value in self.module.named_buffers()}, inputs)
 
     def check_leaves(self, params: Tree) -> None:
         """Raises UsageError unless these are this network's parameters, all of them and of their shapes."""

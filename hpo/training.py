@@ -268,7 +268,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     if len({id(module) for module in built.values()}) < len(built):
         raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
     hyperparameters = {
-        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
+        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters
     }
     return Population(
