@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from hpo.errors import UsageError
+from hpo.own_code import DROPOUT
 
 _DRAWS: dict[type[nn.Module], str] = {
     nn.RReLU: "LeakyReLU",
@@ -19,8 +20,11 @@ def check_layers(module: nn.Module) -> None:
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None:
             raise UsageError(
                 f"{who} has max_norm, by which it changes its weight in every forward pass, beside the optimizer; "
-                "leave it out, or divide by the norm in a layer behind it"
+                "leave it out, or limit the norms of what it looks up in forward"
             )
+        several = not isinstance(layer, nn.RNNBase) or layer.num_layers > 1
+        if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout and several:
+            raise UsageError(f"{who} draws random numbers that do not follow from the seed; {DROPOUT}")
         for kind, other in _DRAWS.items():
             if isinstance(layer, kind):
                 raise UsageError(f"{who} draws random numbers that do not follow from the seed; use {other} instead")

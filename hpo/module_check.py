@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import HpoError, UsageError
-from hpo.layer_check import check_kinds, check_layers
+from hpo.layer_check import check_layers
 from hpo.own_code import DROPOUT, Unlifted, explain, in_the_network, in_words, layer_under_way, passed_own_code
 
 EXAMPLES = 4  # samples of the first look
@@ -29,7 +29,6 @@ def check_modules(modules: Sequence[Any]) -> None:
             )
     if not list(first.parameters()):
         raise UsageError("the network has no parameters, so that there is nothing to train")
-    check_kinds(first)
     check_layers(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:

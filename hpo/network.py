@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from hpo.dropout import find_samples, seed_dropout
 from hpo.errors import UsageError
+from hpo.layer_check import check_kinds
 from hpo.own_code import DROPOUT, explain, in_the_network, layer_under_way
 from hpo.substitutes import Substitutes
 from hpo.taps import Rule, Tape
@@ -31,7 +32,14 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
-        """example: a few inputs [N, ...] that the module can be run on; at least one."""
+        """
+        Args:
+            example: a few inputs [N, ...] that the module can be run on; at least one.
+
+        Raises:
+            UsageError: the parameters are not all float32 or all float64, or a layer drops in a way that no seed fixes.
+        """
+        check_kinds(module)
         self.module, self.example = module, example
         self.dtype = next(module.parameters()).dtype
         self.bfloat16 = self.channels_last = False
@@ -58,7 +66,9 @@ class Network:
                     outputs = functional_call(self.module, leaves, (inputs,))
             return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
         except RuntimeError as error:
-            explain(error, in_the_network(*layer_under_way(error, self.module)), DROPOUT)
+            name, layer = layer_under_way(error, self.module)
+            torchs = type(layer).__module__.startswith("torch.")
+            explain(error, in_the_network(name, layer), DROPOUT, own_line=not torchs)
             raise
 
     def run(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> tuple[Tensor, Tree]:

@@ -187,6 +187,8 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.embedding_bag: (_twice, _embedding_bag(F.embedding_bag)),
     F.normalize: (_several, _normalize),
     torch.vdot: (_several, _vdot),
+    # Asked whether padded sequences can be packed, as evaluation of one model does: not so.
+    torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
 } | {function: (_several_or_twice, substitute) for function, substitute in recurrence.SUBSTITUTES.items()}
 

@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.taps": {"hpo.taps", "hpo.tree"},
     "hpo.recurrence": set(),
     "hpo.substitutes": {"hpo.recurrence"},
-    "hpo.network": {"hpo.dropout", "hpo.substitutes", "hpo.taps", "hpo.tree"},
+    "hpo.network": {"hpo.dropout", "hpo.layer_check", "hpo.substitutes", "hpo.taps", "hpo.tree"},
     "hpo.rule_check": {"hpo.losses", "hpo.network", "hpo.taps", "hpo.tree"},
     "hpo.passes": {"hpo.losses", "hpo.network", "hpo.rule_check", "hpo.tree"},
     "hpo.objective": {"hpo.losses", "hpo.network", "hpo.passes", "hpo.tree"},
