@@ -1,10 +1,8 @@
-"""The layers of torch.nn, each in a tiny network, and the plain loop that says what training it gives."""
+"""The layers of torch.nn, each in a tiny network."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import references
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,33 +15,38 @@ class Case(NamedTuple):
     """A layer and the shape of a sample that it is given.
 
     Attributes:
-        build: makes the layer, or a function of tensors. shape: of a sample that it takes. tokens: whether these are
-            whole numbers, 0 … 4.
+        build: makes the layer. shape: of a sample that it takes. tokens: whether these are whole numbers, 0 … 4.
+        plain: the same layer, with parameters of the same names, in operations that PyTorch can differentiate twice;
+            where it cannot do so with the layer itself.
     """
 
-    build: Callable[[], Any]
+    build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (4,)
     tokens: bool = False
+    plain: Callable[[], nn.Module] | None = None
 
 
 class Between(nn.Module):
     """The layer between a linear map of its inputs' last axis and a classifier."""
 
-    def __init__(self, case: Case, gain: bool = False) -> None:
+    def __init__(self, case: Case, gain: bool = False, plain: bool = False) -> None:
+        """gain: a parameter that belongs to no layer, so that per-sample gradients are taken one by one."""
         super().__init__()
-        self.before = nn.Identity() if case.tokens else nn.Linear(case.shape[-1], case.shape[-1])
-        self.layer = case.build()
+        self.before = nn.Identity() if case.tokens else nn.Linear(case.shape[-1], case.shape[-1]).double()
+        self.layer = (case.plain if plain and case.plain else case.build)().double()
+        self.layer.eval()
         with torch.no_grad():
-            features = self(samples(case, 2).float() if not case.tokens else samples(case, 2), True).shape[1]
-        self.after = nn.Linear(features, CLASSES)
-        self.gain = nn.Parameter(torch.ones(CLASSES)) if gain else None
+            features = self._hidden(samples(case, 2)).shape[1]
+        self.after = nn.Linear(features, CLASSES).double()
+        self.gain = nn.Parameter(torch.ones(CLASSES).double()) if gain else None
 
-    def forward(self, inputs: Tensor, looks: bool = False) -> Tensor:
+    def _hidden(self, inputs: Tensor) -> Tensor:
         hidden = self.layer(self.before(inputs))
-        hidden = (hidden[0] if isinstance(hidden, tuple) else hidden).flatten(1)
-        if looks:
-            return hidden
-        return self.after(hidden) if self.gain is None else self.after(hidden) * self.gain
+        return (hidden[0] if isinstance(hidden, tuple) else hidden).flatten(1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.after(self._hidden(inputs))
+        return outputs if self.gain is None else outputs * self.gain
 
 
 class Attention(nn.Module):
@@ -95,6 +98,48 @@ class Function(nn.Module):
         return self.function(inputs)
 
 
+class Bag(nn.Embedding):
+    """What EmbeddingBag does: looked up one by one, then taken together by a method of tensors."""
+
+    def __init__(self, together: str) -> None:
+        super().__init__(5, 3)
+        self.together = together
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return getattr(super().forward(inputs), self.together)(1)
+
+
+class Padded(nn.Module):
+    """A Transformer's encoder over sequences of different lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 5, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        padding = (inputs[..., 0] > 0.5) & (torch.arange(inputs.shape[1]) > 0)
+        return self.encoder(inputs, src_key_padding_mask=padding).masked_fill(padding[..., None], 0.0)
+
+
+class LastState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True, proj_size=2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.lstm(inputs)[1][0][0]
+
+
+class ComplexBuffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filter", torch.tensor([1 + 0.5j, 0.3, -0.2j], dtype=torch.complex128))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.rfft(inputs) * self.filter, n=4)
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -141,14 +186,15 @@ LAYERS: dict[str, Case] = {
     "LSTM": Case(lambda: nn.LSTM(4, 3, batch_first=True), SET),
     "GRU": Case(lambda: nn.GRU(4, 3, batch_first=True), SET),
     "GRU, bidirectional": Case(lambda: nn.GRU(4, 2, 2, batch_first=True, bidirectional=True), SET),
+    "LSTM, last state": Case(LastState, SET),
     "LSTMCell": Case(lambda: nn.LSTMCell(4, 3)),
     "GRUCell": Case(lambda: nn.GRUCell(4, 3)),
     "RNNCell": Case(lambda: nn.RNNCell(4, 3)),
     "Embedding": Case(lambda: nn.Embedding(5, 3), (4,), True),
     "Embedding, padding": Case(lambda: nn.Embedding(5, 3, padding_idx=0), (4,), True),
-    "EmbeddingBag": Case(lambda: nn.EmbeddingBag(5, 3), (4,), True),
-    "EmbeddingBag, sum": Case(lambda: nn.EmbeddingBag(5, 3, mode="sum"), (4,), True),
-    "EmbeddingBag, max": Case(lambda: nn.EmbeddingBag(5, 3, mode="max"), (4,), True),
+    "EmbeddingBag": Case(lambda: nn.EmbeddingBag(5, 3), (4,), True, lambda: Bag("mean")),
+    "EmbeddingBag, sum": Case(lambda: nn.EmbeddingBag(5, 3, mode="sum"), (4,), True, lambda: Bag("sum")),
+    "EmbeddingBag, max": Case(lambda: nn.EmbeddingBag(5, 3, mode="max"), (4,), True, lambda: Bag("amax")),
     "BatchNorm1d": Case(lambda: nn.BatchNorm1d(4)),
     "BatchNorm2d": Case(lambda: nn.BatchNorm2d(2), IMAGE),
     "BatchNorm1d without statistics": Case(lambda: nn.BatchNorm1d(4, track_running_stats=False)),
@@ -164,8 +210,6 @@ LAYERS: dict[str, Case] = {
     "weight_norm": Case(lambda: parametrizations.weight_norm(nn.Linear(4, 3))),
     "spectral_norm": Case(lambda: parametrizations.spectral_norm(nn.Linear(4, 3))),
     "orthogonal": Case(lambda: parametrizations.orthogonal(nn.Linear(4, 3))),
-    "weight_norm, old": Case(lambda: nn.utils.weight_norm(nn.Linear(4, 3))),
-    "spectral_norm, old": Case(lambda: nn.utils.spectral_norm(nn.Linear(4, 3))),
     "tied weights": Case(Tied),
     "MaxPool1d": Case(lambda: nn.MaxPool1d(2), SEQUENCE),
     "MaxPool2d": Case(lambda: nn.MaxPool2d(3, 1, padding=1), IMAGE),
@@ -175,7 +219,6 @@ LAYERS: dict[str, Case] = {
     "AvgPool2d": Case(lambda: nn.AvgPool2d(2), IMAGE),
     "AvgPool3d": Case(lambda: nn.AvgPool3d(2), VOLUME),
     "LPPool2d": Case(lambda: nn.LPPool2d(2, 2), IMAGE),
-    "FractionalMaxPool2d": Case(lambda: nn.FractionalMaxPool2d(2, 2), IMAGE),
     "AdaptiveAvgPool1d": Case(lambda: nn.AdaptiveAvgPool1d(2), SEQUENCE),
     "AdaptiveAvgPool2d": Case(lambda: nn.AdaptiveAvgPool2d(3), IMAGE),
     "AdaptiveAvgPool2d, 1": Case(lambda: nn.AdaptiveAvgPool2d(1), IMAGE),
@@ -196,7 +239,7 @@ LAYERS: dict[str, Case] = {
     "ReLU, in place": Case(lambda: nn.ReLU(inplace=True)),
     "PReLU": Case(nn.PReLU),
     "PReLU, channels": Case(lambda: nn.PReLU(2), IMAGE),
-    "RReLU": Case(nn.RReLU),
+    "Hardsigmoid": Case(nn.Hardsigmoid, plain=lambda: Function(lambda x: (x / 6 + 0.5).clamp(0, 1))),
     "GLU": Case(nn.GLU),
     "Softmin": Case(lambda: nn.Softmin(1)),
     "Softmax": Case(lambda: nn.Softmax(1)),
@@ -214,25 +257,22 @@ LAYERS: dict[str, Case] = {
     "TransformerEncoderLayer, norm first": Case(lambda: Encoder(batch_first=True, norm_first=True, activation="gelu"), SET),
     "TransformerEncoder": Case(lambda: Encoder(layers=2, batch_first=True), SET),
     "TransformerDecoderLayer": Case(lambda: TwoInputs(nn.TransformerDecoderLayer(4, 2, 5, 0.0, batch_first=True)), SET),
+    "TransformerEncoder, padding": Case(Padded, SET),
+    "Transformer": Case(lambda: TwoInputs(nn.Transformer(4, 2, 1, 1, 5, 0.0, batch_first=True)), SET),
     "scaled_dot_product_attention": Case(lambda: Function(attend), SET),
+    "complex buffer": Case(ComplexBuffer),
     "fft": Case(lambda: Function(lambda x: torch.fft.rfft(x).abs())),
     "einsum": Case(lambda: Function(lambda x: torch.einsum("nti,nsi->nts", x, x)), SET),
     "cumsum": Case(lambda: Function(lambda x: x.cumsum(1))),
     "sort": Case(lambda: Function(lambda x: x.sort(1).values)),
     "norm": Case(lambda: Function(lambda x: F.normalize(x, dim=1))),
     "where": Case(lambda: Function(lambda x: torch.where(x > 0, x, x * x))),
-    "cdist": Case(lambda: Function(lambda x: torch.cdist(x, x.sin())), SET),
     "linalg.solve": Case(lambda: Function(lambda x: torch.linalg.solve(x @ x.mT + torch.eye(3).to(x), x)), SET),
     "grid_sample": Case(lambda: Function(lambda x: F.grid_sample(x, F.affine_grid(torch.eye(2, 3).to(x)[None].expand(len(x), 2, 3), [len(x), 2, 4, 4], False), align_corners=False)), IMAGE),
 }  # fmt: skip
 
-ACTIVATIONS = (
-    "ELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "ReLU6", "SELU", "CELU",
-    "GELU", "Sigmoid", "SiLU", "Mish", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
-)  # fmt: skip
-LAYERS |= {
-    name: Case((lambda: nn.Threshold(0.1, 0.2)) if name == "Threshold" else getattr(nn, name)) for name in ACTIVATIONS
-}
+ACTIVATIONS = ("ELU", "Hardswish", "Softplus", "GELU", "SiLU", "Mish", "Softshrink", "LogSigmoid")
+LAYERS |= {name: Case(getattr(nn, name)) for name in ACTIVATIONS}
 
 
 def samples(case: Case, count: int, seed: int = 0) -> Tensor:
@@ -243,7 +283,8 @@ def samples(case: Case, count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, *case.shape, generator=generator, dtype=torch.float64)
 
 
-def network(case: Case, seed: int, gain: bool = False) -> nn.Module:
+def network(case: Case, seed: int, gain: bool = False, plain: bool = False) -> nn.Module:
+    """Float64; the same values for the same seed, plain or not."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Between(case, gain).double()
+        return Between(case, gain, plain).train()
