@@ -131,17 +131,17 @@ def seed_dropout(module: nn.Module) -> list[Dropout]:
         UsageError: a layer drops otherwise, with masks that no seed would fix.
     """
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and type(layer) not in (nn.Dropout, *_BY_CHANNEL):
-            if layer.p:
-                raise UsageError(
-                    f"layer {name!r} ({type(layer).__name__}) draws masks that do not follow from the seed; "
-                    "use hpo.dropout.Dropout or nn.Dropout"
-                )
+        other = isinstance(layer, nn.modules.dropout._DropoutNd) and type(layer) not in (nn.Dropout, *_BY_CHANNEL)
+        if other and layer.p:
+            raise UsageError(
+                f"layer {name!r} ({type(layer).__name__}) draws masks that do not follow from the seed; "
+                "use hpo.dropout.Dropout or nn.Dropout"
+            )
     for parent in list(module.modules()):
         for name, child in list(parent._modules.items()):  # `children` would give a layer used twice once
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p))
-            elif type(child) in _BY_CHANNEL:
+            elif isinstance(child, nn.modules.dropout._DropoutNd) and type(child) in _BY_CHANNEL:
                 setattr(parent, name, ChannelDropout(child.p, _BY_CHANNEL[type(child)]))
     layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
     for number, layer in enumerate(layers):

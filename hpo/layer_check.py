@@ -31,7 +31,7 @@ def check_layers(module: nn.Module) -> None:
 
 
 def check_kinds(module: nn.Module) -> None:
-    """Raises UsageError unless all parameters are float32, or all float64: hyperparameters take their kind from them."""
+    """Raises UsageError unless all parameters are float32, or all float64: hyperparameters are of their kind."""
     kinds: dict[torch.dtype, str] = {}
     for name, parameter in module.named_parameters():
         kind = str(parameter.dtype).removeprefix("torch.")
@@ -42,13 +42,13 @@ def check_kinds(module: nn.Module) -> None:
             )
         if parameter.dtype not in (torch.float32, torch.float64):
             raise UsageError(
-                f"parameter {name!r} is {kind}; keep parameters in float32, and give the study precision='bfloat16' for "
-                "passes in reduced precision"
+                f"parameter {name!r} is {kind}; keep parameters in float32, and give the study precision='bfloat16' "
+                "for passes in reduced precision"
             )
         kinds.setdefault(parameter.dtype, name)
     if len(kinds) > 1:
         single, double = kinds[torch.float32], kinds[torch.float64]
         raise UsageError(
-            f"parameter {single!r} is float32 and {double!r} is float64; make all of one kind, by .float() or .double() "
-            "of the network"
+            f"parameter {single!r} is float32 and {double!r} is float64; make all of one kind, by the network's "
+            ".float() or .double()"
         )

@@ -18,6 +18,11 @@ from hpo.tree import Tree
 Draws = tuple[Tensor, Tensor]
 
 
+def for_every_sample(buffers: Tree, samples: int) -> Tree:
+    """Buffers [samples, ...], so that a pass over single samples can change each sample's."""
+    return {name: value.expand(samples, *value.shape) for name, value in buffers.items()}
+
+
 class Network:
     """A module called with explicit parameters and buffers.
 

@@ -82,9 +82,7 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
-def explain(
-    error: Exception, who: str, instead: str, always_lifted: bool = False, own_line: bool = True
-) -> None:
+def explain(error: Exception, who: str, instead: str, always_lifted: bool = False, own_line: bool = True) -> None:
     """Raises the error anew with a sentence in the place of PyTorch's words, if these are known; else returns.
 
     What fails for several models alone stays a RuntimeError, with its way through the user's code, if it has an

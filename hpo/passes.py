@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from hpo.errors import UsageError
 from hpo.losses import SampleLoss
-from hpo.network import Network
+from hpo.network import Network, for_every_sample
 from hpo.own_code import Told, call, in_words
 from hpo.rule_check import rules_hold
 from hpo.tree import Tree
@@ -113,8 +113,7 @@ class Passes:
         rules_hold(self.network, self._losses_of)
         if self._buffers:  # what they become follows from the batch as a whole
             self.losses(params, view)
-        samples = len(self.labels)
-        buffers = {name: value.expand(samples, *value.shape) for name, value in self._buffers.items()}
+        buffers = for_every_sample(self._buffers, len(self.labels))
 
         def one(at: Tree, own: Tree, sample: Tensor, label: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
             draws = None if self._draws is None else (self._draws[0], place[None])

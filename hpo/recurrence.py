@@ -33,7 +33,9 @@ def _gru_cell(states: States, given: Tensor, weight: Tensor, bias: Tensor | None
     return ((states[0] - candidate) * (keep + own_keep).sigmoid() + candidate,)
 
 
-def _one_way(cell: Cell, inputs: Tensor, states: States, weights: Sequence[Tensor], back: bool) -> tuple[Tensor, States]:
+def _one_way(
+    cell: Cell, inputs: Tensor, states: States, weights: Sequence[Tensor], back: bool
+) -> tuple[Tensor, States]:
     """Inputs [T, N, I] -> outputs [T, N, H] and the states after the last step.
 
     Args:
@@ -58,7 +60,7 @@ def _recurrent(function: Callable[..., Any], cell: Cell) -> Callable[..., Any]:
         packed = isinstance(args[3], list | tuple)
         if packed or (args[5] and args[6]):  # sequences of different lengths, and dropout, which is told by its name
             return function(*args)
-        inputs, given, weights, biases, layers, _, _, bidirectional, batch_first = args
+        inputs, given, weights, _, layers, _, _, bidirectional, batch_first = args
         begin = given if isinstance(given, list | tuple) else (given,)
         outputs = inputs.transpose(0, 1) if batch_first else inputs
         ways = 2 if bidirectional else 1

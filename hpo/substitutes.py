@@ -165,9 +165,7 @@ def _vdot(first: Tensor, second: Tensor) -> Tensor:
     return (first.conj() * second).sum()
 
 
-def _normalize(
-    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
-) -> Tensor:
+def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
     found = F.normalize(input, p, dim, eps)
     return found if out is None else out.copy_(found)
 

@@ -142,6 +142,7 @@ def _agree(first: Any, second: Any) -> bool:
     """
     rows: Tensor | None = None
     for one, other in zip(tree_leaves(first), tree_leaves(second), strict=True):
+        one, other = (torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in (one, other))
         one, other = (leaf.double().reshape(len(leaf), -1) for leaf in (one, other))
         size = other.nan_to_num().abs().amax(1, keepdim=True) if other.shape[1] else 0.0
         close = torch.isclose(one, other, rtol=1e-3, equal_nan=True) | ((one - other).abs() <= 1e-5 * size)

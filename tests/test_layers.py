@@ -16,18 +16,31 @@ from hpo.optimizers import OPTIMIZERS
 from hpo.population import Population
 from hpo.regularizers import REGULARIZERS
 from hpo.space import Range
+from hpo.taps import RULES
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:There is a performance drop"),  # PyTorch's, where a kernel loops over models
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors"),  # of the plain loop's evaluation
 ]
 
 # One step more than are compared with a trace, so that the last one is replayed.
-STEPS, SAMPLES, MEMBERS = 4, 3, 3
+STEPS, SAMPLES, MEMBERS = 4, 2, 3
 BY_SAMPLE = " one by one"
 NAMES = ["none", "sam", "gvr", "gnvr", "sgsc", "clip_sample"]
 NAMES += [name + BY_SAMPLE for name in ("gnvr", "sgsc", "clip_sample")]
 MIXING = [name for name in LAYERS if name.startswith("BatchNorm")]
+
+
+def names_of(layer: str) -> list[str]:
+    """Without parameters a layer has kernels to show: to a second derivative, to single samples, and to both."""
+    module = LAYERS[layer].build()
+    if not list(module.parameters()) or layer.startswith("Trans"):
+        return ["gvr", "gnvr", "gnvr" + BY_SAMPLE]
+    return [name for name in NAMES if type(module) in RULES or not name.endswith(BY_SAMPLE)]
+
+
+PAIRS = [(layer, name) for layer in LAYERS for name in names_of(layer)]
 SINGLE = [name for name in NAMES if name.startswith(("gnvr", "sgsc", "clip_sample"))]
 
 
@@ -97,12 +110,13 @@ def train(population: Population, case: Case, name: str, members: int) -> list[T
     return losses
 
 
-def assert_same(population: Population, losses: list[Tensor], case: Case, expected: list[Any]) -> None:
+def assert_same(population: Population, losses: list[Tensor], case: Case, expected: dict[int, Any]) -> None:
     close = {"rtol": 1e-6, "atol": 1e-8}
     inputs, labels = samples(case, 5, 77), torch.arange(5) % 3
     places = torch.arange(5).expand(len(population), -1)
     [evaluated] = population.evaluate(inputs, places, torch.ones(places.shape), labels[places])
-    for member, (module, slow) in enumerate(expected[: len(population)]):
+    for member in {0, len(population) - 1}:
+        module, slow = expected[member]
         found = torch.stack(losses)[:, member]
         torch.testing.assert_close(found, torch.tensor(slow, dtype=torch.float64), **close)
         for key, value in module.named_parameters():
@@ -114,8 +128,7 @@ def assert_same(population: Population, losses: list[Tensor], case: Case, expect
         torch.testing.assert_close(evaluated["loss"][member], loss, **close)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("layer", "name"), PAIRS)
 def test_a_layer_trains_as_in_a_plain_loop(layer: str, name: str) -> None:
     case = LAYERS[layer]
     if layer in MIXING and name in SINGLE:
@@ -124,7 +137,7 @@ def test_a_layer_trains_as_in_a_plain_loop(layer: str, name: str) -> None:
                 train(population_of(case, name, members), case, name, members)
         return
     with sdpa_kernel(SDPBackend.MATH):  # whose second derivative PyTorch has
-        expected = [plain_loop(case, name, member, layer in MIXING) for member in range(MEMBERS)]
+        expected = {member: plain_loop(case, name, member, layer in MIXING) for member in (0, MEMBERS - 1)}
     for members in (1, MEMBERS):
         population = population_of(case, name, members)
         assert_same(population, train(population, case, name, members), case, expected)
