@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hpo.counter import mix, uniform
 from hpo.errors import UsageError
 
-# The two batches that are looked at: of what sizes an axis may be tells whether it is that of the samples.
+# Samples of two batches: an axis that is as long as each of them is the samples'.
 LOOKED_AT = (4, 3)
 _BY_CHANNEL = {nn.Dropout1d: (3,), nn.Dropout2d: (3, 4), nn.Dropout3d: (5,)}
 

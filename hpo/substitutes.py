@@ -69,41 +69,38 @@ def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
     return F.hardtanh(inputs / 6 + 0.5, 0.0, 1.0)
 
 
-def _normalised(inputs: Tensor, mean: Tensor, variance: Tensor, weight: Any, bias: Any, epsilon: float) -> Tensor:
-    """Inputs [N, C, ...]; mean and variance of a shape that broadcasts; gain and shift [C] or None."""
-    return _scaled((inputs - mean) * (variance + epsilon).rsqrt(), weight, bias, (-1, *[1] * (inputs.dim() - 2)))
+def _standardised(inputs: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs less their mean over some axes, over their standard deviation; and that mean and variance."""
+    mean, variance = inputs.mean(axes, keepdim=True), inputs.var(axes, correction=0, keepdim=True)
+    return (inputs - mean) * (variance + epsilon).rsqrt(), mean, variance
 
 
-def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+    """values · gain + shift, which are of a shape that broadcasts, or None."""
     values = values if weight is None else values * weight.reshape(shape)
     return values if bias is None else values + bias.reshape(shape)
 
 
-def _moved(running: Tensor | None, new: Tensor, momentum: float) -> None:
-    if running is not None:
-        running.mul_(1 - momentum).add_(momentum * new.detach())
+def _by_channel(inputs: Tensor) -> list[int]:
+    """The shape in which a value a channel broadcasts over inputs [N, C, ...]."""
+    return [-1, *[1] * (inputs.dim() - 2)]
 
 
 def _batch_norm(
     input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    shape = (1, -1, *[1] * (input.dim() - 2))
-    if not training:
-        assert running_mean is not None and running_var is not None
-        return _normalised(input, running_mean.reshape(shape), running_var.reshape(shape), weight, bias, eps)
-    axes = [axis for axis in range(input.dim()) if axis != 1]
-    mean, variance = input.mean(axes), input.var(axes, correction=0)
-    count = input.numel() // input.shape[1]
-    _moved(running_mean, mean, momentum)
-    _moved(running_var, variance * (count / max(1, count - 1)), momentum)
-    return _normalised(input, mean.reshape(shape), variance.reshape(shape), weight, bias, eps)
+    if training:  # it mixes samples, which is told by its name
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    shape = _by_channel(input)
+    values = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps).rsqrt()
+    return _scaled(values, weight, bias, shape)
 
 
 def _instance_norm(
@@ -117,22 +114,27 @@ def _instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     if not use_input_stats:
+        assert running_mean is not None and running_var is not None
         return _batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    axes = list(range(2, input.dim()))
-    mean, variance = input.mean(axes, keepdim=True), input.var(axes, correction=0, keepdim=True)
+    values, mean, variance = _standardised(input, list(range(2, input.dim())), eps)
     count = input[0, 0].numel()
-    _moved(running_mean, mean.flatten(1).mean(0), momentum)
-    _moved(running_var, variance.flatten(1).mean(0) * (count / max(1, count - 1)), momentum)
-    return _normalised(input, mean, variance, weight, bias, eps)
+    unbiased = variance * (count / max(1, count - 1))
+    for running, new in ((running_mean, mean), (running_var, unbiased)):
+        if running is not None:
+            running.mul_(1 - momentum).add_(momentum * new.detach().flatten(1).mean(0))
+    return _scaled(values, weight, bias, _by_channel(input))
 
 
 def _group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: Any,
 ) -> Tensor:
-    grouped = input.unflatten(1, (num_groups, -1)).flatten(2)
-    mean, variance = grouped.mean(2, keepdim=True), grouped.var(2, correction=0, keepdim=True)
-    outputs = ((grouped - mean) * (variance + eps).rsqrt()).reshape(input.shape)
-    return _scaled(outputs, weight, bias, (-1, *[1] * (input.dim() - 2)))
+    values, _mean, _variance = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)
+    return _scaled(values.reshape(input.shape), weight, bias, _by_channel(input))
 
 
 def _layer_norm(
@@ -141,10 +143,10 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    *_: Any,
 ) -> Tensor:
-    axes = list(range(-len(normalized_shape), 0))
-    mean, variance = input.mean(axes, keepdim=True), input.var(axes, correction=0, keepdim=True)
-    return _scaled((input - mean) * (variance + eps).rsqrt(), weight, bias, tuple(normalized_shape))
+    values, _mean, _variance = _standardised(input, list(range(-len(normalized_shape), 0)), eps)
+    return _scaled(values, weight, bias, normalized_shape)
 
 
 def _embedding_bag(function: Function) -> Function:
@@ -181,6 +183,8 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.batch_norm: (_by_sample_twice, _batch_norm),
     F.group_norm: (_by_sample_twice, _group_norm),
     F.layer_norm: (_by_sample_twice, _layer_norm),
+    torch.group_norm: (_by_sample_twice, _group_norm),
+    torch.layer_norm: (_by_sample_twice, _layer_norm),
     F.instance_norm: (_several_or_twice, _instance_norm),
     F.embedding_bag: (_twice, _embedding_bag(F.embedding_bag)),
     F.normalize: (_several, _normalize),
