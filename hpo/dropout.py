@@ -156,8 +156,7 @@ def find_samples(layers: Sequence[Dropout], forward: Callable[[Tensor], object],
     Args:
         forward: a pass in training over inputs [N, ...]. example: a few inputs [N, ...].
 
-    Raises:
-        UsageError: an axis changes with the batch in another way.
+    Raises UsageError where an axis changes with the batch in another way.
     """
     large, small = LOOKED_AT
     batch = example[torch.arange(large, device=example.device) % len(example)]

@@ -36,10 +36,6 @@ def _twice() -> bool:
     return _count(TransformType.Grad) > 1
 
 
-def _several_or_twice() -> bool:
-    return _several() or _twice()
-
-
 def _by_sample_twice() -> bool:
     """Whether the gradients of single samples are differentiated: a `vmap` between two `grad`s."""
     kinds = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
@@ -64,8 +60,7 @@ def _prelu(inputs: Tensor, weight: Tensor) -> Tensor:
     return torch.where(inputs > 0, inputs, shaped * inputs)
 
 
-def _hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
-    del inplace
+def _hardsigmoid(inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return F.hardtanh(inputs / 6 + 0.5, 0.0, 1.0)
 
 
@@ -133,7 +128,7 @@ def _group_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
-    values, _mean, _variance = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)
+    values = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)[0]
     return _scaled(values.reshape(input.shape), weight, bias, _by_channel(input))
 
 
@@ -145,8 +140,8 @@ def _layer_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
-    values, _mean, _variance = _standardised(input, list(range(-len(normalized_shape), 0)), eps)
-    return _scaled(values, weight, bias, normalized_shape)
+    axes = list(range(-len(normalized_shape), 0))
+    return _scaled(_standardised(input, axes, eps)[0], weight, bias, normalized_shape)
 
 
 def _embedding_bag(function: Function) -> Function:
@@ -185,14 +180,15 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.layer_norm: (_by_sample_twice, _layer_norm),
     torch.group_norm: (_by_sample_twice, _group_norm),
     torch.layer_norm: (_by_sample_twice, _layer_norm),
-    F.instance_norm: (_several_or_twice, _instance_norm),
+    F.instance_norm: (lambda: _several() or _twice(), _instance_norm),
     F.embedding_bag: (_twice, _embedding_bag(F.embedding_bag)),
     F.normalize: (_several, _normalize),
     torch.vdot: (_several, _vdot),
     # Asked whether padded sequences can be packed, as evaluation of one model does: not so.
     torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
-} | {function: (_several_or_twice, substitute) for function, substitute in recurrence.SUBSTITUTES.items()}
+    **{function: (lambda: _several() or _twice(), steps) for function, steps in recurrence.SUBSTITUTES.items()},
+}
 
 
 class Substitutes(TorchFunctionMode):
