@@ -48,7 +48,7 @@ def judge_test(population: Population, samples: Samples) -> dict[str, Tensor]:
     inputs = samples.source.test_inputs.to(device)
     labels = samples.source.test_labels.to(device).expand(models, -1)
     everything = torch.arange(len(inputs), device=device).expand(models, -1)
-    [found] = population.evaluate(inputs, everything, torch.ones_like(labels, dtype=inputs.dtype), labels, own=True)
+    [found] = population.evaluate(inputs, everything, torch.ones_like(labels, dtype=torch.float32), labels, own=True)
     return _prefixed("test", found)
 
 

@@ -69,7 +69,7 @@ class Population:
         self.regularizer, self.optimizer = regularizer, optimizer
         self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
         self.metrics = dict(metrics)
-        self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
+        self.hyperparameters = {name: value.to(device, self.network.dtype) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
@@ -270,8 +270,9 @@ class Population:
 
 def _judgement(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
     """Values [N] of one model's samples by name."""
-    found = {"loss": loss(outputs, labels), "accuracy": (outputs.argmax(-1) == labels).to(outputs.dtype)}
+    kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
+    found = {"loss": loss(outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}
     for name, metric in metrics.items():
         values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-        found[name] = sample_values(name, values, labels).to(outputs.dtype)
+        found[name] = sample_values(name, values, labels).to(kind)
     return found

@@ -81,6 +81,5 @@ def _standing(*_: int) -> float:
 
 def _memory_holds(recipe: Recipe, free: float) -> Callable[[int], bool]:
     """Whether so many models fit: parameters, gradients and two moments of each, and as much again."""
-    parameters = sum(leaf.numel() for leaf in recipe.model().parameters())
-    needed = parameters * recipe.source.inputs.element_size() * 8
+    needed = 8 * sum(leaf.numel() * leaf.element_size() for leaf in recipe.model().parameters())
     return lambda models: models * needed < MEMORY_SHARE * free

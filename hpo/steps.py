@@ -61,7 +61,7 @@ class Steps:
         self.count = samples.training.shape[1] // batch_size
         self._epochs, self._schedule = epochs, schedule
         device = samples.inputs.device
-        self._rates = torch.zeros(self.count, dtype=samples.inputs.dtype, device=device)
+        self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._within = torch.arange(batch_size, device=device)
         self._order = torch.zeros(len(population), self.count * batch_size, dtype=torch.int64, device=device)
         self._labels = torch.zeros_like(self._order)

@@ -188,6 +188,7 @@ def _agree(first: Any, second: Any) -> bool:
         return True
     finite = close = None
     for one, other in pairs:
+        one, other = (torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in (one, other))
         tolerance = ROUNDING.get(other.dtype, 0.0) * (1 if other.device.type == "cpu" else 100)
         one, other = (leaf.double().reshape(len(leaf), -1) for leaf in (one, other))
         size = other.nan_to_num().abs().amax(1, keepdim=True) if other.shape[1] else 0.0

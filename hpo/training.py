@@ -280,7 +280,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
     hyperparameters = {
-        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
+        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters
     }
     population = Population(

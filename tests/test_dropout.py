@@ -209,10 +209,11 @@ def test_a_layer_used_twice_drops_twice(name: str) -> None:
     module = build(name, 0)
     seen: list[Tensor] = []
     network = Network(module, minibatch(0)[0][0])
-    for layer in {layer for layer in module.modules() if isinstance(layer, Dropout)}:
-        layer.register_forward_hook(lambda _, args, output: seen.append(output / args[0]))
     params = {key: value.detach() for key, value in module.named_parameters()}
     draws = (torch.tensor(3), torch.arange(8))
+    network.run(params, minibatch(0)[0][0], {}, draws)  # with a look at where the samples are
+    for layer in {layer for layer in module.modules() if isinstance(layer, Dropout)}:
+        layer.register_forward_hook(lambda _, args, output: seen.append(output / args[0]))
     for _ in range(2):
         network.run(params, minibatch(0)[0][0], {}, draws)
     assert len(seen) == 4
