@@ -10,25 +10,13 @@ from typing import Any
 
 from torch import nn
 
+from hpo.object_parts import FUNCTIONS, PLAIN, Parts, attributes, entries, wrapped
 from hpo.users_code import is_users
 
 MAX_OBJECTS = 50_000
-MAX_ENTRIES = 64  # a longer container of plain values is one value: it is compared as a whole
-PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
-Parts = list[tuple[str, Any]]
-
-_FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod, functools.cached_property)
-_WRAPPERS: dict[type, tuple[str, ...]] = {
-    types.MethodType: ("__self__", "__func__"),
-    property: ("fget", "fset", "fdel"),
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    functools.cached_property: ("func",),
-    functools.partialmethod: ("func",),
-    type(functools.cache(len)): ("__wrapped__",),
-}
-# What PyTorch gives every module, of interest only where the user's code put something in.
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_MERGED = PLAIN | {tuple, frozenset}  # equal constants may be one object or several, as the compiler likes
+# What Python keeps in classes for itself.
+_OF_CLASSES = {"_abc_impl", "_member_names_", "_value2member_map_", "_unhashable_values_", "_hashable_values_"}
 
 
 def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tuple[str, Any]]:
@@ -36,7 +24,8 @@ def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tu
 
     Functions, classes and instances of the user's modules, modules of PyTorch, partials and containers are followed.
     Anything else, such as a tensor, a generator or a library's object, is yielded and not looked into. A plain value
-    (a number, a string) is yielded at every path, any other object once; the order is the same in every process.
+    (a number, a string) and a tuple are yielded at every path, any other object once; the order is the same in every
+    process. Left out are fields of dataclasses with metadata `{"described": False}`: a machine's affair.
 
     Args:
         roots: name -> object; the names begin the paths. limit: how many objects are yielded at most.
@@ -45,7 +34,7 @@ def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tu
     queue = deque(roots.items())
     while queue and limit > 0:
         path, value = queue.popleft()
-        if type(value) not in PLAIN:
+        if type(value) not in _MERGED:
             if id(value) in seen:
                 continue
             seen[id(value)] = value
@@ -63,10 +52,10 @@ def parts(value: Any) -> Parts:
         return _function(value)
     if issubclass(kind, type):
         return _class(value) if is_users(value) else []
-    found = _container(value) + _wrapper(value)
+    found = entries(value) + wrapped(value)
     users = is_users(kind)
     if users or issubclass(kind, nn.Module) or kind is types.SimpleNamespace:
-        found += _attributes(value)
+        found += attributes(value)
     return [*found, (f": {kind.__name__}", kind)] if users else found
 
 
@@ -102,11 +91,11 @@ def _globals(function: types.FunctionType) -> Parts:
     modules, seen = found + modules, set()
     while modules:
         path, module = modules.pop(0)
-        if isinstance(module, types.ModuleType) and id(module) not in seen and is_users(module):
+        if issubclass(type(module), types.ModuleType) and id(module) not in seen and is_users(module):
             seen.add(id(module))
-            attributes = [(f"{path}.{name}", vars(module)[name]) for name in names if name in vars(module)]
-            found += attributes
-            modules += attributes
+            named = [(f"{path}.{name}", vars(module)[name]) for name in names if name in vars(module)]
+            found += named
+            modules += named
     return found
 
 
@@ -117,7 +106,7 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= dict.fromkeys(_names(constant))
-    return tuple(names)
+    return tuple(sorted(names))
 
 
 def _class(users: type) -> Parts:
@@ -125,9 +114,10 @@ def _class(users: type) -> Parts:
     fields = vars(users).get("__dataclass_fields__", {})
     found = []
     for name, entry in vars(users).items():
-        generated = fields and getattr(getattr(entry, "__code__", None), "co_filename", "") == "<string>"
-        plain = not (_is_special(name) or name == "_abc_impl")
-        if plain or (isinstance(entry, _FUNCTIONS) and not generated and not name.startswith("__annotate")):
+        kind = type(entry)
+        if name in _OF_CLASSES or (_is_special(name) and not issubclass(kind, FUNCTIONS)):
+            continue
+        if not (issubclass(kind, types.FunctionType) and _is_generated(entry, bool(fields))):
             found.append((f".{name}", entry))
     for name, field in fields.items():
         if field.default_factory is not dataclasses.MISSING:
@@ -135,64 +125,14 @@ def _class(users: type) -> Parts:
     return found + [(f": {base.__name__}", base) for base in (*users.__bases__, type(users)) if is_users(base)]
 
 
-def _container(value: Any) -> Parts:
-    """The entries of a container; of a long one only what is no plain value."""
-    entries: Parts = []
-    if isinstance(value, dict | types.MappingProxyType):
-        pairs = list(dict.items(value) if isinstance(value, dict) else value.items())
-        entries = [(f"[{_key(key, place)}]", entry) for place, (key, entry) in enumerate(pairs)]
-        entries += [(f"[key {place}]", key) for place, (key, _) in enumerate(pairs) if type(key) not in PLAIN]
-    elif isinstance(value, set | frozenset):
-        order = sorted(value, key=lambda entry: (type(entry).__name__, _key(entry, 0)))
-        entries = [(f"{{{_key(entry, place)}}}", entry) for place, entry in enumerate(order)]
-    elif isinstance(value, tuple | list | deque):
-        fields = getattr(type(value), "_fields", ())
-        named = len(fields) == len(value) and isinstance(value, tuple)
-        entries = [(f".{fields[at]}" if named else f"[{at}]", entry) for at, entry in enumerate(value)]
-    if len(entries) > MAX_ENTRIES:
-        return [(label, entry) for label, entry in entries if type(entry) not in PLAIN]
-    return entries
-
-
-def _wrapper(value: Any) -> Parts:
-    """The functions, objects and arguments behind methods, partials, properties and decorated functions."""
-    if isinstance(value, functools.partial):
-        arguments = {f"argument {place}": given for place, given in enumerate(value.args, 1)} | value.keywords
-        return [(".func", value.func), *((f": {name}", given) for name, given in arguments.items())]
-    wrapped = [
-        (name, getattr(value, name)) for kind in _WRAPPERS if isinstance(value, kind) for name in _WRAPPERS[kind]
-    ]
-    return [(f".{name}", part) for name, part in wrapped if part is not None]
-
-
-def _attributes(value: Any) -> Parts:
-    """An instance's attributes; those of a module by the names that PyTorch gives them."""
-    try:
-        attributes = dict(object.__getattribute__(value, "__dict__"))
-    except AttributeError:
-        attributes = {}
-    for kind in type(value).__mro__:
-        for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():
-            if isinstance(slot, types.MemberDescriptorType):
-                try:
-                    attributes[name] = slot.__get__(value)
-                except AttributeError:  # not set
-                    continue
-    found: Parts = []
-    if isinstance(value, nn.Module):
-        for registry in ("_parameters", "_buffers", "_modules"):
-            found += [(f".{name}", entry) for name, entry in attributes.pop(registry, {}).items() if entry is not None]
-        for name in _OF_EVERY_MODULE - {"training"}:
-            if not attributes.get(name, True):
-                del attributes[name]
-    return found + [(f".{name}", entry) for name, entry in attributes.items()]
-
-
-def _key(key: Any, place: int) -> str:
-    """What stands for a key or a member of a set in a path; its place where its words differ between processes."""
-    if type(key) in PLAIN or (type(key) is tuple and all(type(entry) in PLAIN for entry in key)):
-        return repr(key)
-    return str(getattr(key, "__qualname__", place)) if isinstance(key, type | types.FunctionType) else str(place)
+def _is_generated(method: types.FunctionType, of_dataclass: bool) -> bool:
+    """Whether a method was written by Python: by a dataclass, a named tuple or an enumeration."""
+    made = of_dataclass and method.__code__.co_filename == "<string>"
+    return (
+        made
+        or method.__name__.startswith("__annotate")
+        or method.__globals__.get("__name__") in ("collections", "enum")
+    )
 
 
 def _is_special(name: str) -> bool:
