@@ -6,6 +6,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -40,7 +41,8 @@ def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tu
             seen[id(value)] = value
         limit -= 1
         yield path, value
-        queue.extend((path + label, part) for label, part in parts(value))
+        with suppress(Exception):  # a user's object may do anything when it is looked at
+            queue.extend((path + label, part) for label, part in parts(value))
 
 
 def parts(value: Any) -> Parts:
@@ -61,16 +63,17 @@ def parts(value: Any) -> Parts:
 
 def _function(function: types.FunctionType) -> Parts:
     """A function's variables; of a library's function only what it closes over, as a decorator does."""
-    code = function.__code__
+    code, users = function.__code__, is_users(function)
     found: Parts = []
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found.append((f": {name}", cell.cell_contents))
-        except ValueError:  # the variable has no value yet
-            continue
-    found += [(f".{name}", entry) for name, entry in vars(function).items()]
-    if not is_users(function):
+        with suppress(ValueError):  # the variable has no value yet
+            part = cell.cell_contents
+            if users or type(part) not in PLAIN:  # how a library calls its variables is its own affair
+                named = part if not users and issubclass(type(part), types.FunctionType | type) else None
+                found.append((f": {getattr(named, '__name__', name)}", part))
+    if not users:
         return found
+    found += [(f".{name}", entry) for name, entry in vars(function).items()]
     arguments = reversed(code.co_varnames[: code.co_argcount])
     defaults = dict(zip(arguments, reversed(function.__defaults__ or ()), strict=False))
     defaults |= function.__kwdefaults__ or {}
@@ -131,7 +134,7 @@ def _is_generated(method: types.FunctionType, of_dataclass: bool) -> bool:
     return (
         made
         or method.__name__.startswith("__annotate")
-        or method.__globals__.get("__name__") in ("collections", "enum")
+        or method.__globals__.get("__name__") in ("collections", "dataclasses", "enum", "reprlib")
     )
 
 

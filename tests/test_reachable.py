@@ -250,7 +250,7 @@ def test_a_machines_affair_is_left_out() -> None:
 def test_equal_constants_are_found_at_every_path() -> None:
     """Whether the compiler makes one object of two equal tuples must not matter."""
     one = (1, (2, 3))
-    other = tuple([1, tuple([2, 3])])
+    other = (1, tuple(range(2, 4)))
     assert found(a=one, b=one) == found(a=one, b=other)
 
 

@@ -29,6 +29,7 @@ def open_study(
     text: Mapping[str, Any],
     fingerprint: Mapping[str, str],
     asked: Collection[str] = tuple(studies.PLANNED),
+    accept_changed_code: bool = False,
 ) -> "Ledger":
     """Opens the study `name`, or makes it with all its slots in one transaction.
 
@@ -36,14 +37,15 @@ def open_study(
         definition, digest: what the study is (`definition.describe`); must equal what is stored.
         planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised, and those that are not
             in `asked` stay as they are.
-        text: free text, updated. fingerprint: hashes of the user's code; a change is noted and in `warnings`.
+        text: free text, updated. fingerprint: digests of the user's code by names.
+        accept_changed_code: go on where the fingerprint differs from the one that results were made with; the change
+            is noted and in `warnings`.
 
     Raises:
-        UsageError: the definition differs, or a planned number is lower than before.
+        UsageError: the definition or the code differs, or a planned number is lower than before.
     """
-    row, warnings = retrying(
-        engine, lambda link: studies.ensure(link, name, definition, digest, planned, text, fingerprint, asked)
-    )
+    given = (name, definition, digest, planned, text, fingerprint, asked, accept_changed_code)
+    row, warnings = retrying(engine, lambda link: studies.ensure(link, *given))
     return Ledger(engine, row, warnings)
 
 
