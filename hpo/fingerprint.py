@@ -53,8 +53,7 @@ def fingerprint(study: Study) -> dict[str, str]:
         if issubclass(type(value), FunctionType) and is_users(value):
             tree = files.get(value.__code__.co_filename)
             if tree is None:
-                name = f"{home(str(value.__module__))}: {value.__qualname__}"
-                entries.setdefault(name, []).append(code_content(value.__code__, value.__doc__))
+                line += f" {code_content(value.__code__, value.__doc__)}"
             elif value.__name__ == "<lambda>":  # a name that many share
                 line += f" {lambda_digest(tree, value.__code__)}"
         entries.setdefault(_variable(root, way), []).append(line)

@@ -46,10 +46,7 @@ def _only_tells(statement: ast.stmt, space: Mapping[str, Any]) -> bool:
         return all(_only_tells(inner, space) for inner in [*statement.body, *statement.orelse])
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         called = statement.value.func
-        owner = called.value if isinstance(called, ast.Attribute) else None
-        if isinstance(owner, ast.Name) and type(space.get(owner.id)) in (dict, list):  # such as STUDIES.update(...)
-            return True
-        return _resolve(called, space) is print or _is_hpos(_resolve(called, space))
+        return _resolve(called, space) is print or _is_known(called, space, (dict, list))
     return False
 
 
@@ -87,8 +84,8 @@ def _code_inside(node: ast.AST, space: Mapping[str, Any]) -> Iterator[str]:
         yield canonical(node)
         return
     if isinstance(node, ast.Call):
-        called = _resolve(node.func, space)
-        if not (_is_hpos(called) or getattr(called, "__module__", None) == "builtins"):
+        python = getattr(_resolve(node.func, space), "__module__", None) == "builtins"
+        if not (python or _is_known(node.func, space, (dict, list, tuple, str, set))):
             yield canonical(node)
             return
     for child in ast.iter_child_nodes(node):
@@ -106,6 +103,11 @@ def _resolve(node: ast.expr, space: Mapping[str, Any]) -> Any:
     return None
 
 
-def _is_hpos(thing: Any) -> bool:
-    kinds = (type, FunctionType, BuiltinFunctionType)
-    return isinstance(thing, kinds) and str(thing.__module__).partition(".")[0] == "hpo"
+def _is_known(called: ast.expr, space: Mapping[str, Any], kinds: tuple[type, ...]) -> bool:
+    """Whether what is called is hpo's, or a method of a variable that is such a plain value: STUDIES.update(...)."""
+    owner = called.value if isinstance(called, ast.Attribute) else None
+    if isinstance(owner, ast.Name) and type(space.get(owner.id)) in kinds:
+        return True
+    thing = _resolve(called, space)
+    functions = (type, FunctionType, BuiltinFunctionType)
+    return isinstance(thing, functions) and str(thing.__module__).partition(".")[0] == "hpo"

@@ -119,7 +119,7 @@ def lambda_digest(tree: ast.Module, code: CodeType) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
             start, stop = (node.body.lineno, node.body.col_offset), (node.body.end_lineno, node.body.end_col_offset)
-            if all(start <= first and last <= stop for first, last in spans):  # type: ignore[operator]
+            if all(start <= first and last <= stop for first, last in spans):
                 found.append((start, canonical(node)))
     innermost = max((start for start, _ in found), default=None) if spans else None
     return digest(*(text for start, text in found if innermost in (None, start)))

@@ -27,7 +27,7 @@ def warn(connection: Connection, row: Any, after: Mapping[str, str], accepted: b
         used = "earlier results used" if "done" in begun else "what is in training uses"
         return [f"the code changed since the last run ({changed}), which was accepted; {used} the old code"]
     ways = "give this one another --name, start from scratch with --fresh, or continue with --accept-changed-code"
-    if before and not any(": " in name for name in before):
+    if before and all("." in name and ": " not in name for name in before):
         raise UsageError(
             f"study {row.name!r} was made by a version of hpo that kept track of less code, so that nobody knows "
             f"whether it changed; {ways} if it did not"

@@ -28,7 +28,7 @@ def describe_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> str
     A value is left out where the statement that makes it is named.
     """
     changed = [name.rpartition(": ") for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    statements = [(where, name) for where, _, name in changed if where == "study file" or where.endswith(".py")]
+    statements = [(where, name) for where, _, name in changed if where.endswith((".py", "study file", "notebook"))]
     named = {name for _, name in statements}
     values = [(where, name) for where, _, name in changed if (where, name) not in statements and name not in named]
     shown = [*statements, *values][:CODE_SHOWN]
