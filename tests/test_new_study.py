@@ -44,7 +44,7 @@ def test_the_written_study_is_whole() -> None:
     study = load("my_idea")
     assert study.name == study.title == "my_idea"
     assert describe(study)["configurations"][1]["regularizer"] == "my_idea"
-    assert {"study file: grads", "regularizer of my_idea"} <= set(fingerprint(study))
+    assert "study file: grads" in fingerprint(study)
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 
