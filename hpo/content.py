@@ -41,13 +41,15 @@ def content(value: Any, home: Callable[[str], str]) -> str:
         if issubclass(kind, torch.Tensor):
             return _tensor(value)
         if issubclass(kind, np.ndarray | np.generic) and value.dtype != object:
-            return f"{value.dtype.str} {value.shape} {_bytes(np.ascontiguousarray(value).tobytes())}"
+            return f"{value.dtype.str} {value.shape} {_bytes(np.ascontiguousarray(value).reshape(-1).view(np.uint8))}"
         if issubclass(kind, type | FunctionType | BuiltinFunctionType):
             return f"{home(str(value.__module__))} {value.__qualname__}"
         if issubclass(kind, ModuleType):
             return f"module {home(value.__name__)}"
         if issubclass(kind, PurePath):
             return _plain(str(value))
+        if kind.__module__.startswith("pandas.") and hasattr(value, "to_csv"):
+            return f"{kind.__qualname__} {digest(value.to_csv())}"
         if issubclass(kind, _SAID_BY_REPR):
             return repr(value)
         if issubclass(kind, enum.Enum):
@@ -75,7 +77,7 @@ def _constant(value: Any) -> str:
 def _plain(value: Any) -> str:
     if type(value) is str:
         if value.startswith("/"):  # where a machine keeps its files
-            return f"path {value.rpartition('/')[2]!a}"
+            return "path"
         if _DEVICE.fullmatch(value):
             return "device"
     return f"{type(value).__name__} {hex(value) if type(value) is int else ascii(value)}"
@@ -83,7 +85,7 @@ def _plain(value: Any) -> str:
 
 def _tensor(tensor: torch.Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().flatten()
-    return f"{tensor.dtype} {tuple(tensor.shape)} {_bytes(flat.view(torch.uint8).numpy().tobytes())}"
+    return f"{tensor.dtype} {tuple(tensor.shape)} {_bytes(flat.view(torch.uint8).numpy())}"
 
 
 def _long(container: Any) -> str:
@@ -97,5 +99,5 @@ def _long(container: Any) -> str:
     return digest(str(len(container)), *(sorted(words) if isinstance(container, set | frozenset) else words))
 
 
-def _bytes(data: bytes) -> str:
+def _bytes(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]

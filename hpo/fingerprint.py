@@ -5,6 +5,7 @@ import functools
 import hashlib
 import re
 import sys
+from contextlib import suppress
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType
 from typing import Any
 
@@ -34,7 +35,7 @@ def fingerprint(study: Study) -> dict[str, str]:
     left to it.
     """
     roots = {f"{name}{_END}": part for name, part in _parts(study).items()}
-    found = list(reachable(roots, MAX_VALUES))
+    found = list(reachable(roots, MAX_VALUES, late_imports=False))  # what a call imports is no edit
     module = study.defined_in.partition(":")[0]
     owners = [value for _, value in found if issubclass(type(value), type | FunctionType)]
     modules = user_modules([*owners, sys.modules.get(module)])
@@ -69,9 +70,9 @@ def _parts(study: Study) -> dict[str, Any]:
         if isinstance(part, functools.partial):
             part = part.func
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
-            held = getattr(part, "__dict__", {})
             fields = {field.name for field in dataclasses.fields(part)}
-            parts |= {f"{name}.{key}": value for key, value in held.items() if key not in fields}
+            held = {key: value for key, value in getattr(part, "__dict__", {}).items() if key not in fields}
+            parts |= {f"{name}.{key}": held[key] for key in held if not _is_cache(part, key)}
             part = type(part)
         parts[name] = part
     for configuration in study.configurations:
@@ -85,6 +86,11 @@ def _parts(study: Study) -> dict[str, Any]:
     return parts
 
 
+def _is_cache(part: Any, attribute: str) -> bool:
+    """Whether an attribute only keeps what was computed."""
+    return attribute.startswith("_") or isinstance(vars(type(part)).get(attribute), functools.cached_property)
+
+
 def _is_counted(part: Any) -> bool:
     """Whether a part itself counts: functions and classes that are not the user's stand in the definition."""
     callables = type | FunctionType | BuiltinFunctionType | BuiltinMethodType
@@ -94,11 +100,11 @@ def _is_counted(part: Any) -> bool:
 def _statements(own: UserModule, defined_in: str) -> dict[str, str]:
     """Digests of a module's code by the names of its statements."""
     module, _, variant = defined_in.partition(":")
-    if own.tree is None:
-        return {"contents": hashlib.sha256(own.file.read_bytes()).hexdigest()[:16]}
-    if own.name in (module, "__main__"):
-        return study_digests(own.tree, own.variables, variant)
-    return module_digests(own.tree)
+    if own.tree is not None:
+        with suppress(RecursionError):
+            ours = own.name in (module, "__main__")
+            return study_digests(own.tree, own.variables, variant) if ours else module_digests(own.tree)
+    return {"contents": hashlib.sha256(own.file.read_bytes()).hexdigest()[:16]}
 
 
 def _home(study_file: str, module: str) -> str:

@@ -16,11 +16,11 @@ from hpo.users_code import is_users
 
 MAX_OBJECTS = 50_000
 _MERGED = PLAIN | {tuple, frozenset}  # equal constants may be one object or several, as the compiler likes
-# What Python keeps in classes for itself.
-_OF_CLASSES = {"_abc_impl", "_member_names_", "_value2member_map_", "_unhashable_values_", "_hashable_values_"}
 
 
-def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tuple[str, Any]]:
+def reachable(
+    roots: Mapping[str, Any], limit: int = MAX_OBJECTS, late_imports: bool = True
+) -> Iterator[tuple[str, Any]]:
     """Every object that user code reaches from the roots, with its shortest path, such as "grads: count[0]".
 
     Functions, classes and instances of the user's modules, modules of PyTorch, partials and containers are followed.
@@ -30,6 +30,7 @@ def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tu
 
     Args:
         roots: name -> object; the names begin the paths. limit: how many objects are yielded at most.
+        late_imports: follow what functions import when they are called, if it is imported already.
     """
     seen: dict[int, Any] = {}  # holds the objects, so that no id is used twice
     queue = deque(roots.items())
@@ -42,16 +43,16 @@ def reachable(roots: Mapping[str, Any], limit: int = MAX_OBJECTS) -> Iterator[tu
         limit -= 1
         yield path, value
         with suppress(Exception):  # a user's object may do anything when it is looked at
-            queue.extend((path + label, part) for label, part in parts(value))
+            queue.extend((path + label, part) for label, part in parts(value, late_imports))
 
 
-def parts(value: Any) -> Parts:
+def parts(value: Any, late_imports: bool = True) -> Parts:
     """What an object leads to directly, by how its path goes on; nothing for what is not looked into."""
     kind = type(value)
     if kind in PLAIN:
         return []
     if issubclass(kind, types.FunctionType):
-        return _function(value)
+        return _function(value, late_imports)
     if issubclass(kind, type):
         return _class(value) if is_users(value) else []
     found = entries(value) + wrapped(value)
@@ -61,7 +62,7 @@ def parts(value: Any) -> Parts:
     return [*found, (f": {kind.__name__}", kind)] if users else found
 
 
-def _function(function: types.FunctionType) -> Parts:
+def _function(function: types.FunctionType, late_imports: bool) -> Parts:
     """A function's variables; of a library's function only what it closes over, as a decorator does."""
     code, users = function.__code__, is_users(function)
     found: Parts = []
@@ -77,10 +78,10 @@ def _function(function: types.FunctionType) -> Parts:
     arguments = reversed(code.co_varnames[: code.co_argcount])
     defaults = dict(zip(arguments, reversed(function.__defaults__ or ()), strict=False))
     defaults |= function.__kwdefaults__ or {}
-    return found + _globals(function) + [(f": {name}", default) for name, default in defaults.items()]
+    return found + _globals(function, late_imports) + [(f": {name}", default) for name, default in defaults.items()]
 
 
-def _globals(function: types.FunctionType) -> Parts:
+def _globals(function: types.FunctionType, late_imports: bool) -> Parts:
     """The global variables that a function's code names, and what it names of the user's modules among them."""
     names, space = _names(function.__code__), function.__globals__
     package = str(space.get("__package__") or "")
@@ -89,7 +90,7 @@ def _globals(function: types.FunctionType) -> Parts:
     for name in names:
         if name in space:
             found.append((f": {name}", space[name]))
-        else:  # imported inside the function
+        elif late_imports:
             modules += [(f": {name}", sys.modules.get(full)) for full in (name, f"{package}.{name}")]
     modules, seen = found + modules, set()
     while modules:
@@ -115,10 +116,12 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 def _class(users: type) -> Parts:
     """A class's attributes, methods, bases and the factories of its fields' defaults."""
     fields = vars(users).get("__dataclass_fields__", {})
+    members = vars(users).get("_member_map_", {})  # of an enumeration, whose other entries are Python's
+    held = {name: entry for name, entry in vars(users).items() if not (members and _is_special(name, 1))} | members
     found = []
-    for name, entry in vars(users).items():
+    for name, entry in held.items():
         kind = type(entry)
-        if name in _OF_CLASSES or (_is_special(name) and not issubclass(kind, FUNCTIONS)):
+        if name == "_abc_impl" or (_is_special(name) and not issubclass(kind, FUNCTIONS)):
             continue
         if not (issubclass(kind, types.FunctionType) and _is_generated(entry, bool(fields))):
             found.append((f".{name}", entry))
@@ -138,5 +141,5 @@ def _is_generated(method: types.FunctionType, of_dataclass: bool) -> bool:
     )
 
 
-def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+def _is_special(name: str, underscores: int = 2) -> bool:
+    return name.startswith("_" * underscores) and name.endswith("_" * underscores)

@@ -16,6 +16,7 @@ _BLOCKS = {"body", "orelse", "finalbody"}
 # What gives another value in every process or on every machine.
 _OF_THE_PROCESS = {
     *("time", "time_ns", "perf_counter", "monotonic", "datetime", "uuid", "getpid", "gethostname", "uname", "socket"),
+    *("now", "utcnow", "today", "uuid1", "uuid4", "mkdtemp", "mkstemp", "gettempdir", "TemporaryDirectory"),
     *("platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
 }
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from hpo.syntax import parse
 from hpo.users_code import is_outside, is_users
 
+MAX_LATE = 200  # modules that nothing has imported yet: of a library under development a whole tree is in reach
+
 
 class UserModule(NamedTuple):
     """A module of the user.
@@ -33,16 +35,19 @@ def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
     What is imported inside a function only is found as well, without importing it.
     """
     found: dict[str, UserModule] = {}
-    waiting = [name for thing in start for name in _home(thing)]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        module = _locate(name)
-        if module is not None:
-            found[name] = module
-            waiting += _imports(module)
-            waiting += [home for thing in list(module.variables.values()) for home in _home(thing)]
+    waiting = {name for thing in start for name in _home(thing)}
+    seen: set[str] = set()
+    late = 0
+    while waiting:  # by rounds and names, so that a limit means the same modules everywhere
+        seen |= waiting
+        modules = [module for module in map(_locate, sorted(waiting)) if module is not None]
+        waiting = set()
+        for module in modules:
+            late += not module.variables
+            if module.variables or late <= MAX_LATE:
+                found[module.name] = module
+                waiting |= {*_imports(module), *(home for thing in module.variables.values() for home in _home(thing))}
+        waiting -= seen
     return found
 
 
@@ -67,7 +72,7 @@ def _locate(name: str) -> UserModule | None:
         return None
     except (SyntaxError, ValueError, RecursionError):
         tree = None
-    return UserModule(name, path, tree, vars(module) if module else {})
+    return UserModule(name, path, tree, dict(vars(module)) if module else {})
 
 
 def _find(name: str) -> str | None:

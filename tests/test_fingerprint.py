@@ -1,5 +1,6 @@
 """Every edit that changes what a study's code does is seen, and none that does not; the same in every process."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -137,6 +138,20 @@ def test_the_same_in_every_process_folder_and_order_of_hashing(tmp_path: Path) -
         outputs.append(json.loads(done.stdout))
     assert len(outputs[0]) > 30
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_what_a_study_computes_or_imports_as_it_runs_is_no_edit(
+    prints: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    prints()
+    monkeypatch.chdir(tmp_path / "first")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    study = load("s")
+    before = fingerprint(study)
+    study.data.load(), study.data.means, study.model()
+    importlib.import_module("lab.lazy")
+    assert "means" in vars(study.data)
+    assert fingerprint(study) == before
 
 
 def test_another_variant_of_the_file_may_change(prints: Callable[..., dict[str, str]]) -> None:
