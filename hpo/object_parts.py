@@ -76,6 +76,8 @@ def attributes(value: Any) -> Parts:
         for name in _OF_EVERY_MODULE - {"training"}:
             if not values.get(name, True):
                 del values[name]
+            elif isinstance(values.get(name), dict):  # of hooks, whose keys count all hooks of the process
+                values[name] = list(values[name].values())
     for name, field in getattr(type(value), "__dataclass_fields__", {}).items():
         if field.metadata.get("described", True) is False:
             values.pop(name, None)
