@@ -6,7 +6,7 @@ import hashlib
 import re
 import sys
 from contextlib import suppress
-from types import BuiltinFunctionType, BuiltinMethodType, FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from hpo.content import code_content, content
@@ -93,8 +93,8 @@ def _is_cache(part: Any, attribute: str) -> bool:
 
 def _is_counted(part: Any) -> bool:
     """Whether a part itself counts: functions and classes that are not the user's stand in the definition."""
-    callables = type | FunctionType | BuiltinFunctionType | BuiltinMethodType
-    return part is not None and (is_users(part) or not isinstance(part, callables))
+    callables = type | FunctionType | BuiltinFunctionType
+    return part is not None and (is_users(part) or not issubclass(type(part), callables))
 
 
 def _statements(own: UserModule, defined_in: str) -> dict[str, str]:

@@ -84,6 +84,8 @@ def _code_inside(node: ast.AST, space: Mapping[str, Any]) -> Iterator[str]:
         yield canonical(node)
         return
     if isinstance(node, ast.Call):
+        if _resolve(node.func, space) is print:
+            return
         python = getattr(_resolve(node.func, space), "__module__", None) == "builtins"
         if not (python or _is_known(node.func, space, (dict, list, tuple, str, set))):
             yield canonical(node)

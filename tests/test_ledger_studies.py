@@ -194,6 +194,16 @@ def test_changed_code_is_refused_or_accepted_with_a_note(engine: Engine) -> None
     assert open_study(*changed).warnings == []  # what was accepted is the study's code from now on
 
 
+def test_of_two_codes_that_are_opened_before_any_training_one_trains(engine: Engine) -> None:
+    first = make(engine)
+    second = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "bb"})
+    with pytest.raises(UsageError, match=r"was opened with other code \(loss\) while this worker started"):
+        first.lease("x", 1)
+    assert second.lease("y", 1)
+    third = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
+    assert third.lease("z", 1) and second.lease("y", 1)  # what is in training goes on
+
+
 def test_another_definition_is_told_before_changed_code(engine: Engine) -> None:
     finish_all(make(engine))
     with pytest.raises(UsageError, match="exists with another definition"):

@@ -38,6 +38,17 @@ def warn(connection: Connection, row: Any, after: Mapping[str, str], accepted: b
     )
 
 
+def check(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str]) -> None:
+    """Refuses to begin with other code than the study has by now: nothing was trained when both were opened."""
+    stored = connection.scalar(sa.select(studies.c.fingerprint).where(studies.c.id == study))
+    if stored is not None and stored != fingerprint:
+        changed = describe_code_changes(stored, fingerprint)
+        raise UsageError(
+            f"study {name!r} was opened with other code ({changed}) while this worker started; run all workers with "
+            "the same code, or give this one another --name"
+        )
+
+
 def reopen_failed(connection: Connection, study: int) -> None:
     """Opens what exceptions made fail for good: the code that raised them is another one now.
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
-from hpo.ledger import leases, overview, rounds, studies, tried
+from hpo.ledger import changed_code, leases, overview, rounds, studies, tried
 from hpo.ledger.attempts import end_attempts, take_back
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
@@ -85,6 +85,7 @@ class Ledger:
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
         self.contact = Contact()
+        self._leased = False
         self.patience: float | None = None  # seconds to wait for a database that is away, if not `database.PATIENCE`
 
     # A worker's side
@@ -106,6 +107,9 @@ class Ledger:
         `workers` is the number of equal workers; where configurations are fewer, each takes only its share. `limits`
         holds for the configurations that it names, in the place of `limit`. Leases
         that ran out are taken over once this process has had contact with the database for `seconds`.
+
+        Raises:
+            UsageError: before the first lease, somebody else has opened the study with other code.
         """
 
         tries = itertools.count()
@@ -113,10 +117,14 @@ class Ledger:
         def take(connection: Connection) -> Work | None:
             if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was made
                 leases.release(connection, self.id, owner, None)
+            if not self._leased:
+                changed_code.check(connection, self.id, self.study, self.fingerprint)
             choice = choose(self._prepared(connection, self.contact.lasts(seconds)), limit, workers, limits)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
-        return self._run(take)
+        work = self._run(take)
+        self._leased |= work is not None
+        return work
 
     def assign(self, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
         """Stores the settings of the slots that have none, in order; returns the work as it is still held."""
