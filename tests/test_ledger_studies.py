@@ -165,9 +165,7 @@ def test_changed_code_that_nothing_was_trained_with_is_no_news(engine: Engine) -
     assert again.warnings == [] == again.export()["study"]["notes"]
     assert again.fingerprint == {"loss": "bb"}
     again.lease("x", 1)
-    with pytest.raises(
-        UsageError, match=r"the code of study 's' changed .* \(loss\); undo that, .*--accept-changed-code"
-    ):
+    with pytest.raises(UsageError, match=r"code of study 's' changed .* \(loss\); undo that, .*--accept-changed-code"):
         open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"})
     assert load_study(engine, "s").fingerprint == {"loss": "bb"}
     held = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
@@ -202,6 +200,16 @@ def test_of_two_codes_that_are_opened_before_any_training_one_trains(engine: Eng
     assert second.lease("y", 1)
     third = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
     assert third.lease("z", 1) and second.lease("y", 1)  # what is in training goes on
+
+
+def test_values_that_changed_alone_may_be_random(engine: Engine) -> None:
+    finish_all(make(engine))
+    for changed, words in (
+        ({"loss": "bb"}, "a value in the code of study 's' .* seed"),
+        ({"b.py: f": "1"}, "^the code"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "aa"} | changed)
 
 
 def test_another_definition_is_told_before_changed_code(engine: Engine) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.errors import UsageError
-from hpo.ledger.changes import describe_code_changes
+from hpo.ledger.changes import describe_code_changes, is_in_files
 from hpo.storage.schema import slots, studies
 
 
@@ -32,8 +32,11 @@ def warn(connection: Connection, row: Any, after: Mapping[str, str], accepted: b
             f"study {row.name!r} was made by a version of hpo that kept track of less code, so that nobody knows "
             f"whether it changed; {ways} if it did not"
         )
+    what, undo = "the code", "undo that"
+    if not is_in_files(before, after):
+        what, undo = "a value in the code", "undo that, give it a seed if it is random"
     raise UsageError(
-        f"the code of study {row.name!r} changed since its first trials ({changed}); undo that, {ways}, which lets "
+        f"{what} of study {row.name!r} changed since its first trials ({changed}); {undo}, {ways}, which lets "
         "results of the old and the new code stand side by side"
     )
 
