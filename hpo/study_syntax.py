@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import sys
 from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -21,7 +22,8 @@ def study_digests(tree: ast.Module, space: Mapping[str, Any], variant: str = "")
         space: the module's variables. variant: the one of STUDIES that the study is.
     """
     statements = top_level(tree)
-    telling = [statement for statement in statements if _only_tells(statement, space)]
+    mentioned = set().union(*map(_used, statements))
+    telling = [s for s in statements if _only_tells(s, space) and not _is_for_its_effects(s, mentioned)]
     while True:
         used = {name for statement in statements if statement not in telling for name in _used(statement)}
         kept = [statement for statement in telling if not used & (_bound(statement) | _ALL_NAMES)]
@@ -48,6 +50,14 @@ def _only_tells(statement: ast.stmt, space: Mapping[str, Any]) -> bool:
         called = statement.value.func
         return _resolve(called, space) is print or _is_known(called, space, (dict, list))
     return False
+
+
+def _is_for_its_effects(statement: ast.stmt, mentioned: set[str]) -> bool:
+    """Whether a statement imports an installed package that the module never mentions."""
+    if not isinstance(statement, ast.Import | ast.ImportFrom) or mentioned & _bound(statement):
+        return False
+    package = getattr(statement, "module", None) or statement.names[0].name
+    return package.partition(".")[0] not in {*sys.stdlib_module_names, "hpo", "torch"}
 
 
 def _used(statement: ast.AST) -> set[str]:

@@ -95,3 +95,6 @@ def test_what_only_tells_hpo_what_the_study_is() -> None:
     assert counted("STUDIES = {'a': Study(), 'b': Study(own(1))}", "b") == {"STUDIES"}
     assert counted("import torch\ntorch.x = 1\nSTUDY = Study()") == {"imports", "torch"}
     assert counted("import torch\nSTUDY = Study()") == set()
+    assert counted("import json, torch\nfrom hpo import MLP\nSTUDY = Study()") == set()
+    assert counted("import some_patch\nSTUDY = Study()") == {"imports"}
+    assert counted("import some_parts\nSTUDY = Study(epochs=some_parts.EPOCHS)") == set()
