@@ -1,6 +1,5 @@
 """What a study's model function builds: seeded, the same for the same seed, and different only in its tensors."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ from hpo.user_calls import equal
 TRIED = (0, 0, 1, 2, 3)
 MOST_TRIED = 8  # model functions that are remembered
 _tried: list[Callable[[], nn.Module]] = []
-HOOK = re.compile(r"_hooks\[\d+\]")  # PyTorch numbers the hooks of a process
 LARGE = 1_000_000  # parameters; above it one other seed is enough
 
 
@@ -89,9 +87,9 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     """Path -> something comparable, for all that a network holds beside its parameters and buffers."""
     trained = {id(tensor) for tensor in _tensors(module).values()}
     return {
-        HOOK.sub("_hooks[]", path.removeprefix(".")): value.detach() if isinstance(value, Tensor) else mark(value)
+        path.removeprefix("."): value.detach() if isinstance(value, Tensor) else mark(value)
         for path, value in reachable({"": module})
-        if id(value) not in trained and not path.endswith("_hooks")
+        if id(value) not in trained
     }
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.reachable import PLAIN, reachable
+from hpo.object_parts import PLAIN
+from hpo.reachable import reachable
 
 HASHED_BYTES = 1 << 20  # of an array: what a step changes in a larger one shows in a sample of it
 MOST_ENTRIES = 10_000  # of a container that are compared

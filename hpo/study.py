@@ -103,6 +103,7 @@ class Study:
             of the validation metric which is the score, else accuracy (a fraction: 0.01 is one point).
         title, hypothesis: the author's words for the report.
         name: the study's name in the database; by default that of its file.
+        defined_in: the module that `hpo.load` found it in, and its variant there: "hpo_study_rogc:noisy".
     """
 
     data: Any
@@ -131,6 +132,7 @@ class Study:
     title: str = ""
     hypothesis: str = ""
     name: str = ""
+    defined_in: str = field(default="", repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.configurations, Iterable):

@@ -258,6 +258,7 @@ def test_exception_in_a_users_regularizer_fails_its_configuration_alone(folder: 
     # The code is mended: what it made fail is tried again, and nothing else.
     mended = broken.replace("1 / 0", "(o.grad(p), s, {})")
     (folder / "studies" / "small.py").write_text(mended)
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2")
+    assert "regularizer of GNVR" in hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", code=2)
+    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", "--accept-changed-code")
     for entry in counts(folder).values():
         assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (2, 2, 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
-from hpo.definition import describe, digest, fingerprint, loss_of
+from hpo.definition import describe, digest, loss_of
 from hpo.errors import UsageError
 from hpo.losses import CrossEntropy, cross_entropy, evaluated_loss
 from hpo.report.wording import describe as in_words
@@ -119,11 +119,6 @@ def test_the_report_says_what_is_trained_and_when_its_rate_falls() -> None:
     smoothed = describe(replace(PLAIN, label_smoothing=0.1, schedule=MultiStep((30, 45))))
     assert in_words(smoothed["loss"]) == "CrossEntropy, label smoothing 0.1"
     assert in_words(smoothed["schedule"]) == "MultiStep, milestones 30 and 45, factor 0.1, warmup epochs 0"
-
-
-def test_a_loss_of_ones_own_is_fingerprinted() -> None:
-    assert fingerprint(replace(PLAIN, label_smoothing=0.1)) == {}
-    assert set(fingerprint(replace(PLAIN, loss=half_squares))) == {f"{__name__}.half_squares"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.3}, {"loss": half_squares}])

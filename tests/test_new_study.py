@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo.definition import describe, fingerprint
+from hpo.definition import describe
 from hpo.errors import UsageError
+from hpo.fingerprint import fingerprint
 from hpo.loading import load
 from hpo.new_study import write_study
 from hpo.report.cautions import few_trials
@@ -46,7 +47,7 @@ def test_the_written_study_is_whole() -> None:
     assert (study.tuning_repeats, study.seeds % 3) == (3, 0)
     assert not few_trials(describe(study), study.trials)
     assert describe(study)["configurations"][1]["regularizer"] == "my_idea"
-    assert set(fingerprint(study)) == {"hpo_study_my_idea.grads"}
+    assert "study file: grads" in fingerprint(study)
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 

@@ -232,10 +232,31 @@ class Trap:
     def __repr__(self) -> str:
         raise RuntimeError
 
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    name: str = "blobs"
+    place: str = dataclasses.field(default="/data", metadata={"described": False})
+
+
+def test_a_machines_affair_is_left_out() -> None:
+    assert found(data=Folder(place="/mnt"))["data.name"] == "blobs"
+    assert not any(value == "/mnt" for value in found(data=Folder(place="/mnt")).values())
+
+
+def test_equal_constants_are_found_at_every_path() -> None:
+    """Whether the compiler makes one object of two equal tuples must not matter."""
+    one = (1, (2, 3))
+    other = (1, tuple(range(2, 4)))
+    assert found(a=one, b=one) == found(a=one, b=other)
+
 
 def test_odd_objects_cycles_depth_and_size() -> None:
     trap = Trap()
-    trap.kept = 5  # type: ignore[attr-defined]
+    object.__setattr__(trap, "kept", 5)
     assert found(x=trap)["x.kept"] == 5
     ring: list[Any] = [1]
     ring.append(ring)

@@ -28,6 +28,9 @@ TuningRepeats = Annotated[
 Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.")]  # noqa: UP045
 Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
 PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
+AcceptChangedCode = Annotated[
+    bool, typer.Option("--accept-changed-code", help="Continue although the code changed since the first trials.")
+]
 Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
 
 
