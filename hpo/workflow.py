@@ -109,34 +109,33 @@ def work(
     ledger: Ledger,
     device: str = "auto",
     population: int | None = None,
-    workers: int = 1,
-    threads: int | None = None,
+    threads: int = 1,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
     on_epoch: Callable[[Work, int, int], None] | None = None,
 ) -> None:
     """Works on the study in this process until it needs nothing more.
 
     Args:
-        population: most models trained at once; by default as many as are fastest on the device, by measuring.
+        population: most models trained at once; by default as many as suit the network and the device.
+        threads: of the CPU; the last digits of results may depend on them.
 
     Raises:
         Stopped: a signal came; the work in hand was given back.
     """
     from hpo import checkpoints
     from hpo.definition import fingerprint
-    from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
-    from hpo.sizing import MOST
+    from hpo.devices import choose_device, device_name, environment, prepare_process
     from hpo.trainer import Trainer
     from hpo.worker import run_worker
 
     chosen = choose_device(device)
-    prepare_process(threads or max(1, cpu_cores() // workers), chosen)
+    prepare_process(threads, chosen)
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
 
-    def earlier(begun: Work) -> Sequence[Past]:
-        return ledger.past(begun.configuration, begun.repeat)
+    def earlier(begun: Work) -> dict[int, list[Past]]:
+        return ledger.past(begun.configuration, {slot.repeat for slot in begun.slots}, begun.slots[0].batch)
 
     trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population, earlier)
 
@@ -149,16 +148,7 @@ def work(
         if on_event:
             on_event(kind, details)
 
-    run_worker(
-        ledger,
-        trainer,
-        owner,
-        max(1, (population or MOST[chosen.type]) // study.seeds_per_trial),
-        fits=None if population else trainer.fits,
-        workers=workers,
-        on_event=tell,
-        device=device_name(chosen),
-    )
+    run_worker(ledger, trainer, owner, trainer.size, on_event=tell, device=device_name(chosen))
 
 
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
