@@ -88,8 +88,8 @@ class _Worker:
                 self.mirror.close()
 
     def _loop(self) -> None:
-        if self.ledger.state() == "done":
-            return
+        if not isinstance(self.population, int) and self.ledger.state() == "done":
+            return  # before it is asked, for which the data are loaded
         size, waited = self._size(), 0.0
         while True:
             self.stop.check()

@@ -36,7 +36,7 @@ def story(ledger: Ledger, mirror: Mirror) -> None:
         Outcome(third.id, 1, None, "diverged"),
     ]
     ledger.finish("x", ended)
-    mirror.finish(Work("A", 0, "tune", [first, second, third]), ended)
+    mirror.finish(Work("A", "tune", [first, second, third]), ended)
     begin(ledger, mirror, "lost", limit=2, seconds=-1.0)
     taken = begin(ledger, mirror, "y", limit=2)
     ledger.fail("y", taken.slots[:1], "exception", "why")

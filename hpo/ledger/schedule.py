@@ -115,11 +115,12 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
         if slot is not None
     ]
     low, high = _population(min(places)[1], starts[-1], size)
-    return [
-        Part(group.repeat, group.round, group.batch, group.first + max(0, low - start), group.first + high - start)
-        for group, start in zip(groups, starts, strict=False)
-        if low < start + group.total and start < high
-    ]
+    parts = []
+    for group, start in zip(groups, starts, strict=False):
+        first, last = max(0, low - start), min(group.total, high - start)
+        if first < last:
+            parts.append(Part(group.repeat, group.round, group.batch, group.first + first, group.first + last))
+    return parts
 
 
 def _reruns(groups: Sequence[Group], size: int) -> list[Part]:
