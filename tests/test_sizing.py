@@ -13,10 +13,10 @@ from hpo.sizing import MOST, Cost, cost_of, population_size
 from hpo.trainer import Trainer
 
 GIB = 2.0**30
-SMALL = Mnist1d(samples=200)
+SMALL, USUAL = Mnist1d(samples=200), MLP((40, 256, 256, 10))
 
 
-def trainer(model: Any = MLP((40, 256, 256, 10)), device: str = "cpu", **changes: Any) -> Trainer:
+def trainer(model: Any = USUAL, device: str = "cpu", **changes: Any) -> Trainer:
     configurations = (Configuration("A"), Configuration("B"))
     fields: dict[str, Any] = {"data": SMALL, "model": model, "baseline": "A", "configurations": configurations}
     return Trainer(Study(**(fields | changes)), device)
@@ -30,12 +30,12 @@ def cost(model: Any) -> Cost:
 def test_a_forward_pass_is_counted_as_by_hand() -> None:
     products, outputs = 40 * 256 + 256 * 256 + 256 * 10, 2 * 256 + 2 * 256 + 10  # of each layer, and of each ReLU
     parameters = products + 2 * 256 + 10
-    assert cost(MLP((40, 256, 256, 10))) == Cost(2 * products, 4 * outputs, 4 * parameters)
+    assert cost(USUAL) == Cost(2 * products, 4 * outputs, 4 * parameters)
 
 
 def test_small_networks_are_trained_by_many_and_large_ones_alone() -> None:
-    assert population_size(cost(MLP((40, 256, 256, 10))), 64, "cpu", 8 * GIB) == 8
-    assert population_size(cost(MLP((40, 256, 256, 10))), 64, "cuda", 80 * GIB) == MOST["cuda"]
+    assert population_size(cost(USUAL), 64, "cpu", 8 * GIB) == 8
+    assert population_size(cost(USUAL), 64, "cuda", 80 * GIB) == MOST["cuda"]
     assert population_size(cost(MLP((40, 8, 10))), 64, "cpu", 8 * GIB) == MOST["cpu"]
     assert 8 <= population_size(cost(ConvNet1d()), 64, "cpu", 8 * GIB) <= MOST["cpu"]
     image = Cost(1.1e9, 8e6, 45_000_000)  # ResNet-18 on CIFAR
