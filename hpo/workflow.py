@@ -190,8 +190,12 @@ def run(
     seeds: int | None = None,
     tuning_repeats: int | None = None,
     reports: str | Path = "reports",
+    threads: int = 1,
 ) -> Path:
     """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
+
+    Args:
+        threads: of the CPU; by default as many as each worker of `hpo run` has, so that results are the same.
 
     Returns:
         The report's README.md.
@@ -199,7 +203,7 @@ def run(
     ledger = open_ledger(study, storage_url(storage), trials, seeds, tuning_repeats)
     for warning in ledger.warnings:
         log.warning(warning)
-    work(study, ledger, device, population)
+    work(study, ledger, device, population, threads)
     return report(ledger, Path(reports))
 
 
