@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import UsageError
@@ -53,6 +52,14 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
             f"configuration {configuration.name!r}: optimizer {optimizer.name!r} and regularizer "
             f"{regularizer.name!r} both have {min(shared)!r}; rename the regularizer's"
         )
+    shown: dict[str, str] = {}
+    for name in defaults:
+        other = shown.setdefault(" ".join(name.replace("_", " ").split()), name)
+        if other != name:
+            raise UsageError(
+                f"configuration {configuration.name!r}: hyperparameters {other!r} and {name!r} look alike in reports, "
+                "which show no '_'; rename one of them"
+            )
     for name in configuration.space:
         if name not in defaults:
             raise UsageError(
@@ -117,21 +124,6 @@ def digest(definition: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def fingerprint(study: Study) -> dict[str, str]:
-    """Digests of the source of the user's own functions and classes in the study, by their qualified names."""
-    parts: list[Any] = [study.data, study.model, study.schedule, study.loss, study.pruner, *study.metrics.values()]
-    for configuration in study.configurations:
-        regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
-        parts += [regularizer.init, regularizer.grads, optimizer.init, optimizer.update]
-    parts = [part.func if isinstance(part, functools.partial) else part for part in parts]
-    functions = [part if inspect.isroutine(part) or inspect.isclass(part) else type(part) for part in parts]
-    sources: dict[str, set[str]] = {}
-    for function in filter(_is_users_own, functions):
-        sources.setdefault(f"{function.__module__}.{function.__qualname__}", set()).add(_source(function))
-    # Several functions may share a name (lambdas do): all of them count.
-    return {name: hashlib.sha256("".join(sorted(own)).encode()).hexdigest()[:16] for name, own in sources.items()}
-
-
 def _component(configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type) -> Any:
     if isinstance(given, kind):
         return given
@@ -167,9 +159,10 @@ def _describe_part(part: Any) -> dict[str, Any]:
     """A part of a study: a frozen dataclass by its fields, a partial by its arguments, anything else by its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if _counts(part, field)}
-        described = {"kind": type(part).__name__, **fields}
+        described = {"kind": type(part).__name__, **_beside(fields, "kind")}
     elif isinstance(part, functools.partial):
-        described = {"kind": _qualified_name(part.func), "arguments": part.args, **part.keywords}
+        given = _beside(part.keywords, "kind", "arguments")
+        described = {"kind": _qualified_name(part.func), "arguments": part.args, **given}
     else:
         described = {"kind": _qualified_name(part)}
     try:
@@ -178,6 +171,11 @@ def _describe_part(part: Any) -> dict[str, Any]:
         raise UsageError(
             f"{type(part).__name__}: a field is not a plain value ({error}); use numbers and strings"
         ) from error
+
+
+def _beside(fields: Mapping[str, Any], *taken: str) -> dict[str, Any]:
+    """Fields under names that leave those taken here to their meaning."""
+    return {f"own {name}" if name in taken else name: value for name, value in fields.items()}
 
 
 def _counts(part: Any, field: dataclasses.Field[Any]) -> bool:
@@ -192,15 +190,3 @@ def _counts(part: Any, field: dataclasses.Field[Any]) -> bool:
 
 def _qualified_name(part: Any) -> str:
     return getattr(part, "__qualname__", type(part).__qualname__)
-
-
-def _is_users_own(function: Any) -> bool:
-    return function.__module__.split(".")[0] not in ("hpo", "builtins", "torch", "functools", "optuna")
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # typed into an interpreter: the compiled code stands in for the source
-        code = getattr(function, "__code__", None)
-        return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(function)

@@ -1,8 +1,12 @@
 """What a population is judged by: validation metrics of every epoch, and training and test metrics at the end."""
 
+import math
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor
 
+from hpo.own_code import warn_once
 from hpo.population import Population
 from hpo.samples import Samples
 
@@ -44,8 +48,23 @@ def judge_test(population: Population, samples: Samples) -> dict[str, Tensor]:
     inputs = samples.source.test_inputs.to(device)
     labels = samples.source.test_labels.to(device).expand(models, -1)
     everything = torch.arange(len(inputs), device=device).expand(models, -1)
-    [found] = population.evaluate(inputs, everything, torch.ones_like(labels, dtype=inputs.dtype), labels, own=True)
+    [found] = population.evaluate(inputs, everything, torch.ones_like(labels, dtype=torch.float32), labels, own=True)
     return _prefixed("test", found)
+
+
+def warn_of_infinities(metrics: Iterable[str], values: Mapping[str, float]) -> None:
+    """Warns, once for each custom metric, that its mean over the validation samples of a model is not finite.
+
+    Args:
+        values: of a model whose losses are finite, metric → mean, custom ones as `validation_<name>`.
+    """
+    for name in metrics:
+        value = values[f"validation_{name}"]
+        if not math.isfinite(value):
+            warn_once(
+                f"metric {name!r} has a mean of {value} where the loss is finite; let it give a finite number for each "
+                "sample, else a trial that it scores has no score, and a comparison by it no verdict"
+            )
 
 
 def _prefixed(part: str, found: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,11 +24,13 @@ def watched(who: str, given: Mapping[str, Any]) -> Iterator[None]:
     """
     leaves = tree_leaves_with_path(dict(given))
     versions = [leaf._version for _, leaf in leaves]
-    yield
-    for (path, leaf), version in zip(leaves, versions, strict=True):
-        if leaf._version != version:
-            place = f"{path[0].key}{keystr(path[1:])}"  # type: ignore[attr-defined]
-            raise UsageError(f"{who} changes {place} in place; make a new tensor instead, as in x = x + 1")
+    try:
+        yield
+    finally:  # an error that it has led to says less
+        for (path, leaf), version in zip(leaves, versions, strict=True):
+            if leaf._version != version:
+                place = f"{path[0].key}{keystr(path[1:])}"  # type: ignore[attr-defined]
+                raise UsageError(f"{who} changes {place} in place; make a new tensor instead, as in x = x + 1")
 
 
 def warn_of_defects(who: str, gradients: Tree, loss: Tensor) -> None:

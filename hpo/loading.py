@@ -68,9 +68,10 @@ def load(reference: str) -> Study:
 
     path = study_path(reference)
     module = _execute(path)
-    study = _choose(module, path, reference.partition(":")[2])
-    if not study.name:
-        study = dataclasses.replace(study, name=study_name(reference))
+    variant = reference.partition(":")[2]
+    study = _choose(module, path, variant)
+    home = f"{module.__name__}:{variant}"
+    study = dataclasses.replace(study, name=study.name or study_name(reference), defined_in=home)
     try:
         describe(study)
     except UsageError as error:

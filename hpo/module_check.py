@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import HpoError, UsageError
+from hpo.layer_check import check_layers
 from hpo.own_code import DROPOUT, Unlifted, explain, in_the_network, in_words, layer_under_way, passed_own_code
 
 EXAMPLES = 4  # samples of the first look
@@ -28,6 +29,7 @@ def check_modules(modules: Sequence[Any]) -> None:
             )
     if not list(first.parameters()):
         raise UsageError("the network has no parameters, so that there is nothing to train")
+    check_layers(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:
             raise UsageError(
@@ -67,6 +69,8 @@ def look_at(module: nn.Module, example: Tensor) -> torch.Size:
         explain(error, in_the_network(name, layer), DROPOUT)
         if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_own_code(error):
             raise  # the user's own forward, whose line is worth more
+        if "dtype" in str(error) or "scalar type" in str(error):
+            _refuse_kind(module, example)
         raise UsageError(
             f"{in_the_network(name, layer)} cannot take what reaches it from a sample that is {in_words(example[0])} "
             f"({str(error).splitlines()[0]}); build the network for such samples"
@@ -81,15 +85,11 @@ def look_at(module: nn.Module, example: Tensor) -> torch.Size:
     return outputs.shape[1:]
 
 
-def check_labels(output: torch.Size, labels: Tensor) -> None:
-    """Raises UsageError unless cross-entropy can be taken of outputs of this shape a sample and these labels."""
-    if len(output) != 1:
+def _refuse_kind(module: nn.Module, example: Tensor) -> None:
+    """Raises UsageError if the samples' kind is another than the parameters'."""
+    own, given = (str(leaf.dtype).removeprefix("torch.") for leaf in (next(module.parameters()), example))
+    if own != given:
         raise UsageError(
-            f"the network's output for a sample has shape {tuple(output)}, and cross-entropy wants one number a class, "
-            "(classes,); flatten it, or give the study a loss of your own"
-        )
-    if int(labels.max()) >= output[0]:
-        raise UsageError(
-            f"the network has {output[0]} outputs, and there is a label {int(labels.max())}; give it one output for "
-            "every class"
+            f"the inputs are {given}, and the network's parameters are {own}; convert the inputs in the data set's "
+            f"load() or in the network's forward, as in inputs.{'double' if own == 'float64' else 'float'}()"
         )

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hpo.dropout import seed_dropout
+from hpo.dropout import find_samples, seed_dropout
 from hpo.errors import UsageError
+from hpo.layer_check import check_kinds
 from hpo.own_code import DROPOUT, explain, in_the_network, layer_under_way
+from hpo.substitutes import Substitutes
 from hpo.taps import Rule, Tape
 from hpo.tree import Tree
 
@@ -16,12 +18,17 @@ from hpo.tree import Tree
 Draws = tuple[Tensor, Tensor]
 
 
+def for_every_sample(buffers: Tree, samples: int) -> Tree:
+    """Buffers [samples, ...], so that a pass over single samples can change each sample's."""
+    return {name: value.expand(samples, *value.shape) for name, value in buffers.items()}
+
+
 class Network:
     """A module called with explicit parameters and buffers.
 
     Attributes:
         module: gives the structure; its own parameter values are used for the check of the rules alone.
-        example: a few inputs [N, ...] for that check.
+        example: a few inputs [N, ...] for that check. dtype: of the parameters, which the inputs need not have.
         rules_checked: whether it has been made. output_shapes: known since, shapes [...] of the outputs of `layers`
             for one sample.
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
@@ -30,13 +37,22 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
-        """example: a few inputs [N, ...] that the module can be run on; at least one."""
+        """
+        Args:
+            example: a few inputs [N, ...] that the module can be run on; at least one.
+
+        Raises:
+            UsageError: the parameters are not all float32 or all float64, or a layer drops in a way that no seed fixes.
+        """
+        check_kinds(module)
         self.module, self.example = module, example
+        self.dtype = next(module.parameters()).dtype
         self.bfloat16 = self.channels_last = False
         self.rules_checked = False
         self.output_shapes: list[torch.Size] = []
         self._dropouts = seed_dropout(module)
         self.drops = bool(self._dropouts)
+        self._knows_samples = not self.drops
         self._tape = Tape(module)
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
 
@@ -48,13 +64,16 @@ class Network:
         if self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         try:
-            if not self.bfloat16:
-                return functional_call(self.module, leaves, (inputs,))
-            with torch.autocast(inputs.device.type, torch.bfloat16):
-                outputs = functional_call(self.module, leaves, (inputs,))
-            return outputs.to(inputs.dtype)
+            with Substitutes():
+                if not self.bfloat16:
+                    return functional_call(self.module, leaves, (inputs,))
+                with torch.autocast(inputs.device.type, torch.bfloat16):
+                    outputs = functional_call(self.module, leaves, (inputs,))
+            return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
         except RuntimeError as error:
-            explain(error, in_the_network(*layer_under_way(error, self.module)), DROPOUT)
+            name, layer = layer_under_way(error, self.module)
+            torchs = type(layer).__module__.startswith("torch.")
+            explain(error, in_the_network(name, layer), DROPOUT, own_line=not torchs)
             raise
 
     def run(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> tuple[Tensor, Tree]:
@@ -67,6 +86,9 @@ class Network:
             UsageError: as `check_leaves`.
         """
         self.check_leaves(params)
+        if not self._knows_samples and draws is not None:
+            find_samples(self._dropouts, self._look, self.example)
+            self._knows_samples = True
         # Copies made here, inside whatever transform is under way: changing a captured tensor would be refused.
         leaves = {**params, **{name: value.clone() for name, value in buffers.items()}}
         for layer in self._dropouts:
@@ -77,6 +99,11 @@ class Network:
             for layer in self._dropouts:
                 layer.draws = None
         return outputs, {name: leaves[name] for name in buffers}  # where a buffer was replaced, the new one
+
+    def _look(self, inputs: Tensor) -> None:
+        """A pass with the module's own values, which stay as they are."""
+        params = {name: parameter.detach() for name, parameter in self.module.named_parameters()}
+        self._call(params | {name: value.clone() for name, value in self.module.named_buffers()}, inputs)
 
     def check_leaves(self, params: Tree) -> None:
         """Raises UsageError unless these are this network's parameters, all of them and of their shapes."""
@@ -97,13 +124,19 @@ class Network:
 
     def taped(
         self, params: Tree, inputs: Tensor, probes: list[Tensor], buffers: Tree, draws: Draws | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs in training with probes added to the layers' outputs, and the layers' inputs."""
-        return self._tape.run(lambda: self.run(params, inputs, buffers, draws)[0], probes)
+    ) -> tuple[Tensor, list[Tensor], Tree]:
+        """Outputs in training with probes added to the layers' outputs, the layers' inputs, the buffers afterwards."""
+        (outputs, after), seen = self._tape.run(lambda: self.run(params, inputs, buffers, draws), probes)
+        return outputs, seen, after
 
     def look(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> list[torch.Size]:
         """Shapes [N, ...] of the layers' outputs in a pass in training; empty if that finds an `obstacle`."""
-        return self._tape.output_shapes(lambda: self.run(params, inputs, buffers, draws)[0])
+        return self._tape.output_shapes(lambda: self.run(params, inputs, buffers, draws))
+
+    def probes(self, samples: int, params: Tree) -> list[Tensor]:
+        """Zeros [samples, ...] like the layers' outputs, to be added to them; known since `rules_checked`."""
+        like = next(iter(params.values()))
+        return [like.new_zeros(samples, *shape) for shape in self.output_shapes]
 
     @property
     def layers(self) -> list[tuple[str, nn.Module, Rule]]:

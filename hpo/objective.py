@@ -3,6 +3,7 @@
 Everything here is written for one model with scalar hyperparameters; `population` adds the leading axis by `vmap`.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -89,6 +90,22 @@ class Objective:
         """The network's buffers after the first pass: a step updates them once, however often it evaluates."""
         return self._passes.buffers
 
+    def subset(self, samples: slice) -> "Objective":
+        """The same questions about some of the samples, in all views, answered by passes of their own.
+
+        BatchNorm sees them alone; `task_loss` and `buffers` of this objective stay those of the whole batch. As the
+        order of samples is drawn anew, from the seed, in each epoch, the first n are n random ones, none twice.
+
+        Args:
+            samples: their places in the batch, such as slice(32); those beyond its end are left out.
+        """
+        count = len(self._passes.labels)
+        if not isinstance(samples, slice) or not range(count)[samples]:
+            raise UsageError(f"subset is given {samples!r} for {count} samples; give a slice of them, as slice(32) is")
+        chosen = copy.copy(self)
+        chosen._passes = self._passes.of(samples)
+        return chosen
+
     def sample_losses(self, params: Tree, view: int = 0) -> Tensor:
         """Loss of every sample [N]."""
         return self._passes.losses(params, view)
@@ -128,20 +145,17 @@ class Objective:
         """
         return self._passes.grad_of(function, params)
 
-    def last_layer_grad(
-        self, params: Tree, view: int = 0, layers: Sequence[str] = (), samples: slice = slice(None)
-    ) -> Tree:
+    def last_layer_grad(self, params: Tree, view: int = 0, layers: Sequence[str] = ()) -> Tree:
         """Gradient of the mean loss with respect to some layers alone; differentiable in all parameters.
 
         The pass serves `loss(params, view)` as well.
 
         Args:
-            layers: names of submodules; by default the last Linear layer.
-            samples: which samples of the batch the mean is over.
+            layers: names of submodules, each of which stands for all that is in it; by default the last Linear layer.
         """
         self._network.check_leaves(params)
         leaves = {name: params[name] for name in self._network.leaves_of(layers)}
-        return self._passes.part_grad(params, view, leaves, samples)
+        return self._passes.part_grad(params, view, leaves)
 
     def sample_grad_norms(self, params: Tree, view: int = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""

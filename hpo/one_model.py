@@ -1,5 +1,6 @@
 """OneModel: a regularizer asked about one model and held to what it may return; `population` lifts it to many."""
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -49,5 +50,6 @@ class OneModel:
         gradient, state, scalars = gradient_of(self.who, returned, params)
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
         # Truth values and counts become numbers: their mean over the steps is wanted.
-        named = {"train_loss": loss} | {f"aux/{name}": value.to(loss.dtype) for name, value in scalars.items()}
+        kind = torch.promote_types(loss.dtype, torch.float32)
+        named = {"train_loss": loss.to(kind)} | {f"aux/{name}": value.to(kind) for name, value in scalars.items()}
         return gradient, kept_state(self.who, state, before), named, objective.buffers

@@ -6,6 +6,7 @@ A regularizer, network, loss or optimizer is written for one model and run for m
 
 import functools
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -68,6 +69,8 @@ _NEVER = {
     ),
 }
 
+_ONCE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
+
 
 class Told(UsageError):
     """A sentence that says already whose code it is about."""
@@ -79,10 +82,11 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
-def explain(error: Exception, who: str, instead: str, always_lifted: bool = False) -> None:
+def explain(error: Exception, who: str, instead: str, always_lifted: bool = False, own_line: bool = True) -> None:
     """Raises the error anew with a sentence in the place of PyTorch's words, if these are known; else returns.
 
-    What fails for several models alone stays a RuntimeError, with its way through the user's code.
+    What fails for several models alone stays a RuntimeError, with its way through the user's code, if it has an
+    `own_line` there.
 
     Args:
         who: whose code it is, such as "regularizer 'mine'". instead: of drawing random numbers.
@@ -94,9 +98,16 @@ def explain(error: Exception, who: str, instead: str, always_lifted: bool = Fals
     for words, sentence in _NEVER.items():
         if words in text:
             raise Told(f"{who} {sentence}") from error
+    if found := _ONCE.search(text):
+        raise Told(
+            f"{who} differentiates gradients, and PyTorch can differentiate {found[1]!r} only once; choose another "
+            "regularizer, or another operation in the network or the loss"
+        ) from error
     for words, sentence in _OF_SEVERAL.items():
         if words in text:
             sentence += "" if always_lifted else _ALONE
+            if not own_line:
+                raise Told(f"{who} {sentence}") from error
             raise RuntimeError(f"{who} {sentence}").with_traceback(error.__traceback__) from None
 
 

@@ -1,5 +1,6 @@
 """Passes: forward and backward passes over one minibatch, none of them made twice."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hpo.errors import UsageError
 from hpo.losses import SampleLoss
-from hpo.network import Network
+from hpo.network import Network, for_every_sample
 from hpo.own_code import Told, call, in_words
 from hpo.rule_check import rules_hold
 from hpo.tree import Tree
@@ -37,6 +38,15 @@ class Passes:
         self._places = torch.arange(len(labels), device=labels.device)
         self._draws = None if key is None else (key, self._places)
         self._memory = _Memory()
+
+    def of(self, samples: slice) -> "Passes":
+        """The passes over some of the samples alone; a sample's place, which its Dropout masks follow from, is kept."""
+        chosen = copy.copy(self)
+        chosen.inputs, chosen.labels = self.inputs[:, samples], self.labels[samples]
+        chosen._places = self._places[samples]
+        chosen._draws = None if self._draws is None else (self._draws[0], chosen._places)
+        chosen._memory = _Memory()
+        return chosen
 
     @property
     def task_loss(self) -> Tensor | None:
@@ -75,12 +85,12 @@ class Passes:
         outer.observe(first)
         return gradient, tensors
 
-    def part_grad(self, params: Tree, view: int, leaves: Tree, samples: slice) -> Tree:
-        """Gradient of some samples' mean loss with respect to some leaves; the pass serves `losses` as well."""
+    def part_grad(self, params: Tree, view: int, leaves: Tree) -> Tree:
+        """Gradient of the mean loss with respect to some leaves; the pass serves `losses` as well."""
 
         def part(at: Tree) -> tuple[Tensor, Tree]:
             losses = self.losses({**params, **at}, view)
-            return losses[samples].mean(), {"losses": losses}
+            return losses.mean(), {"losses": losses}
 
         gradient, tensors = self.grad_of(part, leaves)
         self._memory.keep_losses(params, view, tensors["losses"])
@@ -94,34 +104,37 @@ class Passes:
         if known is not None:
             return known
         inputs = self._seen(view)
-        probes = [inputs.new_zeros(len(inputs), *shape) for shape in self.network.output_shapes]
+        probes = self.network.probes(len(inputs), params)
 
-        def total(*added: Tensor) -> tuple[Tensor, tuple[Tensor, list[Tensor]]]:
-            outputs, seen = self.network.taped(params, inputs, list(added), self._buffers, self._draws)
+        def total(*added: Tensor) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tree]]:
+            outputs, seen, after = self.network.taped(params, inputs, list(added), self._buffers, self._draws)
             losses = self._losses_of(outputs, self.labels)
-            return losses.sum(), (losses, seen)
+            return losses.sum(), (losses, seen, after)
 
         every = tuple(range(len(probes)))
-        deltas, (losses, seen) = grad(total, argnums=every, has_aux=True)(*probes)
+        deltas, (losses, seen, after) = grad(total, argnums=every, has_aux=True)(*probes)
         taped = list(zip(seen, deltas, strict=True))
-        self._memory.keep_losses(params, view, losses, self._buffers)
+        self._memory.keep_losses(params, view, losses, after)
         self._memory.keep_taped(params, view, taped)
         return taped
 
     def sample_grads(self, params: Tree, view: int) -> Tree:
         """As `Objective.sample_grads`."""
         rules_hold(self.network, self._losses_of)
+        if self._buffers:  # what they become follows from the batch as a whole
+            self.losses(params, view)
+        buffers = for_every_sample(self._buffers, len(self.labels))
 
-        def one(at: Tree, sample: Tensor, label: Tensor, place: Tensor) -> tuple[Tensor, tuple[Tensor, Tree]]:
+        def one(at: Tree, own: Tree, sample: Tensor, label: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
             draws = None if self._draws is None else (self._draws[0], place[None])
-            outputs, after = self.network.run(at, sample[None], self._buffers, draws)
+            outputs, _ = self.network.run(at, sample[None], own, draws)
             loss = self._losses_of(outputs, label[None])[0]
-            return loss, (loss, after)
+            return loss, loss
 
-        gradients, (losses, after) = vmap(grad(one, has_aux=True), (None, 0, 0, 0))(
-            params, self._seen(view), self.labels, self._places
+        gradients, losses = vmap(grad(one, has_aux=True), (None, 0, 0, 0, 0))(
+            params, buffers, self._seen(view), self.labels, self._places
         )
-        self._memory.keep_losses(params, view, losses, {name: value[0] for name, value in after.items()})
+        self._memory.keep_losses(params, view, losses, {} if not self._buffers else None)
         return gradients
 
     def _seen(self, view: int) -> Tensor:

@@ -12,8 +12,8 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.first_step import warn_of_defects, watched
-from hpo.losses import SampleLoss, cross_entropy, evaluated_loss
-from hpo.module_check import check_labels, check_modules, look_at
+from hpo.losses import SampleLoss, evaluated_loss
+from hpo.module_check import check_modules, look_at
 from hpo.network import Network
 from hpo.objective import Regularizer
 from hpo.one_model import OneModel
@@ -22,6 +22,7 @@ from hpo.own_code import Hyper, Unlifted, call
 from hpo.returned import apart, check_stacked_state, lasting, params_of, sample_values
 from hpo.tracing import Replayed
 from hpo.tree import Tree
+from hpo.user_calls import repeatable, still
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,7 +40,7 @@ class Population:
 
     Attributes:
         params: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
-        hyperparameters: name -> values [K].
+        hyperparameters: name -> values [K]. output_shape: of a sample's output.
     """
 
     def __init__(
@@ -66,34 +67,47 @@ class Population:
         self.network.bfloat16 = bfloat16
         self._channels_last = channels_last
         self.regularizer, self.optimizer = regularizer, optimizer
-        self._evaluated_loss = evaluated_loss(sample_loss)
+        self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
         self.metrics = dict(metrics)
-        self.hyperparameters = {name: value.to(device) for name, value in hyperparameters.items()}
+        self.hyperparameters = {name: value.to(device, self.network.dtype) for name, value in hyperparameters.items()}
         names = [name for name, _ in modules[0].named_parameters()]
         trees = [dict(module.named_parameters()) for module in modules]
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         every = [dict(module.named_buffers()) for module in modules]
         self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
-        self._output = look_at(self.network.module, example)
+        self.output_shape = look_at(self.network.module, example)
         self._model = OneModel(self.network, regularizer, sample_loss)
         with watched(self._model.who, {"params": self.params}):
-            state = self._lift(self._model.state)(self.params)
+            state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
         self.regularizer_state = self._with_own_memory(state)
         who = f"optimizer {optimizer.name!r}"
-        state = call(who, "init(params)", optimizer.init, self.params)
+        state = self._repeatable_init(who, optimizer.init, partial(call, who, "init(params)", optimizer.init))
         check_stacked_state(who, state, len(self))
         self.optimizer_state = state | self._with_own_memory(lasting(state))
-        self._stepped = False
+        self._stepped = 0
         self._make_lifted()
 
     def _make_lifted(self) -> None:
         """What depends on the number of members."""
         self.network.channels_last = self._channels_last and len(self) == 1
-        self._gradients = Replayed(self._lift(self._model.gradient))
+        who = f"{self._model.who}, the network or the loss"
+        roots = {
+            self._model.who: self.regularizer.grads,
+            "the network": self.network.module,
+            "the loss": self.sample_loss,
+        }
+        self._gradients = Replayed(self._lift(self._model.gradient), who, partial(still, roots))
         self._outputs = self._lift(self.network)
         # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
         self._judge = self._lift(partial(_judgement, self._evaluated_loss, {}))
         self._judge_with_own = self._lift(partial(_judgement, self._evaluated_loss, self.metrics))
+
+    def _repeatable_init(self, who: str, init: Any, call: Callable[[Tree], Any]) -> Any:
+        return repeatable({f"init of {who}": init}, lambda: call(self.params))
+
+    def compare_next_step(self) -> None:
+        """Has the next step compared with the user's code, whose operations the steps repeat; raises there."""
+        self._gradients.compare = True
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -116,16 +130,31 @@ class Population:
         if not self.network.module.training:  # after an evaluation: to set every layer's flag takes time
             self.network.module.train()
         given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
-        first = not self._stepped
+        first = self._stepped == 0
         grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
         self.regularizer_state = apart(state, self.params) if state else state
         hyper["learning_rate"] = hyper["learning_rate"] * rate
         who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
+        if self._stepped == 1:  # what it keeps between steps is there
+            self._try_optimizer(who, grads, hyper)
+        self._stepped += 1
         returned = call(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
         self.params, self.optimizer_state = params_of(who, returned, before)
         if first:
             check_stacked_state(who, self.optimizer_state, len(self))
         return scalars
+
+    def _try_optimizer(self, who: str, grads: Tree, hyper: Hyper) -> None:
+        """Updates copies twice; raises UsageError unless the update follows from its arguments alone."""
+
+        def update() -> Any:
+            state, params = tree_map(torch.clone, (lasting(self.optimizer_state), self.params))
+            params, state = params_of(
+                who, call(who, UPDATE, self.optimizer.update, grads, state, params, hyper), params
+            )
+            return params, lasting(state)
+
+        repeatable({who: self.optimizer.update}, update)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -162,12 +191,9 @@ class Population:
 
     def _first(self, given: tuple[Any, ...]) -> Any:
         """The gradients of the first step, with a look at what is wrong from the beginning."""
-        if self._evaluated_loss is cross_entropy:
-            check_labels(self._output, given[5])
         with watched(self._model.who, {"params": self.params, "state": self.regularizer_state}):
             found = self._gradients(*given)
         warn_of_defects(self._model.who, found[0], found[2]["train_loss"])
-        self._stepped = True
         return found
 
     def states(self) -> list[dict[str, Any]]:
@@ -244,8 +270,9 @@ class Population:
 
 def _judgement(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
     """Values [N] of one model's samples by name."""
-    found = {"loss": loss(outputs, labels), "accuracy": (outputs.argmax(-1) == labels).to(outputs.dtype)}
+    kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
+    found = {"loss": loss(outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}
     for name, metric in metrics.items():
         values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-        found[name] = sample_values(name, values, labels).to(outputs.dtype)
+        found[name] = sample_values(name, values, labels).to(kind)
     return found

@@ -6,7 +6,7 @@ from torch.func import grad, vmap
 
 from hpo.errors import UsageError
 from hpo.losses import SampleLoss
-from hpo.network import Network
+from hpo.network import Network, for_every_sample
 from hpo.own_code import warn_once
 from hpo.taps import Rule
 from hpo.tree import Tree
@@ -64,8 +64,9 @@ class _Check:
         self.places = torch.arange(len(self.example), device=self.example.device)
         self.key = torch.zeros((), dtype=torch.int64, device=self.example.device)
 
-    def outputs(self, params: Tree, inputs: Tensor, places: Tensor) -> Tensor:
-        return self.network.run(params, inputs, self.buffers, (self.key, places))[0]
+    def outputs(self, params: Tree, inputs: Tensor, places: Tensor, buffers: Tree | None = None) -> Tensor:
+        buffers = self.buffers if buffers is None else buffers
+        return self.network.run(params, inputs, buffers, (self.key, places))[0]
 
     @torch.no_grad()
     def samples_apart(self) -> None:
@@ -97,16 +98,17 @@ class _Check:
         network.output_shapes = [shape[1:] for shape in shapes]
 
         # Any scalar of the outputs serves as a loss; this one has a dense gradient that depends on the sample.
-        def one(at: Tree, sample: Tensor, place: Tensor) -> Tensor:
-            return self.outputs(at, sample[None], place[None]).square().sum()
+        def one(at: Tree, sample: Tensor, place: Tensor, buffers: Tree) -> Tensor:
+            return self.outputs(at, sample[None], place[None], buffers).square().sum()
 
         def total(*added: Tensor) -> tuple[Tensor, list[Tensor]]:
             draws = (self.key, self.places)
-            outputs, seen = network.taped(self.params, self.example, list(added), self.buffers, draws)
+            outputs, seen, _ = network.taped(self.params, self.example, list(added), self.buffers, draws)
             return outputs.square().sum(), seen
 
-        truth = vmap(grad(one), (None, 0, 0))(self.params, self.example, self.places)
-        probes = [self.example.new_zeros(len(self.example), *shape) for shape in network.output_shapes]
+        each = for_every_sample(self.buffers, len(self.example))
+        truth = vmap(grad(one), (None, 0, 0, 0))(self.params, self.example, self.places, each)
+        probes = network.probes(len(self.example), self.params)
         deltas, seen = grad(total, argnums=tuple(range(len(probes))), has_aux=True)(*probes)
         for (name, layer, rule), inputs, delta in zip(network.layers, seen, deltas, strict=True):
             prefix = f"{name}." if name else ""
@@ -128,8 +130,8 @@ def _refuse_mixing(who: str, what: str, alone: Tensor, together: Tensor) -> None
 def _rule_agrees(rule: Rule, layer: nn.Module, inputs: Tensor, delta: Tensor, leaves: Tree) -> bool:
     """Compares a rule's three answers with per-sample gradients (leaves [N, ...])."""
     samples = len(inputs)
-    weights = torch.linspace(0.5, 1.5, samples, dtype=inputs.dtype, device=inputs.device)
     norms = torch.stack([g.flatten(1).square().sum(1) for g in leaves.values()]).sum(0)
+    weights = torch.linspace(0.5, 1.5, samples, dtype=norms.dtype, device=norms.device)
     weighted = {leaf: torch.einsum("n,n...->...", weights, g) / samples for leaf, g in leaves.items()}
     signs = {leaf: g.sign().mean(0) for leaf, g in leaves.items()}
     found_weighted = rule.weighted_grad(layer, inputs, delta, weights)

@@ -92,7 +92,8 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        # With one order of sets for all, unless the user has asked for another.
+        env={"PYTHONHASHSEED": "0", **os.environ, **environment},
         # A session of its own: Ctrl-C reaches this process alone, which then stops the workers in order.
         start_new_session=True,
     )

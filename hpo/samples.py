@@ -7,6 +7,8 @@ from torch import Tensor
 
 from hpo.counter import mix
 from hpo.data import Dataset, Source, Split
+from hpo.errors import UsageError
+from hpo.own_code import in_words
 from hpo.seeds import stream, stream_key, training_names
 
 
@@ -77,6 +79,11 @@ class Samples:
         views = torch.arange(count, device=places.device)
         named = mix(self.data_keys[:, None, None], epoch, places[:, None, :], views[None, :, None])
         augmented = self.dataset.augment(chosen.reshape(-1, *self.inputs.shape[1:]), named.reshape(-1))
+        if augmented.shape[1:] != self.inputs.shape[1:] or augmented.dtype != self.inputs.dtype:
+            given = in_words(chosen.reshape(-1, *self.inputs.shape[1:]))
+            raise UsageError(
+                f"data: augment gives {in_words(augmented)} for {given}; return inputs of the same shape and kind"
+            )
         return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
 
     def reports(self, member: int, metric: str) -> bool:

@@ -13,7 +13,7 @@ def score(result: Result, study: Study, classes: int) -> float | None:
     """What tuning optimises: the study's score at the last or the best epoch.
 
     A diverged run counts as an untrained network where the metric is bounded (accuracy: 1/classes) and has no
-    score (None) where it is not.
+    score (None) where it is not. Neither has one whose metric is not finite.
     """
     if result.diverged_epoch is not None:
         return 1 / classes if study.score == "validation_accuracy" else None
@@ -25,9 +25,9 @@ def score(result: Result, study: Study, classes: int) -> float | None:
 
 
 def score_of_curve(values: Sequence[float], study: Study) -> float | None:
-    """The score of a run with these values of the study's metric, by epoch; None where none is finite."""
+    """The score of a run with these values of the study's metric, by epoch; None where it is not finite."""
     if study.score_epoch == "last":
-        return values[-1]
+        return values[-1] if math.isfinite(values[-1]) else None
     best = max if direction_of(study) == "maximize" else min
     return best((value for value in values if math.isfinite(value)), default=None)
 

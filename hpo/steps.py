@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # The first steps look for mistakes and compare, and let libraries set themselves up: none of it belongs in a graph.
 BEFORE_RECORDING = CHECKED_CALLS + 1
+# A replayed step is compared with the user's code at steps 4, 16, 64, …, at the ends of long epochs and at a run's last
+# step: a comparison takes some two steps, and whatever has changed for good by then shows at the last.
+COMPARED_EVERY = 250  # steps at least between comparisons at the ends of epochs
 
 Step = Callable[[], None]
 Recorder = Callable[[Step], Step]
@@ -58,7 +61,7 @@ class Steps:
         self.count = samples.training.shape[1] // batch_size
         self._epochs, self._schedule = epochs, schedule
         device = samples.inputs.device
-        self._rates = torch.zeros(self.count, dtype=samples.inputs.dtype, device=device)
+        self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._within = torch.arange(batch_size, device=device)
         self._order = torch.zeros(len(population), self.count * batch_size, dtype=torch.int64, device=device)
         self._labels = torch.zeros_like(self._order)
@@ -72,6 +75,8 @@ class Steps:
         self.first = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
         self._recorded: Step | None = None
         self._called = 0  # steps that were carried out as they are
+        self._before = self._within_epoch = 0  # steps of the run before this epoch, and of this epoch so far
+        self._compared = 0  # the last step that was compared
 
     def epoch(self, number: int) -> dict[str, Tensor]:
         """All steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
@@ -87,6 +92,7 @@ class Steps:
         torch.gather(self.samples.labels, 1, self._order, out=self._labels)
         self._epoch.fill_(epoch)
         before = (epoch - 1) * self.count
+        self._before, self._within_epoch = before, 0
         self._done.fill_(before)
         total = self._epochs * self.count
         rates = [self._schedule(before + step, total, self.count) for step in range(self.count)]
@@ -110,11 +116,24 @@ class Steps:
                     f"{self.population.optimizer.name!r} cannot be recorded as a CUDA graph, as an operation is not "
                     "that waits for the GPU; its steps run one operation at a time, which is slower"
                 )
-        if self._recorded:
+        compared = self._compares()
+        if compared:
+            self.population.compare_next_step()
+        if self._recorded and not compared:
             self._recorded()
-        else:
-            self._one()
-            self._called += 1
+            return
+        self._one()
+        self._called += 1
+
+    def _compares(self) -> bool:
+        """Whether the next step, which is counted here, is to be compared with the user's code."""
+        self._within_epoch += 1
+        number = self._before + self._within_epoch
+        ends = self._within_epoch == self.count and number >= self._compared + COMPARED_EVERY
+        if self._called < CHECKED_CALLS or not (_power_of_4(number) or ends or number == self._epochs * self.count):
+            return False
+        self._compared = number
+        return True
 
     @contextlib.contextmanager
     def on_stream(self) -> Iterator[None]:
@@ -146,6 +165,10 @@ class Steps:
             else:
                 self._sums[name] = value.clone()
         self._done += 1
+
+
+def _power_of_4(number: int) -> bool:
+    return number.bit_count() == 1 and number.bit_length() % 2 == 1
 
 
 def _cuda_graph(stream: torch.cuda.Stream, step: Step) -> Step:

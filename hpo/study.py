@@ -2,12 +2,14 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
 from hpo.halving import check_pruner
+from hpo.metrics import check_metrics
 from hpo.space import Range
 from hpo.spelling import did_you_mean
 
@@ -15,7 +17,7 @@ Prediction = Literal["better", "worse", "equivalent"]
 SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MOST_TUNING_SEEDS = 1000  # the reruns' seeds begin there
-METRIC = re.compile(r"[a-z][a-z0-9_]{0,60}")
+TUNING_REPEATS = 3  # the fewest that let verdicts cover the luck of tuning
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,14 @@ class Study:
         configurations: two or more; `baseline` names the one that the others are compared with.
         batch_size, epochs: of every training run; `tuning_epochs` only where a published protocol tuned for
             another number of epochs than it reported.
-        trials: settings tried for each configuration. seeds: reruns of each best setting.
+        trials: settings tried for each configuration in each tuning run. seeds: reruns of each configuration, shared
+            evenly by its tuning runs where their number divides it: 12 is 4 for each of 3.
+        tuning_repeats: how many times every configuration is tuned, independently. The means of the tuning runs are
+            then compared, so that verdicts cover the luck of tuning; below 5, "better" and "worse" are tentative, with
+            2 there is no verdict, and with 1 every verdict is tentative. None (default): 3, or as many as `seeds` if
+            there are fewer.
         seeds_per_trial: models trained for each trial, whose mean score counts; they differ in their tuning seed.
-        metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one number a sample.
+        metrics: your own, by name: a function (outputs [N, ...], labels [N]) -> values [N], one finite number a sample.
             Their means stand in the curves as `validation_<name>` and in the report as `test_<name>`.
         score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of
             one of yours, `train_loss`, `noisy_labels_fitted` or `noisy_labels_recovered`.
@@ -96,6 +103,7 @@ class Study:
             of the validation metric which is the score, else accuracy (a fraction: 0.01 is one point).
         title, hypothesis: the author's words for the report.
         name: the study's name in the database; by default that of its file.
+        defined_in: the module that `hpo.load` found it in, and its variant there: "hpo_study_rogc:noisy".
     """
 
     data: Any
@@ -106,8 +114,8 @@ class Study:
     epochs: int = 30
     tuning_epochs: int | None = None
     trials: int = 40
-    seeds: int = 10
-    tuning_repeats: int = 1
+    seeds: int = 12
+    tuning_repeats: int | None = None
     seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = "validation_accuracy"
@@ -124,42 +132,46 @@ class Study:
     title: str = ""
     hypothesis: str = ""
     name: str = ""
+    defined_in: str = field(default="", repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.configurations, Iterable):
             raise UsageError("configurations is a single one; give a tuple of two or more")
         object.__setattr__(self, "configurations", tuple(self.configurations))
-        for number in ("batch_size", "epochs", "trials", "seeds", "tuning_repeats", "seeds_per_trial"):
+        for number in ("batch_size", "epochs", "trials", "seeds", "seeds_per_trial"):
             _positive_whole("the study", number, getattr(self, number))
-        if self.tuning_repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
+        if self.tuning_repeats is not None:
+            _positive_whole("the study", "tuning_repeats", self.tuning_repeats)
+        repeats = planned_repeats(self.tuning_repeats, self.seeds)
+        if repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
             raise UsageError(
-                f"tuning_repeats × seeds_per_trial is {self.tuning_repeats * self.seeds_per_trial}; tuning has "
+                f"tuning_repeats × seeds_per_trial is {repeats * self.seeds_per_trial}; tuning has "
                 f"{MOST_TUNING_SEEDS} seeds of its own, so lower one of them"
             )
-        if self.tuning_repeats > self.seeds:
+        if repeats > self.seeds:
             raise UsageError(
-                f"tuning_repeats is {self.tuning_repeats} and seeds is {self.seeds}, so that some tuning runs would "
-                "have no rerun; give at least as many seeds"
+                f"tuning_repeats is {repeats} and seeds is {self.seeds}, so that some tuning runs would "
+                "have no rerun; give at least as many seeds, or a lower tuning_repeats"
             )
         if self.tuning_epochs is not None:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"name is {self.name!r}; use letters, digits, '_', '.', '+' and '-'")
+        if self.name.startswith("compare-"):
+            raise UsageError(f"name is {self.name!r}; reports of comparisons have such names, so choose another")
         for entry in self.configurations:
             if not isinstance(entry, Configuration):
                 raise UsageError(f"configurations holds {entry!r}; every entry is an hpo.Configuration")
         names = [configuration.name for configuration in self.configurations]
         if len(names) < 2:
             raise UsageError("configurations has fewer than two entries; a comparison needs a baseline and a rival")
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"configurations has two entries named {name!r}; rename one of them")
+        _check_unlike(names)
         if self.baseline not in names:
             hint = did_you_mean(str(self.baseline), names)
             raise UsageError(f"baseline is {self.baseline!r}; name one of the configurations: {', '.join(names)}{hint}")
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"precision is {self.precision!r}; give 'float32' or 'bfloat16'")
-        _check_metrics(self.metrics)
+        check_metrics(self.metrics)
         scores = (*SCORES, *(f"validation_{name}" for name in self.metrics))
         if self.score not in scores:
             hint = did_you_mean(str(self.score), scores)
@@ -186,6 +198,21 @@ class Study:
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
 
 
+def planned_repeats(tuning_repeats: int | None, seeds: int) -> int:
+    """How many tuning runs a study of so many seeds plans: by default 3, or fewer where each would have no rerun."""
+    return min(TUNING_REPEATS, seeds) if tuning_repeats is None else tuning_repeats
+
+
+def _check_unlike(names: list[str]) -> None:
+    """Raises UsageError where two names read the same in a report."""
+    shown: dict[str, str] = {}
+    for place, name in enumerate(names):
+        other = shown.setdefault(" ".join(unicodedata.normalize("NFKC", name).split()), name)
+        if other != name or name in names[:place]:
+            alike = f"named {name!r}" if other == name else f"that look alike, {other!r} and {name!r}"
+            raise UsageError(f"configurations has two entries {alike}; rename one of them")
+
+
 def _check_loss(loss: object, label_smoothing: object) -> None:
     number = isinstance(label_smoothing, int | float) and not isinstance(label_smoothing, bool)
     if not number or not 0 <= label_smoothing < 1:  # type: ignore[operator]
@@ -194,20 +221,6 @@ def _check_loss(loss: object, label_smoothing: object) -> None:
         raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one a sample, or None")
     if loss is not None and label_smoothing:
         raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
-
-
-def _check_metrics(metrics: object) -> None:
-    if not isinstance(metrics, Mapping):
-        raise UsageError('metrics is no mapping; give {"name": function of (outputs, labels)}')
-    for name, metric in metrics.items():
-        if not isinstance(name, str) or not METRIC.fullmatch(name) or name in ("loss", "accuracy"):
-            raise UsageError(
-                f"metrics has the name {name!r}; use lower-case letters, digits and '_', and not 'loss' or 'accuracy'"
-            )
-        if not callable(metric):
-            raise UsageError(
-                f"metrics[{name!r}] is not callable; give a function (outputs, labels) -> values, one a sample"
-            )
 
 
 def _positive_whole(where: str, name: str, value: object) -> None:

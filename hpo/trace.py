@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
@@ -41,6 +42,31 @@ class Trace:
         _gather(args, given)
         found = self._code(given)
         return found if self._plain else tree_unflatten(found, self._spec)
+
+    def same_operations(self, other: "Trace") -> bool:
+        """Whether both compute the same of their inputs: the same operations, with equal constants."""
+        numbers: dict[int, int] = {}  # this trace's slots -> the other's; inputs have the same number in both
+
+        def same(own: Any, its: Any) -> bool:
+            if isinstance(own, Slot) and isinstance(its, Slot):
+                return numbers.setdefault(own.number, own.number if own.number < self._inputs else -1) == its.number
+            if isinstance(own, Tensor) and isinstance(its, Tensor):
+                return own.shape == its.shape and own.dtype == its.dtype and bool(torch.equal(own, its))
+            if type(own) is not type(its):
+                return False
+            if isinstance(own, dict):
+                return own.keys() == its.keys() and all(same(value, its[key]) for key, value in own.items())
+            if isinstance(own, list | tuple):
+                return len(own) == len(its) and all(map(same, own, its))
+            return bool(own == its or (own != own and its != its))  # NaN is equal to NaN here
+
+        if len(self.operations) != len(other.operations):
+            return False
+        for own, its in zip(self.operations, other.operations, strict=True):
+            if own.function is not its.function or not (same(own.args, its.args) and same(own.kwargs, its.kwargs)):
+                return False
+            numbers.update(zip(own.slots, its.slots, strict=False))
+        return self._spec == other._spec and same(self._result, other._result)
 
     def _compiled(self) -> Callable[[list[Tensor]], Any]:
         """The operations as one Python function, whose locals are let go after their last use."""

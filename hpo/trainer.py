@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hpo.checkpoints import Checkpoints, RunKeeper, resume
-from hpo.data import Source
+from hpo.data import Source, load_source
 from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.devices import total_memory
 from hpo.errors import HpoError
 from hpo.ledger import Outcome, Past, Slot, Work
-from hpo.ledger.work import DIVERGED, PRUNED
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.schedules import Constant
 from hpo.scores import score
 from hpo.sizing import MOST, cost_of, population_size
@@ -40,6 +40,7 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         most: int | None = None,
         earlier: Earlier | None = None,
+        on_source: Callable[[Source], None] | None = None,
     ) -> None:
         """
         Args:
@@ -48,6 +49,7 @@ class Trainer:
             most: models trained side by side; by default as many as the work has, or `size` found.
             earlier: by repeat, the finished trials of the same tuning run, which the study's pruner compares with; by
                 default a piece of work is judged by itself alone.
+            on_source: told the samples once they are loaded.
         """
         self.study = study
         self.device = torch.device(device)
@@ -55,12 +57,16 @@ class Trainer:
         self.checkpoints = checkpoints
         self.most = most
         self.earlier = earlier
+        self.on_source = on_source
         self._limits: dict[str, int] = {}  # by configuration, what memory allowed
 
     @cached_property
     def source(self) -> Source:
         """The study's data set, loaded once."""
-        return self.study.data.load()
+        source = load_source(self.study.data)
+        if self.on_source:
+            self.on_source(source)
+        return source
 
     def __call__(self, work: Work) -> Sequence[Outcome]:
         """One outcome a slot, in order.
@@ -219,7 +225,7 @@ class Trainer:
         known = [value for value in values if value is not None]
         value = sum(known) / len(known) if len(known) == len(values) else None
         epochs = [run.result.diverged_epoch for run in runs if run.result.diverged_epoch is not None]
-        cause = DIVERGED if epochs else None
+        cause = DIVERGED if epochs else NO_SCORE if value is None else None
         if any(run.result.stopped_epoch for run in runs) and len(epochs) < len(runs):
             cause = PRUNED
         final = _means([run.result.final for run in runs])

@@ -8,17 +8,22 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from hpo.data import Dataset, Source, Split, split
+from hpo.before_training import check_calls
+from hpo.data import Dataset, Source, Split, check_fit, check_source, split
 from hpo.errors import UsageError
-from hpo.evaluation import judge_test, judge_training, validate
+from hpo.evaluation import judge_test, judge_training, validate, warn_of_infinities
+from hpo.generators import undrawn
+from hpo.initial_models import build, check_alike, check_model
 from hpo.losses import SampleLoss, cross_entropy
+from hpo.metrics import check_metrics
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
+from hpo.output_check import check_outputs
 from hpo.population import Metric, Population
 from hpo.samples import Samples
 from hpo.schedules import Constant
-from hpo.seeds import stream, training_names
 from hpo.steps import Steps
+from hpo.user_calls import NO_DRAWS
 
 
 class Recipe(NamedTuple):
@@ -114,12 +119,21 @@ def train(
 
     Returns:
         A result a member, in order. A member that diverges leaves the others as they are.
+
+    Raises:
+        UsageError: the samples are not as `Source` describes them, a metric has a name of hpo's, or the networks cannot
+            be trained on these samples.
     """
+    check_metrics(recipe.metrics)
+    recipe = recipe._replace(source=check_source(recipe.source))
+    check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
-    run = _Run(recipe, populate(recipe, members, samples.inputs), samples, label_fits)
+    population = populate(recipe, members, samples.inputs)
+    check_calls(population, samples, recipe.schedule, recipe.epochs, recipe.batch_size)
+    run = _Run(recipe, population, samples, label_fits)
     saved = keeper.load() if keeper else None
     if saved is not None:
         run.restore(saved)
@@ -174,8 +188,9 @@ class _Run:
     def advance(self) -> dict[str, list[float]]:
         """One epoch of training and validation; returns its metrics, a list over the members present each."""
         self.epoch += 1
-        metrics = self.steps.epoch(self.epoch)
-        self.last = validate(self.population, self.samples, self.label_fits)
+        with undrawn("the regularizer, network, loss, augmentation or a metric", NO_DRAWS):
+            metrics = self.steps.epoch(self.epoch)
+            self.last = validate(self.population, self.samples, self.label_fits)
         metrics |= self.last
         rows = _read(metrics)
         self._record(rows)
@@ -244,6 +259,7 @@ class _Run:
             if not (math.isfinite(rows["train_loss"][row]) and math.isfinite(rows["validation_loss"][row])):
                 self.diverged[member] = self.epoch
                 continue
+            warn_of_infinities(self.recipe.metrics, {name: values[row] for name, values in rows.items()})
             for name, values in rows.items():
                 if self.samples.reports(row, name):
                     self.curves[member].setdefault(name, []).append(values[row])
@@ -260,18 +276,14 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     Raises:
         UsageError: the networks cannot be trained side by side.
     """
-    built: dict[tuple[int, int], nn.Module] = {}
-    for seed, salt in {(member.seed, member.salt) for member in members}:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, *training_names(salt), "initial weights").initial_seed())
-            built[seed, salt] = recipe.model()
-    if len({id(module) for module in built.values()}) < len(built):
-        raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
+    check_model(recipe.model)
+    built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
+    check_alike(list(built.values()))
     hyperparameters = {
-        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=inputs.dtype)
+        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters
     }
-    return Population(
+    population = Population(
         [built[member.seed, member.salt] for member in members],
         recipe.regularizer,
         recipe.optimizer,
@@ -282,6 +294,8 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         recipe.channels_last,
         recipe.metrics,
     )
+    check_outputs(population.output_shape, recipe.source.classes)
+    return population
 
 
 def _sizes(recipe: Recipe, own: Split, test: bool, stopped: int | None) -> dict[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 Tree = dict[str, Tensor]
 
-# Added to a norm before dividing by it, so that a zero gradient gives a zero step instead of NaN.
+# Added to a norm before dividing by it, so that a zero gradient gives a zero step instead of NaN; as in SAM and GAM.
 TINY = 1e-12
 
 
@@ -51,9 +51,16 @@ def lerp(first: Tree, second: Tree, share: Tensor) -> Tree:
     return {name: leaf.lerp(second[name], share) for name, leaf in first.items()}
 
 
-def step_along(tree: Tree, length: Tensor, direction: Tree) -> Tree:
-    """tree + length · direction/‖direction‖; a direction of zeros leaves the tree as it is."""
-    return add_scaled(tree, length / (norm(direction) + TINY), direction)
+def step_along(tree: Tree, length: Tensor, direction: Tree, epsilon: float = TINY) -> Tree:
+    """tree + length · direction/(‖direction‖ + epsilon); a direction of zeros leaves the tree as it is."""
+    return add_scaled(tree, length / (norm(direction) + epsilon), direction)
+
+
+def adaptive_step_along(tree: Tree, length: Tensor, direction: Tree) -> Tree:
+    """tree + length · tree² direction/(‖|tree| direction‖ + 1e-12), by component: large entries move further."""
+    weighted = {name: leaf * direction[name] for name, leaf in tree.items()}
+    factor = length / (norm(weighted) + TINY)
+    return {name: torch.addcmul(leaf, factor * leaf, weighted[name]) for name, leaf in tree.items()}
 
 
 def zeros_like(tree: Tree) -> Tree:

@@ -11,7 +11,7 @@ Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no d
 Outcome = Literal["held", "did not hold", "undecided"]
 
 FEWEST_SEEDS = 3
-FIRM_SEEDS = 5  # below this many, rule 3 says "tentatively"
+FIRM_PAIRS = 5  # below this many, rule 3 says "tentatively"
 
 
 class Verdict(NamedTuple):
@@ -20,7 +20,7 @@ class Verdict(NamedTuple):
     Attributes:
         word: what the rule says. rule: 1–5, the rule that decided.
         reason: why there is no verdict (rule 1 only, else empty).
-        tentative: rule 3 on fewer than five seeds.
+        tentative: what the rule says may not outlast more data; see `_is_tentative`.
         within_margin: rule 3, but the equivalence interval lies within ±margin.
         comparison: the paired numbers. p_holm: p of the t test, Holm-adjusted over the family.
         diverged: reruns of the two configurations that diverged (counted, never dropped).
@@ -38,6 +38,11 @@ class Verdict(NamedTuple):
     diverged: int
 
     @property
+    def label(self) -> str:
+        """The verdict in words, as every report, table, terminal and file says it: "tentatively better"."""
+        return f"tentatively {self.word}" if self.tentative else self.word
+
+    @property
     def firm(self) -> bool:
         """Whether the verdict is "better" or "worse" without "tentatively": all that may be set in bold."""
         return self.rule == 3 and not self.tentative
@@ -49,17 +54,19 @@ def judge_family(
     direction: Direction = "maximize",
     alpha: float = 0.05,
     diverged: Mapping[str, int] | None = None,
-    unit: str = "seed",
+    tuning_runs: int = 1,
 ) -> dict[str, Verdict]:
     """Judges every rival against the baseline, as one family.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_repeat`. A rerun that diverged
-            is in it with the value of an untrained network (bounded metrics) or with NaN (unbounded: no verdict).
+        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_repeat` of several
+            tuning runs. A rerun that diverged is in it with the value of an untrained network (bounded metrics) or with
+            NaN (unbounded: no verdict).
         margin: the smallest difference that matters, in the metric's units.
         diverged: name → reruns diverged in the rival or the baseline; by default the NaNs are counted.
-        unit: what is paired, in words.
+        tuning_runs: how many tuning runs chose the settings; after a single one every verdict is tentative.
     """
+    unit = "seed" if tuning_runs == 1 else "tuning repeat"
     comparisons = {
         name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()
     }
@@ -73,7 +80,7 @@ def judge_family(
         counted = unbounded[name] if diverged is None else diverged.get(name, 0)
         lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one repeat
         reason = _why_no_verdict(comparison, *pairs[name], lost, unit)
-        verdicts[name] = judge(comparison, float(p_holm), margin, direction, alpha, reason, counted)
+        verdicts[name] = judge(comparison, float(p_holm), margin, direction, alpha, reason, counted, tuning_runs)
     return verdicts
 
 
@@ -85,6 +92,7 @@ def judge(
     alpha: float = 0.05,
     reason: str = "",
     diverged: int = 0,
+    tuning_runs: int = 1,
 ) -> Verdict:
     """Applies the five rules to one comparison; a `reason` given beforehand means that rule 1 applies."""
     within = comparison.equivalence_interval.inside(margin)
@@ -105,7 +113,7 @@ def judge(
         word=word,
         rule=rule,
         reason=reason,
-        tentative=rule == 3 and comparison.n < FIRM_SEEDS,
+        tentative=_is_tentative(rule, comparison.n, tuning_runs),
         within_margin=rule == 3 and within,
         comparison=comparison,
         p_holm=p_holm,
@@ -113,6 +121,17 @@ def judge(
         margin=margin,
         diverged=diverged,
     )
+
+
+def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
+    """Whether one tuning run or few pairs make a verdict tentative.
+
+    One more trial can change the setting that a single tuning run chooses, and with it the word of every rule that
+    speaks of the configurations (3, 4 and 5), however many seeds that one setting is rerun with. "No verdict" (rule 1)
+    claims nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same
+    amount and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
+    """
+    return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < FIRM_PAIRS)
 
 
 def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:

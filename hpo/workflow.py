@@ -17,7 +17,7 @@ from hpo.errors import UsageError
 from hpo.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
 from hpo.ledger.studies import PLANNED, words
 from hpo.storage.database import connect
-from hpo.study import Study
+from hpo.study import Study, planned_repeats
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def open_ledger(
     repeats: int | None = None,
     command: str = "",
     fresh: bool = False,
+    accept_changed_code: bool = False,
 ) -> Ledger:
     """Opens the study in the database, or makes it there.
 
@@ -53,16 +54,22 @@ def open_ledger(
             where none is given; they may only be raised.
         command: the command line that the report's Reproduce section shows; numbers planned before are added to it.
         fresh: delete what the database holds under this name first.
+        accept_changed_code: let results of the old and the new code stand side by side, with a note in the report.
+
+    Raises:
+        UsageError: the study exists with another definition, or other code that something was trained with.
     """
-    from hpo.definition import describe, digest, fingerprint
+    from hpo.definition import describe, digest
+    from hpo.fingerprint import fingerprint
 
     if not study.name:
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
     definition = describe(study)
     stored = None if fresh else _stored(engine, study.name)
-    own = {"trials": study.trials, "seeds": study.seeds, "repeats": study.tuning_repeats}
     flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
+    runs = planned_repeats(study.tuning_repeats, seeds or (stored or {}).get("seeds", study.seeds))
+    own = {"trials": study.trials, "seeds": study.seeds, "repeats": runs}
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
     # Flags may say what the file may say, and nothing is deleted for one that is refused.
@@ -72,9 +79,10 @@ def open_ledger(
         _delete(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, own)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
-    ledger = open_study(engine, study.name, definition, digest(definition), planned, text, fingerprint(study), given)
+    whole = (definition, digest(definition), planned, text, fingerprint(study))
+    ledger = open_study(engine, study.name, *whole, given, accept_changed_code)
     ledger.warnings += [
-        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now says {own[key]}; "
+        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now plans {own[key]}; "
         f"give {flag} {own[key]} to raise it"
         for key, flag in PLANNED.items()
         if stored and key not in given and own[key] > stored[key]
@@ -82,13 +90,14 @@ def open_ledger(
     return ledger
 
 
-def join_ledger(study: Study, url: str) -> Ledger:
+def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Ledger:
     """Opens the study as a worker does: as it stands in the database, or made there if this one is the first.
 
     Raises:
-        UsageError: the study in the database is another one than `study`.
+        UsageError: the study in the database is another one than `study`, or has other code; see `open_ledger`.
     """
-    from hpo.definition import describe, digest, fingerprint
+    from hpo.definition import describe, digest
+    from hpo.fingerprint import fingerprint
 
     engine = connect(url)
     if study.name not in names(engine):
@@ -99,8 +108,9 @@ def join_ledger(study: Study, url: str) -> Ledger:
             f"the definition of {study.name!r} is not the one in the database; use the same file and the same "
             "--epochs as `hpo run`, or another --name"
         )
-    if fingerprint(study) != ledger.fingerprint:  # the study notes it, and warns
-        return open_ledger(study, url, command=ledger.text.get("command", ""))
+    if fingerprint(study) != ledger.fingerprint:
+        command = ledger.text.get("command", "")
+        return open_ledger(study, url, command=command, accept_changed_code=accept_changed_code)
     return ledger
 
 
@@ -123,8 +133,9 @@ def work(
         Stopped: a signal came; the work in hand was given back.
     """
     from hpo import checkpoints
-    from hpo.definition import fingerprint
+    from hpo.data import Source, identify
     from hpo.devices import choose_device, device_name, environment, prepare_process
+    from hpo.fingerprint import fingerprint
     from hpo.trainer import Trainer
     from hpo.worker import run_worker
 
@@ -137,7 +148,11 @@ def work(
     def earlier(begun: Work) -> dict[int, list[Past]]:
         return ledger.past(begun.configuration, {slot.repeat for slot in begun.slots}, begun.slots[0].batch)
 
-    trainer = Trainer(study, chosen, on_epoch, checkpoints.from_environment(identity), population, earlier)
+    def loaded(source: Source) -> None:
+        ledger.note_data(owner, identify(source))
+
+    kept = checkpoints.from_environment(identity)
+    trainer = Trainer(study, chosen, on_epoch, kept, population, earlier, loaded)
 
     def tell(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
@@ -191,16 +206,19 @@ def run(
     tuning_repeats: int | None = None,
     reports: str | Path = "reports",
     threads: int = 1,
+    accept_changed_code: bool = False,
 ) -> Path:
     """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
 
     Args:
         threads: of the CPU; by default as many as each worker of `hpo run` has, so that results are the same.
+        accept_changed_code: continue although the code changed since the study's first trials.
 
     Returns:
         The report's README.md.
     """
-    ledger = open_ledger(study, storage_url(storage), trials, seeds, tuning_repeats)
+    url = storage_url(storage)
+    ledger = open_ledger(study, url, trials, seeds, tuning_repeats, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         log.warning(warning)
     work(study, ledger, device, population, threads)

@@ -15,13 +15,14 @@ STUDY = Study(
     batch_size=64,
     epochs=30,
     trials=40,
-    seeds=10,
+    seeds=12,
+    tuning_repeats=3,
     margin=0.01,
     baseline="AdamW",
     configurations=(
         Configuration("AdamW", space=ADAMW),
         Configuration("SAM", regularizer="sam", space=ADAMW | {"rho": log_range(0.01, 0.5)}, prediction="better"),
-        Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 3)}, prediction="better"),
+        Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 5)}, prediction="better"),
         Configuration("SGSC", regularizer="sgsc", space=ADAMW | {"gamma": linear_range(0, 3)}, prediction="equivalent"),
     ),
 )

@@ -22,9 +22,11 @@ STUDIES = {
         batch_size=128,
         epochs=200,
         schedule=Cosine(),
-        label_smoothing=0.1,
-        trials=10,  # few, as every run is long
-        seeds=5,
+        # The authors' 0.1 is shared out among the other classes; as in PyTorch, it is shared out among all here.
+        label_smoothing=0.1 * classes / (classes - 1),
+        trials=10,  # few, as every run is long; the report warns of it
+        seeds=6,
+        tuning_repeats=3,
         margin=0.005,
         baseline="SGD",
         configurations=(

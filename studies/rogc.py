@@ -18,14 +18,15 @@ STUDIES = {
         batch_size=64,
         epochs=30,
         trials=40,
-        seeds=10,
+        seeds=12,
+        tuning_repeats=3,
         margin=0.01,
         baseline="AdamW",
         configurations=(
             Configuration("AdamW", space=ADAMW),
             Configuration("Global clipping", regularizer="clip_global", space=ADAMW | CLIP),
             Configuration("Sample clipping", regularizer="clip_sample", space=ADAMW | CLIP),
-            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 3)}, prediction=prediction),
+            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 5)}, prediction=prediction),
         ),
     )
     for name, title, noise, prediction in (

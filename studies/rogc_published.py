@@ -2,7 +2,7 @@
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
 
-ADAMW = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-6, 1e-1)}
+ADAMW = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-6, 1e-2)}
 CLIP = {"clip": log_range(0.1, 10)}
 
 STUDIES = {
@@ -12,21 +12,24 @@ STUDIES = {
             "Clipping every sample's gradient at Tukey's fence of the minibatch's gradient norms makes training robust "
             f"to outliers. Published test accuracies in % (mean ± std of 3 seeds): {published}."
         ),
-        # Published with the model and data of GNVR. What its text leaves open is as there (the split, batch size and
-        # ranges), or the default here: tuned for as many epochs as it is rerun, scored at the last of them.
+        # The numbers of the published script, which shares model and data with that of GNVR.
         data=Mnist1d(samples=4000, label_noise=noise, validation=0.2, split="last"),
         model=MLP((40, 256, 256, 10)),
         batch_size=64,
+        tuning_epochs=15,  # tuned for half as long as it is rerun, and on the best epoch: both flatter noisy curves
         epochs=30,
+        score="validation_accuracy",
+        score_epoch="best",
         trials=20,
         seeds=3,
+        tuning_repeats=1,  # as published, so that every verdict is tentative
         margin=0.01,
         baseline="Baseline",
         configurations=(
             Configuration("Baseline", space=ADAMW),
             Configuration("Global clipping", regularizer="clip_global", space=ADAMW | CLIP),
             Configuration("Sample clipping", regularizer="clip_sample", space=ADAMW | CLIP),
-            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 3)}, prediction=prediction),
+            Configuration("ROGC", regularizer="rogc", space=ADAMW | {"k": linear_range(0, 5)}, prediction=prediction),
         ),
     )
     for name, title, noise, prediction, published in (

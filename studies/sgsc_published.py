@@ -24,6 +24,7 @@ STUDY = Study(
     epochs=50,
     trials=20,
     seeds=3,
+    tuning_repeats=1,  # as published, so that every verdict is tentative
     margin=0.01,
     baseline="Adam",
     configurations=(

@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from references_batch import Batch, Hyper, Memory, cross_entropy, mean, square_norm, weighted_mean
-from references_sharpness import Answer, gam, gvr, sam, vasso
+from references_sharpness import (
+    Answer,
+    asam,
+    gam,
+    gam_adaptive,
+    gam_paper,
+    gvr,
+    gvr_independent,
+    sam,
+    vasso,
+)
 from torch import Tensor, nn
 
 
@@ -47,9 +57,9 @@ def sgsc(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
 
 
 def clip_global(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
-    """g · min(1, c/‖g‖)."""
+    """g · min(1, c/(‖g‖ + 1e-6)): torch.nn.utils.clip_grad_norm_."""
     gradient = batch.mean_gradient()
-    factor = min(1.0, hyper["clip"] / square_norm(gradient).sqrt().item())
+    factor = min(1.0, hyper["clip"] / (square_norm(gradient).sqrt().item() + 1e-6))
     return {name: factor * leaf for name, leaf in gradient.items()}, {"clipped": float(factor < 1)}
 
 
@@ -72,9 +82,13 @@ def rogc(batch: Batch, hyper: Hyper, memory: Memory) -> Answer:
 REGULARIZERS: dict[str, Callable[[Batch, Hyper, Memory], Answer]] = {
     "none": none,
     "sam": sam,
+    "asam": asam,
     "vasso": vasso,
     "gam": gam,
+    "gam_paper": gam_paper,
+    "gam_adaptive": gam_adaptive,
     "gvr": gvr,
+    "gvr_independent": gvr_independent,
     "gnvr": gnvr,
     "sgsc": sgsc,
     "clip_global": clip_global,

@@ -38,6 +38,7 @@ class Batch:
     ) -> None:
         self.module, self.inputs, self.labels, self.loss, self.together = module, inputs, labels, loss, together
         self.parameters = dict(module.named_parameters())
+        self.places = list(range(len(labels)))  # in the minibatch
 
     def sample_losses(self, view: int = 0) -> list[Tensor]:
         if self.together:
@@ -66,14 +67,27 @@ class Batch:
     def sample_gradients(self, differentiable: bool = False) -> list[Gradient]:
         return [self.gradient(loss, differentiable) for loss in self.sample_losses()]
 
-    def moved(self, length: float, direction: Gradient) -> "Batch":
-        """The same samples at w + length · direction/‖direction‖; this one's module stays as it is."""
+    def moved(self, length: float, direction: Gradient, epsilon: float = 1e-12, adaptive: bool = False) -> "Batch":
+        """The same samples at w + length · d/(‖d‖ + ε), this one's module staying as it is.
+
+        Where adaptive, at w + length · w² d/(‖|w| d‖ + ε).
+        """
         module = copy.deepcopy(self.module)
-        size = square_norm(direction).sqrt()
         with torch.no_grad():
+            weights = {
+                name: leaf.abs() if adaptive else torch.ones_like(leaf) for name, leaf in self.parameters.items()
+            }
+            size = square_norm({name: weights[name] * direction[name] for name in weights}).sqrt()
             for name, parameter in module.named_parameters():
-                parameter += length * direction[name] / size
+                parameter += length * weights[name] ** 2 * direction[name] / (size + epsilon)
         return type(self)(module, self.inputs, self.labels, self.loss, self.together)
+
+    def subset(self, first: int, last: int) -> "Batch":
+        """The samples at places first … last − 1 alone, as many of them as there are."""
+        places = self.places[max(0, first) : last]
+        chosen = type(self)(self.module, self.inputs[:, places], self.labels[places], self.loss, self.together)
+        chosen.places = places
+        return chosen
 
     def last_layer(self) -> list[str]:
         """The names of the parameters of the last Linear layer, wherever else they are used."""

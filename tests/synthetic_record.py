@@ -1,6 +1,7 @@
 """A synthetic study for tests: plausible numbers, planted truths, no training and no database."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ def synthetic_export(
     accuracies: Mapping[str, Sequence[float]] | None = None,
     direction: str = "maximize",
     label_noise: bool = True,
+    repeats: int = 1,
     **definition: Any,
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """What `Ledger.export()` and `curves.read()` would give.
@@ -36,16 +38,17 @@ def synthetic_export(
             are no reruns before the trials are done.
         accuracies: name → test accuracy of every seed, to plant a difference.
         direction: "minimize" makes the score the validation loss.
+        repeats: tuning runs, each of so many trials, which share the reruns.
         definition: fields of the definition to set, such as margin or score_epoch.
     """
     generator = np.random.default_rng(7)
-    study = _study(names, trials, seeds, epochs, direction, definition)
+    study = _study(names, trials, seeds, epochs, direction, definition) | {"repeats": repeats}
     slots: list[Row] = []
     curves: dict[str, list[Any]] = {"slot_id": [], "epoch": [], "metric": [], "value": []}
     done = trials if finished_trials is None else finished_trials
     for name in names:
-        for slot in range(trials):
-            row = _slot(len(slots), name, "tune", slot, 0, slot < done)
+        for repeat, slot in itertools.product(range(repeats), range(trials)):
+            row = _slot(len(slots), name, "tune", slot, repeat, slot < done) | {"repeat": repeat}
             if slot < done:
                 row["setting"] = _setting(name, generator)
                 _finish(row, curves, generator, epochs, label_noise, None)
@@ -53,11 +56,11 @@ def synthetic_export(
                 row["value"] = row["result"][metric]
             slots.append(row)
     for name in names:
-        setting = _setting(name, generator) if done == trials else None
+        settings = [_setting(name, generator) if done == trials else None for _ in range(repeats)]
         for slot in range(seeds):
             finished = done == trials and (finished_reruns is None or slot < finished_reruns)
-            row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished)
-            row["setting"] = setting
+            row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished) | {"repeat": slot % repeats}
+            row["setting"] = settings[slot % repeats]
             if finished:
                 planted = accuracies[name][slot] if accuracies and name in accuracies else None
                 _finish(row, curves, generator, epochs, label_noise, planted)

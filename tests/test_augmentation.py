@@ -13,7 +13,7 @@ from torch import Tensor
 from hpo.counter import mix
 from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d
 from hpo.data import digits as digits_module
-from hpo.data.augmentation import crop_and_flip, cut_out
+from hpo.data.augmentation import add_noise, crop_and_flip, cut_out, rescale
 from hpo.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -209,3 +209,14 @@ def test_an_augmentation_of_ones_own_is_used_without_being_switched_on() -> None
 def test_wrong_strengths_are_refused(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_are_neither_scaled_nor_made_noisy(kind: torch.dtype) -> None:
+    inputs, keys = torch.ones(3, 4).to(kind), torch.arange(3)
+    for change in (rescale, add_noise):
+        assert change(inputs, keys, 0.0) is inputs
+        with pytest.raises(
+            UsageError, match=f"{change.__name__} is given {str(kind)[6:]} inputs; convert them to floats"
+        ):
+            change(inputs, keys, 0.5)

@@ -1,5 +1,6 @@
 """The test of the tests: verdicts on comparisons without a difference, and with one of the size that is stated."""
 
+import functools
 import json
 from typing import Any
 
@@ -49,6 +50,26 @@ def test_a_family_is_wrong_in_one_study_of_twenty(configurations: int, studies: 
     assert found.wrong.low <= 0.05 and found.wrong_beside is not None and found.wrong_beside.low <= 0.05
     assert found.found.low <= 0.8 <= found.found.high
     assert found.passes
+
+
+def test_tentative_verdicts_count_as_firm_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpo.bench import calibration
+
+    studies, seen = simulated(3, 10, 100), []
+    real = calibration.judge_family
+
+    def judge(*args: Any, runs: int) -> dict[str, rules.Verdict]:
+        verdicts = real(*args, tuning_runs=runs)
+        seen.extend(verdict.tentative for verdict in verdicts.values())
+        return verdicts
+
+    monkeypatch.setattr(calibration, "judge_family", functools.partial(judge, runs=1))
+    tentative = calibrate(studies)
+    assert all(seen)
+    seen.clear()
+    monkeypatch.setattr(calibration, "judge_family", functools.partial(judge, runs=10))
+    assert calibrate(studies) == tentative and not any(seen)
+    assert 0 < tentative.found.share < 1
 
 
 def test_a_family_that_is_not_corrected_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:

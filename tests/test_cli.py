@@ -65,8 +65,8 @@ GIVE = "give NAME=NUMBER with one of learning_rate, weight_decay, beta1, beta2, 
         ("status smal --watch", NO_STUDY),
         (
             "bench --regularizer gnrv",
-            "there is no regularizer 'gnrv'; choose from none, sam, vasso, gam, gvr, gnvr, sgsc, clip_global, "
-            "clip_sample, rogc; did you mean 'gnvr'?",
+            "there is no regularizer 'gnrv'; choose from none, sam, asam, vasso, gam, gam_paper, gam_adaptive, "
+            "gvr, gvr_independent, gnvr, sgsc, clip_global, clip_sample, rogc; did you mean 'gnvr'?",
         ),
     ],
 )

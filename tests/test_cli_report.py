@@ -54,7 +54,9 @@ def test_one_study(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert hpo(monkeypatch, "report", "plain") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == "report: reports/plain/README.md"
-    assert said[0].startswith("GNVR against AdamW: better; Δ = +") and "*" not in said[0]
+    assert said[0].startswith("GNVR against AdamW: tentatively better; Δ = +") and "*" not in said[0]
+    assert said[1].startswith("warning: Few trials a tuning run: AdamW has 4 for 2 hyperparameters, GNVR has 4 for 3")
+    assert len(said) == 3
     assert sorted(path.name for path in (made / "reports").iterdir()) == ["plain", "plotly.min.js"]
 
 
@@ -64,7 +66,7 @@ def test_several_studies_and_one_file_each(
     assert hpo(monkeypatch, "report", "plain", "under_way", "plain", "--standalone", "--reports", "r") == 0
     said = capsys.readouterr().out
     assert re.findall("^report: (.*)$", said, re.MULTILINE) == ["r/plain/README.md", "r/under_way/README.md"]
-    assert "a|b_c 50% against AdamW: " in said
+    assert "a|b_c 50% against AdamW: " in said and "GNVR and a|b_c 50% have 3 for 3 hyperparameters" in said
     assert sorted(path.name for path in (made / "r").iterdir()) == ["plain", "under_way"]
     assert "plotly.js v" in (made / "r" / "plain" / "report.html").read_text(encoding="utf-8")
 

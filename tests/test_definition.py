@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from hpo import MLP, Configuration, Constant, Cosine, Dataset, Mnist1d, Regularizer, Source, Study
-from hpo.definition import describe, digest, fingerprint, full_space
+from hpo.definition import describe, digest, full_space
 from hpo.errors import UsageError
-from hpo.optimizers import OPTIMIZERS, per_model
 from hpo.regularizers import REGULARIZERS
 from hpo.space import linear_range, log_range
 
@@ -274,49 +273,6 @@ def test_the_digest_is_pinned() -> None:
         "83d6f1601ea8d17db856541d21babe360156571f8627eb616f106d8857055754"
     )
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
-
-
-def test_own_code_is_fingerprinted_and_the_packages_is_not() -> None:
-    assert fingerprint(study()) == {}
-    own = Regularizer("mine", slower, {"lambda": 0.1})
-    prints = fingerprint(study(data=Clouds(), configurations=(BASELINE, dataclasses.replace(RIVAL, regularizer=own))))
-    assert set(prints) == {f"{__name__}.slower", f"{__name__}.Clouds"}
-    assert all(len(value) == 16 for value in prints.values())
-
-
-def halves(grads: Any, state: Any, params: Any, hyper: Any) -> Any:  # noqa: ARG001
-    return {name: leaf / 2 for name, leaf in params.items()}, state
-
-
-def test_a_lifted_optimizer_and_a_partial_are_known_by_what_they_wrap() -> None:
-    lifted = per_model("halves", dict, halves, OPTIMIZERS["sgd"].hyperparameters)
-    assert set(fingerprint(rival(optimizer=lifted))) == {f"{__name__}.halves"}
-    assert set(fingerprint(study(model=functools.partial(halves, None)))) == {f"{__name__}.halves"}
-
-
-def test_functions_that_share_a_name_all_count() -> None:
-    """Which of two lambdas is asked must not depend on where they lie in memory."""
-
-    def make(first: str, second: str) -> dict[str, str]:
-        space: dict[str, Any] = {"__name__": "somebody"}
-        exec(f"a = lambda params: {first}\nb = lambda *given: {second}", space)
-        return fingerprint(rival(regularizer=Regularizer("mine", space["b"], {"lambda": 0.1}, init=space["a"])))
-
-    prints = [make("{}", "1"), make("{}", "1"), make("{}", "2"), make("[]", "1")]
-    assert prints[0] == prints[1]
-    assert len({tuple(each.items()) for each in prints}) == 3
-    assert all(set(each) == {"somebody.<lambda>"} for each in prints)
-
-
-def test_the_fingerprint_follows_the_code() -> None:
-    def make(body: str) -> dict[str, str]:
-        space: dict[str, Any] = {"__name__": "somebody"}
-        exec(f"def model():\n    return {body}\n", space)
-        return fingerprint(study(model=space["model"]))
-
-    assert make("1") == make("1")
-    assert make("1").keys() == make("2").keys() == {"somebody.model"}
-    assert make("1") != make("2")
 
 
 def test_a_partial_model_is_described_with_its_arguments() -> None:

@@ -29,6 +29,7 @@ STUDY = Study(
     epochs=3,
     trials=12,
     seeds=3,
+    tuning_repeats=1,
     baseline="AdamW",
     configurations=(
         Configuration("AdamW", space=RATE),
@@ -114,7 +115,9 @@ def test_run_tunes_reruns_and_reports(folder: Path) -> None:
 
     before = (folder / "reports" / "small" / "README.md").read_bytes()
     again = hpo(folder, "run", "small")
-    assert "trials" not in again, "finished work was repeated"
+    assert " of 12 trials" in output and " of 12 trials" not in again, "finished work was repeated"
+    few = "warning: Few trials a tuning run: AdamW has 12 for 1 hyperparameter, GNVR has 12 for 2 hyperparameters; "
+    assert output.splitlines()[-2].startswith(few) and again.splitlines()[-2:] == output.splitlines()[-2:]
     assert (folder / "reports" / "small" / "README.md").read_bytes() == before
 
 
@@ -248,13 +251,14 @@ def test_exception_in_a_users_regularizer_fails_its_configuration_alone(folder: 
     assert entries["AdamW"]["reruns_done"] == 2
     assert entries["GNVR"]["failures"]["exception"] > 0 and entries["GNVR"]["trials_done"] == 0
     assert "GNVR" in (folder / "reports" / "small" / "README.md").read_text()
-    assert "small.py, line 18: ZeroDivisionError: division by zero" in hpo(folder, "status", "small")
+    assert "small.py, line 19: ZeroDivisionError: division by zero" in hpo(folder, "status", "small")
     trace = hpo(folder, "try", "small", "-c", "GNVR", code=1, traceback=True)
     assert "small.py" in trace and "tracing.py" not in trace
 
     # The code is mended: what it made fail is tried again, and nothing else.
     mended = broken.replace("1 / 0", "(o.grad(p), s, {})")
     (folder / "studies" / "small.py").write_text(mended)
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2")
+    assert "regularizer of GNVR" in hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", code=2)
+    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", "--accept-changed-code")
     for entry in counts(folder).values():
         assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (2, 2, 0)

@@ -1,11 +1,13 @@
 """What becomes of work that failed: which attempts count, what is stored of them, and what mended code opens again."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from storage_study import definition, known_for_long, make, outcomes
 
+from hpo.errors import UsageError
 from hpo.ledger import Ledger, Outcome, Work, new_owner, open_study
 from hpo.storage.database import connect
 from hpo.worker import run_worker
@@ -19,7 +21,8 @@ def ledger(url: str) -> Ledger:
 def mended(ledger: Ledger, **planned: int) -> Ledger:
     """The study as it is opened once the user's code has changed."""
     numbers = {"trials": 12, "seeds": 3, "repeats": 1} | planned
-    return known_for_long(open_study(ledger.engine, "s", definition(), "d", numbers, {"title": "t"}, {"loss": "bb"}))
+    changed = ("s", definition(), "d", numbers, {"title": "t"}, {"loss": "bb"})
+    return known_for_long(open_study(ledger.engine, *changed, accept_changed_code=True))
 
 
 def states(ledger: Ledger, configuration: str) -> Counter[tuple[str, str, str | None]]:
@@ -115,7 +118,7 @@ def test_attempts_are_counted_by_their_cause(ledger: Ledger) -> None:
     assert fourth["id"] == last["id"] and last["setting"] is None and last["attempt"] == 0
 
 
-def test_a_worker_with_other_code_says_so_and_the_study_notes_it(tmp_path: Path) -> None:
+def test_a_worker_with_other_code_is_refused_and_the_study_notes_one_that_is_accepted(tmp_path: Path) -> None:
     from hpo import MLP, Configuration, Mnist1d, Study, workflow
 
     def study(schedule: object) -> Study:
@@ -124,23 +127,20 @@ def test_a_worker_with_other_code_says_so_and_the_study_notes_it(tmp_path: Path)
             configurations=(Configuration("A"), Configuration("B")),
         )  # fmt: skip
 
-    def course(step: int, steps: int, _: int) -> float:
-        return 1 - step / steps
-
-    def another() -> object:
+    def falling(share: float) -> Callable[[int, int, int], float]:
         def course(step: int, steps: int, _: int) -> float:
-            return 1 - step / (2 * steps)
+            return 1 - share * step / steps
 
-        course.__qualname__ = first.__qualname__
         return course
 
-    first = course
     url = f"sqlite:///{tmp_path}/t.db"
-    opened = workflow.open_ledger(study(course), url, trials=3, seeds=2, command="hpo run s --trials 3 --seeds 2")
+    opened = workflow.open_ledger(study(falling(1.0)), url, trials=3, seeds=2, command="hpo run s --trials 3 --seeds 2")
     assert opened.lease("another worker", 1)
-    assert workflow.join_ledger(study(course), url).warnings == []
-    joined = workflow.join_ledger(study(another()), url)
-    assert any("the code of" in warning and "changed since the last run" in warning for warning in joined.warnings)
+    assert workflow.join_ledger(study(falling(1.0)), url).warnings == []
+    with pytest.raises(UsageError, match=r"the code of study 's' changed since its first trials \(schedule: share\)"):
+        workflow.join_ledger(study(falling(0.5)), url)
+    joined = workflow.join_ledger(study(falling(0.5)), url, accept_changed_code=True)
+    assert any("the code changed since the last run" in warning for warning in joined.warnings)
     stored = joined.export()["study"]
     assert (
         len(stored["notes"]) == 1

@@ -15,6 +15,8 @@ ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
 GROUND = {"hpo.compiler", "hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
+# What finds out what user code reaches, changes and draws.
+GROUND |= {"hpo.generators", "hpo.python_state", "hpo.reachable", "hpo.user_calls", "hpo.users_code"}
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
@@ -27,7 +29,9 @@ LAYERS: dict[str, set[str]] = {
     "hpo.dropout": {"hpo.counter"},
     "hpo.models": {"hpo.dropout", "hpo.models"},
     "hpo.taps": {"hpo.taps", "hpo.tree"},
-    "hpo.network": {"hpo.dropout", "hpo.taps", "hpo.tree"},
+    "hpo.recurrence": set(),
+    "hpo.substitutes": {"hpo.recurrence"},
+    "hpo.network": {"hpo.dropout", "hpo.layer_check", "hpo.substitutes", "hpo.taps", "hpo.tree"},
     "hpo.rule_check": {"hpo.losses", "hpo.network", "hpo.taps", "hpo.tree"},
     "hpo.passes": {"hpo.losses", "hpo.network", "hpo.rule_check", "hpo.tree"},
     "hpo.objective": {"hpo.losses", "hpo.network", "hpo.passes", "hpo.tree"},
@@ -36,7 +40,10 @@ LAYERS: dict[str, set[str]] = {
     "hpo.adam": {"hpo.adam_kernel", "hpo.tree"},
     "hpo.optimizers": {"hpo.adam", "hpo.returned", "hpo.tree"},
     "hpo.regularizers": {"hpo.objective", "hpo.tree"},
-    "hpo.module_check": set(),
+    "hpo.layer_check": set(),
+    "hpo.module_check": {"hpo.layer_check"},
+    "hpo.output_check": set(),
+    "hpo.metrics": set(),
     "hpo.first_step": {"hpo.tree"},
     "hpo.one_model": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.returned", "hpo.tree"},
     "hpo.population": {
@@ -45,12 +52,15 @@ LAYERS: dict[str, set[str]] = {
     },
     "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
     "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
+    "hpo.initial_models": {"hpo.module_check", "hpo.seeds"},
+    "hpo.before_training": {"hpo.population", "hpo.samples"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
     "hpo.sizing": {"hpo.data", "hpo.devices", "hpo.samples", "hpo.steps", "hpo.training"},
     "hpo.training": {
-        *("hpo.data", "hpo.evaluation", "hpo.losses", "hpo.objective", "hpo.optimizers"),
-        *("hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
+        *("hpo.before_training", "hpo.data", "hpo.evaluation", "hpo.initial_models", "hpo.losses", "hpo.metrics"),
+        *("hpo.objective", "hpo.optimizers"),
+        *("hpo.output_check", "hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
     },
 }
 OPTUNA = {"hpo.space", "hpo.halving", "hpo.pruning", "hpo.sampling", "hpo.tpe", "hpo.mirror"}

@@ -303,7 +303,7 @@ def test_counts_and_export(ledger: Ledger) -> None:
     take(ledger, "x", limit=3)
     assert ledger.counts()["A"] == {
         "trials_total": 12, "trials_done": 4, "reruns_total": 3, "reruns_done": 0, "leased": 0, "failed": 0,
-        "diverged": 0, "pruned": 0, "failures": {}, "best": 0.999,
+        "diverged": 0, "pruned": 0, "without a finite score": 0, "failures": {}, "best": 0.999,
     }  # fmt: skip
     assert ledger.counts()["B"]["leased"] == 3
     found = ledger.export()

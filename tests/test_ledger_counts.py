@@ -43,6 +43,7 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
             "failed": sum(row["state"] == "failed" for row in present),
             "diverged": sum(row["cause"] == "diverged" for row in done),
             "pruned": sum(row["cause"] == "pruned" for row in done),
+            "without a finite score": sum(row["cause"] == "without a finite score" for row in done),
             "failures": {cause: causes.count(cause) for cause in causes},
             "best": best(values, default=None),
         }
@@ -78,7 +79,8 @@ def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     assert ledger.counts() == recount(ledger)
     rng = random.Random(0)
     rows = ledger.export()["slots"]
-    states, causes = ["open", "leased", "done", "done", "failed"], [None, "diverged", "pruned", "exception"]
+    states = ["open", "leased", "done", "done", "failed"]
+    causes = [None, "diverged", "pruned", "without a finite score", "exception"]
     with engine.begin() as connection:
         bulk.update(connection, slots, [
             {"id": row["id"], "state": rng.choice(states), "cause": rng.choice(causes),

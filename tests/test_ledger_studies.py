@@ -8,7 +8,7 @@ from storage_study import definition, finish_all, make
 
 from hpo.errors import UsageError
 from hpo.ledger import load_study, names, open_study
-from hpo.ledger.changes import describe_changes
+from hpo.ledger.changes import describe_changes, describe_code_changes
 from hpo.storage import curves
 from hpo.storage.database import connect
 
@@ -165,18 +165,77 @@ def test_changed_code_that_nothing_was_trained_with_is_no_news(engine: Engine) -
     assert again.warnings == [] == again.export()["study"]["notes"]
     assert again.fingerprint == {"loss": "bb"}
     again.lease("x", 1)
-    held = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"})
-    assert held.warnings == ["the code of loss changed since the last run; what is in training uses the old code"]
+    with pytest.raises(UsageError, match=r"code of study 's' changed .* \(loss\); undo that, .*--accept-changed-code"):
+        open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"})
+    assert load_study(engine, "s").fingerprint == {"loss": "bb"}
+    held = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
+    assert held.warnings == [
+        "the code changed since the last run (loss), which was accepted; what is in training uses the old code"
+    ]
 
 
-def test_changed_code_warns_and_is_noted(engine: Engine) -> None:
+def test_changed_code_is_refused_or_accepted_with_a_note(engine: Engine) -> None:
     finish_all(make(engine))
     assert make(engine).warnings == []
-    again = open_study(engine, "s", definition(), "d", PLANNED, {"title": "new"}, {"loss": "bb"})
-    assert again.warnings == ["the code of loss changed since the last run; earlier results used the old code"]
+    changed = (engine, "s", definition(), "d", PLANNED, {"title": "new"}, {"loss": "bb"})
+    with pytest.raises(UsageError, match="changed since its first trials"):
+        open_study(*changed)
+    unchanged = load_study(engine, "s").export()["study"]
+    assert unchanged["notes"] == [] and unchanged["text"] == {"title": "t"}
+    again = open_study(*changed, accept_changed_code=True)
+    assert again.warnings == [
+        "the code changed since the last run (loss), which was accepted; earlier results used the old code"
+    ]
     study = again.export()["study"]
     assert study["text"] == {"title": "new"} and study["fingerprint"] == {"loss": "bb"}
     assert [note["event"] for note in study["notes"]] == again.warnings
+    assert open_study(*changed).warnings == []  # what was accepted is the study's code from now on
+
+
+def test_of_two_codes_that_are_opened_before_any_training_one_trains(engine: Engine) -> None:
+    first = make(engine)
+    second = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "bb"})
+    with pytest.raises(UsageError, match=r"was opened with other code \(loss\) while this worker started"):
+        first.lease("x", 1)
+    assert second.lease("y", 1)
+    third = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
+    assert third.lease("z", 1) and second.lease("y", 1)  # what is in training goes on
+
+
+def test_values_that_changed_alone_may_be_random(engine: Engine) -> None:
+    finish_all(make(engine))
+    for changed, words in (
+        ({"loss": "bb"}, "a value in the code of study 's' .* seed"),
+        ({"b.py: f": "1"}, "^the code"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "aa"} | changed)
+
+
+def test_another_definition_is_told_before_changed_code(engine: Engine) -> None:
+    finish_all(make(engine))
+    with pytest.raises(UsageError, match="exists with another definition"):
+        open_study(engine, "s", definition(high=1.0), "e", PLANNED, {}, {"loss": "bb"})
+
+
+def test_a_study_whose_code_was_recorded_by_functions_alone(engine: Engine) -> None:
+    finish_all(make(engine))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("""update hpo_studies set fingerprint = '{"hpo_study_s.net": "aa"}'""")
+    with pytest.raises(UsageError, match=r"kept track of less code.*--accept-changed-code if it did not"):
+        make(engine)
+
+
+def test_changed_code_by_the_names_that_a_person_knows() -> None:
+    old = {"study file: WIDTH": "1", "model: WIDTH": "1", "loss.gamma": "1", "base.py: Blobs": "1", "data": "1"}
+    assert describe_code_changes(old, old) == ""
+    assert describe_code_changes(old, old | {"loss.gamma": "2"}) == "loss.gamma"
+    assert describe_code_changes(old, old | {"model: WIDTH": "2"}) == "model: WIDTH"
+    both = old | {"study file: WIDTH": "2", "model: WIDTH": "2", "study file: Net": "1"}
+    assert describe_code_changes(old, both) == "study file: Net, WIDTH"
+    assert describe_code_changes(old, {"data": "1"}) == "base.py: Blobs; study file: WIDTH; loss.gamma"
+    many = {f"study file: f{place}": "1" for place in range(9)}
+    assert describe_code_changes({}, many) == "study file: f0, f1, f2, f3, f4, f5; and 3 more"
 
 
 def test_an_unknown_study_lists_the_known_ones(engine: Engine) -> None:

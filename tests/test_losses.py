@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
-from hpo.definition import describe, digest, fingerprint, loss_of
+from hpo.definition import describe, digest, loss_of
 from hpo.errors import UsageError
 from hpo.losses import CrossEntropy, cross_entropy, evaluated_loss
 from hpo.report.wording import describe as in_words
@@ -67,6 +67,23 @@ def test_smoothing_by_hand() -> None:
     assert found == pytest.approx(-0.1 * math.log(1 / 4) - 0.9 * math.log(3 / 4), rel=1e-12)
 
 
+@pytest.mark.parametrize("classes", [10, 100])
+def test_smoothing_as_in_the_code_of_sam_and_gam(classes: int) -> None:
+    """Theirs puts 1 − ε on the label and ε/(C − 1) on every other class: ours at ε C/(C − 1), but for a constant."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, classes, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.arange(6)
+    divergences = []
+    for row, label in zip(outputs.log_softmax(1), labels.tolist(), strict=True):
+        targets = [0.9 if place == label else 0.1 / (classes - 1) for place in range(classes)]
+        divergences.append(sum(target * (math.log(target) - row[place]) for place, target in enumerate(targets)))
+    theirs = torch.stack(divergences)
+    ours = CrossEntropy(0.1 * classes / (classes - 1))(outputs, labels)
+    assert (ours - theirs).std().item() == pytest.approx(0, abs=1e-12)
+    found, expected = (torch.autograd.grad(losses.mean(), outputs, retain_graph=True)[0] for losses in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -102,11 +119,6 @@ def test_the_report_says_what_is_trained_and_when_its_rate_falls() -> None:
     smoothed = describe(replace(PLAIN, label_smoothing=0.1, schedule=MultiStep((30, 45))))
     assert in_words(smoothed["loss"]) == "CrossEntropy, label smoothing 0.1"
     assert in_words(smoothed["schedule"]) == "MultiStep, milestones 30 and 45, factor 0.1, warmup epochs 0"
-
-
-def test_a_loss_of_ones_own_is_fingerprinted() -> None:
-    assert fingerprint(replace(PLAIN, label_smoothing=0.1)) == {}
-    assert set(fingerprint(replace(PLAIN, loss=half_squares))) == {f"{__name__}.half_squares"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.3}, {"loss": half_squares}])

@@ -98,6 +98,7 @@ STUDY = Study(
     epochs=4,
     trials=3,
     seeds=3,
+    tuning_repeats=1,
     schedule=halved,
     loss=squares,
     metrics={"rank": rank},

@@ -28,7 +28,8 @@ def ledger(tmp_path: Any) -> Ledger:
 
 def entry(**changes: Any) -> dict[str, Any]:
     fresh = {"trials_total": 40, "trials_done": 0, "reruns_total": 10, "reruns_done": 0, "leased": 0, "failed": 0}
-    return fresh | {"diverged": 0, "pruned": 0, "failures": {}, "best": None} | changes
+    ends = {"diverged": 0, "pruned": 0, "without a finite score": 0}
+    return fresh | ends | {"failures": {}, "best": None} | changes
 
 
 def display(ledger: Ledger, terminal: bool = False, height: int = 30) -> tuple[Display, io.StringIO]:
@@ -109,6 +110,13 @@ def test_no_best_score_where_all_diverged() -> None:
         {"A": entry(trials_done=40, best=0.1, diverged=40)}, 1
     )
     assert line.endswith("40 of 40 trials, 40 diverged")
+
+
+def test_trials_without_a_finite_score_are_counted() -> None:
+    (line,) = News({"A": entry()}, "validation_gain", 0).lines(
+        {"A": entry(trials_done=40, best=0.5) | {"without a finite score": 3}}, 1
+    )
+    assert line.endswith("40 of 40 trials, best validation gain 0.5, 3 without a finite score")
 
 
 def test_work_of_others_is_shown_without_a_message(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

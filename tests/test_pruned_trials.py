@@ -329,7 +329,7 @@ def test_whole_trials_come_before_pruned_ones_and_late_ones_before_early_ones() 
 
 def test_a_study_with_a_pruner_runs_to_its_end(tmp_path: Path) -> None:
     """All of it: sampling, training, the ledger, Optuna's tables and the counts."""
-    whole = dataclasses.replace(study(), trials=14, seeds=2)
+    whole = dataclasses.replace(study(), trials=14, seeds=2, tuning_repeats=1)
     ledger = workflow.open_ledger(whole, f"sqlite:///{tmp_path}/t.db")
     workflow.work(whole, ledger, device="cpu", population=8, threads=1)
     assert ledger.state() == "done"

@@ -10,8 +10,9 @@ import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 
 from hpo import Configuration, Mnist1d, Study, SuccessiveHalving
-from hpo.definition import describe, digest, fingerprint
+from hpo.definition import describe, digest
 from hpo.errors import UsageError
+from hpo.fingerprint import fingerprint
 from hpo.judging import Judging
 from hpo.ledger import Past
 from hpo.models import MLP
@@ -63,9 +64,7 @@ def test_the_pruner_is_part_of_the_definition_where_there_is_one() -> None:
     median = study(pruner=functools.partial(MedianPruner, n_warmup_steps=5))
     assert describe(median)["pruner"] == {"kind": "MedianPruner", "arguments": [], "n_warmup_steps": 5}
     assert fingerprint(study()) == fingerprint(median) == {}
-    assert list(fingerprint(study(pruner=lambda: MedianPruner()))) == [
-        f"{__name__}.test_the_pruner_is_part_of_the_definition_where_there_is_one.<locals>.<lambda>"
-    ]
+    assert "pruner" in fingerprint(study(pruner=lambda: MedianPruner()))
 
 
 def best(scores: dict[int, float], factor: int, direction: str) -> set[int]:

@@ -165,6 +165,7 @@ def text_of(record: Record) -> str:
 
 
 def planted(difference: np.ndarray, **options: Any) -> Record:
+    """A study of one tuning run, where `options` give no `repeats`."""
     baseline = 0.5 + 0.01 * np.arange(len(difference))
     accuracies = {"AdamW": baseline.tolist(), "GNVR": (baseline + difference).tolist()}
     return synthetic_record(seeds=len(difference), accuracies=accuracies, **options)
@@ -230,13 +231,13 @@ PLANTED = [
     (0.001 * NOISE, "equivalent within ±1 point", False, "did not hold."),
     (0.03 * NOISE, "no detectable difference (smallest detectable: 2.26 points)", False, "is undecided."),
     (0 * NOISE, "identical on every seed: check that the setting takes effect", False, "is undecided."),
-    (NOISE[:2], "no verdict: 2 paired seeds, 3 are needed", False, "is undecided."),
+    (NOISE[:2], "no verdict: 2 paired tuning repeats, 3 are needed", False, "is undecided."),
 ]
 
 
 @pytest.mark.parametrize(("difference", "words", "bold", "outcome"), PLANTED)
 def test_planted_verdicts(difference: np.ndarray, words: str, bold: bool, outcome: str) -> None:
-    text = text_of(planted(difference)).replace("Planted differences are **found**.", "")
+    text = text_of(planted(difference, repeats=len(difference))).replace("Planted differences are **found**.", "")
     block = text[: text.index("## Hypothesis")]
     assert f"GNVR against AdamW: {words}" in block
     assert f"| {words} |" in text
@@ -328,7 +329,8 @@ def test_warnings_of_the_protocol(options: dict[str, Any], words: str) -> None:
 
 
 def test_a_full_default_study_has_one_warning_only() -> None:
-    assert warnings_of(synthetic_record(seeds=10)).count("> - ") == 1
+    warnings = warnings_of(synthetic_record(trials=30, seeds=12, repeats=3))
+    assert warnings.count("> - ") == 1 and "Fewer than 10 tuning repeats (3)" in warnings
 
 
 def test_warnings_of_losses() -> None:

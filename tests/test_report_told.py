@@ -16,8 +16,10 @@ from hpo.report.metric import metric_of
 
 NUMBER = re.compile(r"(?<![\w.])[−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?")
 # What sentences say of the method and not of the study: the level of intervals, the least number of pairs, the numbers
-# in the definitions of a spike and of enough seeds, and the bound below which a p-value is not printed.
-CONSTANTS = {"95%", "3", "1.25", "10", "0.001"}
+# in the definitions of a spike and of enough seeds, tuning runs and trials, and the bound below which a p-value is not
+# printed.
+CONSTANTS = {"95%", "3", "1.25", "5", "10", "20", "0.001"}
+ADVICE = re.compile(r"plan \d+|--[a-z-]+ \d+")  # what to do next, in numbers that the study does not have yet
 RECORDS = {
     **MOMENTS,
     "ten seeds": lambda: synthetic_record(seeds=10),
@@ -73,7 +75,7 @@ def claims(text: str, results: dict[str, Any]) -> list[str]:
     for name in sorted(names, key=len, reverse=True):
         literally = re.compile(rf"(?<!\w){re.escape(wording.escape(name))}(?!\w)")
         found = [literally.sub("NAME", line) for line in found]
-    return found
+    return [ADVICE.sub("ADVICE", line) for line in found]
 
 
 def untold(lines: list[str], forms: set[str]) -> list[str]:

@@ -21,10 +21,14 @@ EVEN = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50]
 
 
 def judged(
-    rival: Sequence[float], baseline: Sequence[float], metric: Metric = ACCURACY, margin: float = 0.01
+    rival: Sequence[float],
+    baseline: Sequence[float],
+    metric: Metric = ACCURACY,
+    margin: float = 0.01,
+    tuning_runs: int = 6,
 ) -> Verdict:
     pair = (dict(enumerate(rival)), dict(enumerate(baseline)))
-    return judge_family({"rival": pair}, margin, metric.direction)["rival"]
+    return judge_family({"rival": pair}, margin, metric.direction, tuning_runs=tuning_runs)["rival"]
 
 
 def shifted(*differences: float, baseline: Sequence[float] = EVEN) -> tuple[list[float], list[float]]:
@@ -37,8 +41,8 @@ def shifted(*differences: float, baseline: Sequence[float] = EVEN) -> tuple[list
 # with n = 6, the 90% interval is the mean ± 0.823 SD, p < 0.05 needs a mean of 1.049 SD, and the MDE is 1.435 SD.
 BRANCHES = {
     "1, nothing": (([], []), ACCURACY, 0.01, 1, "no verdict: no seed has been rerun for both"),
-    "1, one pair": (shifted(0.1), ACCURACY, 0.01, 1, "no verdict: 1 paired seed, 3 are needed"),
-    "1, two pairs": (shifted(0.1, 0.2), ACCURACY, 0.01, 1, "no verdict: 2 paired seeds, 3 are needed"),
+    "1, one pair": (shifted(0.1), ACCURACY, 0.01, 1, "no verdict: 1 paired tuning repeat, 3 are needed"),
+    "1, two pairs": (shifted(0.1, 0.2), ACCURACY, 0.01, 1, "no verdict: 2 paired tuning repeats, 3 are needed"),
     "1, diverged, no bound": (([NAN, 1.0, 1.0, 1.0], [1.1, 1.2, NAN, 1.3]), LOSS, 0.01, 1, "no verdict: 2 diverged"),
     "2, identical": (
         shifted(0, 0, 0), ACCURACY, 0.01, 2, "identical on every seed: check that the setting takes effect",
@@ -96,6 +100,14 @@ def test_every_branch_has_its_sentence(branch: str) -> None:
     assert (verdict.rule, verdict_words(verdict, metric)) == (rule, sentence)
 
 
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_after_one_tuning_run_the_sentence_is_tentative(branch: str) -> None:
+    (rival, baseline), metric, margin, rule, sentence = BRANCHES[branch]
+    words = verdict_words(judged(rival, baseline, metric, margin, tuning_runs=1), metric)
+    plain = sentence.strip("*").removeprefix("tentatively ").replace("tuning repeat", "seed")
+    assert words == (f"tentatively {plain}" if rule >= 3 else plain)
+
+
 def test_the_table_of_branches_is_whole() -> None:
     verdicts = [judged(*pair, metric, margin) for pair, metric, margin, _, _ in BRANCHES.values()]
     assert {verdict.rule for verdict in verdicts} == {1, 2, 3, 4, 5}
@@ -119,7 +131,8 @@ def test_the_sentence_claims_what_the_numbers_say() -> None:
         baseline = generator.normal(0.5, 0.02, n)
         rival = baseline + shift + generator.normal(0, spread, n)
         metric = ACCURACY if generator.random() < 0.5 else LOSS
-        words = verdict_words(judged(rival.tolist(), baseline.tolist(), metric), metric)
+        runs = int(generator.choice([1, n]))
+        words = verdict_words(judged(rival.tolist(), baseline.tolist(), metric, tuning_runs=runs), metric)
         differences = rival - baseline
         seen.add(re.sub(r"[\d.]+", "x", words))
         if n < 3:
@@ -131,10 +144,11 @@ def test_the_sentence_claims_what_the_numbers_say() -> None:
         if test.pvalue < 0.05:
             better = (differences.mean() > 0) == (metric.direction == "maximize")
             assert ("better" if better else "worse") in words
-            assert words.startswith("**") == (n >= 5) == ("tentatively" not in words)
+            assert words.startswith("**") == (n >= 5 and runs > 1) == ("tentatively" not in words)
             assert ("by less than the margin" in words) == within
         else:
-            assert "**" not in words and words.startswith("equivalent" if within else "no detectable difference")
+            word = "equivalent" if within else "no detectable difference"
+            assert "**" not in words and words.startswith("tentatively " * (runs == 1) + word)
     assert len(seen) >= 12
 
 
@@ -143,9 +157,10 @@ def gnvr_line(record: Record) -> str:
 
 
 def test_the_line_at_every_rule() -> None:
-    def line(*differences: float) -> str:
+    def line(*differences: float, repeats: int = 1) -> str:
         rival, baseline = shifted(*differences)
-        return gnvr_line(synthetic_record(seeds=len(rival), accuracies={"AdamW": baseline, "GNVR": rival}))
+        accuracies = {"AdamW": baseline, "GNVR": rival}
+        return gnvr_line(synthetic_record(seeds=len(rival), repeats=repeats, accuracies=accuracies))
 
     assert line(0.1) == "GNVR against AdamW: no verdict: 1 paired seed, 3 are needed; Δ = +10.00 points."
     assert line(0, 0, 0) == (
@@ -153,15 +168,19 @@ def test_the_line_at_every_rule() -> None:
         "95% CI [0.00, 0.00]; 3 paired seeds."
     )
     assert line(0.05, 0.06, 0.04, 0.05, 0.06, 0.04) == (
-        "GNVR against AdamW: **better**; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired seeds; "
+        "GNVR against AdamW: tentatively better; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired seeds; "
+        "p < 0.001 (Holm, m = 1); MDE 1.28 points."
+    )
+    assert line(0.05, 0.06, 0.04, 0.05, 0.06, 0.04, repeats=6) == (
+        "GNVR against AdamW: **better**; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired tuning repeats; "
         "p < 0.001 (Holm, m = 1); MDE 1.28 points."
     )
     assert line(0.002, -0.003, 0.001, -0.002, 0.003, -0.001) == (
-        "GNVR against AdamW: equivalent within ±1 point; Δ = 0.00 points, 95% CI [−0.25, 0.25]; 6 paired seeds; "
-        "p = 1.00 (Holm, m = 1); MDE 0.34 points."
+        "GNVR against AdamW: tentatively equivalent within ±1 point; Δ = 0.00 points, 95% CI [−0.25, 0.25]; "
+        "6 paired seeds; p = 1.00 (Holm, m = 1); MDE 0.34 points."
     )
     assert line(0.02, -0.03, 0.01, -0.02, 0.03, -0.01) == (
-        "GNVR against AdamW: no detectable difference (smallest detectable: 3.39 points); Δ = 0.00 points, "
+        "GNVR against AdamW: tentatively no detectable difference (smallest detectable: 3.39 points); Δ = 0.00 points, "
         "95% CI [−2.48, 2.48]; 6 paired seeds; p = 1.00 (Holm, m = 1)."
     )
 
@@ -197,12 +216,7 @@ def test_reruns_that_all_diverged_are_not_called_identical() -> None:
 
 
 def test_two_tuning_repeats_are_too_few() -> None:
-    export, curves = synthetic_export(seeds=6)
-    export["study"]["repeats"] = 2
-    for row in export["slots"]:
-        if row["phase"] == "rerun":
-            row["repeat"] = row["slot"] % 2
-    assert "no verdict: 2 paired tuning repeats, 3 are needed" in gnvr_line(make_record(export, curves))
+    assert "no verdict: 2 paired tuning repeats, 3 are needed" in gnvr_line(synthetic_record(seeds=6, repeats=2))
 
 
 OUTCOMES = [
@@ -219,13 +233,29 @@ OUTCOMES = [
 ]
 
 
-@pytest.mark.parametrize(("prediction", "differences", "sentence"), OUTCOMES)
-def test_what_became_of_the_prediction(prediction: str | None, differences: tuple[float, ...], sentence: str) -> None:
+def page_of(prediction: str | None, differences: tuple[float, ...], repeats: int) -> tuple[str, str]:
+    """The report on planted differences, and the last line of its conclusion."""
     rival, baseline = shifted(*differences)
-    export, curves = synthetic_export(seeds=len(rival), accuracies={"AdamW": baseline, "GNVR": rival})
+    planted = {"AdamW": baseline, "GNVR": rival}
+    export, curves = synthetic_export(seeds=len(rival), repeats=repeats, accuracies=planted)
     export["study"]["definition"]["configurations"][1]["prediction"] = prediction
     text = markdown(Page(compute_numbers(make_record(export, curves)), [], ["hpo run s"], None))
-    conclusion = text[text.index("## Conclusion") : text.index("## Limits")].strip().splitlines()[-1]
+    return text, text[text.index("## Conclusion") : text.index("## Limits")].strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("prediction", ["better", "worse", "equivalent"])
+@pytest.mark.parametrize("branch", [branch for branch in BRANCHES if BRANCHES[branch][1] is ACCURACY])
+def test_after_one_tuning_run_every_prediction_is_undecided(branch: str, prediction: str) -> None:
+    rival, baseline = BRANCHES[branch][0]
+    differences = tuple(value - other for value, other in zip(rival, baseline, strict=True))
+    if differences:
+        conclusion = page_of(prediction, differences, 1)[1]
+        assert conclusion.endswith(f"Whether it is {prediction}, as predicted, is undecided.")
+
+
+@pytest.mark.parametrize(("prediction", "differences", "sentence"), OUTCOMES)
+def test_what_became_of_the_prediction(prediction: str | None, differences: tuple[float, ...], sentence: str) -> None:
+    text, conclusion = page_of(prediction, differences, repeats=len(differences))
     assert conclusion.endswith(sentence) if sentence else "redict" not in conclusion
     predicted = f"predicted {prediction} {'to' if prediction == 'equivalent' else 'than'} AdamW."
     assert (predicted if prediction else "GNVR: no direction was predicted.") in text

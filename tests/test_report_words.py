@@ -99,13 +99,13 @@ def test_where_every_rerun_diverged_there_is_no_verdict() -> None:
 
 
 def test_a_configuration_that_was_given_up_is_told_once() -> None:
-    export, curves = synthetic_export()
+    export, curves = synthetic_export(trials=30)
     for row in export["slots"]:
         if row["configuration"] == "GNVR":
             fail(export, row)
     warnings = part(text_of(make_record(export, curves)), "> Warnings:", "## Hypothesis")
     assert warnings.count("GNVR") == 1
-    assert "GNVR: tuning was given up, 8 trials failed for good (exception × 16)." in warnings
+    assert "GNVR: tuning was given up, 30 trials failed for good (exception × 60)." in warnings
 
 
 def test_every_warning_begins_with_a_capital() -> None:

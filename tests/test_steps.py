@@ -112,7 +112,8 @@ def run(chosen: Recipe, members: Sequence[Member], recordings: Recordings | None
     if recordings:
         smallest = min(result.final["training_samples"] for result in results)
         steps = int(smallest) // chosen.batch_size * chosen.epochs
-        assert (recordings.made, recordings.replays) == (1, steps - BEFORE_RECORDING)
+        compared = {16, 64, 256, steps} & set(range(BEFORE_RECORDING + 1, steps + 1))
+        assert (recordings.made, recordings.replays) == (1, steps - BEFORE_RECORDING - len(compared))
     return results
 
 
@@ -251,10 +252,10 @@ def test_a_state_that_shares_memory_at_first_is_written_leaf_by_leaf(
 
 
 def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
-    calls: list[int] = []
+    calls: list[None] = []
 
     def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
-        state["_calls"].append(len(calls))
+        state.get("_calls", []).append(None)
         return _stacked(grads, state, params, hyper)
 
     def init(params: Tree) -> dict[str, Any]:

@@ -65,6 +65,13 @@ def test_it_says_what_it_compares(reference: str) -> None:
 
 
 @every_study
+def test_it_is_tuned_three_times_but_where_a_published_protocol_tuned_once(reference: str) -> None:
+    study = load(reference)
+    assert study.tuning_repeats == (1 if "_published" in reference else 3)
+    assert study.seeds % study.tuning_repeats == 0, "every tuning run has as many reruns"
+
+
+@every_study
 def test_it_is_short_and_holds_no_logic(reference: str) -> None:
     lines = Path(reference.partition(".py")[0] + ".py").read_text().splitlines()
     assert len(lines) < 60
@@ -85,6 +92,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
             "batch_size": 18,
             "trials": 1,
             "seeds": 1,
+            "tuning_repeats": 1,
         }
         assert isinstance(study.model, ResNet18)
         changes["model"] = dataclasses.replace(study.model, width=4)
@@ -92,7 +100,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         assert isinstance(data, Mnist1d | Digits)
         assert isinstance(study.model, MLP)
         changes = {"data": dataclasses.replace(data, samples=250) if isinstance(data, Mnist1d) else data}
-        changes |= {"batch_size": 32, "trials": 2, "seeds": 2}
+        changes |= {"batch_size": 32, "trials": 2, "seeds": 2, "tuning_repeats": 1}
         changes["model"] = MLP((study.model.widths[0], 8, study.model.widths[-1]))
     configurations = [dataclasses.replace(entry, trials=None) for entry in study.configurations]
     changes |= {"epochs": 1, "tuning_epochs": None, "configurations": configurations}
@@ -154,20 +162,46 @@ def test_sgsc_number_by_number() -> None:
 
 @pytest.mark.parametrize(("variant", "noise"), [("clean", 0.0), ("noisy", 0.2)])
 def test_rogc_number_by_number(variant: str, noise: float) -> None:
+    """As in the published ROGC script."""
     study = load(f"{PROJECT / 'studies' / 'rogc_published.py'}:{variant}")
     described = describe(study)
-    assert (study.trials, study.seeds, study.epochs, study.batch_size) == (20, 3, 30, 64)
-    assert (described["data"]["samples"], described["data"]["label_noise"]) == (4000, noise)
+    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 3, 15, 30, 64)
+    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
+    published = {"samples": 4000, "label_noise": noise, "noise": "symmetric", "split": "last"}
+    assert described["data"] == MNIST1D | {key: published[key] for key in published if noise or key != "noise"}
+    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
     regularizers = [entry["regularizer"] for entry in described["configurations"]]
     assert regularizers == ["none", "clip_global", "clip_sample", "rogc"]
-    assert bounds(described, "ROGC") == ADAMW | {"k": (0, 3, False)}
+    assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
+    both = ADAMW | {"weight_decay": (1e-6, 1e-2, True)}
+    assert bounds(described, "Baseline") == both
+    for name in ("Global clipping", "Sample clipping"):
+        assert bounds(described, name) == both | {"clip": (0.1, 10, True)}
+    assert bounds(described, "ROGC") == both | {"k": (0, 5, False)}
 
 
-def test_the_shootout_leaves_no_regularizer_out() -> None:
+@pytest.mark.parametrize(("variant", "smoothing"), [("cifar10", 0.1 / 0.9), ("cifar100", 0.1 / 0.99)])
+def test_gam_smooths_labels_as_its_authors_do(variant: str, smoothing: float) -> None:
+    """Theirs of 0.1: see `test_losses.test_smoothing_as_in_the_code_of_sam_and_gam`."""
+    study = load(f"{PROJECT / 'studies' / 'gam.py'}:{variant}")
+    assert study.label_smoothing == pytest.approx(smoothing, rel=1e-12)
+
+
+def test_gvrs_penalty_is_over_its_authors_layers() -> None:
+    described = describe(load(str(PROJECT / "studies" / "gvr.py")))
+    regularizers = [entry["regularizer"] for entry in described["configurations"]]
+    assert regularizers == ["none", *["gvr(blocks.6, blocks.7, linear)"] * 2]
+
+
+# Of the same methods, over other layers and samples or with other steps.
+VARIANTS = {"asam", "gam_paper", "gam_adaptive", "gvr_independent"}
+
+
+def test_the_shootout_leaves_no_method_out() -> None:
     from hpo.regularizers import REGULARIZERS
 
     described = describe(load(f"{PROJECT / 'studies' / 'shootout.py'}:noise20"))
-    assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS)
+    assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS) - VARIANTS
     assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
     for entry in described["configurations"]:
         own = REGULARIZERS[entry["regularizer"]].hyperparameters

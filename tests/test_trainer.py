@@ -161,6 +161,42 @@ def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
         small(tuning_repeats=10, seeds_per_trial=101)
 
 
+@pytest.mark.parametrize(("seeds", "repeats"), [(None, 3), (1, 1), (2, 2), (3, 3), (4, 3), (12, 3), (100, 3)])
+def test_a_study_is_tuned_three_times_or_as_often_as_it_has_seeds(
+    seeds: int | None, repeats: int, tmp_path: Path
+) -> None:
+    url, given = f"sqlite:///{tmp_path}/t.db", {} if seeds is None else {"seeds": seeds}
+    planned = {"trials": 40, "seeds": seeds or 12, "repeats": repeats}
+    assert open_ledger(small(name="file", **given), url).planned == planned
+    assert open_ledger(small(name="flag"), url, seeds=seeds).planned == planned, "the same by a flag"
+    told = open_ledger(small(name="flag"), url)
+    assert told.planned == planned, "an existing study keeps its plan"
+    warned = [flag for flag in ("--seeds 12", "--tuning-repeats 3") for text in told.warnings if f"give {flag}" in text]
+    assert warned == (["--seeds 12"] if planned["seeds"] < 12 else [])
+
+
+def test_a_study_says_how_often_it_is_tuned(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    assert open_ledger(small(name="one", tuning_repeats=1), url).planned["repeats"] == 1
+    assert open_ledger(small(name="five", tuning_repeats=5), url).planned["repeats"] == 5
+    for wrong in (0, -1, 1.5, True, "3"):
+        with pytest.raises(UsageError, match=f"tuning_repeats is {wrong!r}; give a whole number of at least 1"):
+            small(tuning_repeats=wrong)
+    with pytest.raises(UsageError, match="tuning_repeats is 3 and seeds is 2, so that some tuning runs would"):
+        small(tuning_repeats=3, seeds=2)
+
+
+def test_a_study_that_was_planned_with_one_tuning_run_says_how_to_plan_more(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    open_ledger(small(name="s", tuning_repeats=1), url)
+    again = open_ledger(small(name="s"), url)
+    assert again.planned["repeats"] == 1
+    assert again.warnings == [
+        "s was planned with 1 tuning repeats and its file now plans 3; give --tuning-repeats 3 to raise it"
+    ]
+    assert again.text["command"] == "hpo run s --tuning-repeats 1"
+
+
 def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_path: Path) -> None:
     url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds_per_trial=3)
     made = open_ledger(own, url)
@@ -176,7 +212,7 @@ def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_p
 
 
 def test_the_command_that_is_shown_plans_what_was_planned(tmp_path: Path) -> None:
-    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s")
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", tuning_repeats=1)
     whole = "hpo run s --seeds 6 --tuning-repeats 3"
     assert open_ledger(own, url, seeds=6, repeats=3, command=whole).text["command"] == whole
     assert open_ledger(own, url).text["command"] == whole
@@ -185,7 +221,7 @@ def test_the_command_that_is_shown_plans_what_was_planned(tmp_path: Path) -> Non
 
 
 def test_repeats_that_want_seeds_are_refused_with_a_number_that_is_taken(tmp_path: Path) -> None:
-    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds=10)
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds=10, tuning_repeats=1)
     open_ledger(own, url)
     with pytest.raises(UsageError, match="give --seeds 21 or more"):
         open_ledger(own, url, repeats=12)

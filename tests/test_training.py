@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, Split, split
+from hpo.data.loading import _Checked
 from hpo.errors import UsageError
 from hpo.evaluation import validate
 from hpo.models import MLP
@@ -229,7 +230,9 @@ class Sealed:
 
 def test_the_test_set_is_read_only_when_asked_for() -> None:
     chosen = recipe()
-    sealed = chosen._replace(source=chosen.source._replace(test_inputs=Sealed(), test_labels=Sealed()))
+    inputs, labels, *_, classes = chosen.source
+    # As if checked already: whether samples can be used at all is seen before training, for the test set as well.
+    sealed = chosen._replace(source=_Checked(inputs, labels, Sealed(), Sealed(), classes))  # type: ignore[arg-type]
     (result,) = train(sealed, [Member(0, SGD)])
     assert not [name for name in (*result.final, *result.curves) if "test" in name]
     with pytest.raises(AssertionError, match="the test set was"):

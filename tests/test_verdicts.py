@@ -12,14 +12,18 @@ NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8, 1.1, -0.5, 0.2, -0.4])
 
 
 def verdict_of(
-    differences: np.ndarray, margin: float = 0.01, direction: Direction = "maximize", family: int = 1
+    differences: np.ndarray,
+    margin: float = 0.01,
+    direction: Direction = "maximize",
+    family: int = 1,
+    tuning_runs: int = 10,
 ) -> Verdict:
     """The verdict on planted differences; the other rivals of the family differ by noise alone."""
     baseline = {1000 + seed: 0.5 + 0.01 * seed for seed in range(len(differences))}
     rival = {seed: baseline[seed] + value for seed, value in zip(baseline, differences, strict=True)}
     noise = {seed: value + 0.01 * NOISE[seed % 10] for seed, value in baseline.items()}
     pairs = {"rival": (rival, baseline), **{f"noise {i}": (noise, baseline) for i in range(1, family)}}
-    return judge_family(pairs, margin, direction)["rival"]
+    return judge_family(pairs, margin, direction, tuning_runs=tuning_runs)["rival"]
 
 
 def test_identical_on_every_seed() -> None:
@@ -63,6 +67,37 @@ def test_a_minimised_metric_turns_the_words_round() -> None:
 def test_tentatively_below_five_seeds(n: int, tentative: bool) -> None:
     verdict = verdict_of(0.1 + 0.001 * NOISE[:n])
     assert (verdict.word, verdict.tentative, verdict.firm) == ("better", tentative, not tentative)
+
+
+# Rule → ten differences that it decides.
+RULES = {
+    1: NOISE[:2], 2: np.zeros(10), 3: 0.05 + 0.01 * NOISE, 4: 0.001 * NOISE, 5: 0.03 * NOISE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "differences"), RULES.items())
+def test_after_one_tuning_run_every_verdict_on_configurations_is_tentative(rule: int, differences: np.ndarray) -> None:
+    one, ten = (verdict_of(differences, tuning_runs=runs) for runs in (1, 10))
+    assert one.rule == ten.rule == rule and one.word == ten.word
+    assert str(one.comparison) == str(ten.comparison) and one.p_holm == pytest.approx(ten.p_holm, nan_ok=True)
+    assert (one.tentative, ten.tentative) == (rule >= 3, False)
+    assert one.label == (f"tentatively {one.word}" if rule >= 3 else one.word) and ten.label == ten.word
+    assert not one.firm and ten.firm == (rule == 3)
+    if rule >= 3:
+        predictions = ("better", "worse", "equivalent")
+        assert [prediction_outcome(prediction, one) for prediction in predictions] == ["undecided"] * 3
+
+
+def test_three_tuning_runs_are_few_for_better_and_worse_only() -> None:
+    better = verdict_of(0.1 + 0.001 * NOISE[:3], tuning_runs=3)
+    assert (better.label, better.firm) == ("tentatively better", False)
+    equivalent, unseen = verdict_of(1e-5 * NOISE[:3], tuning_runs=3), verdict_of(0.03 * NOISE[:3], tuning_runs=3)
+    assert (equivalent.label, unseen.label) == ("equivalent", "no detectable difference")
+
+
+def test_what_is_paired_is_said_by_its_name() -> None:
+    assert verdict_of(NOISE[:2], tuning_runs=1).reason == "2 paired seeds, 3 are needed"
+    assert verdict_of(NOISE[:2], tuning_runs=2).reason == "2 paired tuning repeats, 3 are needed"
 
 
 def test_better_by_less_than_the_margin() -> None:

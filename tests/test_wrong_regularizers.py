@@ -11,6 +11,7 @@ from networks import FEATURES, minibatch
 from small_runs import NETWORK, SIZES, Grads, asking, keeping, mine, run, said, seen
 from torch import Tensor, nn
 
+from hpo.errors import UsageError
 from hpo.losses import cross_entropy
 from hpo.objective import Objective, Regularizer
 from hpo.optimizers import OPTIMIZERS
@@ -95,6 +96,14 @@ QUESTIONS: dict[str, tuple[Grads, str]] = {
         "the objective is asked about parameters without 'linear1.bias'; give all of them, as in "
         "{**params, name: changed}",
     ),
+    "no sample": (
+        lambda objective, params, *_: objective.subset(slice(8, None)).loss(params),
+        "subset is given slice(8, None, None) for 8 samples; give a slice of them, as slice(32) is",
+    ),
+    "a number of samples": (
+        lambda objective, params, *_: objective.subset(4).loss(params),
+        "subset is given 4 for 8 samples; give a slice of them, as slice(32) is",
+    ),
     "the last layer of some": (
         lambda objective, params, *_: objective.last_layer_grad({"linear2.weight": params["linear2.weight"]}),
         "the objective is asked about parameters without 'linear1.weight'; give all of them, as in "
@@ -165,8 +174,8 @@ def test_a_misspelt_name_is_told_at_the_users_line(members: int) -> None:
         run(members, asking(lambda objective, params, *_: objective.sample_norms(params)))
     assert str(unknown.value) == (
         "the objective has no 'sample_norms'; it has buffers, grad, grad_of, last_layer_grad, loss, mean_grad, "
-        "penalised_grad, sample_grad_norms, sample_grads, sample_losses, sign_mean, task_loss, weighted_grad; did you "
-        "mean 'sample_grad_norms' or 'sample_grads'?"
+        "penalised_grad, sample_grad_norms, sample_grads, sample_losses, sign_mean, subset, task_loss, weighted_grad; "
+        "did you mean 'sample_grad_norms' or 'sample_grads'?"
     )
     for error, line in ((misspelt, 'hyper["strenght"]'), (unknown, "objective.sample_norms(params)")):
         shown = own_traceback(error.value).splitlines()
@@ -363,8 +372,8 @@ def test_a_state_in_another_order_is_the_same_state(members: int) -> None:
 
 
 @SIZES
-def test_what_is_remembered_outside_the_state_is_noticed(members: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A running mean of gradients in a variable of its own: not replayed with what it was at the first step."""
+def test_what_is_remembered_outside_the_state_is_refused(members: int) -> None:
+    """A tensor of the step before in a variable of its own: not replayed with what it was at the first step."""
     kept: dict[str, Tensor] = {}
 
     def grads(objective: Objective, params: Tree, state: Any, _: Tree) -> Any:
@@ -372,11 +381,8 @@ def test_what_is_remembered_outside_the_state_is_noticed(members: int, caplog: p
         kept["loss"] = state["seen"].detach()
         return objective.grad(params), {"seen": state["seen"] + 1}, {"before": before.sum()}
 
-    warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        population, _ = run(members, mine(grads, seen))
-    assert caplog.text.count("it remembers something outside its state; it runs without a trace") == 1
-    assert population._gradients._trace is None
+    with pytest.raises(UsageError, match="regularizer 'mine', the network or the loss"):
+        run(members, mine(grads, seen))
 
 
 @SIZES

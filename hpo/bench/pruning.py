@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpo.bench.search import best, quality
+from hpo.data import load_source
 from hpo.definition import direction_of, full_space
 from hpo.halving import SuccessiveHalving
 from hpo.ledger import Outcome, Past, Slot, Tried, Work
 from hpo.ledger.schedule import batch_sizes
-from hpo.ledger.work import DIVERGED, PRUNED
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.sampling import Setting, sample
 from hpo.space import split_space
 from hpo.stats import compare
@@ -51,7 +52,7 @@ def measure_pruning(
     if show:
         show(f"{study.name}, {configuration}: {trials} trials, {fresh_seeds} fresh seeds, {pruner}")
         show(f"{'repetition':>10} {'epochs':>15} {'seconds':>15} {'pruned':>7} {'test accuracy':>17}")
-    source = study.data.load()
+    source = load_source(study.data)
     for seed in range(repetitions):
         row: dict[str, Any] = {"seed": seed}
         for name, arm in arms.items():
@@ -111,7 +112,8 @@ class _Tuning:
 
     def _tell(self, outcome: Outcome, setting: Setting) -> None:
         study, epochs = self.trainer.study, int(outcome.result["epochs"])
-        stopped = epochs if outcome.cause == PRUNED else 0 if study.pruner and outcome.cause == DIVERGED else None
+        lost = study.pruner and outcome.cause in (DIVERGED, NO_SCORE)
+        stopped = epochs if outcome.cause == PRUNED else 0 if lost else None
         self.tried.append(Tried(setting, outcome.value, stopped))
         self.past.append(Past(outcome.curves.get(study.score, ()), outcome.value, epochs, outcome.cause == PRUNED))
         self.found["epochs"] += epochs * study.seeds_per_trial

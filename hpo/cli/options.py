@@ -19,15 +19,18 @@ Storage = Annotated[
     typer.Option(help="Database URL; else HPO_STORAGE, OPTUNA_STORAGE, or sqlite:///hpo.db."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
-Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for each configuration.")]  # noqa: UP045
-Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each best setting.")]  # noqa: UP045
+Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for each configuration and tuning run.")]  # noqa: UP045
+Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each configuration, shared by its tuning runs.")]  # noqa: UP045
 TuningRepeats = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Independent tuning runs, which share the reruns."),
+    typer.Option(min=1, help="Independent tuning runs, which share the reruns; with one, all verdicts are tentative."),
 ]
 Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.")]  # noqa: UP045
 Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
 PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
+AcceptChangedCode = Annotated[
+    bool, typer.Option("--accept-changed-code", help="Continue although the code changed since the first trials.")
+]
 Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
 
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import math
 import sys
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -56,7 +57,7 @@ def try_(
         print(own_traceback(error), file=sys.stderr)
         raise SystemExit(1) from None
     if as_json:
-        typer.echo(json.dumps({"setting": whole, "seed": seed, **result._asdict()}, indent=1))
+        typer.echo(json.dumps(_json({"setting": whole, "seed": seed, **result._asdict()}), indent=1, allow_nan=False))
     elif result.diverged_epoch is not None:
         typer.echo(f"diverged in epoch {result.diverged_epoch}")
     else:
@@ -70,6 +71,15 @@ def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the s
 
     typer.echo(f"wrote {write_study(name)}; next:")
     typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")
+
+
+def _json(value: Any) -> Any:
+    """Dicts and lists with None for what is not finite: JSON has no word for it."""
+    if isinstance(value, dict):
+        return {key: _json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_configuration(definition: Study, study: str, name: str) -> None:

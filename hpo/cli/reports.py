@@ -46,9 +46,12 @@ def report(
 
 
 def print_verdicts(readme: Path) -> None:
-    """The verdict lines at the top of a report."""
+    """The verdict lines at the top of a report, and a line where trials were few."""
+    from hpo.report.cautions import few_trials
+
     results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
-    _print_lines(results["verdicts"])
+    few = few_trials(results["study"]["definition"], results["study"]["trials"])
+    _print_lines([*results["verdicts"], *([f"warning: {few}"] if few else [])])
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from hpo.cli.options import (
+    AcceptChangedCode,
     AsJson,
     Device,
     Epochs,
@@ -61,6 +62,7 @@ def run(
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's earlier results first.")] = False,
+    accept_changed_code: AcceptChangedCode = False,
 ) -> None:
     """Tune, rerun and report a study; goes on where it stopped."""
     from hpo import loading, workflow
@@ -80,7 +82,8 @@ def run(
     )
     place = choose_device(device)
     command = shlex.join(["hpo", "run", study, *chosen])
-    ledger = workflow.open_ledger(definition, url, trials, seeds, tuning_repeats, command, fresh)
+    numbers = (trials, seeds, tuning_repeats)
+    ledger = workflow.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
     for warning in ledger.warnings:
         print(f"hpo: {warning}", file=sys.stderr)
 
@@ -100,7 +103,10 @@ def run(
     print_verdicts(path)
     typer.echo(f"report: {path}")
     if any(entry["failed"] for entry in ledger.counts().values()):
-        raise HpoError("some work failed for good; `hpo status` says why; mend it and run the same command again")
+        raise HpoError(
+            "some work failed for good; `hpo status` says why; mend it and run the same command again, "
+            "with --accept-changed-code to keep the other results"
+        )
 
 
 def _load(modules: Iterable[str]) -> None:
@@ -118,6 +124,7 @@ def worker(
     population: PopulationSize = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; give all workers of a study as many.")] = 1,
     max_time: MaxTime = None,
+    accept_changed_code: AcceptChangedCode = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
 ) -> None:
     """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
@@ -134,7 +141,7 @@ def worker(
     messenger = Messenger(as_json=messages)
     try:
         definition = workflow.with_overrides(loading.load(study), name, epochs)
-        ledger = workflow.join_ledger(definition, workflow.storage_url(storage))
+        ledger = workflow.join_ledger(definition, workflow.storage_url(storage), accept_changed_code)
         for warning in ledger.warnings:
             messenger.send("warning", text=warning)
         if not messages:

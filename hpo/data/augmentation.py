@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hpo.counter import integer, normal, uniform
+from hpo.errors import UsageError
 
 # The number of every draw that a key is asked for: switching one augmentation off leaves the others as they were.
 ROW, COLUMN, FLIP, HOLE, HOLE_ROW, HOLE_COLUMN, SHIFT, SCALE = range(8)
@@ -69,6 +70,7 @@ def rescale(inputs: Tensor, keys: Tensor, width: float) -> Tensor:
     """Inputs [N, ...] times 1 + width · u, u uniform between −1/2 and 1/2 and one for a sample."""
     if not width:
         return inputs
+    _require_floats("rescale", inputs)
     factors = 1 + width * (uniform(keys, SCALE).to(inputs.dtype) - 0.5)
     return inputs * factors.view(-1, *[1] * (inputs.dim() - 1))
 
@@ -77,9 +79,17 @@ def add_noise(inputs: Tensor, keys: Tensor, deviation: float) -> Tensor:
     """Inputs [N, ...] plus independent normal noise of that standard deviation on every number."""
     if not deviation:
         return inputs
+    _require_floats("add_noise", inputs)
     numbers = torch.arange(NOISE, NOISE + inputs[0].numel(), device=keys.device)
     noise = normal(keys[:, None], numbers).to(inputs.dtype)
     return inputs + deviation * noise.view(inputs.shape)
+
+
+def _require_floats(who: str, inputs: Tensor) -> None:
+    """Raises UsageError for whole numbers, which would lose what is added to them."""
+    if not inputs.is_floating_point():
+        kind = str(inputs.dtype).removeprefix("torch.")
+        raise UsageError(f"{who} is given {kind} inputs; convert them to floats in load()")
 
 
 def _cross(rows: Tensor, columns: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """What a data set is, and what a seed makes of it: labels with noise, a training part and a validation part."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -8,15 +10,20 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.seeds import stream
+from hpo.generators import seeded
+from hpo.seeds import stream, stream_key
 
 
 class Source(NamedTuple):
     """A data set before any seed has touched it.
 
+    `load` may give numpy arrays and other integer labels, in a column [M, 1] too; see `hpo.data.loading`.
+
     Attributes:
-        inputs: [M, ...] float; labels: [M] int64 in 0 … classes − 1. Training and validation are drawn from these.
-        test_inputs: [T, ...]; test_labels: [T]. Reruns alone read these.
+        inputs: [M, ...] of any type, without NaN and infinities; labels: [M] int64 in 0 … classes − 1. Training and
+            validation are drawn from these.
+        test_inputs: [T, ...] like the inputs; test_labels: [T]. Reruns alone read these.
+        classes: how many there are, at least 2.
     """
 
     inputs: Tensor
@@ -24,6 +31,11 @@ class Source(NamedTuple):
     test_inputs: Tensor
     test_labels: Tensor
     classes: int
+
+
+def seeded_load() -> AbstractContextManager[None]:
+    """Around `load`: what it draws from Python's, numpy's and PyTorch's global generators is the same each time."""
+    return seeded(stream_key(0, "data", "load"))
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,11 @@ class Dataset:
 
     confusions: ClassVar[Mapping[int, int]] = {}
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "load" in vars(cls):
+            cls.load = _seeded(cls.load)  # type: ignore[assignment,method-assign]
+
     def __post_init__(self) -> None:
         if not 0 <= self.label_noise <= 1:
             raise UsageError(f"data: label_noise is {self.label_noise!r}; give a share between 0 and 1")
@@ -66,7 +83,10 @@ class Dataset:
             raise UsageError(f"data: split is {self.split!r}; give 'random' or 'last'")
 
     def load(self) -> Source:
-        """The whole data set on the CPU."""
+        """The whole data set on the CPU.
+
+        Random numbers from Python's, numpy's and PyTorch's global generators are the same at every call.
+        """
         raise UsageError(f"data: {type(self).__name__} has no load(); write one that returns an hpo.Source")
 
     @property
@@ -87,6 +107,15 @@ class Dataset:
         """
         del keys
         return inputs
+
+
+def _seeded(load: Callable[[Any], Source]) -> Callable[[Any], Source]:
+    @functools.wraps(load)
+    def seeded(dataset: Any) -> Source:
+        with seeded_load():
+            return load(dataset)
+
+    return seeded
 
 
 def require(dataset: Dataset, name: str, holds: bool, wanted: str) -> None:

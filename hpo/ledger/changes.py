@@ -6,6 +6,8 @@ from typing import Any
 
 MISSING = object()
 SHOWN = 4
+CODE_SHOWN = 6
+FILES = (".py", "study file", "notebook")
 
 
 def describe_changes(old: Any, new: Any) -> str:
@@ -19,6 +21,28 @@ def describe_changes(old: Any, new: Any) -> str:
     ]
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
+
+
+def describe_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """The first few names under which two fingerprints differ: "study file: Net, WIDTH; base.py: Blobs; loss.gamma".
+
+    A value is left out where the statement that makes it is named.
+    """
+    changed = [name.rpartition(": ") for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    statements = [(where, name) for where, _, name in changed if where.endswith(FILES)]
+    named = {name for _, name in statements}
+    values = [(where, name) for where, _, name in changed if (where, name) not in statements and name not in named]
+    shown = [*statements, *values][:CODE_SHOWN]
+    files = dict.fromkeys(where for where, _ in shown if where)
+    words = [f"{file}: {', '.join(name for where, name in shown if where == file)}" for file in files]
+    words += [name for where, name in shown if not where]
+    more = len(statements) + len(values) - len(shown)
+    return "; ".join(words) + (f"; and {more} more" if more else "")
+
+
+def is_in_files(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """Whether two fingerprints differ in the code of a file, not in values alone."""
+    return any(old.get(name) != new.get(name) for name in {*old, *new} if name.rpartition(": ")[0].endswith(FILES))
 
 
 def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

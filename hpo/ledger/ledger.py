@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
-from hpo.ledger import leases, overview, rounds, studies, tried
+from hpo.ledger import changed_code, data_check, leases, overview, rounds, studies, tried
 from hpo.ledger.attempts import end_attempts, take_back
 from hpo.ledger.contact import Contact
 from hpo.ledger.owners import gone
@@ -28,6 +28,7 @@ def open_study(
     text: Mapping[str, Any],
     fingerprint: Mapping[str, str],
     asked: Collection[str] = tuple(studies.PLANNED),
+    accept_changed_code: bool = False,
 ) -> "Ledger":
     """Opens the study `name`, or makes it with all its slots in one transaction.
 
@@ -35,14 +36,15 @@ def open_study(
         definition, digest: what the study is (`definition.describe`); must equal what is stored.
         planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised, and those that are not
             in `asked` stay as they are.
-        text: free text, updated. fingerprint: hashes of the user's code; a change is noted and in `warnings`.
+        text: free text, updated. fingerprint: digests of the user's code by names.
+        accept_changed_code: go on where the fingerprint differs from the one that results were made with; the change
+            is noted and in `warnings`.
 
     Raises:
-        UsageError: the definition differs, or a planned number is lower than before.
+        UsageError: the definition or the code differs, or a planned number is lower than before.
     """
-    row, warnings = retrying(
-        engine, lambda link: studies.ensure(link, name, definition, digest, planned, text, fingerprint, asked)
-    )
+    given = (name, definition, digest, planned, text, fingerprint, asked, accept_changed_code)
+    row, warnings = retrying(engine, lambda link: studies.ensure(link, *given))
     return Ledger(engine, row, warnings)
 
 
@@ -82,6 +84,7 @@ class Ledger:
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
         self.contact = Contact()
+        self._leased = False
         self.patience: float | None = None  # seconds to wait for a database that is away, if not `database.PATIENCE`
 
     # A worker's side
@@ -90,11 +93,22 @@ class Ledger:
         """Notes who is about to work, where and with which versions."""
         self._run(lambda link: leases.register(link, self.id, owner, device, environment or {}))
 
+    def note_data(self, owner: str, data: Mapping[str, Any]) -> None:
+        """Stores what a registered worker's samples are like (`hpo.data.identify`).
+
+        Raises:
+            UsageError: a worker with results or work in this study has other samples.
+        """
+        self._run(lambda link: data_check.note_data(link, self.id, owner, data))
+
     def lease(self, owner: str, size: int, seconds: float = 60.0) -> Work | None:
         """The open slots of a population of at most `size`, held for `seconds`; None if none is free now.
 
         Which slots make a population depends on `size` and the plan alone. Leases that ran out are taken over once
         this process has had contact with the database for `seconds`.
+
+        Raises:
+            UsageError: before the first lease, somebody else has opened the study with other code.
         """
 
         tries = itertools.count()
@@ -102,10 +116,14 @@ class Ledger:
         def take(connection: Connection) -> Work | None:
             if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was made
                 leases.release(connection, self.id, owner, None)
+            if not self._leased:
+                changed_code.check(connection, self.id, self.study, self.fingerprint)
             choice = choose(self._prepared(connection, self.contact.lasts(seconds)), size)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
-        return self._run(take)
+        work = self._run(take)
+        self._leased |= work is not None
+        return work
 
     def assign(self, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
         """Stores the settings of the slots that have none, in order; returns the work as it is still held."""
@@ -188,8 +206,8 @@ class Ledger:
 
         Returns:
             configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged,
-            pruned (numbers of slots), failures (cause → attempts) and best (value so far of a trial that was not
-            pruned, or None).
+            pruned, "without a finite score" (numbers of slots), failures (cause → attempts) and best (value so far of
+            a trial that was not pruned, or None).
         """
         return self._run(lambda link: overview.counts(link, self.id, self.configurations, self.direction))
 

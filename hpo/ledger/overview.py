@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.ledger.schedule import Group
-from hpo.ledger.work import DIVERGED, PRUNED
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.storage.schema import failures, slots, studies, workers
 
-ENDS = (DIVERGED, PRUNED)  # what may have become of a finished slot
+ENDS = (DIVERGED, PRUNED, NO_SCORE)  # what may have become of a finished slot
 _HIDDEN = {"study_id", "settled", "reported", "renewals", "batch"}
 
 

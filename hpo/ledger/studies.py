@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
+from hpo.ledger import changed_code
 from hpo.ledger.attempts import failed_configurations
 from hpo.ledger.changes import describe_changes
 from hpo.ledger.rounds import new_slot
@@ -31,6 +32,7 @@ def ensure(
     text: Mapping[str, Any],
     fingerprint: Mapping[str, str],
     asked: Collection[str],
+    accept_changed_code: bool,
 ) -> tuple[Any, list[str]]:
     """The study's row and warnings; see `hpo.ledger.open_study`."""
     lock_table(connection, studies)
@@ -44,9 +46,9 @@ def ensure(
         )
     notes, warnings = list(row.notes), []
     if dict(fingerprint) != row.fingerprint:
-        warnings += _code_changed(connection, row, fingerprint)
+        warnings += changed_code.warn(connection, row, fingerprint, accept_changed_code)
         notes += [{"time": now(connection), "event": event} for event in warnings]
-        _try_again(connection, row.id)
+        changed_code.reopen_failed(connection, row.id)
     notes += _raise(connection, row, definition, {key: planned[key] for key in asked if key in planned})
     changed = {"text": dict(text), "fingerprint": dict(fingerprint), "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(changed))
@@ -198,36 +200,6 @@ def _newest(connection: Connection, study: int, column: sa.Column[int]) -> dict[
     query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(column))
     found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.repeat)
     return {(configuration, repeat): newest for configuration, repeat, newest in connection.execute(found)}
-
-
-def _try_again(connection: Connection, study: int) -> None:
-    """Opens what exceptions made fail for good: the code that raised them is another one now.
-
-    A configuration that was given up for them is opened as a whole, with all the failures allowed to it again.
-    """
-    mine = slots.c.study_id == study
-    by_exception = sa.and_(mine, slots.c.state == "failed", slots.c.cause == "exception")
-    tuning = sa.select(slots.c.configuration).where(by_exception, slots.c.phase == "tune")
-    given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
-    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
-    connection.execute(sa.update(slots).where(mine, given_up, slots.c.phase == "tune").values(renewals=0))
-    again = sa.update(slots).where(mine, given_up, slots.c.state == "failed")
-    connection.execute(again.values(opened | {"setting": None}))
-    chosen = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
-    connection.execute(sa.update(slots).where(chosen).values(opened))
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=0))
-
-
-def _code_changed(connection: Connection, row: Any, after: Mapping[str, str]) -> list[str]:
-    """A sentence where something was trained, or is in training, with the code as it was before."""
-    states = sa.select(slots.c.state).where(slots.c.study_id == row.id, slots.c.state.in_(("done", "leased")))
-    begun = set(connection.scalars(states.distinct()))
-    if not begun:
-        return []
-    before = row.fingerprint
-    parts = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    used = "earlier results used" if "done" in begun else "what is in training uses"
-    return [f"the code of {', '.join(parts)} changed since the last run; {used} the old code"]
 
 
 def note_report(connection: Connection, study: int) -> None:

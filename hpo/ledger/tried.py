@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo.ledger.work import DIVERGED, PRUNED, Past, Tried
+from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED, Past, Tried
 from hpo.storage import curves
 from hpo.storage.schema import slots
 
@@ -62,8 +62,9 @@ def _tuning(study: int, configuration: str, repeats: Collection[int]) -> sa.Colu
 def _stopped(row: Any, pruning: bool) -> int | None:
     """As `Tried.stopped`.
 
-    Where trials are pruned few are trained to the end, and one that diverged would soon count among the best of them.
+    Where trials are pruned few are trained to the end, and one that diverged or has no score would soon count among the
+    best of them.
     """
     if row.cause == PRUNED:
         return int(json.loads(row.result)["epochs"])
-    return 0 if pruning and row.cause == DIVERGED else None
+    return 0 if pruning and row.cause in (DIVERGED, NO_SCORE) else None

@@ -6,15 +6,16 @@ from typing import Any, Literal, NamedTuple
 
 Phase = Literal["tune", "rerun"]
 Setting = dict[str, float]
-DIVERGED, PRUNED = "diverged", "pruned"  # causes of a finished slot
+# Causes of a finished slot; the last is that of a trial which trained well and whose metric is not finite.
+DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 
 
 class Tried(NamedTuple):
     """What a sampler knows of a finished trial.
 
     Attributes:
-        value: None where it diverged and has none. stopped: the epoch after which it was pruned, or None; 0 says that
-            it diverged where others were pruned: no epoch of it counts.
+        value: None where it has none. stopped: the epoch after which it was pruned, or None; 0 says that it diverged
+            or has no score where others were pruned: no epoch of it counts.
     """
 
     setting: Setting
@@ -72,8 +73,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        value: the score (tuning) or test accuracy (rerun); None where a diverged run has none.
-        cause: None, "diverged" or "pruned"; a pruned trial's value is its score at the epoch where it was stopped.
+        value: the score (tuning) or test accuracy (rerun); None where a run has none.
+        cause: None, "diverged", "pruned" or "without a finite score"; a pruned trial's value is its score at the epoch
+            where it was stopped.
         result: scalars of the end of the run. curves: metric → one value an epoch, from epoch 1.
         seconds: wall time of the population divided by its size.
     """

@@ -1,15 +1,19 @@
 """Gradient clipping: of the batch gradient (Pascanu et al., arXiv:1211.5063), and of every sample's gradient
 (Abadi et al., arXiv:1607.00133, without their noise), at a fixed threshold c.
+
+g · min(1, c/(‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it, and mean_i g_i · min(1, c/(‖g_i‖ + 1e-8)).
 """
 
 from hpo.objective import Objective, Regularizer
 from hpo.space import log_range
-from hpo.tree import TINY, Tree, norm, scale, shrinking
+from hpo.tree import Tree, norm, scale, shrinking
+
+EPSILON = 1e-6
 
 
 def _global(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
     gradient = objective.grad(params)
-    factor = shrinking(norm(gradient), hyper["clip"], TINY)
+    factor = shrinking(norm(gradient), hyper["clip"], EPSILON)
     return scale(factor, gradient), state, {"clipped": (factor < 1).to(factor.dtype)}
 
 

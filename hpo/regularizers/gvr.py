@@ -1,8 +1,10 @@
 """GVR, gradient variance reduction: L₁ + L₂ + α ‖∇L₁ − ∇L₂‖², the losses of two augmented views of a minibatch.
 
-The penalty's gradients are taken with respect to the last layer (the text) or further layers (the authors' code), each
-over its own 32 samples of the batch: the first for one view and the last for the other, which is random where the order
-of the samples is.
+`gvr` is the authors' code (Habibu-Ahmad/Gradient-Variance-Reduction): the penalty's gradients are those of one random
+subset of 32 samples, the same in both views, each in a forward pass of its own; the first 32 of the minibatch, whose
+order is random. With respect to the layers of the last stage and the classifier in the code, of the last Linear here
+unless `gvr_over` names others. `gvr_independent` is the authors' text, "the views are subsampled independently": 32
+samples for each view, so that the penalty holds the variance of sampling as well.
 """
 
 from collections.abc import Sequence
@@ -17,16 +19,28 @@ from hpo.tree import Tree
 SAMPLES = 32
 
 
-def gvr_over(layers: Sequence[str] = (), samples: int = SAMPLES, name: str = "gvr") -> Regularizer:
-    """GVR with its own layers (names of submodules; by default the last Linear) and samples of a penalty gradient."""
+def gvr_over(layers: Sequence[str] = (), samples: int = SAMPLES, independent: bool = False) -> Regularizer:
+    """GVR with its own layers, by their names in the network, and its own number of samples of a penalty gradient.
+
+    Args:
+        layers: as in `Objective.last_layer_grad`. For `ResNet18` the authors' are "blocks.6", "blocks.7" and "linear".
+        independent: whether the second view's samples are others, the last of the minibatch.
+    """
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    # The name is all that a study's definition says about a regularizer of ours.
+    chosen = ", ".join([*layers, *([] if samples == SAMPLES else [f"{samples} samples"])])
+    name = ("gvr_independent" if independent else "gvr") + (f"({chosen})" if chosen else "")
+    shares = slice(samples), slice(-samples, None) if independent else slice(samples)
 
     def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+        parts = [objective.subset(share) for share in shares]
+
         def total(at: Tree) -> tuple[Tensor, Tree]:
-            first = objective.last_layer_grad(at, 0, layers, slice(None, samples))
-            second = objective.last_layer_grad(at, 1, layers, slice(-samples, None))
+            losses = objective.loss(at, 0) + objective.loss(at, 1)
+            first, second = (part.last_layer_grad(at, view, layers) for view, part in enumerate(parts))
             distance = torch.stack([(first[leaf] - second[leaf]).square().sum() for leaf in first]).sum()
             penalty = hyper["alpha"] * distance
-            return objective.loss(at, 0) + objective.loss(at, 1) + penalty, {"penalty": penalty}
+            return losses + penalty, {"penalty": penalty}
 
         gradient, scalars = objective.grad_of(total, params)
         return gradient, state, scalars
@@ -35,3 +49,4 @@ def gvr_over(layers: Sequence[str] = (), samples: int = SAMPLES, name: str = "gv
 
 
 gvr = gvr_over()
+gvr_independent = gvr_over(independent=True)

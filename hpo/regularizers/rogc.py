@@ -27,4 +27,4 @@ def _grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tupl
     return gradient, state, {"clipped": (factors < 1).to(factors.dtype).mean(), "fence": fence}
 
 
-rogc = Regularizer("rogc", _grads, {"k": linear_range(0, 3, off="high")})
+rogc = Regularizer("rogc", _grads, {"k": linear_range(0, 5, off="high")})

@@ -1,7 +1,7 @@
 """VaSSO, variance-suppressed sharpness-aware optimization (Li & Giannakis, arXiv:2309.15639).
 
-SAM whose direction is a running mean: d ← (1 − θ) d + θ g, d beginning as the first g; the gradient at w + ρ d/‖d‖.
-θ = 1 is SAM.
+SAM whose direction is a running mean: d ← (1 − θ) d + θ g, d beginning as the first g; the gradient at w + ρ d/(‖d‖ +
+1e-7), as in BingcongLi/VaSSO. θ = 1 is SAM but for the 1e-7.
 """
 
 import torch
@@ -9,6 +9,8 @@ import torch
 from hpo.objective import Objective, Regularizer, State
 from hpo.space import linear_range, log_range
 from hpo.tree import Tree, lerp, norm, step_along, zeros_like
+
+EPSILON = 1e-7
 
 
 def _init(params: Tree) -> State:
@@ -19,7 +21,7 @@ def _grads(objective: Objective, params: Tree, state: State, hyper: Tree) -> tup
     gradient = objective.grad(params)
     share = torch.where(state["begun"] > 0, hyper["theta"], torch.ones_like(hyper["theta"]))
     direction = lerp(state["direction"], gradient, share)
-    perturbed = step_along(params, hyper["rho"], direction)
+    perturbed = step_along(params, hyper["rho"], direction, EPSILON)
     state = {"direction": direction, "begun": torch.ones_like(state["begun"])}
     return objective.grad(perturbed), state, {"direction_norm": norm(direction)}
 

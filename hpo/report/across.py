@@ -11,7 +11,11 @@ from hpo.report.quantities import StudyNumbers
 from hpo.report.record import Record
 
 ALPHA = 0.05
-WORDS = ("better", "equivalent", "no detectable difference", "worse", "identical", "no verdict")
+WORDS = (
+    *(f"{certainty}{word}" for word in ("better", "equivalent", "no detectable difference", "worse")
+      for certainty in ("", "tentatively ")),
+    *("identical", "no verdict"),
+)  # fmt: skip
 PARTS = ("optimizer", "regularizer", "space")
 
 
@@ -20,7 +24,7 @@ class Overall(NamedTuple):
 
     Attributes:
         studies: those that have it. missing: those that do not. baseline_of: those that it is the baseline of.
-        words: verdict's word → number of studies. tentative: "better" or "worse" on too few seeds to be firm.
+        words: verdict in words (`Verdict.label`) → number of studies.
         differs: the parts of its definition that are not the same in all studies that have it.
     """
 
@@ -29,7 +33,6 @@ class Overall(NamedTuple):
     missing: list[str]
     baseline_of: list[str]
     words: dict[str, int]
-    tentative: int
     differs: list[str]
 
 
@@ -100,7 +103,7 @@ def _setting(numbers: StudyNumbers) -> str:
 def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
     having = [numbers for numbers in studies if any(entry.name == name for entry in numbers.configurations)]
     verdicts = [rival.verdict for numbers in having for rival in numbers.rivals if rival.name == name]
-    words: Counter[str] = Counter(verdict.word for verdict in verdicts)
+    words = Counter(verdict.label for verdict in verdicts)
     definitions = [_definition(name, numbers) for numbers in having]
     return Overall(
         name=name,
@@ -108,7 +111,6 @@ def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
         missing=[numbers.study["name"] for numbers in studies if numbers not in having],
         baseline_of=[numbers.study["name"] for numbers in having if numbers.definition["baseline"] == name],
         words={word: words[word] for word in WORDS},
-        tentative=sum(verdict.tentative for verdict in verdicts),
         differs=[part for part in PARTS if any(entry[part] != definitions[0][part] for entry in definitions)],
     )
 

@@ -33,8 +33,7 @@ def overall(across: Across) -> Table:
         judged = sum(entry.words.values())
         if not judged:
             continue
-        firm = f"{judged}" + (f" ({entry.tentative} tentatively)" if entry.tentative else "")
-        rows.append([escape(entry.name), firm, *(str(entry.words[word]) for word in words)])
+        rows.append([escape(entry.name), str(judged), *(str(entry.words[word]) for word in words)])
     return Table(["configuration", "studies judged", *words], rows, range(1, len(words) + 2))
 
 

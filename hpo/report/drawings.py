@@ -152,7 +152,7 @@ def _measure(numbers: StudyNumbers) -> figures.Measure:
 
 def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning.Scored) -> Iterator[Planned]:
     score = str(numbers.definition["score"])
-    share = score.endswith("accuracy") or score.startswith("noisy_labels")
+    share = score in ("validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
     measure = figures.Measure(score.replace("_", " "), share, numbers.definition["direction"])
     history = tuning.history_frame(scored)
     finished = any(entry.tuning.finished for entry in numbers.configurations)

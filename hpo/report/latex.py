@@ -95,7 +95,7 @@ def _caption(numbers: StudyNumbers) -> str:
         f"p: paired t test, Holm over {count(len(numbers.rivals), 'comparison')}.",
     ]
     if study["repeats"] == 1:
-        sentences.append("Conditional on one tuning run.")
+        sentences.append("Conditional on one tuning run, so every verdict is tentative.")
     return " ".join(escape(sentence) for sentence in sentences)
 
 

@@ -18,7 +18,17 @@ from hpo.report.quantities import (
 )
 from hpo.report.record import Record
 from hpo.report.rivals import compare_among, compare_rivals
-from hpo.report.selection import DIVERGED, PRUNED, Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
+from hpo.report.selection import (
+    DIVERGED,
+    NO_SCORE,
+    PRUNED,
+    Row,
+    newest_reruns,
+    ranked,
+    rerun_curves,
+    rounds_read,
+    tuning_slots,
+)
 from hpo.report.smoothness import learning_rates, smoothness
 from hpo.space import split_space
 from hpo.stats import Summary, summarise, t_interval
@@ -68,6 +78,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         finished=sum(row["state"] == "done" for row in trials),
         diverged=sum(row["cause"] == DIVERGED for row in trials),
         pruned=sum(row["cause"] == PRUNED for row in trials),
+        without_score=sum(row["cause"] == NO_SCORE for row in trials),
         epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
@@ -187,10 +198,9 @@ def _environments(record: Record) -> list[dict[str, Any]]:
     chosen = active if len(active) else workers
     environments: list[dict[str, Any]] = []
     for row in chosen.to_dict("records"):
-        entry = {
-            "device": row["device"],
-            **(row["environment"] if isinstance(row["environment"], dict) else {}),
-        }
+        versions = dict(row["environment"]) if isinstance(row["environment"], dict) else {}
+        versions.pop("data", None)  # what its samples are like, the same for all
+        entry = {"device": row["device"], **versions}
         if entry not in environments:
             environments.append(entry)
     return environments

@@ -21,6 +21,7 @@ class BestTrial(NamedTuple):
 class Tuning(NamedTuple):
     """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter.
 
+    `without_score` counts trials that trained well and whose score is not finite.
     `epochs` is how many the finished trials were trained for, all together. `failed` counts trials that failed for
     good, `failed_attempts` by cause the attempts that ended without a result.
     """
@@ -29,6 +30,7 @@ class Tuning(NamedTuple):
     finished: int
     diverged: int
     pruned: int
+    without_score: int
     epochs: int
     failed: int
     failed_attempts: dict[str, int]
@@ -43,7 +45,8 @@ class Reruns(NamedTuple):
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
         settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
         judged: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
-            (accuracy: 1/classes), or NaN where the metric is unbounded. judged_summary: of those that are not NaN.
+            (accuracy: 1/classes), or NaN where the metric is unbounded, and NaN stands for a metric that is not
+            finite as well. judged_summary: of those that are not NaN.
         test_accuracy: by seed, whatever verdicts compare; diverged reruns with the value 1/classes.
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
             also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
@@ -72,6 +75,11 @@ class Reruns(NamedTuple):
     noisy_labels_fitted: dict[int, float]
     own_metrics: dict[str, dict[int, float]]
     repeat_by_seed: dict[int, int]
+
+    @property
+    def undefined_seeds(self) -> list[int]:
+        """The reruns that did not diverge and whose metric is not finite."""
+        return [seed for seed, value in self.judged.items() if value != value and seed not in self.diverged_seeds]
 
 
 class ConfigurationNumbers(NamedTuple):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpo.verdicts import Verdict
+
 
 def write_results(results: Mapping[str, Any], folder: Path) -> None:
     """Writes results.json; its values are those of `as_json`."""
@@ -14,7 +16,9 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """Named tuples as objects, NaN and infinities as null, numpy numbers as plain ones."""
+    """Named tuples as objects, verdicts with their label, NaN and infinities as null, numpy numbers as plain ones."""
+    if isinstance(value, Verdict):
+        return as_json({"label": value.label, **value._asdict()})
     if hasattr(value, "_asdict"):
         return as_json(value._asdict())
     if isinstance(value, Mapping):

@@ -68,7 +68,7 @@ def _judge(
         definition["margin"],
         metric_of(definition).direction,
         diverged={name: sum(len(side.reruns.diverged_seeds) for side in both) for name, both in sides.items()},
-        unit="seed" if repeats == 1 else "tuning repeat",
+        tuning_runs=repeats,
     )
     for name, both in sides.items():
         verdict = verdicts[name]
@@ -77,6 +77,11 @@ def _judge(
             verdicts[name] = verdict._replace(reason=f"tuning failed for {' and '.join(lost)}")
         if verdict.rule == 2 and all(_all_diverged(side.reruns) for side in both):
             verdicts[name] = verdict._replace(word="no verdict", rule=1, reason="every rerun of both diverged")
+        undefined, total = _undefined([side.reruns for side in both])
+        if verdict.rule == 1 and undefined and not lost:
+            also = f", and {verdict.diverged} diverged" if verdict.diverged else ""
+            reason = f"{metric_of(definition).label} is not finite for {undefined} of {total} reruns{also}"
+            verdicts[name] = verdict._replace(reason=reason)
     return verdicts
 
 
@@ -95,6 +100,12 @@ def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, rep
     """A comparison outside the family, of values of which less is better; None below three pairs."""
     pair = _paired(left, right, rival, repeats)
     return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
+
+
+def _undefined(sides: list[Reruns]) -> tuple[int, int]:
+    """Of the seeds that both sides have: reruns without a value of the metric that did not diverge, and all of them."""
+    shared = set.intersection(*(set(side.judged) for side in sides))
+    return sum(len(shared.intersection(side.undefined_seeds)) for side in sides), len(shared) * len(sides)
 
 
 def _all_diverged(reruns: Reruns) -> bool:

@@ -8,7 +8,7 @@ from hpo.report.record import Record
 from hpo.stats import Direction
 
 Row = dict[str, Any]
-DIVERGED, PRUNED = "diverged", "pruned"
+DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 
 
 def rows(frame: pd.DataFrame) -> list[Row]:

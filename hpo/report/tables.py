@@ -94,9 +94,11 @@ def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
 
 
 def _best(entry: ConfigurationNumbers, shown: str) -> str:
-    """The settings that tuning chose, as `shown`; where every trial diverged it chose none, though one was rerun."""
-    if entry.tuning.finished and entry.tuning.diverged == entry.tuning.finished:
-        return "none: every trial diverged" + (f" (rerun with {shown})" if shown else "")
+    """The settings that tuning chose, as `shown`; where no trial has a score it chose none, though one was rerun."""
+    trials = entry.tuning
+    if trials.finished and trials.diverged + trials.without_score == trials.finished:
+        why = "no trial has a finite score" if trials.without_score else "every trial diverged"
+        return f"none: {why}" + (f" (rerun with {shown})" if shown else "")
     return shown or NOTHING
 
 
@@ -188,6 +190,8 @@ def own_metrics(numbers: StudyNumbers) -> Table:
 def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
     if seed in entry.reruns.failed_seeds:
         return "failed"
+    if seed in entry.reruns.undefined_seeds:
+        return "not finite"
     value = metric.value(entry.reruns.judged.get(seed))
     return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
 
@@ -195,11 +199,13 @@ def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
 def tuning(numbers: StudyNumbers) -> Table:
     """What the trials of every configuration came to; how many were pruned stands there where the study prunes."""
     pruning = "pruner" in numbers.definition
+    unscored = any(entry.tuning.without_score for entry in numbers.configurations)
     header = [
         "configuration",
         "finished",
         "diverged",
         *(["pruned"] if pruning else []),
+        *(["without a finite score"] if unscored else []),
         "failed for good",
         "best score",
         "best setting",
@@ -215,6 +221,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 f"{trials.finished} of {trials.planned}",
                 str(trials.diverged),
                 *([str(trials.pruned)] if pruning else []),
+                *([str(trials.without_score)] if unscored else []),
                 str(trials.failed),
                 "; ".join(_score(numbers.definition, best.score) for best in trials.best) or NOTHING,
                 escape(_best(entry, _settings([best.setting for best in trials.best]))),
@@ -232,7 +239,7 @@ def environments(numbers: StudyNumbers) -> Table:
 
 
 def _score(definition: dict[str, Any], value: float) -> str:
-    return wording.percent(value) if definition["score"].endswith("accuracy") else wording.three_digits(value)
+    return wording.percent(value) if definition["score"] == "validation_accuracy" else wording.three_digits(value)
 
 
 def _long(name: str) -> str:

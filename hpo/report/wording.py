@@ -167,12 +167,12 @@ def verdict_words(verdict: Verdict, metric: "Metric") -> str:
         )
         return f"{same} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
-        words = ("tentatively " if verdict.tentative else "") + verdict.word
+        words = verdict.label
         words += f", by less than the margin of {metric.margin(verdict.margin)}" if verdict.within_margin else ""
         return f"**{words}**" if verdict.firm else words
     if verdict.rule == 4:
-        return f"equivalent within ±{metric.margin(verdict.margin)}"
-    return f"no detectable difference (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
+        return f"{verdict.label} within ±{metric.margin(verdict.margin)}"
+    return f"{verdict.label} (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
 
 
 def describe(part: Any) -> str:
@@ -180,7 +180,7 @@ def describe(part: Any) -> str:
     if not isinstance(part, Mapping):
         return NOTHING if part is None else _plain(part)
     rest = {key: value for key, value in part.items() if key != "kind"}
-    if "widths" in rest:
+    if isinstance(rest.get("widths"), list):
         head = f"{part.get('kind', '')} {' → '.join(map(str, rest.pop('widths')))}".strip()
     else:
         head = str(part.get("kind", ""))
@@ -189,7 +189,7 @@ def describe(part: Any) -> str:
 
 
 def _field(key: str, value: Any) -> str:
-    if key == "milestones":  # moments one after the other, where other lists are sizes
+    if key == "milestones" and isinstance(value, list):  # moments one after the other, where other lists are sizes
         return " and ".join(map(_plain, value))
     return percent(value, 0) if key in SHARES and isinstance(value, float) else describe(value)
 

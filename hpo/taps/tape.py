@@ -1,11 +1,14 @@
 """Tape: runs a module and records what the rules need to know."""
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hpo.taps.rules import RULES
+
+Result = TypeVar("Result")
 
 
 class Tape:
@@ -49,7 +52,7 @@ class Tape:
         self._shapes[number] = output.shape
         return None if self._probes is None else output + self._probes[number]
 
-    def run(self, forward: Callable[[], Tensor], probes: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+    def run(self, forward: Callable[[], Result], probes: list[Tensor] | None) -> tuple[Result, list[Tensor]]:
         """Runs `forward` with `probes` added to the layers' outputs.
 
         Returns:
@@ -66,7 +69,7 @@ class Tape:
         finally:
             self._inputs = self._probes = None
 
-    def output_shapes(self, forward: Callable[[], Tensor]) -> list[torch.Size]:
+    def output_shapes(self, forward: Callable[[], Any]) -> list[torch.Size]:
         """Shapes [N, ...] of the layers' outputs in one forward pass; empty if `obstacle` is set by it."""
         self.run(forward, None)
         if self.obstacle:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.ledger.overview import ENDS
 from hpo.terminal.status import best_score
 
 PHASES = ("trials", "reruns")
@@ -68,7 +69,7 @@ class News:
             return ""
         best = best_score(entry)
         words = "" if best == "–" else f", best {self.score} {best}"
-        return words + "".join(f", {entry[end]} {end}" for end in ("diverged", "pruned") if entry[end])
+        return words + "".join(f", {entry[end]} {end}" for end in ENDS if entry[end])
 
 
 def _amount(counts: Counts, phase: str, thing: str) -> str:

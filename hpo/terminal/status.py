@@ -8,6 +8,7 @@ from typing import Any
 from hpo.errors import UsageError
 from hpo.failures import by_cause, in_words
 from hpo.ledger import Ledger, load_study, names
+from hpo.ledger.work import NO_SCORE, PRUNED
 from hpo.spelling import did_you_mean
 
 STATES = {"done": "finished", "work": "has open work", "wait": "workers hold the rest"}
@@ -72,7 +73,8 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
     failures = []
     for configuration, entry in study["configurations"].items():
         trials, reruns = (f"{entry[f'{phase}_done']}/{entry[f'{phase}_total']}" for phase in ("trials", "reruns"))
-        trials += f" ({entry['pruned']} pruned)" if entry["pruned"] else ""
+        ends = [f"{entry[end]} {end}" for end in (PRUNED, NO_SCORE) if entry[end]]
+        trials += f" ({', '.join(ends)})" if ends else ""
         rows.append((configuration, trials, reruns, str(entry["leased"]), best_score(entry)))
         words = in_words(by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""

@@ -1,0 +1,97 @@
+"""What a study's model function builds: seeded, the same for the same seed, and different only in its tensors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from hpo.errors import UsageError
+from hpo.generators import seeded
+from hpo.module_check import check_modules
+from hpo.own_code import warn_once
+from hpo.python_state import mark
+from hpo.reachable import reachable
+from hpo.seeds import stream, training_names
+from hpo.user_calls import equal
+
+# Seeds that a model function is tried with: two that are the same, and others, as many as are built in no time.
+TRIED = (0, 0, 1, 2, 3)
+MOST_TRIED = 8  # model functions that are remembered
+_tried: list[Callable[[], nn.Module]] = []
+LARGE = 1_000_000  # parameters; above it one other seed is enough
+
+
+def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module:
+    """The network as a seed initialises it, whichever of Python's, numpy's and PyTorch's generators it draws from."""
+    with seeded(stream(seed, *training_names(salt), "initial weights").initial_seed()):
+        return model()
+
+
+def check_model(model: Callable[[], nn.Module]) -> None:
+    """Tries a model function before any training, once a process.
+
+    Raises:
+        UsageError: one seed gives two networks, or networks of different seeds differ in more than parameters and
+            buffers.
+    """
+    if any(model is known for known in _tried):
+        return
+    modules = [build(model, TRIED[0])]
+    check_modules(modules)
+    large = sum(parameter.numel() for parameter in modules[0].parameters()) > LARGE
+    modules += [build(model, seed) for seed in TRIED[1 : 3 if large else None]]
+    if len({id(module) for module in modules}) < len(modules):
+        raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
+    check_modules(modules)
+    first, again, *others = modules
+    for path, value in _tensors(first).items():
+        if not equal(value, _tensors(again)[path]):
+            raise UsageError(
+                f"model gives other initial values of {path!r} for the same seed; draw them by the global functions of "
+                "torch, numpy or random, which hpo seeds, and not by a generator of its own"
+            )
+    check_alike([first, again], "for the same seed")
+    check_alike([first, *others])
+    if all(equal(_drawn(first), _drawn(other)) for other in others) and _drawn(first):
+        warn_once(
+            "the model function gives every seed the same initial weights; if it calls torch.manual_seed, leave that "
+            "out, so that results cover the luck of initialisation"
+        )
+    _tried.append(model)
+    del _tried[:-MOST_TRIED]
+
+
+def _drawn(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that are not constants such as zeros."""
+    return {
+        name: value
+        for name, value in module.named_parameters()
+        if value.numel() and (value != value.flatten()[0]).any()
+    }
+
+
+def check_alike(modules: Sequence[nn.Module], when: str = "from seed to seed") -> None:
+    """Raises UsageError where networks differ in what is neither a parameter nor a buffer: one stands for all."""
+    first = _attributes(modules[0])
+    for module in modules[1:]:
+        other = _attributes(module)
+        for path in (*first, *(path for path in other if path not in first)):
+            if path not in first or path not in other or not equal(first[path], other[path]):
+                raise UsageError(
+                    f"the network's {path!r} differs {when} and is neither a parameter nor a buffer; make it one "
+                    "(nn.Parameter, register_buffer), and keep layers in an nn.ModuleList"
+                )
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Path -> something comparable, for all that a network holds beside its parameters and buffers."""
+    trained = {id(tensor) for tensor in _tensors(module).values()}
+    return {
+        path.removeprefix("."): value.detach() if isinstance(value, Tensor) else mark(value)
+        for path, value in reachable({"": module})
+        if id(value) not in trained
+    }
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -1,0 +1,25 @@
+"""A study's custom metrics: their names beside hpo's own."""
+
+import re
+from collections.abc import Mapping
+
+from hpo.errors import UsageError
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+RESERVED = ("accuracy", "loss", "samples")  # what hpo itself reports as validation_… and test_…
+
+
+def check_metrics(metrics: object) -> None:
+    """Raises UsageError unless these are functions by names that nothing of hpo's has."""
+    if not isinstance(metrics, Mapping):
+        raise UsageError('metrics is no mapping; give {"name": function of (outputs, labels)}')
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name in RESERVED:
+            raise UsageError(
+                f"metrics has the name {name!r}; use lower-case letters, digits and '_', and none of "
+                f"{', '.join(RESERVED)}, which hpo reports itself"
+            )
+        if not callable(metric):
+            raise UsageError(
+                f"metrics[{name!r}] is not callable; give a function (outputs, labels) -> values, one a sample"
+            )

@@ -1,0 +1,93 @@
+"""What single objects hold: the entries of containers, what wrappers wrap and the attributes of instances."""
+
+import functools
+import types
+from collections import deque
+from typing import Any
+
+from torch import nn
+
+MAX_ENTRIES = 64  # a longer container of plain values is one value: it is compared as a whole
+PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
+FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod, functools.cached_property)
+
+Parts = list[tuple[str, Any]]  # how a path goes on, and where it leads
+
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    types.MethodType: ("__self__", "__func__"),
+    property: ("fget", "fset", "fdel"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    functools.cached_property: ("func",),
+    functools.partialmethod: ("func",),
+    type(functools.cache(len)): ("__wrapped__",),
+}
+# What PyTorch gives every module, of interest only where the user's code put something in.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def entries(value: Any) -> Parts:
+    """The entries of a container; of a long one only what is no plain value."""
+    parts: Parts = []
+    kind = type(value)  # `isinstance` would ask the object itself, which may be a trap
+    if issubclass(kind, dict | types.MappingProxyType):
+        pairs = list(dict.items(value) if issubclass(kind, dict) else value.items())
+        parts = [(f"[{_key(key, place)}]", entry) for place, (key, entry) in enumerate(pairs)]
+        parts += [(f"[key {place}]", key) for place, (key, _) in enumerate(pairs) if type(key) not in PLAIN]
+    elif issubclass(kind, set | frozenset):
+        order = sorted(value, key=lambda entry: (type(entry).__name__, _key(entry, 0)))
+        parts = [(f"{{{_key(entry, place)}}}", entry) for place, entry in enumerate(order)]
+    elif issubclass(kind, tuple | list | deque):
+        fields = getattr(kind, "_fields", ())
+        named = len(fields) == len(value) and issubclass(kind, tuple)
+        parts = [(f".{fields[at]}" if named else f"[{at}]", entry) for at, entry in enumerate(value)]
+    if len(parts) > MAX_ENTRIES:
+        return [(label, entry) for label, entry in parts if type(entry) not in PLAIN]
+    return parts
+
+
+def wrapped(value: Any) -> Parts:
+    """The functions, objects and arguments behind methods, partials, properties and decorated functions."""
+    if issubclass(type(value), functools.partial):
+        arguments = {f"argument {place}": argument for place, argument in enumerate(value.args, 1)} | value.keywords
+        return [(".func", value.func), *((f": {name}", argument) for name, argument in arguments.items())]
+    if issubclass(type(value), types.BuiltinMethodType | types.MethodWrapperType):  # such as a generator's random()
+        return [] if isinstance(value.__self__, types.ModuleType | None) else [(".__self__", value.__self__)]
+    names = next((_WRAPPERS[wrapper] for wrapper in _WRAPPERS if issubclass(type(value), wrapper)), ())
+    behind = [(f".{name}", getattr(value, name)) for name in names]
+    return [(label, part) for label, part in behind if part is not None]
+
+
+def attributes(value: Any) -> Parts:
+    """An instance's attributes; those of a module by the names that PyTorch gives them."""
+    try:
+        values = dict(object.__getattribute__(value, "__dict__"))
+    except AttributeError:
+        values = {}
+    for kind in type(value).__mro__:
+        for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():
+            if isinstance(slot, types.MemberDescriptorType):
+                try:
+                    values[name] = slot.__get__(value)
+                except AttributeError:  # not set
+                    continue
+    found: Parts = []
+    if issubclass(type(value), nn.Module):
+        for registry in ("_parameters", "_buffers", "_modules"):
+            found += [(f".{name}", entry) for name, entry in values.pop(registry, {}).items() if entry is not None]
+        for name in _OF_EVERY_MODULE - {"training"}:
+            if not values.get(name, True):
+                del values[name]
+            elif isinstance(values.get(name), dict):  # of hooks, whose keys count all hooks of the process
+                values[name] = list(values[name].values())
+    for name, field in getattr(type(value), "__dataclass_fields__", {}).items():
+        if field.metadata.get("described", True) is False:
+            values.pop(name, None)
+    return found + [(f".{name}", entry) for name, entry in values.items()]
+
+
+def _key(key: Any, place: int) -> str:
+    """What stands for a key or a member of a set in a path; its place where its words differ between processes."""
+    if type(key) in PLAIN or (type(key) is tuple and all(type(entry) in PLAIN for entry in key)):
+        return repr(key)
+    return str(getattr(key, "__qualname__", place)) if isinstance(key, type | types.FunctionType) else str(place)

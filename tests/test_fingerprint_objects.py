@@ -1,0 +1,93 @@
+"""The fingerprint of studies that are given as objects: in a notebook, of built-in parts, with odd values."""
+
+import functools
+import json
+import os
+from typing import Any
+
+import pytest
+from torch import nn
+
+from hpo import MLP, Configuration, Constant, CrossEntropy, Mnist1d, Regularizer, Study
+from hpo.fingerprint import fingerprint
+from hpo.regularizers import REGULARIZERS
+
+
+def study(**changes: Any) -> Study:
+    configurations = (Configuration("A"), Configuration("B", regularizer="gnvr"))
+    fields: dict[str, Any] = {"data": Mnist1d(samples=100), "model": MLP((40, 8, 10)), "configurations": configurations}
+    return Study(**(fields | {"baseline": "A", "batch_size": 16, "epochs": 2} | changes))
+
+
+def typed_in(source: str, **variables: Any) -> dict[str, Any]:
+    """The variables of a notebook after a cell: its functions have no file."""
+    space: dict[str, Any] = {"__name__": "__main__", **variables}
+    exec(source, space)
+    return space
+
+
+def test_what_is_not_the_users_is_left_to_the_definition() -> None:
+    parts: list[dict[str, Any]] = [
+        {},
+        {"loss": CrossEntropy(0.1), "schedule": Constant()},
+        {"model": functools.partial(nn.Linear, 40, out_features=10)},
+        {"configurations": (Configuration("A", optimizer="sgd"), Configuration("B", regularizer=REGULARIZERS["gnvr"]))},
+    ]
+    assert [fingerprint(study(**part)) for part in parts] == [{}] * len(parts)
+    one, other = (fingerprint(study(loss=nn.CrossEntropyLoss(label_smoothing=value))) for value in (0.1, 0.2))
+    assert one.keys() == other.keys() and {name for name in one if one[name] != other[name]} == {"loss.label_smoothing"}
+
+
+NET = "class Net:\n width = {}\n def __call__(self): return {}\nmodel = Net()"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("def model(): return 1", "def model(): return 2"),
+        ("def model(): return a.b", "def model(): return a.c"),
+        ("def model():\n def f(): return 1\n return f", "def model():\n def f(): return 2\n return f"),
+        ("model = lambda: 1", "model = lambda: 2"),
+        ("W = 1\ndef model(): return W", "W = 2\ndef model(): return W"),
+        ("def model(w=1): return w", "def model(w=2): return w"),
+        (NET.format(1, 1), NET.format(1, 2)),
+        (NET.format(1, 1), NET.format(2, 1)),
+    ],
+)  # fmt: skip
+def test_code_typed_into_a_notebook(before: str, after: str) -> None:
+    prints = [fingerprint(study(model=typed_in(text)["model"])) for text in (before, before, after)]
+    assert prints[0] == prints[1] != prints[2]
+    spaced = "# a comment\n\n" + before.replace("\n", "   # another\n")
+    assert fingerprint(study(model=typed_in(spaced)["model"])) == prints[0]
+    documented = 'def model():\n    "{}"\n    return 1'
+    first, second = (typed_in(documented.format(words))["model"] for words in ("Words.", "Other words."))
+    assert fingerprint(study(model=first)) == fingerprint(study(model=second))
+
+
+def test_functions_that_share_a_name_all_count() -> None:
+    def make(first: str, second: str) -> dict[str, str]:
+        space = typed_in(f"a = lambda params: {first}\nb = lambda *given: {second}")
+        regularizer = Regularizer("mine", space["b"], {"lambda": 0.1}, init=space["a"])
+        return fingerprint(study(configurations=(Configuration("A"), Configuration("B", regularizer=regularizer))))
+
+    assert make("{}", "1") == make("{}", "1")
+    assert len({json.dumps(make(*bodies)) for bodies in (("{}", "1"), ("{}", "2"), ("[]", "1"), ("1", "{}"))}) == 4
+
+
+class Odd:
+    """Whatever is asked of it goes wrong."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    __len__ = __eq__ = __hash__ = __repr__ = __iter__ = __bool__ = lambda *_: 1 / 0  # type: ignore[assignment]
+
+
+def test_odd_objects_do_no_harm() -> None:
+    ring: dict[str, Any] = {}
+    ring["ring"] = [ring]
+    held = [Odd(), ring, open(os.devnull), iter([1]), (x for x in ()), type("Made", (), {"x": property(Odd)})()]  # noqa: SIM115, PTH123
+    space = typed_in("def model(): return held, time", held=held)
+    first, second = fingerprint(study(model=space["model"])), fingerprint(study(model=space["model"]))
+    held[2].close()
+    assert first == second != {}
