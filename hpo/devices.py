@@ -50,17 +50,18 @@ def spread(workers: int, gpus: int) -> list[str]:
     return [f"cuda:{worker % gpus}" for worker in range(workers)]
 
 
-def worker_places(device: torch.device, workers: int | None, configurations: int) -> list[str]:
+def worker_places(device: torch.device, workers: int | None, tuning_runs: int) -> list[str]:
     """The device of every worker process that a study starts on this machine.
 
     Args:
         device: as chosen; `cuda` without a number means all GPUs. workers: how many, or None for one a GPU, or on the
-            CPU one a core but no more than `configurations`.
+            CPU one a core but no more than find work.
+        tuning_runs: of all configurations together; each has about two populations at a time.
     """
     if device.type == "cuda" and device.index is None:
         gpus = torch.cuda.device_count()
         return spread(workers or gpus, gpus)
-    default = 1 if device.type == "cuda" else min(cpu_cores(), configurations)
+    default = 1 if device.type == "cuda" else min(cpu_cores(), 2 * tuning_runs)
     return [str(device)] * (workers or default)
 
 
@@ -84,14 +85,13 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def free_memory(device: torch.device) -> float:
-    """Bytes that the device could still give; infinite where the system does not say."""
+def total_memory(device: torch.device) -> float:
+    """Bytes of the device, whether free or not; infinite where the system does not say."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        return float(torch.cuda.get_device_properties(device).total_memory)
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
         return float("inf")
 
 

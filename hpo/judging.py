@@ -1,6 +1,6 @@
 """Judging: stops trials that the study's pruner gives up, a trial with all its seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hpo.definition import direction_of
 from hpo.ledger.work import Past
@@ -11,12 +11,19 @@ from hpo.training import Judge, Result
 
 
 class Judging:
-    """The trials of one piece of work, against one another and against the earlier ones of the same tuning run."""
+    """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
 
-    def __init__(self, study: Study, classes: int, past: Sequence[Past]) -> None:
+    def __init__(self, study: Study, classes: int, repeats: Sequence[int], past: Mapping[int, Sequence[Past]]) -> None:
+        """
+        Args:
+            repeats: the tuning run of every trial. past: the earlier trials of each tuning run that has any.
+        """
         assert study.pruner is not None
-        self.study, self.classes = study, classes
-        self._rungs = Rungs(study.pruner(), direction_of(study), [self._scored(entry) for entry in past])
+        self.study, self.classes, self._repeats = study, classes, repeats
+        self._rungs = {
+            repeat: Rungs(study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(repeat, ())])
+            for repeat in dict.fromkeys(repeats)
+        }
 
     def judge(self, owners: Sequence[int]) -> Judge:
         """What tells `train` whom to stop in a population of models that belong to these trials.
@@ -30,11 +37,12 @@ class Judging:
             nonlocal judged
             lost: set[int] = set()
             for number in range(judged + 1, epoch + 1):
-                lost = self._rungs.judge(number, {
-                    owner: _mean([score_after(number, results[place], self.study, self.classes) for place in places])
-                    for owner, places in members.items()
-                    if number <= (results[places[0]].stopped_epoch or epoch)
-                })  # fmt: skip
+                scores: dict[int, dict[int, float | None]] = {repeat: {} for repeat in self._rungs}
+                for owner, places in members.items():
+                    if number <= (results[places[0]].stopped_epoch or epoch):
+                        found = [score_after(number, results[place], self.study, self.classes) for place in places]
+                        scores[self._repeats[owner]][owner] = _mean(found)
+                lost = {owner for repeat, rungs in self._rungs.items() for owner in rungs.judge(number, scores[repeat])}
             judged = epoch
             return {place for owner in lost for place in members[owner]}
 
@@ -45,7 +53,7 @@ class Judging:
         for owner, places in self._whole(owners).items():
             runs = [results[place] for place in places]
             value = _mean([score(run, self.study, self.classes) for run in runs])
-            self._rungs.finish(owner, value, any(run.stopped_epoch for run in runs))
+            self._rungs[self._repeats[owner]].finish(owner, value, any(run.stopped_epoch for run in runs))
 
     def _whole(self, owners: Sequence[int]) -> dict[int, list[int]]:
         """The places of each trial's models, of trials that have all of them here."""

@@ -1,85 +1,79 @@
-"""How many models to train side by side: measured with the study's own network, regularizer and device."""
+"""How many models to train side by side: a rule on the work and the memory of one, and on the device.
 
-import time
-from collections.abc import Callable, Mapping
+A stopwatch would give another number whenever the machine is busy, and with it other trials. What a population saves is
+the time to launch the operations of a step, a part of a millisecond: once a step has work for much longer, more models
+gain nothing.
+"""
+
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
-from hpo.data import split
-from hpo.devices import wait_for
-from hpo.samples import Samples
-from hpo.steps import Steps
-from hpo.training import Member, Recipe, populate
+from hpo.compiler import Watching
+from hpo.training import Recipe
 
-MOST = {"cpu": 32, "cuda": 1024}  # beyond these a CPU's caches, or a GPU's arithmetic units, are full
-QUICK = 0.005  # seconds: a step below it is mostly overhead on a CPU, which a population shares
-WORTH = 0.95  # twice the models must take at most this share of the time a model, or they are not worth their memory
-MEMORY_SHARE = 0.5  # of what is free on the device
+MOST = {"cpu": 32, "cuda": 1024}  # beyond these nothing was gained by the smallest networks
+# Floating-point operations of a population's step that take some ten times as long as launching them: on a core of a
+# CPU, which each worker has, and on a GPU, whose graphs launch a step as a whole but which needs more to be busy.
+ENOUGH = {"cpu": 0.25e9, "cuda": 32e9}
+STEP = 3  # forward passes that a training step is worth: backward, operands are multiplied twice
+COPIES = 8  # of the parameters: gradients, two moments, and as much again for what a step makes on the way
+KEPT = 4  # times the outputs of a forward pass: of two views, and as much again on the way back
+MEMORY_SHARE = 0.25  # of the whole device: it has other tenants, several workers among them
+SAMPLES = 2  # that are passed through the network
 
 
-def choose_population(recipe: Recipe, hyperparameters: Mapping[str, float], device: torch.device, free: float) -> int:
-    """The number of models with the shortest time a model-step, within the device's memory; a power of 2.
+class Cost(NamedTuple):
+    """What a forward pass of one model asks for.
 
-    The time of a small network's step on a CPU is overhead that a population shares: it takes the most there is.
+    Attributes:
+        operations: floating-point operations of its matrix products and convolutions, a sample.
+        outputs: bytes of what its operations return, a sample. parameters: bytes.
+    """
+
+    operations: float
+    outputs: float
+    parameters: int
+
+
+def population_size(cost: Cost, batch_size: int, device: str, memory: float) -> int:
+    """The number of models to be trained side by side.
 
     Args:
-        free: bytes that the device could still give.
+        device: "cpu" or "cuda". memory: bytes of the device, whether free or not.
     """
-
-    def seconds(models: int) -> float:
-        return time_step(recipe, hyperparameters, models, device) / models
-
-    return _choose(seconds, MOST[device.type], QUICK if device.type == "cpu" else 0.0, _memory_holds(recipe, free))
+    step = STEP * batch_size * cost.operations
+    needed = COPIES * cost.parameters + KEPT * batch_size * cost.outputs
+    return int(max(1, min(MOST[device], ENOUGH[device] / max(step, 1.0), MEMORY_SHARE * memory / max(needed, 1.0))))
 
 
-def _choose(seconds: Callable[[int], float], most: int, quick: float, holds: Callable[[int], bool]) -> int:
-    """
-    Args:
-        seconds: a model's share of a step in a population of so many; may raise an out-of-memory error.
-        quick: below it a single model is not measured any further. holds: whether memory has room for so many.
-    """
-    models, best = 1, seconds(1)
-    if best < quick:
-        while models < most and holds(2 * models):
-            models *= 2
-        return models
-    while models < most and holds(2 * models):
-        try:
-            found = seconds(2 * models)
-        except (MemoryError, torch.OutOfMemoryError):
-            break
-        if found > WORTH * best:
-            break
-        models, best = 2 * models, found
-    return models
+def cost_of(recipe: Recipe) -> Cost:
+    """One forward pass of a new network on the first samples of the data, on the CPU; global generators are kept."""
+    with torch.random.fork_rng(devices=[]):
+        module = recipe.model().cpu().eval()
+        inputs = recipe.source.inputs[:SAMPLES].cpu()
+        with torch.no_grad(), _Operations() as seen:
+            module(inputs)
+    parameters = sum(leaf.numel() * leaf.element_size() for leaf in module.parameters())
+    return Cost(seen.operations / len(inputs), seen.outputs / len(inputs), parameters)
 
 
-def time_step(recipe: Recipe, hyperparameters: Mapping[str, float], models: int, device: torch.device) -> float:
-    """Seconds of a training step of a population, its samples gathered and augmented, after warming up."""
-    members = [Member(0, hyperparameters)] * models
-    own = split(recipe.source, recipe.dataset, 0)
-    samples = Samples(recipe.dataset, recipe.source, {0: own}, [0] * models, device)
-    population = populate(recipe, members, samples.inputs)
-    steps = Steps(population, samples, recipe.batch_size, 1, _standing)
-    steps.begin(1)
-    with steps.on_stream():
-        for _ in range(steps.first):
-            steps.next()
-        wait_for(device)
-        start, taken = time.perf_counter(), 0
-        while taken < 2 or (taken < 20 and time.perf_counter() - start < 0.1):
-            steps.next()
-            taken += 1
-        wait_for(device)
-    return (time.perf_counter() - start) / taken
+class _Operations(Watching):
+    """Counts floating-point operations as `torch.utils.flop_counter` does, and the bytes of what is returned."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.outputs = 0.0
 
-def _standing(*_: int) -> float:
-    """A schedule under which nothing is learned."""
-    return 0.0
-
-
-def _memory_holds(recipe: Recipe, free: float) -> Callable[[int], bool]:
-    """Whether so many models fit: parameters, gradients and two moments of each, and as much again."""
-    needed = 8 * sum(leaf.numel() * leaf.element_size() for leaf in recipe.model().parameters())
-    return lambda models: models * needed < MEMORY_SHARE * free
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function._overloadpacket)
+        if count:
+            self.operations += count(*args, **(kwargs or {}), out_val=returned)
+        if not function.is_view:
+            tensors = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor)]
+            self.outputs += sum(leaf.numel() * leaf.element_size() for leaf in tensors)
+        return returned

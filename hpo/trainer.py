@@ -11,12 +11,13 @@ import torch
 from hpo.checkpoints import Checkpoints, RunKeeper, resume
 from hpo.data import Source, load_source
 from hpo.definition import full_space, loss_of, optimizer_of, regularizer_of
-from hpo.devices import free_memory
+from hpo.devices import total_memory
+from hpo.errors import HpoError
 from hpo.ledger import Outcome, Past, Slot, Work
 from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.schedules import Constant
 from hpo.scores import score
-from hpo.sizing import choose_population
+from hpo.sizing import MOST, cost_of, population_size
 from hpo.space import split_space
 from hpo.study import Configuration, Study
 from hpo.training import Judge, Member, Progress, Recipe, Result, train
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hpo.judging import Judging
 
 EpochDone = Callable[[Work, int, int], None]
-Earlier = Callable[[Work], Sequence[Past]]
+Earlier = Callable[[Work], Mapping[int, Sequence[Past]]]
 
 
 class Trainer:
@@ -45,9 +46,9 @@ class Trainer:
         Args:
             on_epoch: told (work, epoch from 1, epochs) after every epoch.
             checkpoints: where runs are kept while they last, and taken up from.
-            most: models trained side by side; by default as many as the work has, or `fits` found.
-            earlier: the finished trials of the same tuning run, which the study's pruner compares with; by default a
-                piece of work is judged by itself alone.
+            most: models trained side by side; by default as many as the work has, or `size` found.
+            earlier: by repeat, the finished trials of the same tuning run, which the study's pruner compares with; by
+                default a piece of work is judged by itself alone.
             on_source: told the samples once they are loaded.
         """
         self.study = study
@@ -57,7 +58,7 @@ class Trainer:
         self.most = most
         self.earlier = earlier
         self.on_source = on_source
-        self._limits: dict[str, int] = {}  # by configuration, what `fits` or memory allowed
+        self._limits: dict[str, int] = {}  # by configuration, what memory allowed
 
     @cached_property
     def source(self) -> Source:
@@ -85,7 +86,8 @@ class Trainer:
     def _judging(self, work: Work) -> "Judging":
         from hpo.judging import Judging  # with Optuna, which few need here
 
-        return Judging(self.study, self.source.classes, self.earlier(work) if self.earlier else ())
+        repeats = [slot.repeat for slot in work.slots]
+        return Judging(self.study, self.source.classes, repeats, self.earlier(work) if self.earlier else {})
 
     def _runs(
         self, work: Work, recipe: Recipe, owners: list[int], members: list[Member], judging: "Judging | None"
@@ -170,16 +172,22 @@ class Trainer:
             _Run(result, spent * own / sum(epochs), len(members)) for result, own in zip(results, epochs, strict=True)
         ]
 
-    def fits(self, configuration: str) -> int:
-        """How many trials or reruns of a configuration are best trained side by side, found by measuring."""
-        chosen = self.configuration(configuration)
-        ranges, fixed = split_space(full_space(chosen))
-        middle = {key: entry.middle() for key, entry in ranges.items()}
-        models = choose_population(
-            self.recipe(chosen, rerun=False), middle | fixed, self.device, free_memory(self.device)
-        )
-        self._limits[configuration] = models
-        return max(1, models // self.study.seeds_per_trial)
+    def size(self) -> int:
+        """How many trials or reruns are best trained side by side: `most`, else what follows from network and device.
+
+        Raises:
+            HpoError: the data or the network cannot be had, for a known reason.
+        """
+        if self.most is None:
+            device = self.device.type
+            try:
+                cost = cost_of(self.recipe(self.study.configurations[0], rerun=False))
+                self.most = population_size(cost, self.study.batch_size, device, total_memory(self.device))
+            except HpoError:
+                raise
+            except Exception:  # a defect of the user's code: training meets it again, and there it is noted
+                self.most = MOST[device]
+        return max(1, self.most // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
         """One run of a configuration with a whole setting, as tuning would make it; the test set stays unread."""

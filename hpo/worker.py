@@ -1,6 +1,5 @@
 """lease → sample → train a population → finish, until the study needs nothing more."""
 
-import hashlib
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,21 +7,19 @@ from contextlib import suppress
 from typing import Any
 
 from hpo.errors import HpoError, UsageError
-from hpo.ledger import Ledger, Outcome, Setting, Slot, Work
-from hpo.ledger.schedule import STARTUP
+from hpo.ledger import Ledger, Outcome, Work
 from hpo.mirror.mirror import RELEASED
 from hpo.mirror.safe_mirror import SafeMirror
 from hpo.renewal import Renewal
-from hpo.sampling import sample
 from hpo.signals import Stop, Stopped
-from hpo.space import split_space
+from hpo.suggestions import Suggestions
 
 LEASE = 60.0  # seconds; renewed after a quarter of them
 POLL = (0.05, 1.0)  # seconds between looks when others hold the rest: at first, and in the first 20 seconds
 LOOKING = 0.01  # the largest share of its time that a waiting worker spends on looks
 
 Train = Callable[[Work], Sequence[Outcome]]
-Fits = Callable[[str], int]
+Size = Callable[[], int]
 Event = Callable[[str, dict[str, Any]], None]
 
 
@@ -30,30 +27,27 @@ def run_worker(
     ledger: Ledger,
     train: Train,
     owner: str,
-    population: int,
-    workers: int = 1,
+    population: int | Size,
     on_event: Event | None = None,
     stop: Stop | None = None,
     device: str = "",
     lease: float = LEASE,
-    fits: Fits | None = None,
 ) -> None:
     """Works on a study until it is done.
 
     Args:
         train: trains the settings of one `Work` side by side and returns an `Outcome` for each slot.
-        owner: a key from `new_owner()`. population: most slots trained at once.
-        workers: equal workers on this study; where configurations are fewer, they share one's batch.
+        owner: a key from `new_owner()`.
+        population: most slots trained at once; a function is asked before the first lease. Equal for all workers of a
+            study, so that the same slots are trained side by side by whichever of them.
         on_event: told ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
             details) as it happens.
-        fits: configuration -> how many of its models to train at once, at most `population`; asked before the first.
         stop: signals to heed; by default SIGTERM, SIGINT and SIGUSR1 are caught while this runs.
 
     Raises:
         Stopped: a signal came; the work in hand was given back. It is a SystemExit of 128 + signal.
     """
-    tell = on_event or _ignore
-    worker = _Worker(ledger, train, owner, population, workers, tell, stop or Stop(), device, lease, fits)
+    worker = _Worker(ledger, train, owner, population, on_event or _ignore, stop or Stop(), device, lease)
     with worker.stop.installed():
         worker.run()
 
@@ -64,19 +58,17 @@ class _Worker:
         ledger: Ledger,
         train: Train,
         owner: str,
-        population: int,
-        workers: int,
+        population: int | Size,
         tell: Event,
         stop: Stop,
         device: str,
         lease: float,
-        size: Fits | None,
     ) -> None:
         self.ledger, self.train, self.owner = ledger, train, owner
-        self.population, self.workers, self.tell = population, workers, tell
+        self.population, self.tell = population, tell
         self.stop, self.lease = stop, lease
-        self.size = size or (lambda _: population)
-        self.fits: dict[str, int] = {}  # the populations found to be fast, and to fit into memory, by configuration
+        self.held_by_memory: dict[str, int] = {}  # the most models at once, by configuration, where memory is short
+        self.suggestions = Suggestions(ledger)
         self.renewal = Renewal(ledger, owner, lease)
         self.mirror = SafeMirror(ledger, owner, device, tell)
 
@@ -96,10 +88,12 @@ class _Worker:
                 self.mirror.close()
 
     def _loop(self) -> None:
-        waited = 0.0
+        if not isinstance(self.population, int) and self.ledger.state() == "done":
+            return  # before it is asked, for which the data are loaded
+        size, waited = self._size(), 0.0
         while True:
             self.stop.check()
-            work = self.ledger.lease(self.owner, self.population, self.lease, self.workers, self.fits)
+            work = self.ledger.lease(self.owner, size, self.lease)
             if work is None:
                 if self.ledger.state() == "done":
                     return
@@ -114,12 +108,18 @@ class _Worker:
                 continue
             waited = 0.0
             self.renewal.hold(work)
-            work = self._what_fits(work)
-            work = self.mirror.begin(self._with_settings(work))
+            work = self.ledger.assign(self.owner, work, self.suggestions.settings(work))
+            work = self.mirror.begin(work)
             self.renewal.hold(work)
             self.tell("leased", {"work": work})
             self._train(work)
             self.renewal.hold(None)
+
+    def _size(self) -> int:
+        if isinstance(self.population, int):
+            return self.population
+        with self.stop.interruptible():
+            return self.population()
 
     def _sleep(self, waited: float, took: float) -> float:
         """Pauses between looks, of which the last `took` so many seconds; returns the seconds of the pause.
@@ -134,40 +134,18 @@ class _Worker:
             time.sleep(pause)
         return pause
 
-    def _what_fits(self, work: Work) -> Work:
-        """At the first work of a configuration, gives back what is more than to be trained at once."""
-        if work.configuration in self.fits or len(work.slots) == 1:
-            return work
-        try:
-            with self.stop.interruptible():
-                size = self.size(work.configuration)
-        except HpoError:
-            raise
-        except Exception:  # a defect of the user's code: training meets it again, and there it is noted
-            return work
-        self.fits[work.configuration] = size = max(1, min(size, self.population))
-        if len(work.slots) > size:
-            self.ledger.release(self.owner, [slot.id for slot in work.slots[size:]])
-        return work.only(work.slots[:size])
-
-    def _with_settings(self, work: Work) -> Work:
-        fresh = [slot for slot in work.slots if slot.setting is None]
-        return self.ledger.assign(self.owner, work, choose_settings(self.ledger, work, fresh))
-
     def _train(self, work: Work) -> None:
-        """Trains and stores; a population that fails is tried again in parts, to find the culprit."""
-        fits = self.fits.get(work.configuration, self.population)
-        if len(work.slots) > fits:
-            self._train_in_parts(work, fits)
-        elif work.slots:
-            self._train_together(work)
+        """Trains and stores, in parts of what memory is known to hold."""
+        done = 0
+        while done < len(work.slots):
+            self.stop.check()
+            most = self.held_by_memory.get(work.configuration, len(work.slots))
+            part = work.only(work.slots[done : done + most])
+            if self._train_together(part):
+                done += len(part.slots)
 
-    def _train_in_parts(self, work: Work, size: int) -> None:
-        for first in range(0, len(work.slots), size):
-            self._train(work.only(work.slots[first : first + size]))
-
-    def _train_together(self, work: Work) -> None:
-        self.stop.check()
+    def _train_together(self, work: Work) -> bool:
+        """False if memory does not hold so many; who fails otherwise is tried again alone, to find the culprit."""
         failure = None
         outcomes: Sequence[Outcome] = ()
         try:
@@ -180,16 +158,19 @@ class _Worker:
         # The exception is forgotten here: its frames would keep the population's memory while its parts train.
         if failure is None:
             self._finish(work, outcomes)
-            return
+            return True
         cause, message = failure
         if len(work.slots) == 1:
             self._fail(work, cause, message)
         elif cause == "out of memory":
-            self.fits[work.configuration] = len(work.slots) // 2
-            self.tell("population", {"configuration": work.configuration, "size": len(work.slots) // 2})
-            self._train(work)
+            self.held_by_memory[work.configuration] = size = len(work.slots) // 2
+            self.tell("population", {"configuration": work.configuration, "size": size})
+            return False
         else:
-            self._train_in_parts(work, 1)
+            for slot in work.slots:
+                self.stop.check()
+                self._train_together(work.only([slot]))
+        return True
 
     def _finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         counted = set(self.ledger.finish(self.owner, outcomes))
@@ -218,33 +199,6 @@ class _Worker:
             self.tell("released", {"ids": released})
 
 
-def choose_settings(ledger: Ledger, work: Work, fresh: Sequence[Slot]) -> list[Setting]:
-    """Settings for tuning slots that have none.
-
-    A start-up slot's setting depends on the slot alone, so it is the same for any population and any number
-    of workers; later ones depend on what is finished and in training.
-    """
-    if not fresh:
-        return []
-    entry = next(entry for entry in ledger.definition["configurations"] if entry["name"] == work.configuration)
-    ranges = split_space(entry["space"])[0]
-
-    def draw(slots: Sequence[Slot], key: str, count: int, learn: bool) -> list[Setting]:
-        text = f"{ledger.digest}/{work.configuration}/{work.repeat}/{key}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        finished, pending = ledger.tried(work.configuration, work.repeat) if learn and slots else ([], [])
-        return sample(ranges, finished, pending, count, ledger.direction, seed) if slots else []
-
-    startup = [slot for slot in fresh if slot.slot < STARTUP and slot.renewals == 0]
-    later = [slot for slot in fresh if slot not in startup]
-    drawn = draw(startup, "startup", STARTUP, learn=False)
-    found = {slot.id: drawn[slot.slot] for slot in startup}
-    names = ",".join(f"{slot.slot}.{slot.renewals}" for slot in later)
-    settings = draw(later, names, len(later), learn=True)
-    found |= {slot.id: setting for slot, setting in zip(later, settings, strict=True)}
-    return [found[slot.id] for slot in fresh]
-
-
 def _cause(error: Exception) -> str:
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"}:
@@ -256,4 +210,4 @@ def _ignore(_kind: str, _details: dict[str, Any]) -> None:
     return None
 
 
-__all__ = ["Stop", "Stopped", "choose_settings", "run_worker"]
+__all__ = ["Stop", "Stopped", "run_worker"]

@@ -119,35 +119,34 @@ def work(
     ledger: Ledger,
     device: str = "auto",
     population: int | None = None,
-    workers: int = 1,
-    threads: int | None = None,
+    threads: int = 1,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
     on_epoch: Callable[[Work, int, int], None] | None = None,
 ) -> None:
     """Works on the study in this process until it needs nothing more.
 
     Args:
-        population: most models trained at once; by default as many as are fastest on the device, by measuring.
+        population: most models trained at once; by default as many as suit the network and the device.
+        threads: of the CPU; the last digits of results may depend on them.
 
     Raises:
         Stopped: a signal came; the work in hand was given back.
     """
     from hpo import checkpoints
     from hpo.data import Source, identify
-    from hpo.devices import choose_device, cpu_cores, device_name, environment, prepare_process
+    from hpo.devices import choose_device, device_name, environment, prepare_process
     from hpo.fingerprint import fingerprint
-    from hpo.sizing import MOST
     from hpo.trainer import Trainer
     from hpo.worker import run_worker
 
     chosen = choose_device(device)
-    prepare_process(threads or max(1, cpu_cores() // workers), chosen)
+    prepare_process(threads, chosen)
     owner = new_owner()
     ledger.register(owner, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
 
-    def earlier(begun: Work) -> Sequence[Past]:
-        return ledger.past(begun.configuration, begun.repeat)
+    def earlier(begun: Work) -> dict[int, list[Past]]:
+        return ledger.past(begun.configuration, {slot.repeat for slot in begun.slots}, begun.slots[0].batch)
 
     def loaded(source: Source) -> None:
         ledger.note_data(owner, identify(source))
@@ -164,16 +163,7 @@ def work(
         if on_event:
             on_event(kind, details)
 
-    run_worker(
-        ledger,
-        trainer,
-        owner,
-        max(1, (population or MOST[chosen.type]) // study.seeds_per_trial),
-        fits=None if population else trainer.fits,
-        workers=workers,
-        on_event=tell,
-        device=device_name(chosen),
-    )
+    run_worker(ledger, trainer, owner, trainer.size, on_event=tell, device=device_name(chosen))
 
 
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
@@ -215,11 +205,13 @@ def run(
     seeds: int | None = None,
     tuning_repeats: int | None = None,
     reports: str | Path = "reports",
+    threads: int = 1,
     accept_changed_code: bool = False,
 ) -> Path:
     """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
 
     Args:
+        threads: of the CPU; by default as many as each worker of `hpo run` has, so that results are the same.
         accept_changed_code: continue although the code changed since the study's first trials.
 
     Returns:
@@ -229,7 +221,7 @@ def run(
     ledger = open_ledger(study, url, trials, seeds, tuning_repeats, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         log.warning(warning)
-    work(study, ledger, device, population)
+    work(study, ledger, device, population, threads)
     return report(ledger, Path(reports))
 
 

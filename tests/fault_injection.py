@@ -42,7 +42,7 @@ def killed_at(statement: int, nursery: Nursery, place: Storage, folder: Path) ->
     died = 0
     for name, die in enumerate((f"statement {statement}", "")):
         paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
-        child = nursery.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), workers=1, die=die, **paths)
+        child = nursery.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), die=die, **paths)
         code = child.wait()
         died += code == -signal.SIGKILL
         assert code in ((0, -signal.SIGKILL) if die else (0,)) and not child.text(), f"{code}\n{child.text()}"

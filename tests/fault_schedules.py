@@ -112,10 +112,8 @@ class Run:
         name = self.started
         self.started += 1
         work = (self.url, STUDY, str(self.folder / f"{name}.log"), name, self.schedule.training, self.schedule.lease)
-        equal = (self.schedule.population, self.schedule.workers)
-        self.running.append(
-            self.nursery.start("storage_worker:work", *work, *equal, output=self.folder / f"{name}.txt")
-        )
+        size, output = self.schedule.population, self.folder / f"{name}.txt"
+        self.running.append(self.nursery.start("storage_worker:work", *work, size, output=output))
 
     def kill(self, worker: int) -> None:
         if self.running:

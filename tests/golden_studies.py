@@ -82,7 +82,7 @@ def work_through(
     waiting = set(failing)
     kept: list[Slot] = []
     while work := ledger.lease(OWNER, 50):
-        settings = [_setting(work.configuration, slot.slot, work.repeat) for slot in work.slots if slot.setting is None]
+        settings = [_setting(work.configuration, slot.slot, slot.repeat) for slot in work.slots if slot.setting is None]
         work = ledger.assign(OWNER, work, settings)
         failed = [slot for slot in work.slots if (work.configuration, work.phase, slot.slot) in waiting]
         if failed:
@@ -104,7 +104,7 @@ def _setting(configuration: str, slot: int, repeat: int) -> dict[str, float]:
 def _outcome(ledger: Ledger, work: Work, slot: Slot, diverged: set[tuple[str, str, int]]) -> Outcome:
     """Numbers that follow from the configuration, the phase and the slot by multiplication alone."""
     place, rerun = ledger.configurations.index(work.configuration), work.phase == "rerun"
-    noise = (slot.slot * 37 + place * 11 + work.repeat * 5) % 16 / 1000
+    noise = (slot.slot * 37 + place * 11 + (0 if rerun else slot.repeat) * 5) % 16 / 1000
     accuracy = 0.5 + 0.04 * place + noise
     common = {"epochs": EPOCHS, "population": 4, "classes": 10}
     epochs = range(1, EPOCHS + 1)

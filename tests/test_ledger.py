@@ -26,9 +26,9 @@ def ledger(url: str) -> Ledger:
     return make(connect(url))
 
 
-def take(ledger: Ledger, owner: str, limit: int = 99, seconds: float = 60.0, workers: int = 1) -> Work:
+def take(ledger: Ledger, owner: str, limit: int = 99, seconds: float = 60.0) -> Work:
     """Leases work and gives every new slot a setting of its own."""
-    work = ledger.lease(owner, limit, seconds, workers)
+    work = ledger.lease(owner, limit, seconds)
     assert work is not None
     settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
     return ledger.assign(owner, work, settings)
@@ -53,9 +53,51 @@ def test_batches_are_kept(ledger: Ledger) -> None:
     assert (third.configuration, [slot.slot for slot in third.slots]) == ("A", [10, 11])
 
 
-def test_workers_share_a_batch(ledger: Ledger) -> None:
-    sizes = [len(take(ledger, owner, workers=4).slots) for owner in "abcd"]
-    assert sizes == [4, 4, 4, 4]  # two configurations, four workers: thirds, so that who is done first finds more
+def places(work: Work) -> tuple[str, list[int]]:
+    return work.configuration, [slot.slot for slot in work.slots]
+
+
+def test_a_batch_is_cut_into_the_same_populations_whoever_comes(ledger: Ledger) -> None:
+    several = [take(ledger, owner, limit=4) for owner in "abcdef"]
+    assert [places(work) for work in several] == [
+        ("A", [0, 1, 2, 3]), ("B", [0, 1, 2, 3]), ("A", [4, 5, 6]), ("B", [4, 5, 6]), ("A", [7, 8, 9]),
+        ("B", [7, 8, 9]),
+    ]  # fmt: skip
+    ledger.release("c"), ledger.release("e")
+    lost = [take(ledger, "g", limit=4), take(ledger, "g", limit=4)]
+    assert [places(work) for work in lost] == [("A", [4, 5, 6]), ("A", [7, 8, 9])]
+    ledger.finish("g", outcomes(lost[0])), ledger.release("g"), ledger.release("a")
+    assert [places(take(ledger, "g", limit=4)) for _ in range(2)] == [("A", [0, 1, 2, 3]), ("A", [7, 8, 9])]
+
+
+def test_tuning_runs_are_trained_side_by_side_a_batch_at_a_time(url: str) -> None:
+    ledger = make(connect(url), trials=13, seeds=3, repeats=3)  # batches of 10 and 3
+    first, second = [take(ledger, "x", limit=16) for _ in "AB"], [take(ledger, "x", limit=16) for _ in "AB"]
+    assert [[(slot.repeat, slot.slot) for slot in work.slots] for work in (*first, *second)] == 2 * [
+        [(0, slot) for slot in range(10)] + [(1, slot) for slot in range(5)],
+    ] + 2 * [[(1, slot) for slot in range(5, 10)] + [(2, slot) for slot in range(10)]]
+    assert {slot.seed for slot in first[0].slots} == {0, 1} and {slot.batch for slot in first[0].slots} == {0}
+    ledger.finish("x", outcomes(first[0])), ledger.finish("x", outcomes(second[0])[:-1])
+    assert ledger.lease("y", 16) is None, "one trial of the batch is still out"
+    ledger.finish("x", outcomes(second[0])[-1:])
+    third = take(ledger, "y", limit=16)
+    assert [(slot.repeat, slot.slot, slot.batch) for slot in third.slots] == [
+        (repeat, slot, 1) for repeat in range(3) for slot in range(10, 13)
+    ]
+
+
+def test_trials_that_are_added_are_batches_of_their_own(ledger: Ledger) -> None:
+    take(ledger, "x"), take(ledger, "x")
+    more = make(ledger.engine, trials=20, seeds=4, repeats=2)
+    with ledger.engine.connect() as connection:
+        columns = (schema.slots.c.repeat, schema.slots.c.batch, sa.func.min(schema.slots.c.slot), sa.func.count())
+        query = sa.select(*columns).where(schema.slots.c.configuration == "A", schema.slots.c.phase == "tune")
+        found = connection.execute(query.group_by(*columns[:2]).order_by(*columns[:2])).all()
+    assert [tuple(row) for row in found] == [
+        *((0, 0, 0, 10), (0, 1, 10, 2), (0, 2, 12, 4), (0, 3, 16, 4)),
+        *((1, 0, 0, 10), (1, 1, 10, 5), (1, 2, 15, 5)),
+    ]
+    assert places(take(more, "y")) == ("A", list(range(10)))  # of the new tuning run: the old ones are in hand
 
 
 def test_an_expired_lease_is_taken_over_with_the_same_settings(ledger: Ledger) -> None:
@@ -241,7 +283,7 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
     ]  # fmt: skip
     assert found[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
     assert ledger.counts()["A"]["diverged"] == 2
-    assert ledger.tried("A", 0)[0] == [Tried(bounded.setting, 0.1), Tried(unbounded.setting, None)]
+    assert ledger.tried("A", {0}, 1)[0][0] == [Tried(bounded.setting, 0.1), Tried(unbounded.setting, None)]
 
 
 def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from storage_study import definition, make
 
 from hpo.ledger import Ledger, open_study
 from hpo.ledger.overview import groups
-from hpo.ledger.schedule import STARTUP, Group
+from hpo.ledger.schedule import Group
 from hpo.storage import bulk
 from hpo.storage.database import connect
 from hpo.storage.schema import failures, slots
@@ -52,17 +52,21 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 def regroup(ledger: Ledger) -> list[Group]:
     """What is left to do, from all rows."""
-    rows = ledger.export()["slots"]
+    with ledger.engine.begin() as connection:
+        rows = connection.execute(sa.select(slots).where(slots.c.study_id == ledger.id)).all()
     found = []
     for name, repeat, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
-        mine = [row for row in rows if (row["configuration"], row["repeat"], row["phase"]) == (name, repeat, phase)]
-        newest = max(row["round"] for row in mine)
-        present = [row for row in mine if row["round"] == newest]
-        opened = [row for row in present if row["state"] == "open"]
-        leased = [row for row in present if row["state"] == "leased"]
-        early = [sum(row["slot"] < STARTUP for row in part) for part in (opened, leased)]
-        again = sum(row["started"] is not None for row in opened)
-        found.append(Group(name, repeat, phase, len(present), len(opened), len(leased), again, *early))
+        mine = [row for row in rows if (row.configuration, row.repeat, row.phase) == (name, repeat, phase)]
+        newest = max(row.round for row in mine)
+        present = [row for row in mine if row.round == newest]
+        for batch in sorted({row.batch for row in present}):
+            own = [row for row in present if row.batch == batch]
+            opened = [row.slot for row in own if row.state == "open"]
+            again = [row.slot for row in own if row.state == "open" and row.started is not None]
+            leased = sum(row.state == "leased" for row in own)
+            counts = (len(own), len(opened), leased, len(again))
+            lowest = (min(row.slot for row in own), min(opened, default=None), min(again, default=None))
+            found.append(Group(name, repeat, phase, newest, batch, *counts, *lowest))
     return found
 
 

@@ -1,46 +1,98 @@
 """Which work comes next, on counts done by hand."""
 
-from hpo.ledger.schedule import Choice, Group, choose
+import pytest
+
+from hpo.ledger.schedule import Choice, Group, Part, batch_sizes, choose
 
 
-def tune(name: str = "A", **counts: int) -> Group:
-    return Group(name, 0, "tune", **({"total": 40} | counts))
+def tune(name: str = "A", repeat: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:
+    """Ten slots of one batch, of which the last are open unless told otherwise."""
+    whole = {"total": 10, "open": 10} | counts
+    lowest = {"first_open": first + whole["total"] - whole["open"]} if whole["open"] else {}
+    if whole.get("again"):
+        lowest["first_again"] = first
+    return Group(name, repeat, "tune", batch=batch, first=first, **(lowest | whole))
 
 
-def test_the_ten_startup_trials_are_asked_together() -> None:
-    assert choose([tune(open=40, startup_open=10)], limit=99) == Choice("A", 0, "tune", 10, startup=True)
+def rerun(name: str, repeat: int, slots: list[int], open_slots: list[int], leased: int = 0) -> Group:
+    first_open = min(open_slots, default=None)
+    return Group(
+        name, repeat, "rerun", 0, 0, len(slots), len(open_slots), leased, first=min(slots), first_open=first_open
+    )
 
 
-def test_nothing_beyond_them_while_one_is_out() -> None:
-    assert choose([tune(open=30, leased=1, startup_leased=1)], limit=99) is None
+def part(choice: Choice | None) -> tuple[str, int, int, int]:
+    """Configuration, batch and slots of a choice that has one part."""
+    assert choice is not None
+    [only] = choice.parts
+    return choice.configuration, only.batch, only.first, only.last
 
 
-def test_then_at_most_a_third_of_the_trials_is_out() -> None:
-    assert choose([tune(open=30)], limit=99) == Choice("A", 0, "tune", 13, startup=False)
-    assert choose([tune(open=20, leased=10)], limit=99) == Choice("A", 0, "tune", 3, startup=False)
-    assert choose([tune(open=17, leased=13)], limit=99) is None
-    assert choose([Group("A", 0, "tune", total=2, open=1)], limit=99) == Choice("A", 0, "tune", 1, startup=False)
+@pytest.mark.parametrize(
+    ("begun", "total", "sizes"),
+    [
+        (0, 40, [10, 10, 10, 10]),
+        (0, 20, [10, 5, 5]),
+        (0, 12, [10, 2]),
+        (0, 10, [10]),
+        (0, 4, [4]),
+        (0, 80, [10, 24, 23, 23]),
+        (40, 80, [20, 20]),
+        (4, 12, [6, 2]),
+        (40, 41, [1]),
+        (40, 40, []),
+    ],
+)
+def test_ten_startup_trials_are_asked_together_and_then_at_most_a_third(
+    begun: int, total: int, sizes: list[int]
+) -> None:
+    assert batch_sizes(begun, total) == sizes
+
+
+def test_a_batch_begins_when_those_before_it_are_finished() -> None:
+    second = tune(batch=1, first=10)
+    assert part(choose([tune(), second], 99)) == ("A", 0, 0, 10)
+    assert choose([tune(open=0, leased=1), second], 99) is None
+    assert part(choose([tune(open=0), second], 99)) == ("A", 1, 10, 20)
+    other = tune(repeat=1, open=0, leased=1)
+    assert choose([tune(open=0), second, other], 99) is None, "the tuning runs of a configuration keep step"
+
+
+@pytest.mark.parametrize(("size", "cuts"), [(99, [10]), (8, [5, 5]), (4, [4, 3, 3]), (1, [1] * 10)])
+def test_a_batch_is_cut_into_equal_populations(size: int, cuts: list[int]) -> None:
+    ends = [sum(cuts[: number + 1]) for number in range(len(cuts))]
+    for done in range(10):
+        end = next(end for end in ends if done < end)
+        cut = cuts[ends.index(end)]
+        assert part(choose([tune(open=10 - done)], size)) == ("A", 0, end - cut, end), "whatever of it is finished"
+
+
+def test_tuning_runs_stand_in_a_row() -> None:
+    groups = [tune(repeat=0, open=0), tune(repeat=1, open=8), tune(repeat=2)]
+    assert choose(groups, 99) == Choice("A", "tune", [Part(repeat, 0, 0, 0, 10) for repeat in (0, 1, 2)])
+    two = choose(groups, 16)  # 15 and 15
+    assert two is not None and two.parts == [Part(0, 0, 0, 0, 10), Part(1, 0, 0, 0, 5)]
+    three = choose([tune(repeat=0, open=0), tune(repeat=1, open=5), tune(repeat=2)], 16)
+    assert three is not None and three.parts == [Part(1, 0, 0, 5, 10), Part(2, 0, 0, 0, 10)]
 
 
 def test_work_begun_comes_first_then_the_largest_open_share() -> None:
-    ahead, behind = tune("A", open=5), tune("B", open=20)
-    assert choose([ahead, behind], limit=1).configuration == "B"  # type: ignore[union-attr]
-    assert choose([tune("A", open=5, again=1), behind], limit=1).configuration == "A"  # type: ignore[union-attr]
-    assert choose([tune("A", open=5), tune("B", open=5)], limit=1).configuration == "A"  # type: ignore[union-attr]
-
-
-def test_idle_workers_get_a_share() -> None:
-    one = tune(open=40, startup_open=10)
-    assert [choose([one], 99, workers).size for workers in (1, 2, 4, 20)] == [10, 5, 3, 1]  # type: ignore[union-attr]
-    half_taken = tune(open=35, leased=5, startup_open=5, startup_leased=5)
-    assert choose([half_taken], 99, 2).size == 5  # type: ignore[union-attr]
-    assert choose([one, tune("B", open=40, startup_open=10)], 99, 3).size == 5  # type: ignore[union-attr]
-    two = [one, tune("B", open=40, startup_open=10)]
-    assert [choose(two, 99, workers).size for workers in (1, 2, 4)] == [10, 5, 4]  # type: ignore[union-attr]
+    ahead, behind = tune("A", open=5), tune("B", open=8)
+    assert part(choose([ahead, behind], 1)) == ("B", 0, 2, 3)
+    assert part(choose([tune("A", open=5, again=1), behind], 1)) == ("A", 0, 0, 1)
+    assert part(choose([tune("A", open=5), tune("B", open=5)], 1))[0] == "A"
+    later = tune("A", batch=1, first=10)  # counts as well, though it cannot begin yet
+    assert part(choose([ahead, later, tune("B", open=7)], 1))[0] == "A"
 
 
 def test_reruns_wait_for_the_tuning_of_every_configuration() -> None:
-    reruns = [Group("A", 0, "rerun", total=6, open=6), Group("A", 1, "rerun", total=4, open=3, leased=1)]
-    assert choose([tune("A"), tune("B", leased=1), *reruns], limit=99) is None
-    assert choose([tune("A"), tune("B"), *reruns], limit=99) == Choice("A", None, "rerun", 9, startup=False)
-    assert choose([tune("A"), tune("B")], limit=99) is None
+    reruns = [rerun("A", 0, [0, 2, 4], [0, 2, 4]), rerun("A", 1, [1, 3], [3], leased=1)]
+    assert choose([tune("A", open=0), tune("B", open=0, leased=1), *reruns], 99) is None
+    done = [tune("A", open=0), tune("B", open=0)]
+    assert choose([*done, *reruns], 99) == Choice("A", "rerun", [Part(0, 0, 0, 0, 5), Part(1, 0, 0, 0, 5)])
+    assert choose(done, 99) is None
+
+
+def test_reruns_of_all_tuning_runs_are_cut_by_seed() -> None:
+    reruns = [rerun("A", 0, [0, 2, 4], [4]), rerun("A", 1, [1, 3], [3])]
+    assert choose(reruns, 3) == Choice("A", "rerun", [Part(0, 0, 0, 3, 5), Part(1, 0, 0, 3, 5)])

@@ -109,7 +109,7 @@ def test_a_run_that_diverges_is_not_warned_of(warnings_said: Callable[[], list[s
 def trained(metric: Callable[..., Any], rerun: bool = False, rate: float = 0.1, **changes: Any) -> Outcome:
     slot = Slot(1, 0, 0, 1, {"learning_rate": rate, "weight_decay": 0.0})
     trainer = Trainer(study(metric, **changes), "cpu")
-    return trainer(Work("B", 0, "rerun" if rerun else "tune", [slot]))[0]
+    return trainer(Work("B", "rerun" if rerun else "tune", [slot]))[0]
 
 
 @pytest.mark.parametrize("metric", [gain, share])

@@ -40,7 +40,7 @@ def study(**changes: Any) -> Study:
 def work(count: int, phase: str = "tune", rates: Callable[[int], float] = lambda place: 3e-4 * 2**place) -> Work:
     settings = [{"learning_rate": rates(place), "weight_decay": 1e-3} for place in range(count)]
     slots = [Slot(7 + place, place, 0, 1, setting) for place, setting in enumerate(settings)]
-    return Work("A", 0, phase, slots)  # type: ignore[arg-type]
+    return Work("A", phase, slots)  # type: ignore[arg-type]
 
 
 def survivors(scores: dict[int, float]) -> set[int]:
@@ -95,14 +95,29 @@ def test_parts_hold_whole_trials_and_compete_with_those_before(monkeypatch: pyte
 def test_earlier_trials_are_asked_for_once_a_work_and_only_for_tuning() -> None:
     asked: list[Work] = []
 
-    def earlier(mine: Work) -> list[Past]:
+    def earlier(mine: Work) -> dict[int, list[Past]]:
         asked.append(mine)
-        return [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4
+        return {0: [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
 
     trainer = Trainer(study(), "cpu", earlier=earlier)
     assert [outcome.result["epochs"] for outcome in trainer(work(2))] == [2, 2]
     assert trainer(work(1, "rerun"))[0].cause is None
     assert [mine.phase for mine in asked] == ["tune"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_tuning_runs_that_are_trained_side_by_side_are_judged_apart() -> None:
+    good, bad = [3e-3, 2e-3, 1e-3, 5e-4], [4e-5, 1e-5, 1e-6, 1e-7]  # every good one is ahead of every bad one
+    alone = [Trainer(study(), "cpu")(work(4, rates=rates.__getitem__)) for rates in (good, bad)]
+    both = work(8, rates=[*good, *bad].__getitem__)
+    apart = both.only([slot._replace(repeat=place // 4) for place, slot in enumerate(both.slots)])
+    past = {1: [Past([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # behind all, so that it changes nobody's rank
+    found = Trainer(study(), "cpu", earlier=lambda _: past)(apart)
+    expected = [outcome.result["epochs"] for outcome in (*alone[0], *alone[1])]
+    assert [outcome.result["epochs"] for outcome in found[:4]] == expected[:4]
+    assert {outcome.cause for outcome in found[4:]} == {None, "pruned"} == {outcome.cause for outcome in alone[1]}
+    together = Trainer(study(), "cpu")(both)
+    assert {outcome.cause for outcome in together[4:]} == {"pruned"}, "the bad ones would all have lost"
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -118,7 +133,7 @@ def test_a_single_trial_that_memory_does_not_hold_is_trained_to_the_end(
         return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
-    past = [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4
+    past = {0: [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
     [halved] = Trainer(study(seeds_per_trial=4), "cpu", earlier=lambda _: past)(work(1))
     assert halved.cause is None and halved.result["population"] == 2
     monkeypatch.undo()
@@ -159,7 +174,7 @@ def test_work_that_was_broken_off_is_taken_up_with_those_who_are_left(tmp_path: 
 
 def ledger_of(url: str, pruner: Any = HALVING, **changes: Any) -> Ledger:
     whole = definition(direction="maximize", **changes) | ({"pruner": {"kind": "SuccessiveHalving"}} if pruner else {})
-    return open_study(connect(url), "s", whole, "d", {"trials": 10, "seeds": 2}, {"title": "t"}, {})
+    return open_study(connect(url), "s", whole, "d", {"trials": 11, "seeds": 2}, {"title": "t"}, {})
 
 
 def finish(ledger: Ledger, ends: list[tuple[float | None, str | None, int]]) -> Work:
@@ -189,27 +204,28 @@ def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
     assert best is not None and (best["slot"], best["value"]) == (2, 0.6)
     counts = ledger.counts()["A"]
     assert (counts["trials_done"], counts["pruned"], counts["diverged"], counts["best"]) == (5, 2, 1, 0.6)
-    finished, _ = ledger.tried("A", 0)
+    finished, _ = ledger.tried("A", {0}, 1)[0]
     assert finished == [
         Tried(slot.setting, value, stopped)  # type: ignore[arg-type]
         for slot, (value, stopped) in zip(
             held.slots, [(0.5, None), (0.9, 2), (0.6, None), (0.1, 0), (None, 2)], strict=True
         )
     ]
-    assert ledger.past("A", 0) == [
+    assert ledger.past("A", {0}, 1) == {0: [
         Past(pytest.approx([0.1 * at for at in range(1, epochs + 1)]), value, epochs, cause == "pruned")
         for value, cause, epochs in ENDS
-    ]
-    assert ledger.past("B", 0) == [] and ledger.past("A", 1) == []
+    ]}  # fmt: skip
+    assert ledger.past("A", {0}, 0) == {0: []}, "those of the same batch are not known to it"
+    assert ledger.past("B", {0}, 1) == {0: []} and ledger.past("A", {1}, 1) == {1: []}
     found = status(ledger.engine, "s")
     assert found["s"]["configurations"]["A"]["pruned"] == 2
-    assert "  A              5/10 (2 pruned)  0/2" in status_text(found)
+    assert "  A              5/11 (2 pruned)  0/2" in status_text(found)
 
 
 def test_without_a_pruner_a_diverged_trial_has_its_value(tmp_path: Path) -> None:
     ledger = ledger_of(f"sqlite:///{tmp_path}/t.db", pruner=None)
     finish(ledger, [(0.5, None, 6), (0.1, "diverged", 4)])
-    assert [entry.stopped for entry in ledger.tried("A", 0)[0]] == [None, None]
+    assert [entry.stopped for entry in ledger.tried("A", {0}, 1)[0][0]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -1,81 +1,92 @@
-"""How many models are trained side by side: the decision on times made up, and one real measurement."""
+"""How many models are trained side by side: a rule, held to counts done by hand and to what was measured."""
 
-from collections.abc import Callable
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from hpo import MLP, Mnist1d, sizing
-from hpo.optimizers import OPTIMIZERS
-from hpo.regularizers import REGULARIZERS
-from hpo.steps import Steps
-from hpo.tracing import CHECKED_CALLS
-from hpo.training import Recipe
+from hpo import MLP, Configuration, Mnist1d, Study
+from hpo.errors import UsageError
+from hpo.models import ConvNet1d
+from hpo.sizing import MOST, Cost, cost_of, population_size
+from hpo.trainer import Trainer
 
-CPU = torch.device("cpu")
-
-
-def decide(seconds: Callable[[int], float], quick: float = 0.0, room: int = 10**6) -> tuple[int, list[int]]:
-    asked: list[int] = []
-
-    def ask(models: int) -> float:
-        asked.append(models)
-        return seconds(models)
-
-    return sizing._choose(ask, 64, quick, lambda models: models <= room), asked
+GIB = 2.0**30
+SMALL, USUAL = Mnist1d(samples=200), MLP((40, 256, 256, 10))
 
 
-def test_it_grows_while_a_models_share_of_the_time_falls() -> None:
-    assert decide(lambda models: 1 / models + 1) == (16, [1, 2, 4, 8, 16, 32])
-    assert decide(lambda models: 1 / models)[0] == 64
-    assert decide(lambda _: 1.0) == (1, [1, 2])
-    assert decide(lambda models: float(models)) == (1, [1, 2])
+def trainer(model: Any = USUAL, device: str = "cpu", **changes: Any) -> Trainer:
+    configurations = (Configuration("A"), Configuration("B"))
+    fields: dict[str, Any] = {"data": SMALL, "model": model, "baseline": "A", "configurations": configurations}
+    return Trainer(Study(**(fields | changes)), device)
 
 
-def test_a_small_network_takes_all_there_is_without_further_measuring() -> None:
-    assert decide(lambda _: 0.001, quick=0.005) == (64, [1])
-    assert decide(lambda _: 0.001, quick=0.005, room=20) == (16, [1])
+def cost(model: Any) -> Cost:
+    made = trainer(model)
+    return cost_of(made.recipe(made.configuration("A"), rerun=False))
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
-def test_memory_is_the_limit(error: type[Exception]) -> None:
-    def seconds(models: int) -> float:
-        if models > 4:
-            raise error
-        return 1 / models
-
-    assert decide(seconds) == (4, [1, 2, 4, 8])
-    assert decide(lambda models: 1 / models, room=9) == (8, [1, 2, 4, 8])
+def test_a_forward_pass_is_counted_as_by_hand() -> None:
+    products, outputs = 40 * 256 + 256 * 256 + 256 * 10, 2 * 256 + 2 * 256 + 10  # of each layer, and of each ReLU
+    parameters = products + 2 * 256 + 10
+    assert cost(USUAL) == Cost(2 * products, 4 * outputs, 4 * parameters)
 
 
-class Clock:
-    """Seconds that pass only while steps are taken: so many a step."""
+def test_small_networks_are_trained_by_many_and_large_ones_alone() -> None:
+    assert population_size(cost(USUAL), 64, "cpu", 8 * GIB) == 8
+    assert population_size(cost(USUAL), 64, "cuda", 80 * GIB) == MOST["cuda"]
+    assert population_size(cost(MLP((40, 8, 10))), 64, "cpu", 8 * GIB) == MOST["cpu"]
+    assert 8 <= population_size(cost(ConvNet1d()), 64, "cpu", 8 * GIB) <= MOST["cpu"]
+    image = Cost(1.1e9, 8e6, 45_000_000)  # ResNet-18 on CIFAR
+    assert population_size(image, 128, "cpu", 8 * GIB) == 1
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, a_step: float) -> None:
-        self.steps, take = 0, Steps.next
-        monkeypatch.setattr(sizing, "time", SimpleNamespace(perf_counter=lambda: self.steps * a_step))
 
-        def next_step(steps: Steps) -> None:
-            self.steps += 1
-            take(steps)
+def test_larger_batches_ask_for_fewer_models() -> None:
+    sizes = [population_size(Cost(1e5, 1e3, 10**5), batch, "cpu", 8 * GIB) for batch in (16, 32, 64, 128, 4096)]
+    assert sizes == [32, 26, 13, 6, 1]  # 0.25e9 / (3 × 1e5 × batch)
 
-        monkeypatch.setattr(Steps, "next", next_step)
+
+def test_memory_is_the_limit_where_work_is_small() -> None:
+    table = Cost(0.0, 4e3, 400_000_000)  # an embedding, which multiplies nothing
+    assert [population_size(table, 64, "cuda", gib * GIB) for gib in (16, 80)] == [1, 6]
+    wide = Cost(1e3, 1e6, 4e3)
+    assert population_size(wide, 64, "cuda", 8 * GIB) == int(8 * GIB / 4 / (8 * 4e3 + 4 * 64 * 1e6))
+    assert population_size(table, 64, "cpu", float("inf")) == MOST["cpu"]
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", ["none", "gnvr"])
-def test_a_real_step_is_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Mnist1d(samples=200)
-    regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS["adamw"]
-    recipe = Recipe(data, data.load(), MLP((40, 8, 10)), regularizer, optimizer, epochs=1, batch_size=20)
-    values = {"learning_rate": 1e-3, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-    values |= dict.fromkeys(regularizer.hyperparameters, 0.1)
-    assert sizing.time_step(recipe, values, 1, CPU) > 0
-    assert sizing.choose_population(recipe, values, CPU, float("inf")) in (1, 2, 4, 8, 16, 32)
-    assert sizing.choose_population(recipe, values, CPU, 0.0) == 1
-    for a_step, timed in ((1.0, 2), (0.04, 3), (0.001, 20)):  # at least 2 steps, at most 20, 0.1 seconds in between
-        with monkeypatch.context() as patch:
-            clock = Clock(patch, a_step)
-            assert sizing.time_step(recipe, values, 3, CPU) == pytest.approx(a_step)
-        assert clock.steps == CHECKED_CALLS + timed  # the first are not timed
+def test_global_generators_and_the_network_are_left_as_they_are() -> None:
+    before = torch.get_rng_state()
+    assert cost(lambda: nn.Sequential(nn.Linear(40, 10), nn.BatchNorm1d(10), nn.Dropout())).operations == 800
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_convolution_is_counted_as_by_hand() -> None:
+    image = nn.Sequential(nn.Unflatten(-1, (1, 5, 8)), nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(54, 10))
+    assert cost(lambda: image).operations == 2 * 3 * 9 * (3 * 6) + 2 * 54 * 10
+
+
+def test_a_trial_of_several_models_counts_as_so_many() -> None:
+    assert trainer().size() == 8 and trainer(seeds_per_trial=3).size() == 2 and trainer(seeds_per_trial=20).size() == 1
+
+
+def test_what_was_asked_for_is_not_worked_out() -> None:
+    def refused() -> nn.Module:
+        raise AssertionError
+
+    made = trainer(refused)
+    made.most = 5
+    assert made.size() == 5
+
+
+def test_a_broken_network_is_left_to_the_training() -> None:
+    def broken() -> nn.Module:
+        raise ValueError("no network")
+
+    def refused() -> nn.Module:
+        raise UsageError("no network; write one")
+
+    assert trainer(broken).size() == MOST["cpu"]
+    with pytest.raises(UsageError, match="write one"):
+        trainer(refused).size()

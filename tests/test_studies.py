@@ -110,7 +110,6 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 @every_study
 def test_it_runs_from_end_to_end(reference: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_CACHE", str(cache))
-    monkeypatch.setattr("hpo.devices.cpu_cores", lambda: 1)
     study = small(load(reference), tmp_path, monkeypatch)
     readme = workflow.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
     assert readme == tmp_path / "reports" / study.name / "README.md"

@@ -99,7 +99,7 @@ def small(**changes: Any) -> Study:
 
 def tuning(seed: int, count: int, rate: float = 0.003) -> Work:
     slots = [Slot(7 + place, place, seed, 1, SETTING | {"learning_rate": rate * (1 + place)}) for place in range(count)]
-    return Work("A", 0, "tune", slots)
+    return Work("A", "tune", slots)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -138,7 +138,7 @@ def test_a_trial_of_which_one_seed_diverges_is_scored_and_says_so(monkeypatch: p
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_rerun_has_one_seed_whatever_a_trial_has() -> None:
-    work = Work("A", 0, "rerun", [Slot(1, 0, 1000, 1, SETTING)])
+    work = Work("A", "rerun", [Slot(1, 0, 1000, 1, SETTING)])
     [one], [other] = (Trainer(small(seeds_per_trial=count), "cpu")(work) for count in (1, 4))
     assert one.value == other.value == one.result["test_accuracy"] and one.curves == other.curves
     assert other.result["population"] == 1
@@ -147,7 +147,7 @@ def test_a_rerun_has_one_seed_whatever_a_trial_has() -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_fitted_labels_are_told_of_reruns_and_where_the_score_asks() -> None:
     names = {"noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted"}
-    rerun = Work("A", 0, "rerun", [Slot(1, 0, 1000, 1, SETTING)])
+    rerun = Work("A", "rerun", [Slot(1, 0, 1000, 1, SETTING)])
     shown = [Trainer(small(), "cpu")(work)[0].curves for work in (rerun, tuning(0, 1))]
     assert names <= shown[0].keys() and not names & shown[1].keys()
     scored = small(score="noisy_labels_recovered")

@@ -55,7 +55,7 @@ def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch
 def test_pauses_grow_with_the_wait_but_never_break_contact(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(worker.time, "sleep", slept.append)
-    waiting = worker._Worker(make(connect(url)), outcomes, "x", 1, 1, lambda *_: None, worker.Stop(), "", 60.0, None)
+    waiting = worker._Worker(make(connect(url)), outcomes, "x", 1, lambda *_: None, worker.Stop(), "", 60.0)
     with waiting.stop.installed():
         assert [waiting._sleep(waited, 0.0) for waited in (0.0, 0.4, 10.0, 100.0, 1e6)] == [0.05, 0.2, 1.0, 5.0, 15.0]
         assert [waiting._sleep(8.0, took) for took in (0.001, 0.02, 2.0)] == [1.0, 2.0, 8.0]

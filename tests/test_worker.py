@@ -5,14 +5,15 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from storage_study import make, outcomes
+from storage_study import known_for_long, make, outcomes
 
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Outcome, Work, new_owner
+from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
 from hpo.mirror.mirror import Mirror
 from hpo.renewal import Renewal
 from hpo.signals import Stop, Stopped, stop_after
@@ -42,14 +43,14 @@ def test_a_study_is_worked_through(ledger: Ledger) -> None:
     assert set(events) == {"leased", "finished"} and events.count("leased") == events.count("finished")
 
 
-def test_startup_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
+def test_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
     found = []
     for population in (1, 4, 20):
-        ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=10)
+        ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=20)
         run_worker(ledger, outcomes, new_owner(), population)
         found.append(settings(ledger))
     assert found[0] == found[1] == found[2]
-    assert len({setting["learning_rate"] for setting in found[0].values()}) == 20
+    assert len({setting["learning_rate"] for setting in found[0].values()}) == 40
 
 
 def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
@@ -78,13 +79,13 @@ def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> No
         return outcomes(work)
 
     run_worker(ledger, train, new_owner(), population=20)
-    assert sizes[:8] == [10, 5, 2, 2, 1, 2, 2, 1]
-    assert sizes[8:16] == [10, 5, 2, 2, 1, 2, 2, 1]  # the other configuration may need less, and finds out for itself
-    assert max(sizes[16:]) == 2
+    assert sizes[:7] == [10, 5, 2, 2, 2, 2, 2]  # as parted as it would have been, had it been known
+    assert sizes[7:14] == [10, 5, 2, 2, 2, 2, 2]  # the other configuration may need less, and finds out for itself
+    assert max(sizes[14:]) == 2
     assert ledger.export()["failures"] == [] and ledger.counts()["A"]["trials_done"] == 12
 
 
-def test_a_worker_asks_once_how_many_models_of_a_configuration_it_should_train_at_once(ledger: Ledger) -> None:
+def test_a_worker_asks_once_how_many_models_it_should_train_at_once(ledger: Ledger) -> None:
     sizes: dict[str, list[int]] = {"A": [], "B": []}
     asked = []
 
@@ -92,23 +93,60 @@ def test_a_worker_asks_once_how_many_models_of_a_configuration_it_should_train_a
         sizes[work.configuration].append(len(work.slots))
         return outcomes(work)
 
-    def fits(configuration: str) -> int:
-        asked.append(configuration)
-        return {"A": 3, "B": 99}[configuration]
+    def size() -> int:
+        asked.append(ledger.counts()["A"]["leased"])
+        return 3
 
-    run_worker(ledger, train, new_owner(), population=20, fits=fits)
-    assert sorted(asked) == ["A", "B"] and sizes["A"][:4] == [3, 3, 3, 1] and sizes["B"][0] == 10
-    rows = ledger.export()
-    assert {row["attempt"] for row in rows["slots"]} == {1} and rows["failures"] == [] and ledger.state() == "done"
+    run_worker(ledger, train, new_owner(), size)
+    assert asked == [0], "before anything is held"
+    assert sizes == {"A": [3, 3, 2, 2, 2, 3], "B": [3, 3, 2, 2, 2, 3]}  # batches of 10 and 2, and 3 reruns
+    assert {row["attempt"] for row in ledger.export()["slots"]} == {1} and ledger.state() == "done"
+    run_worker(ledger, train, new_owner(), size)
+    assert asked == [0], "nothing is left to be trained"
 
 
-def test_what_cannot_be_measured_is_trained_as_leased(ledger: Ledger) -> None:
-    def fits(_: str) -> int:
-        raise ValueError("the user's network is broken, perhaps")
+def test_a_signal_while_the_size_is_worked_out_stops_the_worker(ledger: Ledger) -> None:
+    def size() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 3
 
-    sizes = []
-    run_worker(ledger, lambda work: sizes.append(len(work.slots)) or outcomes(work), new_owner(), 20, fits=fits)
-    assert sizes[0] == 10 and ledger.state() == "done"
+    with pytest.raises(Stopped):
+        run_worker(ledger, outcomes, new_owner(), size)
+    assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
+
+
+def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on_kills(tmp_path: Path) -> None:
+    def worked(name: str, workers: int, lost: int) -> tuple[set[Any], dict[Any, Any]]:
+        ledger = make(connect(f"sqlite:///{tmp_path}/{name}.db"), trials=20, seeds=7, repeats=3)
+        populations: list[Any] = []
+        deaths = iter(range(lost))
+
+        def train(work: Work) -> list[Outcome]:
+            if next(deaths, None) is not None:
+                raise Stopped(signal.SIGTERM)
+            slots = sorted((slot.repeat, slot.slot) for slot in work.slots)
+            populations.append((work.configuration, work.phase, tuple(slots)))
+            return outcomes(work)
+
+        def run() -> None:
+            with suppress(Stopped):
+                run_worker(known_for_long(load_study(ledger.engine, "s")), train, new_owner(), 8)
+
+        while ledger.state() != "done":
+            threads = [threading.Thread(target=run) for _ in range(workers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(set(populations)) == len(populations)
+        rows = ledger.export()["slots"]
+        return set(populations), {(row["configuration"], row["repeat"], row["slot"]): row["setting"] for row in rows}
+
+    one, settings = worked("one", 1, 0)
+    assert max(len(slots) for _, _, slots in one) == 8
+    assert {len({repeat for repeat, _ in slots}) for _, _, slots in one} >= {1, 2, 3}
+    assert worked("two", 2, 0) == worked("four", 4, 0) == worked("lost", 1, 5) == (one, settings)
 
 
 def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:

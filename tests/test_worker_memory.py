@@ -12,7 +12,7 @@ from hpo.mirror.mirror import Mirror
 from hpo.storage import bulk
 from hpo.storage.database import connect
 from hpo.storage.schema import slots
-from hpo.worker import choose_settings
+from hpo.suggestions import Suggestions
 
 FEW, MORE = 400, 2400
 
@@ -40,7 +40,7 @@ def cycle(ledger: Ledger, mirror: Mirror) -> None:
     while work is not None and work.configuration != "A":
         work = ledger.lease("x", 4)
     assert work is not None and work.slots[0].slot >= 10
-    mirror.begin("x", ledger.assign("x", work, choose_settings(ledger, work, work.slots)))
+    mirror.begin("x", ledger.assign("x", work, Suggestions(ledger).settings(work)))
     ledger.release("x")
 
 

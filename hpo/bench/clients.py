@@ -14,7 +14,8 @@ from hpo.ledger.schedule import STARTUP
 from hpo.mirror.mirror import Mirror
 from hpo.signals import Stop, Stopped
 from hpo.storage.database import connect
-from hpo.worker import choose_settings, run_worker
+from hpo.suggestions import Suggestions
+from hpo.worker import POLL, run_worker
 
 PATIENCE = 120.0  # seconds within which all clients must have started a stretch
 
@@ -111,14 +112,15 @@ def _client(url: str, population: int, populations: int, kinds: list[str], barri
 
 def _bare(ledger: Ledger, population: int, populations: int) -> list[float]:
     """When each population was finished, in seconds of the machine's clock."""
-    owner, mirror, ends = new_owner(), Mirror(ledger), []
+    owner, mirror, suggestions, ends = new_owner(), Mirror(ledger), Suggestions(ledger), []
     mirror.repair()
     for _ in range(populations):
-        work = ledger.lease(owner, population)
+        while (work := ledger.lease(owner, population)) is None and ledger.state() != "done":
+            time.sleep(POLL[0])  # for the end of a batch
         if work is None or work.phase != "tune":
             ledger.release(owner)
             break
-        work = ledger.assign(owner, work, choose_settings(ledger, work, work.slots))
+        work = ledger.assign(owner, work, suggestions.settings(work))
         work = mirror.begin(owner, work)
         results = outcomes(work)
         ledger.finish(owner, results)

@@ -37,7 +37,7 @@ def main(device: str) -> None:
     Population.step = first  # type: ignore[assignment,method-assign]
     trainer = Trainer(study, place)
     setting = trainer.setting_to_try("GNVR", {})
-    trainer(Work("GNVR", 0, "tune", [Slot(number + 1, number, 0, 1, setting) for number in range(MODELS)]))
+    trainer(Work("GNVR", "tune", [Slot(number + 1, number, 0, 1, setting) for number in range(MODELS)]))
     raise SystemExit("no training step was made")
 
 

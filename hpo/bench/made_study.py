@@ -72,8 +72,8 @@ def finish(ledger: Ledger, owner: str, generator: np.random.Generator, trials: i
     """
     done = dict.fromkeys(ledger.configurations, 0)
     while min(done.values()) < trials:
-        left = {name: trials - count for name, count in done.items()}
-        work = ledger.lease(owner, AT_ONCE, limits={name: min(AT_ONCE, count) for name, count in left.items()})
+        # The configuration with the fewest finished comes next: no more of it than are wanted.
+        work = ledger.lease(owner, min(AT_ONCE, trials - min(done.values())))
         assert work is not None, "the study has too few trials"
         work = ledger.assign(owner, work, settings(ledger, work, generator))
         ledger.finish(owner, [outcome(work, place, generator, False) for place in range(len(work.slots))])

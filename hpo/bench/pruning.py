@@ -16,7 +16,7 @@ from hpo.data import load_source
 from hpo.definition import direction_of, full_space
 from hpo.halving import SuccessiveHalving
 from hpo.ledger import Outcome, Past, Slot, Tried, Work
-from hpo.ledger.schedule import STARTUP
+from hpo.ledger.schedule import batch_sizes
 from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.sampling import Setting, sample
 from hpo.space import split_space
@@ -77,7 +77,7 @@ class _Tuning:
     """One tuning run, trained in this process."""
 
     def __init__(self, study: Study, configuration: str, device: Any, source: Any, seed: int) -> None:
-        self.trainer = Trainer(study, device, earlier=lambda _: self.past)
+        self.trainer = Trainer(study, device, earlier=lambda _: {0: self.past})
         self.trainer.source = source  # loaded once for all
         self.configuration, self.seed = configuration, seed
         # Others' work on the same processor must not count.
@@ -89,10 +89,7 @@ class _Tuning:
 
     def measure(self, trials: int, fresh_seeds: int) -> dict[str, float]:
         """The sums of the run, and `quality`, the test accuracy of the setting chosen."""
-        sizes = [min(STARTUP, trials)]
-        while sum(sizes) < trials:
-            sizes.append(min(max(1, trials // 3), trials - sum(sizes)))
-        for size in sizes:
+        for size in batch_sizes(0, trials):
             self._advance(size)
         whole = [(entry.setting, entry.value) for entry in self.tried if not entry.stopped]
         chosen = best(whole, direction_of(self.trainer.study))
@@ -108,7 +105,7 @@ class _Tuning:
         first = self.seed * study.seeds_per_trial
         slots = [Slot(place, place, first, 1, setting) for place, setting in enumerate(settings)]
         begun = self.clock()
-        outcomes = self.trainer(Work(self.configuration, 0, "tune", slots))
+        outcomes = self.trainer(Work(self.configuration, "tune", slots))
         self.found["seconds"] += self.clock() - begun
         for outcome, setting in zip(outcomes, settings, strict=True):
             self._tell(outcome, setting)

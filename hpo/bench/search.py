@@ -98,7 +98,7 @@ def _advance(
         direction = direction_of(trainer.study)
         asked += [(search, own) for own in sample(ranges, search.tried, [], count, direction, seed)]
     slots = [Slot(place, place, search.seed, 1, setting) for place, (search, setting) in enumerate(asked)]
-    values = _train(trainer, Work(configuration, 0, "tune", slots), side_by_side)
+    values = _train(trainer, Work(configuration, "tune", slots), side_by_side)
     for (search, setting), value in zip(asked, values, strict=True):
         search.tried.append((setting, value))
 
@@ -112,7 +112,7 @@ def quality(
         for place, setting in enumerate(chosen, start=first)
         for number in range(fresh_seeds)
     ]
-    values = [value or 0.0 for value in _train(trainer, Work(configuration, 0, "rerun", slots), side_by_side)]
+    values = [value or 0.0 for value in _train(trainer, Work(configuration, "rerun", slots), side_by_side)]
     return [sum(values[at : at + fresh_seeds]) / fresh_seeds for at in range(0, len(values), fresh_seeds)]
 
 

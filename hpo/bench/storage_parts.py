@@ -15,11 +15,12 @@ import numpy as np
 
 from hpo.bench import made_study, memory
 from hpo.bench.processes import Cost
+from hpo.bench.transactions import enlarged
 from hpo.ledger import Ledger, Work
 from hpo.ledger.schedule import STARTUP
 from hpo.mirror.mirror import Mirror
 from hpo.storage import curves
-from hpo.worker import choose_settings
+from hpo.suggestions import Suggestions
 
 OWNER = "bench"
 
@@ -38,12 +39,13 @@ def measure(url: str, name: str, finished: int, asked: int, runs: int, repetitio
         found.setdefault(part, []).append((taken, used, memory.peak() - before))
         return result
 
-    settings, results = f"ask: {asked} settings at {finished} finished trials", f"tell: {asked} results"
+    known = max(finished, 2 * asked, STARTUP)  # so that a batch may have as many as are asked for
+    settings, results = f"ask: {asked} settings at {known} finished trials", f"tell: {asked} results"
     # One configuration more than are timed: the first batch loads what is loaded but once.
-    trials = max(finished + asked, 3 * asked, STARTUP)
-    with made_study.made(url, name, repetitions + 1, trials, 1) as ledger:
+    with made_study.made(url, name, repetitions + 1, known, 1) as ledger:
+        made_study.finish(ledger, OWNER, generator, known)
+        ledger = enlarged(ledger, known + asked)
         mirror = Mirror(ledger)
-        made_study.finish(ledger, OWNER, generator, finished)
         for _ in range(repetitions + 1):
             work = clock(settings, lambda: _asked(ledger, mirror, asked))
             assert len(work.slots) == asked, "not all settings were given at once"
@@ -63,7 +65,7 @@ def _asked(ledger: Ledger, mirror: Mirror, count: int) -> Work:
     """As a worker asks: a lease, what is known, TPE, and the settings stored and shown."""
     work = ledger.lease(OWNER, count)
     assert work is not None, "nothing is left to be asked for"
-    return mirror.begin(OWNER, ledger.assign(OWNER, work, choose_settings(ledger, work, work.slots)))
+    return mirror.begin(OWNER, ledger.assign(OWNER, work, Suggestions(ledger).settings(work)))
 
 
 def _told(ledger: Ledger, mirror: Mirror, work: Work, outcomes: list[Any]) -> None:

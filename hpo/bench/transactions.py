@@ -38,6 +38,14 @@ def study(engine: Engine, trials: int, seeds: int = 1, tuned: bool = True) -> It
         _delete(engine)
 
 
+def enlarged(ledger: Ledger, trials: int) -> Ledger:
+    """The same study with so many trials of every configuration; those that are new are a batch if they are few."""
+    planned, text = {"trials": trials}, ledger.text
+    return open_study(
+        ledger.engine, ledger.study, ledger.definition, ledger.digest, planned, text, ledger.fingerprint, planned
+    )
+
+
 def _delete(engine: Engine) -> None:
     if NAME in names(engine):
         load_study(engine, NAME).delete()

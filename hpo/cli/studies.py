@@ -67,7 +67,7 @@ def run(
     """Tune, rerun and report a study; goes on where it stopped."""
     from hpo import loading, workflow
     from hpo.cli.reports import print_verdicts
-    from hpo.devices import choose_device, cpu_cores, worker_places, workers_in_words
+    from hpo.devices import choose_device, worker_places, workers_in_words
     from hpo.running import run_workers
     from hpo.signals import Stopped, stop_after
     from hpo.storage.database import redacted
@@ -88,9 +88,9 @@ def run(
         print(f"hpo: {warning}", file=sys.stderr)
 
     if ledger.state() != "done":
-        places = worker_places(place, workers, len(definition.configurations))
+        places = worker_places(place, workers, len(definition.configurations) * ledger.planned["repeats"])
         flags = {"--name": name, "--epochs": epochs, "--population": population}
-        commands = _worker_commands(study, places, max(1, cpu_cores() // len(places)), flags)
+        commands = _worker_commands(study, places, flags)
         # The report's packages load while the workers train.
         threading.Thread(target=_load, args=(REPORTS_NEED,), daemon=True).start()
         try:
@@ -122,8 +122,7 @@ def worker(
     name: Name = None,
     epochs: Epochs = None,
     population: PopulationSize = None,
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads; default: all cores.")] = None,  # noqa: UP045
-    share: Annotated[int, typer.Option(min=1, help="How many equal workers share this study.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; give all workers of a study as many.")] = 1,
     max_time: MaxTime = None,
     accept_changed_code: AcceptChangedCode = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
@@ -147,7 +146,7 @@ def worker(
             messenger.send("warning", text=warning)
         if not messages:
             print(f"hpo: working on {ledger.study} in {redacted(workflow.storage_url(storage))}", flush=True)
-        workflow.work(definition, ledger, device, population, share, threads, messenger.on_event, messenger.on_epoch)
+        workflow.work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
             why = "the time is over" if stopped.number == signal.SIGALRM else "stopped"
@@ -196,10 +195,9 @@ def status(
     typer.echo(json.dumps(found, indent=1) if as_json else status_text(found))
 
 
-def _worker_commands(study: str, places: list[str], threads: int, flags: dict[str, Any]) -> list[list[str]]:
+def _worker_commands(study: str, places: list[str], flags: dict[str, Any]) -> list[list[str]]:
     """The command line of one worker for each place."""
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", "--share", str(len(places))]
-    command += ["--threads", str(threads), *_given(flags)]
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_given(flags)]
     return [[*command, "--device", place] for place in places]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo.ledger.schedule import STARTUP, Choice
+from hpo.ledger.schedule import Choice
 from hpo.ledger.work import Outcome, Setting, Slot, Work
 from hpo.storage import bulk, curves
 from hpo.storage.database import now
@@ -19,27 +19,22 @@ def settled(connection: Connection, study: int) -> bool:
 
 
 def take(connection: Connection, study: int, choice: Choice, owner: str, seconds: float) -> Work | None:
-    """Leases the slots of `choice`: those begun before first, then by slot."""
-    other = slots.alias()
-    newest = sa.select(sa.func.max(other.c.round)).where(
-        other.c.study_id == slots.c.study_id,
-        other.c.configuration == slots.c.configuration,
-        other.c.repeat == slots.c.repeat,
-        other.c.phase == slots.c.phase,
-    )
+    """Leases the open slots of `choice`, in its order."""
+    parts = [
+        sa.and_(
+            *(slots.c.repeat == part.repeat, slots.c.round == part.round, slots.c.batch == part.batch),
+            *(slots.c.slot >= part.first, slots.c.slot < part.last),
+        )
+        for part in choice.parts
+    ]
     query = sa.select(slots).where(
         slots.c.study_id == study,
         slots.c.configuration == choice.configuration,
         slots.c.phase == choice.phase,
         slots.c.state == "open",
-        slots.c.round == newest.scalar_subquery(),
+        sa.or_(*parts),
     )
-    if choice.repeat is not None:
-        query = query.where(slots.c.repeat == choice.repeat)
-    if choice.startup:
-        query = query.where(slots.c.slot < STARTUP)
-    query = query.order_by(slots.c.started.is_(None), slots.c.slot).limit(choice.size)
-    rows = connection.execute(query.with_for_update(skip_locked=True, of=slots)).all()
+    rows = connection.execute(query.order_by(slots.c.id).with_for_update(skip_locked=True)).all()
     if not rows:
         return None
     time = now(connection)
@@ -49,11 +44,12 @@ def take(connection: Connection, study: int, choice: Choice, owner: str, seconds
         .where(bulk.among(connection, slots.c.id, [row.id for row in rows]))
         .values(leased | {"attempt": slots.c.attempt + 1})
     )
+    by_slot = (lambda row: (row.repeat, row.slot)) if choice.phase == "tune" else (lambda row: row.slot)
     found = [
-        Slot(row.id, row.slot, row.seed, row.attempt + 1, row.setting, row.trial, row.repeat, row.renewals)
-        for row in sorted(rows, key=lambda row: row.slot)
+        Slot(row.id, row.slot, row.seed, row.attempt + 1, row.setting, row.trial, row.repeat, row.renewals, row.batch)
+        for row in sorted(rows, key=by_slot)
     ]
-    return Work(choice.configuration, found[0].repeat, "tune" if choice.phase == "tune" else "rerun", found)
+    return Work(choice.configuration, "tune" if choice.phase == "tune" else "rerun", found)
 
 
 def held(connection: Connection, owner: str, attempts: Mapping[int, int]) -> Sequence[Any]:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,19 +101,11 @@ class Ledger:
         """
         self._run(lambda link: data_check.note_data(link, self.id, owner, data))
 
-    def lease(
-        self,
-        owner: str,
-        limit: int,
-        seconds: float = 60.0,
-        workers: int = 1,
-        limits: Mapping[str, int] = MappingProxyType({}),
-    ) -> Work | None:
-        """Up to `limit` slots to train side by side, held for `seconds`; None if none is free now.
+    def lease(self, owner: str, size: int, seconds: float = 60.0) -> Work | None:
+        """The open slots of a population of at most `size`, held for `seconds`; None if none is free now.
 
-        `workers` is the number of equal workers; where configurations are fewer, each takes only its share. `limits`
-        holds for the configurations that it names, in the place of `limit`. Leases
-        that ran out are taken over once this process has had contact with the database for `seconds`.
+        Which slots make a population depends on `size` and the plan alone. Leases that ran out are taken over once
+        this process has had contact with the database for `seconds`.
 
         Raises:
             UsageError: before the first lease, somebody else has opened the study with other code.
@@ -127,7 +118,7 @@ class Ledger:
                 leases.release(connection, self.id, owner, None)
             if not self._leased:
                 changed_code.check(connection, self.id, self.study, self.fingerprint)
-            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), limit, workers, limits)
+            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), size)
             return leases.take(connection, self.id, choice, owner, seconds) if choice else None
 
         work = self._run(take)
@@ -173,14 +164,19 @@ class Ledger:
         """Gives slots back (all that `owner` holds, by default) as if they had not been leased."""
         return self._run(lambda link: leases.release(link, self.id, owner, ids))
 
-    def tried(self, configuration: str, repeat: int) -> tuple[list[Tried], list[Setting]]:
-        """What a sampler knows: (finished trials, settings in training), by slot."""
-        pruning = "pruner" in self.definition
-        return self._run(lambda link: tried.tried(link, self.id, configuration, repeat, pruning))
+    def tried(self, configuration: str, repeats: Collection[int], batch: int) -> dict[int, tuple[list[Tried], range]]:
+        """What a sampler knows when it is asked for a batch.
 
-    def past(self, configuration: str, repeat: int) -> list[Past]:
-        """What a pruner knows: the finished trials with their curves of the score, by slot."""
-        return self._run(lambda link: tried.past(link, self.id, configuration, repeat, self.definition["score"]))
+        Returns:
+            repeat → (finished trials of the batches before it, by slot; the slots of the batch).
+        """
+        pruning = "pruner" in self.definition
+        return self._run(lambda link: tried.tried(link, self.id, configuration, repeats, batch, pruning))
+
+    def past(self, configuration: str, repeats: Collection[int], batch: int) -> dict[int, list[Past]]:
+        """What a pruner knows of a batch: repeat → finished trials of those before it, with curves of the score."""
+        metric = self.definition["score"]
+        return self._run(lambda link: tried.past(link, self.id, configuration, repeats, batch, metric))
 
     # A reader's side
 

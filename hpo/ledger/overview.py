@@ -6,27 +6,30 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo.ledger.schedule import STARTUP, Group
+from hpo.ledger.schedule import Group
 from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
 from hpo.storage.schema import failures, slots, studies, workers
 
 ENDS = (DIVERGED, PRUNED, NO_SCORE)  # what may have become of a finished slot
-_HIDDEN = {"study_id", "settled", "reported", "renewals"}
+_HIDDEN = {"study_id", "settled", "reported", "renewals", "batch"}
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
-    """How every configuration, repeat and phase stands, newest rounds only, in the order of `order`."""
-    is_open, is_leased, early = slots.c.state == "open", slots.c.state == "leased", slots.c.slot < STARTUP
+    """How every configuration, repeat, phase and batch stands, of reruns the newest rounds, in the order of `order`."""
+    is_open, is_leased = slots.c.state == "open", slots.c.state == "leased"
+    is_again, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
     parts = (
-        *(is_open, is_leased, sa.and_(is_open, slots.c.started.is_not(None))),
-        *(sa.and_(is_open, early), sa.and_(is_leased, early)),
+        *(sa.func.count(), *(sa.func.count().filter(part) for part in (is_open, is_leased, is_again))),
+        *(lowest, lowest.filter(is_open), lowest.filter(is_again)),
     )
     # In the order of the table's key, and counted rather than grouped by what changes: nothing is sorted.
-    key = (slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round)
-    query = sa.select(*key, sa.func.count(), *(sa.func.count().filter(part) for part in parts))
-    rows = connection.execute(query.where(slots.c.study_id == study).group_by(*key).order_by(*key))
-    newest = {tuple(row[:3]): Group(*row[:3], *row[4:]) for row in rows}  # a later round takes the place of an earlier
-    return sorted(newest.values(), key=lambda group: (order.index(group.configuration), group.repeat, group.phase))
+    key = (slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round, slots.c.batch)
+    rows = connection.execute(sa.select(*key, *parts).where(slots.c.study_id == study).group_by(*key).order_by(*key))
+    found = [Group(*row) for row in rows]
+    rounds = {(group.configuration, group.repeat, group.phase): group.round for group in found}  # the newest comes last
+    newest = [group for group in found if group.round == rounds[group.configuration, group.repeat, group.phase]]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(newest, key=lambda group: (places[group.configuration], group.repeat, group.phase, group.batch))
 
 
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:

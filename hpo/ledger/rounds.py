@@ -95,7 +95,9 @@ def _set_open(connection: Connection, ids: Sequence[int], setting: dict[str, flo
     connection.execute(sa.update(slots).where(slots.c.id.in_(ids)).values(fresh))
 
 
-def new_slot(study: int, configuration: str, repeat: int, phase: str, slot: int, seed: int) -> dict[str, Any]:
+def new_slot(
+    study: int, configuration: str, repeat: int, phase: str, slot: int, seed: int, batch: int = 0
+) -> dict[str, Any]:
     """A row of `slots` that nobody has touched yet."""
     return {
         "study_id": study,
@@ -103,6 +105,7 @@ def new_slot(study: int, configuration: str, repeat: int, phase: str, slot: int,
         "repeat": repeat,
         "phase": phase,
         "round": 0,
+        "batch": batch,
         "slot": slot,
         "seed": seed,
         "state": "open",

@@ -12,6 +12,7 @@ from hpo.ledger import changed_code
 from hpo.ledger.attempts import failed_configurations
 from hpo.ledger.changes import describe_changes
 from hpo.ledger.rounds import new_slot
+from hpo.ledger.schedule import batch_sizes
 from hpo.storage import bulk, schema
 from hpo.storage.database import lock_table, now, retrying
 from hpo.storage.schema import slots, studies
@@ -161,7 +162,8 @@ def _add_slots(
     after: Mapping[str, int],
 ) -> None:
     failed = failed_configurations(connection, study)
-    rounds = _newest_rounds(connection, study)
+    rounds = _newest(connection, study, slots.c.round)
+    batches = {key: newest + 1 for key, newest in _newest(connection, study, slots.c.batch).items()}
     models = definition.get("seeds_per_trial", 1)
     new_seeds = _spread(connection, study, range(before["seeds"], after["seeds"]), after["repeats"])
     rows = []
@@ -169,9 +171,11 @@ def _add_slots(
         name, own = configuration["name"], configuration.get("trials")
         over = {"state": "failed", "cause": failed[name], "finished": now(connection)} if name in failed else {}
         for repeat in range(after["repeats"]):
-            first = 0 if repeat >= before["repeats"] else own or before["trials"]
-            for slot in range(first, own or after["trials"]):
-                rows.append(new_slot(study, name, repeat, "tune", slot, repeat * models) | over)
+            first, total = 0 if repeat >= before["repeats"] else own or before["trials"], own or after["trials"]
+            sizes = batch_sizes(first, total)
+            numbers = [number for number, size in enumerate(sizes, batches.get((name, repeat), 0)) for _ in range(size)]
+            for slot, number in zip(range(first, total), numbers, strict=True):
+                rows.append(new_slot(study, name, repeat, "tune", slot, repeat * models, number) | over)
         for slot, repeat in new_seeds.items():
             made = new_slot(study, name, repeat, "rerun", slot, RERUN_SEED + slot)
             rows.append(made | {"round": rounds.get((name, repeat), 0)} | over)
@@ -191,8 +195,9 @@ def _spread(connection: Connection, study: int, new: Iterable[int], repeats: int
     return chosen
 
 
-def _newest_rounds(connection: Connection, study: int) -> dict[tuple[str, int], int]:
-    query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(slots.c.round))
+def _newest(connection: Connection, study: int, column: sa.Column[int]) -> dict[tuple[str, int], int]:
+    """The highest round or batch of every configuration and repeat."""
+    query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(column))
     found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.repeat)
     return {(configuration, repeat): newest for configuration, repeat, newest in connection.execute(found)}
 

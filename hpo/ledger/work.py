@@ -40,7 +40,8 @@ class Past(NamedTuple):
 class Slot(NamedTuple):
     """One trial or rerun in hand. `setting` is None until it is sampled; `trial` is its Optuna trial's id.
 
-    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it.
+    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it. `repeat` is the
+    tuning run that the slot belongs to, `batch` the batch in which that tuning run asks for its setting.
     """
 
     id: int
@@ -51,17 +52,14 @@ class Slot(NamedTuple):
     trial: int | None = None
     repeat: int = 0
     renewals: int = 0
+    batch: int = 0
 
 
 @dataclass(frozen=True)
 class Work:
-    """Slots of one configuration and one phase, to be trained side by side.
-
-    `repeat` is that of every slot when tuning; reruns may mix repeats and have it in each slot.
-    """
+    """Slots of one configuration and one phase, of one or several tuning runs, to be trained side by side."""
 
     configuration: str
-    repeat: int
     phase: Phase
     slots: list[Slot]
 

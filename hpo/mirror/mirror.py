@@ -120,7 +120,7 @@ class Mirror:
         """
         present = retrying(self.ledger.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations))
         names = [study_name(self.ledger.study, group.configuration, group.phase, group.repeat) for group in present]
-        studies = self._studies(names)
+        studies = self._studies(list(dict.fromkeys(names)))  # a tuning run has several batches
         if not any(self._changes(studies)):
             return 0
         with creation_lock(self.ledger.engine, database.PATIENCE):  # two that repair at once would show a slot twice

@@ -84,7 +84,10 @@ def _write_tables(record: Record, folder: Path) -> None:
 
 
 def _flat(slots: pd.DataFrame) -> pd.DataFrame:
-    """Slots with their settings and results spread over columns of their own."""
+    """Slots with their settings and results spread over columns of their own.
+
+    But for their seconds these follow from the plan: not from how often a worker was lost, nor from who came first.
+    """
     plain = [
         "configuration",
         "repeat",
@@ -92,11 +95,9 @@ def _flat(slots: pd.DataFrame) -> pd.DataFrame:
         "slot",
         "seed",
         "state",
-        "attempt",
         "cause",
         "value",
         "seconds",
-        "trial",
     ]
     spread = [
         pd.DataFrame([entry if isinstance(entry, dict) else {} for entry in slots[column]], index=slots.index)

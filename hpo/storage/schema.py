@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 2
+VERSION = 3
 
 metadata = MetaData()
 _JSON = JSON(none_as_null=True)
@@ -38,6 +38,7 @@ slots = Table(
     Column("repeat", Integer, nullable=False),
     Column("phase", String(8), nullable=False),  # tune | rerun
     Column("round", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),  # of a tuning run, asked when those before it are finished
     Column("slot", Integer, nullable=False),
     Column("seed", Integer, nullable=False),
     Column("state", String(8), nullable=False),  # open | leased | done | failed
@@ -53,7 +54,7 @@ slots = Table(
     Column("trial", Integer),
     Column("started", _DOUBLE),
     Column("finished", _DOUBLE),
-    Index("hpo_slots_key", "study_id", "configuration", "repeat", "phase", "round", "slot", unique=True),
+    Index("hpo_slots_key", "study_id", "configuration", "repeat", "phase", "round", "batch", "slot", unique=True),
     Index("hpo_slots_state", "study_id", "state"),
     sqlite_autoincrement=True,  # an id is never used again, so a late worker cannot hit another study's slot
 )

@@ -1,0 +1,106 @@
+"""Which settings a batch tries follows from the study and the batches before, not from who asks and for how many."""
+
+import pytest
+from storage_study import definition, make, outcomes
+
+from hpo.ledger import Ledger, Setting, Work, open_study
+from hpo.sampling import sample
+from hpo.space import split_space
+from hpo.storage.database import connect
+from hpo.suggestions import Suggestions
+
+RANGES = split_space(definition()["configurations"][0]["space"])[0]
+
+
+@pytest.fixture
+def ledger(url: str) -> Ledger:
+    return make(connect(url), trials=20, seeds=2, repeats=2)
+
+
+def lease(ledger: Ledger, size: int, configuration: str = "A") -> Work:
+    """The next work of a configuration; other configurations' work is put off."""
+    work = ledger.lease("x", size)
+    while work is not None and work.configuration != configuration:
+        work = ledger.lease("x", size)
+    assert work is not None
+    return work
+
+
+def advance(ledger: Ledger) -> None:
+    """Finishes the start-up trials of both tuning runs of A."""
+    suggestions = Suggestions(ledger)
+    for _ in range(2):
+        work = lease(ledger, 10)
+        ledger.finish("x", outcomes(ledger.assign("x", work, suggestions.settings(work))))
+
+
+def by_slot(work: Work, settings: list[Setting]) -> dict[tuple[int, int], Setting]:
+    return {(slot.repeat, slot.slot): setting for slot, setting in zip(work.slots, settings, strict=True)}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_parts_of_a_batch_have_the_settings_of_the_whole(ledger: Ledger, begun: bool) -> None:
+    if begun:
+        advance(ledger)
+    whole = lease(ledger, 99)
+    together = by_slot(whole, Suggestions(ledger).settings(whole))
+    assert len(together) == (10 if begun else 20)
+    alone = [by_slot(part, Suggestions(ledger).settings(part)) for slot in whole.slots for part in [whole.only([slot])]]
+    assert {key: setting for part in alone for key, setting in part.items()} == together
+    assert len({tuple(setting.values()) for setting in together.values()}) == len(together)
+
+
+def test_a_batch_learns_from_the_batches_before_and_from_nothing_else(ledger: Ledger) -> None:
+    advance(ledger)
+    work = lease(ledger, 3)
+    expected = by_slot(work, Suggestions(ledger).settings(work))
+    suggestions = Suggestions(ledger)
+    rest = lease(ledger, 3)
+    ledger.finish("x", outcomes(ledger.assign("x", rest, suggestions.settings(rest))))  # of the same batch
+    assert by_slot(work, Suggestions(ledger).settings(work)) == expected
+    finished, slots = ledger.tried("A", {0}, 1)[0]
+    assert len(finished) == 10 and slots == range(10, 15)
+    other = open_study(ledger.engine, "other", ledger.definition, "another digest", {"trials": 20}, {}, {})
+    assert Suggestions(other).settings(lease(other, 3)) != Suggestions(ledger).settings(lease(ledger, 3))
+
+
+def test_it_is_what_the_sampler_gives_when_it_is_asked_for_the_whole_batch(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance(ledger)
+    asked: list[tuple[int, int, int]] = []
+
+    def counted(*arguments: object) -> list[Setting]:
+        _, finished, pending, count, *_ = arguments
+        asked.append((len(finished), len(pending), count))  # type: ignore[arg-type]
+        return sample(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hpo.suggestions.sample", counted)
+    suggestions = Suggestions(ledger)
+    works = [lease(ledger, 5), lease(ledger, 5)]
+    for work in works:
+        suggestions.settings(work)
+    assert asked == [(10, 0, 5), (10, 0, 5)], "each tuning run's batch is asked for once"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger: Ledger, begun: bool) -> None:
+    if begun:
+        advance(ledger)
+    work = lease(ledger, 4)
+    first, *others = work.slots
+    renewed = [first._replace(renewals=renewals) for renewals in (0, 1, 2)]
+    settings = [Suggestions(ledger).settings(work.only([slot]))[0] for slot in renewed]
+    assert len({tuple(setting.values()) for setting in settings}) == 3
+    mixed = work.only([renewed[1], *others])
+    assert Suggestions(ledger).settings(mixed)[0] == settings[1]
+    assert Suggestions(ledger).settings(mixed)[1:] == Suggestions(ledger).settings(work)[1:]
+    for setting in settings:
+        assert all(RANGES[name].low <= value <= RANGES[name].high for name, value in setting.items())
+
+
+def test_slots_with_a_setting_keep_it_and_nothing_is_asked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = lease(ledger, 4)
+    held = ledger.assign("x", work, Suggestions(ledger).settings(work))
+    monkeypatch.setattr("hpo.suggestions.sample", None)
+    assert Suggestions(ledger).settings(held) == []
