@@ -7,12 +7,13 @@ gain nothing.
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from hpo.compiler import Watching
+from hpo.initial_models import build, check_model
+from hpo.module_check import look_at
 from hpo.training import Recipe
 
 MOST = {"cpu": 32, "cuda": 1024}  # beyond these nothing was gained by the smallest networks
@@ -51,12 +52,15 @@ def population_size(cost: Cost, batch_size: int, device: str, memory: float) -> 
 
 
 def cost_of(recipe: Recipe) -> Cost:
-    """One forward pass of a new network on the first samples of the data, on the CPU; global generators are kept."""
-    with torch.random.fork_rng(devices=[]):
-        module = recipe.model().cpu().eval()
-        inputs = recipe.source.inputs[:SAMPLES].cpu()
-        with torch.no_grad(), _Operations() as seen:
-            module(inputs)
+    """One forward pass of a new network on the first samples of the data, on the CPU.
+
+    Raises:
+        UsageError: the network cannot be trained, or not on such samples.
+    """
+    check_model(recipe.model)
+    module, inputs = build(recipe.model, 0).cpu(), recipe.source.inputs[:SAMPLES].cpu()
+    with _Operations() as seen:
+        look_at(module, inputs)
     parameters = sum(leaf.numel() * leaf.element_size() for leaf in module.parameters())
     return Cost(seen.operations / len(inputs), seen.outputs / len(inputs), parameters)
 

@@ -56,7 +56,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.before_training": {"hpo.population", "hpo.samples"},
     "hpo.evaluation": {"hpo.population", "hpo.samples"},
     "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
-    "hpo.sizing": {"hpo.data", "hpo.devices", "hpo.samples", "hpo.steps", "hpo.training"},
+    "hpo.sizing": {"hpo.initial_models", "hpo.module_check", "hpo.training"},
     "hpo.training": {
         *("hpo.before_training", "hpo.data", "hpo.evaluation", "hpo.initial_models", "hpo.losses", "hpo.metrics"),
         *("hpo.objective", "hpo.optimizers"),

@@ -63,8 +63,10 @@ def test_global_generators_and_the_network_are_left_as_they_are() -> None:
 
 
 def test_a_convolution_is_counted_as_by_hand() -> None:
-    image = nn.Sequential(nn.Unflatten(-1, (1, 5, 8)), nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(54, 10))
-    assert cost(lambda: image).operations == 2 * 3 * 9 * (3 * 6) + 2 * 54 * 10
+    def image() -> nn.Module:
+        return nn.Sequential(nn.Unflatten(-1, (1, 5, 8)), nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(54, 10))
+
+    assert cost(image).operations == 2 * 3 * 9 * (3 * 6) + 2 * 54 * 10
 
 
 def test_a_trial_of_several_models_counts_as_so_many() -> None:
