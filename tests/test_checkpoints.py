@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,14 +252,13 @@ from hpo import MLP, Configuration, Mnist1d, Study
 
 @dataclass(frozen=True)
 class Slow:
-    """A schedule that notes every epoch and makes the later ones last."""
+    """A schedule that notes every step and makes the later epochs last."""
 
     def __call__(self, step, steps, steps_per_epoch):
         epoch, place = divmod(step, steps_per_epoch)
-        if place == 0:
-            with open("epochs.log", "a") as file:
-                print(os.getpid(), epoch + 1, file=file)
-            time.sleep(0.3 if epoch >= 4 else 0)
+        with open("steps.log", "a") as file:
+            print(os.getpid(), step, steps_per_epoch, file=file)
+        time.sleep(0.3 if epoch >= 4 and place == 0 else 0)
         return 1.0
 
 
@@ -267,6 +267,16 @@ STUDY = Study(
     baseline="A", configurations=(Configuration("A"), Configuration("B")),
 )
 '''
+
+
+def epochs_in(log: Path) -> list[tuple[str, int]]:
+    """(process, epoch) of every epoch that began: its first two steps were asked for one after the other."""
+    noted = [(pid, int(step), int(count)) for pid, step, count in map(str.split, log.read_text().splitlines())]
+    return [
+        (pid, step // count + 1)
+        for (pid, step, count), (_, following, _) in pairwise(noted)
+        if step % count == 0 and following == step + 1
+    ]
 
 
 def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None:
@@ -292,12 +302,12 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     worker.communicate()
     assert list(folder.glob("*.pt")), "nothing was kept before the kill"
 
-    last = int((tmp_path / "epochs.log").read_text().split()[-1])
+    _, step, count = (tmp_path / "steps.log").read_text().splitlines()[-1].split()
+    last = int(step) // int(count) + 1
 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
-    noted = [line.split() for line in (tmp_path / "epochs.log").read_text().splitlines()]
-    again = next(int(epoch) for pid, epoch in noted if pid != str(worker.pid))
+    again = next(epoch for pid, epoch in epochs_in(tmp_path / "steps.log") if pid != str(worker.pid))
     assert 1 < again <= last and last >= 5
 
     from hpo.ledger import load_study

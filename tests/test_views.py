@@ -198,10 +198,10 @@ def test_evaluation_sees_the_samples_as_they_are() -> None:
     [result] = train(chosen._replace(model=network), [Member(2, SGD | {"learning_rate": 0.0})], test=True)
     source, own = chosen.source, split(chosen.source, chosen.dataset, 2)
     for part, places in (("train", own.training), ("validation", own.validation)):
-        loss, accuracy = references.evaluate(networks[0], source.inputs[places], own.labels[places])
+        loss, accuracy = references.evaluate(networks[-1], source.inputs[places], own.labels[places])
         assert result.final[f"{part}_loss"] == pytest.approx(loss, rel=1e-9)
         assert result.final[f"{part}_accuracy"] == pytest.approx(accuracy, rel=1e-9)
-    loss, _ = references.evaluate(networks[0], source.test_inputs, source.test_labels)
+    loss, _ = references.evaluate(networks[-1], source.test_inputs, source.test_labels)
     assert result.final["test_loss"] == pytest.approx(loss, rel=1e-9)
     assert result.curves["train_loss"][0] != pytest.approx(result.final["train_loss"], rel=1e-3)
 
