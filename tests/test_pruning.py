@@ -203,12 +203,15 @@ def test_a_pruner_of_ones_own_sees_the_whole_population_and_is_asked_once() -> N
     assert rungs.judge(2, {0: 0.1, 1: 0.2}) == {0} and pruner.asked == 4
 
 
+ONE_RUN = [1] * 7  # the tuning run of each trial
+
+
 def result(*scores: float, diverged: int | None = None, stopped: int | None = None) -> Result:
     return Result({"validation_accuracy": list(scores), "train_loss": [1.0] * len(scores)}, {}, diverged, stopped)
 
 
 def test_a_trials_seeds_are_judged_by_their_mean_and_stopped_together() -> None:
-    judge = Judging(study(seeds_per_trial=2), 10, []).judge([0, 0, 1, 1, 2, 2])
+    judge = Judging(study(seeds_per_trial=2), 10, ONE_RUN, {}).judge([0, 0, 1, 1, 2, 2])
     first = [result(score) for score in (0.9, 0.1, 0.4, 0.4, 0.6, 0.5)]
     assert judge(1, first) == set()
     second = [result(0, score) for score in (0.9, 0.1, 0.4, 0.4, 0.6, 0.5)]
@@ -216,7 +219,7 @@ def test_a_trials_seeds_are_judged_by_their_mean_and_stopped_together() -> None:
 
 
 def test_a_trial_whose_seeds_are_trained_elsewhere_is_left_alone() -> None:
-    judging = Judging(study(seeds_per_trial=2), 10, [])
+    judging = Judging(study(seeds_per_trial=2), 10, ONE_RUN, {})
     judge = judging.judge([4, 5, 5, 6, 6])
     results = [result(0, score) for score in (0.1, 0.9, 0.9, 0.2, 0.2)]
     assert judge(2, results) == {3, 4}
@@ -224,22 +227,22 @@ def test_a_trial_whose_seeds_are_trained_elsewhere_is_left_alone() -> None:
 
 
 def test_a_diverged_run_reports_what_an_untrained_network_would() -> None:
-    judge = Judging(study(), 10, []).judge([0, 1, 2])
+    judge = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2])
     assert judge(2, [result(0.2, diverged=2), result(0.05, 0.05), result(0.09, 0.09)]) == {1, 2}
-    judge = Judging(study(score="validation_loss"), 10, []).judge([0, 1])
+    judge = Judging(study(score="validation_loss"), 10, ONE_RUN, {}).judge([0, 1])
     finite = Result({"validation_loss": [9.0, 9.0]}, {}, None)
     assert judge(2, [Result({}, {}, 1), finite]) == {0}
 
 
 def test_a_run_that_goes_on_is_judged_with_what_was_before() -> None:
     """Stopped ones are known from their checkpoints; the rungs behind are not judged again."""
-    judge = Judging(study(), 10, []).judge([0, 1, 2, 3])
+    judge = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2, 3])
     after = [
         result(0.1, 0.9, 0.5, 0.5), result(0.1, 0.1, stopped=2),
         result(0.1, 0.8, 0.6, 0.6), result(0.1, 0.2, stopped=2),
     ]  # fmt: skip
     assert judge(4, after) == {0}
-    fresh = Judging(study(), 10, []).judge([0, 1, 2, 3])
+    fresh = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2, 3])
     now = [result(*own.curves["validation_accuracy"][:2]) for own in after]
     assert fresh(1, [result(0.1)] * 4) == set() and fresh(2, now) == {1, 3}
 
@@ -247,6 +250,6 @@ def test_a_run_that_goes_on_is_judged_with_what_was_before() -> None:
 def test_the_best_epoch_so_far_is_reported_where_it_is_the_score() -> None:
     past = [Past([0.9, 0.1], 0.9, 2, False), Past([0.2, 0.2], 0.2, 2, True)]
     fell, rose = result(0.95, 0.0), result(0.0, 0.6)
-    last, highest = (Judging(study(score_epoch=at), 10, past).judge([0, 1]) for at in ("last", "best"))
+    last, highest = (Judging(study(score_epoch=at), 10, ONE_RUN, {1: past}).judge([0, 1]) for at in ("last", "best"))
     assert last(2, [fell, rose]) == {0}
     assert highest(2, [fell, rose]) == {1}
