@@ -7,7 +7,7 @@ A regularizer, network, loss or optimizer is written for one model and run for m
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ _OF_SEVERAL = {
     "operators that can output dynamic shape": _SHAPES,
     "vmap: we do not yet support": _MISSING,
     "Batching rule not implemented for": _MISSING,
+    "explicit positive num_classes": "calls one_hot without num_classes, which it then takes from values; give it",
     "Can't detach views in-place": _COPIES,
     "Cannot access storage of BatchedTensorImpl": _COPIES,
     "is not possible because there exists a Tensor": _ADDS,
@@ -64,6 +65,12 @@ _NEVER = {
     "element 0 of tensors does not require grad": _BACKWARD,
     "backward() called inside a functorch transform": _BACKWARD,
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
+    "notes/extending.func": (
+        "calls a torch.autograd.Function that torch.func cannot lift; give it forward without ctx, setup_context(ctx, "
+        "inputs, output) and generate_vmap_rule = True"
+    ),
+    "index out of range in self": "is given a number that it has no row for; give it one for every number, from 0",
+    "yet support saved tensor hooks": "uses torch.utils.checkpoint or saved-tensor hooks; leave them out",
     "may have escaped from inside a function": (
         "uses a tensor after the step or the torch.func transform that made it; keep what is to last in the state"
     ),
@@ -173,12 +180,12 @@ class Hyper(dict[str, Any]):
         raise KeyError(f"there is no hyperparameter {name!r}; there are {known}{did_you_mean(str(name), self)}")
 
 
-def _hyper_of(values: Iterable[Any], names: Any) -> Hyper:
-    return Hyper(zip(names, values, strict=True))
-
-
 # `vmap` and `grad` take apart the containers they know, and a dict's subclass is none of them.
-register_pytree_node(Hyper, lambda hyper: (list(hyper.values()), list(hyper)), _hyper_of)
+register_pytree_node(
+    Hyper,
+    lambda hyper: (list(hyper.values()), list(hyper)),
+    lambda values, names: Hyper(zip(names, values, strict=True)),
+)
 
 
 class Unlifted(Watching):

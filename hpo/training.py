@@ -16,6 +16,7 @@ from hpo.generators import undrawn
 from hpo.initial_models import build, check_alike, check_model
 from hpo.losses import SampleLoss, cross_entropy
 from hpo.metrics import check_metrics
+from hpo.module_check import check_numbers
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
 from hpo.output_check import check_outputs
@@ -295,6 +296,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         recipe.metrics,
     )
     check_outputs(population.output_shape, recipe.source.classes)
+    check_numbers(population.network.module, (recipe.source.inputs, recipe.source.test_inputs))
     return population
 
 
