@@ -28,8 +28,8 @@ COUNTER = "take them from hpo.counter, by a step that the state counts"
 # For a function that is lifted for a single model as well, there is no such way out.
 _ALONE = ", or train with --population 1 and without per-sample gradients"
 _LOOKS = (
-    "looks at the value of a tensor (if, float(), .item(), .numpy() or one_hot), which is many values where several "
-    "models are trained at once; choose by torch.where, or compare with torch.arange"
+    "looks at the value of a tensor (if, float(), .item(), .numpy(), or one_hot without num_classes), which is many "
+    "values where several models are trained at once; choose by torch.where, or compare with torch.arange"
 )
 _SHAPES = (
     "makes a shape depend on values (a boolean mask, nonzero or unique), which several models trained at once do not "
@@ -50,7 +50,7 @@ _OF_SEVERAL = {
     "operators that can output dynamic shape": _SHAPES,
     "vmap: we do not yet support": _MISSING,
     "Batching rule not implemented for": _MISSING,
-    "explicit positive num_classes": "calls one_hot without num_classes, which it then takes from values; give it",
+    "explicit positive num_classes": _LOOKS,
     "Can't detach views in-place": _COPIES,
     "Cannot access storage of BatchedTensorImpl": _COPIES,
     "is not possible because there exists a Tensor": _ADDS,

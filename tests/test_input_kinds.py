@@ -223,6 +223,39 @@ def test_inputs_that_a_network_does_not_take(kind: str, network: torch.dtype, wo
     assert "\n" not in str(caught.value)
 
 
+class Columns(nn.Module):
+    """A table for each column, of 9 rows and of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Embedding(9, 5), nn.Embedding(4, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.first(inputs[:, 0]) + self.second(inputs[:, 1] % 5))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("part", ["inputs", "test_inputs"])
+@pytest.mark.parametrize(
+    ("model", "places", "number", "layer"),
+    [(Words, 6, 9, "words"), (Words, 6, -1, "words"), (Words, 120, 9, "words"), (Columns, 2, 4, "second")],
+)
+def test_a_number_without_a_row_is_told_before_training(
+    model: Callable[[], nn.Module], places: int, number: int, layer: str, part: str, count: int
+) -> None:
+    data, _ = KINDS["tokens"]
+    source = data.load()
+    source = source._replace(
+        **{name: (getattr(source, name) % 4).repeat(1, 20)[:, :places] for name in ("inputs", "test_inputs")}
+    )
+    made = recipe("tokens")._replace(source=source, model=model)
+    train(made, members(count, "sgd"), test=True)
+    changed = getattr(source, part).clone()
+    changed[17, 1] = number
+    with pytest.raises(UsageError, match=rf"layer '{layer}' \(Embedding\) is given a number that it has no row for"):
+        train(made._replace(source=source._replace(**{part: changed})), members(count, "sgd"))
+
+
 @dataclass(frozen=True)
 class Converted(Kind):
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
