@@ -280,6 +280,8 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     check_model(recipe.model)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
+    # While the network is on the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.
+    check_numbers(next(iter(built.values())), (recipe.source.inputs, recipe.source.test_inputs))
     hyperparameters = {
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters
@@ -296,7 +298,6 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
         recipe.metrics,
     )
     check_outputs(population.output_shape, recipe.source.classes)
-    check_numbers(population.network.module, (recipe.source.inputs, recipe.source.test_inputs))
     return population
 
 

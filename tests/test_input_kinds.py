@@ -231,23 +231,29 @@ class Columns(nn.Module):
         self.first, self.second, self.last = nn.Embedding(9, 5), nn.Embedding(4, 5), nn.Linear(5, CLASSES)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.long()
         return self.last(self.first(inputs[:, 0]) + self.second(inputs[:, 1] % 5))
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("part", ["inputs", "test_inputs"])
 @pytest.mark.parametrize(
-    ("model", "places", "number", "layer"),
-    [(Words, 6, 9, "words"), (Words, 6, -1, "words"), (Words, 120, 9, "words"), (Columns, 2, 4, "second")],
+    ("model", "kind", "places", "number", "layer"),
+    [
+        (Words, torch.int64, 6, 9, "words"),
+        (Words, torch.int32, 6, -1, "words"),
+        (Words, torch.int64, 120, 9, "words"),
+        (Columns, torch.int64, 2, 4, "second"),
+        (Columns, torch.float32, 2, 4, "second"),
+    ],
 )
 def test_a_number_without_a_row_is_told_before_training(
-    model: Callable[[], nn.Module], places: int, number: int, layer: str, part: str, count: int
+    model: Callable[[], nn.Module], kind: torch.dtype, places: int, number: int, layer: str, part: str, count: int
 ) -> None:
     data, _ = KINDS["tokens"]
     source = data.load()
-    source = source._replace(
-        **{name: (getattr(source, name) % 4).repeat(1, 20)[:, :places] for name in ("inputs", "test_inputs")}
-    )
+    parts = {name: (getattr(source, name) % 4).repeat(1, 20)[:, :places] for name in ("inputs", "test_inputs")}
+    source = source._replace(**{name: inputs.to(kind) for name, inputs in parts.items()})
     made = recipe("tokens")._replace(source=source, model=model)
     train(made, members(count, "sgd"), test=True)
     changed = getattr(source, part).clone()
