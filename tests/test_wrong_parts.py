@@ -201,6 +201,23 @@ def test_one_hot_rows_in_a_loss(members: int) -> None:
             torch.testing.assert_close(one["train_loss"], other["train_loss"], rtol=1e-4, atol=1e-5)
 
 
+def doubled_by_mask(hidden: Tensor) -> Tensor:
+    hidden = hidden.clone()
+    mask = hidden > 0
+    hidden[mask] = hidden[mask] * 2
+    return hidden
+
+
+def test_a_shape_that_follows_from_values_is_no_constant_of_the_trace() -> None:
+    """As many entries are positive as it happens, in each step anew; a single model may do that."""
+    (_, found), (_, expected) = (
+        run(1, model=lambda function=function: Between(function), steps=8)
+        for function in (doubled_by_mask, lambda hidden: torch.where(hidden > 0, hidden * 2, hidden))
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one["train_loss"], other["train_loss"], rtol=1e-5, atol=1e-6)
+
+
 class Square(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor) -> Tensor:
