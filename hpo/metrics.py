@@ -7,6 +7,7 @@ from hpo.errors import UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 RESERVED = ("accuracy", "loss", "samples")  # what hpo itself reports as validation_… and test_…
+PARTS = ("train_", "validation_", "test_", "noisy_labels_", "clean_labels_")  # what such names of its own begin with
 
 
 def check_metrics(metrics: object) -> None:
@@ -18,6 +19,11 @@ def check_metrics(metrics: object) -> None:
             raise UsageError(
                 f"metrics has the name {name!r}; use lower-case letters, digits and '_', and none of "
                 f"{', '.join(RESERVED)}, which hpo reports itself"
+            )
+        if name.startswith(PARTS):
+            raise UsageError(
+                f"metrics has the name {name!r}, and names that begin with {', '.join(PARTS)} are hpo's own; give it "
+                f"another, such as 'own_{name}'"
             )
         if not callable(metric):
             raise UsageError(

@@ -11,6 +11,7 @@ from hpo.layer_check import check_layers
 from hpo.own_code import DROPOUT, Unlifted, explain, in_the_network, in_words, layer_under_way, passed_own_code
 
 EXAMPLES = 4  # samples of the first look
+COLUMNS = 64  # up to which each may be a category with a table of its own
 
 
 def check_modules(modules: Sequence[Any]) -> None:
@@ -70,13 +71,15 @@ def look_at(module: nn.Module, example: Tensor) -> torch.Size:
         if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_own_code(error):
             raise  # the user's own forward, whose line is worth more
         if "dtype" in str(error) or "scalar type" in str(error):
-            _refuse_kind(module, example)
+            _refuse_kind(module, layer, example)
         raise UsageError(
             f"{in_the_network(name, layer)} cannot take what reaches it from a sample that is {in_words(example[0])} "
             f"({str(error).splitlines()[0]}); build the network for such samples"
         ) from error
     if not isinstance(outputs, Tensor):
         raise UsageError(f"the network returns {in_words(outputs)}; return one tensor of outputs")
+    if not outputs.is_floating_point():
+        raise UsageError(f"the network returns {in_words(outputs)}; return real numbers that have a gradient")
     if outputs.shape[:1] != example.shape[:1]:
         raise UsageError(
             f"the network's outputs have shape {tuple(outputs.shape)} for inputs of shape {tuple(example.shape)}; "
@@ -85,11 +88,40 @@ def look_at(module: nn.Module, example: Tensor) -> torch.Size:
     return outputs.shape[1:]
 
 
-def _refuse_kind(module: nn.Module, example: Tensor) -> None:
+def check_numbers(module: nn.Module, parts: Sequence[Tensor]) -> None:
+    """Runs a network that looks rows up by whole numbers on the samples that hold the largest and the smallest ones.
+
+    Args:
+        parts: inputs [M, ...], of the test set as well, which only reruns read.
+
+    Raises:
+        UsageError: it has no row for one of them.
+    """
+    if not any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules()):
+        return
+    for inputs in parts:
+        if inputs.is_complex() or inputs.dtype == torch.bool:
+            continue
+        columns = inputs.reshape(len(inputs), -1)
+        if columns.shape[1] > COLUMNS:  # a text, whose places have one table
+            columns = torch.stack([columns.amax(1), columns.amin(1)], 1)
+        places = torch.cat([columns.argmax(0), columns.argmin(0)]).unique()
+        for few in inputs[places].cpu().split(EXAMPLES):
+            look_at(module, few)
+
+
+def _refuse_kind(module: nn.Module, layer: nn.Module, example: Tensor) -> None:
     """Raises UsageError if the samples' kind is another than the parameters'."""
     own, given = (str(leaf.dtype).removeprefix("torch.") for leaf in (next(module.parameters()), example))
     if own != given:
         raise UsageError(
             f"the inputs are {given}, and the network's parameters are {own}; convert the inputs in the data set's "
-            f"load() or in the network's forward, as in inputs.{'double' if own == 'float64' else 'float'}()"
+            f"load() or in the network's forward, as in {_conversion(layer, own)}"
         )
+
+
+def _conversion(layer: nn.Module, own: str) -> str:
+    """How a layer's inputs are converted, in words."""
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return "inputs.long()"
+    return "inputs.double(), or torch.from_numpy of an array" if own == "float64" else "inputs.float()"

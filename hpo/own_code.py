@@ -7,7 +7,7 @@ A regularizer, network, loss or optimizer is written for one model and run for m
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ COUNTER = "take them from hpo.counter, by a step that the state counts"
 # For a function that is lifted for a single model as well, there is no such way out.
 _ALONE = ", or train with --population 1 and without per-sample gradients"
 _LOOKS = (
-    "looks at the value of a tensor (if, float(), .item(), .numpy() or one_hot), which is many values where several "
-    "models are trained at once; choose by torch.where, or compare with torch.arange"
+    "looks at the value of a tensor (if, float(), .item(), .numpy(), or one_hot without num_classes), which is many "
+    "values where several models are trained at once; choose by torch.where, or compare with torch.arange"
 )
 _SHAPES = (
     "makes a shape depend on values (a boolean mask, nonzero or unique), which several models trained at once do not "
@@ -50,6 +50,7 @@ _OF_SEVERAL = {
     "operators that can output dynamic shape": _SHAPES,
     "vmap: we do not yet support": _MISSING,
     "Batching rule not implemented for": _MISSING,
+    "explicit positive num_classes": _LOOKS,
     "Can't detach views in-place": _COPIES,
     "Cannot access storage of BatchedTensorImpl": _COPIES,
     "is not possible because there exists a Tensor": _ADDS,
@@ -64,6 +65,12 @@ _NEVER = {
     "element 0 of tensors does not require grad": _BACKWARD,
     "backward() called inside a functorch transform": _BACKWARD,
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
+    "notes/extending.func": (
+        "calls a torch.autograd.Function that torch.func cannot lift; give it forward without ctx, setup_context(ctx, "
+        "inputs, output) and generate_vmap_rule = True"
+    ),
+    "index out of range in self": "is given a number that it has no row for; give it one for every number, from 0",
+    "yet support saved tensor hooks": "uses torch.utils.checkpoint or saved-tensor hooks; leave them out",
     "may have escaped from inside a function": (
         "uses a tensor after the step or the torch.func transform that made it; keep what is to last in the state"
     ),
@@ -173,12 +180,12 @@ class Hyper(dict[str, Any]):
         raise KeyError(f"there is no hyperparameter {name!r}; there are {known}{did_you_mean(str(name), self)}")
 
 
-def _hyper_of(values: Iterable[Any], names: Any) -> Hyper:
-    return Hyper(zip(names, values, strict=True))
-
-
 # `vmap` and `grad` take apart the containers they know, and a dict's subclass is none of them.
-register_pytree_node(Hyper, lambda hyper: (list(hyper.values()), list(hyper)), _hyper_of)
+register_pytree_node(
+    Hyper,
+    lambda hyper: (list(hyper.values()), list(hyper)),
+    lambda values, names: Hyper(zip(names, values, strict=True)),
+)
 
 
 class Unlifted(Watching):

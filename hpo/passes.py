@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from hpo.errors import UsageError
 from hpo.losses import SampleLoss
 from hpo.network import Network, for_every_sample
-from hpo.own_code import Told, call, in_words
+from hpo.own_code import in_words
+from hpo.returned import losses_of
 from hpo.rule_check import rules_hold
 from hpo.tree import Tree
 
@@ -146,13 +147,7 @@ class Passes:
         return self.inputs[view]
 
     def _losses_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        losses = call("the loss", "loss(outputs, labels)", self._sample_loss, outputs, labels)
-        if not isinstance(losses, Tensor) or losses.shape != labels.shape or not losses.is_floating_point():
-            raise Told(
-                f"the loss gives {in_words(losses)} for {len(labels)} samples; return a tensor of one float a sample, "
-                "[N], without taking their mean"
-            )
-        return losses
+        return losses_of(self._sample_loss, outputs, labels)
 
 
 def _two(returned: Any) -> tuple[Tensor, Tree]:

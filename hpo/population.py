@@ -19,7 +19,7 @@ from hpo.objective import Regularizer
 from hpo.one_model import OneModel
 from hpo.optimizers import UPDATE, Optimizer
 from hpo.own_code import Hyper, Unlifted, call
-from hpo.returned import apart, check_stacked_state, lasting, params_of, sample_values
+from hpo.returned import apart, check_stacked_state, lasting, losses_of, params_of, values_of
 from hpo.tracing import Replayed
 from hpo.tree import Tree
 from hpo.user_calls import repeatable, still
@@ -271,8 +271,7 @@ class Population:
 def _judgement(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
     """Values [N] of one model's samples by name."""
     kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
-    found = {"loss": loss(outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}
+    found = {"loss": losses_of(loss, outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}
     for name, metric in metrics.items():
-        values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-        found[name] = sample_values(name, values, labels).to(kind)
+        found[name] = values_of(name, metric, outputs, labels).to(kind)
     return found

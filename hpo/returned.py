@@ -3,15 +3,18 @@
 A step is traced once and then replayed, so that what goes round from step to step must keep its names and kinds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves_with_path, tree_map
 
 from hpo.errors import UsageError
-from hpo.own_code import in_words
+from hpo.own_code import Told, call, in_words
+from hpo.substitutes import Substitutes
 from hpo.tree import Tree
+
+Judge = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N]) -> what should be [N]
 
 
 def gradient_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
@@ -145,8 +148,24 @@ def apart(state: Any, params: Tree) -> Any:
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in moving else leaf, state)
 
 
-def sample_values(name: str, values: Any, labels: Tensor) -> Tensor:
-    """Raises UsageError unless a metric of the user's own gave one number a sample."""
+def losses_of(loss: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Losses [N]; raises UsageError unless the loss gives one float a sample."""
+    with Substitutes():
+        losses = call("the loss", "loss(outputs, labels)", loss, outputs, labels)
+    if not isinstance(losses, Tensor) or losses.shape != labels.shape or not losses.is_floating_point():
+        raise Told(
+            f"the loss gives {in_words(losses)} for {len(labels)} samples; return a tensor of one float a sample, "
+            "[N], without taking their mean"
+        )
+    return losses
+
+
+def values_of(name: str, metric: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Values [N]; raises UsageError unless a metric of the user's own gives one number a sample."""
+    with Substitutes():
+        values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
+    if isinstance(values, Tensor) and values.is_complex():
+        raise UsageError(f"metric {name!r} gives complex numbers; return real ones, such as their abs()")
     if not isinstance(values, Tensor) or values.shape != labels.shape:
         found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
         raise UsageError(

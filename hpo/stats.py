@@ -4,6 +4,7 @@ Every function takes plain arrays whose one axis is the seed. A difference is al
 sign does not depend on whether the metric is maximised.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
@@ -92,7 +93,7 @@ def summarise(values: ArrayLike) -> Summary:
 
 
 def nearly_equal(differences: ArrayLike) -> bool:
-    """Whether all differences are the same number up to rounding errors."""
+    """Whether all differences are the same number up to rounding errors, of values that are about 1 in size."""
     numbers = np.asarray(differences, dtype=float)
     return bool(numbers.size and np.ptp(numbers) <= 1e-12 * max(1.0, float(np.abs(numbers).max())))
 
@@ -203,6 +204,9 @@ def compare(
     """
     seeds = sorted(set(rival) & set(baseline))
     differences = np.array([rival[seed] - baseline[seed] for seed in seeds], dtype=float)
+    # What counts as rounding is a matter of how large the values are; a power of two changes no other digit.
+    size = max((abs(values[seed]) for values in (rival, baseline) for seed in seeds), default=0.0)
+    scaled = np.ldexp(differences, -math.frexp(size)[1])
     gains = differences if direction == "maximize" else -differences
     summary = summarise(differences)
     return Comparison(
@@ -213,10 +217,10 @@ def compare(
         sd=summary.sd,
         interval=summary.interval,
         equivalence_interval=t_interval(differences, 1 - 2 * alpha / family),
-        p_t=paired_t(differences),
-        p_flip=sign_flip(differences),
-        g=hedges_g(differences),
+        p_t=paired_t(scaled),
+        p_flip=sign_flip(scaled),
+        g=hedges_g(scaled),
         mde=minimal_detectable_effect(summary.sd, summary.n, alpha / family),
         family=family,
-        identical=nearly_equal(differences),
+        identical=nearly_equal(scaled),
     )

@@ -14,7 +14,7 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hpo import recurrence
+from hpo import choosing, recurrence
 
 Function = Callable[..., Any]
 
@@ -167,6 +167,7 @@ def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, 
     return found if out is None else out.copy_(found)
 
 
+MORE = {**recurrence.SUBSTITUTES, **choosing.SUBSTITUTES}
 # What is called -> when its kernel does not do, and what does.
 _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.scaled_dot_product_attention: (_twice, _mathematical(F.scaled_dot_product_attention)),
@@ -187,7 +188,7 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     # Asked whether padded sequences can be packed, as evaluation of one model does: not so.
     torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
-    **{function: (lambda: _several() or _twice(), steps) for function, steps in recurrence.SUBSTITUTES.items()},
+    **{function: (lambda: _several() or _twice(), other) for function, other in MORE.items()},
 }
 
 

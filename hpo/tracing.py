@@ -140,6 +140,8 @@ class _Recorder(Watching):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.data_dependent_output in function.tags:
             raise ValueError(f"{function} looks at the value of a tensor")
+        if torch.Tag.dynamic_output_shape in function.tags and not _by_places(function, args):
+            raise ValueError(f"{function} gives a shape that follows from values, and others that it leads to are kept")
         result = function(*args, **(kwargs or {}))
         same = _unchanged(self, function, args, result)
         if same is not None:
@@ -161,6 +163,12 @@ class _Recorder(Watching):
         several = isinstance(result, list | tuple)
         self.operations.append(Operation(function, operands, options, outputs, several))
         return result
+
+
+def _by_places(function: Any, args: Any) -> bool:
+    """Whether an operation looks up entries by their places alone, not by a mask."""
+    masks = (torch.bool, torch.uint8)
+    return function is aten.index.Tensor and all(index is None or index.dtype not in masks for index in args[1])
 
 
 def _unchanged(recorder: _Recorder, function: Any, args: Any, result: Any) -> Tensor | None:

@@ -16,6 +16,7 @@ from hpo.generators import undrawn
 from hpo.initial_models import build, check_alike, check_model
 from hpo.losses import SampleLoss, cross_entropy
 from hpo.metrics import check_metrics
+from hpo.module_check import check_numbers
 from hpo.objective import Regularizer
 from hpo.optimizers import Optimizer
 from hpo.output_check import check_outputs
@@ -279,6 +280,8 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     check_model(recipe.model)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
+    # While the network is on the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.
+    check_numbers(next(iter(built.values())), (recipe.source.inputs, recipe.source.test_inputs))
     hyperparameters = {
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters

@@ -150,6 +150,17 @@ class Tied(nn.Module):
         return self.second(self.first(inputs).tanh())
 
 
+class Gain(nn.Module):
+    """A parameter without an axis, as a temperature is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.gain.exp()
+
+
 class TwoInputs(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -164,6 +175,13 @@ SEQUENCE, IMAGE, VOLUME, SET = (2, 6), (2, 4, 4), (2, 2, 2, 3), (3, 4)
 
 def attend(inputs: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(inputs, inputs.tanh(), inputs.sin(), is_causal=True)
+
+
+def lifted_by_mask(inputs: Tensor) -> Tensor:
+    hidden = inputs.clone()
+    hidden[hidden < 0] = 0.3
+    hidden[hidden[:, 0] > 0.4] = inputs.new_tensor(0.2)
+    return hidden
 
 
 def solve(inputs: Tensor) -> Tensor:
@@ -220,6 +238,9 @@ LAYERS: dict[str, Case] = {
     "spectral_norm": Case(lambda: parametrizations.spectral_norm(nn.Linear(4, 3))),
     "orthogonal": Case(lambda: parametrizations.orthogonal(nn.Linear(4, 3))),
     "tied weights": Case(Tied),
+    "a gain without an axis": Case(Gain),
+    "one_hot": Case(lambda: Function(lambda x: F.one_hot(x, 5).double()), (4,), True),
+    "assignment by a mask": Case(lambda: Function(lifted_by_mask)),
     "MaxPool1d": Case(lambda: nn.MaxPool1d(2), SEQUENCE),
     "MaxPool2d": Case(lambda: nn.MaxPool2d(3, 1, padding=1), IMAGE),
     "MaxPool3d": Case(lambda: nn.MaxPool3d(2), VOLUME),

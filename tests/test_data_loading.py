@@ -183,6 +183,24 @@ def test_tensors_keep_their_type(kind: torch.dtype) -> None:
     assert check_source(changed).inputs.dtype == kind
 
 
+def test_float64_of_numpy_stays_where_float32_is_too_coarse() -> None:
+    """Seconds since 1970: float32 tells every 128th from the next."""
+    source = plain()
+    seconds = [1.7e9 + 10 * part.double().numpy() for part in (source.inputs, source.test_inputs)]
+    found = check_source(source._replace(inputs=seconds[0], test_inputs=seconds[1]))
+    for one, other in zip(found[::2], seconds, strict=False):
+        assert one.dtype == torch.float64 and np.array_equal(one.numpy(), other)  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match=r"inputs are float64, .*inputs.float\(\)"):
+        trained(found)
+
+
+def test_a_constant_of_float64_is_not_too_coarse() -> None:
+    source = plain()
+    parts = [np.hstack([part.double().numpy(), np.full((len(part), 1), 0.1)]) for part in source[:3:2]]
+    found = check_source(source._replace(inputs=parts[0], test_inputs=parts[1]))
+    assert found.inputs.dtype == found.test_inputs.dtype == torch.float32
+
+
 @pytest.mark.parametrize("classes", [3, np.int64(3), torch.tensor(3)])
 def test_classes_may_be_any_whole_number(classes: Any) -> None:
     found = check_source(plain()._replace(classes=classes))
@@ -228,6 +246,14 @@ WRONG: dict[str, tuple[Callable[[Source], Any], str]] = {
     ),
     "NaN of numpy": (
         lambda s: s._replace(inputs=with_entry(s.inputs, (5, 2), float("nan")).numpy()), r"inputs\[5\]",
+    ),
+    "labels in words": (lambda s: s._replace(labels=["cat", "dog"] * 20), r"labels is a list.*unique\(labels"),
+    "test labels in words": (
+        lambda s: s._replace(test_labels=np.array(["cat", "dog"] * 10)), r"test_labels is .*unique\(test_labels",
+    ),
+    "of two signs": (
+        lambda s: s._replace(labels=s.labels % 2 * 2 - 1, test_labels=s.test_labels % 2, classes=2),
+        r"labels\[0\] is -1.*\(labels \+ 1\) // 2",
     ),
     "labels float": (lambda s: s._replace(labels=s.labels.float()), "labels are float32"),
     "a column of float": (lambda s: s._replace(labels=s.labels[:, None].double()), "labels are float64"),

@@ -223,6 +223,45 @@ def test_inputs_that_a_network_does_not_take(kind: str, network: torch.dtype, wo
     assert "\n" not in str(caught.value)
 
 
+class Columns(nn.Module):
+    """A table for each column, of 9 rows and of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Embedding(9, 5), nn.Embedding(4, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.long()
+        return self.last(self.first(inputs[:, 0]) + self.second(inputs[:, 1] % 5))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("part", ["inputs", "test_inputs"])
+@pytest.mark.parametrize(
+    ("model", "kind", "places", "number", "layer"),
+    [
+        (Words, torch.int64, 6, 9, "words"),
+        (Words, torch.int32, 6, -1, "words"),
+        (Words, torch.int64, 120, 9, "words"),
+        (Columns, torch.int64, 2, 4, "second"),
+        (Columns, torch.float32, 2, 4, "second"),
+    ],
+)
+def test_a_number_without_a_row_is_told_before_training(
+    model: Callable[[], nn.Module], kind: torch.dtype, places: int, number: int, layer: str, part: str, count: int
+) -> None:
+    data, _ = KINDS["tokens"]
+    source = data.load()
+    parts = {name: (getattr(source, name) % 4).repeat(1, 20)[:, :places] for name in ("inputs", "test_inputs")}
+    source = source._replace(**{name: inputs.to(kind) for name, inputs in parts.items()})
+    made = recipe("tokens")._replace(source=source, model=model)
+    train(made, members(count, "sgd"), test=True)
+    changed = getattr(source, part).clone()
+    changed[17, 1] = number
+    with pytest.raises(UsageError, match=rf"layer '{layer}' \(Embedding\) is given a number that it has no row for"):
+        train(made._replace(source=source._replace(**{part: changed})), members(count, "sgd"))
+
+
 @dataclass(frozen=True)
 class Converted(Kind):
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:

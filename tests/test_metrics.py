@@ -75,9 +75,21 @@ def test_all_that_hpo_itself_reports_is_reserved(part: str) -> None:
             study(metrics={name: hit}, score="validation_loss")
 
 
+@pytest.mark.parametrize("name", ["test_loss", "validation_own", "train_accuracy", "noisy_labels_fitted"])
+def test_names_that_a_report_would_show_as_hpos_own(name: str) -> None:
+    with pytest.raises(UsageError, match=f"metrics has the name '{name}'"):
+        study(metrics={name: hit}, score="validation_loss")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_complex_values_are_refused(members: int) -> None:
+    with pytest.raises(UsageError, match="metric 'own' gives complex numbers"):
+        train(recipe(own=lambda outputs, _: outputs.sum(1) + 0j), [Member(seed, SGD) for seed in range(members)])
+
+
 def test_metrics_change_none_of_hpos_numbers() -> None:
     """Under names that hpo has elsewhere, too."""
-    names = ("epochs", "classes", "population", "changed_labels", "train_loss", "training_samples", "value")
+    names = ("epochs", "classes", "population", "changed_labels", "training_samples", "value")
     (without,) = train(recipe(), [Member(0, SGD)], test=True)
     (found,) = train(recipe(**dict.fromkeys(names, hit)), [Member(0, SGD)], test=True)
     assert found.final.items() >= without.final.items() and found.curves.items() >= without.curves.items()

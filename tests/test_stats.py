@@ -137,6 +137,19 @@ def test_the_family_widens_the_equivalence_interval_and_raises_the_mde() -> None
     assert three.mde > one.mde and three.interval == one.interval
 
 
+@pytest.mark.parametrize("exponent", [-60, -40, 0, 40])
+def test_a_comparison_does_not_depend_on_the_unit(exponent: int) -> None:
+    """Values of 1e-13 differ by more than rounding where those of 1 would; and alike where they would not."""
+    rival, baseline = {1: 0.4, 2: 0.5, 3: 0.9, 4: 0.3}, {1: 0.3, 2: 0.6, 3: 0.5, 4: 0.2}
+    again = {1: 0.1 + 0.2, 2: 0.6, 3: 0.5, 4: 0.2}  # 0.1 + 0.2 is not 0.3, but for rounding
+    for one, identical in ((rival, False), (again, True)):
+        expected = stats.compare(one, baseline)
+        found = stats.compare(*({s: math.ldexp(v, exponent) for s, v in values.items()} for values in (one, baseline)))
+        assert found.identical == identical
+        assert (found.p_t, found.p_flip) == (expected.p_t, expected.p_flip)
+        assert math.ldexp(found.mean, -exponent) == expected.mean
+
+
 def test_compare_without_shared_seeds_is_nan() -> None:
     nothing = stats.compare({1: 0.5}, {2: 0.5})
     assert nothing.n == 0 and math.isnan(nothing.mean) and math.isnan(nothing.p_t) and math.isnan(nothing.mde)

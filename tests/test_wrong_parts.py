@@ -1,5 +1,6 @@
 """Wrong networks, losses and optimizers: one sentence that says what to write instead, for one model and several."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 from networks import CLASSES, FEATURES, minibatch
 from small_runs import NETWORK, SIZES, run, said
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from hpo.errors import UsageError
 from hpo.losses import cross_entropy
 from hpo.models import MLP
 from hpo.network import Network
@@ -32,6 +35,11 @@ class Between(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.second(self.function(self.first(inputs)))
+
+
+class Whole(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.long()
 
 
 class Attentive(nn.Module):
@@ -99,6 +107,10 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "two outputs": (
         lambda: nn.Sequential(nn.LSTM(FEATURES, CLASSES)),
         "the network returns a tuple; return one tensor of outputs",
+    ),
+    "classes in place of outputs": (
+        lambda: nn.Sequential(nn.Linear(FEATURES, CLASSES), Whole()),
+        "the network returns a tensor of int64 and shape (4, 3); return real numbers that have a gradient",
     ),
     "samples run together": (
         lambda: nn.Sequential(nn.Linear(FEATURES, CLASSES), nn.Flatten(0), nn.Unflatten(0, (-1, 1))),
@@ -168,7 +180,68 @@ def test_what_only_one_network_can_do_is_told_by_its_layer() -> None:
     with pytest.raises(RuntimeError, match=r"^the network looks at the value of a tensor"):
         run(3, model=lambda: Between(lambda hidden: hidden / hidden.max().item()))
     with pytest.raises(RuntimeError, match=r"^the loss looks at the value of a tensor .* compare with torch.arange"):
-        run(3, loss=lambda outputs, labels: (outputs - F.one_hot(labels, CLASSES)).square().sum(1))
+        run(3, loss=lambda outputs, labels: cross_entropy(outputs, labels) * outputs.max().item())
+    with pytest.raises(RuntimeError, match=r"^the loss looks at .* one_hot without num_classes"):
+        run(3, loss=lambda outputs, labels: (outputs - F.one_hot(labels)).square().sum(1))
+
+
+@SIZES
+def test_one_hot_rows_in_a_loss(members: int) -> None:
+    def by_one_hot(outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs - F.one_hot(labels, CLASSES)).square().sum(1)
+
+    def by_hand(outputs: Tensor, labels: Tensor) -> Tensor:
+        return outputs.square().sum(1) - 2 * outputs.gather(1, labels[:, None])[:, 0] + 1
+
+    for name in ("none", "gnvr"):
+        (_, found), (_, expected) = (
+            run(members, loss=loss, regularizer=REGULARIZERS[name]) for loss in (by_one_hot, by_hand)
+        )
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one["train_loss"], other["train_loss"], rtol=1e-4, atol=1e-5)
+
+
+def doubled_by_mask(hidden: Tensor) -> Tensor:
+    hidden = hidden.clone()
+    mask = hidden > 0
+    hidden[mask] = hidden[mask] * 2
+    return hidden
+
+
+def test_a_shape_that_follows_from_values_is_no_constant_of_the_trace() -> None:
+    """As many entries are positive as it happens, in each step anew; a single model may do that."""
+    (_, found), (_, expected) = (
+        run(1, model=lambda function=function: Between(function), steps=8)
+        for function in (doubled_by_mask, lambda hidden: torch.where(hidden > 0, hidden * 2, hidden))
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one["train_loss"], other["train_loss"], rtol=1e-5, atol=1e-6)
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return inputs * inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+UNLIFTED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "a function with ctx": (Square.apply, "calls a torch.autograd.Function .* setup_context"),
+    "recomputed": (lambda x: checkpoint(torch.tanh, x, use_reentrant=False), "uses torch.utils.checkpoint"),
+}
+
+
+@SIZES
+@pytest.mark.parametrize("name", ["none", "gnvr"])
+@pytest.mark.parametrize("case", UNLIFTED)
+def test_what_torch_func_cannot_lift(case: str, name: str, members: int) -> None:
+    function, words = UNLIFTED[case]
+    told = said(members, model=lambda: Between(function), regularizer=REGULARIZERS[name])
+    assert re.match(f"the network {words}", told)
 
 
 class Counting(nn.Module):
@@ -265,6 +338,18 @@ def test_a_loss_that_is_not_one_number_a_sample(case: str, name: str, members: i
     words = words if name == "none" else words.replace("8", "4")
     mend = "; return a tensor of one float a sample, [N], without taking their mean"
     assert said(members, loss=loss, regularizer=REGULARIZERS[name]) == words + mend
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_evaluation_refuses_such_a_loss(case: str) -> None:
+    loss, words = LOSSES[case]
+    population, _ = run(3, steps=0)
+    wrong, _ = run(3, loss=loss, steps=0)
+    inputs, labels = torch.randn(8, FEATURES), torch.arange(24).view(3, 8) % CLASSES
+    given = inputs, torch.arange(8).expand(3, -1), torch.ones(3, 8), labels
+    assert population.evaluate(*given)[0]["loss"].shape == (3,)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        wrong.evaluate(*given)
 
 
 @SIZES

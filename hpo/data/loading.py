@@ -1,6 +1,7 @@
 """Loading: a data set's samples as tensors that training takes, or one sentence that says what is wrong with them."""
 
 import operator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hpo.own_code import in_words, warn_once
 
 # PyTorch can store these and do next to nothing with them.
 STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)
+DOUBLE = torch.float64
 
 
 def load_source(dataset: Dataset) -> Source:
@@ -29,7 +31,8 @@ def load_source(dataset: Dataset) -> Source:
 def check_source(source: Source) -> Source:
     """The source with everything as `Source` describes it; one that comes from here is returned at once.
 
-    Numpy arrays and lists become tensors, and numpy's float64 PyTorch's default type, as in `torch.tensor` of a list.
+    Numpy arrays and lists become tensors, and numpy's float64 PyTorch's default type, as in `torch.tensor` of a list,
+    unless that is too coarse to tell the values of a column apart.
     Class numbers of any integer type, or in a column [M, 1], become int64 [M].
 
     Raises:
@@ -40,7 +43,7 @@ def check_source(source: Source) -> Source:
     if not isinstance(source, Source):
         raise UsageError(f"data: load() returns {in_words(source)}; return an hpo.Source")
     classes = _class_count(source.classes)
-    inputs, test_inputs = (_inputs(name, getattr(source, name)) for name in ("inputs", "test_inputs"))
+    inputs, test_inputs = _inputs(source)
     labels, test_labels = (_labels(name, getattr(source, name), classes) for name in ("labels", "test_labels"))
     _check_sizes(inputs, labels, test_inputs, test_labels)
     unused = torch.bincount(labels, minlength=classes).eq(0).nonzero().flatten()
@@ -119,8 +122,26 @@ def _class_count(given: Any) -> int:
     return count
 
 
-def _inputs(name: str, given: Any) -> Tensor:
-    inputs = _tensor(name, given)
+def _inputs(source: Source) -> list[Tensor]:
+    given = {name: getattr(source, name) for name in ("inputs", "test_inputs")}
+    found = {name: _tensor(name, value) for name, value in given.items()}
+    doubles = [name for name, value in given.items() if not isinstance(value, Tensor) and found[name].dtype == DOUBLE]
+    if not any(_merges(found[name]) for name in doubles):
+        found |= {name: found[name].to(torch.get_default_dtype()) for name in doubles}
+    return [_finite(name, inputs) for name, inputs in found.items()]
+
+
+def _merges(inputs: Tensor) -> bool:
+    """Whether PyTorch's default type is too coarse for a column, such as seconds since 1970, or too small."""
+    if not len(inputs):
+        return False
+    columns = inputs.reshape(len(inputs), -1)
+    error = (columns.to(torch.get_default_dtype()).double() - columns).abs().amax(0)
+    spread, size = columns.std(0, correction=0), columns.abs().amax(0)
+    return bool(((error > 1e-3 * spread) & (spread > 1e-9 * size)).any())
+
+
+def _finite(name: str, inputs: Tensor) -> Tensor:
     inputs = inputs.long() if inputs.dtype in STORED_ONLY else inputs
     numbers = inputs.is_floating_point() or inputs.is_complex()
     # One sum shows whether there is anything to look for, in a tenth of the time.
@@ -164,6 +185,8 @@ def _correction(labels: Tensor, classes: int) -> str:
     low, high = int(labels.min()), int(labels.max())
     if low == 1 and high == classes:
         return "count the classes from 0, as in labels - 1"
+    if (low, high, classes) == (-1, 1, 2):
+        return "count the classes from 0, as in (labels + 1) // 2"
     if low < 0:
         return "leave samples without a class out in load()"
     return f"give classes={high + 1}, or correct the labels"
@@ -182,13 +205,20 @@ def _tensor(name: str, given: Any) -> Tensor:
             tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(
-                f"data: {name} is {in_words(given)}, of which no tensor of numbers can be made; give a tensor or an "
-                "array"
+                f"data: {name} is {in_words(given)}, of which no tensor of numbers can be made; {_remedy(name, given)}"
             ) from None
-        tensor = tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
     if not tensor.dim():
         raise UsageError(f"data: {name} is a single number; give one for every sample, along the first axis")
     return tensor
+
+
+def _remedy(name: str, given: Any) -> str:
+    """What to do about something of which no tensor can be made."""
+    if not isinstance(given, Iterable) or isinstance(given, Mapping | Iterator):
+        return "give a tensor or an array"
+    if name.endswith("labels"):
+        return f"give class numbers, such as numpy.unique({name}, return_inverse=True)[1]"
+    return "give numbers alone, as many for each sample (pad what is shorter)"
 
 
 def _samples(rows: Tensor) -> str:

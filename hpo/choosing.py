@@ -1,0 +1,28 @@
+"""One-hot rows and assignments by a mask without a look at values, which models trained at once do not share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Raises RuntimeError, PyTorch's own, without num_classes, and for a class that is not among them on a CPU."""
+    if num_classes < 1:
+        return F.one_hot(tensor, num_classes)
+    rows = torch.zeros(*tensor.shape, num_classes, dtype=torch.int64, device=tensor.device)
+    return rows.scatter(-1, tensor.unsqueeze(-1), 1)
+
+
+def _assign(tensor: Tensor, index: Any, value: Any) -> None:
+    """One number wherever a mask is true is filled in; anything else is assigned as PyTorch does it."""
+    by_mask = isinstance(index, Tensor) and index.dtype == torch.bool and tensor.is_floating_point()
+    if by_mask and (isinstance(value, int | float) or (isinstance(value, Tensor) and not value.dim())):
+        tensor.masked_fill_(index.reshape(*index.shape, *[1] * (tensor.dim() - index.dim())), value)
+    else:
+        tensor[index] = value
+
+
+SUBSTITUTES: dict[Any, Callable[..., Any]] = {F.one_hot: _one_hot, Tensor.__setitem__: _assign}
