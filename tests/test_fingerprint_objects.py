@@ -83,6 +83,17 @@ def test_functions_that_share_a_name_all_count() -> None:
     assert len({json.dumps(make(*bodies)) for bodies in (("{}", "1"), ("{}", "2"), ("[]", "1"), ("1", "{}"))}) == 4
 
 
+def test_an_environment_variable_that_a_function_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for data, whose inputs are compared: where a machine keeps them is its own affair."""
+    model = typed_in("import os\ndef model(): return os.environ['SCALE_Z']")["model"]
+    data = typed_in("import os, hpo\nclass Own(hpo.Dataset):\n def load(self): return os.environ['SCALE_Z']")["Own"]
+    prints = []
+    for text in ("1", "2"):
+        monkeypatch.setenv("SCALE_Z", text)
+        prints.append([fingerprint(study(model=model)), fingerprint(study(data=data()))])
+    assert prints[0][0] != prints[1][0] and prints[0][1] == prints[1][1]
+
+
 def _archive(value: float) -> Any:
     held = io.BytesIO()
     np.savez(held, weights=np.array([value]))
