@@ -17,7 +17,7 @@ _BLOCKS = {"body", "orelse", "finalbody"}
 _OF_THE_PROCESS = {
     *("time", "time_ns", "perf_counter", "monotonic", "datetime", "uuid", "getpid", "gethostname", "uname", "socket"),
     *("now", "utcnow", "today", "uuid1", "uuid4", "mkdtemp", "mkstemp", "gettempdir", "TemporaryDirectory"),
-    *("argv", "platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
+    *("platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
 }
 
 

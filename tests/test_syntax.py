@@ -73,6 +73,7 @@ def test_a_name_given_to_something_else_than_a_study_counts() -> None:
         ("NAME: str = f'{socket.gethostname()}'\nCORES = os.cpu_count() or 1", {"NAME", "CORES"}),
         ("class A:\n    def f(self):\n        self.begun = datetime.now()\n        width = time.time()", {"begun"}),
         ("WIDTH = int(os.environ['WIDTH'])", set()),
+        ("WIDTH = int(sys.argv[1])", set()),
     ],
 )
 def test_names_made_from_the_process(source: str, names: set[str]) -> None:
