@@ -1,10 +1,12 @@
 """What an object is, in words that are the same in every process and on every machine: no ids, addresses or orders."""
 
+import array
 import datetime
 import decimal
 import enum
 import fractions
 import hashlib
+import operator
 import re
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from hpo.syntax import digest
 
 _SAID_BY_REPR = (
     range, slice, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, re.Pattern,
-    np.dtype, torch.dtype,
+    np.dtype, torch.dtype, operator.itemgetter, operator.attrgetter,
 )  # fmt: skip
 _CONTAINERS = (dict, MappingProxyType, list, tuple, deque, set, frozenset)
 _DEVICE = re.compile(r"(cpu|cuda|mps)(:\d+)?")
@@ -42,6 +44,10 @@ def content(value: Any, home: Callable[[str], str]) -> str:
             return _tensor(value)
         if issubclass(kind, np.ndarray | np.generic) and value.dtype != object:
             return f"{value.dtype.str} {value.shape} {_bytes(np.ascontiguousarray(value).reshape(-1).view(np.uint8))}"
+        if issubclass(kind, bytearray | memoryview | array.array):
+            return f"{kind.__qualname__} {_bytes(value)}"
+        if issubclass(kind, np.lib.npyio.NpzFile):
+            return digest(*(f"{name} {content(value[name], home)}" for name in value.files))
         if issubclass(kind, type | FunctionType | BuiltinFunctionType):
             return f"{home(str(value.__module__))} {value.__qualname__}"
         if issubclass(kind, ModuleType):
@@ -54,7 +60,8 @@ def content(value: Any, home: Callable[[str], str]) -> str:
             return repr(value)
         if issubclass(kind, enum.Enum):
             return f"{home(kind.__module__)} {kind.__qualname__}.{value._name_}"
-        whole = _long(value) if issubclass(kind, _CONTAINERS) else ""
+        held = value.ravel().tolist() if issubclass(kind, np.ndarray) else value  # an array of objects
+        whole = _long(held) if issubclass(type(held), _CONTAINERS) else ""
     except Exception:  # an object of the user's may do anything when it is looked at
         whole = ""
     return f"{home(str(kind.__module__))} {kind.__qualname__} {whole}"
@@ -84,6 +91,9 @@ def _plain(value: Any) -> str:
 
 
 def _tensor(tensor: torch.Tensor) -> str:
+    if tensor.layout != torch.strided:
+        sparse = tensor.detach().to_sparse_coo().coalesce()
+        return f"{tuple(tensor.shape)} {_tensor(sparse.indices())} {_tensor(sparse.values())}"
     flat = tensor.detach().cpu().contiguous().flatten()
     return f"{tensor.dtype} {tuple(tensor.shape)} {_bytes(flat.view(torch.uint8).numpy())}"
 

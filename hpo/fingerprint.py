@@ -13,6 +13,7 @@ from hpo.content import code_content, content
 from hpo.definition import optimizer_of, regularizer_of
 from hpo.optimizers import OPTIMIZERS
 from hpo.reachable import reachable
+from hpo.read_in_calls import read_in_calls
 from hpo.regularizers import REGULARIZERS
 from hpo.study import Study
 from hpo.study_syntax import study_digests
@@ -52,6 +53,9 @@ def fingerprint(study: Study) -> dict[str, str]:
             continue
         line = f"{_ANY_PLACE.sub('{}', way)} = {content(value, home)}"
         if issubclass(type(value), FunctionType) and is_users(value):
+            if root != "data":  # whose inputs are compared as they are loaded
+                for name, said in read_in_calls(value).items():
+                    entries.setdefault(f"{root}: {name}", []).append(content(said, home))
             tree = files.get(value.__code__.co_filename)
             if tree is None:
                 line += f" {code_content(value.__code__, value.__doc__)}"

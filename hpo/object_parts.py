@@ -1,14 +1,19 @@
 """What single objects hold: the entries of containers, what wrappers wrap and the attributes of instances."""
 
+import argparse
+import configparser
 import functools
 import types
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 MAX_ENTRIES = 64  # a longer container of plain values is one value: it is compared as a whole
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
+HOLDERS = (types.SimpleNamespace, argparse.Namespace, configparser.RawConfigParser, ChainMap, UserDict, UserList)
+_ARRAY_LIKE = ("scipy.sparse", "scipy.interpolate", "numpy.polynomial")
 FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod, functools.cached_property)
 
 Parts = list[tuple[str, Any]]  # how a path goes on, and where it leads
@@ -26,6 +31,11 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
+def has_attributes(kind: type) -> bool:
+    """Whether the instances of a library's class are what their attributes are."""
+    return issubclass(kind, (nn.Module, np.poly1d, *HOLDERS)) or kind.__module__.startswith(_ARRAY_LIKE)
+
+
 def entries(value: Any) -> Parts:
     """The entries of a container; of a long one only what is no plain value."""
     parts: Parts = []
@@ -41,6 +51,8 @@ def entries(value: Any) -> Parts:
         fields = getattr(kind, "_fields", ())
         named = len(fields) == len(value) and issubclass(kind, tuple)
         parts = [(f".{fields[at]}" if named else f"[{at}]", entry) for at, entry in enumerate(value)]
+    elif issubclass(kind, np.ndarray) and value.dtype == object:
+        parts = [(f"[{at}]", entry) for at, entry in enumerate(value.ravel().tolist())]
     if len(parts) > MAX_ENTRIES:
         return [(label, entry) for label, entry in parts if type(entry) not in PLAIN]
     return parts

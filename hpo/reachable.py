@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from torch import nn
-
-from hpo.object_parts import FUNCTIONS, PLAIN, Parts, attributes, entries, wrapped
+from hpo.object_parts import FUNCTIONS, PLAIN, Parts, attributes, entries, has_attributes, wrapped
 from hpo.users_code import is_users
 
 MAX_OBJECTS = 50_000
@@ -57,7 +55,7 @@ def parts(value: Any, late_imports: bool = True) -> Parts:
         return _class(value) if is_users(value) else []
     found = entries(value) + wrapped(value)
     users = is_users(kind)
-    if users or issubclass(kind, nn.Module) or kind is types.SimpleNamespace:
+    if users or has_attributes(kind):
         found += attributes(value)
     return [*found, (f": {kind.__name__}", kind)] if users else found
 

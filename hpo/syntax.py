@@ -17,7 +17,7 @@ _BLOCKS = {"body", "orelse", "finalbody"}
 _OF_THE_PROCESS = {
     *("time", "time_ns", "perf_counter", "monotonic", "datetime", "uuid", "getpid", "gethostname", "uname", "socket"),
     *("now", "utcnow", "today", "uuid1", "uuid4", "mkdtemp", "mkstemp", "gettempdir", "TemporaryDirectory"),
-    *("argv", "platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
+    *("platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
 }
 
 
@@ -38,35 +38,39 @@ def digest(*texts: str) -> str:
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def canonical(node: Any) -> str:
+def canonical(node: Any, in_function: bool = False) -> str:
     """A syntax tree in words that are the same for every version of Python.
 
     Docstrings and what a study may change at any time are left out.
+
+    Args:
+        in_function: whether the node stands in a function; `replace` there may change what is no study.
     """
+    in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     if isinstance(node, list):
-        return f"[{','.join(map(canonical, node))}]"
+        return f"[{','.join(canonical(entry, in_function) for entry in node)}]"
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__}:{hex(node.value) if type(node.value) is int else ascii(node.value)}"
     if not isinstance(node, ast.AST):
         return ascii(node)
     words = []
     for name, value in ast.iter_fields(node):
-        if name == "keywords" and changes_study(node):
+        if name == "keywords" and changes_study(node, in_function):
             value = [keyword for keyword in value if keyword.arg not in FREE]
         elif name in _BLOCKS and isinstance(value, list):
             value = working(value)
         elif name == "values" and isinstance(node, ast.JoinedStr):  # versions differ in the empty parts of an f-string
             value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
         if name not in _LEFT_OUT and value is not None and value != []:
-            words.append(f"{name}={canonical(value)}")
+            words.append(f"{name}={canonical(value, in_function)}")
     return f"{type(node).__name__}({','.join(words)})"
 
 
-def changes_study(node: ast.AST) -> bool:
-    """Whether a node calls `Study` or, as `dataclasses.replace` does, changes one."""
+def changes_study(node: ast.AST, in_function: bool = False) -> bool:
+    """Whether a node calls `Study` or, as `dataclasses.replace` does outside functions, changes one."""
     called = node.func if isinstance(node, ast.Call) else None
     name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-    return name in ("Study", "replace")
+    return name == "Study" or (name == "replace" and not in_function)
 
 
 def working(statements: Iterable[ast.stmt]) -> list[ast.stmt]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from hpo.syntax import parse
+from hpo.syntax import identifiers, parse
 from hpo.users_code import is_outside, is_users
 
 MAX_LATE = 200  # modules that nothing has imported yet: of a library under development a whole tree is in reach
@@ -99,11 +99,19 @@ def _imports(module: UserModule) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = module.name.split(".")
-                package = package[: len(package) - node.level + (module.file.name == "__init__.py")]
-                base = ".".join([*package, base] if base else package)
+            base = _absolute(module, node.level, node.module or "")
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and identifiers(node.func) & {"import_module", "__import__"}:
+            written = [entry.value for entry in node.args[:1] if isinstance(entry, ast.Constant)]
+            for name in (name for name in written if isinstance(name, str)):
+                base = name.lstrip(".")
+                names.append(_absolute(module, len(name) - len(base), base))
     whole = [".".join(parts[:end]) for parts in (name.split(".") for name in names) for end in range(1, len(parts) + 1)]
     return [name for name in dict.fromkeys(whole) if name and name.split(".")[0] not in ("hpo", "torch")]
+
+
+def _absolute(module: UserModule, level: int, name: str) -> str:
+    """What a module calls by a name after so many dots."""
+    package = module.name.split(".") if level else []
+    package = package[: len(package) - level + (module.file.name == "__init__.py")] if level else []
+    return ".".join([*package, name] if name else package)

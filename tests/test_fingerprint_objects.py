@@ -1,11 +1,20 @@
 """The fingerprint of studies that are given as objects: in a notebook, of built-in parts, with odd values."""
 
+import argparse
+import array
+import collections
+import configparser
 import functools
+import io
 import json
+import operator
 import os
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from hpo import MLP, Configuration, Constant, CrossEntropy, Mnist1d, Regularizer, Study
@@ -72,6 +81,59 @@ def test_functions_that_share_a_name_all_count() -> None:
 
     assert make("{}", "1") == make("{}", "1")
     assert len({json.dumps(make(*bodies)) for bodies in (("{}", "1"), ("{}", "2"), ("[]", "1"), ("1", "{}"))}) == 4
+
+
+def test_an_environment_variable_that_a_function_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for data, whose inputs are compared: where a machine keeps them is its own affair."""
+    model = typed_in("import os\ndef model(): return os.environ['SCALE_Z']")["model"]
+    data = typed_in("import os, hpo\nclass Own(hpo.Dataset):\n def load(self): return os.environ['SCALE_Z']")["Own"]
+    prints = []
+    for text in ("1", "2"):
+        monkeypatch.setenv("SCALE_Z", text)
+        prints.append([fingerprint(study(model=model)), fingerprint(study(data=data()))])
+    assert prints[0][0] != prints[1][0] and prints[0][1] == prints[1][1]
+
+
+def _archive(value: float) -> Any:
+    held = io.BytesIO()
+    np.savez(held, weights=np.array([value]))
+    return np.load(io.BytesIO(held.getvalue()))
+
+
+def _settings(value: float) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read_dict({"net": {"width": str(value)}})
+    return parser
+
+
+HOLDERS: dict[str, Callable[[float], Any]] = {
+    "archive": _archive,
+    "settings file": _settings,
+    "options": lambda value: argparse.Namespace(width=value),
+    "chain of dicts": lambda value: collections.ChainMap({}, {"width": value}),
+    "dict of a class": lambda value: collections.UserDict({"width": value}),
+    "list of a class": lambda value: collections.UserList([value]),
+    "array": lambda value: array.array("d", [value]),
+    "bytes": lambda value: bytearray([int(value)]),
+    "view of bytes": lambda value: memoryview(bytes([int(value)])),
+    "objects in an array": lambda value: np.array([value, None], dtype=object),
+    "many objects in an array": lambda value: np.array([value, *[None] * 100], dtype=object),
+    "polynomial": lambda value: np.poly1d([value, 1.0]),
+    "another polynomial": lambda value: np.polynomial.Polynomial([value, 1.0]),
+    "sparse tensor": lambda value: torch.tensor([[0.0, value]]).to_sparse(),
+    "sparse rows": lambda value: torch.tensor([[0.0, value]]).to_sparse_csr(),
+    "getter": lambda value: operator.itemgetter(int(value)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_value_counts_in_whatever_holds_it(holder: str) -> None:
+    first, again, other = (
+        fingerprint(study(model=typed_in("def model(): return held", held=HOLDERS[holder](value))["model"]))
+        for value in (2.0, 2.0, 3.0)
+    )
+    assert first == again != other
 
 
 class Odd:

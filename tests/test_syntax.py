@@ -56,6 +56,16 @@ def test_the_author_s_words_and_planned_numbers_do_not_count_wherever_a_study_is
     assert digests("trials=4", "other") != digests("trials=5", "other")
 
 
+def test_a_name_given_to_something_else_than_a_study_counts() -> None:
+    def digests(source: str, name: str) -> dict[str, str]:
+        return module_digests(parse(source.format(name).encode()))
+
+    inside = "def net():\n    return build(replace(BASE, name='{}'))\n"
+    outside = "WIDE = dataclasses.replace(BASE, name='{}')\n"
+    assert digests(inside, "relu") != digests(inside, "tanh")
+    assert digests(outside, "relu") == digests(outside, "tanh")
+
+
 @pytest.mark.parametrize(
     ("source", "names"),
     [
@@ -63,6 +73,7 @@ def test_the_author_s_words_and_planned_numbers_do_not_count_wherever_a_study_is
         ("NAME: str = f'{socket.gethostname()}'\nCORES = os.cpu_count() or 1", {"NAME", "CORES"}),
         ("class A:\n    def f(self):\n        self.begun = datetime.now()\n        width = time.time()", {"begun"}),
         ("WIDTH = int(os.environ['WIDTH'])", set()),
+        ("WIDTH = int(sys.argv[1])", set()),
     ],
 )
 def test_names_made_from_the_process(source: str, names: set[str]) -> None:

@@ -35,8 +35,8 @@ def note_data(connection: Connection, study: int, owner: str, data: Mapping[str,
         elif KEY in row.environment and (what := _difference(row.environment[KEY], data)):
             raise UsageError(
                 f"data: load() gives other {what} here than to a worker on {row.host} whose results this study has; "
-                "let it give the same each time, whatever the process (no order of a set, no clock, no generator "
-                "without a seed), or start afresh with --fresh"
+                "if the data changed, give this study another --name or start from scratch with --fresh; if not, let "
+                "it give the same in every process (no order of a set, no clock, no generator without a seed)"
             )
 
 
