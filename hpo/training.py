@@ -276,7 +276,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     Raises:
         UsageError: the networks cannot be trained side by side.
     """
-    check_model(recipe.model)
+    check_model(recipe.model, inputs)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
     hyperparameters = {
