@@ -57,6 +57,26 @@ def unchanged(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
     for path in (*before, *(path for path in after if path not in before)):
         if _differs(before.get(path), after.get(path)):
             raise UsageError(f"{_in_words(path, roots)} changes in a call{_from_to(before, after, path)}; {advice}")
+    for path, old in before.items():
+        kept = after.get(path)
+        same = isinstance(old, _Tensor) and isinstance(kept, _Tensor) and old.tensor is kept.tensor
+        if same and _is_of_several_models(old.tensor):
+            raise UsageError(f"{_in_words(path, roots)} is kept from an earlier call; {advice}")
+
+
+def _is_of_several_models(tensor: Tensor) -> bool:
+    """Whether a tensor was made under `vmap`, which is over, from what differs from model to model."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        batched = functorch.is_batchedtensor(tensor)
+        dim = functorch.maybe_get_bdim(tensor)
+        tensor = functorch.get_unwrapped(tensor)
+        if batched:
+            rows = tensor.movedim(dim, 0)
+            if bool((rows != rows[:1]).any()):
+                return True
+            tensor = rows[0]
+    return False
 
 
 def snapshot(roots: Mapping[str, Any]) -> dict[str, Any]:

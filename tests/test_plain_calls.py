@@ -219,3 +219,34 @@ def test_what_python_itself_keeps_is_seen(change: Callable[[Any], None], make: C
 def test_what_has_neither_length_nor_state_is_left_alone(kept: Any) -> None:
     with unchanged({"the code": lambda: kept}, "advice"):
         pass
+
+
+class OverTheFirst:
+    """A loss over that of the first batch."""
+
+    first: Tensor | None = None
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(outputs, labels, reduction="none")
+        if self.first is None:
+            self.first = losses.detach().mean()
+        return losses / self.first
+
+
+class Weighted(OverTheFirst):
+    """A loss with weights that are made at the first call, the same for all models."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = torch.zeros_like(outputs)[0] + torch.arange(1, 1 + CLASSES, dtype=outputs.dtype)
+        return F.cross_entropy(outputs, labels, self.first, reduction="none")
+
+
+def test_a_loss_may_keep_from_its_first_call_what_is_the_same_for_all_models() -> None:
+    members = [Member(seed, SGD) for seed in range(3)]
+    with pytest.raises(UsageError, match="the loss: first is kept"):
+        train(recipe()._replace(sample_loss=OverTheFirst()), members)
+    alone, together = (
+        train(recipe()._replace(sample_loss=Weighted()), some)[0].final for some in (members[:1], members)
+    )
+    assert together == pytest.approx(alone)
