@@ -114,8 +114,16 @@ def check_alike(modules: Sequence[nn.Module], when: str = "from seed to seed") -
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Path -> something comparable, for all that a network holds beside its parameters and buffers."""
+    """Path -> something comparable, for all that a network holds beside its parameters and buffers.
+
+    Left out are weights that PyTorch computes anew before each call, as by pruning or the older form of weight_norm.
+    """
     trained = {id(tensor) for tensor in _tensors(module).values()}
+    for layer in module.modules():
+        for hook in layer._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                name = getattr(hook, "name", getattr(hook, "_tensor_name", ""))
+                trained.add(id(getattr(layer, name, None)))
     return {
         path.removeprefix("."): value.detach() if isinstance(value, Tensor) else mark(value)
         for path, value in reachable({"": module})

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from test_training import CLASSES, FEATURES, SGD, Blobs, network, recipe
 from torch import Tensor, nn
+from torch.nn.utils.prune import random_unstructured
 
 from hpo.counter import normal
 from hpo.errors import UsageError
@@ -249,4 +250,19 @@ def test_a_loss_may_keep_from_its_first_call_what_is_the_same_for_all_models() -
     alone, together = (
         train(recipe()._replace(sample_loss=Weighted()), some)[0].final for some in (members[:1], members)
     )
+    assert together == pytest.approx(alone)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:There is a performance drop")  # the older weight_norm
+@pytest.mark.parametrize(
+    "change", [nn.utils.weight_norm, nn.utils.spectral_norm, lambda layer: random_unstructured(layer, "weight", 0.5)]
+)
+def test_a_weight_that_is_computed_before_each_call(change: Callable[[nn.Module], Any]) -> None:
+    def model() -> nn.Module:
+        layer = nn.Linear(FEATURES, CLASSES, dtype=torch.float64)
+        change(layer)
+        return layer
+
+    members = [Member(seed, SGD) for seed in range(3)]
+    alone, together = (train(recipe()._replace(model=model), some)[0].final for some in (members[:1], members))
     assert together == pytest.approx(alone)
