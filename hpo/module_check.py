@@ -29,7 +29,7 @@ def check_modules(modules: Sequence[Any]) -> None:
             )
     if not list(first.parameters()):
         raise UsageError("the network has no parameters, so that there is nothing to train")
-    _check_hooks(first)
+    _check_calls(first)
     check_layers(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:
@@ -48,8 +48,8 @@ def check_modules(modules: Sequence[Any]) -> None:
                 )
 
 
-def _check_hooks(module: nn.Module) -> None:
-    """Raises UsageError for hooks of a backward pass: gradients come from `torch.func`, which calls none of them."""
+def _check_calls(module: nn.Module) -> None:
+    """Raises UsageError for hooks of a backward pass, as `torch.func` calls none of them, and for compiled layers."""
     for name, parameter in module.named_parameters():
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
             raise UsageError(
@@ -57,6 +57,8 @@ def _check_hooks(module: nn.Module) -> None:
                 "regularizer instead"
             )
     for name, layer in module.named_modules():
+        if type(layer).__name__ == "OptimizedModule":  # its own module takes a second to import
+            raise UsageError(f"{in_the_network(name, layer)} is compiled by torch.compile; leave that out")
         if layer._backward_hooks or layer._backward_pre_hooks:
             raise UsageError(
                 f"{in_the_network(name, layer)} has a backward hook, which would not be called; change gradients in a "

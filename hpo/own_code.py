@@ -64,6 +64,7 @@ _NEVER = {
         "setup_context(ctx, inputs, output), and set generate_vmap_rule = True"
     ),
     "generate_vmap_rule": "uses a torch.autograd.Function without a rule for vmap; set generate_vmap_rule = True in it",
+    "stateless API can't be used": "is scripted or wrapped in nn.DataParallel; leave that out",
     "support saved tensor hooks": "uses torch.utils.checkpoint or hooks of saved tensors; call the layers without them",
     "mutating directly with `.data`": "assigns to the .data of a tensor; assign a new tensor to a buffer instead",
     "accessing `data` under vmap": "reads the .data of a tensor; use detach() instead",

@@ -130,7 +130,7 @@ def _refuse_mixing(who: str, what: str, alone: Tensor, together: Tensor) -> None
 def _rule_agrees(rule: Rule, layer: nn.Module, inputs: Tensor, delta: Tensor, leaves: Tree) -> bool:
     """Compares a rule's three answers with per-sample gradients (leaves [N, ...])."""
     samples = len(inputs)
-    norms = torch.stack([g.flatten(1).square().sum(1) for g in leaves.values()]).sum(0)
+    norms = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in leaves.values()]).sum(0)
     weights = torch.linspace(0.5, 1.5, samples, dtype=norms.dtype, device=norms.device)
     weighted = {leaf: torch.einsum("n,n...->...", weights, g) / samples for leaf, g in leaves.items()}
     signs = {leaf: g.sign().mean(0) for leaf, g in leaves.items()}

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from test_training import CLASSES, FEATURES, SGD, Blobs, network, recipe
 from torch import Tensor, nn
 from torch.nn.utils.prune import random_unstructured
+from torch.utils.checkpoint import checkpoint
 
 from hpo.counter import normal
 from hpo.errors import UsageError
@@ -266,3 +267,30 @@ def test_a_weight_that_is_computed_before_each_call(change: Callable[[nn.Module]
     members = [Member(seed, SGD) for seed in range(3)]
     alone, together = (train(recipe()._replace(model=model), some)[0].final for some in (members[:1], members))
     assert together == pytest.approx(alone)
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * inputs
+
+    @staticmethod
+    def backward(_: Any, *gradients: Any) -> Any:
+        return 2 * gradients[0]
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        (lambda: Net(lambda _, inputs: Doubled.apply(inputs.sum(-1, keepdim=True).clone())), "setup_context"),
+        (lambda: Net(lambda net, inputs: checkpoint(net.layer, inputs, use_reentrant=False)), "without them"),
+        (lambda: nn.DataParallel(nn.Linear(FEATURES, CLASSES, dtype=torch.float64)), "leave that out"),
+        (lambda: torch.compile(nn.Linear(FEATURES, CLASSES, dtype=torch.float64), backend="eager"), "torch.compile"),
+    ],
+)
+def test_what_torch_func_does_not_know_is_told_in_a_sentence(
+    model: Callable[[], nn.Module], advice: str, members: int
+) -> None:
+    with pytest.raises(UsageError, match=advice):
+        train(recipe()._replace(model=model), [Member(seed, SGD) for seed in range(members)])
