@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from hpo.errors import UsageError
 from hpo.population import Population
 from hpo.samples import Samples
 from hpo.user_calls import repeatable
@@ -26,6 +28,7 @@ def check_calls(
     places = samples.training[:, :TRIED]
     if samples.dataset.augments:
         repeatable({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1), draws=BY_KEYS)
+        _check_apart(samples, places)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
     labels = samples.labels.gather(1, places)
@@ -34,3 +37,22 @@ def check_calls(
     count = samples.training.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
     repeatable({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
+
+
+def _check_apart(samples: Samples, places: Tensor) -> None:
+    """Raises UsageError where the augmentation of a sample follows from what else is in the batch.
+
+    All members' samples are augmented together, so that it would follow from who trains beside them, too.
+    """
+    half = places.shape[1] // 2
+    parts = [samples.views(part, 1, 1) for part in (places[:, :half], places[:, half:])]
+    together, apart = samples.views(places, 1, 1), torch.cat(parts, 2)
+    if together.is_floating_point():  # of a batch of another size a sum may be rounded otherwise
+        alike = torch.allclose(together, apart, rtol=1e-3, atol=1e-4)
+    else:
+        alike = torch.equal(together, apart)
+    if not alike:
+        raise UsageError(
+            "data: augment gives a sample another variation when other samples are beside it; let each follow from "
+            "that sample and its own key alone, as the numbers of hpo.counter do"
+        )

@@ -41,7 +41,7 @@ def warn_of_defects(who: str, gradients: Tree, loss: Tensor) -> None:
     """
     moves = False
     for leaf, gradient in gradients.items():
-        rows = gradient.reshape(len(gradient), -1)
+        rows = gradient.reshape(len(gradient), -1)  # of a parameter without axes as well
         if (~rows.isfinite().all(1) & loss.isfinite()).any():
             warn_once(f"{who} gives a gradient for {leaf!r} that is not finite in the first step; the run will diverge")
             return

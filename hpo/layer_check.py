@@ -2,8 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from hpo.errors import UsageError
 from hpo.own_code import DROPOUT
@@ -13,8 +11,6 @@ _DRAWS: dict[type[nn.Module], str] = {
     nn.FractionalMaxPool2d: "AdaptiveMaxPool2d",
     nn.FractionalMaxPool3d: "AdaptiveMaxPool3d",
 }
-
-_REBUILT: dict[type, str] = {WeightNorm: "weight_norm", SpectralNorm: "spectral_norm"}
 
 
 def check_layers(module: nn.Module) -> None:
@@ -28,13 +24,6 @@ def check_layers(module: nn.Module) -> None:
             )
         if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
             raise UsageError(f"{who} has sparse=True, and gradients are dense here; leave it out, for the same numbers")
-        for hook in layer._forward_pre_hooks.values():
-            if type(hook) in _REBUILT:
-                other = _REBUILT[type(hook)]
-                raise UsageError(
-                    f"{who} has a weight made anew from others by torch.nn.utils.{other}, which keeps it beside the "
-                    f"parameters; use torch.nn.utils.parametrizations.{other}"
-                )
         several = not isinstance(layer, nn.RNNBase) or layer.num_layers > 1
         if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout and several:
             raise UsageError(f"{who} draws random numbers that do not follow from the seed; {DROPOUT}")

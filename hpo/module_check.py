@@ -30,6 +30,7 @@ def check_modules(modules: Sequence[Any]) -> None:
             )
     if not list(first.parameters()):
         raise UsageError("the network has no parameters, so that there is nothing to train")
+    _check_calls(first)
     check_layers(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:
@@ -46,6 +47,24 @@ def check_modules(modules: Sequence[Any]) -> None:
                     f"the model builds networks that differ in {name!r} ({shapes.get(name)} and {other.get(name)}); "
                     "let it build the same one each time, but for the values of its parameters"
                 )
+
+
+def _check_calls(module: nn.Module) -> None:
+    """Raises UsageError for hooks of a backward pass, as `torch.func` calls none of them, and for compiled layers."""
+    for name, parameter in module.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+            raise UsageError(
+                f"parameter {name!r} has a hook on its gradient, which would not be called; change the gradient in a "
+                "regularizer instead"
+            )
+    for name, layer in module.named_modules():
+        if type(layer).__name__ == "OptimizedModule":  # its own module takes a second to import
+            raise UsageError(f"{in_the_network(name, layer)} is compiled by torch.compile; leave that out")
+        if layer._backward_hooks or layer._backward_pre_hooks:
+            raise UsageError(
+                f"{in_the_network(name, layer)} has a backward hook, which would not be called; change gradients in a "
+                "regularizer instead, or in the backward of a torch.autograd.Function"
+            )
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -161,8 +161,7 @@ class Objective:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
         taped = self._passes.taped(params, view)
         if taped is None:
-            grads = self.sample_grads(params, view)
-            squares = [g.reshape(len(g), -1).square().sum(1) for g in grads.values()]
+            squares = [g.reshape(len(g), -1).square().sum(1) for g in self.sample_grads(params, view).values()]
         else:
             layers = zip(self._network.layers, taped, strict=True)
             squares = [rule.square_norms(layer, *seen) for (_, layer, rule), seen in layers]

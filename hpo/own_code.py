@@ -60,17 +60,21 @@ _IN_PLACE = "changes a tensor in place that it was given; make a new one instead
 _BACKWARD = "calls backward(), torch.autograd.grad or requires_grad_(); ask objective.grad or objective.grad_of instead"
 # The same for what is not allowed for one model either.
 _NEVER = {
+    "override the setup_context staticmethod": (
+        "uses a torch.autograd.Function whose forward takes ctx; write forward without ctx and "
+        "setup_context(ctx, inputs, output), and set generate_vmap_rule = True"
+    ),
+    "generate_vmap_rule": "uses a torch.autograd.Function without a rule for vmap; set generate_vmap_rule = True in it",
+    "stateless API can't be used": "is scripted or wrapped in nn.DataParallel; leave that out",
+    "support saved tensor hooks": "uses torch.utils.checkpoint or hooks of saved tensors; call the layers without them",
+    "mutating directly with `.data`": "assigns to the .data of a tensor; assign a new tensor to a buffer instead",
+    "accessing `data` under vmap": "reads the .data of a tensor; use detach() instead",
     "that would mutate a captured Tensor": _IN_PLACE,
     "more than one element of the written-to tensor refers to a single memory location": _IN_PLACE,
     "element 0 of tensors does not require grad": _BACKWARD,
     "backward() called inside a functorch transform": _BACKWARD,
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
-    "notes/extending.func": (
-        "calls a torch.autograd.Function that torch.func cannot lift; give it forward without ctx, setup_context(ctx, "
-        "inputs, output) and generate_vmap_rule = True"
-    ),
     "index out of range in self": "is given a number that it has no row for; give it one for every number, from 0",
-    "yet support saved tensor hooks": "uses torch.utils.checkpoint or saved-tensor hooks; leave them out",
     "may have escaped from inside a function": (
         "uses a tensor after the step or the torch.func transform that made it; keep what is to last in the state"
     ),

@@ -4,12 +4,15 @@ A training step is recorded once and then replayed, and one module stands for al
 flag or a generator that Python changes on the way would be lost or shared. Such code is found here and refused.
 """
 
+import contextvars
+import operator
 import random
 import sys
+import threading
 import types
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -25,6 +28,7 @@ from hpo.reachable import reachable
 HASHED_BYTES = 1 << 20  # of an array: what a step changes in a larger one shows in a sample of it
 MOST_ENTRIES = 10_000  # of a container that are compared
 LONGEST = 200  # characters of a value's text that are compared
+_JOINED = {enumerate, filter, map, zip}  # iterators over iterators
 
 
 class _Tensor(NamedTuple):
@@ -53,6 +57,26 @@ def unchanged(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
     for path in (*before, *(path for path in after if path not in before)):
         if _differs(before.get(path), after.get(path)):
             raise UsageError(f"{_in_words(path, roots)} changes in a call{_from_to(before, after, path)}; {advice}")
+    for path, old in before.items():
+        kept = after.get(path)
+        same = isinstance(old, _Tensor) and isinstance(kept, _Tensor) and old.tensor is kept.tensor
+        if same and _is_of_several_models(old.tensor):
+            raise UsageError(f"{_in_words(path, roots)} is kept from an earlier call; {advice}")
+
+
+def _is_of_several_models(tensor: Tensor) -> bool:
+    """Whether a tensor was made under `vmap`, which is over, from what differs from model to model."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        batched = functorch.is_batchedtensor(tensor)
+        dim = functorch.maybe_get_bdim(tensor)
+        tensor = functorch.get_unwrapped(tensor)
+        if batched:
+            rows = tensor.movedim(dim, 0)
+            if bool((rows != rows[:1]).any()):
+                return True
+            tensor = rows[0]
+    return False
 
 
 def snapshot(roots: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +112,7 @@ def _plain(values: Iterable[Any]) -> int:
 def _generator_state(value: Any) -> Any:
     """The state of a random generator or an iterator; the text of another object of Python's own; else nothing."""
     if isinstance(value, random.Random):
-        return value.getstate()
+        return None if isinstance(value, random.SystemRandom) else value.getstate()
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
     if isinstance(value, np.random.BitGenerator):
@@ -100,8 +124,16 @@ def _generator_state(value: Any) -> Any:
     if isinstance(value, types.GeneratorType):
         frame = value.gi_frame
         return frame and (frame.f_lasti, {name: repr(own)[:LONGEST] for name, own in frame.f_locals.items()})
+    if isinstance(value, contextvars.ContextVar):
+        return mark(value.get(None))
+    if isinstance(value, threading.local):
+        return mark(vars(value))
+    if isinstance(value, MutableMapping):  # such as a WeakKeyDictionary
+        return len(value), _plain(value.values())
+    if type(value) in _JOINED:
+        return [mark(part) for part in value.__reduce__()[1]]
     if hasattr(type(value), "__length_hint__"):  # iterators over lists, ranges and tuples
-        return value.__length_hint__()
+        return operator.length_hint(value, -1)  # an endless one has none
     if type(value).__module__ == "itertools":
         with warnings.catch_warnings(action="ignore"):  # copying them is deprecated, and gone in Python 3.14
             return repr(value) if "object at" not in repr(value) else repr(getattr(value, "__reduce__", str)())

@@ -277,7 +277,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     Raises:
         UsageError: the networks cannot be trained side by side.
     """
-    check_model(recipe.model)
+    check_model(recipe.model, inputs)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
     # While the network is on the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.

@@ -1,11 +1,11 @@
 """All workers of a study train on the same samples: who was given others is refused."""
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from golden_studies import opened
@@ -100,10 +100,10 @@ def test_the_report_shows_no_samples_among_the_versions(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Drawn(Given):
-    """Shuffled by a generator of its own, which nobody seeds."""
+    """In an order that is each process's own."""
 
     def load(self) -> Source:
-        return shuffled(int(np.random.default_rng().integers(2**31)))
+        return shuffled(int(os.environ["ORDER"]))
 
 
 def study(data: Any) -> Study:
@@ -113,12 +113,14 @@ def study(data: Any) -> Study:
     )  # fmt: skip
 
 
-def test_a_study_is_not_resumed_with_other_samples(tmp_path: Path) -> None:
+def test_a_study_is_not_resumed_with_other_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, reports = f"sqlite:///{tmp_path}/t.db", tmp_path / "reports"
     for data, refused in ((Given(), False), (Drawn(), True)):
         made = study(data)
         storage = f"sqlite:///{tmp_path}/{type(data).__name__}.db"
+        monkeypatch.setenv("ORDER", "0")
         run(made, storage, "cpu", population=1, reports=reports)
+        monkeypatch.setenv("ORDER", "1")
         if refused:
             with pytest.raises(UsageError, match="load\\(\\) gives other labels here"):
                 run(made, storage, "cpu", population=1, trials=2, reports=reports)

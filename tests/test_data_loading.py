@@ -366,3 +366,18 @@ def test_confusions_of_classes_that_there_are_not() -> None:
     with pytest.raises(UsageError, match="confusions take class 2 for 7, and classes is 3"):
         trained(plain(), noisy)
     trained(plain(), Mistaken(label_noise=0.5))  # symmetric: nobody asks for them
+
+
+@dataclass(frozen=True)
+class Unseeded(Dataset):
+    seed: int | None = None
+
+    def load(self) -> Source:
+        source = plain()
+        return source._replace(inputs=source.inputs + np.random.default_rng(self.seed).normal())
+
+
+def test_a_load_that_gives_other_samples_each_time_is_refused() -> None:
+    with pytest.raises(UsageError, match="each time"):
+        load_source(Unseeded())
+    assert torch.equal(load_source(Unseeded(seed=3)).inputs, load_source(Unseeded(seed=3)).inputs)

@@ -20,6 +20,8 @@ from hpo.training import Member, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+EXAMPLES = torch.linspace(-1, 1, 8 * FEATURES, dtype=torch.float64).reshape(8, FEATURES)
+
 
 class Drawn(nn.Module):
     def __init__(self, numbers: Any) -> None:
@@ -96,7 +98,7 @@ def test_a_buffer_may_differ() -> None:
         module.register_buffer("projection", torch.randn(3))
         return module
 
-    check_model(model)
+    check_model(model, EXAMPLES)
 
 
 def test_networks_are_compared_in_every_population() -> None:
@@ -108,7 +110,7 @@ def test_networks_are_compared_in_every_population() -> None:
 @pytest.mark.parametrize("draw", [np.random.default_rng(0).random, random.Random(0).random, itertools.count().__next__])
 def test_initial_weights_from_elsewhere_are_refused(draw: Callable[[], float]) -> None:
     with pytest.raises(UsageError, match="same seed"):
-        check_model(lambda: Drawn(np.full((CLASSES, FEATURES), float(draw()))))
+        check_model(lambda: Drawn(np.full((CLASSES, FEATURES), float(draw()))), EXAMPLES)
 
 
 def test_equal_initial_weights_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,10 +126,10 @@ def test_equal_initial_weights_are_told(caplog: pytest.LogCaptureFixture) -> Non
 
     warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
-        check_model(network)
-        check_model(zeros)
+        check_model(network, EXAMPLES)
+        check_model(zeros, EXAMPLES)
         assert not caplog.records
-        check_model(seeded)
+        check_model(seeded, EXAMPLES)
     assert "the same initial weights" in caplog.text
 
 
@@ -135,4 +137,4 @@ def test_equal_initial_weights_are_told(caplog: pytest.LogCaptureFixture) -> Non
     "model", [ConvNet1d(), ResNet18(width=4), lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))]
 )
 def test_usual_networks_are_alike(model: Callable[[], nn.Module]) -> None:
-    check_model(model)
+    check_model(model, EXAMPLES)

@@ -44,14 +44,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "norms held down": (lambda: behind(nn.Embedding(5, 3, max_norm=1.0)), ("'1' (Embedding) has max_norm",)),
     "norms of bags held down": (lambda: behind(nn.EmbeddingBag(5, 3, max_norm=1.0)), ("'1' (EmbeddingBag)",)),
     "sparse gradients": (lambda: behind(nn.Embedding(5, 3, sparse=True)), ("'1' (Embedding) has sparse=True",)),
-    "old weight norm": (
-        lambda: behind(nn.utils.weight_norm(nn.Linear(FEATURES, FEATURES))),
-        ("'1' (Linear)", "parametrizations.weight_norm"),
-    ),
-    "old spectral norm": (
-        lambda: behind(nn.utils.spectral_norm(nn.Linear(FEATURES, FEATURES))),
-        ("'1' (Linear)", "parametrizations.spectral_norm"),
-    ),
     "random slopes": (lambda: behind(nn.RReLU()), (f"'1' (RReLU) {DRAWS}", "LeakyReLU")),
     "random pools": (lambda: behind(nn.FractionalMaxPool2d(2, 2)), (f"(FractionalMaxPool2d) {DRAWS}",)),
     "dropout in attention": (lambda: behind(nn.MultiheadAttention(6, 1, 0.1)), (f"(MultiheadAttention) {DRAWS}",)),
@@ -60,7 +52,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 
 
 @SIZES
-@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm. is deprecated:FutureWarning")
 @pytest.mark.parametrize("name", ["none", "gnvr"])
 @pytest.mark.parametrize("case", CASES)
 def test_what_cannot_be_right_is_refused_by_name(case: str, name: str, members: int) -> None:

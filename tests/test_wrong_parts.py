@@ -230,7 +230,7 @@ class Square(torch.autograd.Function):
 
 
 UNLIFTED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "a function with ctx": (Square.apply, "calls a torch.autograd.Function .* setup_context"),
+    "a function with ctx": (Square.apply, "uses a torch.autograd.Function .* setup_context"),
     "recomputed": (lambda x: checkpoint(torch.tanh, x, use_reentrant=False), "uses torch.utils.checkpoint"),
 }
 

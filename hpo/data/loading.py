@@ -1,6 +1,7 @@
 """Loading: a data set's samples as tensors that training takes, or one sentence that says what is wrong with them."""
 
 import operator
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -8,24 +9,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.data.identity import identify
 from hpo.data.source import Dataset, Source, seeded_load
 from hpo.errors import UsageError
 from hpo.own_code import in_words, warn_once
+from hpo.users_code import is_users
 
 # PyTorch can store these and do next to nothing with them.
 STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)
 DOUBLE = torch.float64
+QUICK = 1.0  # seconds that a `load` may take to be called twice
 
 
 def load_source(dataset: Dataset) -> Source:
     """Calls `dataset.load()`, with all global generators seeded as `Dataset` does it, and checks what it returns.
 
     Raises:
-        UsageError: it cannot be trained on; see `check_source`.
+        UsageError: it cannot be trained on; see `check_source`. Or a `load` of the user's gives other samples when
+            it is called again, which is tried where it takes no time.
     """
+    began = time.monotonic()
+    source = _load(dataset)
+    if time.monotonic() - began < QUICK and is_users(type(dataset)) and identify(_load(dataset)) != identify(source):
+        raise UsageError(
+            "data: load() gives other samples each time; draw by the global functions of torch, numpy or random, which "
+            "hpo seeds, and not by a generator, a seed or a clock of its own"
+        )
+    return source
+
+
+def _load(dataset: Dataset) -> Source:
     with seeded_load():  # it need not be a subclass of Dataset
-        loaded = dataset.load()
-    return check_source(loaded)
+        return check_source(dataset.load())
 
 
 def check_source(source: Source) -> Source:
