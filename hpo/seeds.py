@@ -16,7 +16,7 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
 
 
 def stream_key(seed: int, *names: str | int) -> int:
-    """A 32-bit key for draws by `hpo.counter`, for one named use of a seed."""
+    """A 32-bit key for draws by `hpo.random`, for one named use of a seed."""
     return _number(seed, *names) & 0xFFFFFFFF
 
 

@@ -1,7 +1,7 @@
 """GVR against SGD on CIFAR-100 with ResNet-18: the published setting, tuned and judged by the default protocol."""
 
 from hpo import Cifar100, Configuration, Cosine, ResNet18, Study, log_range
-from hpo.regularizers import gvr_over
+from hpo.optim.regularizers import gvr_over
 
 # Published: learning rate 0.05 and weight decay 5e-4 for both methods, as in the SAM paper, and alpha 0.01 "based on
 # light tuning"; here every configuration is tuned around these with the same budget.

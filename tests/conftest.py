@@ -80,6 +80,6 @@ def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
 @pytest.fixture(autouse=True)
 def told_again() -> None:
     """What is told once a process is told once a test; PyTorch is not imported for it."""
-    module = sys.modules.get("hpo.own_code")
+    module = sys.modules.get("hpo.user_code.messages")
     if module is not None:
         module.warn_once.cache_clear()

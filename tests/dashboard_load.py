@@ -26,10 +26,10 @@ import shown_study
 from browser import Browser
 from storages import KINDS, storage
 
-from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
-from hpo.mirror.mirror import Mirror
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.loop import run_worker
 
 BURNT = 0.25  # seconds of processor time that a population takes
 LARGE, BUSY = "large", "busy"

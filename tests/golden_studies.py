@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from synthetic_record import synthetic_export
 
-from hpo.ledger import Ledger, Outcome, Slot, Work, open_study
 from hpo.report import read_record, write_report
 from hpo.storage import schema
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome, Slot, Work, open_study
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ("README.md", "results.json", "results.tex", "trials.csv", "reruns.csv")

@@ -124,9 +124,9 @@ def _warm_up() -> None:
     """A small study worked through: what is loaded and prepared on first use is there in every child."""
     from storage_study import make, outcomes
 
-    from hpo.ledger import new_owner
     from hpo.storage.database import connect
-    from hpo.worker import run_worker
+    from hpo.storage.ledger import new_owner
+    from hpo.worker.loop import run_worker
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = make(connect(f"sqlite:///{folder}/t.db"), trials=1, seeds=1)

@@ -11,11 +11,10 @@ from typing import Any
 from synthetic_record import synthetic_export
 
 from hpo import dashboard
-from hpo.dashboard import live, refresher
-from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
-from hpo.mirror import optuna_summary
+from hpo.dashboard import live_reports, refresher, study_note
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
+from hpo.worker.loop import run_worker
 
 EPOCHS = 10
 
@@ -61,7 +60,7 @@ def work(url: str, study: str, allowed: str, population: int = 2) -> None:
 
 def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
     """The dashboard, to be started in the nursery; summaries and reports may follow one another that soon."""
-    optuna_summary.PAUSE = live.PAUSE = pause
+    study_note.PAUSE = live_reports.PAUSE = pause
     refresher.LOOK = pause / 4
     dashboard.serve(url, "127.0.0.1", port, Path(reports), editable=False)
 

@@ -9,12 +9,12 @@ from networks import CLASSES, FEATURES, minibatch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.losses import cross_entropy
+from hpo.gradients.objective import Objective, Regularizer
 from hpo.models import MLP
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS, Optimizer
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.training.population import Population
 from hpo.tree import Tree
 
 NETWORK = MLP((FEATURES, 5, CLASSES))

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from storage_study import kept
 
-from hpo.ledger import Ledger
-from hpo.mirror.mirror import study_name
 from hpo.storage import curves, schema
+from hpo.storage.ledger import Ledger
+from hpo.storage.optuna.mirror import study_name
 
 METRICS, EPOCHS = 2, 2  # of `storage_study.outcomes`
 ATTEMPTS = 3  # with one setting, for lost workers

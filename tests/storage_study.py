@@ -5,8 +5,8 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 
-from hpo.ledger import Ledger, Outcome, Work, new_owner, open_study
-from hpo.ledger.contact import Contact
+from hpo.storage.ledger import Ledger, Outcome, Work, new_owner, open_study
+from hpo.storage.ledger.connection_health import Contact
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
 KEPT: list[RDBStorage] = []

@@ -20,10 +20,10 @@ from storage_study import outcomes
 
 import hpo.storage.database
 from hpo.errors import HpoError
-from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
-from hpo.mirror.mirror import Mirror
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.loop import run_worker
 
 # What a worker writes, in the order of a run: it may be killed before and after each of them.
 POINTS: dict[str, tuple[type, str]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.report.record import Record, make_record
+from hpo.analysis.record import Record, make_record
 
 Row = dict[str, Any]
 METRICS = (

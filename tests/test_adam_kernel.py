@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from hpo import adam
+from hpo.optim import adam
 
 COMPARED = """
 import torch
@@ -58,7 +58,7 @@ def test_the_factors_are_those_of_the_definition() -> None:
 
 def test_without_triton_the_elementary_operations_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "hpo.adam_kernel", raising=False)
+    monkeypatch.delitem(sys.modules, "hpo.optim.adam_triton", raising=False)
     adam.kernel_works.cache_clear()
     assert not adam.kernel_works(torch.device("cpu"))
     adam.kernel_works.cache_clear()

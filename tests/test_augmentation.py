@@ -10,11 +10,11 @@ import references_data as references
 import torch
 from torch import Tensor
 
-from hpo.counter import mix
 from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d
 from hpo.data import digits as digits_module
 from hpo.data.augmentation import add_noise, crop_and_flip, cut_out, rescale
 from hpo.errors import UsageError
+from hpo.random import mix
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,12 +10,12 @@ from networks import CLASSES, FEATURES, minibatch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
+from hpo.gradients.objective import Objective, Regularizer
 from hpo.models import ConvNet1d
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.space import Range
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.training.population import Population
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

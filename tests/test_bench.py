@@ -11,9 +11,9 @@ from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.bench import limits, search, steps, timing, training_steps
 from hpo.bench.norms import measure_norms
 from hpo.bench.search import measure_search
-from hpo.ledger import Outcome, Work
 from hpo.models import ResNet18
-from hpo.trainer import Trainer
+from hpo.storage.ledger import Outcome, Work
+from hpo.worker.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from hpo.bench import made_study, overheads, processes, storage_parts
 from hpo.cli import app
 from hpo.errors import HpoError
-from hpo.ledger import names
 from hpo.storage import curves
 from hpo.storage.database import connect
+from hpo.storage.ledger import names
 
 SIZES = {"finished": 20, "asked": 6, "runs": 4, "configurations": 2, "trials": 24, "reruns": 6}
 

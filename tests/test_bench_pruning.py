@@ -5,7 +5,7 @@ import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.bench.pruning import _Tuning, measure_pruning
-from hpo.ledger.schedule import STARTUP
+from hpo.storage.ledger.scheduler import STARTUP
 
 
 def tiny() -> Study:

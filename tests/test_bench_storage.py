@@ -20,10 +20,10 @@ from hpo.bench.storage import TRIAL, measure_storage
 from hpo.bench.transactions import NAME, Stopwatch, finish, leased, outcomes, study
 from hpo.cli import app
 from hpo.errors import HpoError
-from hpo.ledger import names
-from hpo.mirror.mirror import Mirror
 from hpo.storage.database import connect
-from hpo.worker import LOOKING
+from hpo.storage.ledger import names
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.loop import LOOKING
 
 STEPS = {"lease", "sample", "assign", "show", "renew", "finish", "show result", "release"}
 COSTS = Costs(0.01, 0.004, 1e-6, 0.02, 0.05, 0.42, 0.003, 1000, connections=100, cores=4)

@@ -10,13 +10,14 @@ import torch
 from scipy.stats import binomtest
 from test_cli import hpo
 
-from hpo import Mnist1d, stats
-from hpo import verdicts as rules
+from hpo import Mnist1d
+from hpo.analysis import paired_tests
+from hpo.analysis import verdicts as rules
 from hpo.bench import verdicts
 from hpo.bench.calibration import Pairs, Rate, calibrate, rate
 from hpo.bench.simulated import families, repeated
-from hpo.trainer import Trainer
-from hpo.training import Member, Recipe, Result
+from hpo.training.loop import Member, Recipe, Result
+from hpo.worker.trainer import Trainer
 
 CPU = torch.device("cpu")
 TINY = Mnist1d(samples=200, label_noise=0.2)
@@ -85,7 +86,7 @@ def test_a_test_that_takes_the_sd_for_known_does_not_pass(monkeypatch: pytest.Mo
 
         return float(2 * ndtr(-abs(numbers.mean()) / (numbers.std(ddof=1) / np.sqrt(numbers.size))))
 
-    monkeypatch.setattr(stats, "paired_t", normal)
+    monkeypatch.setattr(paired_tests, "paired_t", normal)
     assert calibrate(simulated(2, 5, 500)).wrong.low > 0.05
 
 

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from storage_study import make
 from test_ledger import take
 
-from hpo.ledger import Ledger, Outcome
-from hpo.storage import bulk, curves
+from hpo.storage import bulk_sql, curves
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome
 from hpo.storage.schema import failures, slots
 
 AWKWARD = [0.1, 1 / 3, 1e-308, 5e-324, 1.7976931348623157e308, -0.0, 123456789.12345679]
@@ -30,8 +30,8 @@ def test_inserted_rows_are_as_they_were(url: str) -> None:
         for number, cause in enumerate(causes)
     ]  # fmt: skip
     with engine.begin() as connection:
-        bulk.insert(connection, failures, rows)
-        bulk.insert(connection, failures, [])
+        bulk_sql.insert(connection, failures, rows)
+        bulk_sql.insert(connection, failures, [])
     assert [{key: row[key] for key in rows[0]} for row in stored(engine, failures)] == rows
 
 
@@ -44,8 +44,8 @@ def test_updates_touch_their_rows_alone(url: str) -> None:
         for number, (row, value) in enumerate(zip(before[1:], AWKWARD, strict=False))
     ]
     with engine.begin() as connection:
-        bulk.update(connection, slots, rows, slots.c.id != rows[-1]["id"], state="done", owner=None)
-        bulk.update(connection, slots, [])
+        bulk_sql.update(connection, slots, rows, slots.c.id != rows[-1]["id"], state="done", owner=None)
+        bulk_sql.update(connection, slots, [])
     after = {row["id"]: row for row in stored(engine, slots)}
     for row in rows[:-1]:
         assert {key: after[row["id"]][key] for key in row} == row and after[row["id"]]["state"] == "done"

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study
-from hpo.checkpoints import Checkpoints, from_environment
 from hpo.errors import HpoError, UsageError
-from hpo.ledger import Slot, Work
-from hpo.trainer import Trainer
+from hpo.storage.ledger import Slot, Work
+from hpo.training.checkpoints import Checkpoints, from_environment
+from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpo.checkpoints.torch.load", full)
+        patch.setattr("hpo.training.checkpoints.torch.load", full)
         with pytest.raises(MemoryError):
             checkpoints.read(path)
     assert checkpoints.read(path) is not None
@@ -159,7 +159,7 @@ def test_a_write_that_is_broken_off_leaves_nothing(tmp_path: Path, monkeypatch: 
         half.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpo.checkpoints.torch.save", interrupted)
+    monkeypatch.setattr("hpo.training.checkpoints.torch.save", interrupted)
     checkpoints = Checkpoints(tmp_path, "study", 0.0)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.write(checkpoints.path("B", "tune", 0, {}), {}, 1.0)
@@ -193,7 +193,7 @@ def test_parts_trained_one_after_the_other_have_their_own_seconds(
         nonlocal seconds
         seconds += 1
 
-    monkeypatch.setattr("hpo.checkpoints.time", SimpleNamespace(monotonic=lambda: seconds))
+    monkeypatch.setattr("hpo.training.checkpoints.time", SimpleNamespace(monotonic=lambda: seconds))
     taken_up = Trainer(study(), "cpu", on_epoch, Checkpoints(tmp_path, "study", 0.0))
     first, second = sorted(taken_up(work(0, 1)), key=lambda outcome: outcome.id)
     assert (first.seconds, second.seconds) == (5, before + 3)  # five epochs, and three after the two that were kept
@@ -215,7 +215,7 @@ def test_a_full_disk_is_a_warning(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hpo.checkpoints.torch.save", full)
+    monkeypatch.setattr("hpo.training.checkpoints.torch.save", full)
     with caplog.at_level(logging.WARNING, "hpo"):
         [outcome] = trainer(tmp_path)(work(0))
     assert math.isfinite(outcome.value or math.nan) and "No space left" in caplog.text
@@ -310,9 +310,9 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     again = next(epoch for pid, epoch in epochs_in(tmp_path / "steps.log") if pid != str(worker.pid))
     assert 1 < again <= last and last >= 5
 
-    from hpo.ledger import load_study
     from hpo.storage import curves
     from hpo.storage.database import connect
+    from hpo.storage.ledger import load_study
 
     engine = connect(f"sqlite:///{tmp_path}/t.db")
     rows = load_study(engine, "slow").export()

@@ -13,8 +13,8 @@ import torch
 from hpo import Configuration, Study
 from hpo.data import DATASETS, Cifar10, Cifar100, Dataset
 from hpo.data.archives import ARCHIVES
-from hpo.definition import describe, digest
 from hpo.errors import HpoError
+from hpo.study.definition import describe, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

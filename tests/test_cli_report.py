@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from golden_studies import STUDIES
 
-from hpo import cli, workflow
-from hpo.ledger import load_study
+from hpo import api, cli
 from hpo.storage.database import connect
+from hpo.storage.ledger import load_study
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +108,6 @@ def test_one_study_alone_can_be_compared(
 def test_a_comparison_of_many_has_a_folder_with_a_short_name(made: Path) -> None:
     engine = connect(f"sqlite:///{made}/hpo.db")
     ledgers = [load_study(engine, "plain") for _ in range(20)]
-    path = workflow.compare(ledgers, made / "reports")
+    path = api.compare(ledgers, made / "reports")
     assert re.fullmatch(r"compare-plain-and-19-more-[0-9a-f]{8}", path.parent.name)
-    assert workflow.compare(ledgers[:19], made / "reports").parent.name != path.parent.name
+    assert api.compare(ledgers[:19], made / "reports").parent.name != path.parent.name

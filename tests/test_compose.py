@@ -18,8 +18,8 @@ import pytest
 import yaml
 from postgres_server import PostgresServer
 
-from hpo.ledger import load_study
 from hpo.storage.database import connect
+from hpo.storage.ledger import load_study
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

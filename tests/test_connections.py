@@ -6,9 +6,9 @@ import sqlalchemy as sa
 from postgres_server import PostgresServer
 from storage_study import make, outcomes
 
-from hpo.ledger import Outcome, Work, new_owner
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Outcome, Work, new_owner
+from hpo.worker.loop import run_worker
 
 COUNT = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 

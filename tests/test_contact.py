@@ -8,10 +8,10 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Engine
 from storage_study import make
 
-from hpo.ledger import Outcome, load_study
-from hpo.ledger import contact as contact_module
-from hpo.ledger.contact import Contact
 from hpo.storage.database import connect
+from hpo.storage.ledger import Outcome, load_study
+from hpo.storage.ledger import connection_health as contact_module
+from hpo.storage.ledger.connection_health import Contact
 
 
 class Clock:

@@ -26,8 +26,8 @@ from wsgi_client import ask
 
 from hpo.dashboard import build, serve
 from hpo.errors import HpoError, UsageError
-from hpo.mirror.mirror import Mirror, open_storage
 from hpo.storage.database import answers, connect
+from hpo.storage.optuna.mirror import Mirror, open_storage
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
 CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")

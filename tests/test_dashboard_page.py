@@ -22,9 +22,9 @@ from browser import FOREIGN, Browser, Tab
 from nursery import ROOT, Child, Nursery
 from postgres_server import PostgresServer
 
-from hpo.ledger import load_study, names
-from hpo.mirror.mirror import Mirror
 from hpo.storage.database import connect
+from hpo.storage.ledger import load_study, names
+from hpo.storage.optuna.mirror import Mirror
 
 PICTURES = 900.0  # seconds that the study of the pictures may train, on a machine with other work
 FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'

@@ -13,15 +13,14 @@ from browser import Browser
 from optuna.storages import RDBStorage
 from wsgi_client import ask
 
-from hpo import workflow
-from hpo.dashboard import build, live
-from hpo.dashboard.bar import Linked, bar, insert, with_bar
-from hpo.dashboard.live import LiveReports
-from hpo.dashboard.reports import Progress, with_reports
-from hpo.ledger import Ledger
-from hpo.mirror import optuna_summary
-from hpo.mirror.mirror import open_storage
+from hpo import api
+from hpo.dashboard import build, live_reports, study_note
+from hpo.dashboard.live_reports import LiveReports
+from hpo.dashboard.navigation import Linked, bar, insert, with_bar
+from hpo.dashboard.report_files import Progress, with_reports
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger
+from hpo.storage.optuna.mirror import open_storage
 
 
 @pytest.fixture
@@ -45,13 +44,13 @@ def storage(ledger: Ledger) -> Iterator[RDBStorage]:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The studies that a report was made of, in order."""
     names: list[str] = []
-    write = live.write_report
+    write = live_reports.write_report
 
     def noted(record: Any, folder: Path, study: str, *more: Any) -> Path:
         names.append(study)
         return write(record, folder, study, *more)
 
-    monkeypatch.setattr(live, "write_report", noted)
+    monkeypatch.setattr(live_reports, "write_report", noted)
     return names
 
 
@@ -66,7 +65,7 @@ def test_a_report_is_made_when_it_is_asked_for(
     assert made == ["shown"] and not (tmp_path / "reports").exists()
     shown_study.finish(ledger)
     assert ask(app, "/reports/shown/") == page and made == ["shown"], "once in a while is enough"
-    monkeypatch.setattr(live, "PAUSE", 0.0)
+    monkeypatch.setattr(live_reports, "PAUSE", 0.0)
     assert ask(app, "/reports/shown/") != page and made == ["shown", "shown"]
     ask(app, "/reports/shown/reruns.csv")
     assert made == ["shown", "shown"], "nothing is new"
@@ -76,7 +75,7 @@ def test_a_report_is_made_when_it_is_asked_for(
 def test_a_written_report_is_shown_until_more_is_finished(
     ledger: Ledger, storage: RDBStorage, tmp_path: Path, made: list[str]
 ) -> None:
-    workflow.report(ledger, tmp_path / "reports")
+    api.report(ledger, tmp_path / "reports")
     page = tmp_path / "reports" / "shown" / "report.html"
     page.write_text("as it was written")
     app = build(storage, tmp_path / "reports")
@@ -112,7 +111,7 @@ def test_the_authors_words_are_in_it(ledger: Ledger, storage: RDBStorage, tmp_pa
 def test_a_report_that_cannot_be_made_is_one_sentence(
     storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(live, "write_report", lambda *_: 1 / 0)
+    monkeypatch.setattr(live_reports, "write_report", lambda *_: 1 / 0)
     app = build(storage, tmp_path)
     answer = ask(app, "/reports/shown/")
     assert answer.status == 500 and answer.body == b"This report cannot be made (ZeroDivisionError: division by zero)."
@@ -126,7 +125,7 @@ def test_reports_share_plotly(storage: RDBStorage, tmp_path: Path) -> None:
 
 def test_the_list_tells_how_far_studies_are(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
     app = build(storage, tmp_path)
-    assert optuna_summary.refresh(ledger)
+    assert study_note.refresh(ledger)
     page = ask(app, "/reports/").body.decode()
     assert "<td>shown</td><td>has open work</td><td>2/6</td><td>0/6</td>" in page and 'http-equiv="refresh"' in page
     number = storage.get_study_id_from_name("shown/report")
@@ -151,7 +150,7 @@ def test_the_dashboard_links_summaries_and_reports(ledger: Ledger, storage: RDBS
     app = build(storage, tmp_path)
     assert '<span><b>shown</b> · <a href="/reports/shown/">report</a></span>' in ask(app, "/dashboard").body.decode()
     shown_study.make(ledger.engine, "newer", 2, 2)
-    optuna_summary.refresh(ledger)
+    study_note.refresh(ledger)
     number = storage.get_study_id_from_name("shown/report")
     page = ask(app, f"/dashboard/studies/{number}")
     text = page.body.decode()

@@ -13,14 +13,14 @@ from test_data_loading import Given, plain
 from torch import nn
 
 from hpo import Configuration, Study
+from hpo.analysis.compute import compute_numbers
+from hpo.api import run
 from hpo.data import Source, check_source, identify
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Outcome, load_study
 from hpo.report import read_record
-from hpo.report.numbers import compute_numbers
-from hpo.running import _start
 from hpo.storage.database import connect
-from hpo.workflow import run
+from hpo.storage.ledger import Ledger, Outcome, load_study
+from hpo.worker.processes import _start
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

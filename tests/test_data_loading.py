@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, check_fit, check_source, load_source
 from hpo.errors import UsageError
-from hpo.optimizers import OPTIMIZERS
-from hpo.own_code import warn_once
-from hpo.regularizers import REGULARIZERS
-from hpo.training import Member, Recipe, Result, train
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.training.loop import Member, Recipe, Result, train
+from hpo.user_code.messages import warn_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

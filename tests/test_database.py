@@ -14,10 +14,11 @@ from postgres_server import PostgresServer
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from hpo.errors import HpoError, UsageError
-from hpo.mirror.mirror import open_storage
-from hpo.storage import database, schema, storage_url
+from hpo.storage import database, schema
+from hpo.storage import url as storage_url
 from hpo.storage.database import connect, now, redacted, retrying
 from hpo.storage.locks import creation_lock
+from hpo.storage.optuna.mirror import open_storage
 
 
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from hpo import MLP, Configuration, Constant, Cosine, Dataset, Mnist1d, Regularizer, Source, Study
-from hpo.definition import describe, digest, full_space
 from hpo.errors import UsageError
-from hpo.regularizers import REGULARIZERS
-from hpo.space import linear_range, log_range
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import linear_range, log_range
+from hpo.study.definition import describe, digest, full_space
 
 BASELINE = Configuration("AdamW", space={"weight_decay": 0.0})
 RIVAL = Configuration("GNVR", regularizer="gnvr", prediction="better")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hpo import descriptors
-from hpo.space import linear_range, log_range
+from hpo.analysis import descriptors
+from hpo.search_space import linear_range, log_range
 
 
 def test_the_place_is_the_median_of_the_best_on_the_ranges_own_scale() -> None:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hpo import devices
-from hpo.devices import cpu_cores, spread, worker_places, workers_in_words
+from hpo.training import devices
+from hpo.training.devices import cpu_cores, spread, worker_places, workers_in_words
 
 
 def test_workers_take_the_gpus_in_turn() -> None:

@@ -16,13 +16,14 @@ import torch
 from postgres_server import PostgresServer
 from storage_study import make
 
-from hpo.doctor import Check, as_text, device, examine, folders, packages, storage
-from hpo.doctor.check import guarded
-from hpo.doctor.device import check_device
-from hpo.doctor.folders import check_folder, check_folders
-from hpo.doctor.packages import check_packages
-from hpo.doctor.storage import check_storage
-from hpo.storage import schema, storage_url
+from hpo.cli.doctor import Check, as_text, device, examine, folders, packages, storage
+from hpo.cli.doctor.check import guarded
+from hpo.cli.doctor.device import check_device
+from hpo.cli.doctor.folders import check_folder, check_folders
+from hpo.cli.doctor.packages import check_packages
+from hpo.cli.doctor.storage import check_storage
+from hpo.storage import schema
+from hpo.storage import url as storage_url
 from hpo.storage.database import connect
 
 USED = shutil.disk_usage("/")

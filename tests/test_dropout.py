@@ -10,19 +10,19 @@ import torch
 from networks import CLASSES, FEATURES, minibatch
 from torch import Tensor, nn
 
-from hpo.counter import mix, uniform
 from hpo.data import Dataset, Source
-from hpo.dropout import Dropout
 from hpo.errors import UsageError
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.rule_check import rules_hold
 from hpo.models import MLP
-from hpo.network import Network
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.rule_check import rules_hold
-from hpo.space import Range
-from hpo.training import Member, Recipe, train
+from hpo.models.dropout import Dropout
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.random import mix, uniform
+from hpo.search_space import Range
+from hpo.training.loop import Member, Recipe, train
+from hpo.training.population import Population
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

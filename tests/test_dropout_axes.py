@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpo.dropout import Dropout
 from hpo.errors import UsageError
-from hpo.network import Network
-from hpo.objective import Objective
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective
+from hpo.models.dropout import Dropout
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.training.population import Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

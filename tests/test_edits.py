@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hpo import load
-from hpo.definition import describe
-from hpo.fingerprint import fingerprint
+from hpo.study.definition import describe
+from hpo.study.fingerprint import fingerprint
 
 HEAD = """
 import abc, collections, contextlib, enum, functools, types, typing

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpo import figures
+from hpo.report import figures
 
 
 def tidy(values: dict[str, list[list[float]]]) -> pd.DataFrame:

@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 import pytest
 from synthetic_record import diverge, synthetic_export, synthetic_record
 
-from hpo import figures
-from hpo.report import Record, make_record, tuning
-from hpo.report.drawings import Planned, plan_figures
-from hpo.report.numbers import compute_numbers
-from hpo.space import log_range
+from hpo.analysis.compute import compute_numbers
+from hpo.report import Record, figures, make_record, tuning_frames
+from hpo.report.figure_plan import Planned, plan_figures
+from hpo.search_space import log_range
 
 ACCURACY = figures.Measure("test accuracy", share=True)
 LOSS = figures.Measure("test loss", share=False, direction="minimize")
@@ -231,11 +230,11 @@ def test_importances_find_what_matters_and_need_fifty_trials() -> None:
         ]
         setting = dict(zip(ranges, values, strict=True))
         rows.append({"setting": setting, "value": -((place[0] - 0.5) ** 2)})
-    found = tuning.importances(rows, ranges, "maximize")
+    found = tuning_frames.importances(rows, ranges, "maximize")
     assert found is not None and found["learning_rate"] > 0.9 and sum(found.values()) == pytest.approx(1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tuning.importances([{**row, "value": 0.5} for row in rows], ranges, "maximize") is None
+        assert tuning_frames.importances([{**row, "value": 0.5} for row in rows], ranges, "maximize") is None
     figure = planned(synthetic_record(trials=50))["importances"]
     bars = drawing(figure.info)["data"]
     assert [(bar["name"], len(bar["x"])) for bar in bars] == [("AdamW", 2), ("GNVR", 3)]

@@ -12,7 +12,7 @@ import pytest
 from edited_study import FILES, STUDY, write
 
 from hpo import load
-from hpo.fingerprint import fingerprint
+from hpo.study.fingerprint import fingerprint
 
 S, B, H = "studies/s.py", "base.py", "lab/helpers.py"
 
@@ -125,7 +125,9 @@ def test_what_changes_nothing_is_not_seen(edit: str, prints: Callable[..., dict[
 
 def test_the_same_in_every_process_folder_and_order_of_hashing(tmp_path: Path) -> None:
     """Second runs read compiled files, whose constants are other objects than those of the first."""
-    script = "import json, hpo; from hpo.fingerprint import fingerprint; print(json.dumps(fingerprint(hpo.load('s'))))"
+    script = (
+        "import json, hpo; from hpo.study.fingerprint import fingerprint; print(json.dumps(fingerprint(hpo.load('s'))))"
+    )
     outputs = []
     for folder, seed in (("one", "1"), ("one", "2"), ("two/deeper", "3")):
         write(tmp_path / folder)

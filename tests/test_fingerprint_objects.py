@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from hpo import MLP, Configuration, Constant, CrossEntropy, Mnist1d, Regularizer, Study
-from hpo.fingerprint import fingerprint
-from hpo.regularizers import REGULARIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.study.fingerprint import fingerprint
 
 
 def study(**changes: Any) -> Study:

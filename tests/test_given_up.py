@@ -8,9 +8,9 @@ import pytest
 from storage_study import definition, known_for_long, make, outcomes
 
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Outcome, Work, new_owner, open_study
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, Outcome, Work, new_owner, open_study
+from hpo.worker.loop import run_worker
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_attempts_are_counted_by_their_cause(ledger: Ledger) -> None:
 
 
 def test_a_worker_with_other_code_is_refused_and_the_study_notes_one_that_is_accepted(tmp_path: Path) -> None:
-    from hpo import MLP, Configuration, Mnist1d, Study, workflow
+    from hpo import MLP, Configuration, Mnist1d, Study, api
 
     def study(schedule: object) -> Study:
         return Study(
@@ -134,12 +134,12 @@ def test_a_worker_with_other_code_is_refused_and_the_study_notes_one_that_is_acc
         return course
 
     url = f"sqlite:///{tmp_path}/t.db"
-    opened = workflow.open_ledger(study(falling(1.0)), url, trials=3, seeds=2, command="hpo run s --trials 3 --seeds 2")
+    opened = api.open_ledger(study(falling(1.0)), url, trials=3, seeds=2, command="hpo run s --trials 3 --seeds 2")
     assert opened.lease("another worker", 1)
-    assert workflow.join_ledger(study(falling(1.0)), url).warnings == []
+    assert api.join_ledger(study(falling(1.0)), url).warnings == []
     with pytest.raises(UsageError, match=r"the code of study 's' changed since its first trials \(schedule: share\)"):
-        workflow.join_ledger(study(falling(0.5)), url)
-    joined = workflow.join_ledger(study(falling(0.5)), url, accept_changed_code=True)
+        api.join_ledger(study(falling(0.5)), url)
+    joined = api.join_ledger(study(falling(0.5)), url, accept_changed_code=True)
     assert any("the code changed since the last run" in warning for warning in joined.warnings)
     stored = joined.export()["study"]
     assert (

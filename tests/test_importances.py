@@ -8,10 +8,10 @@ import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from synthetic_record import synthetic_record
 
-from hpo.report.drawings import plan_figures
-from hpo.report.numbers import compute_numbers
-from hpo.report.tuning import importance_frame, importances, scored_trials
-from hpo.space import linear_range, log_range
+from hpo.analysis.compute import compute_numbers
+from hpo.report.figure_plan import plan_figures
+from hpo.report.tuning_frames import importance_frame, importances, scored_trials
+from hpo.search_space import linear_range, log_range
 
 RANGES = {"strength": log_range(1e-4, 1), "momentum": linear_range(0, 1), "idle": linear_range(-1, 1)}
 

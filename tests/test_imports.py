@@ -14,65 +14,133 @@ import hpo
 ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
-GROUND = {"hpo.compiler", "hpo.errors", "hpo.own_code", "hpo.space", "hpo.spelling"}
+GROUND = {"hpo.dispatch", "hpo.errors", "hpo.user_code.messages", "hpo.search_space", "hpo.spelling"}
 # What finds out what user code reaches, changes and draws.
-GROUND |= {"hpo.generators", "hpo.python_state", "hpo.reachable", "hpo.user_calls", "hpo.users_code"}
+GROUND |= {
+    "hpo.user_code.generators",
+    "hpo.user_code.python_state",
+    "hpo.user_code.reachable",
+    "hpo.user_code.calls",
+    "hpo.user_code.ownership",
+}
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
     "hpo.seeds": set(),
-    "hpo.schedules": set(),
-    "hpo.counter": set(),
-    "hpo.losses": set(),
-    "hpo.own_code": set(),
-    "hpo.trace": set(),
-    "hpo.tracing": {"hpo.trace"},
-    "hpo.dropout": {"hpo.counter"},
-    "hpo.models": {"hpo.dropout", "hpo.models"},
-    "hpo.taps": {"hpo.taps", "hpo.tree"},
-    "hpo.recurrence": set(),
-    "hpo.choosing": set(),
-    "hpo.substitutes": {"hpo.choosing", "hpo.recurrence"},
-    "hpo.network": {"hpo.dropout", "hpo.layer_check", "hpo.substitutes", "hpo.taps", "hpo.tree"},
-    "hpo.rule_check": {"hpo.losses", "hpo.network", "hpo.taps", "hpo.tree"},
-    "hpo.passes": {"hpo.losses", "hpo.network", "hpo.returned", "hpo.rule_check", "hpo.tree"},
-    "hpo.objective": {"hpo.losses", "hpo.network", "hpo.passes", "hpo.tree"},
-    "hpo.returned": {"hpo.substitutes", "hpo.tree"},
-    "hpo.adam_kernel": set(),
-    "hpo.adam": {"hpo.adam_kernel", "hpo.tree"},
-    "hpo.optimizers": {"hpo.adam", "hpo.returned", "hpo.tree"},
-    "hpo.regularizers": {"hpo.objective", "hpo.tree"},
-    "hpo.layer_check": set(),
-    "hpo.module_check": {"hpo.layer_check"},
-    "hpo.output_check": set(),
-    "hpo.metrics": set(),
-    "hpo.first_step": {"hpo.tree"},
-    "hpo.one_model": {"hpo.losses", "hpo.network", "hpo.objective", "hpo.returned", "hpo.tree"},
-    "hpo.population": {
-        *("hpo.first_step", "hpo.losses", "hpo.module_check", "hpo.network", "hpo.objective", "hpo.one_model"),
-        *("hpo.optimizers", "hpo.returned", "hpo.tracing", "hpo.tree"),
+    "hpo.optim.schedules": set(),
+    "hpo.random": set(),
+    "hpo.models.losses": set(),
+    "hpo.user_code.messages": set(),
+    "hpo.training.trace": set(),
+    "hpo.training.tracing": {"hpo.training.trace"},
+    "hpo.models.dropout": {"hpo.random"},
+    "hpo.models": {"hpo.models.dropout", "hpo.models"},
+    "hpo.gradients.layer_rules": {"hpo.gradients.layer_rules", "hpo.tree"},
+    "hpo.gradients.recurrence": set(),
+    "hpo.gradients.choosing": set(),
+    "hpo.gradients.substitutes": {"hpo.gradients.choosing", "hpo.gradients.recurrence"},
+    "hpo.gradients.network": {
+        "hpo.models.dropout",
+        "hpo.gradients.layer_check",
+        "hpo.gradients.substitutes",
+        "hpo.gradients.layer_rules",
+        "hpo.tree",
     },
-    "hpo.data": {"hpo.counter", "hpo.data", "hpo.seeds"},
-    "hpo.samples": {"hpo.counter", "hpo.data", "hpo.seeds"},
-    "hpo.plain_calls": {"hpo.substitutes", "hpo.tree"},
-    "hpo.initial_models": {"hpo.module_check", "hpo.plain_calls", "hpo.seeds"},
-    "hpo.before_training": {"hpo.population", "hpo.samples"},
-    "hpo.evaluation": {"hpo.population", "hpo.samples"},
-    "hpo.steps": {"hpo.counter", "hpo.population", "hpo.samples", "hpo.tracing"},
-    "hpo.sizing": {"hpo.initial_models", "hpo.module_check", "hpo.training"},
-    "hpo.training": {
-        *("hpo.before_training", "hpo.data", "hpo.evaluation", "hpo.initial_models", "hpo.losses", "hpo.metrics"),
-        *("hpo.module_check", "hpo.objective", "hpo.optimizers"),
-        *("hpo.output_check", "hpo.population", "hpo.samples", "hpo.schedules", "hpo.seeds", "hpo.steps", "hpo.tree"),
+    "hpo.gradients.rule_check": {"hpo.models.losses", "hpo.gradients.network", "hpo.gradients.layer_rules", "hpo.tree"},
+    "hpo.gradients.passes": {
+        "hpo.models.losses",
+        "hpo.gradients.network",
+        "hpo.user_code.returns",
+        "hpo.gradients.rule_check",
+        "hpo.tree",
+    },
+    "hpo.gradients.objective": {"hpo.models.losses", "hpo.gradients.network", "hpo.gradients.passes", "hpo.tree"},
+    "hpo.user_code.returns": {"hpo.gradients.substitutes", "hpo.tree"},
+    "hpo.optim.adam_triton": set(),
+    "hpo.optim.adam": {"hpo.optim.adam_triton", "hpo.tree"},
+    "hpo.optim.optimizers": {"hpo.optim.adam", "hpo.user_code.returns", "hpo.tree"},
+    "hpo.optim.regularizers": {"hpo.gradients.objective", "hpo.tree"},
+    "hpo.gradients.layer_check": set(),
+    "hpo.training.model_checks": {"hpo.gradients.layer_check"},
+    "hpo.training.output_check": set(),
+    "hpo.user_code.metrics": set(),
+    "hpo.training.first_step": {"hpo.tree"},
+    "hpo.training.single_model": {
+        "hpo.models.losses",
+        "hpo.gradients.network",
+        "hpo.gradients.objective",
+        "hpo.user_code.returns",
+        "hpo.tree",
+    },
+    "hpo.training.population": {
+        *(
+            "hpo.training.first_step",
+            "hpo.models.losses",
+            "hpo.training.model_checks",
+            "hpo.gradients.network",
+            "hpo.gradients.objective",
+            "hpo.training.single_model",
+        ),
+        *("hpo.optim.optimizers", "hpo.user_code.returns", "hpo.training.tracing", "hpo.tree"),
+    },
+    "hpo.data": {"hpo.random", "hpo.data", "hpo.seeds"},
+    "hpo.training.samples": {"hpo.random", "hpo.data", "hpo.seeds"},
+    "hpo.training.plain_calls": {"hpo.gradients.substitutes", "hpo.tree"},
+    "hpo.training.initial_models": {"hpo.training.model_checks", "hpo.training.plain_calls", "hpo.seeds"},
+    "hpo.training.before_training": {"hpo.training.population", "hpo.training.samples"},
+    "hpo.training.evaluation": {"hpo.training.population", "hpo.training.samples"},
+    "hpo.training.steps": {"hpo.random", "hpo.training.population", "hpo.training.samples", "hpo.training.tracing"},
+    "hpo.training.population_size": {"hpo.training.initial_models", "hpo.training.model_checks", "hpo.training.loop"},
+    "hpo.training.loop": {
+        *(
+            "hpo.training.before_training",
+            "hpo.data",
+            "hpo.training.evaluation",
+            "hpo.training.initial_models",
+            "hpo.models.losses",
+            "hpo.user_code.metrics",
+        ),
+        *("hpo.training.model_checks", "hpo.gradients.objective", "hpo.optim.optimizers"),
+        *(
+            "hpo.training.output_check",
+            "hpo.training.population",
+            "hpo.training.samples",
+            "hpo.optim.schedules",
+            "hpo.seeds",
+            "hpo.training.steps",
+            "hpo.tree",
+        ),
     },
 }
-OPTUNA = {"hpo.space", "hpo.halving", "hpo.pruning", "hpo.sampling", "hpo.tpe", "hpo.mirror"}
-OPTUNA |= {"hpo.dashboard", "hpo.report.tuning"}
-SQL = {"hpo.bench.storage", "hpo.bench.transactions", "hpo.doctor.storage", "hpo.ledger", "hpo.storage"}
-SQL |= {"hpo.mirror.optuna_notes", "hpo.mirror.optuna_tables"}
-TORCH_FREE = {"hpo.stats", "hpo.verdicts", "hpo.descriptors", "hpo.figures", "hpo.report", "hpo.study", "hpo.space"}
-TORCH_FREE |= {"hpo.ledger", "hpo.storage", "hpo.worker", "hpo.mirror", "hpo.sampling", "hpo.cli"}
-TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.halving", "hpo.pruning"}
-TORCH_FREE |= {"hpo.terminal.progress", "hpo.terminal.status", "hpo.terminal.watch"}
+OPTUNA = {
+    "hpo.search_space",
+    "hpo.study.pruner",
+    "hpo.worker.synchronous_pruner",
+    "hpo.worker.sampler",
+    "hpo.worker.batched_tpe",
+    "hpo.storage.optuna",
+}
+OPTUNA |= {"hpo.dashboard", "hpo.report.tuning_frames"}
+SQL = {"hpo.bench.storage", "hpo.bench.transactions", "hpo.cli.doctor.storage", "hpo.storage.ledger", "hpo.storage"}
+SQL |= {"hpo.storage.optuna.notes", "hpo.storage.optuna.tables"}
+TORCH_FREE = {
+    "hpo.analysis.paired_tests",
+    "hpo.analysis.verdicts",
+    "hpo.analysis.descriptors",
+    "hpo.report.figures",
+    "hpo.report",
+    "hpo.study.study",
+    "hpo.search_space",
+}
+TORCH_FREE |= {
+    "hpo.storage.ledger",
+    "hpo.storage",
+    "hpo.worker.loop",
+    "hpo.storage.optuna",
+    "hpo.worker.sampler",
+    "hpo.cli",
+}
+TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.study.pruner", "hpo.worker.synchronous_pruner"}
+TORCH_FREE |= {"hpo.cli.terminal.progress", "hpo.cli.terminal.status", "hpo.cli.terminal.watch"}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 
 
@@ -137,11 +205,11 @@ def roots(names: set[str]) -> set[str]:
 
 def test_the_scan_sees_what_is_there() -> None:
     """A rule that looks at nothing would always hold."""
-    assert "optuna.distributions" in imports("hpo.space")
-    assert "optuna.distributions" not in imports("hpo.space", lazy=False, typing=False)
-    assert {"hpo.regularizers.gnvr", "hpo.objective"} <= imports("hpo.regularizers")
-    assert "torch" in reached("hpo.definition", lazy=False)
-    assert "hpo.mirror.mirror" in FILES
+    assert "optuna.distributions" in imports("hpo.search_space")
+    assert "optuna.distributions" not in imports("hpo.search_space", lazy=False, typing=False)
+    assert {"hpo.optim.regularizers.gnvr", "hpo.gradients.objective"} <= imports("hpo.optim.regularizers")
+    assert "torch" in reached("hpo.study.definition", lazy=False)
+    assert "hpo.storage.optuna.mirror" in FILES
     assert set(LAYERS) <= set(FILES)
 
 
@@ -150,8 +218,8 @@ def test_the_numerics_are_layered(module: str) -> None:
     layer = next(layer for layer in LAYERS if belongs(module, {layer}))
     own = {name for name in imports(module) if belongs(name, {"hpo"})}
     allowed = LAYERS[layer] | GROUND
-    if module == "hpo.regularizers":
-        allowed = allowed | {"hpo.regularizers"}
+    if module == "hpo.optim.regularizers":
+        allowed = allowed | {"hpo.optim.regularizers"}
     assert {name for name in own if not belongs(name, allowed)} == set()
 
 
@@ -165,10 +233,10 @@ def test_the_numerics_see_neither_optuna_nor_sql_nor_a_path(module: str) -> None
 
 
 def test_regularizers_never_import_one_another() -> None:
-    files = {name for name in FILES if name.startswith("hpo.regularizers.")}
+    files = {name for name in FILES if name.startswith("hpo.optim.regularizers.")}
     assert files
     for name in files:
-        assert not imports(name) & (files | {"hpo.regularizers"}), name
+        assert not imports(name) & (files | {"hpo.optim.regularizers"}), name
 
 
 def test_only_a_few_import_optuna() -> None:
@@ -215,8 +283,11 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("hpo.training, hpo.definition", {"optuna", "sqlalchemy", "pandas", "plotly", "matplotlib"}),
-        ("hpo.report, hpo.stats, hpo.figures, hpo.worker, hpo.mirror.mirror, hpo.sampling", {"torch"}),
+        ("hpo.training.loop, hpo.study.definition", {"optuna", "sqlalchemy", "pandas", "plotly", "matplotlib"}),
+        (
+            "hpo.report, hpo.analysis.paired_tests, hpo.report.figures, hpo.worker.loop, hpo.storage.optuna.mirror, hpo.worker.sampler",
+            {"torch"},
+        ),
     ],
 )
 def test_what_is_really_loaded(module: str, forbidden: set[str]) -> None:

@@ -13,10 +13,10 @@ from test_training import CLASSES, FEATURES, SGD, network, recipe
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.initial_models import build, check_alike, check_model
 from hpo.models import ConvNet1d, ResNet18
-from hpo.own_code import warn_once
-from hpo.training import Member, train
+from hpo.training.initial_models import build, check_alike, check_model
+from hpo.training.loop import Member, train
+from hpo.user_code.messages import warn_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

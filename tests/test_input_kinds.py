@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, split
 from hpo.errors import UsageError
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
-from hpo.space import Range
-from hpo.training import Member, Recipe, populate, train
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.training.loop import Member, Recipe, populate, train
+from hpo.training.population import Population
+from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

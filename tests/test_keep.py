@@ -15,16 +15,16 @@ from test_steps import Recordings
 from test_training import ADAMW, SGD, SPOILER, Blobs, Kept, middle_of, near, recipe
 from torch import Tensor
 
-import hpo.training
-from hpo import adam
+import hpo.training.loop
 from hpo.data import split
-from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
-from hpo.population import CHANGED, Population
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
-from hpo.schedules import Cosine
-from hpo.steps import BEFORE_RECORDING, Steps
-from hpo.training import Member, Result, train
+from hpo.optim import adam
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.schedules import Cosine
+from hpo.training.loop import Member, Result, train
+from hpo.training.population import CHANGED, Population
+from hpo.training.samples import Samples
+from hpo.training.steps import BEFORE_RECORDING, Steps
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,7 +192,7 @@ def test_steps_are_recorded_anew_for_those_who_are_left(monkeypatch: pytest.Monk
     ]
     whole = train(chosen, members)
     recordings = Recordings()
-    monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=recordings))
+    monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
     monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
     found = train(chosen, members, judge=stop({2: [0, 3], 4: [1, 4]}))
     compared = {16, 30}  # a power of 4, and the last step; step 4 comes before any recording

@@ -9,7 +9,7 @@ from small_runs import SIZES, run, said
 from torch import Tensor, nn
 
 from hpo.models import MLP
-from hpo.regularizers import REGULARIZERS
+from hpo.optim.regularizers import REGULARIZERS
 
 DRAWS = "draws random numbers that do not follow from the seed; "
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpo.errors import UsageError
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.space import Range
-from hpo.taps import RULES
+from hpo.gradients.layer_rules import RULES
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.training.population import Population
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -15,10 +15,10 @@ from postgres_server import PostgresServer
 from sqlalchemy.engine import Engine
 from storage_study import finish_all, make, outcomes
 
-from hpo.ledger import Ledger, Outcome, Tried, Work, new_owner, overview
-from hpo.ledger.owners import gone
 from hpo.storage import curves, database, schema
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome, Tried, Work, new_owner, queries
+from hpo.storage.ledger.worker_ids import gone
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_last_trials_may_be_finished_while_another_worker_looks_for_work(
             held.append(work)
         else:
             ledger.finish("x", outcomes(work))
-    look = overview.groups
+    look = queries.groups
 
     def slow_look(*arguments: Any) -> Any:
         found = look(*arguments)
@@ -149,7 +149,7 @@ def test_the_last_trials_may_be_finished_while_another_worker_looks_for_work(
             ledger.finish("x", outcomes(held.pop()))
         return found
 
-    monkeypatch.setattr(overview, "groups", slow_look)
+    monkeypatch.setattr(queries, "groups", slow_look)
     assert ledger.lease("y", 9) is None
     found = ledger.lease("y", 9)
     assert found is not None and (found.phase, [slot.setting for slot in found.slots]) == (
@@ -190,8 +190,8 @@ def test_a_renewed_lease_is_kept(ledger: Ledger) -> None:
 
 
 def test_a_dead_process_of_this_machine_loses_its_lease_at_once(ledger: Ledger) -> None:
-    code = "from hpo.ledger import new_owner; print(new_owner())"
-    root = Path(schema.__file__).parents[1]
+    code = "from hpo.storage.ledger import new_owner; print(new_owner())"
+    root = Path(schema.__file__).parents[2]
     owner = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     lost = take(ledger, owner.strip())
     assert gone(owner.strip()) and not gone(new_owner()) and not gone("elsewhere:1:2:3")

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 from storage_study import definition, make
 
-from hpo.ledger import Ledger, open_study
-from hpo.ledger.overview import groups
-from hpo.ledger.schedule import Group
-from hpo.storage import bulk
+from hpo.storage import bulk_sql
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, open_study
+from hpo.storage.ledger.queries import groups
+from hpo.storage.ledger.scheduler import Group
 from hpo.storage.schema import failures, slots
 
 
@@ -82,14 +82,14 @@ def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     states = ["open", "leased", "done", "done", "failed"]
     causes = [None, "diverged", "pruned", "without a finite score", "exception"]
     with engine.begin() as connection:
-        bulk.update(connection, slots, [
+        bulk_sql.update(connection, slots, [
             {"id": row["id"], "state": rng.choice(states), "cause": rng.choice(causes),
              "started": rng.choice([None, 1.0]), "value": rng.choice([None, rng.random()])}
             for row in rows
         ])  # fmt: skip
         old = sa.and_(slots.c.id == rows[-1]["id"])
         connection.execute(sa.update(slots).where(old).values(round=1))  # the rest of its group is an older round
-        bulk.insert(connection, failures, [
+        bulk_sql.insert(connection, failures, [
             {"study_id": ledger.id, "slot_id": rng.choice(rows)["id"], "attempt": 1, "message": "", "setting": None,
              "cause": rng.choice(["lost worker", "timeout"]), "time": 0.0}
             for _ in range(30)

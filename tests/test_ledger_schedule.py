@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpo.ledger.schedule import Choice, Group, Part, batch_sizes, choose
+from hpo.storage.ledger.scheduler import Choice, Group, Part, batch_sizes, choose
 
 
 def tune(name: str = "A", repeat: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:

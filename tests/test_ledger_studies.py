@@ -7,10 +7,10 @@ from sqlalchemy.engine import Engine
 from storage_study import definition, finish_all, make
 
 from hpo.errors import UsageError
-from hpo.ledger import load_study, names, open_study
-from hpo.ledger.changes import describe_changes, describe_code_changes
 from hpo.storage import curves
 from hpo.storage.database import connect
+from hpo.storage.ledger import load_study, names, open_study
+from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
 
 PLANNED = {"trials": 12, "seeds": 3, "repeats": 1}
 

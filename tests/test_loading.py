@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo.definition import describe, digest
 from hpo.errors import UsageError
-from hpo.loading import load, study_files, study_name, study_path
+from hpo.study.definition import describe, digest
+from hpo.study.loading import load, study_files, study_name, study_path
 
 GOOD = """
 from hpo import MLP, Configuration, Mnist1d, Study, log_range

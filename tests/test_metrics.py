@@ -14,20 +14,20 @@ from test_report_metric import study_of, text_of, verdict_of
 from torch import Tensor, nn
 
 from hpo import Configuration, Study
+from hpo.analysis.compute import compute_numbers
 from hpo.errors import UsageError
-from hpo.ledger import Outcome, Slot, Work
-from hpo.mirror.mirror import _ending
-from hpo.optimizers import OPTIMIZERS
-from hpo.own_code import warn_once
-from hpo.regularizers import REGULARIZERS
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
 from hpo.report import make_record
-from hpo.report.cautions import cautions
-from hpo.report.drawings import plan_figures
-from hpo.report.numbers import compute_numbers
+from hpo.report.figure_plan import plan_figures
 from hpo.report.tables import seeds, tuning
+from hpo.report.warnings import cautions
 from hpo.storage.database import connect
-from hpo.trainer import Trainer
-from hpo.training import Member, Recipe, train
+from hpo.storage.ledger import Outcome, Slot, Work
+from hpo.storage.optuna.mirror import _ending
+from hpo.training.loop import Member, Recipe, train
+from hpo.user_code.messages import warn_once
+from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

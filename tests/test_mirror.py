@@ -6,9 +6,9 @@ import optuna
 import pytest
 from storage_study import finish_all, make, outcomes, plain_names, plain_study
 
-from hpo.ledger import Ledger, Outcome
-from hpo.mirror.mirror import Mirror, clear, study_name
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome
+from hpo.storage.optuna.mirror import Mirror, clear, study_name
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from hpo import models
-from hpo.definition import _describe_part
 from hpo.errors import UsageError
+from hpo.gradients.network import Network
+from hpo.gradients.rule_check import rules_hold
 from hpo.models import MLP, MODELS, ConvNet1d, ResNet18, WideResNet
-from hpo.models.parts import norm_of_images
-from hpo.network import Network
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.rule_check import rules_hold
-from hpo.space import Range
+from hpo.models.layers import norm_of_images
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.study.definition import _describe_part
+from hpo.training.population import Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,10 +13,10 @@ from test_data_loading import Given
 from torch import nn
 
 from hpo import Configuration, Regularizer, Study
-from hpo.cli.parts import _json
-from hpo.definition import describe, digest, full_space
+from hpo.cli.commands.try_once import _json
 from hpo.errors import UsageError
 from hpo.report import make_record, write_report
+from hpo.study.definition import describe, digest, full_space
 
 
 @dataclass(frozen=True)

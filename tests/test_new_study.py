@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hpo.definition import describe
 from hpo.errors import UsageError
-from hpo.fingerprint import fingerprint
-from hpo.loading import load
-from hpo.new_study import write_study
-from hpo.report.cautions import few_trials
+from hpo.report.warnings import few_trials
+from hpo.study.definition import describe
+from hpo.study.fingerprint import fingerprint
+from hpo.study.loading import load
+from hpo.study.scaffold import write_study
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,10 +8,10 @@ import references
 import torch
 from torch import Tensor
 
-from hpo import adam, optimizers
 from hpo.errors import UsageError
-from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
-from hpo.schedules import Constant, Cosine, MultiStep
+from hpo.optim import adam, optimizers
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.schedules import Constant, Cosine, MultiStep
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,14 +15,15 @@ import pytest
 import shown_study
 from optuna.storages import RDBStorage
 
-from hpo import workflow
+from hpo import api
+from hpo.dashboard import study_note
 from hpo.dashboard.refresher import Refresher
-from hpo.ledger import Ledger
-from hpo.mirror import optuna_notes, optuna_summary, optuna_tables
-from hpo.mirror.mirror import Mirror, clear, open_storage
-from hpo.mirror.optuna_summary import refresh
+from hpo.dashboard.study_note import refresh
 from hpo.report import read_record
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger
+from hpo.storage.optuna import notes, tables
+from hpo.storage.optuna.mirror import Mirror, clear, open_storage
 
 NAME = "shown/report"
 
@@ -89,56 +90,56 @@ def test_it_is_written_as_optuna_dashboard_writes_it(storage: RDBStorage) -> Non
     theirs, mine = (optuna.create_study(study_name=name, storage=storage) for name in ("theirs", "mine"))
     for content in (text, "short", text * 2):
         optuna_dashboard.save_note(theirs, content)
-        _change(storage, mine, lambda found, _, text=content: optuna_notes.with_note(found, text))
+        _change(storage, mine, lambda found, _, text=content: notes.with_note(found, text))
         optuna_dashboard.save_plotly_graph_object(theirs, figure, graph_object_id="f:1.a")
         drawing = json.loads(figure.to_json())
-        _change(storage, mine, lambda found, _, drawn=drawing: optuna_notes.with_plot(found, "f:1.a", drawn))
+        _change(storage, mine, lambda found, _, drawn=drawing: notes.with_plot(found, "f:1.a", drawn))
         left, right = (storage.get_study_system_attrs(study._study_id) for study in (theirs, mine))
-        assert optuna_notes.note(left) == optuna_notes.note(right) == content
+        assert notes.note(left) == notes.note(right) == content
         assert {key: len(value) for key, value in _texts(left)} == {key: len(value) for key, value in _texts(right)}
-        assert left[optuna_notes.VERSION_KEY] == right[optuna_notes.VERSION_KEY]
+        assert left[notes.VERSION_KEY] == right[notes.VERSION_KEY]
         read = optuna_dashboard._custom_plot_data.get_plotly_graph_objects(right)
         assert {name: json.loads(plot) for name, plot in read.items()} == {"f:1.a": drawing}
-    _change(storage, mine, lambda found, _: optuna_notes.with_plot(found, "f:1.a", None))
+    _change(storage, mine, lambda found, _: notes.with_plot(found, "f:1.a", None))
     assert "f:1.a" not in json.dumps(storage.get_study_system_attrs(mine._study_id))
 
 
 def _texts(attributes: dict[str, Any]) -> list[tuple[str, str]]:
     """The parts of a text in the order of their keys; theirs blanks those that are left over, mine takes them away."""
-    return [(key, value) for key, value in attributes.items() if key.startswith(optuna_notes.TEXT_KEY) and value]
+    return [(key, value) for key, value in attributes.items() if key.startswith(notes.TEXT_KEY) and value]
 
 
-def _change(storage: RDBStorage, study: optuna.Study, how: optuna_notes.Change) -> None:
-    optuna_notes.change(storage.engine, study._study_id, how, lambda: storage)
+def _change(storage: RDBStorage, study: optuna.Study, how: notes.Change) -> None:
+    notes.change(storage.engine, study._study_id, how, lambda: storage)
 
 
 def test_it_is_written_once_in_a_while_and_only_if_something_is_new(
     ledger: Ledger, storage: RDBStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    summarise = optuna_summary.summarise
-    monkeypatch.setattr(optuna_summary, "summarise", lambda record: made.append(1) or summarise(record))
+    summarise = study_note.summarise
+    monkeypatch.setattr(study_note, "summarise", lambda record: made.append(1) or summarise(record))
     shown_study.finish(ledger, runs=2)
     assert refresh(ledger) and refresh(ledger) and len(made) == 1
-    version = storage.get_study_system_attrs(study(storage)._study_id)[optuna_notes.VERSION_KEY]
+    version = storage.get_study_system_attrs(study(storage)._study_id)[notes.VERSION_KEY]
     ledger.lease("someone", 1)
     assert refresh(ledger, pause=0.0) and len(made) == 1, "work that has begun is nothing new"
     shown_study.finish(ledger, runs=1)
     assert not refresh(ledger) and len(made) == 1, "the pause is not over"
     assert refresh(ledger, pause=0.0) and len(made) == 2 and "3 of 6 trials" in note(storage)
-    assert storage.get_study_system_attrs(study(storage)._study_id)[optuna_notes.VERSION_KEY] == version + 1
+    assert storage.get_study_system_attrs(study(storage)._study_id)[notes.VERSION_KEY] == version + 1
 
 
 def test_of_several_one_writes_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    summarise = optuna_summary.summarise
-    monkeypatch.setattr(optuna_summary, "summarise", lambda record: made.append(1) or summarise(record))
+    summarise = study_note.summarise
+    monkeypatch.setattr(study_note, "summarise", lambda record: made.append(1) or summarise(record))
     shown_study.finish(ledger)
     refresh(ledger)
     made.clear()
     ledger = shown_study.make(ledger.engine, trials=4, seeds=3)
     with closing(Mirror(ledger)) as mirror:  # the pause is over
-        optuna_summary._change(mirror, lambda found, _: {optuna_summary.KEY: {**found[optuna_summary.KEY], "time": 0}})
+        study_note._change(mirror, lambda found, _: {study_note.KEY: {**found[study_note.KEY], "time": 0}})
     threads = [threading.Thread(target=refresh, args=(ledger,)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -153,10 +154,10 @@ def test_what_a_person_wrote_stays(ledger: Ledger, storage: RDBStorage) -> None:
     shown_study.finish(ledger)
     assert refresh(ledger, pause=0.0)
     assert note(storage) == "my own words" and len(plots(storage)) == 4
-    optuna_summary.publish(ledger, read_record(ledger))
+    study_note.publish(ledger, read_record(ledger))
     assert note(storage) == "my own words"
     optuna_dashboard.save_note(study(storage), "")
-    optuna_summary.publish(ledger, read_record(ledger))
+    study_note.publish(ledger, read_record(ledger))
     assert "6 of 6 reruns" in note(storage), "an emptied note is asked for again"
 
 
@@ -170,7 +171,7 @@ def test_a_note_that_was_there_first_stays(ledger: Ledger, storage: RDBStorage) 
 
 def test_the_report_writes_it(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
     shown_study.finish(ledger)
-    workflow.report(ledger, tmp_path)
+    api.report(ledger, tmp_path)
     assert "6 of 6 reruns" in note(storage)
 
 
@@ -178,14 +179,14 @@ def test_a_report_does_not_fail_for_it(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Mirror, "report_study", lambda _: 1 / 0)
-    assert workflow.report(ledger, tmp_path).is_file()
+    assert api.report(ledger, tmp_path).is_file()
     assert "keeps its old summary of shown" in caplog.text
 
 
 def test_tables_of_another_version_are_left_to_optuna(
     ledger: Ledger, storage: RDBStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optuna_tables, "VERSION", "another")
+    monkeypatch.setattr(tables, "VERSION", "another")
     shown_study.finish(ledger)
     assert refresh(ledger)
     assert "6 of 6 reruns" in note(storage) and len(plots(storage)) == 4
@@ -216,7 +217,7 @@ def test_a_thread_keeps_all_studies_up_to_date(
     monkeypatch.setattr("hpo.dashboard.refresher.LOOK", 0.01)
     other = shown_study.make(ledger.engine, "other", 2, 2)
     refresh(other)
-    real = optuna_summary.refresh
+    real = study_note.refresh
 
     def broken(study: Ledger) -> bool:
         if study.study == "other":

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 from storage_study import make, plain_study
 
-from hpo.ledger import Ledger, Outcome, Work
-from hpo.mirror import optuna_tables
-from hpo.mirror.mirror import Mirror
-from hpo.mirror.optuna_tables import OptunaTables
-from hpo.mirror.optuna_trials import OptunaTrials
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.optuna import tables as optuna_tables
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.public_api import OptunaTrials
+from hpo.storage.optuna.tables import OptunaTables
 
 TABLES = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes", "trial_heartbeats")
 
@@ -186,7 +186,7 @@ def test_nothing_amiss_takes_no_lock(url: str, monkeypatch: pytest.MonkeyPatch) 
     def locked(*_: Any) -> None:
         raise AssertionError("the creation lock was taken")
 
-    monkeypatch.setattr("hpo.mirror.mirror.creation_lock", locked)
+    monkeypatch.setattr("hpo.storage.optuna.mirror.creation_lock", locked)
     mirror = Mirror(ledger)
     work = begin(ledger, mirror)
     ledger.finish("x", [Outcome(slot.id, 1, 0.5) for slot in work.slots])

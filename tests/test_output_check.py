@@ -14,12 +14,12 @@ from test_data_loading import CLASSES, SGD, Given, plain
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.ledger import load_study
-from hpo.losses import cross_entropy
-from hpo.optimizers import OPTIMIZERS
-from hpo.regularizers import REGULARIZERS
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
 from hpo.storage.database import connect
-from hpo.training import Member, Recipe, train
+from hpo.storage.ledger import load_study
+from hpo.training.loop import Member, Recipe, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import random_unstructured
 from torch.utils.checkpoint import checkpoint
 
-from hpo.counter import normal
 from hpo.errors import UsageError
-from hpo.initial_models import check_model
-from hpo.plain_calls import check_plain_calls
-from hpo.python_state import unchanged
-from hpo.training import Member, train
+from hpo.random import normal
+from hpo.training.initial_models import check_model
+from hpo.training.loop import Member, train
+from hpo.training.plain_calls import check_plain_calls
+from hpo.user_code.python_state import unchanged
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,10 +8,11 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpo import MLP, Configuration, Mnist1d, Objective, Regularizer, Study, rule_check
-from hpo.taps import RULES
+from hpo import MLP, Configuration, Mnist1d, Objective, Regularizer, Study
+from hpo.api import run
+from hpo.gradients import rule_check
+from hpo.gradients.layer_rules import RULES
 from hpo.tree import Tree, scale
-from hpo.workflow import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

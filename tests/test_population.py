@@ -8,12 +8,12 @@ import references
 import torch
 from torch import nn
 
-from hpo import population as population_module
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS, Optimizer
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.space import Range
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.training import population as population_module
+from hpo.training.population import Population
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from hpo.data import Dataset, Source
-from hpo.definition import describe
 from hpo.errors import UsageError
 from hpo.models import ResNet18
-from hpo.optimizers import OPTIMIZERS
-from hpo.regularizers import REGULARIZERS
-from hpo.study import Configuration, Study
-from hpo.training import Member, Recipe, Result, train
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.study.definition import describe
+from hpo.study.study import Configuration, Study
+from hpo.training.loop import Member, Recipe, Result, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 from storage_study import definition, finish_all, outcomes
 
-from hpo.ledger import Ledger, new_owner, open_study
+from hpo.cli.terminal import progress
+from hpo.cli.terminal.progress import Display
+from hpo.cli.terminal.progress_bars import Bars
+from hpo.cli.terminal.progress_lines import LONGEST, News, opening
 from hpo.storage.database import connect
-from hpo.terminal import progress
-from hpo.terminal.bars import Bars
-from hpo.terminal.news import LONGEST, News, opening
-from hpo.terminal.progress import Display
+from hpo.storage.ledger import Ledger, new_owner, open_study
 
 WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
 

@@ -12,17 +12,18 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from storage_study import definition
 
-from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving, sampling, tpe, workflow
-from hpo import trainer as trainer_module
-from hpo.checkpoints import Checkpoints
-from hpo.ledger import Ledger, Outcome, Past, Slot, Tried, Work, open_study
-from hpo.mirror.mirror import Mirror, open_storage
-from hpo.mirror.optuna_trials import OptunaTrials
-from hpo.sampling import ask_one_by_one, sample
-from hpo.space import Range, log_range
+from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving, api
+from hpo.cli.terminal.status import status, status_text
+from hpo.search_space import Range, log_range
 from hpo.storage.database import connect
-from hpo.terminal.status import status, status_text
-from hpo.trainer import Trainer
+from hpo.storage.ledger import Ledger, Outcome, Past, Slot, Tried, Work, open_study
+from hpo.storage.optuna.mirror import Mirror, open_storage
+from hpo.storage.optuna.public_api import OptunaTrials
+from hpo.training.checkpoints import Checkpoints
+from hpo.worker import batched_tpe, sampler
+from hpo.worker import trainer as trainer_module
+from hpo.worker.sampler import ask_one_by_one, sample
+from hpo.worker.trainer import Trainer
 
 EPOCHS = 6
 HALVING = SuccessiveHalving(2, 2)
@@ -305,9 +306,9 @@ def test_the_sampler_is_told_of_pruned_trials_as_optuna_tells_it(seed: int, monk
     spaces: dict[str, BaseDistribution] = {name: entry.distribution() for name, entry in ranges.items()}
     expected = ask_one_by_one(spaces, known, pending, 4, direction, seed)
     asked: list[int] = []
-    fast = tpe.ask
-    assert sampling._batch_agrees()
-    monkeypatch.setattr(tpe, "ask", lambda *arguments: asked.append(arguments[3]) or fast(*arguments))
+    fast = batched_tpe.ask
+    assert sampler._batch_agrees()
+    monkeypatch.setattr(batched_tpe, "ask", lambda *arguments: asked.append(arguments[3]) or fast(*arguments))
     found = sample(ranges, known, pending, 4, direction, seed)
     assert asked == [4]
     for one, other in zip(found, expected, strict=True):
@@ -323,15 +324,15 @@ def test_whole_trials_come_before_pruned_ones_and_late_ones_before_early_ones() 
         Tried({}, 0.3),
         Tried({}, 0.3, 9),
     ]
-    assert tpe.best_first(known, maximize=True).tolist() == [4, 1, 5, 2, 3, 0]
-    assert tpe.best_first(known, maximize=False).tolist() == [1, 4, 2, 5, 3, 0]
+    assert batched_tpe.best_first(known, maximize=True).tolist() == [4, 1, 5, 2, 3, 0]
+    assert batched_tpe.best_first(known, maximize=False).tolist() == [1, 4, 2, 5, 3, 0]
 
 
 def test_a_study_with_a_pruner_runs_to_its_end(tmp_path: Path) -> None:
     """All of it: sampling, training, the ledger, Optuna's tables and the counts."""
     whole = dataclasses.replace(study(), trials=14, seeds=2, tuning_repeats=1)
-    ledger = workflow.open_ledger(whole, f"sqlite:///{tmp_path}/t.db")
-    workflow.work(whole, ledger, device="cpu", population=8, threads=1)
+    ledger = api.open_ledger(whole, f"sqlite:///{tmp_path}/t.db")
+    api.work(whole, ledger, device="cpu", population=8, threads=1)
     assert ledger.state() == "done"
     slots = ledger.export()["slots"]
     for name, counts in ledger.counts().items():

@@ -10,14 +10,14 @@ import pytest
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, SuccessiveHalvingPruner
 
 from hpo import Configuration, Mnist1d, Study, SuccessiveHalving
-from hpo.definition import describe, digest
 from hpo.errors import UsageError
-from hpo.fingerprint import fingerprint
-from hpo.judging import Judging
-from hpo.ledger import Past
 from hpo.models import MLP
-from hpo.pruning import Ended, Rungs
-from hpo.training import Result
+from hpo.storage.ledger import Past
+from hpo.study.definition import describe, digest
+from hpo.study.fingerprint import fingerprint
+from hpo.training.loop import Result
+from hpo.worker.pruning import Judging
+from hpo.worker.synchronous_pruner import Ended, Rungs
 
 
 def study(**changes: Any) -> Study:

@@ -14,9 +14,9 @@ from storage_study import make, outcomes
 from test_ledger import take
 from turns import Turns
 
-from hpo.ledger import Ledger, Work, load_study, names
 from hpo.storage import curves
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Work, load_study, names
 from hpo.storage.schema import slots
 
 Calls = dict[str, Callable[[], object]]

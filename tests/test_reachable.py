@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from hpo import MLP, Mnist1d
-from hpo.optimizers import OPTIMIZERS, per_model
-from hpo.reachable import is_users, reachable
+from hpo.optim.optimizers import OPTIMIZERS, per_model
+from hpo.user_code.reachable import is_users, reachable
 
 WIDTH = 4
 UNUSED = 5

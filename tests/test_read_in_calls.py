@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpo.read_in_calls import read_in_calls
+from hpo.study.read_in_calls import read_in_calls
 
 READING = {
     "os.environ['SCALE_Z']": {"environment variable SCALE_Z"},

@@ -6,9 +6,9 @@ from typing import Any
 
 from synthetic_record import synthetic_export
 
-from hpo.ledger import Ledger, Outcome, Slot, new_owner, open_study
 from hpo.report import make_record, read_record, write_report
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, Outcome, Slot, new_owner, open_study
 
 
 def open_ledger(folder: Path) -> Ledger:

@@ -16,17 +16,17 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from hpo.errors import UsageError
+from hpo.gradients.layer_rules import RULES, Rule
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective
+from hpo.gradients.rule_check import rules_hold
 from hpo.models import ResNet18
-from hpo.network import Network
-from hpo.objective import Objective
-from hpo.optimizers import OPTIMIZERS
-from hpo.own_code import warn_once
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS, gvr_over
-from hpo.rule_check import rules_hold
-from hpo.space import Range
-from hpo.taps import RULES, Rule
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS, gvr_over
+from hpo.search_space import Range
+from hpo.training.population import Population
 from hpo.tree import Tree
+from hpo.user_code.messages import warn_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

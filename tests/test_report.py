@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
-from hpo.report import Record, make_record, wording, write_report
-from hpo.report.metric import ACCURACY
-from hpo.report.numbers import compute_numbers
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.metric import ACCURACY
+from hpo.report import Record, formatting, make_record, write_report
 from hpo.report.page import Page, markdown
 from hpo.report.tables import spaces
 
@@ -298,14 +298,14 @@ def test_shares_do_not_differ_by_more_than_all_there_is() -> None:
      (1234, "1234"), (123456, "1.23e5"), (float("nan"), "–")],
 )  # fmt: skip
 def test_how_a_number_is_printed(value: float, shown: str) -> None:
-    assert wording.number(value) == shown
+    assert formatting.number(value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.0004, "< 0.001"), (0.0321, "= 0.032"), (0.8612, "= 0.86"), (1.0, "= 1.00")]
 )
 def test_how_a_probability_is_printed(value: float, shown: str) -> None:
-    assert wording.probability(value) == shown
+    assert formatting.probability(value) == shown
 
 
 def warnings_of(record: Record) -> str:

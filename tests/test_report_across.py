@@ -13,13 +13,13 @@ from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 from test_report import FORBIDDEN, MOMENTS
 from test_report_words import part
 
-from hpo.figures import Forests
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.performance_profiles import Race, profile, run_race, steps
+from hpo.analysis.study_comparison import Across, compare_studies
 from hpo.report import Record, make_record, write_comparison
-from hpo.report.across import Across, compare_studies
-from hpo.report.across_page import _figures
-from hpo.report.numbers import compute_numbers
+from hpo.report.comparison_page import _figures
+from hpo.report.figures import Forests
 from hpo.report.page import verdict_lines
-from hpo.report.profiles import Race, profile, run_race, steps
 
 NAMES = ("AdamW", "GNVR", "SAM")
 NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8])

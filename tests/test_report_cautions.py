@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from synthetic_record import synthetic_record
 
-from hpo.report.cautions import cautions, few_trials
-from hpo.report.numbers import compute_numbers
+from hpo.analysis.compute import compute_numbers
 from hpo.report.summary import summarise
+from hpo.report.warnings import cautions, few_trials
 
 
 def definition(tuned: Sequence[int], own: Sequence[int | None] = (None, None, None)) -> dict[str, Any]:

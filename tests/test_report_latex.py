@@ -10,9 +10,9 @@ import pytest
 from synthetic_record import diverge, synthetic_export, synthetic_record
 from test_report import MOMENTS, NOISE
 
+from hpo.analysis.compute import compute_numbers
 from hpo.report import make_record
 from hpo.report.latex import CHARACTERS, escape, latex
-from hpo.report.numbers import compute_numbers
 
 COMMANDS = {
     *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "textbf", "pm", "Delta"),

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from synthetic_record import diverge, synthetic_export
 
-from hpo.figures import Curves
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.metric import ACCURACY, Metric, metric_of
+from hpo.analysis.paired_tests import Interval, summarise
 from hpo.report import make_record
-from hpo.report.drawings import plan_figures
-from hpo.report.metric import ACCURACY, Metric, metric_of
-from hpo.report.numbers import compute_numbers
+from hpo.report.figure_plan import plan_figures
+from hpo.report.figures import Curves
 from hpo.report.page import Page, markdown
-from hpo.stats import Interval, summarise
 
 BASELINE = [2.0, 2.1, 1.9, 2.2, 2.0, 1.8]
 NOISE = [0.01, -0.02, 0.02, 0.0, -0.01, 0.0]

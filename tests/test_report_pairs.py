@@ -9,8 +9,8 @@ from scipy import stats
 from synthetic_record import Row, diverge, synthetic_export, synthetic_record
 from test_report_words import part, text_of
 
-from hpo.report.numbers import compute_numbers
-from hpo.report.record import make_record
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import make_record
 
 Export = tuple[Row, dict[str, list[Any]]]
 NAMES = ("AdamW", "two views", "GVR")

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from synthetic_record import diverge, synthetic_export
 
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import Record, make_record
 from hpo.report import write_report
-from hpo.report.cautions import cautions
-from hpo.report.numbers import compute_numbers
-from hpo.report.record import Record, make_record
 from hpo.report.tables import tuning
-from hpo.report.tuning import scored_trials
+from hpo.report.tuning_frames import scored_trials
+from hpo.report.warnings import cautions
 
 PRUNER = {"kind": "SuccessiveHalving", "min_epochs": 2, "factor": 3}
 

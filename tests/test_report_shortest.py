@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from synthetic_record import synthetic_export
 
+from hpo.analysis.float32 import shortest, shortest_results
 from hpo.report import make_record, write_report
-from hpo.report.shortest import shortest, shortest_results
 
 
 def obvious(value: float) -> float:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_report import NOISE, PLANTED, planted, render
 
-from hpo.cli.reports import print_verdicts
-from hpo.report.across import WORDS
+from hpo.analysis.study_comparison import WORDS
+from hpo.cli.commands.report import print_verdicts
 from hpo.report.summary import summarise
 
 

@@ -11,8 +11,8 @@ from synthetic_record import synthetic_export, synthetic_record
 from test_report import MOMENTS, render
 from test_report_metric import study_of
 
-from hpo.report import Record, make_record, wording
-from hpo.report.metric import metric_of
+from hpo.analysis.metric import metric_of
+from hpo.report import Record, formatting, make_record
 
 NUMBER = re.compile(r"(?<![\w.])[−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?")
 # What sentences say of the method and not of the study: the level of intervals, the least number of pairs, the numbers
@@ -55,9 +55,14 @@ def shown(results: dict[str, Any]) -> set[str]:
     told = {key: value for key, value in results.items() if key not in ("verdicts", "warnings")}
     forms: set[str] = set()
     for value in leaves(told):
-        forms |= {wording.percent(value, digits) for digits in (0, 1, 2)}
-        forms |= {wording.number(value), wording.three_digits(value), wording.bound(value), wording.p_cell(value)}
-        forms |= {wording.points(value, signed) for signed in (True, False)}
+        forms |= {formatting.percent(value, digits) for digits in (0, 1, 2)}
+        forms |= {
+            formatting.number(value),
+            formatting.three_digits(value),
+            formatting.bound(value),
+            formatting.p_cell(value),
+        }
+        forms |= {formatting.points(value, signed) for signed in (True, False)}
         forms |= {metric.difference(value, signed) for signed in (True, False)} | {metric.margin(value).split()[0]}
         forms |= {f"{value:.2f}", f"{value:,.0f}"} if value == round(value) else {f"{value:.2f}"}
     return {form.lstrip("+") for form in forms}
@@ -73,7 +78,7 @@ def claims(text: str, results: dict[str, Any]) -> list[str]:
     found = [line for part in parts for line in part.splitlines() if line.startswith(("- ", "> - ", "Nothing"))]
     names = {results["study"]["name"], *(entry["name"] for entry in results["configurations"])}
     for name in sorted(names, key=len, reverse=True):
-        literally = re.compile(rf"(?<!\w){re.escape(wording.escape(name))}(?!\w)")
+        literally = re.compile(rf"(?<!\w){re.escape(formatting.escape(name))}(?!\w)")
         found = [literally.sub("NAME", line) for line in found]
     return [ADVICE.sub("ADVICE", line) for line in found]
 

@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.verdicts import Verdict, judge_family
 from hpo.report import Record, make_record
-from hpo.report.metric import ACCURACY, Metric
-from hpo.report.numbers import compute_numbers
+from hpo.report.formatting import verdict_words
 from hpo.report.page import Page, markdown, verdict_lines
-from hpo.report.wording import verdict_words
-from hpo.verdicts import Verdict, judge_family
 
 LOSS = Metric("test_loss", "minimize", share=False)
 NAN = float("nan")

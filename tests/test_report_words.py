@@ -7,9 +7,9 @@ import pytest
 from markdown_it import MarkdownIt
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
+from hpo.analysis.compute import compute_numbers
 from hpo.failures import CAUSES
-from hpo.report import Record, make_record, wording
-from hpo.report.numbers import compute_numbers
+from hpo.report import Record, formatting, make_record
 from hpo.report.page import Page, markdown
 
 
@@ -130,8 +130,8 @@ def test_short_names_are_explained_where_they_are_used() -> None:
 
 
 def test_a_legend_names_only_what_is_short() -> None:
-    assert wording.legend(["momentum", "clip", "k"]) == ""
-    assert wording.legend(["rho", "rho_prime", "lambda_"]) == "ρ: rho; ρ′: rho prime; λ: lambda"
+    assert formatting.legend(["momentum", "clip", "k"]) == ""
+    assert formatting.legend(["rho", "rho_prime", "lambda_"]) == "ρ: rho; ρ′: rho prime; λ: lambda"
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -158,9 +158,14 @@ def test_a_difference_of_rounding_is_zero_without_a_sign(rounding: float) -> Non
     accuracies = {"AdamW": [0.5, 0.6, 0.7, 0.8], "GNVR": (np.array([0.5, 0.6, 0.7, 0.8]) + rounding).tolist()}
     text = text_of(synthetic_record(seeds=4, accuracies=accuracies))
     assert "identical on every seed: check that the setting takes effect; Δ = 0.00 points" in text
-    for shown in (wording.points(-1e-9), wording.points(1e-9), wording.percent(-1e-9), wording.number(-0.0)):
+    for shown in (
+        formatting.points(-1e-9),
+        formatting.points(1e-9),
+        formatting.percent(-1e-9),
+        formatting.number(-0.0),
+    ):
         assert shown.strip("%") in ("0.00", "0")
-    assert (wording.points(-0.00006), wording.number(-1.5e-17)) == ("−0.01", "−1.50e-17")
+    assert (formatting.points(-0.00006), formatting.number(-1.5e-17)) == ("−0.01", "−1.50e-17")
 
 
 def test_hedges_g_is_not_shown_for_two_pairs() -> None:
@@ -203,4 +208,4 @@ def test_what_a_seed_fixes_and_how_many_labels_were_changed() -> None:
 
 @pytest.mark.parametrize("name", ["1. SAM", "2) SAM", "- SAM", "+ SAM", "-5", "1.5 SAM", "GNVR 1.", "a|b_c *50%*"])
 def test_any_name_stands_in_a_list_as_it_is(name: str) -> None:
-    assert MarkdownIt().render(f"- {wording.escape(name)} ahead") == f"<ul>\n<li>{name} ahead</li>\n</ul>\n"
+    assert MarkdownIt().render(f"- {formatting.escape(name)} ahead") == f"<ul>\n<li>{name} ahead</li>\n</ul>\n"

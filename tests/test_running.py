@@ -10,9 +10,9 @@ import pytest
 from storage_study import finish_all, make
 
 from hpo.errors import HpoError
-from hpo.ledger import Ledger
-from hpo.running import ending, run_workers
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger
+from hpo.worker.processes import ending, run_workers
 
 
 @pytest.fixture

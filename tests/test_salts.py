@@ -5,12 +5,12 @@ import torch
 
 from hpo import MLP, Mnist1d
 from hpo.data import split
-from hpo.optimizers import OPTIMIZERS
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import split_space
 from hpo.seeds import stream, training_names
-from hpo.space import split_space
-from hpo.training import Member, Recipe, populate, train
+from hpo.training.loop import Member, Recipe, populate, train
+from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from optuna.distributions import BaseDistribution
 
-from hpo import sampling, tpe
-from hpo.ledger import Tried
-from hpo.sampling import ask_one_by_one, sample
-from hpo.space import Range, linear_range, log_range
+from hpo.search_space import Range, linear_range, log_range
+from hpo.storage.ledger import Tried
+from hpo.worker import batched_tpe, sampler
+from hpo.worker.sampler import ask_one_by_one, sample
 
 RANGES = {"learning_rate": log_range(1e-4, 1e-1), "lambda": linear_range(0.0, 2.0)}
 
@@ -107,16 +107,16 @@ def one_by_one(ranges: dict[str, Range], known: list, pending: list, count: int,
 def batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The sizes of the batches that were asked the fast way."""
     asked: list[int] = []
-    fast = tpe.ask
+    fast = batched_tpe.ask
 
     def ask(*arguments: Any) -> list[dict[str, float]]:
         asked.append(arguments[3])
         return fast(*arguments)
 
-    assert sampling._batch_agrees()
-    monkeypatch.setattr(tpe, "ask", ask)
+    assert sampler._batch_agrees()
+    monkeypatch.setattr(batched_tpe, "ask", ask)
     yield asked
-    sampling._batch_agrees.cache_clear()
+    sampler._batch_agrees.cache_clear()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -134,9 +134,9 @@ def test_where_optuna_is_another_it_is_asked_one_by_one(batches: list[int], monk
         raise ImportError("no _ParzenEstimator")
 
     for other in (gone, lambda *_: [{"a": 0.0, "b": 0.5}] * 3):
-        sampling._batch_agrees.cache_clear()
-        monkeypatch.setattr(tpe, "ask", other)
-        assert not sampling._batch_agrees()
+        sampler._batch_agrees.cache_clear()
+        monkeypatch.setattr(batched_tpe, "ask", other)
+        assert not sampler._batch_agrees()
         assert sample(ranges, known, pending, 3, direction, 1) == expected
     assert batches == []
 
@@ -144,6 +144,6 @@ def test_where_optuna_is_another_it_is_asked_one_by_one(batches: list[int], monk
 def test_a_value_outside_its_range_is_drawn_again(batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     ranges, known, pending, direction = random_case(3)
     outside = {name: entry.high + 1e-9 for name, entry in ranges.items()}
-    monkeypatch.setattr(tpe, "ask", lambda *_: [outside])
+    monkeypatch.setattr(batched_tpe, "ask", lambda *_: [outside])
     assert sample(ranges, known, pending, 1, direction, 1) == one_by_one(ranges, known, pending, 1, direction, 1)
     assert batches == []

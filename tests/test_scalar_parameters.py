@@ -5,12 +5,12 @@ import torch
 from test_training import CLASSES, FEATURES, SGD, recipe
 from torch import Tensor, nn
 
-from hpo.losses import cross_entropy
-from hpo.network import Network
-from hpo.objective import Objective
-from hpo.regularizers import REGULARIZERS
-from hpo.space import Range
-from hpo.training import Member, train
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective
+from hpo.models.losses import cross_entropy
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Range
+from hpo.training.loop import Member, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

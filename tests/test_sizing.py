@@ -9,8 +9,8 @@ from torch import nn
 from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d
-from hpo.sizing import MOST, Cost, cost_of, population_size
-from hpo.trainer import Trainer
+from hpo.training.population_size import MOST, Cost, cost_of, population_size
+from hpo.worker.trainer import Trainer
 
 GIB = 2.0**30
 SMALL, USUAL = Mnist1d(samples=200), MLP((40, 256, 256, 10))

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from synthetic_record import diverge, synthetic_export, synthetic_record
 
-from hpo import descriptors
-from hpo.report import Record, make_record, wording
-from hpo.report.numbers import compute_numbers
+from hpo.analysis import descriptors
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.smoothness import learning_rates, same_learning_rate, smoothness
+from hpo.report import Record, formatting, make_record
 from hpo.report.page import Page, markdown
-from hpo.report.smoothness import learning_rates, same_learning_rate, smoothness
 
 LOSSES = {0: [4.0, 2.0, 1.0, 0.5], 1: [4.0, 2.0, 4.0, 1.0], 2: [1.0, 9.0, 1.0, 1.0]}
 
@@ -76,9 +76,9 @@ def test_the_sentence_carries_the_numbers() -> None:
     differences = [own.roughness[seed] - other.roughness[seed] for seed in range(1000, 1005)]
     assert rival.roughness is not None and rival.roughness.mean == pytest.approx(np.mean(differences))
     text = analysis_of(at_rates(1e-3, 2e-3))
-    rough, plain = (wording.number(side.mean_roughness.mean) for side in (own, other))
+    rough, plain = (formatting.number(side.mean_roughness.mean) for side in (own, other))
     assert f"the roughness of GNVR's training loss by epoch is {rough}, that of AdamW's {plain}: a difference" in text
-    assert f"{wording.number(float(np.mean(differences)))}, 95% CI [" in text
+    assert f"{formatting.number(float(np.mean(differences)))}, 95% CI [" in text
     climbs = [f"{100 * side.upward_variation.mean:.1f}%" for side in (own, other)]
     assert f"its ascents make up {climbs[0]} of its descent ({climbs[1]})" in text
     assert f"with {own.spikes} spikes in 5 reruns ({other.spikes} in 5)" in text

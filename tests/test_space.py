@@ -3,7 +3,7 @@
 import pytest
 
 from hpo.errors import UsageError
-from hpo.space import Range, linear_range, log_range, split_space
+from hpo.search_space import Range, linear_range, log_range, split_space
 
 
 def test_positions_on_both_scales() -> None:

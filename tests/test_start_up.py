@@ -7,10 +7,10 @@ FIRST_STEPS = """
 import sys
 import torch
 from hpo import MLP
-from hpo.losses import cross_entropy
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.training.population import Population
+from hpo.optim.regularizers import REGULARIZERS
 
 for models in (1, 2):
     hyperparameters = OPTIMIZERS["adamw"].hyperparameters | REGULARIZERS["gnvr"].hyperparameters

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hpo import stats
+from hpo.analysis import paired_tests
 
 DIFFERENCES = np.array([0.5, 0.7, 0.1, -0.7, 0.35])
 
@@ -18,13 +18,13 @@ def generator() -> np.random.Generator:
 
 
 def test_standard_deviation_divides_by_n_minus_one() -> None:
-    assert stats.standard_deviation([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.sqrt(5 / 3))
-    assert math.isnan(stats.standard_deviation([1.0]))
+    assert paired_tests.standard_deviation([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.sqrt(5 / 3))
+    assert math.isnan(paired_tests.standard_deviation([1.0]))
 
 
 @pytest.mark.parametrize(("confidence", "quantile"), [(0.95, 2.776445105), (0.90, 2.131846786)])
 def test_t_interval_by_hand(confidence: float, quantile: float) -> None:
-    low, high = stats.t_interval(DIFFERENCES, confidence)
+    low, high = paired_tests.t_interval(DIFFERENCES, confidence)
     mean = sum(DIFFERENCES) / 5
     sd = math.sqrt(sum((value - mean) ** 2 for value in DIFFERENCES) / 4)
     assert low == pytest.approx(mean - quantile * sd / math.sqrt(5), rel=1e-8)
@@ -32,21 +32,21 @@ def test_t_interval_by_hand(confidence: float, quantile: float) -> None:
 
 
 def test_t_interval_of_one_value_is_nan() -> None:
-    assert all(math.isnan(limit) for limit in stats.t_interval([1.0]))
+    assert all(math.isnan(limit) for limit in paired_tests.t_interval([1.0]))
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 100])
 def test_paired_t_equals_scipy(n: int, generator: np.random.Generator) -> None:
     rival, baseline = generator.normal(size=(2, n))
     expected = scipy.stats.ttest_rel(rival, baseline)
-    assert stats.paired_t(rival - baseline) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert paired_tests.paired_t(rival - baseline) == pytest.approx(expected.pvalue, rel=1e-9)
     interval = expected.confidence_interval(0.95)
-    assert tuple(stats.t_interval(rival - baseline)) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert tuple(paired_tests.t_interval(rival - baseline)) == pytest.approx((interval.low, interval.high), rel=1e-9)
 
 
 def test_paired_t_of_equal_differences_is_one() -> None:
-    assert stats.paired_t([0.25, 0.25, 0.25]) == 1.0
-    assert stats.paired_t([0.1 + 0.2, 0.3, 0.3]) == 1.0
+    assert paired_tests.paired_t([0.25, 0.25, 0.25]) == 1.0
+    assert paired_tests.paired_t([0.1 + 0.2, 0.3, 0.3]) == 1.0
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 9])
@@ -56,31 +56,31 @@ def test_sign_flip_by_explicit_enumeration(n: int, generator: np.random.Generato
     patterns = list(itertools.product((-1, 1), repeat=n))
     sums = [sum(sign * value for sign, value in zip(pattern, differences, strict=True)) for pattern in patterns]
     reached = sum(abs(value) >= observed - 1e-9 for value in sums)
-    assert stats.sign_flip(differences) == reached / 2**n
+    assert paired_tests.sign_flip(differences) == reached / 2**n
 
 
 def test_sign_flip_cannot_reject_below_six_seeds() -> None:
-    assert stats.sign_flip(np.arange(1.0, 6.0)) == 2 / 2**5 > 0.05
-    assert stats.sign_flip(np.arange(1.0, 7.0)) == 2 / 2**6 < 0.05
+    assert paired_tests.sign_flip(np.arange(1.0, 6.0)) == 2 / 2**5 > 0.05
+    assert paired_tests.sign_flip(np.arange(1.0, 7.0)) == 2 / 2**6 < 0.05
 
 
 def test_sign_flip_of_many_seeds_is_near_the_t_test(generator: np.random.Generator) -> None:
     differences = generator.normal(0.2, 1, size=40)
-    assert stats.sign_flip(differences) == pytest.approx(stats.paired_t(differences), abs=0.02)
-    assert stats.sign_flip(differences) == stats.sign_flip(differences)
+    assert paired_tests.sign_flip(differences) == pytest.approx(paired_tests.paired_t(differences), abs=0.02)
+    assert paired_tests.sign_flip(differences) == paired_tests.sign_flip(differences)
 
 
 def test_holm_by_hand_and_with_a_missing_test() -> None:
-    assert stats.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    adjusted = stats.holm([0.01, math.nan, 0.03])
+    assert paired_tests.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = paired_tests.holm([0.01, math.nan, 0.03])
     assert adjusted[[0, 2]].tolist() == pytest.approx([0.03, 0.06]) and math.isnan(adjusted[1])
-    assert stats.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert paired_tests.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
 
 
 def test_hedges_g_by_hand() -> None:
     expected = (1 - 3 / 15) * DIFFERENCES.mean() / DIFFERENCES.std(ddof=1)
-    assert stats.hedges_g(DIFFERENCES) == pytest.approx(expected)
-    assert math.isnan(stats.hedges_g([1.0, 1.0, 1.0]))
+    assert paired_tests.hedges_g(DIFFERENCES) == pytest.approx(expected)
+    assert math.isnan(paired_tests.hedges_g([1.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 30])
@@ -89,17 +89,17 @@ def test_power_equals_the_noncentral_t_where_that_is_sound(n: int, alpha: float)
     for effect in (0.0, 0.3, 0.8):
         critical, shift = scipy.stats.t.isf(alpha / 2, n - 1), effect * math.sqrt(n)
         expected = scipy.stats.nct.sf(critical, n - 1, shift) + scipy.stats.nct.cdf(-critical, n - 1, shift)
-        assert stats.power(effect, n, alpha) == pytest.approx(expected, abs=2e-5)
+        assert paired_tests.power(effect, n, alpha) == pytest.approx(expected, abs=2e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(3, 3.26), (5, 1.68), (10, 1.00), (20, 0.66), (30, 0.53)])
 def test_minimal_detectable_effect_in_sds(n: int, expected: float) -> None:
-    assert stats.minimal_detectable_effect(1.0, n) == pytest.approx(expected, abs=0.006)
-    assert stats.minimal_detectable_effect(0.02, n) == pytest.approx(0.02 * expected, abs=2e-4)
+    assert paired_tests.minimal_detectable_effect(1.0, n) == pytest.approx(expected, abs=0.006)
+    assert paired_tests.minimal_detectable_effect(0.02, n) == pytest.approx(0.02 * expected, abs=2e-4)
 
 
 def test_an_effect_of_the_mde_is_found_in_four_of_five_studies(generator: np.random.Generator) -> None:
-    effect = stats.minimal_detectable_effect(1.0, 10, alpha=0.05 / 3)
+    effect = paired_tests.minimal_detectable_effect(1.0, 10, alpha=0.05 / 3)
     samples = generator.normal(effect, 1, size=(20_000, 10))
     t = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(10))
     found = np.mean(np.abs(t) > scipy.stats.t.isf(0.05 / 6, 9))
@@ -111,28 +111,28 @@ def test_the_published_gnvr_comparison_finds_nothing() -> None:
     sd = math.hypot(1.73, 1.50)
     shape = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     differences = 0.19 + sd * shape / shape.std(ddof=1)
-    assert stats.summarise(differences).mean == pytest.approx(0.19)
-    assert stats.paired_t(differences) == pytest.approx(0.86, abs=0.01)
+    assert paired_tests.summarise(differences).mean == pytest.approx(0.19)
+    assert paired_tests.paired_t(differences) == pytest.approx(0.86, abs=0.01)
 
 
 def test_compare_pairs_by_seed_and_counts_wins_by_direction() -> None:
     rival = {1000: 0.5, 1001: 0.6, 1002: 0.7, 1005: 0.9}
     baseline = {1002: 0.6, 1001: 0.6, 1000: 0.7, 1009: 0.1}
-    higher = stats.compare(rival, baseline)
-    lower = stats.compare(rival, baseline, direction="minimize")
+    higher = paired_tests.compare(rival, baseline)
+    lower = paired_tests.compare(rival, baseline, direction="minimize")
     assert (higher.n, higher.won, higher.tied) == (3, 1, 1)
     assert (lower.won, lower.tied) == (1, 1)
     assert higher.mean == lower.mean == pytest.approx(-0.1 / 3)
-    assert higher.equivalence_interval == stats.t_interval([-0.2, 0.0, 0.1], 0.9) or math.isclose(
-        higher.equivalence_interval.low, stats.t_interval([-0.2, 0.0, 0.1], 0.9).low
+    assert higher.equivalence_interval == paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9) or math.isclose(
+        higher.equivalence_interval.low, paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9).low
     )
 
 
 def test_the_family_widens_the_equivalence_interval_and_raises_the_mde() -> None:
     baseline = dict.fromkeys(range(5), 0.0)
     rival = dict(enumerate(DIFFERENCES))
-    one, three = stats.compare(rival, baseline), stats.compare(rival, baseline, family=3)
-    expected = stats.t_interval(DIFFERENCES, 1 - 0.1 / 3)
+    one, three = paired_tests.compare(rival, baseline), paired_tests.compare(rival, baseline, family=3)
+    expected = paired_tests.t_interval(DIFFERENCES, 1 - 0.1 / 3)
     assert three.equivalence_interval == expected and three.equivalence_interval.low < one.equivalence_interval.low
     assert three.mde > one.mde and three.interval == one.interval
 
@@ -143,13 +143,15 @@ def test_a_comparison_does_not_depend_on_the_unit(exponent: int) -> None:
     rival, baseline = {1: 0.4, 2: 0.5, 3: 0.9, 4: 0.3}, {1: 0.3, 2: 0.6, 3: 0.5, 4: 0.2}
     again = {1: 0.1 + 0.2, 2: 0.6, 3: 0.5, 4: 0.2}  # 0.1 + 0.2 is not 0.3, but for rounding
     for one, identical in ((rival, False), (again, True)):
-        expected = stats.compare(one, baseline)
-        found = stats.compare(*({s: math.ldexp(v, exponent) for s, v in values.items()} for values in (one, baseline)))
+        expected = paired_tests.compare(one, baseline)
+        found = paired_tests.compare(
+            *({s: math.ldexp(v, exponent) for s, v in values.items()} for values in (one, baseline))
+        )
         assert found.identical == identical
         assert (found.p_t, found.p_flip) == (expected.p_t, expected.p_flip)
         assert math.ldexp(found.mean, -exponent) == expected.mean
 
 
 def test_compare_without_shared_seeds_is_nan() -> None:
-    nothing = stats.compare({1: 0.5}, {2: 0.5})
+    nothing = paired_tests.compare({1: 0.5}, {2: 0.5})
     assert nothing.n == 0 and math.isnan(nothing.mean) and math.isnan(nothing.p_t) and math.isnan(nothing.mde)

@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 from storage_study import finish_all, make, outcomes
 
+from hpo.cli.terminal.status import status, status_text
+from hpo.cli.terminal.watch import watch
 from hpo.errors import UsageError
 from hpo.failures import CAUSES
-from hpo.ledger import Ledger, Outcome, Work, new_owner
 from hpo.storage.database import connect
-from hpo.storage.presence import LEASE, glance
-from hpo.terminal.status import status, status_text
-from hpo.terminal.watch import watch
+from hpo.storage.ledger import Ledger, Outcome, Work, new_owner
+from hpo.storage.ledger.presence import LEASE, glance
 
 TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
 
@@ -134,7 +134,7 @@ def test_one_place_and_this_process(ledger: Ledger) -> None:
 
 
 def test_a_worker_counts_as_seen_for_as_long_as_its_lease() -> None:
-    from hpo.worker import LEASE as WORKERS_LEASE
+    from hpo.worker.loop import LEASE as WORKERS_LEASE
 
     assert LEASE == WORKERS_LEASE
 

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import hpo.steps
-import hpo.training
-from hpo import adam
+import hpo.training.loop
+import hpo.training.steps
 from hpo.data import Mnist1d
-from hpo.dropout import Dropout
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS, Optimizer, per_model
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
-from hpo.schedules import Cosine
-from hpo.steps import BEFORE_RECORDING, Steps
-from hpo.training import Member, Recipe, Result, train
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.models.dropout import Dropout
+from hpo.optim import adam
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.schedules import Cosine
+from hpo.training.loop import Member, Recipe, Result, train
+from hpo.training.population import Population
+from hpo.training.samples import Samples
+from hpo.training.steps import BEFORE_RECORDING, Steps
 from hpo.tree import Tree, zeros_like
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -102,7 +102,7 @@ class Recordings:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     """Training records its steps, and AdamW computes as it does on a GPU."""
     recordings = Recordings()
-    monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=recordings))
+    monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
     monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
     return recordings
 
@@ -129,7 +129,7 @@ def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
 def plain(chosen: Recipe, members: Sequence[Member], monkeypatch: pytest.MonkeyPatch) -> list[Result]:
     """The same run without a recording."""
     with monkeypatch.context() as patch:
-        patch.setattr(hpo.training, "Steps", Steps)
+        patch.setattr(hpo.training.loop, "Steps", Steps)
         return run(chosen, members)
 
 
@@ -295,7 +295,7 @@ def _out_of_memory_to_the_end(step: Callable[[], None]) -> Callable[[], None]:
 def test_a_recording_for_which_there_is_no_memory_is_no_step_that_cannot_be_recorded(
     record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(hpo.training, "Steps", functools.partial(Steps, record=record))
+    monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=record))
     with pytest.raises(torch.OutOfMemoryError):
         train(recipe(), [Member(0, SGD)])
     assert "cannot be recorded" not in caplog.text
@@ -326,7 +326,7 @@ def test_a_run_that_is_over_frees_its_memory_at_once(
         made.extend(map(weakref.ref, (steps, population, samples, *population.params.values())))
         return steps
 
-    monkeypatch.setattr(hpo.training, "Steps", noted)
+    monkeypatch.setattr(hpo.training.loop, "Steps", noted)
     chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=4)
     gc.collect()
     gc.disable()
@@ -371,7 +371,7 @@ def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Callable[[], None]] = []
-    original = hpo.steps._cuda_graph
+    original = hpo.training.steps._cuda_graph
 
     def graph(stream: torch.cuda.Stream, step: Callable[[], None]) -> Callable[[], None]:
         made.append(original(stream, step))
@@ -382,8 +382,8 @@ def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, mon
 
     members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(3)]
     chosen = recipe(Blobs(), regularizer=regularizer, optimizer=OPTIMIZERS["adamw"])
-    monkeypatch.setattr(hpo.steps, "_cuda_graph", graph)
+    monkeypatch.setattr(hpo.training.steps, "_cuda_graph", graph)
     found = train(chosen, members, "cuda")
     assert len(made) == 1
-    monkeypatch.setattr(hpo.steps, "_cuda_graph", refused)
+    monkeypatch.setattr(hpo.training.steps, "_cuda_graph", refused)
     same(found, train(chosen, members, "cuda"))

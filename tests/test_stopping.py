@@ -10,9 +10,9 @@ from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
 
-from hpo.ledger import Ledger
 from hpo.storage import schema
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger
 
 
 def held(ledger: Ledger) -> dict[int, dict[str, float]]:

@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from hpo.cli import main
 from hpo.errors import UsageError
 from hpo.storage import database
-from hpo.storage.storage_url import read, redacted
+from hpo.storage.url import read, redacted
 
 
 def test_a_files_name_is_shown_as_it_was_given() -> None:

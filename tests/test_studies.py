@@ -10,9 +10,9 @@ from typing import Any
 import cifar_archives
 import pytest
 
-from hpo import MLP, Cifar10, Cifar100, Digits, Mnist1d, ResNet18, Study, workflow
-from hpo.definition import describe, digest
-from hpo.loading import load, variants
+from hpo import MLP, Cifar10, Cifar100, Digits, Mnist1d, ResNet18, Study, api
+from hpo.study.definition import describe, digest
+from hpo.study.loading import load, variants
 
 PROJECT = Path(__file__).parent.parent
 FILES = sorted((PROJECT / "studies").glob("*.py"))
@@ -111,7 +111,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 def test_it_runs_from_end_to_end(reference: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_CACHE", str(cache))
     study = small(load(reference), tmp_path, monkeypatch)
-    readme = workflow.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
+    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
     assert readme == tmp_path / "reports" / study.name / "README.md"
     results = json.loads((readme.parent / "results.json").read_text())
     assert [entry["name"] for entry in results["configurations"]] == [entry.name for entry in study.configurations]
@@ -198,7 +198,7 @@ VARIANTS = {"asam", "gam_paper", "gam_adaptive", "gvr_independent"}
 
 
 def test_the_shootout_leaves_no_method_out() -> None:
-    from hpo.regularizers import REGULARIZERS
+    from hpo.optim.regularizers import REGULARIZERS
 
     described = describe(load(f"{PROJECT / 'studies' / 'shootout.py'}:noise20"))
     assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS) - VARIANTS

@@ -3,11 +3,11 @@
 import pytest
 from storage_study import definition, make, outcomes
 
-from hpo.ledger import Ledger, Setting, Work, open_study
-from hpo.sampling import sample
-from hpo.space import split_space
+from hpo.search_space import split_space
 from hpo.storage.database import connect
-from hpo.suggestions import Suggestions
+from hpo.storage.ledger import Ledger, Setting, Work, open_study
+from hpo.worker.sampler import sample
+from hpo.worker.suggestions import Suggestions
 
 RANGES = split_space(definition()["configurations"][0]["space"])[0]
 
@@ -75,7 +75,7 @@ def test_it_is_what_the_sampler_gives_when_it_is_asked_for_the_whole_batch(
         asked.append((len(finished), len(pending), count))  # type: ignore[arg-type]
         return sample(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("hpo.suggestions.sample", counted)
+    monkeypatch.setattr("hpo.worker.suggestions.sample", counted)
     suggestions = Suggestions(ledger)
     works = [lease(ledger, 5), lease(ledger, 5)]
     for work in works:
@@ -102,5 +102,5 @@ def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger
 def test_slots_with_a_setting_keep_it_and_nothing_is_asked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     work = lease(ledger, 4)
     held = ledger.assign("x", work, Suggestions(ledger).settings(work))
-    monkeypatch.setattr("hpo.suggestions.sample", None)
+    monkeypatch.setattr("hpo.worker.suggestions.sample", None)
     assert Suggestions(ledger).settings(held) == []

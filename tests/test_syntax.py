@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hpo import Study, log_range
-from hpo.study_syntax import study_digests
-from hpo.syntax import canonical, digest, lambda_digest, module_digests, of_the_process, parse
+from hpo.study.study_syntax import study_digests
+from hpo.study.syntax import canonical, digest, lambda_digest, module_digests, of_the_process, parse
 
 PINNED = {
     "imports": "f4879f5942b2ae76",

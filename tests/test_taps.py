@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from hpo.taps import RULES, Tape, products
+from hpo.gradients.layer_rules import RULES, Tape, outer_products
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -174,17 +174,17 @@ def test_both_forms_of_a_norm_are_the_norm(outputs: int, features: int, position
     delta = torch.randn(5, 2, outputs, positions, dtype=torch.float64)
     inputs = torch.randn(5, 2, features, positions, dtype=torch.float64)
     multiplications = (positions**2 * (outputs + features), outputs * features * positions)
-    assert products.gram_is_smaller(outputs, features, positions) == (multiplications[0] < multiplications[1])
+    assert outer_products.gram_is_smaller(outputs, features, positions) == (multiplications[0] < multiplications[1])
     expected = [
         sum((d @ a.T).square().sum() for d, a in zip(*pair, strict=True)) for pair in zip(delta, inputs, strict=True)
     ]
-    torch.testing.assert_close(products.square_norms(delta, inputs), torch.stack(expected), rtol=1e-12, atol=0)
+    torch.testing.assert_close(outer_products.square_norms(delta, inputs), torch.stack(expected), rtol=1e-12, atol=0)
 
 
 def test_mean_signs_in_parts_are_the_mean_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem(CASES["Conv1d as wide as the MNIST-1D net"])
     whole = problem.answer("sign_mean", *problem.model(0))
-    monkeypatch.setattr(products, "ENTRIES_AT_ONCE", 3 * 25 * 75)  # 4 samples in parts of 3 and 1
+    monkeypatch.setattr(outer_products, "ENTRIES_AT_ONCE", 3 * 25 * 75)  # 4 samples in parts of 3 and 1
     assert_close(problem.answer("sign_mean", *problem.model(0)), whole)
 
 

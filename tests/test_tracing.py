@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from hpo.errors import UsageError
-from hpo.tracing import CHECKED_CALLS, Replayed
+from hpo.training.tracing import CHECKED_CALLS, Replayed
 
 
 def batches(count: int) -> list[Tensor]:

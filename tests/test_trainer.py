@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from hpo import Mnist1d
-from hpo import trainer as trainer_module
-from hpo.definition import describe
+from hpo.api import open_ledger
 from hpo.errors import UsageError
-from hpo.ledger import Slot, Work
-from hpo.scores import score
-from hpo.study import Configuration, Study
-from hpo.trainer import Trainer
-from hpo.training import Result
-from hpo.workflow import open_ledger
+from hpo.storage.ledger import Slot, Work
+from hpo.study.definition import describe
+from hpo.study.study import Configuration, Study
+from hpo.training.loop import Result
+from hpo.worker import trainer as trainer_module
+from hpo.worker.score import score
+from hpo.worker.trainer import Trainer
 
 CURVES = {
     "validation_accuracy": [0.2, 0.6, 0.5],

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from hpo.data import Dataset, Source, Split, split
 from hpo.data.loading import _Checked
 from hpo.errors import UsageError
-from hpo.evaluation import validate
+from hpo.gradients.objective import Objective, Regularizer
 from hpo.models import MLP
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
-from hpo.schedules import Cosine
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.schedules import Cosine
+from hpo.search_space import Range
 from hpo.seeds import stream
-from hpo.space import Range
-from hpo.training import Member, Recipe, Result, populate, train
+from hpo.training.evaluation import validate
+from hpo.training.loop import Member, Recipe, Result, populate, train
+from hpo.training.population import Population
+from hpo.training.samples import Samples
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

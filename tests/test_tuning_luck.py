@@ -7,11 +7,11 @@ import pytest
 from synthetic_record import diverge, synthetic_export
 from test_report_words import part, text_of
 
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.paired_tests import t_interval
+from hpo.analysis.verdicts import by_repeat, repeat_means
 from hpo.report import Record, make_record
-from hpo.report.numbers import compute_numbers
 from hpo.report.summary import summarise
-from hpo.stats import t_interval
-from hpo.verdicts import by_repeat, repeat_means
 
 SEEDS = 12
 # What one tuning run of GNVR gained over one of AdamW, in three repeats; the seeds of a repeat hardly differ.

@@ -15,11 +15,11 @@ from test_training import CLASSES, FEATURES, SGD, Blobs, near, network, recipe
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import Optimizer, per_model
-from hpo.training import Member, train
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.optim.optimizers import Optimizer, per_model
+from hpo.training.loop import Member, train
 from hpo.tree import Tree
-from hpo.user_calls import equal, repeatable, still
+from hpo.user_code.calls import equal, repeatable, still
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

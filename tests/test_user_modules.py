@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo.user_modules import user_modules
+from hpo.study.user_modules import user_modules
 
 FOUND = {
     "import LAB.parts": {"", ".start", ".parts"},

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hpo.stats import Direction
-from hpo.verdicts import Verdict, judge_family, prediction_outcome
+from hpo.analysis.paired_tests import Direction
+from hpo.analysis.verdicts import Verdict, judge_family, prediction_outcome
 
 NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8, 1.1, -0.5, 0.2, -0.4])
 
@@ -162,7 +162,7 @@ def test_whether_a_prediction_held(differences: np.ndarray, prediction: str, out
 def test_error_rates_by_simulation() -> None:
     """No difference: 5% of verdicts are "better" or "worse". A difference of the MDE's size: 80% are "better"."""
     generator = np.random.default_rng(11)
-    from hpo.stats import minimal_detectable_effect
+    from hpo.analysis.paired_tests import minimal_detectable_effect
 
     effect = minimal_detectable_effect(1.0, 10)
     runs = 600

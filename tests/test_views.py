@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from hpo import Configuration, Mnist1d, Study
-from hpo.counter import mix, normal
 from hpo.data import Dataset, Source, split
-from hpo.definition import describe
 from hpo.errors import UsageError
+from hpo.gradients.objective import Regularizer
 from hpo.models import MLP
-from hpo.objective import Regularizer
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.random import mix, normal
+from hpo.search_space import Range
 from hpo.seeds import stream_key
-from hpo.space import Range
-from hpo.training import Member, Recipe, train
+from hpo.study.definition import describe
+from hpo.training.loop import Member, Recipe, train
+from hpo.training.population import Population
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

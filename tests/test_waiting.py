@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from storage_study import make, outcomes
 
-from hpo import worker
-from hpo.ledger import Ledger, new_owner
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, new_owner
+from hpo.worker import loop
+from hpo.worker.loop import run_worker
 
 
 def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -49,13 +49,13 @@ def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch
     counts = counted(mine, monkeypatch)
     run_worker(mine, outcomes, new_owner(), population=5, on_event=event)
     assert mine.state() == "done" and len(waits) == 8
-    assert waits[0] == worker.POLL[0] and waits[-1] > 3 * waits[0]
+    assert waits[0] == loop.POLL[0] and waits[-1] > 3 * waits[0]
 
 
 def test_pauses_grow_with_the_wait_but_never_break_contact(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(worker.time, "sleep", slept.append)
-    waiting = worker._Worker(make(connect(url)), outcomes, "x", 1, lambda *_: None, worker.Stop(), "", 60.0)
+    monkeypatch.setattr(loop.time, "sleep", slept.append)
+    waiting = loop._Worker(make(connect(url)), outcomes, "x", 1, lambda *_: None, loop.Stop(), "", 60.0)
     with waiting.stop.installed():
         assert [waiting._sleep(waited, 0.0) for waited in (0.0, 0.4, 10.0, 100.0, 1e6)] == [0.05, 0.2, 1.0, 5.0, 15.0]
         assert [waiting._sleep(8.0, took) for took in (0.001, 0.02, 2.0)] == [1.0, 2.0, 8.0]

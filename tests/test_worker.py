@@ -13,12 +13,12 @@ import pytest
 from storage_study import known_for_long, make, outcomes
 
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Outcome, Work, load_study, new_owner
-from hpo.mirror.mirror import Mirror
-from hpo.renewal import Renewal
-from hpo.signals import Stop, Stopped, stop_after
 from hpo.storage.database import connect
-from hpo.worker import run_worker
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.lease_renewal import Renewal
+from hpo.worker.loop import run_worker
+from hpo.worker.signals import Stop, Stopped, stop_after
 
 
 @pytest.fixture

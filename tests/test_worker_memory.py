@@ -7,12 +7,12 @@ import tracemalloc
 import sqlalchemy as sa
 from storage_study import make
 
-from hpo.ledger import Ledger
-from hpo.mirror.mirror import Mirror
-from hpo.storage import bulk
+from hpo.storage import bulk_sql
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger
+from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.schema import slots
-from hpo.suggestions import Suggestions
+from hpo.worker.suggestions import Suggestions
 
 FEW, MORE = 400, 2400
 
@@ -30,7 +30,7 @@ def finish(ledger: Ledger, count: int) -> None:
             }
             for slot in connection.scalars(sa.select(slots.c.id).where(mine))
         ]
-        bulk.update(connection, slots, rows, state="done", started=1.0, finished=2.0)
+        bulk_sql.update(connection, slots, rows, state="done", started=1.0, finished=2.0)
 
 
 def cycle(ledger: Ledger, mirror: Mirror) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hpo.errors import UsageError
-from hpo.losses import cross_entropy
+from hpo.gradients.network import Network
+from hpo.gradients.rule_check import rules_hold
 from hpo.models import MLP
-from hpo.network import Network
-from hpo.optimizers import Optimizer, per_model
-from hpo.regularizers import REGULARIZERS
-from hpo.rule_check import rules_hold
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import Optimizer, per_model
+from hpo.optim.regularizers import REGULARIZERS
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -514,7 +514,7 @@ def test_what_an_optimizer_does_otherwise_wrong(members: int) -> None:
         return {name: leaf - hyper["lr"] * grads[name] for name, leaf in params.items()}, state
 
     assert said(members, optimizer=per_model("own", dict, random, {})) == (
-        f"optimizer 'own' {RANDOM}take them from hpo.counter, by a step that the state counts"
+        f"optimizer 'own' {RANDOM}take them from hpo.random, by a step that the state counts"
     )
     assert said(members, optimizer=per_model("own", dict, lambda one, two: (one, two), {})).startswith(
         "optimizer 'own' is called as update(grads, state, params, hyper) and does not take that: "

@@ -11,15 +11,15 @@ from networks import FEATURES, minibatch
 from small_runs import NETWORK, SIZES, Grads, asking, keeping, mine, run, said, seen
 from torch import Tensor, nn
 
+from hpo.cli.terminal.messages import own_traceback
 from hpo.errors import UsageError
-from hpo.losses import cross_entropy
-from hpo.objective import Objective, Regularizer
-from hpo.optimizers import OPTIMIZERS
-from hpo.own_code import warn_once
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.terminal.messages import own_traceback
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.training.population import Population
 from hpo.tree import Tree
+from hpo.user_code.messages import warn_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -239,7 +239,7 @@ def test_random_numbers_are_refused(members: int) -> None:
     """Also for one model, for which PyTorch would draw whatever comes next."""
     before = torch.get_rng_state()
     words = (
-        "regularizer 'mine' draws random numbers that do not follow from the seed; take them from hpo.counter, by a "
+        "regularizer 'mine' draws random numbers that do not follow from the seed; take them from hpo.random, by a "
         "step that the state counts"
     )
     noisy = asking(lambda objective, params, *_: objective.loss(params) + torch.rand(()))

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv
 
-from hpo.stats import minimal_detectable_effect, standard_deviation
-from hpo.verdicts import Verdict, judge_family
+from hpo.analysis.paired_tests import minimal_detectable_effect, standard_deviation
+from hpo.analysis.verdicts import Verdict, judge_family
 
 Pairs = Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]]
 

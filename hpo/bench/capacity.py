@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.worker import LEASE, LOOKING, POLL
+from hpo.worker.loop import LEASE, LOOKING, POLL
 
 WORKERS = (1, 10, 100, 1000)
 RENEWALS = 4 / LEASE  # a second, of a worker in training

@@ -9,13 +9,13 @@ from typing import Any
 
 from hpo.bench.transactions import NAME, finish, outcomes, study
 from hpo.errors import HpoError
-from hpo.ledger import Ledger, load_study, new_owner
-from hpo.ledger.schedule import STARTUP
-from hpo.mirror.mirror import Mirror
-from hpo.signals import Stop, Stopped
 from hpo.storage.database import connect
-from hpo.suggestions import Suggestions
-from hpo.worker import POLL, run_worker
+from hpo.storage.ledger import Ledger, load_study, new_owner
+from hpo.storage.ledger.scheduler import STARTUP
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.loop import POLL, run_worker
+from hpo.worker.signals import Stop, Stopped
+from hpo.worker.suggestions import Suggestions
 
 PATIENCE = 120.0  # seconds within which all clients must have started a stretch
 

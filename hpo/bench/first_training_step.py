@@ -13,10 +13,10 @@ MODELS = 20
 
 
 def main(device: str) -> None:
-    from hpo.devices import choose_device, cpu_cores, prepare_process
-    from hpo.ledger import Slot, Work
-    from hpo.population import Population
-    from hpo.trainer import Trainer
+    from hpo.storage.ledger import Slot, Work
+    from hpo.training.devices import choose_device, cpu_cores, prepare_process
+    from hpo.training.population import Population
+    from hpo.worker.trainer import Trainer
 
     place = choose_device(device)
     prepare_process(cpu_cores(), place)

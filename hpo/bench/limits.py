@@ -9,9 +9,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from hpo.bench.timing import seconds
-from hpo.compiler import Watching
-from hpo.population import Population
-from hpo.returned import lasting
+from hpo.dispatch import Watching
+from hpo.training.population import Population
+from hpo.user_code.returns import lasting
 
 COPIED = 2**26  # numbers: more than any cache holds
 SQUARE = 2048  # rows and columns of a product that keeps any device busy

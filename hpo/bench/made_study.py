@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from hpo.definition import describe, digest
 from hpo.errors import UsageError
-from hpo.ledger import Ledger, Outcome, Setting, Work, load_study, open_study
-from hpo.mirror.mirror import clear
 from hpo.models import MLP
-from hpo.space import Range, split_space
+from hpo.search_space import Range, split_space
 from hpo.storage.database import connect
-from hpo.study import Configuration, Study
+from hpo.storage.ledger import Ledger, Outcome, Setting, Work, load_study, open_study
+from hpo.storage.optuna.mirror import clear
+from hpo.study.definition import describe, digest
+from hpo.study.study import Configuration, Study
 
 EPOCHS = 30
 AT_ONCE = 1000  # runs finished together

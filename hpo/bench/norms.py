@@ -12,10 +12,10 @@ from torch.func import vmap
 
 from hpo.bench import memory
 from hpo.bench.training_steps import MODELS, random_batch
-from hpo.devices import device_name, wait_for
-from hpo.losses import cross_entropy
-from hpo.network import Network
-from hpo.objective import Objective
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective
+from hpo.models.losses import cross_entropy
+from hpo.training.devices import device_name, wait_for
 
 WAYS = {"rules": True, "vmap(grad)": False}
 REPETITIONS = 15

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hpo.analysis.paired_tests import compare
 from hpo.bench.search import best, quality
 from hpo.data import load_source
-from hpo.definition import direction_of, full_space
-from hpo.halving import SuccessiveHalving
-from hpo.ledger import Outcome, Past, Slot, Tried, Work
-from hpo.ledger.schedule import batch_sizes
-from hpo.ledger.work import DIVERGED, NO_SCORE, PRUNED
-from hpo.sampling import Setting, sample
-from hpo.space import split_space
-from hpo.stats import compare
-from hpo.study import Study
-from hpo.trainer import Trainer
+from hpo.search_space import split_space
+from hpo.storage.ledger import Outcome, Past, Slot, Tried, Work
+from hpo.storage.ledger.scheduler import batch_sizes
+from hpo.study.definition import direction_of, full_space
+from hpo.study.pruner import SuccessiveHalving
+from hpo.study.study import Study
+from hpo.trials import DIVERGED, NO_SCORE, PRUNED
+from hpo.worker.sampler import Setting, sample
+from hpo.worker.trainer import Trainer
 
 
 def measure_pruning(

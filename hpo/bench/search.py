@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpo.definition import direction_of, full_space
-from hpo.ledger import Slot, Work
-from hpo.sampling import Setting, sample
-from hpo.space import Range, split_space
-from hpo.stats import compare, summarise
-from hpo.trainer import Trainer
+from hpo.analysis.paired_tests import compare, summarise
+from hpo.search_space import Range, split_space
+from hpo.storage.ledger import Slot, Work
+from hpo.study.definition import direction_of, full_space
+from hpo.worker.sampler import Setting, sample
+from hpo.worker.trainer import Trainer
 
 FRESH_SEED = 100_000  # fresh seeds are drawn from there on
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hpo.analysis.verdicts import by_repeat
 from hpo.bench.calibration import Pairs
-from hpo.verdicts import by_repeat
 
 TEST_SAMPLES = 800
 ACCURACY = 0.5

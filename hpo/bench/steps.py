@@ -11,7 +11,7 @@ from hpo import __version__
 from hpo.bench.limits import Limits, Work, measure_limits, products_of, work_of
 from hpo.bench.timing import seconds
 from hpo.bench.training_steps import MODELS, OPTIMIZER, Setting, in_training, naive_step, population_of
-from hpo.devices import device_name
+from hpo.training.devices import device_name
 
 MOST_DOUBLINGS = 13
 ASKED = ("operations", "bytes", "of_products", "of_copy", "of_roofline", "of_own_products")

@@ -27,11 +27,11 @@ from hpo.bench.transactions import (
     spread,
     study,
 )
-from hpo.ledger.schedule import STARTUP
-from hpo.mirror.mirror import Mirror
-from hpo.sampling import sample
 from hpo.storage.database import connect
-from hpo.suggestions import Suggestions
+from hpo.storage.ledger.scheduler import STARTUP
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.sampler import sample
+from hpo.worker.suggestions import Suggestions
 
 TRIAL = ("lease", "sample", "assign", "show", "finish", "show result")  # what every trial needs
 OWNER = "bench"

@@ -16,11 +16,11 @@ import numpy as np
 from hpo.bench import made_study, memory
 from hpo.bench.processes import Cost
 from hpo.bench.transactions import enlarged
-from hpo.ledger import Ledger, Work
-from hpo.ledger.schedule import STARTUP
-from hpo.mirror.mirror import Mirror
 from hpo.storage import curves
-from hpo.suggestions import Suggestions
+from hpo.storage.ledger import Ledger, Work
+from hpo.storage.ledger.scheduler import STARTUP
+from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.suggestions import Suggestions
 
 OWNER = "bench"
 

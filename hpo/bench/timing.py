@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from hpo.devices import wait_for
+from hpo.training.devices import wait_for
 
 SECONDS = 1.0  # of measuring a figure
 REPETITIONS = 7

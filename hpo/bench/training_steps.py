@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, split
-from hpo.losses import cross_entropy
+from hpo.gradients.network import Network
+from hpo.gradients.objective import Objective
 from hpo.models import MLP, ConvNet1d, ResNet18
-from hpo.network import Network
-from hpo.objective import Objective
-from hpo.optimizers import OPTIMIZERS
-from hpo.population import Population
-from hpo.regularizers import REGULARIZERS
-from hpo.samples import Samples
-from hpo.schedules import Constant
-from hpo.space import Range
-from hpo.steps import Steps
+from hpo.models.losses import cross_entropy
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.schedules import Constant
+from hpo.search_space import Range
+from hpo.training.population import Population
+from hpo.training.samples import Samples
+from hpo.training.steps import Steps
 
 # Networks by the name that `--model` takes, with the shape of one input; images without BatchNorm, so that every
 # regularizer can be measured.

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from hpo.ledger import Ledger, Outcome, Setting, Work, load_study, names, open_study
-from hpo.mirror.mirror import Mirror, clear
-from hpo.space import Range, split_space
+from hpo.search_space import Range, split_space
+from hpo.storage.ledger import Ledger, Outcome, Setting, Work, load_study, names, open_study
+from hpo.storage.optuna.mirror import Mirror, clear
 
 T = TypeVar("T")
 NAME = "hpo-bench-storage"  # deleted before and after

@@ -13,10 +13,10 @@ import torch
 from hpo.bench.calibration import Calibration, Pairs, calibrate
 from hpo.bench.simulated import families, repeated
 from hpo.models import MLP
-from hpo.sizing import MOST
-from hpo.study import Configuration, Study
-from hpo.trainer import Trainer
-from hpo.training import Member, train
+from hpo.study.study import Configuration, Study
+from hpo.training.loop import Member, train
+from hpo.training.population_size import MOST
+from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark
 FAMILIES = (2, 3, 6, 12)

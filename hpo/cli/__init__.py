@@ -3,20 +3,11 @@
 import gc
 import sys
 
-# In the order that `hpo --help` shows their commands in.
-from hpo.cli import studies  # isort: split
-
-from hpo.cli import reports  # isort: split
-
-from hpo.cli import parts  # isort: split
-
-from hpo.cli import bench  # isort: split
-
-from hpo.cli import machine
+from hpo.cli import commands
 from hpo.cli.options import app
 from hpo.errors import HpoError
 
-__all__ = ["app", "bench", "machine", "main", "parts", "reports", "studies"]
+__all__ = ["app", "commands", "main"]
 
 
 def main() -> None:

@@ -10,14 +10,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import optuna_dashboard
 from optuna.storages import RDBStorage
 
-from hpo.dashboard import guards
-from hpo.dashboard.bar import Linked, with_bar
-from hpo.dashboard.live import LiveReports
-from hpo.dashboard.reports import Progress, with_reports
+from hpo.dashboard import middleware
+from hpo.dashboard.live_reports import LiveReports
+from hpo.dashboard.navigation import Linked, with_bar
+from hpo.dashboard.report_files import Progress, with_reports
 from hpo.errors import UsageError
-from hpo.ledger import load_study, names
-from hpo.mirror.mirror import report_name
 from hpo.storage.database import answers
+from hpo.storage.ledger import load_study, names
+from hpo.storage.optuna.mirror import report_name
 
 STATES = {"done": "finished", "work": "has open work", "wait": "in training"}
 
@@ -40,17 +40,17 @@ def build(
     """
     app = with_bar(_pages(storage), lambda: linked(storage), editable)
     app = with_reports(app, reports, lambda: progress(storage), LiveReports(storage.engine, reports).folder)
-    app = guards.while_answering(app, lambda: answers(storage.engine))
+    app = middleware.while_answering(app, lambda: answers(storage.engine))
     if not editable:
-        app = guards.only_reading(app)
+        app = middleware.only_reading(app)
     if password:
-        app = guards.with_password(app, password)
-    if guards.is_loopback(host):
-        app = guards.from_known_hosts(app, {*guards.LOOPBACK, host})
+        app = middleware.with_password(app, password)
+    if middleware.is_loopback(host):
+        app = middleware.from_known_hosts(app, {*middleware.LOOPBACK, host})
     else:
-        own = {*guards.LOOPBACK, host, socket.gethostname(), socket.getfqdn()}
-        app = guards.from_known_hosts(app, own, addresses=True)
-    return guards.with_safe_headers(app)
+        own = {*middleware.LOOPBACK, host, socket.gethostname(), socket.getfqdn()}
+        app = middleware.from_known_hosts(app, own, addresses=True)
+    return middleware.with_safe_headers(app)
 
 
 def _pages(storage: RDBStorage) -> WSGIApplication:

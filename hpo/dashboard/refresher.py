@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from hpo.ledger import load_study, names
-from hpo.mirror.optuna_summary import mark, refresh
+from hpo.dashboard.study_note import mark, refresh
 from hpo.storage.database import answers
+from hpo.storage.ledger import load_study, names
 
 T = TypeVar("T")
 LOOK = 5.0  # seconds between two looks whether something has been finished

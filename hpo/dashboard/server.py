@@ -9,14 +9,14 @@ from pathlib import Path
 import waitress
 
 from hpo.dashboard.application import build
-from hpo.dashboard.guards import is_loopback
+from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
-from hpo.ledger import names
-from hpo.mirror.mirror import open_storage
-from hpo.signals import Stop
 from hpo.storage.database import connect, redacted
-from hpo.storage.storage_url import file, read
+from hpo.storage.ledger import names
+from hpo.storage.optuna.mirror import open_storage
+from hpo.storage.url import file, read
+from hpo.worker.signals import Stop
 
 PASSWORD = "HPO_DASHBOARD_PASSWORD"
 

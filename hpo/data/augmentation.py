@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hpo.counter import integer, normal, uniform
 from hpo.errors import UsageError
+from hpo.random import integer, normal, uniform
 
 # The number of every draw that a key is asked for: switching one augmentation off leaves the others as they were.
 ROW, COLUMN, FLIP, HOLE, HOLE_ROW, HOLE_COLUMN, SHIFT, SCALE = range(8)

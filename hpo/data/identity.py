@@ -14,7 +14,7 @@ PROBES = 64  # samples of each part that are looked at
 def identify(source: Source) -> dict[str, Any]:
     """JSON values: the shapes, a digest of all labels, and a number for each of some samples, evenly spread.
 
-    The numbers are sums, for a machine may round otherwise; `hpo.ledger.data_check` compares them.
+    The numbers are sums, for a machine may round otherwise; `hpo.storage.ledger.data_check` compares them.
     """
     labels = torch.cat([source.labels, source.test_labels]).to(torch.int64)
     return {

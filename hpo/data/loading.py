@@ -12,8 +12,8 @@ from torch import Tensor
 from hpo.data.identity import identify
 from hpo.data.source import Dataset, Source, seeded_load
 from hpo.errors import UsageError
-from hpo.own_code import in_words, warn_once
-from hpo.users_code import is_users
+from hpo.user_code.messages import in_words, warn_once
+from hpo.user_code.ownership import is_users
 
 # PyTorch can store these and do next to nothing with them.
 STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)

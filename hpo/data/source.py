@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.generators import seeded
 from hpo.seeds import stream, stream_key
+from hpo.user_code.generators import seeded
 
 
 class Source(NamedTuple):
@@ -97,7 +97,7 @@ class Dataset:
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
         """A random variation of every sample, the same for the same key, whatever else is in the batch.
 
-        Randomness comes from `hpo.counter` and the keys alone.
+        Randomness comes from `hpo.random` and the keys alone.
 
         Args:
             inputs: [N, ...] on any device, left as they are. keys: [N] int64, 0 … 2³² − 1, on the same device.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from hpo.errors import UsageError
-from hpo.models.parts import check_dropout, check_norm, check_whole, dropout_layers
+from hpo.models.layers import check_dropout, check_norm, check_whole, dropout_layers
 
 # Kernel sizes; every convolution has stride 2 and padding 1.
 KERNELS = (5, 3, 3)

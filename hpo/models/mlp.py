@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from hpo.errors import UsageError
-from hpo.models.parts import check_dropout, dropout_layers
+from hpo.models.layers import check_dropout, dropout_layers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.models.parts import check_dropout, check_norm, check_whole, dropout_layers, initialise, norm_of_images
+from hpo.models.layers import check_dropout, check_norm, check_whole, dropout_layers, initialise, norm_of_images
 
 STAGES = 3
 

@@ -1,7 +1,7 @@
 """Reports: a study's record as text, pictures and tables, rebuilt from the database alone."""
 
-from hpo.report.across_page import write_comparison
-from hpo.report.record import Record, make_record, read_record
-from hpo.report.write import write_report
+from hpo.analysis.record import Record, make_record, read_record
+from hpo.report.comparison_page import write_comparison
+from hpo.report.writer import write_report
 
 __all__ = ["Record", "make_record", "read_record", "write_comparison", "write_report"]

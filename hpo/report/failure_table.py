@@ -1,9 +1,9 @@
 """The table of failures by cause, in the words of `hpo status`."""
 
+from hpo.analysis.results import StudyNumbers
 from hpo.failures import CAUSES, by_cause
-from hpo.report.quantities import StudyNumbers
+from hpo.report.formatting import escape
 from hpo.report.tables import Table
-from hpo.report.wording import escape
 
 
 def failures(numbers: StudyNumbers) -> Table:

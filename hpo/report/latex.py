@@ -2,9 +2,9 @@
 
 import re
 
-from hpo.report.metric import Metric
-from hpo.report.quantities import ConfigurationNumbers, Rival, StudyNumbers
-from hpo.report.wording import count, p_cell, verdict_words
+from hpo.analysis.metric import Metric
+from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.report.formatting import count, p_cell, verdict_words
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from hpo.figures import draw_plotly
-from hpo.report import tables, wording
-from hpo.report.cautions import cautions
-from hpo.report.drawings import Planned
+from hpo.analysis.results import StudyNumbers
+from hpo.analysis.verdicts import Verdict
+from hpo.report import formatting, tables
 from hpo.report.failure_table import failures
-from hpo.report.quantities import StudyNumbers
+from hpo.report.figure_plan import Planned
+from hpo.report.figures import draw_plotly
 from hpo.report.standalone import SCRIPT
-from hpo.verdicts import Verdict
+from hpo.report.warnings import cautions
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
 POWER = re.compile(r"(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
@@ -95,7 +95,7 @@ def verdict_lines(numbers: StudyNumbers) -> list[str]:
     """One line of Markdown a rival: the verdict and the numbers it rests on."""
     template = _environment().get_template("verdict.md.jinja")
     unit = _unit(numbers)
-    baseline = wording.escape(numbers.baseline.name)
+    baseline = formatting.escape(numbers.baseline.name)
     return [
         template.render(rival=rival, baseline=baseline, unit=unit, metric=numbers.metric).strip()
         for rival in numbers.rivals
@@ -113,15 +113,15 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
         definition=numbers.definition,
         samples=numbers.samples,
         metric=numbers.metric,
-        title=wording.escape(_title(page)),
+        title=formatting.escape(_title(page)),
         hypothesis=numbers.study["text"].get("hypothesis") or "",
-        baseline=wording.escape(numbers.baseline.name),
+        baseline=formatting.escape(numbers.baseline.name),
         verdicts=verdict_lines(numbers),
         unit=_unit(numbers),
         unit_name=_unit(numbers).removeprefix("paired "),
         cautions=cautions(numbers),
         tables={name: getattr(tables, name)(numbers) for name in TABLES} | {"failures": failures(numbers)},
-        legend=wording.legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
+        legend=formatting.legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
         smoothness_of={entry.name: entry.smoothness for entry in numbers.configurations},
         reruns_of={entry.name: entry.reruns for entry in numbers.configurations},
         fixed_alike=_fixed_alike(numbers),
@@ -159,19 +159,19 @@ def _environment() -> Any:
         autoescape=False,
     )
     environment.filters |= {
-        "escape": wording.escape,
-        "describe": wording.describe,
-        "verdict": wording.verdict_words,
-        "points": wording.points,
-        "point_interval": wording.point_interval,
-        "percent": wording.percent,
-        "number": wording.number,
-        "digits": wording.three_digits,
-        "listed": wording.listed,
-        "number_interval": wording.number_interval,
-        "p": wording.probability,
-        "count": wording.count,
-        "span": wording.span,
+        "escape": formatting.escape,
+        "describe": formatting.describe,
+        "verdict": formatting.verdict_words,
+        "points": formatting.points,
+        "point_interval": formatting.point_interval,
+        "percent": formatting.percent,
+        "number": formatting.number,
+        "digits": formatting.three_digits,
+        "listed": formatting.listed,
+        "number_interval": formatting.number_interval,
+        "p": formatting.probability,
+        "count": formatting.count,
+        "span": formatting.span,
         "thousands": lambda value: f"{value:,}",
         "words": lambda name: name.replace("_", " "),
     }
@@ -195,8 +195,8 @@ def _pruned_epochs(numbers: StudyNumbers) -> str:
     """Of how many epochs were really trained, by configuration: "AdamW 412 of 1,200 (30 of 40 trials pruned)"."""
     epochs = numbers.definition["tuning_epochs"]
     return ", ".join(
-        f"{wording.escape(entry.name)} {entry.tuning.epochs:,} of {entry.tuning.finished * epochs:,} "
-        f"({entry.tuning.pruned} of {wording.count(entry.tuning.finished, 'trial')} pruned)"
+        f"{formatting.escape(entry.name)} {entry.tuning.epochs:,} of {entry.tuning.finished * epochs:,} "
+        f"({entry.tuning.pruned} of {formatting.count(entry.tuning.finished, 'trial')} pruned)"
         for entry in numbers.configurations
     )
 
@@ -204,18 +204,20 @@ def _pruned_epochs(numbers: StudyNumbers) -> str:
 def _fixed_alike(numbers: StudyNumbers) -> str:
     """The values that no configuration tunes and all share: "beta1 0.9, beta2 0.999"."""
     values = tables.fixed_alike(numbers).items()
-    return ", ".join(f"{wording.escape(wording.plain_name(name))} {wording.bound(value)}" for name, value in values)
+    return ", ".join(
+        f"{formatting.escape(formatting.plain_name(name))} {formatting.bound(value)}" for name, value in values
+    )
 
 
 def _uneven_seeds(numbers: StudyNumbers) -> str:
     """How many seeds each tuning run has, in its order, where some have more than others: "10, 3, 3, 2 and 2"."""
     seeds = Counter(numbers.baseline.reruns.repeat_by_seed.values())
     counts = [seeds[repeat] for repeat in sorted(seeds)]
-    return wording.listed([str(count) for count in counts]) if len(set(counts)) > 1 else ""
+    return formatting.listed([str(count) for count in counts]) if len(set(counts)) > 1 else ""
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:
     planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
     if len(set(planned.values())) == 1:
-        return f"{wording.count(next(iter(planned.values())), 'trial')} a configuration"
-    return "trials: " + ", ".join(f"{wording.escape(name)} {trials}" for name, trials in planned.items())
+        return f"{formatting.count(next(iter(planned.values())), 'trial')} a configuration"
+    return "trials: " + ", ".join(f"{formatting.escape(name)} {trials}" for name, trials in planned.items())

@@ -3,14 +3,13 @@
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from hpo import figures
-from hpo.report import page, tables, wording
-from hpo.report.cautions import cautions
-from hpo.report.drawings import plan_stills
-from hpo.report.numbers import compute_numbers
-from hpo.report.quantities import StudyNumbers
-from hpo.report.record import Record
-from hpo.report.results import as_json
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import Record
+from hpo.analysis.results import StudyNumbers
+from hpo.report import figures, formatting, page, tables
+from hpo.report.figure_plan import plan_stills
+from hpo.report.results_json import as_json
+from hpo.report.warnings import cautions
 
 GREY = "#7f8791"  # readable on a white and on a black page: the dashboard does not tell a plot which it is on
 
@@ -38,7 +37,7 @@ def _note(numbers: StudyNumbers) -> str:
     parts = [[getattr(entry, phase) for entry in entries] for phase in ("tuning", "reruns")]
     trials, reruns = (f"{sum(p.finished for p in part)} of {sum(p.planned for p in part)}" for part in parts)
     text = page._environment().get_template("summary.md.jinja").render(
-        title=wording.escape(study["text"].get("title") or study["name"]),
+        title=formatting.escape(study["text"].get("title") or study["name"]),
         link=f"/reports/{quote(study['name'])}/",
         trials=trials,
         reruns=reruns,

@@ -3,13 +3,13 @@
 import math
 from typing import Any, NamedTuple
 
-from hpo.report import wording
-from hpo.report.metric import ACCURACY, Metric
-from hpo.report.quantities import ConfigurationNumbers, StudyNumbers
-from hpo.report.wording import NOTHING, escape
-from hpo.space import split_space
-from hpo.stats import summarise
-from hpo.verdicts import FEWEST_SEEDS
+from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.paired_tests import summarise
+from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
+from hpo.analysis.verdicts import FEWEST_SEEDS
+from hpo.report import formatting
+from hpo.report.formatting import NOTHING, escape
+from hpo.search_space import split_space
 
 ONE_A_RUN = "one a tuning run"
 
@@ -35,7 +35,7 @@ def spaces(numbers: StudyNumbers) -> Table:
     others = [name for name in names if name not in columns]
     rows = []
     for entry, own in zip(entries, cells, strict=True):
-        parts = [escape(wording.describe(entry[part])) for part in ("optimizer", "regularizer")]
+        parts = [escape(formatting.describe(entry[part])) for part in ("optimizer", "regularizer")]
         rest = "; ".join(f"{escape(_long(name))} {own[name]}" for name in others if name in own)
         shared = [own.get(name, NOTHING) for name in columns]
         rows.append([escape(entry["name"]), *parts, *shared, *([rest or NOTHING] if others else [])])
@@ -54,10 +54,10 @@ def _space_cells(space: dict[str, Any]) -> dict[str, str]:
     cells = {}
     for name in space:
         if name in ranges:
-            low, high = wording.bound(ranges[name].low), wording.bound(ranges[name].high)
+            low, high = formatting.bound(ranges[name].low), formatting.bound(ranges[name].high)
             cells[name] = f"{low} to {high}{', log' if ranges[name].log else ''}"
         else:
-            cells[name] = f"{wording.bound(fixed[name])}, fixed"
+            cells[name] = f"{formatting.bound(fixed[name])}, fixed"
     return cells
 
 
@@ -84,11 +84,11 @@ def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
         str(judged.n),
         metric.spread(judged) + limits,
         *accuracy,
-        wording.number_spread(reruns.train_loss),
-        wording.points(gap.mean),
-        wording.percent_spread(reruns.memorised),
+        formatting.number_spread(reruns.train_loss),
+        formatting.points(gap.mean),
+        formatting.percent_spread(reruns.memorised),
         str(len(reruns.diverged_seeds)),
-        wording.three_digits(reruns.seconds_per_epoch.mean),
+        formatting.three_digits(reruns.seconds_per_epoch.mean),
         escape(_best(entry, _settings(settings) if len(settings) < 2 else ONE_A_RUN)),
     ]
 
@@ -103,7 +103,7 @@ def _best(entry: ConfigurationNumbers, shown: str) -> str:
 
 
 def _settings(settings: list[dict[str, float]]) -> str:
-    return "; ".join(map(wording.setting, settings))
+    return "; ".join(map(formatting.setting, settings))
 
 
 def comparisons(numbers: StudyNumbers) -> Table:
@@ -126,12 +126,12 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 if paired.n
                 else NOTHING,
                 f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
-                wording.p_cell(paired.p_t),
-                wording.p_cell(paired.p_flip),
-                wording.p_cell(rival.verdict.p_holm),
-                wording.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
+                formatting.p_cell(paired.p_t),
+                formatting.p_cell(paired.p_flip),
+                formatting.p_cell(rival.verdict.p_holm),
+                formatting.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
                 metric.detectable(paired.mde).removesuffix(" points"),
-                wording.verdict_words(rival.verdict, metric),
+                formatting.verdict_words(rival.verdict, metric),
             ]
         )
     return Table(header, rows, range(1, 9))
@@ -143,7 +143,7 @@ def pairs(numbers: StudyNumbers) -> Table:
     rows = []
     for pair in (pair for pair in numbers.pairs if pair.n):
         told = pair.diverged and metric.share  # else a diverged rerun has no value and left its pair
-        counted = f", {wording.count(pair.diverged, 'diverged rerun')} counted" if told else ""
+        counted = f", {formatting.count(pair.diverged, 'diverged rerun')} counted" if told else ""
         difference = f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}{counted}"
         won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
         rows.append([escape(pair.name), escape(pair.other), str(pair.n), escape(pair.reason) or difference, won])
@@ -179,10 +179,10 @@ def own_metrics(numbers: StudyNumbers) -> Table:
             paired = rivals[entry.name].own_metrics[metric] if entry.name in rivals else None
             difference = NOTHING
             if paired and paired.n > 1:
-                low, high = (wording.number(end) for end in (paired.interval.low, paired.interval.high))
-                difference = f"{wording.number(paired.mean)} [{low}, {high}]"
+                low, high = (formatting.number(end) for end in (paired.interval.low, paired.interval.high))
+                difference = f"{formatting.number(paired.mean)} [{low}, {high}]"
             name = escape(metric.replace("_", " "))
-            rows.append([name, escape(entry.name), str(found.n), wording.number_spread(found), difference])
+            rows.append([name, escape(entry.name), str(found.n), formatting.number_spread(found), difference])
     header = ["metric", "configuration", "n", "test set", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
     return Table(header, rows, range(2, 5))
 
@@ -214,7 +214,7 @@ def tuning(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         trials = entry.tuning
-        places = [f"{wording.symbol(name)} {place.position:.2f}" for name, place in trials.places.items()]
+        places = [f"{formatting.symbol(name)} {place.position:.2f}" for name, place in trials.places.items()]
         rows.append(
             [
                 escape(entry.name),
@@ -239,9 +239,9 @@ def environments(numbers: StudyNumbers) -> Table:
 
 
 def _score(definition: dict[str, Any], value: float) -> str:
-    return wording.percent(value) if definition["score"] == "validation_accuracy" else wording.three_digits(value)
+    return formatting.percent(value) if definition["score"] == "validation_accuracy" else formatting.three_digits(value)
 
 
 def _long(name: str) -> str:
-    short = wording.symbol(name)
-    return wording.plain_name(name) if short.isascii() else short
+    short = formatting.symbol(name)
+    return formatting.plain_name(name) if short.isascii() else short

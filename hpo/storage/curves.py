@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
-from hpo.storage import bulk, schema
+from hpo.storage import bulk_sql, schema
 from hpo.storage.database import retrying
 
 _POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
@@ -39,10 +39,10 @@ def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequen
     starts = list(accumulate(sizes, initial=0))[:-1]
     if connection.dialect.name == "postgresql":
         columns = {
-            "slots": bulk.array((slot for slot, _, _ in series), sa.Integer()),
-            "metrics": bulk.array((metric for _, metric, _ in series), sa.Text()),
-            "starts": bulk.array(starts, sa.Integer()),
-            "sizes": bulk.array(sizes, sa.Integer()),
+            "slots": bulk_sql.array((slot for slot, _, _ in series), sa.Integer()),
+            "metrics": bulk_sql.array((metric for _, metric, _ in series), sa.Text()),
+            "starts": bulk_sql.array(starts, sa.Integer()),
+            "sizes": bulk_sql.array(sizes, sa.Integer()),
         }
         connection.execute(_INSERT_SLICES, {"points": packed, **columns})
         return
@@ -77,6 +77,6 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
 
 def of(connection: Connection, slots: Sequence[int], metric: str) -> dict[int, list[float]]:
     """Slot id → values of epochs 1, 2, … of one metric, of those that have it."""
-    mine = bulk.among(connection, schema.curves.c.slot_id, slots)
+    mine = bulk_sql.among(connection, schema.curves.c.slot_id, slots)
     query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(mine, schema.curves.c.metric == metric)
     return {slot: np.frombuffer(points, _POINT).tolist() for slot, points in connection.execute(query)}

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from hpo.errors import HpoError
 from hpo.storage import schema
 from hpo.storage.locks import creation_lock
-from hpo.storage.storage_url import check_folder, file, read, redacted
+from hpo.storage.url import check_folder, file, read, redacted
 
 __all__ = [
     "again",

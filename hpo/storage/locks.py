@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
-from hpo.storage.storage_url import file
+from hpo.storage.url import file
 
 _KEY = 0x68706F  # the advisory lock on PostgreSQL
 _LOOK = 0.02  # seconds between looks whether SQLite's lock is free

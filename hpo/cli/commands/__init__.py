@@ -1,0 +1,14 @@
+"""The commands of the command line, one file each."""
+
+# In the order that `hpo --help` shows them in.
+from hpo.cli.commands import run  # isort: split
+
+from hpo.cli.commands import report  # isort: split
+
+from hpo.cli.commands import try_once  # isort: split
+
+from hpo.cli.commands import bench  # isort: split
+
+from hpo.cli.commands import dashboard
+
+__all__ = ["bench", "dashboard", "report", "run", "try_once"]

@@ -1,0 +1,59 @@
+"""What several networks are made of, and the checks of what they are described by."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from hpo.errors import UsageError
+from hpo.models.dropout import Dropout
+
+
+def check_whole(network: Any, *fields: str) -> None:
+    """Raises UsageError unless the fields are whole numbers of at least 1."""
+    for field in fields:
+        value = getattr(network, field)
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{type(network).__name__}: {field} is {value!r}; give a whole number of at least 1")
+
+
+def check_dropout(network: Any) -> None:
+    """Raises UsageError unless `dropout` is a probability below 1."""
+    value = network.dropout
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise UsageError(f"{type(network).__name__}: dropout is {value!r}; give a number from 0 up to but not 1")
+
+
+def check_norm(network: Any, *choices: str | None) -> None:
+    """Raises UsageError unless `norm` is one of the choices."""
+    if network.norm not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        raise UsageError(f"{type(network).__name__}: norm is {network.norm!r}; choose from {words}")
+
+
+def dropout_layers(probability: float) -> list[nn.Module]:
+    """A Dropout layer, or none at probability 0."""
+    return [Dropout(probability)] if probability else []
+
+
+def norm_of_images(norm: str, channels: int, groups: int) -> nn.Module:
+    """BatchNorm ("batch") or GroupNorm ("group") over [N, channels, H, W].
+
+    `groups` is met where it divides the channels into groups of at least two, and else comes down to the largest
+    common number: a group of one channel on a 1 × 1 map would always be normalised to 0.
+    """
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(math.gcd(groups, max(1, channels // 2)), channels)
+
+
+def initialise(network: nn.Module) -> None:
+    """As the authors of the residual networks: He's normal distribution over fan-out; the classifier's bias 0.
+
+    He et al., "Delving deep into rectifiers", arXiv:1502.01852, in the form of their published training code.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,107 @@
+"""Optimizers on the stack: how K gradients become K updates, in place, each model with its own hyperparameters."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+from hpo.optim import adam
+from hpo.search_space import Range, log_range
+from hpo.tree import Tree, along, zeros_like
+from hpo.user_code.messages import call
+from hpo.user_code.returns import check_state, kept_state, params_of
+
+State = dict[str, Any]
+
+UPDATE = "update(grads, state, params, hyper)"
+
+
+class Optimizer(NamedTuple):
+    """How a gradient becomes an update, for a stack of K models.
+
+    Attributes:
+        name: what error messages and listings call it.
+        init: params (leaves [K, ...]) -> state, nested dicts of tensors [K, ...].
+        update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all but grads in place.
+        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. All have
+            `learning_rate`, which reaches `update` already multiplied by the schedule.
+    """
+
+    name: str
+    init: Callable[[Tree], State]
+    update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]]
+    hyperparameters: Mapping[str, Range | float]
+
+
+def per_model(
+    name: str,
+    init: Callable[[Tree], State],
+    update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]],
+    hyperparameters: Mapping[str, Range | float],
+) -> Optimizer:
+    """An optimizer from pure functions written for one model: leaves [...] and hyperparameters []."""
+    who = f"optimizer {name!r}"
+
+    @functools.wraps(init)
+    def checked_init(params: Tree) -> State:
+        state = call(who, "init(params)", init, params, always_lifted=True)
+        check_state(who, state)
+        return state
+
+    @functools.wraps(update)
+    def checked_update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
+        before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
+        returned = call(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
+        after, state = params_of(who, returned, params)
+        return after, kept_state(who, state, before)
+
+    return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters)
+
+
+def _sgd_init(params: Tree) -> State:
+    return {"momentum": zeros_like(params)}
+
+
+def _sgd_update(nesterov: bool) -> Callable[[Tree, State, Tree, Tree], tuple[Tree, State]]:
+    """d ← momentum·d + g + weight_decay·w; w ← w − learning_rate·d (as torch.optim.SGD, without dampening)."""
+
+    def update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
+        for name, weights in params.items():
+            rate, decay, momentum = (
+                along(hyper[key], weights) for key in ("learning_rate", "weight_decay", "momentum")
+            )
+            gradient = torch.addcmul(grads[name], decay, weights)
+            direction = state["momentum"][name].mul_(momentum).add_(gradient)
+            if nesterov:
+                direction = gradient.addcmul_(momentum, direction)
+            weights.addcmul_(rate, direction, value=-1)
+        return params, state
+
+    return update
+
+
+_ADAM: dict[str, Range | float] = {
+    "learning_rate": log_range(1e-4, 1e-2),
+    "weight_decay": log_range(1e-6, 1e-1),
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+}
+_SGD: dict[str, Range | float] = {
+    "learning_rate": log_range(1e-3, 1),
+    "weight_decay": log_range(1e-6, 1e-1),
+    "momentum": 0.9,
+}
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    optimizer.name: optimizer
+    for optimizer in (
+        Optimizer("sgd", _sgd_init, _sgd_update(nesterov=False), _SGD),
+        Optimizer("nesterov", _sgd_init, _sgd_update(nesterov=True), _SGD),
+        Optimizer("adam", adam.init, adam.update(decoupled=False), _ADAM),
+        Optimizer("adamw", adam.init, adam.update(decoupled=True), _ADAM),
+    )
+}

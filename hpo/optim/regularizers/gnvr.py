@@ -1,0 +1,23 @@
+"""GNVR, gradient norm variance regularization: mean loss + λ · Var_i(‖g_i‖).
+
+The variance divides by N − 1, and ‖g_i‖ = sqrt(‖g_i‖² + 1e-8) over all parameters, as in the published script.
+"""
+
+from torch import Tensor
+
+from hpo.gradients.objective import Objective, Regularizer
+from hpo.search_space import log_range
+from hpo.tree import Tree
+
+EPSILON = 1e-8
+
+
+def _grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+    def penalty(at: Tree) -> Tensor:
+        return hyper["lambda"] * objective.sample_grad_norms(at, epsilon=EPSILON).var(correction=1)
+
+    gradient, value = objective.penalised_grad(params, penalty)
+    return gradient, state, {"penalty": value}
+
+
+gnvr = Regularizer("gnvr", _grads, {"lambda": log_range(1e-3, 10, off="low")})

@@ -1,0 +1,178 @@
+"""Cautions: what a reader has to know before believing the verdict, one sentence each."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hpo.analysis.metric import Metric
+from hpo.analysis.results import Reruns, StudyNumbers
+from hpo.analysis.verdicts import FEWEST_SEEDS, FIRM_PAIRS
+from hpo.failures import by_cause, in_words
+from hpo.report.formatting import count, escape, listed, plain_name
+from hpo.search_space import split_space
+
+ENOUGH_SEEDS = 10
+ENOUGH_TRIALS = 20  # of a configuration in one tuning run
+ENOUGH_TRIALS_EACH = 10  # for each hyperparameter that the configuration tunes
+
+
+def cautions(numbers: StudyNumbers) -> list[str]:
+    """Every warning that the study has earned, the gravest first."""
+    found: list[str] = []
+    for source in (_unfinished, _losses, _searches, _protocol, _reading):
+        found += source(numbers)
+    return found
+
+
+def few_trials(definition: Mapping[str, Any], trials: int) -> str:
+    """Which configurations have too few trials for what they tune, in one sentence; empty where none has.
+
+    Args:
+        trials: planned for each configuration and tuning run; a configuration's own number comes first.
+    """
+    short: dict[tuple[int, int], list[str]] = {}
+    needed, flag_helps = 0, True
+    for entry in definition["configurations"]:
+        planned, tuned = entry.get("trials") or trials, len(split_space(entry["space"])[0])
+        enough = max(ENOUGH_TRIALS, ENOUGH_TRIALS_EACH * tuned)
+        if tuned and planned < enough:
+            short.setdefault((planned, tuned), []).append(escape(entry["name"]))
+            needed, flag_helps = max(needed, enough), flag_helps and not entry.get("trials")
+    if not short:
+        return ""
+    found = [
+        f"{listed(names)} {'has' if len(names) == 1 else 'have'} {planned} for {count(tuned, 'hyperparameter')}"
+        for (planned, tuned), names in short.items()
+    ]
+    return (
+        f"Few trials a tuning run: {', '.join(found)}; below {ENOUGH_TRIALS}, or {ENOUGH_TRIALS_EACH} for each "
+        "hyperparameter, one more trial often changes the setting chosen: "
+        f"plan {needed}{f' (--trials {needed})' if flag_helps else ''}"
+    )
+
+
+def _unfinished(numbers: StudyNumbers) -> Iterator[str]:
+    entries = numbers.configurations
+    trials = [(entry.name, entry.tuning.finished, entry.tuning.planned, entry.tuning.failed) for entry in entries]
+    short = [f"{escape(name)} {done} of {planned}" for name, done, planned, failed in trials if done < planned - failed]
+    if short:
+        yield f"Interim: trials finished so far: {', '.join(short)}"
+    missing = [
+        f"{escape(entry.name)} {entry.reruns.finished} of {entry.reruns.planned}"
+        for entry in entries
+        if entry.reruns.finished + len(entry.reruns.failed_seeds) < entry.reruns.planned
+    ]
+    if missing:
+        yield f"Interim: reruns finished so far: {', '.join(missing)}; the verdict may still change"
+
+
+def _losses(numbers: StudyNumbers) -> Iterator[str]:
+    for entry in numbers.configurations:
+        name, tuning, reruns = escape(entry.name), entry.tuning, entry.reruns
+        of_trials, of_reruns = (in_words(by_cause(0, part.failed_attempts)) for part in (tuning, reruns))
+        if tuning.failed:  # slots fail for good only where the configuration was given up
+            yield f"{name}: tuning was given up, {count(tuning.failed, 'trial')} failed for good ({of_trials})"
+        elif of_trials:
+            yield f"{name}: attempts of trials failed and were made again ({of_trials})"
+        if tuning.diverged and tuning.diverged == tuning.finished:
+            yield f"{name}: every trial diverged, so that no score chose its setting"
+        elif tuning.pruned and tuning.pruned + tuning.diverged == tuning.finished:
+            yield f"{name}: no trial of full length went well, so that a pruned one chose its setting"
+        elif tuning.without_score and tuning.without_score + tuning.diverged == tuning.finished:
+            yield f"{name}: no trial has a finite score, so that none chose its setting"
+        elif tuning.diverged:
+            yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
+        if 0 < tuning.without_score < tuning.finished:
+            yield f"{name}: the score of {tuning.without_score} of {count(tuning.finished, 'trial')} is not finite"
+        if reruns.diverged_seeds:
+            counted = all(math.isfinite(reruns.judged[seed]) for seed in reruns.diverged_seeds)
+            ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
+            yield (
+                f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
+                f"({_seeds(reruns.diverged_seeds)}) and {ending}"
+            )
+        for metric, seeds in _undefined(reruns, numbers.metric).items():
+            judged = metric == numbers.metric.name
+            ending = "left its comparisons undecided" if judged else "are left out of its numbers"
+            yield (
+                f"{name}: {escape(metric.replace('_', ' '))} is not finite for {count(len(seeds), 'rerun')} "
+                f"({_seeds(seeds)}), which did not diverge and {ending}"
+            )
+        if tuning.failed:
+            continue  # its reruns failed with it
+        if reruns.failed_seeds:
+            lost = count(len(reruns.failed_seeds), "rerun")
+            yield f"{name}: {lost} failed for good ({of_reruns}), so that {_seeds(reruns.failed_seeds)} left every pair"
+        elif of_reruns:
+            yield f"{name}: attempts of reruns failed and were made again ({of_reruns})"
+
+
+def _undefined(reruns: Reruns, judged: Metric) -> dict[str, list[int]]:
+    """Test metrics that are not finite for some reruns that did not diverge: name → their seeds."""
+    whole = reruns.test_accuracy.keys() - set(reruns.diverged_seeds)
+    lost = {f"test_{name}": whole - values.keys() for name, values in reruns.own_metrics.items()}
+    lost |= {judged.name: set(reruns.undefined_seeds)}
+    return {name: sorted(seeds) for name, seeds in lost.items() if seeds}
+
+
+def _searches(numbers: StudyNumbers) -> Iterator[str]:
+    for entry in numbers.configurations:
+        for name, place in entry.tuning.places.items():
+            at = f"median place {place.position:.2f} of the best {place.trials} trials"
+            if place.off:
+                yield (
+                    f"{escape(entry.name)} tuned itself off: {plain_name(name)} sits at the end of its range "
+                    f"where it has no effect ({at})"
+                )
+            elif place.end:
+                yield (
+                    f"{escape(entry.name)}: {plain_name(name)} sits at the {place.end} end of its range ({at}); "
+                    "a wider range may change the result"
+                )
+
+
+def _protocol(numbers: StudyNumbers) -> Iterator[str]:
+    definition = numbers.definition
+    planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
+    if len(set(planned.values())) > 1:
+        yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
+    if few := few_trials(definition, numbers.study["trials"]):
+        yield few
+    if definition["tuning_epochs"] != definition["epochs"]:
+        yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
+    if "pruner" in definition:
+        yield "Pruned by early scores: tuning may have cost a configuration that learns late more than another"
+        epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
+        if len(set(epochs.values())) > 1:
+            yield "Unequal epochs of tuning, by pruning: " + ", ".join(
+                f"{escape(name)} {trained:,}" for name, trained in epochs.items()
+            )
+    if definition["score_epoch"] == "best":
+        yield "The tuning score is that of the best epoch, which flatters noisy curves"
+    repeats = numbers.study["repeats"]
+    units, unit = (numbers.study["seeds"], "seeds") if repeats == 1 else (repeats, "tuning repeats")
+    if units < ENOUGH_SEEDS and (repeats == 1 or repeats >= FEWEST_SEEDS):
+        firm = repeats == 1 or repeats >= FIRM_PAIRS  # with one tuning run every verdict is tentative, as is said below
+        ending = "" if firm else f'; "better" and "worse" are tentative with fewer than {FIRM_PAIRS}'
+        yield f"Fewer than {ENOUGH_SEEDS} {unit} ({units}) find only large differences{ending}"
+    for note in numbers.study.get("notes") or []:
+        if " raised from " not in note["event"] or "after a report" in note["event"]:
+            yield escape(note["event"][:1].upper() + note["event"][1:])
+
+
+def _reading(numbers: StudyNumbers) -> Iterator[str]:
+    reads = {entry.name: entry.reruns.rounds_read for entry in numbers.configurations}
+    several = [f"{escape(name)} {times} times" for name, times in reads.items() if times > 1]
+    if several:
+        yield f"The test set was read more than once: {', '.join(several)}; only the newest reruns are used"
+    if numbers.study["repeats"] == 1:
+        yield (
+            "Conditional on one tuning run: another one may choose other settings, so every verdict is tentative; "
+            f"tune three times (--tuning-repeats 3 --seeds {3 * numbers.study['seeds']})"
+        )
+    elif numbers.study["repeats"] < FEWEST_SEEDS:
+        yield f"Only {numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"

@@ -1,0 +1,1 @@
+"""What a person writes: a study, its pruner, its file; and its definition as JSON."""

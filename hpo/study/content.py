@@ -1,0 +1,113 @@
+"""What an object is, in words that are the same in every process and on every machine: no ids, addresses or orders."""
+
+import array
+import datetime
+import decimal
+import enum
+import fractions
+import hashlib
+import operator
+import re
+from collections import deque
+from collections.abc import Callable
+from pathlib import PurePath
+from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from hpo.study.syntax import digest
+from hpo.user_code.object_parts import MAX_ENTRIES, PLAIN
+
+_SAID_BY_REPR = (
+    range, slice, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, re.Pattern,
+    np.dtype, torch.dtype, operator.itemgetter, operator.attrgetter,
+)  # fmt: skip
+_CONTAINERS = (dict, MappingProxyType, list, tuple, deque, set, frozenset)
+_DEVICE = re.compile(r"(cpu|cuda|mps)(:\d+)?")
+
+
+def content(value: Any, home: Callable[[str], str]) -> str:
+    """An object's own content; of what `reachable` looks into only the kind, for its parts have their own paths.
+
+    What has no content that is the same everywhere (a file, a lock, a generator, a library's object) is its kind alone.
+
+    Args:
+        home: a module's name -> what stands for it.
+    """
+    kind = type(value)
+    try:
+        if kind in PLAIN:
+            return _plain(value)
+        if issubclass(kind, torch.Tensor):
+            return _tensor(value)
+        if issubclass(kind, np.ndarray | np.generic) and value.dtype != object:
+            return f"{value.dtype.str} {value.shape} {_bytes(np.ascontiguousarray(value).reshape(-1).view(np.uint8))}"
+        if issubclass(kind, bytearray | memoryview | array.array):
+            return f"{kind.__qualname__} {_bytes(value)}"
+        if issubclass(kind, np.lib.npyio.NpzFile):
+            return digest(*(f"{name} {content(value[name], home)}" for name in value.files))
+        if issubclass(kind, type | FunctionType | BuiltinFunctionType):
+            return f"{home(str(value.__module__))} {value.__qualname__}"
+        if issubclass(kind, ModuleType):
+            return f"module {home(value.__name__)}"
+        if issubclass(kind, PurePath):
+            return _plain(str(value))
+        if kind.__module__.startswith("pandas.") and hasattr(value, "to_csv"):
+            return f"{kind.__qualname__} {digest(value.to_csv())}"
+        if issubclass(kind, _SAID_BY_REPR):
+            return repr(value)
+        if issubclass(kind, enum.Enum):
+            return f"{home(kind.__module__)} {kind.__qualname__}.{value._name_}"
+        held = value.ravel().tolist() if issubclass(kind, np.ndarray) else value  # an array of objects
+        whole = _long(held) if issubclass(type(held), _CONTAINERS) else ""
+    except Exception:  # an object of the user's may do anything when it is looked at
+        whole = ""
+    return f"{home(str(kind.__module__))} {kind.__qualname__} {whole}"
+
+
+def code_content(code: CodeType, documentation: str | None = None) -> str:
+    """What the code of a function without a source does, by its instructions and constants."""
+    constants = code.co_consts[documentation is not None and code.co_consts[:1] == (documentation,) :]
+    inner = [code_content(entry) if isinstance(entry, CodeType) else _constant(entry) for entry in constants]
+    return digest(code.co_code.hex(), repr(code.co_names), *inner)
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, tuple | frozenset):
+        entries = [_constant(entry) for entry in value]
+        return f"({','.join(entries if isinstance(value, tuple) else sorted(entries))})"
+    return f"{type(value).__name__} {value!a}"
+
+
+def _plain(value: Any) -> str:
+    if type(value) is str:
+        if value.startswith("/"):  # where a machine keeps its files
+            return "path"
+        if _DEVICE.fullmatch(value):
+            return "device"
+    return f"{type(value).__name__} {hex(value) if type(value) is int else ascii(value)}"
+
+
+def _tensor(tensor: torch.Tensor) -> str:
+    if tensor.layout != torch.strided:
+        sparse = tensor.detach().to_sparse_coo().coalesce()
+        return f"{tuple(tensor.shape)} {_tensor(sparse.indices())} {_tensor(sparse.values())}"
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return f"{tensor.dtype} {tuple(tensor.shape)} {_bytes(flat.view(torch.uint8).numpy())}"
+
+
+def _long(container: Any) -> str:
+    """The size of a container, and the plain values of a long one, which have no paths of their own."""
+    if len(container) <= MAX_ENTRIES:
+        return str(len(container))
+    if isinstance(container, dict | MappingProxyType):
+        words = sorted(f"{key!a} {_plain(entry)}" for key, entry in container.items() if type(entry) in PLAIN)
+    else:
+        words = [_plain(entry) for entry in container if type(entry) in PLAIN]
+    return digest(str(len(container)), *(sorted(words) if isinstance(container, set | frozenset) else words))
+
+
+def _bytes(data: Any) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,132 @@
+"""From what a person types (`gnvr`, `rogc:noisy`, `path/to/file.py`) to a validated `Study`."""
+
+import dataclasses
+import importlib.util
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from hpo.errors import UsageError
+from hpo.spelling import did_you_mean
+from hpo.study.python_errors import explain
+from hpo.study.study import Study
+
+STUDIES = Path("studies")
+
+
+def study_files() -> list[Path]:
+    """The study files in ./studies, by name."""
+    return sorted(path for path in STUDIES.glob("*.py") if not path.name.startswith("_"))
+
+
+def study_name(reference: str) -> str:
+    """The name that a reference has in the database, without loading anything: `rogc:noisy` is rogc-noisy."""
+    target, _, variant = reference.partition(":")
+    return (
+        Path(target).stem + (f"-{variant}" if variant else "")
+        if target.endswith(".py")
+        else reference.replace(":", "-")
+    )
+
+
+def study_path(reference: str) -> Path:
+    """The file that a reference names.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    target = reference.partition(":")[0]
+    path = Path(target) if target.endswith(".py") else STUDIES / f"{target}.py"
+    if path.is_file():
+        return path
+    known = [file.stem for file in study_files()]
+    here = f"studies here: {', '.join(known)}" if known else "there is no folder ./studies with study files here"
+    raise UsageError(f"no study file {path}; {here}{did_you_mean(path.stem, known)}")
+
+
+def variants(path: Path) -> list[str]:
+    """The names of a study file's variants, in its order; none where it defines a single study.
+
+    Raises:
+        UsageError: the file cannot be executed.
+    """
+    module = _execute(path)
+    found = getattr(module, "STUDIES", None)
+    return list(found) if isinstance(found, dict) and not isinstance(getattr(module, "STUDY", None), Study) else []
+
+
+def load(reference: str) -> Study:
+    """Loads and validates a study.
+
+    Raises:
+        UsageError: no such file or variant, or the file does not define a valid study; the message names the file,
+            the line where known, and the mend.
+    """
+    from hpo.study.definition import describe
+
+    path = study_path(reference)
+    module = _execute(path)
+    variant = reference.partition(":")[2]
+    study = _choose(module, path, variant)
+    home = f"{module.__name__}:{variant}"
+    study = dataclasses.replace(study, name=study.name or study_name(reference), defined_in=home)
+    try:
+        describe(study)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return study
+
+
+def _execute(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"hpo_study_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise UsageError(f"{path} cannot be read as Python; give a .py file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[module.__name__] = module  # pickling and inspect.getsource look it up there
+    for folder in (str(path.parent.resolve()), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    try:
+        specification.loader.exec_module(module)
+    except UsageError as error:
+        raise UsageError(f"{_where(path, error)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        said = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
+        words = f"{type(error).__name__}: {said}".strip().removesuffix(":").partition("\n")[0]
+        better = explain(error, vars(module))
+        raise UsageError(f"{_where(path, error)}: {better or f'{words}; mend that line'}") from error
+    return module
+
+
+def _choose(module: ModuleType, path: Path, variant: str) -> Study:
+    if not variant and isinstance(getattr(module, "STUDY", None), Study):
+        return module.STUDY
+    variants = getattr(module, "STUDIES", None)
+    if not isinstance(variants, dict) or not all(isinstance(study, Study) for study in variants.values()):
+        if variant:
+            raise UsageError(f"{path} has no variants; leave out ':{variant}'")
+        raise UsageError(
+            f"{path} defines no STUDY; write STUDY = hpo.Study(...), or STUDIES = {{name: hpo.Study(...)}}"
+        )
+    if variant not in variants:
+        names = ", ".join(f"{path.stem}:{name}" for name in variants)
+        raise UsageError(f"{path} has the variants {names}; name one of them{did_you_mean(variant, variants)}")
+    return variants[variant]
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """The study file, and the line in it that led to the error as far as it is known: number and text."""
+    if isinstance(error, SyntaxError) and error.lineno and _is_same(path, error.filename):
+        return f"{path}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_same(path, frame.filename)]
+    if not frames:
+        return str(path)
+    text = (frames[-1].line or "").strip().rstrip(",")
+    return f"{path}, line {frames[-1].lineno}" + (f" ({textwrap.shorten(text, 80)})" if text else "")
+
+
+def _is_same(path: Path, filename: str | None) -> bool:
+    """Whether Python's name of a file, absolute or not, means the study file."""
+    return filename is not None and Path(filename).resolve() == path.resolve()

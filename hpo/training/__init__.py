@@ -1,0 +1,1 @@
+"""Training whole populations of models at once: steps, the loop over epochs, evaluation, checkpoints."""

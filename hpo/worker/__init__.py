@@ -1,0 +1,1 @@
+"""A worker: leases trials and reruns, samples settings, trains, prunes and writes what came of it."""

@@ -1,0 +1,73 @@
+"""Judging: stops trials that the study's pruner gives up, a trial with all its seeds."""
+
+from collections.abc import Mapping, Sequence
+
+from hpo.study.definition import direction_of
+from hpo.study.study import Study
+from hpo.training.loop import Judge, Result
+from hpo.trials import Past
+from hpo.worker.score import score, score_after, score_of_curve
+from hpo.worker.synchronous_pruner import Ended, Rungs
+
+
+class Judging:
+    """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
+
+    def __init__(self, study: Study, classes: int, repeats: Sequence[int], past: Mapping[int, Sequence[Past]]) -> None:
+        """
+        Args:
+            repeats: the tuning run of every trial. past: the earlier trials of each tuning run that has any.
+        """
+        assert study.pruner is not None
+        self.study, self.classes, self._repeats = study, classes, repeats
+        self._rungs = {
+            repeat: Rungs(study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(repeat, ())])
+            for repeat in dict.fromkeys(repeats)
+        }
+
+    def judge(self, owners: Sequence[int]) -> Judge:
+        """What tells `train` whom to stop in a population of models that belong to these trials.
+
+        A trial of which some models are trained elsewhere is left alone. A run that goes on from a checkpoint is
+        judged after all epochs before as well, so that the pruner has seen them; what it says there is over.
+        """
+        members, judged = self._whole(owners), 0
+
+        def judge(epoch: int, results: Sequence[Result]) -> set[int]:
+            nonlocal judged
+            lost: set[int] = set()
+            for number in range(judged + 1, epoch + 1):
+                scores: dict[int, dict[int, float | None]] = {repeat: {} for repeat in self._rungs}
+                for owner, places in members.items():
+                    if number <= (results[places[0]].stopped_epoch or epoch):
+                        found = [score_after(number, results[place], self.study, self.classes) for place in places]
+                        scores[self._repeats[owner]][owner] = _mean(found)
+                lost = {owner for repeat, rungs in self._rungs.items() for owner in rungs.judge(number, scores[repeat])}
+            judged = epoch
+            return {place for owner in lost for place in members[owner]}
+
+        return judge
+
+    def finish(self, owners: Sequence[int], results: Sequence[Result]) -> None:
+        """Notes how the trials of a population ended, for the populations behind it."""
+        for owner, places in self._whole(owners).items():
+            runs = [results[place] for place in places]
+            value = _mean([score(run, self.study, self.classes) for run in runs])
+            self._rungs[self._repeats[owner]].finish(owner, value, any(run.stopped_epoch for run in runs))
+
+    def _whole(self, owners: Sequence[int]) -> dict[int, list[int]]:
+        """The places of each trial's models, of trials that have all of them here."""
+        places: dict[int, list[int]] = {}
+        for place, owner in enumerate(owners):
+            places.setdefault(owner, []).append(place)
+        return {owner: own for owner, own in places.items() if len(own) == self.study.seeds_per_trial}
+
+    def _scored(self, past: Past) -> Ended:
+        """By its scores; from the epoch on in which it diverged, that of a diverged run."""
+        scores = [score_of_curve(past.curve[:epoch], self.study) for epoch in range(1, len(past.curve) + 1)]
+        return Ended(scores + [past.value] * (past.epochs - len(scores)), past.value, past.stopped)
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if len(known) == len(scores) else None

@@ -1,0 +1,41 @@
+"""Scores: what tuning optimises, of a whole run or of one under way."""
+
+import math
+from collections.abc import Sequence
+
+from hpo.errors import UsageError
+from hpo.study.definition import direction_of
+from hpo.study.study import Study
+from hpo.training.loop import Result
+
+
+def score(result: Result, study: Study, classes: int) -> float | None:
+    """What tuning optimises: the study's score at the last or the best epoch.
+
+    A diverged run counts as an untrained network where the metric is bounded (accuracy: 1/classes) and has no
+    score (None) where it is not. Neither has one whose metric is not finite.
+    """
+    if result.diverged_epoch is not None:
+        return 1 / classes if study.score == "validation_accuracy" else None
+    values = result.curves.get(study.score)
+    if not values:
+        known = ", ".join(sorted(result.curves))
+        raise UsageError(f"score is {study.score!r}, which no run reports; choose one of {known}")
+    return score_of_curve(values, study)
+
+
+def score_of_curve(values: Sequence[float], study: Study) -> float | None:
+    """The score of a run with these values of the study's metric, by epoch; None where it is not finite."""
+    if study.score_epoch == "last":
+        return values[-1] if math.isfinite(values[-1]) else None
+    best = max if direction_of(study) == "maximize" else min
+    return best((value for value in values if math.isfinite(value)), default=None)
+
+
+def score_after(epoch: int, result: Result, study: Study, classes: int) -> float | None:
+    """The score that a run had after `epoch` epochs."""
+    diverged = result.diverged_epoch
+    if diverged is not None and diverged <= epoch:
+        return score(result, study, classes)
+    curves = {study.score: result.curves[study.score][:epoch]} if study.score in result.curves else result.curves
+    return score(Result(curves, {}, None), study, classes)
