@@ -1,10 +1,16 @@
-"""Counter-based random numbers: what is drawn follows from its name alone, on any device and inside `vmap`.
+"""Random numbers: named streams of a seed, and counter-based draws on any device and inside `vmap`.
 
-A generator's draws depend on who drew before; these depend on integers that say what is drawn, such as (seed, epoch,
-sample). The mixing steps are those of a 32-bit integer hash with low bias (C. Wellons, "Prospecting for hash
-functions", 2018: shifts 16, 15, 16 and multipliers 0x7feb352d, 0x846ca68b).
+Every draw of a run is named, so that a seed means the same draws whoever makes them. A seed has a *data* stream (label
+noise, split, batch order, augmentation) and a *training* stream (initial weights, dropout); a *salt* gives the same
+data another training stream. Draws never come from a generator that other members of a population or other epochs
+share.
+
+A generator's draws depend on who drew before; counter-based ones depend on integers that say what is drawn, such as
+(seed, epoch, sample). The mixing steps are those of a 32-bit integer hash with low bias (C. Wellons, "Prospecting for
+hash functions", 2018: shifts 16, 15, 16 and multipliers 0x7feb352d, 0x846ca68b).
 """
 
+import hashlib
 import math
 
 import torch
@@ -46,3 +52,23 @@ def _scramble(x: Tensor | int) -> Tensor | int:
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
     x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
     return x ^ (x >> 16)
+
+
+def stream(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU generator for one named use of a seed, e.g. `stream(3, "data", "order", epoch)`."""
+    return torch.Generator().manual_seed(_number(seed, *names))
+
+
+def stream_key(seed: int, *names: str | int) -> int:
+    """A 32-bit key for draws by `hpo.random`, for one named use of a seed."""
+    return _number(seed, *names) & 0xFFFFFFFF
+
+
+def training_names(salt: int = 0) -> tuple[str | int, ...]:
+    """The names that a seed's training stream begins with; every salt has a stream of its own, 0 the usual one."""
+    return ("training", "salt", salt) if salt else ("training",)
+
+
+def _number(seed: int, *names: str | int) -> int:
+    words = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1

@@ -14,7 +14,7 @@ from hpo.data import DATASETS, Dataset, Mnist1d, Source, split
 from hpo.data import mnist1d as mnist1d_module
 from hpo.data.cache import cache_folder
 from hpo.errors import HpoError, UsageError
-from hpo.seeds import stream
+from hpo.random import stream
 
 SAMPLES = 100
 

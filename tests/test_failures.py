@@ -1,7 +1,7 @@
 """One set of words for failures, wherever they are shown."""
 
-from hpo.failures import CAUSES, by_cause, in_words
 from hpo.storage.ledger.retries import ATTEMPTS
+from hpo.trials import CAUSES, by_cause, in_words
 
 
 def test_every_cause_of_the_ledger_has_its_place() -> None:

@@ -14,7 +14,7 @@ import hpo
 ROOT = Path(hpo.__file__).parent
 
 # What a module of the numerics may import of the package, from the ground up.
-GROUND = {"hpo.dispatch", "hpo.errors", "hpo.user_code.messages", "hpo.search_space", "hpo.spelling"}
+GROUND = {"hpo.dispatch", "hpo.errors", "hpo.user_code.messages", "hpo.search_space", "hpo.errors"}
 # What finds out what user code reaches, changes and draws.
 GROUND |= {
     "hpo.user_code.generators",
@@ -25,7 +25,7 @@ GROUND |= {
 }
 LAYERS: dict[str, set[str]] = {
     "hpo.tree": set(),
-    "hpo.seeds": set(),
+    "hpo.random": set(),
     "hpo.optim.schedules": set(),
     "hpo.random": set(),
     "hpo.models.losses": set(),
@@ -63,7 +63,7 @@ LAYERS: dict[str, set[str]] = {
     "hpo.training.model_checks": {"hpo.gradients.layer_check"},
     "hpo.training.output_check": set(),
     "hpo.user_code.metrics": set(),
-    "hpo.training.first_step": {"hpo.tree"},
+    "hpo.training.model_checks": {"hpo.tree"},
     "hpo.training.single_model": {
         "hpo.models.losses",
         "hpo.gradients.network",
@@ -73,7 +73,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "hpo.training.population": {
         *(
-            "hpo.training.first_step",
+            "hpo.training.model_checks",
             "hpo.models.losses",
             "hpo.training.model_checks",
             "hpo.gradients.network",
@@ -82,10 +82,10 @@ LAYERS: dict[str, set[str]] = {
         ),
         *("hpo.optim.optimizers", "hpo.user_code.returns", "hpo.training.tracing", "hpo.tree"),
     },
-    "hpo.data": {"hpo.random", "hpo.data", "hpo.seeds"},
-    "hpo.training.samples": {"hpo.random", "hpo.data", "hpo.seeds"},
+    "hpo.data": {"hpo.random", "hpo.data", "hpo.random"},
+    "hpo.training.samples": {"hpo.random", "hpo.data", "hpo.random"},
     "hpo.training.plain_calls": {"hpo.gradients.substitutes", "hpo.tree"},
-    "hpo.training.initial_models": {"hpo.training.model_checks", "hpo.training.plain_calls", "hpo.seeds"},
+    "hpo.training.initial_models": {"hpo.training.model_checks", "hpo.training.plain_calls", "hpo.random"},
     "hpo.training.before_training": {"hpo.training.population", "hpo.training.samples"},
     "hpo.training.evaluation": {"hpo.training.population", "hpo.training.samples"},
     "hpo.training.steps": {"hpo.random", "hpo.training.population", "hpo.training.samples", "hpo.training.tracing"},
@@ -105,7 +105,7 @@ LAYERS: dict[str, set[str]] = {
             "hpo.training.population",
             "hpo.training.samples",
             "hpo.optim.schedules",
-            "hpo.seeds",
+            "hpo.random",
             "hpo.training.steps",
             "hpo.tree",
         ),
@@ -139,7 +139,7 @@ TORCH_FREE |= {
     "hpo.worker.sampler",
     "hpo.cli",
 }
-TORCH_FREE |= {"hpo.dashboard", "hpo.failures", "hpo.study.pruner", "hpo.worker.synchronous_pruner"}
+TORCH_FREE |= {"hpo.dashboard", "hpo.trials", "hpo.study.pruner", "hpo.worker.synchronous_pruner"}
 TORCH_FREE |= {"hpo.cli.terminal.progress", "hpo.cli.terminal.status", "hpo.cli.terminal.watch"}
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
 

@@ -140,7 +140,7 @@ def test_the_loss_of_the_study_is_what_is_trained(
 def _untrained_losses(study: Study, recipe: Any) -> Tensor:
     """The loss of every training sample of seed 3 under the initial weights, by PyTorch alone where it is known."""
     from hpo.data import split
-    from hpo.seeds import stream
+    from hpo.random import stream
 
     torch.manual_seed(stream(3, "training", "initial weights").initial_seed())
     network = study.model()

@@ -8,9 +8,9 @@ from markdown_it import MarkdownIt
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
-from hpo.failures import CAUSES
 from hpo.report import Record, formatting, make_record
 from hpo.report.page import Page, markdown
+from hpo.trials import CAUSES
 
 
 def text_of(record: Record) -> str:

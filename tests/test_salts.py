@@ -7,8 +7,8 @@ from hpo import MLP, Mnist1d
 from hpo.data import split
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
+from hpo.random import stream, training_names
 from hpo.search_space import split_space
-from hpo.seeds import stream, training_names
 from hpo.training.loop import Member, Recipe, populate, train
 from hpo.training.samples import Samples
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpo.spelling import did_you_mean
+from hpo.errors import did_you_mean
 
 KNOWN = ["learning_rate", "weight_decay", "beta1", "beta2", "lambda", "AdamW"]
 

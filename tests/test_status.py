@@ -13,10 +13,10 @@ from storage_study import finish_all, make, outcomes
 from hpo.cli.terminal.status import status, status_text
 from hpo.cli.terminal.watch import watch
 from hpo.errors import UsageError
-from hpo.failures import CAUSES
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, new_owner
 from hpo.storage.ledger.presence import LEASE, glance
+from hpo.trials import CAUSES
 
 TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
 

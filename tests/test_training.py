@@ -19,8 +19,8 @@ from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
+from hpo.random import stream
 from hpo.search_space import Range
-from hpo.seeds import stream
 from hpo.training.evaluation import validate
 from hpo.training.loop import Member, Recipe, Result, populate, train
 from hpo.training.population import Population

@@ -16,9 +16,8 @@ from hpo.gradients.objective import Regularizer
 from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.random import mix, normal
+from hpo.random import mix, normal, stream_key
 from hpo.search_space import Range
-from hpo.seeds import stream_key
 from hpo.study.definition import describe
 from hpo.training.loop import Member, Recipe, train
 from hpo.training.population import Population

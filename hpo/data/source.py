@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.seeds import stream, stream_key
+from hpo.random import stream, stream_key
 from hpo.user_code.generators import seeded
 
 

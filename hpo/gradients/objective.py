@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, did_you_mean
 from hpo.gradients.network import Network
 from hpo.gradients.passes import Passes, Taped
 from hpo.models.losses import SampleLoss
 from hpo.search_space import Range
-from hpo.spelling import did_you_mean
 from hpo.tree import Tree
 from hpo.user_code.messages import in_words
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.verdicts import Verdict
 from hpo.report import formatting, tables
-from hpo.report.failure_table import failures
 from hpo.report.figure_plan import Planned
 from hpo.report.figures import draw_plotly
 from hpo.report.standalone import SCRIPT
+from hpo.report.tables import failures
 from hpo.report.warnings import cautions
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")

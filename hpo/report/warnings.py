@@ -7,9 +7,9 @@ from typing import Any
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import Reruns, StudyNumbers
 from hpo.analysis.verdicts import FEWEST_SEEDS, FIRM_PAIRS
-from hpo.failures import by_cause, in_words
 from hpo.report.formatting import count, escape, listed, plain_name
 from hpo.search_space import split_space
+from hpo.trials import by_cause, in_words
 
 ENOUGH_SEEDS = 10
 ENOUGH_TRIALS = 20  # of a configuration in one tuning run

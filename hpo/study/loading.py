@@ -8,8 +8,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from hpo.errors import UsageError
-from hpo.spelling import did_you_mean
+from hpo.errors import UsageError, did_you_mean
 from hpo.study.python_errors import explain
 from hpo.study.study import Study
 

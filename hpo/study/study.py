@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, did_you_mean
 from hpo.search_space import Range
-from hpo.spelling import did_you_mean
 from hpo.study.pruner import check_pruner
 from hpo.user_code.metrics import check_metrics
 

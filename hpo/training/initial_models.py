@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.seeds import stream, training_names
+from hpo.random import stream, training_names
 from hpo.training.model_checks import check_modules
 from hpo.training.plain_calls import check_plain_calls
 from hpo.user_code.calls import equal

@@ -1,13 +1,16 @@
-"""Whether the networks that a study's `model` builds can be trained side by side; what cannot is told by its layer."""
+"""Models that cannot be trained side by side, and defects that the first step of a population shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_leaves_with_path
 
 from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
+from hpo.tree import Tree
 from hpo.user_code.messages import (
     DROPOUT,
     Unlifted,
@@ -16,6 +19,7 @@ from hpo.user_code.messages import (
     in_words,
     layer_under_way,
     passed_own_code,
+    warn_once,
 )
 
 EXAMPLES = 4  # samples of the first look
@@ -152,3 +156,41 @@ def _conversion(layer: nn.Module, own: str) -> str:
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return "inputs.long()"
     return "inputs.double(), or torch.from_numpy of an array" if own == "float64" else "inputs.float()"
+
+
+@contextmanager
+def watched(who: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Around code that is not to change in place what it is given.
+
+    Args:
+        given: trees of tensors by what the code knows them as, such as "params".
+
+    Raises:
+        UsageError: it has changed one of them.
+    """
+    leaves = tree_leaves_with_path(dict(given))
+    versions = [leaf._version for _, leaf in leaves]
+    try:
+        yield
+    finally:  # an error that it has led to says less
+        for (path, leaf), version in zip(leaves, versions, strict=True):
+            if leaf._version != version:
+                place = f"{path[0].key}{keystr(path[1:])}"  # type: ignore[attr-defined]
+                raise UsageError(f"{who} changes {place} in place; make a new tensor instead, as in x = x + 1")
+
+
+def warn_of_defects(who: str, gradients: Tree, loss: Tensor) -> None:
+    """Names what is no divergence: a gradient that is not finite where the loss is, or zero in all leaves and models.
+
+    Args:
+        gradients: leaves [K, ...] of the first step. loss: [K].
+    """
+    moves = False
+    for leaf, gradient in gradients.items():
+        rows = gradient.reshape(len(gradient), -1)  # of a parameter without axes as well
+        if (~rows.isfinite().all(1) & loss.isfinite()).any():
+            warn_once(f"{who} gives a gradient for {leaf!r} that is not finite in the first step; the run will diverge")
+            return
+        moves |= bool(rows.any())
+    if not moves:
+        warn_once(f"{who} gives a gradient that is zero for all parameters in the first step; is all detached?")

@@ -15,8 +15,7 @@ from hpo.gradients.network import Network
 from hpo.gradients.objective import Regularizer
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
-from hpo.training.first_step import warn_of_defects, watched
-from hpo.training.model_checks import check_modules, look_at
+from hpo.training.model_checks import check_modules, look_at, warn_of_defects, watched
 from hpo.training.single_model import OneModel
 from hpo.training.tracing import Replayed
 from hpo.tree import Tree

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from hpo.data import Dataset, Source, Split
 from hpo.errors import UsageError
-from hpo.random import mix
-from hpo.seeds import stream, stream_key, training_names
+from hpo.random import mix, stream, stream_key, training_names
 from hpo.user_code.messages import in_words
 
 

@@ -15,8 +15,7 @@ from torch import nn
 from torch.utils._pytree import register_pytree_node
 
 from hpo.dispatch import Watching
-from hpo.errors import UsageError
-from hpo.spelling import did_you_mean
+from hpo.errors import UsageError, did_you_mean
 
 log = logging.getLogger(__name__)
 

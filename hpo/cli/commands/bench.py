@@ -35,8 +35,8 @@ def steps(
     if context.invoked_subcommand:
         return
     from hpo.bench.steps import measure
+    from hpo.errors import did_you_mean
     from hpo.optim.regularizers import REGULARIZERS
-    from hpo.spelling import did_you_mean
 
     names = regularizer or ["none", "gnvr"]
     for name in names:

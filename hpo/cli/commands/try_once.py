@@ -85,7 +85,7 @@ def _json(value: Any) -> Any:
 
 def check_configuration(definition: Study, study: str, name: str) -> None:
     """Raises UsageError where the study has no configuration of that name."""
-    from hpo.spelling import did_you_mean
+    from hpo.errors import did_you_mean
 
     names = [entry.name for entry in definition.configurations]
     if name not in names:

@@ -4,9 +4,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, did_you_mean
 from hpo.search_space import Range
-from hpo.spelling import did_you_mean
 from hpo.study import loading
 
 

@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hpo.errors import UsageError
-from hpo.failures import by_cause, in_words
-from hpo.spelling import did_you_mean
+from hpo.errors import UsageError, did_you_mean
 from hpo.storage.ledger import Ledger, load_study, names
-from hpo.trials import NO_SCORE, PRUNED
+from hpo.trials import NO_SCORE, PRUNED, by_cause, in_words
 
 STATES = {"done": "finished", "work": "has open work", "wait": "workers hold the rest"}
 MEANING = "failures (a run that diverged is finished; any other cause ends an attempt, which is made again):"
