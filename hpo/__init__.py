@@ -14,7 +14,8 @@ _HOMES = {
     "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),
     "hpo.models.losses": ("CrossEntropy",),
     "hpo.study.pruner": ("SuccessiveHalving",),
-    "hpo.gradients.objective": ("Objective", "Regularizer"),
+    "hpo.gradients.objective": ("Objective",),
+    "hpo.optim.regularizer": ("Regularizer",),
     "hpo.optim.optimizers": ("Optimizer", "per_model"),
     "hpo.optim.schedules": ("Constant", "Cosine", "MultiStep"),
     "hpo.study.loading": ("load",),
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from hpo.api import run
     from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
     from hpo.errors import HpoError, UsageError
-    from hpo.gradients.objective import Objective, Regularizer
+    from hpo.gradients.objective import Objective
     from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet
     from hpo.models.losses import CrossEntropy
     from hpo.optim.optimizers import Optimizer, per_model
+    from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, MultiStep
     from hpo.search_space import Range, linear_range, log_range
     from hpo.study.loading import load

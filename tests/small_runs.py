@@ -9,10 +9,11 @@ from networks import CLASSES, FEATURES, minibatch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.models import MLP
 from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.training.population import Population
 from hpo.tree import Tree

@@ -10,9 +10,10 @@ from networks import CLASSES, FEATURES, minibatch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.models import ConvNet1d
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Range
 from hpo.training.population import Population

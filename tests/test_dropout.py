@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from hpo.data import Dataset, Source
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.gradients.rule_check import rules_hold
 from hpo.models import MLP
 from hpo.models.dropout import Dropout
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import mix, uniform
 from hpo.search_space import Range

@@ -8,8 +8,9 @@ import references
 import torch
 from torch import nn
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Range
 from hpo.training import population as population_module

@@ -18,10 +18,11 @@ from torch.utils._pytree import tree_leaves
 import hpo.training.loop
 import hpo.training.steps
 from hpo.data import Mnist1d
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.models.dropout import Dropout
 from hpo.optim import adam
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
 from hpo.training.loop import Member, Recipe, Result, train

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hpo.data import Dataset, Source, Split, split
 from hpo.data.loading import _Checked
 from hpo.errors import UsageError
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
 from hpo.random import stream

@@ -15,8 +15,9 @@ from test_training import CLASSES, FEATURES, SGD, Blobs, near, network, recipe
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.optim.optimizers import Optimizer, per_model
+from hpo.optim.regularizer import Regularizer
 from hpo.training.loop import Member, train
 from hpo.tree import Tree
 from hpo.user_code.calls import equal, repeatable, still

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from hpo import Configuration, Mnist1d, Study
 from hpo.data import Dataset, Source, split
 from hpo.errors import UsageError
-from hpo.gradients.objective import Regularizer
 from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import mix, normal, stream_key
 from hpo.search_space import Range

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from hpo.cli.terminal.messages import own_traceback
 from hpo.errors import UsageError
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
 from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.training.population import Population
 from hpo.tree import Tree

@@ -1,11 +1,11 @@
-"""Objective: the questions a regularizer may ask about one minibatch. Regularizer: what is asked, as pure functions.
+"""Objective: the questions that a regularizer may ask about one minibatch.
 
 Everything here is written for one model with scalar hyperparameters; `population` adds the leading axis by `vmap`.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,37 +14,10 @@ from hpo.errors import UsageError, did_you_mean
 from hpo.gradients.network import Network
 from hpo.gradients.passes import Passes, Taped
 from hpo.models.losses import SampleLoss
-from hpo.search_space import Range
 from hpo.tree import Tree
 from hpo.user_code.messages import in_words
 
 Penalty = Callable[[Tree], Tensor]
-State = dict[str, Any]
-
-
-def stateless(_: Tree) -> State:
-    """The `init` of a regularizer that remembers nothing from step to step."""
-    return {}
-
-
-class Regularizer(NamedTuple):
-    """How a gradient is formed.
-
-    Attributes:
-        name: what error messages and listings call it.
-        grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
-            of `params`; `scalars` is a dict of tensors [] whose epoch means land in the curves as `aux/<name>`.
-        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
-            each as a tensor [].
-        init: params -> state, nested dicts of tensors.
-        views: how many augmented views of each minibatch `grads` needs.
-    """
-
-    name: str
-    grads: Callable[["Objective", Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
-    hyperparameters: Mapping[str, Range | float] = {}
-    init: Callable[[Tree], State] = stateless
-    views: int = 1
 
 
 class Objective:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.gradients.objective import Regularizer
 from hpo.models.losses import CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
 from hpo.search_space import Range

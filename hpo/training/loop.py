@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, Split, check_fit, check_source, split
 from hpo.errors import UsageError
-from hpo.gradients.objective import Regularizer
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.optimizers import Optimizer
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.schedules import Constant
 from hpo.training.before_training import check_calls
 from hpo.training.evaluation import judge_test, judge_training, validate, warn_of_infinities

@@ -12,9 +12,9 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.gradients.network import Network
-from hpo.gradients.objective import Regularizer
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
+from hpo.optim.regularizer import Regularizer
 from hpo.training.model_checks import check_modules, look_at, warn_of_defects, watched
 from hpo.training.single_model import OneModel
 from hpo.training.tracing import Replayed

@@ -1,26 +1,11 @@
-"""Commands about this machine and what runs on it: doctor, dashboard."""
+"""`hpo dashboard`: all studies in a browser."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hpo.cli.options import AsJson, Device, Reports, Storage, app
-
-
-@app.command()
-def doctor(
-    storage: Storage = None, device: Device = "auto", reports: Reports = Path("reports"), as_json: AsJson = False
-) -> None:
-    """Look at database, clock, device, disks and packages, and say what would fail; exit code 1 if something would."""
-    from hpo import api
-    from hpo.cli.doctor import as_text, examine
-
-    checks = examine(api.storage_url(storage), device, reports)
-    typer.echo(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
-    if any(check.state == "fails" for check in checks):
-        raise SystemExit(1)
+from hpo.cli.options import Reports, Storage, app
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands without a database: list, try, new."""
+"""`hpo try`: one model, trained once without a database."""
 
 import dataclasses
 import json
@@ -11,15 +11,6 @@ import typer
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
 from hpo.errors import HpoError, UsageError
 from hpo.study.study import Study
-
-
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Studies here, and the built-in regularizers, optimizers, networks, data sets and schedules."""
-    from hpo.cli.terminal import catalogue
-
-    found = catalogue.catalogue()
-    typer.echo(json.dumps(found, indent=1) if as_json else catalogue.catalogue_text(found))
 
 
 @app.command("try")
@@ -63,15 +54,6 @@ def try_(
         typer.echo(f"diverged in epoch {result.diverged_epoch}")
     else:
         typer.echo("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
-
-
-@app.command()
-def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the study's name.")]) -> None:
-    """Write studies/NAME.py, a commented study of an idea of your own to begin with."""
-    from hpo.study.scaffold import write_study
-
-    typer.echo(f"wrote {write_study(name)}; next:")
-    typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")
 
 
 def _json(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The built-in regularizers by name."""
 
-from hpo.gradients.objective import Regularizer
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers.clipping import clip_global, clip_sample
 from hpo.optim.regularizers.gam import gam, gam_adaptive, gam_paper
 from hpo.optim.regularizers.gnvr import gnvr

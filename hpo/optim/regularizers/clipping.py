@@ -4,7 +4,8 @@
 g · min(1, c/(‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it, and mean_i g_i · min(1, c/(‖g_i‖ + 1e-8)).
 """
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.search_space import log_range
 from hpo.tree import Tree, norm, scale, shrinking
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.search_space import linear_range, log_range
 from hpo.tree import TINY, Tree, adaptive_step_along, add_scaled, dot, lerp, norm, step_along, subtract
 

@@ -5,7 +5,8 @@ The variance divides by N − 1, and ‖g_i‖ = sqrt(‖g_i‖² + 1e-8) over a
 
 from torch import Tensor
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.search_space import log_range
 from hpo.tree import Tree
 

@@ -1,6 +1,7 @@
 """No regularizer: the gradient of the mean loss."""
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.tree import Tree
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.search_space import log_range
 from hpo.tree import Tree, adaptive_step_along, norm, step_along
 

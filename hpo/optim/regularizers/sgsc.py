@@ -5,7 +5,8 @@
 
 import torch
 
-from hpo.gradients.objective import Objective, Regularizer
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer
 from hpo.search_space import linear_range
 from hpo.tree import Tree
 

@@ -6,7 +6,8 @@ SAM whose direction is a running mean: d ← (1 − θ) d + θ g, d beginning as
 
 import torch
 
-from hpo.gradients.objective import Objective, Regularizer, State
+from hpo.gradients.objective import Objective
+from hpo.optim.regularizer import Regularizer, State
 from hpo.search_space import linear_range, log_range
 from hpo.tree import Tree, lerp, norm, step_along, zeros_like
 

@@ -1,0 +1,22 @@
+"""`hpo doctor`: what would fail, said before it does."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from hpo.cli.options import AsJson, Device, Reports, Storage, app
+
+
+@app.command()
+def doctor(
+    storage: Storage = None, device: Device = "auto", reports: Reports = Path("reports"), as_json: AsJson = False
+) -> None:
+    """Look at database, clock, device, disks and packages, and say what would fail; exit code 1 if something would."""
+    from hpo import api
+    from hpo.cli.doctor import as_text, examine
+
+    checks = examine(api.storage_url(storage), device, reports)
+    typer.echo(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
+    if any(check.state == "fails" for check in checks):
+        raise SystemExit(1)

@@ -1,0 +1,56 @@
+"""`hpo worker`: one worker of a study."""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from hpo.cli.options import AcceptChangedCode, Device, Epochs, MaxTime, Name, PopulationSize, Storage, StudyName, app
+from hpo.errors import HpoError
+
+
+@app.command()
+def worker(
+    study: StudyName,
+    storage: Storage = None,
+    device: Device = "auto",
+    name: Name = None,
+    epochs: Epochs = None,
+    population: PopulationSize = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; give all workers of a study as many.")] = 1,
+    max_time: MaxTime = None,
+    accept_changed_code: AcceptChangedCode = False,
+    messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
+) -> None:
+    """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
+    from hpo import api
+    from hpo.cli.terminal.messages import Messenger
+    from hpo.storage.database import redacted
+    from hpo.study import loading
+    from hpo.worker.processes import stop_with_parent
+    from hpo.worker.signals import Stopped, stop_after
+
+    if messages:
+        stop_with_parent()
+    if max_time:
+        stop_after(max_time)
+    messenger = Messenger(as_json=messages)
+    try:
+        definition = api.with_overrides(loading.load(study), name, epochs)
+        ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code)
+        for warning in ledger.warnings:
+            messenger.send("warning", text=warning)
+        if not messages:
+            print(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}", flush=True)
+        api.work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
+    except Stopped as stopped:
+        if not messages:
+            why = "the time is over" if stopped.number == signal.SIGALRM else "stopped"
+            print(f"hpo: {why}; the work in hand was given back", file=sys.stderr)
+        raise
+    except HpoError as error:
+        if not messages:
+            raise
+        messenger.send("error", text=str(error))
+        raise SystemExit(error.exit_code) from None

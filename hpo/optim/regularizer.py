@@ -1,0 +1,37 @@
+"""Regularizer: what is asked of an objective, as pure functions, and what they remember from step to step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from hpo.gradients.objective import Objective
+from hpo.search_space import Range
+from hpo.tree import Tree
+
+State = dict[str, Any]
+
+
+def stateless(_: Tree) -> State:
+    """The `init` of a regularizer that remembers nothing from step to step."""
+    return {}
+
+
+class Regularizer(NamedTuple):
+    """How a gradient is formed.
+
+    Attributes:
+        name: what error messages and listings call it.
+        grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
+            of `params`; `scalars` is a dict of tensors [] whose epoch means land in the curves as `aux/<name>`.
+        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
+            each as a tensor [].
+        init: params -> state, nested dicts of tensors.
+        views: how many augmented views of each minibatch `grads` needs.
+    """
+
+    name: str
+    grads: Callable[["Objective", Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
+    hyperparameters: Mapping[str, Range | float] = {}
+    init: Callable[[Tree], State] = stateless
+    views: int = 1
