@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+STARTUP_TRIALS = 10  # TPE's random trials, asked together before it models anything
 Phase = Literal["tune", "rerun"]
 Setting = dict[str, float]
 # Causes of a finished slot; the last is that of a trial which trained well and whose metric is not finite.

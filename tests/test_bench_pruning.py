@@ -5,7 +5,7 @@ import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.bench.pruning import _Tuning, measure_pruning
-from hpo.storage.ledger.scheduler import STARTUP
+from hpo.trials import STARTUP_TRIALS
 
 
 def tiny() -> Study:
@@ -43,6 +43,6 @@ def test_both_runs_begin_with_the_same_settings() -> None:
     source = tiny().data.load()
     runs = [_Tuning(tiny(), "A", torch.device("cpu"), source, seed) for seed in (3, 3, 4)]
     for run in runs:
-        run.measure(STARTUP + 1, 1)
+        run.measure(STARTUP_TRIALS + 1, 1)
     first, again, other = ([entry.setting for entry in run.tried] for run in runs)
-    assert first == again and first[0] != other[0] and len(first) == STARTUP + 1
+    assert first == again and first[0] != other[0] and len(first) == STARTUP_TRIALS + 1

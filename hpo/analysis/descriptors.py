@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hpo.analysis.paired_tests import Direction
 from hpo.search_space import Range, Side
 
+SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
 EDGE = 0.1  # the outer tenth of a range, on its own scale
 
 

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hpo.analysis.descriptors import roughness, spikes, upward_variation
+from hpo.analysis.descriptors import SMALLEST_LOSS, roughness, spikes, upward_variation
 from hpo.analysis.paired_tests import Summary, summarise
-from hpo.report.figures.curves import SMALLEST_LOSS
 from hpo.search_space import split_space
 
 RATES = 0.01  # learning rates that lie closer together, relatively, count as one

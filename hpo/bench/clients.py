@@ -11,8 +11,8 @@ from hpo.bench.transactions import NAME, finish, outcomes, study
 from hpo.errors import HpoError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, new_owner
-from hpo.storage.ledger.scheduler import STARTUP
 from hpo.storage.optuna.mirror import Mirror
+from hpo.trials import STARTUP_TRIALS
 from hpo.worker.loop import POLL, run_worker
 from hpo.worker.signals import Stop, Stopped
 from hpo.worker.suggestions import Suggestions
@@ -38,9 +38,9 @@ def race(url: str, clients: int, population: int, populations: int, rounds: int 
     trials = clients * populations * population * len(kinds)
     engine = connect(url)
     try:
-        with study(engine, max(trials, 3 * clients * population) + STARTUP, tuned=False) as ledger:
+        with study(engine, max(trials, 3 * clients * population) + STARTUP_TRIALS, tuned=False) as ledger:
             mirror = Mirror(ledger)
-            finish(ledger, mirror, "start", STARTUP)
+            finish(ledger, mirror, "start", STARTUP_TRIALS)
             mirror.close()
             rates = _run(url, clients, population, populations, kinds)
     finally:

@@ -28,8 +28,8 @@ from hpo.bench.transactions import (
     study,
 )
 from hpo.storage.database import connect
-from hpo.storage.ledger.scheduler import STARTUP
 from hpo.storage.optuna.mirror import Mirror
+from hpo.trials import STARTUP_TRIALS
 from hpo.worker.sampler import sample
 from hpo.worker.suggestions import Suggestions
 
@@ -158,7 +158,7 @@ def _population(engine: Engine, size: int) -> dict[str, dict[str, float]]:
 def _crowd(engine: Engine, population: int, slots: int) -> dict[str, float]:
     """Median seconds of a lease and of a look for work in a study of so many slots."""
     with study(engine, slots) as ledger, Stopwatch(engine) as watch:
-        finish(ledger, Mirror(ledger), OWNER, STARTUP)
+        finish(ledger, Mirror(ledger), OWNER, STARTUP_TRIALS)
         for _ in range(BATCHES):
             watch.time("lease", leased, ledger, OWNER, population)
             watch.time("look", ledger.state)
@@ -168,7 +168,7 @@ def _crowd(engine: Engine, population: int, slots: int) -> dict[str, float]:
 
 def _costs(found: dict[str, Any], seconds: dict[str, float], crowded: dict[str, float], crowd: int) -> Costs:
     """What the table of many workers is worked out from; a look is as dear as a lease, less what leasing adds."""
-    slots = found["finished"] + found["population"] * (BATCHES + 1) + STARTUP
+    slots = found["finished"] + found["population"] * (BATCHES + 1) + STARTUP_TRIALS
     growth = max(0.0, (crowded["lease"] - seconds["lease"]) / max(1, crowd - slots))
     return Costs(
         lease=seconds["lease"],

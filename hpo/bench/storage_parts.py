@@ -18,8 +18,8 @@ from hpo.bench.processes import Cost
 from hpo.bench.transactions import enlarged
 from hpo.storage import curves
 from hpo.storage.ledger import Ledger, Work
-from hpo.storage.ledger.scheduler import STARTUP
 from hpo.storage.optuna.mirror import Mirror
+from hpo.trials import STARTUP_TRIALS
 from hpo.worker.suggestions import Suggestions
 
 OWNER = "bench"
@@ -39,7 +39,7 @@ def measure(url: str, name: str, finished: int, asked: int, runs: int, repetitio
         found.setdefault(part, []).append((taken, used, memory.peak() - before))
         return result
 
-    known = max(finished, 2 * asked, STARTUP)  # so that a batch may have as many as are asked for
+    known = max(finished, 2 * asked, STARTUP_TRIALS)  # so that a batch may have as many as are asked for
     settings, results = f"ask: {asked} settings at {known} finished trials", f"tell: {asked} results"
     # One configuration more than are timed: the first batch loads what is loaded but once.
     with made_study.made(url, name, repetitions + 1, known, 1) as ledger:
@@ -74,7 +74,7 @@ def _told(ledger: Ledger, mirror: Mirror, work: Work, outcomes: list[Any]) -> No
 
 
 def _curves(url: str, name: str, runs: int, generator: np.random.Generator, clock: Callable[..., Any]) -> None:
-    trials = max(runs // 2, STARTUP)
+    trials = max(runs // 2, STARTUP_TRIALS)
     with made_study.made(url, name, 2, trials, 1) as ledger:
         made_study.finish(ledger, OWNER, generator, trials)
         ids = [slot["id"] for slot in ledger.export()["slots"] if slot["state"] == "done"][:runs]

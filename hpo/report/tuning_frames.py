@@ -63,12 +63,12 @@ def all_random(record: Record) -> bool:
 
     Those that a pruner lets live are no random choice.
     """
-    from hpo.storage.ledger.scheduler import STARTUP
+    from hpo.trials import STARTUP_TRIALS
 
     if "pruner" in record.study["definition"]:
         return False
     planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]
-    return max(planned) <= STARTUP
+    return max(planned) <= STARTUP_TRIALS
 
 
 def slice_frame(scored: Scored) -> pd.DataFrame:

@@ -12,8 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo.search_space import Range
-from hpo.storage.ledger.scheduler import STARTUP
-from hpo.trials import Tried
+from hpo.trials import STARTUP_TRIALS, Tried
 from hpo.worker import batched_tpe
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,7 +47,7 @@ def sample(
     worst = _worst([entry.value for entry in tried if entry.stopped is None], direction)
     known = [entry._replace(value=worst) if entry[1:] == (None, None) else entry for entry in tried]
     asked = None
-    if len(known) >= STARTUP and _batch_agrees():
+    if len(known) >= STARTUP_TRIALS and _batch_agrees():
         asked = batched_tpe.ask(spaces, known, pending, count, direction == "maximize", _sampler(seed))
         if not all(ranges[name].low <= setting[name] <= ranges[name].high for setting in asked for name in ranges):
             asked = None  # Optuna draws such a value again, for itself
@@ -82,7 +81,7 @@ def ask_one_by_one(
 
 
 def _sampler(seed: int) -> TPESampler:
-    return TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
 
 
 @functools.cache

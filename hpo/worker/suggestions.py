@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hpo.search_space import split_space
 from hpo.storage.ledger import Ledger, Setting, Slot, Tried, Work
-from hpo.storage.ledger.scheduler import STARTUP
+from hpo.trials import STARTUP_TRIALS
 from hpo.worker.sampler import sample
 
 
@@ -37,9 +37,11 @@ class Suggestions:
         if self._present != (configuration, number):
             self._present, self._batches = (configuration, number), {}
         missing = {slot.repeat for slot in fresh} - self._batches.keys()
-        if fresh[0].slot < STARTUP:  # random: nothing is known that could be learned from
+        if fresh[0].slot < STARTUP_TRIALS:  # random: nothing is known that could be learned from
             for repeat in missing:
-                self._batches[repeat] = _Batch(0, self._sample(configuration, repeat, "startup", [], [], STARTUP))
+                self._batches[repeat] = _Batch(
+                    0, self._sample(configuration, repeat, "startup", [], [], STARTUP_TRIALS)
+                )
         elif missing:
             for repeat, (finished, slots) in self._ledger.tried(configuration, missing, number).items():
                 settings = self._sample(configuration, repeat, f"batch {number}", finished, [], len(slots))
@@ -50,7 +52,7 @@ class Suggestions:
         if not slot.renewals:
             return batch.settings[slot.slot - batch.first]
         key, finished, beside = f"{slot.slot}.{slot.renewals}", list[Tried](), list[Setting]()
-        if slot.slot >= STARTUP:
+        if slot.slot >= STARTUP_TRIALS:
             finished, _ = self._ledger.tried(configuration, {slot.repeat}, slot.batch)[slot.repeat]
             beside = batch.settings
         return self._sample(configuration, slot.repeat, key, finished, beside, 1)[0]

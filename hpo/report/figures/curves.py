@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hpo.analysis.descriptors import SMALLEST_LOSS
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.axis import Measure
 from hpo.report.figures.style import Style, markup, rounded, translucent
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
 FEW_EPOCHS = 3  # up to here points are marked, since a line of one point is invisible
 
 

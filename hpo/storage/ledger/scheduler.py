@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-STARTUP = 10  # TPE's random trials, asked together before it models anything
+from hpo.trials import STARTUP_TRIALS
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def batch_sizes(begun: int, total: int) -> list[int]:
     Settings that are asked together cannot learn from each other: first the start-up trials, then at most a third of
     all trials at a time.
     """
-    startup = max(0, min(STARTUP, total) - begun)
+    startup = max(0, min(STARTUP_TRIALS, total) - begun)
     return [*([startup] if startup else []), *_even(total - begun - startup, max(1, total // 3))]
 
 
