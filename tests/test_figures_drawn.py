@@ -12,12 +12,13 @@ import pytest
 from synthetic_record import diverge, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
+from hpo.analysis.metric import ACCURACY, Metric
 from hpo.report import Record, figures, make_record, tuning_frames
 from hpo.report.figure_plan import Planned, plan_figures
+from hpo.report.figures import axis
 from hpo.search_space import log_range
 
-ACCURACY = figures.Measure("test accuracy", share=True)
-LOSS = figures.Measure("test loss", share=False, direction="minimize")
+LOSS = Metric("test_loss", "minimize", share=False)
 NAMES = ["AdamW", "GNVR", "ROGC"]
 STYLES = figures.assign_styles(NAMES, "AdamW")
 
@@ -124,8 +125,8 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("rivals", [1, 2, 11])
-@pytest.mark.parametrize("measure", [ACCURACY, LOSS])
-def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, metric: Metric, tmp_path: Path) -> None:
     names = ["base", *(f"rival number {place} with a long name" for place in range(rivals))]
     styles = figures.assign_styles(names, "base")
     many = pd.DataFrame(
@@ -135,8 +136,8 @@ def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure:
     rows = [(name, -1e-3, 1e-3, 0.0, 25) for name in names[1:]]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
     infos = (
-        figures.paired_slopes(many, styles, measure, "base", "seed"),
-        (forest := figures.forest(frame, styles, measure, "base", 0.01)),
+        figures.paired_slopes(many, styles, metric, "base", "seed"),
+        (forest := figures.forest(frame, styles, metric, "base", 0.01)),
         figures.forests(dict.fromkeys("abcd", forest), dict.fromkeys("abcd", "base"), styles),
     )
     for info in infos:
@@ -147,8 +148,10 @@ def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, measure:
 
 
 def test_differences_have_a_sign_unless_they_are_zero() -> None:
-    assert [ACCURACY.difference(value) for value in (-0.001, 0.0, 0.2, -3.456)] == ["0.00", "0.00", "+0.20", "−3.46"]
-    assert [LOSS.difference(value) for value in (-0.012345, 1.5)] == ["−0.0123", "+1.5"]
+    assert [axis.difference(value, ACCURACY) for value in (-0.001, 0.0, 0.2, -3.456)] == [
+        "0.00", "0.00", "+0.20", "−3.46",
+    ]  # fmt: skip
+    assert [axis.difference(value, LOSS) for value in (-0.012345, 1.5)] == ["−0.0123", "+1.5"]
 
 
 def test_clean_and_noisy_labels_have_a_panel_each() -> None:

@@ -243,4 +243,4 @@ def test_only_hpos_accuracy_is_a_share() -> None:
         table = tuning(numbers)
         assert ("%" in table.rows[0][table.header.index("best score")]) == expected
         (history,) = [figure for figure in plan_figures(record, numbers) if figure.slug == "tuning-history"]
-        assert history.info is not None and history.info.measure.share == expected
+        assert history.info is not None and history.info.metric.share == expected

@@ -284,12 +284,12 @@ def test_numbers_are_printed_like_the_write_ups() -> None:
 
 def test_shares_do_not_differ_by_more_than_all_there_is() -> None:
     shares, losses = ACCURACY, ACCURACY._replace(share=False)
-    assert [shares.detectable(value) for value in (0.0123, 1.0, 1.7)] == [
+    assert [formatting.detectable(value, shares) for value in (0.0123, 1.0, 1.7)] == [
         "1.23 points",
         "100.00 points",
         "over 100 points",
     ]
-    assert losses.detectable(1.7) == "1.70"
+    assert formatting.detectable(1.7, losses) == "1.70"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from synthetic_record import diverge, synthetic_export
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.metric import ACCURACY, Metric, metric_of
 from hpo.analysis.paired_tests import Interval, summarise
-from hpo.report import make_record
+from hpo.report import formatting, make_record
 from hpo.report.figure_plan import plan_figures
 from hpo.report.figures import Curves
 from hpo.report.page import Page, markdown
@@ -151,14 +151,24 @@ def test_the_second_figure_shows_the_metric_by_epoch() -> None:
 
 def test_how_a_metric_prints_its_numbers() -> None:
     loss = Metric("test_loss", "minimize", False)
-    assert [loss.difference(value) for value in (0.5, -0.5, 0.0, 1e-3, math.nan)] == [
+    assert [formatting.difference(value, loss) for value in (0.5, -0.5, 0.0, 1e-3, math.nan)] == [
         "+0.500", "−0.500", "0", "+1.00e-3", "–",
     ]  # fmt: skip
-    assert (loss.amount(0.017, False), loss.margin(0.01), loss.value(1.5)) == ("0.0170", "0.01", "1.50")
-    assert loss.difference_interval(Interval(-0.2, 0.1)) == "[−0.200, 0.100]"
-    assert loss.difference_interval(Interval(math.nan, math.nan)) == loss.interval(Interval(math.nan, math.nan)) == "–"
-    assert (ACCURACY.amount(0.0019), ACCURACY.margin(0.005), ACCURACY.value(0.478)) == (
-        "+0.19 points", "0.5 points", "47.80%",
-    )  # fmt: skip
-    assert ACCURACY.interval(Interval(0.462, 0.494)) == "[46.20%, 49.40%]"
-    assert (loss.spread(summarise([1.5, 1.5])), ACCURACY.spread(summarise([0.5]))) == ("1.50 ± 0.00", "50.00%")
+    assert (
+        formatting.amount(0.017, loss, False),
+        formatting.margin(0.01, loss),
+        formatting.metric_value(1.5, loss),
+    ) == ("0.0170", "0.01", "1.50")
+    assert formatting.difference_interval(Interval(-0.2, 0.1), loss) == "[−0.200, 0.100]"
+    assert (
+        formatting.difference_interval(Interval(math.nan, math.nan), loss)
+        == formatting.interval(Interval(math.nan, math.nan), loss)
+        == "–"
+    )
+    assert formatting.amount(0.0019, ACCURACY) == "+0.19 points"
+    assert (formatting.margin(0.005, ACCURACY), formatting.metric_value(0.478, ACCURACY)) == ("0.5 points", "47.80%")
+    assert formatting.interval(Interval(0.462, 0.494), ACCURACY) == "[46.20%, 49.40%]"
+    assert (formatting.spread(summarise([1.5, 1.5]), loss), formatting.spread(summarise([0.5]), ACCURACY)) == (
+        "1.50 ± 0.00",
+        "50.00%",
+    )

@@ -63,7 +63,9 @@ def shown(results: dict[str, Any]) -> set[str]:
             formatting.p_cell(value),
         }
         forms |= {formatting.points(value, signed) for signed in (True, False)}
-        forms |= {metric.difference(value, signed) for signed in (True, False)} | {metric.margin(value).split()[0]}
+        forms |= {formatting.difference(value, metric, signed) for signed in (True, False)} | {
+            formatting.margin(value, metric).split()[0]
+        }
         forms |= {f"{value:.2f}", f"{value:,.0f}"} if value == round(value) else {f"{value:.2f}"}
     return {form.lstrip("+") for form in forms}
 

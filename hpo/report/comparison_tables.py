@@ -71,7 +71,7 @@ def _value(name: str, numbers: StudyNumbers) -> str:
     for entry in numbers.configurations:
         if entry.name == name:
             judged = entry.reruns.judged_summary
-            return f"{numbers.metric.spread(judged)} (n = {judged.n})" if judged.n else NOTHING
+            return f"{formatting.spread(judged, numbers.metric)} (n = {judged.n})" if judged.n else NOTHING
     return NOTHING
 
 
@@ -80,6 +80,10 @@ def _verdict(name: str, numbers: StudyNumbers) -> str:
     for rival in numbers.rivals:
         if rival.name == name:
             words, paired = formatting.verdict_words(rival.verdict, metric), rival.verdict.comparison
-            shown = f"{metric.amount(paired.mean)} {metric.difference_interval(paired.interval)}: " if paired.n else ""
+            shown = (
+                f"{formatting.amount(paired.mean, metric)} {formatting.difference_interval(paired.interval, metric)}: "
+                if paired.n
+                else ""
+            )
             return shown + words
     return "baseline" if name == numbers.baseline.name else NOTHING

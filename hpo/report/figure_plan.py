@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from hpo.analysis.metric import Metric
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
@@ -73,10 +74,10 @@ def drawn(info: Any, section: Section, ending: str = "") -> Planned:
 def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
     judged = numbers.metric
     validated = f"validation_{judged.name.removeprefix('test_')}"
-    measure = figures.Measure(validated.replace("_", " "), judged.share, judged.direction)
+    shown = Metric(validated, judged.direction, judged.share)
     for number, title, compute, metric in (
         (1, "Training loss", figures.training_loss, "train_loss"),
-        (2, measure.label.capitalize(), partial(figures.validation_metric, measure=measure), validated),
+        (2, shown.label.capitalize(), partial(figures.validation_metric, metric=shown), validated),
     ):
         curves = rerun_curves(record, metric)
         if curves.empty:
@@ -110,7 +111,7 @@ def _seeds_drawn(numbers: StudyNumbers) -> str:
 
 
 def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
-    measure, repeats, baseline = _measure(numbers), numbers.study["repeats"], numbers.baseline
+    metric, repeats, baseline = numbers.metric, numbers.study["repeats"], numbers.baseline
     rows = []
     for entry in numbers.configurations:
         if entry is baseline:
@@ -122,7 +123,7 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
     pairs = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
     unit = "seed" if repeats == 1 else "tuning repeat"
     if len(pairs):
-        yield drawn(figures.paired_slopes(pairs, styles, measure, baseline.name, unit), "results")
+        yield drawn(figures.paired_slopes(pairs, styles, metric, baseline.name, unit), "results")
     else:
         sentence = f"it appears with the first {unit} that the baseline and another configuration both have."
         yield Planned(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
@@ -141,30 +142,25 @@ def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | 
     if not intervals:
         return None
     frame = pd.DataFrame(intervals, columns=["configuration", "low", "high", "middle", "pairs"])
-    return figures.forest(frame, styles, _measure(numbers), numbers.baseline.name, numbers.definition["margin"])
-
-
-def _measure(numbers: StudyNumbers) -> figures.Measure:
-    """The verdict's metric as figures show it."""
-    return figures.Measure(numbers.metric.label, numbers.metric.share, numbers.metric.direction)
+    return figures.forest(frame, styles, numbers.metric, numbers.baseline.name, numbers.definition["margin"])
 
 
 def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning_frames.Scored) -> Iterator[Planned]:
     score = str(numbers.definition["score"])
     share = score in ("validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
-    measure = figures.Measure(score.replace("_", " "), share, numbers.definition["direction"])
+    metric = Metric(score, numbers.definition["direction"], share)
     history = tuning_frames.history_frame(scored)
     finished = any(entry.tuning.finished for entry in numbers.configurations)
     lacking = "no finished trial has a score." if finished else "it appears with the first finished trial."
     if len(history):
         lines, expected = tuning_frames.best_lines(history, record), tuning_frames.all_random(record)
-        yield drawn(figures.tuning_history(history, lines, styles, measure, expected), "tuning")
+        yield drawn(figures.tuning_history(history, lines, styles, metric, expected), "tuning")
     else:
         yield Planned(6, "tuning-history", "Tuning history", "tuning", "", lacking, None)
     frame, tuned = tuning_frames.slice_frame(scored), tuning_frames.tuned(record)
     frame = frame[frame["hyperparameter"].isin(tuned)]
     if len(frame):
-        yield drawn(figures.slices(frame, tuned, styles, measure), "tuning")
+        yield drawn(figures.slices(frame, tuned, styles, metric), "tuning")
     else:
         sentence = lacking if tuned else "no hyperparameter is tuned."
         yield Planned(7, "slices", "Score by hyperparameter", "tuning", "", sentence, None)

@@ -3,15 +3,14 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Interval, Summary
 from hpo.analysis.verdicts import Verdict
 
-if TYPE_CHECKING:
-    from hpo.analysis.metric import Metric
-
 NOTHING = "–"
+RESIDUE = 1e-12  # what rounding leaves of a difference that is none
 ROUNDING = 1e-9  # a difference of accuracies below this is a rounding error
 SHARES = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
@@ -138,6 +137,54 @@ def margin_points(margin: float) -> str:
     return f"{100 * margin:g} point{'' if margin == 0.01 else 's'}"
 
 
+def metric_value(value: float | None, metric: Metric) -> str:
+    """47.82%, or 1.53."""
+    return percent(value) if metric.share else three_digits(value)
+
+
+def spread(summary: Summary, metric: Metric) -> str:
+    """47.82% ± 1.73%, or 1.53 ± 0.08."""
+    return percent_spread(summary) if metric.share else number_spread(summary)
+
+
+def difference(value: float, metric: Metric, signed: bool = True) -> str:
+    """A difference without its unit: +0.19 for points, else the number."""
+    if metric.share:
+        return points(value, signed)
+    shown = three_digits(0.0 if abs(value) < RESIDUE else value)
+    return f"+{shown}" if signed and value > 0 and shown.strip("0.") else shown
+
+
+def amount(value: float, metric: Metric, signed: bool = True) -> str:
+    """A difference with its unit: +0.19 points, or the number alone."""
+    return difference(value, metric, signed) + (" points" if metric.share else "")
+
+
+def detectable(value: float, metric: Metric) -> str:
+    """A smallest detectable difference with its unit; shares cannot differ by more than 100 points."""
+    return "over 100 points" if metric.share and value > 1 else amount(value, metric, signed=False)
+
+
+def interval(interval: Interval, metric: Metric) -> str:
+    """An interval of values: [46.20%, 49.44%]."""
+    return _pair(metric_value(interval.low, metric), metric_value(interval.high, metric))
+
+
+def difference_interval(interval: Interval, metric: Metric) -> str:
+    """An interval of differences, without its unit: [−2.20, 2.58]."""
+    return _pair(difference(interval.low, metric, False), difference(interval.high, metric, False))
+
+
+def with_interval(mean: float, interval: Interval, metric: Metric) -> str:
+    """A difference and its interval, without their unit: +0.19 [−2.20, 2.58]."""
+    return f"{difference(mean, metric)} {difference_interval(interval, metric)}"
+
+
+def margin(margin: float, metric: Metric) -> str:
+    """The margin in words: 1 point, 0.5 points, or the number alone."""
+    return margin_points(margin) if metric.share else bound(margin)
+
+
 def count(number_of: int, thing: str, many: str = "") -> str:
     """1 seed, 3 seeds."""
     return f"{number_of:,} {thing if number_of == 1 else many or thing + 's'}"
@@ -155,7 +202,7 @@ def span(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-def verdict_words(verdict: Verdict, metric: "Metric") -> str:
+def verdict_words(verdict: Verdict, metric: Metric) -> str:
     """What the rule says, with the number it rests on in units of `metric`; bold where rule 3 allows it."""
     if verdict.rule == 1:
         return f"no verdict: {escape(verdict.reason)}"
@@ -163,16 +210,16 @@ def verdict_words(verdict: Verdict, metric: "Metric") -> str:
         same = (
             "identical"
             if abs(verdict.comparison.mean) < ROUNDING
-            else f"the same difference ({metric.difference(verdict.comparison.mean)})"
+            else f"the same difference ({difference(verdict.comparison.mean, metric)})"
         )
         return f"{same} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
         words = verdict.label
-        words += f", by less than the margin of {metric.margin(verdict.margin)}" if verdict.within_margin else ""
+        words += f", by less than the margin of {margin(verdict.margin, metric)}" if verdict.within_margin else ""
         return f"**{words}**" if verdict.firm else words
     if verdict.rule == 4:
-        return f"{verdict.label} within ±{metric.margin(verdict.margin)}"
-    return f"{verdict.label} (smallest detectable: {metric.detectable(verdict.comparison.mde)})"
+        return f"{verdict.label} within ±{margin(verdict.margin, metric)}"
+    return f"{verdict.label} (smallest detectable: {detectable(verdict.comparison.mde, metric)})"
 
 
 def describe(part: Any) -> str:
@@ -202,6 +249,10 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " × ".join(map(_plain, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _pair(low: str, high: str) -> str:
+    return NOTHING if low == NOTHING else f"[{low}, {high}]"
 
 
 def _minus(text: str) -> str:

@@ -4,6 +4,7 @@ import re
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.report import formatting
 from hpo.report.formatting import count, p_cell, verdict_words
 
 SPECIAL = {
@@ -63,13 +64,13 @@ def latex(numbers: StudyNumbers) -> str:
 
 def _row(entry: ConfigurationNumbers, rival: Rival | None, metric: Metric) -> list[str]:
     judged = entry.reruns.judged_summary
-    shown = [escape(entry.name), str(judged.n), escape(metric.spread(judged))]
+    shown = [escape(entry.name), str(judged.n), escape(formatting.spread(judged, metric))]
     if rival is None:
         return [*shown, escape("–"), escape("–"), "baseline"]
     paired = rival.verdict.comparison
     difference = "–"
     if paired.n:
-        difference = f"{metric.difference(paired.mean)} {metric.difference_interval(paired.interval)}"
+        difference = formatting.with_interval(paired.mean, paired.interval, metric)
     return [*shown, escape(difference), escape(p_cell(rival.verdict.p_holm)), _verdict(rival, metric)]
 
 

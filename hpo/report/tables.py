@@ -76,14 +76,14 @@ def results(numbers: StudyNumbers) -> Table:
 def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
     reruns = entry.reruns
     judged = reruns.judged_summary
-    limits = f" {metric.interval(judged.interval)}" if math.isfinite(judged.interval.low) else ""
-    accuracy = [] if metric.name == ACCURACY.name else [ACCURACY.spread(reruns.accuracy)]
+    limits = f" {formatting.interval(judged.interval, metric)}" if math.isfinite(judged.interval.low) else ""
+    accuracy = [] if metric.name == ACCURACY.name else [formatting.spread(reruns.accuracy, ACCURACY)]
     gap = reruns.generalisation_gap
     settings = reruns.settings or [best.setting for best in entry.tuning.best]
     return [
         escape(entry.name),
         str(judged.n),
-        metric.spread(judged) + limits,
+        formatting.spread(judged, metric) + limits,
         *accuracy,
         formatting.number_spread(reruns.train_loss),
         formatting.points(gap.mean),
@@ -123,15 +123,13 @@ def comparisons(numbers: StudyNumbers) -> Table:
             [
                 escape(rival.name),
                 str(paired.n),
-                f"{metric.difference(paired.mean)} {metric.difference_interval(paired.interval)}"
-                if paired.n
-                else NOTHING,
+                formatting.with_interval(paired.mean, paired.interval, metric) if paired.n else NOTHING,
                 f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
                 formatting.p_cell(paired.p_t),
                 formatting.p_cell(paired.p_flip),
                 formatting.p_cell(rival.verdict.p_holm),
                 formatting.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
-                metric.detectable(paired.mde).removesuffix(" points"),
+                formatting.detectable(paired.mde, metric).removesuffix(" points"),
                 formatting.verdict_words(rival.verdict, metric),
             ]
         )
@@ -145,7 +143,7 @@ def pairs(numbers: StudyNumbers) -> Table:
     for pair in (pair for pair in numbers.pairs if pair.n):
         told = pair.diverged and metric.share  # else a diverged rerun has no value and left its pair
         counted = f", {formatting.count(pair.diverged, 'diverged rerun')} counted" if told else ""
-        difference = f"{metric.difference(pair.mean)} {metric.difference_interval(pair.interval)}{counted}"
+        difference = formatting.with_interval(pair.mean, pair.interval, metric) + counted
         won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
         rows.append([escape(pair.name), escape(pair.other), str(pair.n), escape(pair.reason) or difference, won])
     header = ["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", _won(numbers)]
@@ -193,7 +191,7 @@ def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
         return "failed"
     if seed in entry.reruns.undefined_seeds:
         return "not finite"
-    value = metric.value(entry.reruns.judged.get(seed))
+    value = formatting.metric_value(entry.reruns.judged.get(seed), metric)
     return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
 
 

@@ -3,7 +3,6 @@
 Figures 1 to 4 of a study and those of a comparison can be drawn both ways, 5 to 8 for plotly alone.
 """
 
-from hpo.report.figures.axis import Measure
 from hpo.report.figures.curves import Curves, training_loss, validation_accuracy, validation_metric
 from hpo.report.figures.draw import Info, Still, draw_plotly, draw_png
 from hpo.report.figures.fitted_labels import LabelsFitted, labels_fitted
@@ -26,7 +25,6 @@ __all__ = [
     "Importances",
     "Info",
     "LabelsFitted",
-    "Measure",
     "Profiles",
     "Searched",
     "Slices",

@@ -1,41 +1,29 @@
-"""Measure: what an axis shows, and how its numbers are written on a figure."""
+"""How a metric is written on the axes and marks of a figure."""
 
-from typing import Literal, NamedTuple
+from hpo.analysis.metric import Metric
 
 
-class Measure(NamedTuple):
-    """A metric or a score as figures show it.
+def hover(metric: Metric) -> str:
+    """plotly's format of a value, as it stands behind the name of a variable."""
+    return ":.2%" if metric.share else ":.4g"
 
-    Attributes:
-        label: in words, such as "test accuracy". share: whether it is a fraction, shown in percent.
-        direction: which sign of a difference is the better one.
-    """
 
-    label: str
-    share: bool
-    direction: Literal["maximize", "minimize"] = "maximize"
+def ticks(metric: Metric) -> dict[str, str]:
+    """The part of a plotly axis that formats its ticks."""
+    return {"tickformat": ".1~%"} if metric.share else {}
 
-    @property
-    def hover(self) -> str:
-        """plotly's format of a value, as it stands behind the name of a variable."""
-        return ":.2%" if self.share else ":.4g"
 
-    @property
-    def ticks(self) -> dict[str, str]:
-        """The part of a plotly axis that formats its ticks."""
-        return {"tickformat": ".1~%"} if self.share else {}
+def scale(metric: Metric) -> float:
+    """What differences are multiplied by: 100 makes points of fractions."""
+    return 100.0 if metric.share else 1.0
 
-    @property
-    def scale(self) -> float:
-        """What differences are multiplied by: 100 makes points of fractions."""
-        return 100.0 if self.share else 1.0
 
-    @property
-    def unit(self) -> str:
-        """What stands behind a difference."""
-        return " points" if self.share else ""
+def unit(metric: Metric) -> str:
+    """What stands behind a difference."""
+    return " points" if metric.share else ""
 
-    def difference(self, value: float, signed: bool = True) -> str:
-        """A difference that has been scaled, without its unit: +0.19."""
-        plain = f"{value:{'+' if signed else ''}{'.2f' if self.share else '.3g'}}"
-        return plain.replace("-", "−") if float(plain) else plain.lstrip("+-")
+
+def difference(value: float, metric: Metric, signed: bool = True) -> str:
+    """A difference that has been scaled, without its unit: +0.19."""
+    plain = f"{value:{'+' if signed else ''}{'.2f' if metric.share else '.3g'}}"
+    return plain.replace("-", "−") if float(plain) else plain.lstrip("+-")

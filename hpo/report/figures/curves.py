@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hpo.analysis.descriptors import SMALLEST_LOSS
+from hpo.analysis.metric import Metric
 from hpo.report.figures import matplotlib_layout, plotly_layout
-from hpo.report.figures.axis import Measure
 from hpo.report.figures.style import Style, markup, rounded, translucent
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ def training_loss(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
     return Curves(1, "training-loss", "Training loss", "training loss (log)", caption, True, False, band, styles)
 
 
-def validation_metric(curves: "pd.DataFrame", styles: dict[str, Style], measure: Measure) -> Curves:
+def validation_metric(curves: "pd.DataFrame", styles: dict[str, Style], metric: Metric) -> Curves:
     """Figure 2: a validation metric by epoch, from columns configuration, seed, epoch, value."""
-    title = measure.label.capitalize()
-    lower = " (lower is better)" if measure.direction == "minimize" else ""
+    title = metric.label.capitalize()
+    lower = " (lower is better)" if metric.direction == "minimize" else ""
     caption = f"{title} by epoch{lower}: mean over the reruns' seeds, band of ± one SD."
-    band = share_over_seeds(curves) if measure.share else band_over_seeds(curves, log=False)
-    slug = measure.label.replace(" ", "-")
-    return Curves(2, slug, title, measure.label, caption, False, measure.share, band, styles)
+    band = share_over_seeds(curves) if metric.share else band_over_seeds(curves, log=False)
+    slug = metric.label.replace(" ", "-")
+    return Curves(2, slug, title, metric.label, caption, False, metric.share, band, styles)
 
 
 def validation_accuracy(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
     """Figure 2 of a study whose verdicts compare accuracy."""
-    return validation_metric(curves, styles, Measure("validation accuracy", share=True))
+    return validation_metric(curves, styles, Metric("validation_accuracy", "maximize", share=True))
 
 
 def band_over_seeds(curves: "pd.DataFrame", log: bool) -> "pd.DataFrame":

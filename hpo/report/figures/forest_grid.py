@@ -78,7 +78,7 @@ class Block(NamedTuple):
 def forests(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: Mapping[str, Style]) -> Forests:
     """The figure of what the studies found; configurations that no panel shows get no row."""
     shown = {name for panel in panels.values() for name in panel.frame["configuration"]} | set(baselines.values())
-    directions = {panel.measure.direction for panel in panels.values()}
+    directions = {panel.metric.direction for panel in panels.values()}
     better = " (higher is better)" if directions == {"maximize"} else " (lower is better)" * (len(directions) == 1)
     caption = (
         "Mean difference from the study's baseline, the open circle, with its 95% interval, each of its comparison "
@@ -134,7 +134,7 @@ def draw_plotly(info: Forests) -> dict[str, Any]:
         for name, style, found in by_configuration(panel.frame, info.styles):
             data.append({**forest_plot.interval_trace(panel, name, places[name], style, found), **own})
         data.append(_baseline(places[info.baselines[study]], info.baselines[study], own))
-        title = f"{markup(study)}: {forest_plot.PAGE_LABELS[panel.measure.share]}"
+        title = f"{markup(study)}: {forest_plot.PAGE_LABELS[panel.metric.share]}"
         matching = {"matches": "x"} if index and info.one_axis else {}
         axes.append(({"title": {"text": title}, **matching}, _ticks(places)))
         for shape in forest_plot.rules(panel.margin):

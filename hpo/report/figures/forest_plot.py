@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.report.figures import matplotlib_layout, plotly_layout
-from hpo.report.figures.axis import Measure
+from hpo.analysis.metric import Metric
+from hpo.report.figures import axis, matplotlib_layout, plotly_layout
 from hpo.report.figures.curves import by_configuration
 from hpo.report.figures.style import Style, markup, rounded, shorten
 
@@ -18,7 +18,7 @@ class Forest(NamedTuple):
     """Differences, ready to draw.
 
     Attributes:
-        measure: what is compared. x_label: what the axis shows. margin: δ, in the units of the frame.
+        metric: what is compared. x_label: what the axis shows. margin: δ, in the units of the frame.
         frame: columns configuration, low, middle, high, pairs; differences of fractions are in percentage points.
         styles: configuration → style; the rows are drawn in this order, from the top.
     """
@@ -28,28 +28,29 @@ class Forest(NamedTuple):
     title: str
     x_label: str
     caption: str
-    measure: Measure
+    metric: Metric
     margin: float
     frame: "pd.DataFrame"
     styles: dict[str, Style]
 
 
 def forest(
-    differences: "pd.DataFrame", styles: dict[str, Style], measure: Measure, baseline: str, margin: float
+    differences: "pd.DataFrame", styles: dict[str, Style], metric: Metric, baseline: str, margin: float
 ) -> Forest:
     """Figure 4, from columns configuration, low, middle, high, pairs; they and `margin` as differences are measured."""
     family = ", each of its comparison alone" if len(differences) > 1 else ""
-    width = f"{measure.scale * margin:g}{measure.unit}".removesuffix("s" if measure.scale * margin == 1 else "?")
+    scaled = axis.scale(metric) * margin
+    width = f"{scaled:g}{axis.unit(metric)}".removesuffix("s" if scaled == 1 else "?")
     caption = (
-        f"Mean difference of {measure.label} from {shorten(baseline)} with its 95% interval{family} "
-        f"({'higher' if measure.direction == 'maximize' else 'lower'} is better); the line is 0, the band the margin "
+        f"Mean difference of {metric.label} from {shorten(baseline)} with its 95% interval{family} "
+        f"({'higher' if metric.direction == 'maximize' else 'lower'} is better); the line is 0, the band the margin "
         f"of ±{width}."
     )
     frame = differences.copy()
-    frame[["low", "middle", "high"]] *= measure.scale
-    label = f"Δ of {measure.label}{' in points' if measure.share else ''}"
+    frame[["low", "middle", "high"]] *= axis.scale(metric)
+    label = f"Δ of {metric.label}{' in points' if metric.share else ''}"
     title = "Differences from the baseline"
-    return Forest(4, "differences", title, label, caption, measure, measure.scale * margin, frame, styles)
+    return Forest(4, "differences", title, label, caption, metric, scaled, frame, styles)
 
 
 def draw_png(info: Forest, path: Path) -> None:
@@ -61,7 +62,7 @@ def draw_png(info: Forest, path: Path) -> None:
     names = []
     for place, (name, style, found) in enumerate(reversed(rows)):
         draw_interval(axes, place, style, found)
-        text = _words(info.measure, found)
+        text = _words(info.metric, found)
         axes.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
         names.append(matplotlib_layout.label(name))
     axes.set_yticks(range(len(names)), names)
@@ -91,7 +92,7 @@ def draw_plotly(info: Forest) -> dict[str, Any]:
     data = [interval_trace(info, name, place, style, found) for place, (name, style, found) in enumerate(rows)]
     names = [markup(name, 18) for name, _, _ in rows]
     ticks = {"tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.4, -0.6]}
-    axes = ({"title": {"text": PAGE_LABELS[info.measure.share]}}, {**ticks, "showgrid": False})
+    axes = ({"title": {"text": PAGE_LABELS[info.metric.share]}}, {**ticks, "showgrid": False})
     return plotly_layout.draw(data, [axes], [], 60 + 36 * len(rows), shapes=rules(info.margin), hovermode="closest")
 
 
@@ -106,7 +107,7 @@ def interval_trace(info: Forest, name: str, place: int, style: Style, found: "pd
             "color": style.colour, "thickness": 2.5, "width": 5,
         },
         "hovertemplate": (
-            f"{markup(name)}: {_words(info.measure, found)}{info.measure.unit}"
+            f"{markup(name)}: {_words(info.metric, found)}{axis.unit(info.metric)}"
             f"<br>{int(found['pairs'].iloc[0])} pairs<extra></extra>"
         ),
     }  # fmt: skip
@@ -120,10 +121,10 @@ def rules(margin: float) -> list[dict[str, Any]]:
     return [{**band, **across}, {**zero, **across}]
 
 
-def _words(measure: Measure, found: "pd.DataFrame") -> str:
+def _words(metric: Metric, found: "pd.DataFrame") -> str:
     low, middle, high = _ends(found)
-    ends = f"[{measure.difference(low, False)}, {measure.difference(high, False)}]"
-    return f"{measure.difference(middle)} {ends}"
+    ends = f"[{axis.difference(low, metric, False)}, {axis.difference(high, metric, False)}]"
+    return f"{axis.difference(middle, metric)} {ends}"
 
 
 def _ends(found: "pd.DataFrame") -> tuple[float, float, float]:

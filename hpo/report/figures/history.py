@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.report.figures import plotly_layout
-from hpo.report.figures.axis import Measure
+from hpo.analysis.metric import Metric
+from hpo.report.figures import axis, plotly_layout
 from hpo.report.figures.curves import by_configuration
 from hpo.report.figures.style import Style, markup, rounded, translucent
 
@@ -18,7 +18,7 @@ class History(NamedTuple):
     """The course of tuning, ready to draw.
 
     Attributes:
-        measure: the score. log: whether its axis is logarithmic. expected: whether lines are expected bests.
+        metric: the score. log: whether its axis is logarithmic. expected: whether lines are expected bests.
         trials: columns configuration, repeat, trial (from 1), score, setting (in words).
         lines: columns configuration, repeat, trial, best: the best so far of one run of tuning, or with `expected`
             the mean best of so many random trials.
@@ -29,7 +29,7 @@ class History(NamedTuple):
     slug: str
     title: str
     caption: str
-    measure: Measure
+    metric: Metric
     log: bool
     expected: bool
     trials: "pd.DataFrame"
@@ -38,7 +38,7 @@ class History(NamedTuple):
 
 
 def tuning_history(
-    trials: "pd.DataFrame", lines: "pd.DataFrame", styles: dict[str, Style], measure: Measure, expected: bool
+    trials: "pd.DataFrame", lines: "pd.DataFrame", styles: dict[str, Style], metric: Metric, expected: bool
 ) -> History:
     """Figure 6, from the columns of `History.trials` and `History.lines`."""
     runs = int(trials["repeat"].nunique())
@@ -49,11 +49,11 @@ def tuning_history(
         if runs == 1
         else f"a line is the best so far of one of the {runs} runs of tuning"
     )
-    lower = "" if measure.direction == "maximize" else ", lower is better"
-    caption = f"Tuning: a point is the score of a trial ({measure.label}{lower}), {line}."
+    lower = "" if metric.direction == "maximize" else ", lower is better"
+    caption = f"Tuning: a point is the score of a trial ({metric.label}{lower}), {line}."
     log = spans_decades(trials["score"])
     return History(
-        6, "tuning-history", "Tuning history", caption, measure, log, expected, trials, lines, styles
+        6, "tuning-history", "Tuning history", caption, metric, log, expected, trials, lines, styles
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def draw_plotly(info: History) -> dict[str, Any]:
                 },
                 "customdata": rows["setting"].tolist(), "legendgroup": name, "showlegend": False,
                 "hovertemplate": (
-                    f"{markup(name)}, trial %{{x}}: %{{y{info.measure.hover}}}<br>%{{customdata}}<extra></extra>"
+                    f"{markup(name)}, trial %{{x}}: %{{y{axis.hover(info.metric)}}}<br>%{{customdata}}<extra></extra>"
                 ),
             }
         )  # fmt: skip
@@ -91,17 +91,17 @@ def draw_plotly(info: History) -> dict[str, Any]:
                     },
                     "name": markup(name), "legendgroup": name, "showlegend": number == 0,
                     "hovertemplate": (
-                        f"{markup(name)}, {named} %{{x}} trials: %{{y{info.measure.hover}}}<extra></extra>"
+                        f"{markup(name)}, {named} %{{x}} trials: %{{y{axis.hover(info.metric)}}}<extra></extra>"
                     ),
                 }
             )  # fmt: skip
     last = int(info.trials["trial"].max())
     x = {"title": {"text": "trial"}, "range": [0.5, last + 0.5], **({"dtick": 1} if last <= 10 else {})}
-    y = score_axis(info.measure, info.log, info.trials["score"])
+    y = score_axis(info.metric, info.log, info.trials["score"])
     return plotly_layout.draw(data, [(x, y)], list(info.styles))
 
 
-def score_axis(measure: Measure, log: bool, scores: "pd.Series[float]") -> dict[str, Any]:
+def score_axis(metric: Metric, log: bool, scores: "pd.Series[float]") -> dict[str, Any]:
     """The y axis of a score, for plotly."""
-    ticks = plotly_layout.log_ticks(scores.min(), scores.max()) if log and not measure.share else measure.ticks
-    return {"title": {"text": markup(measure.label, 40)}, **ticks}
+    ticks = plotly_layout.log_ticks(scores.min(), scores.max()) if log and not metric.share else axis.ticks(metric)
+    return {"title": {"text": markup(metric.label, 40)}, **ticks}

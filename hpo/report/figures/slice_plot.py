@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.report.figures import plotly_layout
-from hpo.report.figures.axis import Measure
+from hpo.analysis.metric import Metric
+from hpo.report.figures import axis, plotly_layout
 from hpo.report.figures.curves import by_configuration
 from hpo.report.figures.history import MANY_POINTS, score_axis, spans_decades
 from hpo.report.figures.style import Style, markup, rounded, translucent
@@ -28,7 +28,7 @@ class Slices(NamedTuple):
     """Scores by hyperparameter, ready to draw: a panel a hyperparameter.
 
     Attributes:
-        measure: the score. log: whether its axis is logarithmic.
+        metric: the score. log: whether its axis is logarithmic.
         hyperparameters: name in words → what it was searched over, which its axis shows; in the panels' order.
         frame: columns configuration, trial (from 1), hyperparameter, value, score.
         styles: configuration → style, in the order of the legend.
@@ -38,7 +38,7 @@ class Slices(NamedTuple):
     slug: str
     title: str
     caption: str
-    measure: Measure
+    metric: Metric
     log: bool
     hyperparameters: dict[str, Searched]
     frame: "pd.DataFrame"
@@ -46,17 +46,17 @@ class Slices(NamedTuple):
 
 
 def slices(
-    frame: "pd.DataFrame", hyperparameters: dict[str, Searched], styles: dict[str, Style], measure: Measure
+    frame: "pd.DataFrame", hyperparameters: dict[str, Searched], styles: dict[str, Style], metric: Metric
 ) -> Slices:
     """Figure 7, from the columns of `Slices.frame`."""
-    lower = "" if measure.direction == "maximize" else " (lower is better)"
+    lower = "" if metric.direction == "maximize" else " (lower is better)"
     caption = (
-        f"The {measure.label} of every trial{lower} against each hyperparameter, the others varying along with it. "
+        f"The {metric.label} of every trial{lower} against each hyperparameter, the others varying along with it. "
         "Trials without a score are left out."
     )
     log = spans_decades(frame["score"])
     shown = {name: over for name, over in hyperparameters.items() if (frame["hyperparameter"] == name).any()}
-    return Slices(7, "slices", "Score by hyperparameter", caption, measure, log, shown, frame, styles)
+    return Slices(7, "slices", "Score by hyperparameter", caption, metric, log, shown, frame, styles)
 
 
 def draw_plotly(info: Slices) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def draw_plotly(info: Slices) -> dict[str, Any]:
             data.append(_points(info, hyperparameter, name, style, mine, plotly_layout.on_panel(index)))
         x = {"title": {"text": markup(hyperparameter)}, **_axis(over)}
         panels.append(
-            (x, {**score_axis(info.measure, info.log, info.frame["score"]), **({"matches": "y"} if index else {})})
+            (x, {**score_axis(info.metric, info.log, info.frame["score"]), **({"matches": "y"} if index else {})})
         )
     return plotly_layout.draw(data, panels, list(info.styles), 240, columns=min(3, len(panels)))
 
@@ -93,7 +93,7 @@ def _points(
         "customdata": rows["trial"].tolist(), "legendgroup": name, "showlegend": False,
         "hovertemplate": (
             f"{markup(name)}, trial %{{customdata}}<br>{markup(hyperparameter)} %{{x:.3~g}}: "
-            f"%{{y{info.measure.hover}}}<extra></extra>"
+            f"%{{y{axis.hover(info.metric)}}}<extra></extra>"
         ),
         **panel,
     }  # fmt: skip

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hpo.report.figures import matplotlib_layout, plotly_layout
-from hpo.report.figures.axis import Measure
+from hpo.analysis.metric import Metric
+from hpo.report.figures import axis, matplotlib_layout, plotly_layout
 from hpo.report.figures.curves import by_configuration
 from hpo.report.figures.style import Style, markup, rounded, shorten, translucent
 
@@ -24,7 +24,7 @@ class Slopes(NamedTuple):
     """Paired values, ready to draw: a panel a rival.
 
     Attributes:
-        measure: what is compared. baseline: its name. unit: what is paired, "seed" or "tuning repeat".
+        metric: what is compared. baseline: its name. unit: what is paired, "seed" or "tuning repeat".
         frame: columns configuration (the rival), unit, baseline, rival; sorted.
         styles: configuration → style, the baseline's too.
     """
@@ -33,25 +33,23 @@ class Slopes(NamedTuple):
     slug: str
     title: str
     caption: str
-    measure: Measure
+    metric: Metric
     baseline: str
     unit: str
     frame: "pd.DataFrame"
     styles: dict[str, Style]
 
 
-def paired_slopes(
-    pairs: "pd.DataFrame", styles: dict[str, Style], measure: Measure, baseline: str, unit: str
-) -> Slopes:
+def paired_slopes(pairs: "pd.DataFrame", styles: dict[str, Style], metric: Metric, baseline: str, unit: str) -> Slopes:
     """Figure 3, from columns configuration, unit, baseline, rival."""
     means = "" if unit == "seed" else " (the mean over its seeds)"
     caption = (
-        f"{measure.label.capitalize()} {unit} by {unit}, {shorten(baseline)} on the left of each panel: a line a "
+        f"{metric.label.capitalize()} {unit} by {unit}, {shorten(baseline)} on the left of each panel: a line a "
         f"{unit}{means}, coloured where the rival is ahead and grey where it is not; the thick line joins the means."
     )
     frame = pairs.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
-    title = f"{measure.label.capitalize()}, {unit} by {unit}"
-    return Slopes(3, "paired-slopes", title, caption, measure, baseline, unit, frame, styles)
+    title = f"{metric.label.capitalize()}, {unit} by {unit}"
+    return Slopes(3, "paired-slopes", title, caption, metric, baseline, unit, frame, styles)
 
 
 def draw_png(info: Slopes, path: Path) -> None:
@@ -68,10 +66,10 @@ def draw_png(info: Slopes, path: Path) -> None:
         left, right = (matplotlib_layout.label(side, room) for side, room in _rooms(info.baseline, name, PICTURE_LABEL))
         axes.set(xticks=[], xlim=(-0.2, 1.2), xlabel=f"{left} → {right}")
         matplotlib_layout.tidy(axes, grid="y")
-        if info.measure.share:
+        if info.metric.share:
             matplotlib_layout.percent_ticks(axes.yaxis)
         if index % columns == 0:
-            axes.set_ylabel(matplotlib_layout.label(info.measure.label))
+            axes.set_ylabel(matplotlib_layout.label(info.metric.label))
     matplotlib_layout.save(figure, path)
 
 
@@ -83,7 +81,7 @@ def _rooms(baseline: str, rival: str, letters: int) -> list[tuple[str, int]]:
 
 def _ahead(info: Slopes, pairs: "pd.DataFrame") -> "pd.Series[bool]":
     gains = pairs["rival"] - pairs["baseline"]
-    return gains > 0 if info.measure.direction == "maximize" else gains < 0
+    return gains > 0 if info.metric.direction == "maximize" else gains < 0
 
 
 def _panel(axes: Any, pairs: "pd.DataFrame", style: Style, info: Slopes) -> None:
@@ -110,13 +108,17 @@ def draw_plotly(info: Slopes) -> dict[str, Any]:
         grey = info.styles[info.baseline].colour
         ahead = _ahead(info, pairs)
         data += [_lines(pairs[ahead], style.colour, panel), _lines(pairs[~ahead], grey, panel)]
-        data.append(_means(pairs, info.measure, panel))
+        data.append(_means(pairs, info.metric, panel))
         data += [_points(info, name, pairs, side, panel) for side in (0, 1)]
         title = " → ".join(markup(side, room) for side, room in _rooms(info.baseline, name, PAGE_LABEL))
         axes.append(
             (
                 {"title": {"text": title}, "range": [-0.2, 1.2], "showgrid": False, "showticklabels": False},
-                {**info.measure.ticks, "title": {"text": markup(info.measure.label)}, **(matching if index else {})},
+                {
+                    **axis.ticks(info.metric),
+                    "title": {"text": markup(info.metric.label)},
+                    **(matching if index else {}),
+                },
             )
         )
     return plotly_layout.draw(data, axes, [], 260, columns=MOST_COLUMNS)
@@ -138,11 +140,13 @@ def _points(info: Slopes, name: str, pairs: "pd.DataFrame", side: int, panel: di
     style = info.styles[name if side else info.baseline]
     left, right = rounded(pairs["baseline"]), rounded(pairs["rival"])
     words = (
-        f"{info.unit} %{{customdata[0]}}<br>{markup(info.baseline)}: %{{customdata[1]{info.measure.hover}}}"
-        f"<br>{markup(name)}: %{{customdata[2]{info.measure.hover}}}<br>difference: %{{customdata[3]}}"
-        f"{info.measure.unit}<extra></extra>"
+        f"{info.unit} %{{customdata[0]}}<br>{markup(info.baseline)}: %{{customdata[1]{axis.hover(info.metric)}}}"
+        f"<br>{markup(name)}: %{{customdata[2]{axis.hover(info.metric)}}}<br>difference: %{{customdata[3]}}"
+        f"{axis.unit(info.metric)}<extra></extra>"
     )
-    gains = [info.measure.difference(gain) for gain in info.measure.scale * (pairs["rival"] - pairs["baseline"])]
+    gains = [
+        axis.difference(gain, info.metric) for gain in axis.scale(info.metric) * (pairs["rival"] - pairs["baseline"])
+    ]
     return {
         "type": "scatter", "mode": "markers", "x": [side] * len(pairs), "y": right if side else left,
         "marker": {"color": style.colour, "symbol": style.marker[1], "size": 7},
@@ -151,9 +155,9 @@ def _points(info: Slopes, name: str, pairs: "pd.DataFrame", side: int, panel: di
     }  # fmt: skip
 
 
-def _means(pairs: "pd.DataFrame", measure: Measure, panel: dict[str, Any]) -> dict[str, Any]:
+def _means(pairs: "pd.DataFrame", metric: Metric, panel: dict[str, Any]) -> dict[str, Any]:
     means = rounded([pairs["baseline"].mean(), pairs["rival"].mean()])
     return {
         "type": "scatter", "mode": "lines", "x": [0, 1], "y": means, "line": {"color": plotly_layout.RULE, "width": 5},
-        "hovertemplate": f"mean: %{{y{measure.hover}}}<extra></extra>", "showlegend": False, **panel,
+        "hovertemplate": f"mean: %{{y{axis.hover(metric)}}}<extra></extra>", "showlegend": False, **panel,
     }  # fmt: skip
