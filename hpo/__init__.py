@@ -3,27 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hpo.study.public_names import HOME_OF
+
 __version__ = "0.1.0"
 
-# What is imported from here is loaded on first use: `hpo --help` must not wait for PyTorch.
-_HOMES = {
-    "hpo.study.study": ("Configuration", "Study"),
-    "hpo.search_space": ("Range", "linear_range", "log_range"),
-    "hpo.errors": ("HpoError", "UsageError"),
-    "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
-    "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),
-    "hpo.models.losses": ("CrossEntropy",),
-    "hpo.study.pruner": ("SuccessiveHalving",),
-    "hpo.gradients.objective": ("Objective",),
-    "hpo.optim.regularizer": ("Regularizer",),
-    "hpo.optim.optimizers": ("Optimizer", "per_model"),
-    "hpo.optim.schedules": ("Constant", "Cosine", "MultiStep"),
-    "hpo.study.loading": ("load",),
-    "hpo.api": ("run",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = ["__version__", *_HOME_OF]
+__all__ = ["__version__", *HOME_OF]
 
 if TYPE_CHECKING:
     from hpo.api import run
@@ -41,7 +25,12 @@ if TYPE_CHECKING:
     from hpo.study.study import Configuration, Study
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    """Loads what is imported from here on first use: `hpo --help` must not wait for PyTorch."""
+    if name not in HOME_OF:
         raise AttributeError(f"module 'hpo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+    return getattr(importlib.import_module(HOME_OF[name]), name)

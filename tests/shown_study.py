@@ -10,8 +10,7 @@ from typing import Any
 
 from synthetic_record import synthetic_export
 
-from hpo import dashboard
-from hpo.dashboard import live_reports, refresher, study_note
+from hpo.dashboard import live_reports, refresher, server, study_note
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
 from hpo.worker.loop import run_worker
@@ -62,7 +61,7 @@ def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
     """The dashboard, to be started in the nursery; summaries and reports may follow one another that soon."""
     study_note.PAUSE = live_reports.PAUSE = pause
     refresher.LOOK = pause / 4
-    dashboard.serve(url, "127.0.0.1", port, Path(reports), editable=False)
+    server.serve(url, "127.0.0.1", port, Path(reports), editable=False)
 
 
 def _setting(configuration: str, slot: int) -> dict[str, float]:

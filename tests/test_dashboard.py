@@ -24,7 +24,8 @@ from postgres_server import PostgresServer
 from storage_study import finish_all, make
 from wsgi_client import ask
 
-from hpo.dashboard import build, serve
+from hpo.dashboard.application import build
+from hpo.dashboard.server import serve
 from hpo.errors import HpoError, UsageError
 from hpo.storage.database import answers, connect
 from hpo.storage.optuna.mirror import Mirror, open_storage

@@ -14,7 +14,8 @@ from optuna.storages import RDBStorage
 from wsgi_client import ask
 
 from hpo import api
-from hpo.dashboard import build, live_reports, study_note
+from hpo.dashboard import live_reports, study_note
+from hpo.dashboard.application import build
 from hpo.dashboard.live_reports import LiveReports
 from hpo.dashboard.navigation import Linked, bar, insert, with_bar
 from hpo.dashboard.report_files import Progress, with_reports

@@ -1,5 +1,6 @@
 """Python's complaints about a study file, said so that a person knows what to write instead."""
 
+import importlib
 import inspect
 import re
 import traceback
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import did_you_mean
+from hpo.study.public_names import HOME_OF
 
 UNKNOWN = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
 MISSING = re.compile(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
@@ -24,9 +26,9 @@ def explain(error: BaseException, known: Mapping[str, Any]) -> str:
     if isinstance(error, NameError) and error.name and _place(error) == known.get("__file__"):
         return _about_a_name(error.name, known)
     if isinstance(error, ImportError) and (found := re.match(r"cannot import name '(\w+)' from 'hpo'", text)):
-        return f"hpo has no {found[1]!r}{did_you_mean(found[1], _public())}"
+        return f"hpo has no {found[1]!r}{did_you_mean(found[1], HOME_OF)}"
     if isinstance(error, AttributeError) and (found := re.match(r"module 'hpo' has no attribute '(\w+)'", text)):
-        return f"hpo has no {found[1]!r}{did_you_mean(found[1], _public())}"
+        return f"hpo has no {found[1]!r}{did_you_mean(found[1], HOME_OF)}"
     return ""
 
 
@@ -43,14 +45,14 @@ def _about_a_call(text: str, known: Mapping[str, Any]) -> str:
 
 
 def _about_a_name(name: str, known: Mapping[str, Any]) -> str:
-    if name in _public():
+    if name in HOME_OF:
         return f"{name!r} is not imported; write `from hpo import {name}` at the top"
-    return f"{name!r} is not defined{did_you_mean(name, [*known, *_public()]) or '; define it above that line'}"
+    return f"{name!r} is not defined{did_you_mean(name, [*known, *HOME_OF]) or '; define it above that line'}"
 
 
 def _arguments(function: str, known: Mapping[str, Any]) -> list[str]:
     """The names that a function or class takes, looked up among the file's names and hpo's own."""
-    candidates = [*known.values(), *([_from_hpo(function)] if function in _public() else [])]
+    candidates = [*known.values(), *([_from_hpo(function)] if function in HOME_OF else [])]
     for candidate in candidates:
         if callable(candidate) and getattr(candidate, "__qualname__", "") == function:
             return [name for name in inspect.signature(candidate).parameters if name != "self"]
@@ -63,13 +65,5 @@ def _place(error: BaseException) -> str | None:
     return frames[-1].filename if frames else None
 
 
-def _public() -> list[str]:
-    import hpo
-
-    return [name for name in hpo.__all__ if not name.startswith("_")]
-
-
 def _from_hpo(name: str) -> Any:
-    import hpo
-
-    return getattr(hpo, name)
+    return getattr(importlib.import_module(HOME_OF[name]), name)

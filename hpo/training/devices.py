@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from hpo import __version__
 from hpo.errors import UsageError
 
 
@@ -119,9 +118,9 @@ def prepare_process(threads: int, device: torch.device) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions and commit, for the record of who computed what with which code."""
-    packages = {package: version(package) for package in ("torch", "optuna", "numpy", "mnist1d")}
+    packages = {package: version(package) for package in ("hpo", "torch", "optuna", "numpy", "mnist1d")}
     system = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    return {**system, "hpo": __version__, **packages, "commit": _commit()}
+    return {**system, **packages, "commit": _commit()}
 
 
 def _commit() -> str:

@@ -18,6 +18,6 @@ def dashboard(
 ) -> None:
     """Show all studies, trials and reports in a browser; for reading and on this machine alone."""
     from hpo import api
-    from hpo.dashboard import serve
+    from hpo.dashboard.server import serve
 
     serve(api.storage_url(storage), host, port, reports, allow_edit)
