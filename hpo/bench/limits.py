@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from hpo.bench.timing import seconds
 from hpo.dispatch import Watching
+from hpo.gradients.returns import lasting
 from hpo.training.population import Population
-from hpo.user_code.returns import lasting
 
 COPIED = 2**26  # numbers: more than any cache holds
 SQUARE = 2048  # rows and columns of a product that keeps any device busy

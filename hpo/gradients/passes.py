@@ -11,11 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 from hpo.errors import UsageError
 from hpo.gradients.network import Network, for_every_sample
+from hpo.gradients.returns import losses_of
 from hpo.gradients.rule_check import rules_hold
 from hpo.models.losses import SampleLoss
 from hpo.tree import Tree
 from hpo.user_code.messages import in_words
-from hpo.user_code.returns import losses_of
 
 # (input, delta) of every layer with a rule, [N, ...] each.
 Taped = list[tuple[Tensor, Any]]

@@ -8,11 +8,11 @@ import torch
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
+from hpo.gradients.returns import check_state, kept_state, params_of
 from hpo.optim import adam
 from hpo.search_space import Range, log_range
 from hpo.tree import Tree, along, zeros_like
 from hpo.user_code.messages import call
-from hpo.user_code.returns import check_state, kept_state, params_of
 
 State = dict[str, Any]
 

@@ -12,6 +12,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.gradients.network import Network
+from hpo.gradients.returns import apart, check_stacked_state, lasting, losses_of, params_of, values_of
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
 from hpo.optim.regularizer import Regularizer
@@ -21,7 +22,6 @@ from hpo.training.tracing import Replayed
 from hpo.tree import Tree
 from hpo.user_code.calls import repeatable, still
 from hpo.user_code.messages import Hyper, Unlifted, call
-from hpo.user_code.returns import apart, check_stacked_state, lasting, losses_of, params_of, values_of
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 

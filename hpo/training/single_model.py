@@ -7,11 +7,11 @@ from torch.utils._pytree import tree_map
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
+from hpo.gradients.returns import check_state, gradient_of, kept_state
 from hpo.models.losses import SampleLoss
 from hpo.optim.regularizer import Regularizer, State
 from hpo.tree import Tree
 from hpo.user_code.messages import Told, call
-from hpo.user_code.returns import check_state, gradient_of, kept_state
 
 
 class OneModel:
