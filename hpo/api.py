@@ -16,6 +16,7 @@ from typing import Any
 from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
+from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.studies import PLANNED, words
 from hpo.study.study import Study, planned_repeats
 
@@ -102,11 +103,11 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     engine = connect(url)
     if study.name not in names(engine):
         return open_ledger(study, url)
-    ledger = load_study(engine, study.name)
-    if digest(describe(study)) != ledger.digest:
+    ledger, definition = load_study(engine, study.name), describe(study)
+    if digest(definition) != ledger.digest:
         raise UsageError(
-            f"the definition of {study.name!r} is not the one in the database; use the same file and the same "
-            "--epochs as `hpo run`, or another --name"
+            f"study {study.name!r} exists with another definition ({describe_changes(ledger.definition, definition)}); "
+            "use the same file and the same --epochs as `hpo run`, or another --name"
         )
     if fingerprint(study) != ledger.fingerprint:
         command = ledger.text.get("command", "")

@@ -219,6 +219,23 @@ def test_what_changes_from_outside_during_training_is_refused_by_its_end(
         train(chosen, [Member(seed, SGD) for seed in range(members)], progress=flip)
 
 
+class WorstSoFar:
+    """A metric relative to the largest loss that it has seen, kept as a tensor."""
+
+    def __init__(self) -> None:
+        self.worst = torch.zeros(())
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(outputs, labels, reduction="none")
+        self.worst = torch.maximum(self.worst, losses.max().detach())
+        return losses / self.worst
+
+
+def test_a_metric_that_keeps_tensors_of_other_calls_is_refused() -> None:
+    with pytest.raises(UsageError):
+        run(1, metrics={"relative": WorstSoFar()})
+
+
 class Caching(nn.Module):
     """As many networks do: a mask made at the first call, activations kept to be looked at, a list begun anew."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -12,6 +13,7 @@ _READING = {
     *("read_csv", "read_json", "read_parquet", "run_path"),
 }
 _WRITING = {"write", "writelines", "write_text", "write_bytes", "save", "savez", "savetxt", "dump", "writer", "to_csv"}
+_WRITING_MODE = re.compile(r"[bt]?[wax][bt+]*|r[bt]?\+[bt]?")  # of `open`
 _MOST_BYTES = 2**26
 
 
@@ -25,7 +27,7 @@ def read_in_calls(function: FunctionType) -> dict[str, str]:
     found: dict[str, str] = {}
     if names & _VARIABLES:
         found |= {f"environment variable {text}": os.environ[text] for text in texts if text in os.environ}
-    if names & _READING and not names & _WRITING:
+    if names & _READING and not names & _WRITING and not any(map(_WRITING_MODE.fullmatch, texts)):
         for text in texts:
             places = (folder / text for folder in (Path(function.__code__.co_filename).parent, Path()))
             file = next(filter(_is_readable, places), None)

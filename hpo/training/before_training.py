@@ -8,7 +8,8 @@ from torch import Tensor
 from hpo.errors import UsageError
 from hpo.training.population import Population
 from hpo.training.samples import Samples
-from hpo.user_code.calls import repeatable
+from hpo.tree import Tree
+from hpo.user_code.calls import SAME_VALUES, equal, repeatable
 
 TRIED = 8  # samples of each model
 BY_KEYS = "draw them by hpo.random from the keys that augment is given"
@@ -31,9 +32,15 @@ def check_calls(
         _check_apart(samples, places)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
-    labels = samples.labels.gather(1, places)
-    weights = torch.ones_like(places, dtype=torch.float32)
-    repeatable(code, lambda: population.evaluate(samples.inputs, places, weights, labels, own=True))
+
+    def evaluate(places: Tensor) -> list[Tree]:
+        labels = samples.labels.gather(1, places)
+        weights = torch.ones_like(places, dtype=torch.float32)
+        return population.evaluate(samples.inputs, places, weights, labels, own=True)
+
+    first, _ = evaluate(places), evaluate(samples.training[:, -TRIED:])  # what is kept of others shows in the next
+    if not equal(repeatable(code, lambda: evaluate(places)), first):
+        raise UsageError(f"{' or '.join(code)} gives other values for the same arguments; {SAME_VALUES}")
     count = samples.training.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
     repeatable({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
