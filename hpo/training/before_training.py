@@ -9,7 +9,7 @@ from hpo.errors import UsageError
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 from hpo.tree import Tree
-from hpo.user_code.calls import SAME_VALUES, equal, repeatable
+from hpo.user_code.calls import repeatable
 
 TRIED = 8  # samples of each model
 BY_KEYS = "draw them by hpo.random from the keys that augment is given"
@@ -38,9 +38,8 @@ def check_calls(
         weights = torch.ones_like(places, dtype=torch.float32)
         return population.evaluate(samples.inputs, places, weights, labels, own=True)
 
-    first, _ = evaluate(places), evaluate(samples.training[:, -TRIED:])  # what is kept of others shows in the next
-    if not equal(repeatable(code, lambda: evaluate(places)), first):
-        raise UsageError(f"{' or '.join(code)} gives other values for the same arguments; {SAME_VALUES}")
+    others = samples.training[:, -TRIED:]
+    repeatable(code, lambda: evaluate(places), between=lambda: evaluate(others))
     count = samples.training.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
     repeatable({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])

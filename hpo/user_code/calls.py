@@ -40,18 +40,25 @@ def still(roots: Mapping[str, Any], memory: str = NO_MEMORY, draws: str = NO_DRA
 
 
 def repeatable(
-    roots: Mapping[str, Any], call: Callable[[], Value], memory: str = NO_MEMORY, draws: str = NO_DRAWS
+    roots: Mapping[str, Any],
+    call: Callable[[], Value],
+    memory: str = NO_MEMORY,
+    draws: str = NO_DRAWS,
+    between: Callable[[], object] | None = None,
 ) -> Value:
     """The value of a call of user code, which is made twice.
 
     Args:
         roots: the code by what messages call it. call: with the same arguments each time.
+        between: a call with other arguments, made in between: what the code keeps of it shows in the second value.
         memory, draws: what to do instead of remembering something, and of drawing from a global generator.
 
     Raises:
         UsageError: the values differ, or `still`.
     """
     first = call()
+    if between:
+        between()
     with still(roots, memory, draws):
         second = call()
     if not equal(first, second):
