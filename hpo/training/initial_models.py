@@ -1,5 +1,6 @@
 """What a study's model function builds: seeded, the same for the same seed, and different only in its tensors."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.random import stream, training_names
-from hpo.training.model_checks import check_modules
+from hpo.training.model_checks import check_modules, check_numbers
 from hpo.training.plain_calls import check_plain_calls
 from hpo.user_code.calls import equal
 from hpo.user_code.generators import seeded
@@ -17,8 +18,8 @@ from hpo.user_code.reachable import reachable
 
 # Seeds that a model function is tried with: two that are the same, and others, as many as are built in no time.
 TRIED = (0, 0, 1, 2, 3)
-MOST_TRIED = 8  # model functions that are remembered
-_tried: list[Callable[[], nn.Module]] = []
+MOST_TRIED = 8  # model functions that are remembered, each with the inputs that it was tried on
+_tried: list[tuple[Callable[[], nn.Module], weakref.ref[Tensor]]] = []
 LARGE = 1_000_000  # parameters; above it one other seed is enough
 
 
@@ -28,17 +29,17 @@ def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module
         return model()
 
 
-def check_model(model: Callable[[], nn.Module], examples: Tensor) -> None:
-    """Tries a model function before any training, once a process.
+def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -> None:
+    """Tries a model function on the inputs of a data set before any training, once a process.
 
     Args:
-        examples: inputs [M, ...], of which a few are taken.
+        inputs: [M, ...]. more: inputs of other parts, such as the test set's.
 
     Raises:
         UsageError: one seed gives two networks, networks of different seeds differ in more than parameters and buffers,
-            or `check_plain_calls`.
+            or `check_numbers` and `check_plain_calls`.
     """
-    if any(model is known for known in _tried):
+    if any(model is known and tried_on() is inputs for known, tried_on in _tried):
         return
     modules = [build(model, TRIED[0])]
     check_modules(modules)
@@ -65,8 +66,10 @@ def check_model(model: Callable[[], nn.Module], examples: Tensor) -> None:
             "the model function gives every seed the same initial weights; if it calls torch.manual_seed, leave that "
             "out, so that results cover the luck of initialisation"
         )
-    check_plain_calls(first, again, examples)
-    _tried.append(model)
+    # On the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.
+    check_numbers(others[-1].cpu(), (inputs, *more))
+    check_plain_calls(first, again, inputs)
+    _tried.append((model, weakref.ref(inputs)))
     del _tried[:-MOST_TRIED]
 
 

@@ -17,7 +17,6 @@ from hpo.optim.schedules import Constant
 from hpo.training.before_training import check_calls
 from hpo.training.evaluation import judge_test, judge_training, validate, warn_of_infinities
 from hpo.training.initial_models import build, check_alike, check_model
-from hpo.training.model_checks import check_numbers
 from hpo.training.output_check import check_outputs
 from hpo.training.population import Metric, Population
 from hpo.training.samples import Samples
@@ -277,11 +276,9 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     Raises:
         UsageError: the networks cannot be trained side by side.
     """
-    check_model(recipe.model, inputs)
+    check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
     check_alike(list(built.values()))
-    # While the network is on the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.
-    check_numbers(next(iter(built.values())), (recipe.source.inputs, recipe.source.test_inputs))
     hyperparameters = {
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters

@@ -57,7 +57,7 @@ def cost_of(recipe: Recipe) -> Cost:
     Raises:
         UsageError: the network cannot be trained, or not on such samples.
     """
-    check_model(recipe.model, recipe.source.inputs)
+    check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     module, inputs = build(recipe.model, 0).cpu(), recipe.source.inputs[:SAMPLES].cpu()
     with _Operations() as seen:
         look_at(module, inputs)
