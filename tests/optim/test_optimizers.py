@@ -1,0 +1,243 @@
+"""Every optimizer on the stack against torch.optim, and schedules by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import references
+import torch
+from torch import Tensor
+
+from hpo.errors import UsageError
+from hpo.optim import adam, optimizers
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.schedules import Constant, Cosine, MultiStep
+from hpo.tree import Tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MEMBERS, STEPS = 3, 6
+SHAPES = {"first.weight": (4, 3), "first.bias": (4,), "scale": ()}
+# Every member has its own value of everything, the ends of what is used included.
+VALUES = {
+    "learning_rate": (1e-3, 0.05, 0.3),
+    "weight_decay": (0.0, 1e-2, 0.1),
+    "momentum": (0.9, 0.0, 0.5),
+    "beta1": (0.9, 0.8, 0.0),
+    "beta2": (0.999, 0.9, 0.99),
+    "epsilon": (1e-8, 1e-6, 1e-3),
+}
+# `nesterov` in PyTorch insists on a momentum.
+NESTEROV = {"momentum": (0.9, 0.3, 0.5)}
+
+
+def values_of(optimizer: Optimizer) -> dict[str, tuple[float, ...]]:
+    values = VALUES | (NESTEROV if optimizer.name == "nesterov" else {})
+    return {name: values[name] for name in optimizer.hyperparameters}
+
+
+def stacked(seed: int, dtype: torch.dtype = torch.float64) -> Tree:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(MEMBERS, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        for name, shape in SHAPES.items()
+    }
+
+
+def run(optimizer: Optimizer, dtype: torch.dtype = torch.float64) -> Tree:
+    """Parameters after a few steps on made-up gradients, of very different sizes."""
+    params = stacked(seed=1, dtype=dtype)
+    state = optimizer.init(params)
+    hyper = {name: torch.tensor(values, dtype=dtype) for name, values in values_of(optimizer).items()}
+    for step in range(STEPS):
+        grads = {name: leaf * 10.0 ** (step - 3) for name, leaf in stacked(100 + step, dtype).items()}
+        params, state = optimizer.update(grads, state, params, hyper)
+    return params
+
+
+def assert_trees_close(found: Tree, expected: Tree, relative: float = 1e-12) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=relative, atol=relative, msg=name)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_equals_torch_optim_for_every_member(name: str) -> None:
+    assert name in references.OPTIMIZERS, f"optimizer {name!r} has no slow version in tests/support/references.py"
+    optimizer = OPTIMIZERS[name]
+    found = run(optimizer)
+    for member in range(MEMBERS):
+        own = {key: leaf[member].clone().requires_grad_() for key, leaf in stacked(seed=1).items()}
+        hyper = {key: values[member] for key, values in values_of(optimizer).items()}
+        stepper = references.OPTIMIZERS[name](list(own.values()), hyper)
+        for step in range(STEPS):
+            for key, leaf in stacked(100 + step).items():
+                own[key].grad = leaf[member] * 10.0 ** (step - 3)
+            stepper.step()
+        assert_trees_close({key: leaf[member] for key, leaf in found.items()}, own)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_may_lie_in_memory_in_any_order(name: str) -> None:
+    """A gradient that autograd or vmap hands over transposed is the same gradient."""
+    optimizer, results = OPTIMIZERS[name], []
+    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
+    for transposed in (False, True):
+        grads = stacked(seed=2)
+        if transposed:
+            grads["first.weight"] = grads["first.weight"].transpose(0, 2).contiguous().transpose(0, 2)
+        assert grads["first.weight"].is_contiguous() is not transposed
+        params = stacked(seed=1)
+        results.append(optimizer.update(grads, optimizer.init(params), params, hyper)[0])
+    assert_trees_close(results[1], results[0], 1e-15)
+
+
+def test_every_optimizer_has_a_slow_version() -> None:
+    assert set(OPTIMIZERS) == set(references.OPTIMIZERS)
+    assert all("learning_rate" in optimizer.hyperparameters for optimizer in OPTIMIZERS.values())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_member_without_learning_rate_stays_where_it_is(name: str) -> None:
+    params, optimizer = stacked(seed=1), OPTIMIZERS[name]
+    before = {key: leaf.clone() for key, leaf in params.items()}
+    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
+    hyper["learning_rate"] = torch.tensor([0.1, 0.0, 0.1], dtype=torch.float64)
+    after, _ = optimizer.update(stacked(seed=2), optimizer.init(params), params, hyper)
+    for key in SHAPES:
+        assert torch.equal(after[key][1], before[key][1])
+        assert not torch.isclose(after[key][[0, 2]], before[key][[0, 2]]).any()
+
+
+@pytest.mark.parametrize(("name", "decoupled"), [("adam", False), ("adamw", True)])
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_the_elementary_operations_equal_the_fused_kernel(
+    name: str, decoupled: bool, dtype: torch.dtype, relative: float
+) -> None:
+    """What runs on a GPU, run here."""
+
+    def update(grads: Tree, state: optimizers.State, params: Tree, hyper: Tree) -> tuple[Tree, optimizers.State]:
+        state["step"] += 1
+        adam.elementwise(decoupled, grads, state, params, hyper)
+        return params, state
+
+    elementary = OPTIMIZERS[name]._replace(update=update)
+    assert_trees_close(run(elementary, dtype), run(OPTIMIZERS[name], dtype), relative)
+
+
+def sgd_init(params: Tree) -> Tree:
+    return {name: torch.zeros_like(leaf) for name, leaf in params.items()}
+
+
+def sgd_update(grads: Tree, state: Tree, params: Tree, hyper: Tree) -> tuple[Tree, Tree]:
+    direction = {
+        name: hyper["momentum"] * state[name] + grads[name] + hyper["weight_decay"] * params[name] for name in params
+    }
+    return {name: params[name] - hyper["learning_rate"] * direction[name] for name in params}, direction
+
+
+def adamw_init(params: Tree) -> dict[str, Tree | Tensor]:
+    zeros = {name: torch.zeros_like(leaf) for name, leaf in params.items()}
+    return {"step": torch.zeros((), dtype=torch.float64), "mean": zeros, "square": zeros}
+
+
+def adamw_update(grads: Tree, state: dict, params: Tree, hyper: Tree) -> tuple[Tree, dict]:
+    beta1, beta2, step = hyper["beta1"], hyper["beta2"], state["step"] + 1
+    mean = {name: beta1 * state["mean"][name] + (1 - beta1) * grads[name] for name in params}
+    square = {name: beta2 * state["square"][name] + (1 - beta2) * grads[name] ** 2 for name in params}
+    moved = {}
+    for name, leaf in params.items():
+        kept = leaf * (1 - hyper["learning_rate"] * hyper["weight_decay"])
+        root = (square[name] / (1 - beta2**step)).sqrt() + hyper["epsilon"]
+        moved[name] = kept - hyper["learning_rate"] * mean[name] / (1 - beta1**step) / root
+    return moved, {"step": step, "mean": mean, "square": square}
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "update"), [("sgd", sgd_init, sgd_update), ("adamw", adamw_init, adamw_update)]
+)
+def test_an_optimizer_written_for_one_model_is_lifted(name: str, init, update) -> None:  # type: ignore[no-untyped-def]
+    lifted = per_model(f"my {name}", init, update, OPTIMIZERS[name].hyperparameters)
+    assert lifted.name == f"my {name}"
+    assert_trees_close(run(lifted), run(OPTIMIZERS[name]))
+
+
+def test_constant_schedule_with_warmup() -> None:
+    assert [Constant()(step, 10, 5) for step in (0, 4, 9)] == [1.0, 1.0, 1.0]
+    factors = [Constant(warmup_epochs=0.5)(step, 10, 5) for step in range(4)]
+    assert factors == pytest.approx([0.4, 0.8, 1.0, 1.0])
+
+
+def test_cosine_schedule_equals_pytorchs() -> None:
+    steps = 12
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        assert Cosine()(step, steps, 4) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        scheduler.step()
+    assert Cosine()(0, steps, 4) == 1.0
+    assert Cosine()(6, steps, 4) == pytest.approx(0.5)
+
+
+def test_cosine_schedule_after_warmup() -> None:
+    """Two epochs of 4 steps rise to 1 at the last of them; the cosine then runs over the other 8 steps."""
+    factors = [Cosine(warmup_epochs=2)(step, 16, 4) for step in range(16)]
+    assert factors[:8] == pytest.approx([(step + 1) / 8 for step in range(8)])
+    assert factors[8:] == pytest.approx([(1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)])
+
+
+def test_a_warmup_longer_than_the_run_rises_to_its_end() -> None:
+    assert [Cosine(warmup_epochs=4)(step, 4, 2) for step in range(4)] == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8])
+
+
+def test_multi_step_schedule_by_hand() -> None:
+    """10 epochs of 2 steps: a tenth from the fifth epoch's end on, a hundredth for the last three steps."""
+    expected = [1.0] * 10 + [0.1] * 7 + [0.01] * 3
+    assert [MultiStep((0.5, 0.85))(step, 20, 2) for step in range(20)] == pytest.approx(expected)
+    expected = [1.0] * 4 + [0.5] * 12 + [0.25] * 4
+    assert [MultiStep((2, 8), factor=0.5)(step, 20, 2) for step in range(20)] == expected
+    assert MultiStep([0.5]).milestones == (0.5,)  # type: ignore[arg-type]
+
+
+def test_multi_step_schedule_falls_at_the_nearest_step() -> None:
+    """0.7 · 10 is a little more than 7 in floating point."""
+    assert [MultiStep((0.7,))(step, 10, 1) for step in (6, 7)] == [1.0, 0.1]
+
+
+def test_multi_step_schedule_after_warmup() -> None:
+    factors = [MultiStep((1, 3), factor=0.5, warmup_epochs=2)(step, 8, 2) for step in range(8)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75 * 0.5, 0.5, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_multi_step_schedule_equals_pytorchs() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5, 8], gamma=0.2)
+    for epoch in range(10):
+        for schedule in (MultiStep((3, 5, 8), factor=0.2), MultiStep((0.3, 0.5, 0.8), factor=0.2)):
+            found = [schedule(4 * epoch + step, 40, 4) for step in range(4)]
+            assert found == pytest.approx(scheduler.get_last_lr() * 4, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"milestones": ()}, r"milestones is \(\); give ascending numbers above 0"),
+        ({"milestones": (0.75, 0.5)}, "give ascending numbers above 0"),
+        ({"milestones": (0, 0.5)}, "give ascending numbers above 0"),
+        ({"milestones": (0.5, 60)}, r"milestones is \(0.5, 60\); .* all of them epochs"),
+        ({"factor": 0}, "factor is 0; give a number above 0 and at most 1"),
+        ({"factor": 1.5}, "factor is 1.5; give a number above 0 and at most 1"),
+    ],
+)
+def test_a_multi_step_schedule_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        MultiStep(**fields)
+
+
+@pytest.mark.parametrize("schedule", [Constant, Cosine, MultiStep])
+def test_a_negative_warmup_is_refused(schedule: type) -> None:
+    with pytest.raises(UsageError, match="warmup_epochs is -1; give 0 or more"):
+        schedule(warmup_epochs=-1)

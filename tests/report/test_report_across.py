@@ -1,0 +1,294 @@
+"""Several studies on one page: each judged by its own numbers, and performance profiles over all."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import Browser
+from synthetic_record import diverge, fail, synthetic_export, synthetic_record
+
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.performance_profiles import Race, profile, run_race, steps
+from hpo.analysis.study_comparison import Across, compare_studies
+from hpo.report import Record, make_record, write_comparison
+from hpo.report.comparison_page import _figures
+from hpo.report.figures import Forests
+from hpo.report.page import verdict_lines
+from tests.report.test_report import FORBIDDEN, MOMENTS
+from tests.report.test_report_words import part
+
+NAMES = ("AdamW", "GNVR", "SAM")
+NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8])
+
+
+def named(record: Record, name: str) -> Record:
+    own = {"name": name, "digest": name, "text": {**record.study["text"], "title": name}}
+    return record._replace(study={**record.study, **own})
+
+
+def study(name: str, shift: float = 0.0, names: tuple[str, ...] = NAMES, repeats: int = 6, **options: Any) -> Record:
+    """A study of six seeds, one for each tuning run, in which GNVR is ahead of the baseline by `shift`."""
+    baseline = 0.5 + 0.01 * np.arange(6)
+    accuracies = {names[0]: baseline.tolist(), "GNVR": (baseline + shift + 0.002 * NOISE).tolist()}
+    return named(synthetic_record(names=names, seeds=6, repeats=repeats, accuracies=accuracies, **options), name)
+
+
+def page(tmp_path: Path, *records: Record) -> str:
+    path = write_comparison(records, tmp_path / "reports" / "compare-x", "hpo report a b --compare")
+    return path.read_text(encoding="utf-8")
+
+
+def racing(times: dict[str, list[float | None]], direction: str = "maximize") -> Record:
+    """A study of six epochs in which seed i of a configuration scores 0.5 from the epoch times[name][i] on.
+
+    None: it diverges; infinity: it never does.
+    """
+    count = len(next(iter(times.values())))
+    export, curves = synthetic_export(names=tuple(times), seeds=count, direction=direction)
+    metric = "validation_accuracy" if direction == "maximize" else "validation_loss"
+    reruns = {row["id"]: row for row in export["slots"] if row["phase"] == "rerun"}
+    for index, (slot, epoch, name) in enumerate(zip(curves["slot_id"], curves["epoch"], curves["metric"], strict=True)):
+        if slot in reruns and name == metric:
+            begins = times[reruns[slot]["configuration"]][reruns[slot]["slot"]]
+            reached = begins is not None and epoch >= begins
+            curves["value"][index] = 0.5 if reached == (direction == "maximize") else 0.9 if reached else 0.1
+            if direction == "minimize":
+                curves["value"][index] = 0.5 if reached else 0.9
+    for row in reruns.values():
+        if times[row["configuration"]][row["slot"]] is None:
+            diverge(row, curves, epoch=3)
+    return make_record(export, curves)
+
+
+def race(times: dict[str, list[float | None]], direction: str = "maximize") -> Race:
+    record = racing(times, direction)
+    found = run_race(record, compute_numbers(record), list(times))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_time_is_the_lower_median_of_the_first_epochs_at_the_target(direction: str) -> None:
+    found = race({"A": [4, 2, 6], "B": [1, 1, 3], "C": [math.inf, 5, math.inf]}, direction)
+    assert found.target == 0.5
+    assert found.epochs == {"A": 4.0, "B": 1.0, "C": math.inf}
+    assert found.ratios == {"A": 4.0, "B": 1.0, "C": math.inf}
+    assert race({"A": [2, 4], "B": [3, 3]}, direction).epochs == {"A": 2.0, "B": 3.0}
+
+
+def test_ties_share_the_first_place() -> None:
+    assert race({"A": [3, 3, 3], "B": [3, 3, 3], "C": [6, 6, 6]}).ratios == {"A": 1.0, "B": 1.0, "C": 2.0}
+
+
+def test_diverged_and_failed_reruns_take_infinitely_long() -> None:
+    found = race({"A": [2, 2, 2], "B": [1, None, None]})
+    assert found.epochs == {"A": 2.0, "B": math.inf}
+    export, curves = synthetic_export()
+    reruns = [row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR"]
+    for row in reruns[:3]:
+        fail(export, row)
+    record = make_record(export, curves)
+    lost = run_race(record, compute_numbers(record), ["AdamW", "GNVR"])
+    assert lost is not None and lost.epochs["GNVR"] == math.inf
+
+
+def test_the_profile_by_hand() -> None:
+    races = [
+        Race("a", "s", 0.5, {}, {"A": 1.0, "B": 1.5, "C": math.inf}),
+        Race("b", "s", 0.5, {}, {"A": 2.0, "B": 1.0, "C": math.inf}),
+        Race("c", "s", 0.5, {}, {"A": 1.0, "B": 5.0, "C": math.inf}),
+        Race("d", "s", 0.5, {}, {"A": math.inf, "B": math.inf, "C": math.inf}),
+    ]
+    a, b, c = profile(races, ["A", "B", "C"])
+    assert a.shares == [(1.0, 0.5), (1.5, 0.5), (2.0, 0.75), (4.0, 0.75)]
+    assert b.shares == [(1.0, 0.25), (1.5, 0.5), (2.0, 0.5), (4.0, 0.5)]
+    assert c.shares == [(limit, 0.0) for limit in (1.0, 1.5, 2.0, 4.0)]
+    assert a.score == pytest.approx((0.5 * 1 + 0.75 * 2) / 3)
+    assert b.score == pytest.approx((0.25 * 0.5 + 0.5 * 2.5) / 3) and c.score == 0.0
+    drawn = steps([a, b, c])
+    assert drawn[drawn.configuration == "A"][["ratio", "share"]].values.tolist() == [[1, 0.5], [2, 0.75], [4, 0.75]]
+    grid = np.linspace(1, 4, 30_001)[:-1]
+    for entry in (a, b, c):
+        height = np.mean([[ratio <= at for at in grid] for ratio in entry.ratios.values()])
+        assert entry.score == pytest.approx(height, abs=1e-3), "the area, slowly"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_one_page_for_one_study_or_many(count: int, tmp_path: Path) -> None:
+    records = [study(f"s{number}", 0.05 if number % 2 else 0.0) for number in range(count)]
+    text = page(tmp_path, *records)
+    intro = text.splitlines()[2]
+    if count == 1:
+        assert text.startswith("# s0\n") and intro.startswith("1 study, judged by its own numbers alone.")
+        assert "together" not in intro
+    else:
+        assert "side by side\n" in text.splitlines()[0] + "\n" and intro.startswith(f"{count} studies, each judged by")
+        assert f"over the {count} studies together that chance is at most {5 * count}%." in intro
+    for record in records:
+        for line in verdict_lines(compute_numbers(record)):
+            assert f"- {line}\n" in text, "each study's verdict is the one of its own report"
+    assert f"compare 3 configurations over {count} stud{'y' if count == 1 else 'ies'} and" in text
+    assert not re.search(r"\b1 (studies|configurations)\b|\b(nan|None|inf)\b", text)
+    results = json.loads((tmp_path / "reports" / "compare-x" / "results.json").read_text(), parse_constant=pytest.fail)
+    assert len(results["studies"]) == count and len(results["profiles"]) == 3
+
+
+def test_the_tables_hold_each_studys_own_numbers(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a", 0.05), study("b", -0.05), study("c"))
+    row = next(line for line in text.splitlines() if line.startswith("| GNVR | +"))
+    cells = [re.sub(r" \[[^]]*\]", "", cell) for cell in row.split(" | ")]
+    assert cells[:3] == ["| GNVR", "+4.99 points: **better**", "−5.01 points: **worse**"]
+    assert "equivalent within ±1 point" in cells[3]
+    assert "| configuration | studies judged | better | equivalent | worse |" in text
+    assert "| GNVR | 3 | 1 | 1 | 1 |" in text and "tentatively" not in text
+    assert "| AdamW | baseline | baseline | baseline |" in text
+    assert "- Every configuration is in every study, and defined there alike.\n" in text
+
+
+def test_tentative_verdicts_are_counted_apart(tmp_path: Path) -> None:
+    records = study("a", 0.05), study("b", 0.05, repeats=1), study("c", -0.05, repeats=1), study("d", repeats=1)
+    text = page(tmp_path, *records)
+    row = next(line for line in text.splitlines() if line.startswith("| GNVR | +"))
+    words = [re.sub(r".*: | \|$", "", cell) for cell in row.split(" | ")[1:]]
+    tentative = ["tentatively better", "tentatively worse", "tentatively equivalent within ±1 point"]
+    assert words == ["**better**", *tentative]
+    header = "| configuration | studies judged | better | tentatively better |"
+    assert [line for line in text.splitlines() if line.startswith(header)]
+    overall = {entry.name: entry.words for entry in compare_studies(records).overall}
+    assert {word: count for word, count in overall["GNVR"].items() if count} == dict.fromkeys(
+        ("better", "tentatively better", "tentatively worse", "tentatively equivalent"), 1
+    )
+    assert sum(overall["GNVR"].values()) == 4
+    held = "Where a study had one tuning run, that holds for the settings which it chose"
+    assert held in text and held not in page(tmp_path, study("a"), study("b"))
+
+
+def test_what_is_not_alike_is_told(tmp_path: Path) -> None:
+    other = study("b", names=("SGD", "GNVR", "AdamW"), direction="minimize")
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), other)
+    assert "- SGD is not in a: it has no numbers there.\n" in text
+    third = study("c", names=("AdamW", "GNVR", "ROGC", "SAM"))
+    several = page(tmp_path, study("a", names=("AdamW", "GNVR")), third)
+    assert "- ROGC and SAM are not in a: they have no numbers there.\n" in several
+    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in text
+    assert "- The studies have 2 different baselines: AdamW and SGD.\n" in text
+    assert "- The studies compare 2 different metrics: test accuracy and test loss.\n" in text
+    assert "The profiles compare 2 configurations over 2 studies" in text
+    assert "| SGD | – | 1.50 ± 0.00 (n = 6) |" in text
+
+
+def test_studies_with_one_definition_are_not_taken_for_several(tmp_path: Path) -> None:
+    first, other = study("a"), study("b")
+    again = named(first, "c")._replace(study={**first.study, "name": "c"})
+    assert compare_studies([first, other, again]).alike == [["a", "c"]]
+    text = page(tmp_path, first, other, again)
+    assert "- a and c share one definition, which the counts and profiles below take for 2 studies.\n" in text
+    assert "share one definition" not in page(tmp_path, first, other)
+
+
+def test_verdicts_and_warnings_of_a_study_are_one_tight_list(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a"), study("b"))
+    lists = re.findall(r"(?:^- .+\n)+", part(text, "## Verdicts", "## Overall"), re.MULTILINE)
+    assert len(lists) == 2 and all("against" in found and "- Warning: " in found for found in lists)
+
+
+def test_without_a_shared_configuration_there_are_no_profiles(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("b", names=("SGD", "SAM")))
+    assert "There are none: no configuration is in every study." in text
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("b", names=("SGD", "GNVR")))
+    assert "There are none: only one configuration is in every study." in text
+    assert not list(
+        (tmp_path / "reports" / "compare-x" / "figures").iterdir() if (tmp_path / "figures").exists() else []
+    )
+
+
+def test_a_study_under_way_is_left_out_of_the_profiles(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a"), study("b", finished_reruns=0))
+    assert "- b is left out of the profiles: not every configuration has been rerun there.\n" in text
+    assert "compare 3 configurations over 1 study and" in text
+    text = page(tmp_path, study("b", finished_reruns=0))
+    assert "There are none yet: in no study can" in text and "![" not in text
+    assert not list((tmp_path / "reports" / "compare-x" / "figures").iterdir()), "an earlier picture is gone"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), named(MOMENTS[moment](), "b"))
+    assert not re.search(r"\b(nan|None|inf|Undefined)\b", text) and not FORBIDDEN.search(text)
+    assert "- GNVR against AdamW: equivalent within ±1 point" in text
+    shown = (tmp_path / "reports" / "compare-x" / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == shown.count("<table>")
+
+
+def test_nothing_is_pooled() -> None:
+    across = compare_studies([study("a", 0.05), study("b", 0.05)])
+    assert Across._fields == (
+        "studies",
+        "overall",
+        "shared",
+        "error_bound",
+        "alike",
+        "akin",
+        "races",
+        "left_out",
+        "profiles",
+    )
+    assert across.error_bound == pytest.approx(0.1) and across.overall[1].words["better"] == 2
+    assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
+
+
+def test_the_differences_of_all_studies_are_one_picture(tmp_path: Path) -> None:
+    text = page(tmp_path, study("a"), study("b", 0.05, names=("AdamW", "GNVR")))
+    folder = tmp_path / "reports" / "compare-x" / "figures"
+    assert "![Differences by study](figures/1-differences.png)" in text and "Figure 1. Mean difference" in text
+    assert "![Performance profiles](figures/2-performance-profiles.png)" in text and "Figure 2. Performance" in text
+    assert sorted(path.name for path in folder.iterdir()) == ["1-differences.png", "2-performance-profiles.png"]
+    text = page(tmp_path, study("a"), study("c", names=("SAM", "GNVR")))
+    assert "performance-profiles.png" in text
+    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("c", names=("Adam", "SAM")))
+    assert "performance-profiles.png" not in text and [path.name for path in folder.iterdir()] == ["1-differences.png"]
+
+
+def test_what_the_picture_leaves_out_is_told(tmp_path: Path) -> None:
+    wide = {"AdamW": [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], "GNVR": [0.9, 0.1, 0.9, 0.1, 0.5, 0.5]}
+    alone = named(synthetic_record(seeds=6, finished_reruns=1), "young")
+    text = page(tmp_path, study("a"), alone)
+    assert "(higher is better)" in text and "Not shown, for they have no interval yet: young." in text
+    across = compare_studies([study("a"), named(synthetic_record(seeds=6, accuracies=wide), "wide")])
+    [info, *_] = [figure.info for figure in _figures(across)]
+    assert isinstance(info, Forests) and not info.one_axis
+    [info, *_] = [figure.info for figure in _figures(compare_studies([study("a"), study("b", 0.01)]))]
+    assert isinstance(info, Forests) and info.one_axis
+
+
+def test_studies_on_the_same_data_are_named(tmp_path: Path) -> None:
+    other = study("b", names=("SAM", "GNVR"))
+    text = page(tmp_path, study("a"), other)
+    assert "- a and b differ in nothing but their configurations: what several of them have was tuned anew" in text
+    definition = {**other.study["definition"], "epochs": 7}
+    apart = other._replace(study={**other.study, "definition": definition})
+    assert "differ in nothing" not in page(tmp_path, study("a"), apart)
+
+
+def test_the_same_studies_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_comparison([study("a"), study("b", 0.05)], tmp_path / name / "compare-a-b", "hpo report a b --compare")
+    files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert len(files) == 6
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
+
+
+def test_the_profiles_are_drawn(tmp_path: Path, browser: Browser) -> None:
+    page(tmp_path, study("a"), study("b", 0.05))
+    with browser.tab(width=400) as tab:
+        tab.open(tmp_path / "reports" / "compare-x" / "report.html")
+        tab.page.wait_for_selector("#performance-profiles .main-svg")
+        titles = tab.page.locator("#differences .main-svg .xtitle, #differences .main-svg .x2title")
+        assert titles.all_text_contents() == ["a: Δ in points", "b: Δ in points"]
+        assert not tab.strays((tmp_path / "reports" / "plotly.min.js").as_uri()) and not tab.errors
+        assert tab.overflow() <= 0

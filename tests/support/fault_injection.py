@@ -1,0 +1,112 @@
+"""Workers killed, paused, started late and cut off from their database, at moments drawn from a seed.
+
+    python tests/support/fault_injection.py --schedules 50 --storage postgresql --seed 1
+
+Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep) on a small study, does its faults to
+them and then checks the tables, the workers' logs and Optuna's tables: exact budgets, nothing finished twice, the same
+setting again after a takeover, attempts counted as the protocol says. The first schedule that fails ends the program
+with exit code 1 and names the command that repeats it; its folder is kept.
+
+    python tests/support/fault_injection.py --outage 20             # the database is away once, with 1, 2 and 8 workers
+    python tests/support/fault_injection.py --statements 1 400      # a worker killed at each of its SQL statements
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fault_schedules import STUDY, carry_out, draw, outage
+from nursery import Nursery
+from storage_checks import check, read
+from storage_study import make
+from storage_worker import read_logs
+from storages import KINDS, Storage, storage
+
+from hpo.storage import schema
+from hpo.storage.database import connect
+
+Trial = Callable[[Nursery, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
+
+
+def killed_at(statement: int, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+    """A worker dies at its n-th SQL statement, if it comes so far, and another one does the rest."""
+    url = place.create()
+    ledger = make(connect(url), STUDY, trials=4, seeds=2)
+    died = 0
+    for name, die in enumerate((f"statement {statement}", "")):
+        paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
+        child = nursery.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), die=die, **paths)
+        code = child.wait()
+        died += code == -signal.SIGKILL
+        assert code in ((0, -signal.SIGKILL) if die else (0,)) and not child.text(), f"{code}\n{child.text()}"
+    check(ledger, url, read_logs(folder))
+    lost = len(read(ledger, schema.failures))
+    ledger.engine.dispose()
+    place.drop(url)
+    return Counter({"kill": died, "lost": lost})
+
+
+def trials(options: argparse.Namespace) -> Iterator[tuple[str, Trial]]:
+    """Experiments behind the options that repeat each."""
+    if options.statements:
+        for statement in range(options.statements[0], options.statements[1] + 1):
+            yield f"--statements {statement} {statement}", lambda *place, at=statement: killed_at(at, *place)
+    elif options.outage is not None:
+        for workers in (1, 2, 8):
+            schedule = outage(options.outage, workers)
+            yield f"--outage {options.outage:g}", lambda *place, schedule=schedule: carry_out(schedule, *place)
+    else:
+        for seed in range(options.seed, options.seed + options.schedules):
+            yield f"--schedules 1 --seed {seed}", lambda *place, seed=seed: carry_out(draw(seed), *place)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schedules", type=int, default=10, help="how many (default 10)")
+    parser.add_argument("--storage", choices=KINDS, default="sqlite", help="default sqlite")
+    parser.add_argument("--seed", type=int, default=1, help="of the first schedule; each next one's is one more")
+    parser.add_argument("--outage", type=float, metavar="SECONDS", help="instead of schedules")
+    parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
+    start, total, count = time.monotonic(), Counter[str](), 0
+    nursery, place = Nursery(), storage(options.storage)
+    try:
+        for again, trial in trials(options):
+            total += _run(again, trial, nursery, place, options.storage)
+            count += 1
+    finally:
+        nursery.close()
+        place.close()
+    print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
+
+
+def _run(again: str, trial: Trial, nursery: Nursery, place: Storage, kind: str) -> Counter[str]:
+    folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
+    try:
+        found = trial(nursery, place, folder)
+    except Exception:
+        traceback.print_exc()
+        print(
+            f"logs: {folder}\nto repeat: python tests/support/fault_injection.py --storage {kind} {again}",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None
+    shutil.rmtree(folder)
+    print(f"{again} [{time.monotonic() - before:.1f} s]: {_line(found)}", flush=True)
+    return found
+
+
+def _line(found: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in found.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""Steps: what a CUDA graph would repeat is the step, shown on a CPU by a recorder that keeps a graph's rules."""
+
+import contextlib
+import copy
+import functools
+import gc
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import hpo.training.loop
+import hpo.training.steps
+from hpo.data import Mnist1d
+from hpo.gradients.objective import Objective
+from hpo.models.dropout import Dropout
+from hpo.optim import adam
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+from hpo.optim.regularizer import Regularizer
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.schedules import Cosine
+from hpo.training.loop import Member, Recipe, Result, train
+from hpo.training.population import Population
+from hpo.training.samples import Samples
+from hpo.training.steps import BEFORE_RECORDING, Steps
+from hpo.tree import Tree, zeros_like
+from tests.training.test_training import ADAMW, SGD, Blobs, middle_of, near, recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+aten = torch.ops.aten
+VALUE_READ = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the operations of a step with the very tensors they read and wrote, as a CUDA graph keeps addresses.
+
+    Like a graph's capture it does not let a step look at a value, nor carries it out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in VALUE_READ or torch.Tag.nondeterministic_seeded in function.tags:
+            raise RuntimeError(f"{function} is not permitted when a stream is capturing")
+        if function._schema.is_mutable:
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, Tensor):
+                    self.before.setdefault(id(leaf), (leaf, leaf.detach().clone()))
+        result = function(*args, **kwargs)
+        self.operations.append((function, args, kwargs, result))
+        return result
+
+    def undo(self) -> None:
+        for leaf, value in self.before.values():
+            leaf.copy_(value)
+
+    def replay(self) -> None:
+        for function, args, kwargs, result in self.operations:
+            found = function(*args, **kwargs)
+            given = {leaf.untyped_storage().data_ptr() for leaf in _tensors((args, kwargs))}
+            for old, new in zip(_tensors(result), _tensors(found), strict=True):
+                if old.untyped_storage().data_ptr() not in given:  # neither a view nor written in place
+                    old.copy_(new)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+class Recordings:
+    """A `record` for Steps that counts what was recorded and how often it was repeated."""
+
+    def __init__(self) -> None:
+        self.made = self.replays = 0
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        recorder = Recorder()
+        try:
+            with recorder:
+                step()
+        finally:
+            recorder.undo()
+        self.made += 1
+
+        def replay() -> None:
+            self.replays += 1
+            recorder.replay()
+
+        return replay
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recordings:
+    """Training records its steps, and AdamW computes as it does on a GPU."""
+    recordings = Recordings()
+    monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
+    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
+    return recordings
+
+
+def run(chosen: Recipe, members: Sequence[Member], recordings: Recordings | None = None) -> list[Result]:
+    results = train(chosen, members, test=True)
+    if recordings:
+        smallest = min(result.final["training_samples"] for result in results)
+        steps = int(smallest) // chosen.batch_size * chosen.epochs
+        compared = {16, 64, 256, steps} & set(range(BEFORE_RECORDING + 1, steps + 1))
+        assert (recordings.made, recordings.replays) == (1, steps - BEFORE_RECORDING - len(compared))
+    return results
+
+
+def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.curves.keys() == other.curves.keys() and one.final.keys() == other.final.keys()
+        for name, values in other.curves.items():
+            assert one.curves[name] == near(values), name
+        for name, value in other.final.items():
+            assert one.final[name] == near(value), name
+
+
+def plain(chosen: Recipe, members: Sequence[Member], monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+    """The same run without a recording."""
+    with monkeypatch.context() as patch:
+        patch.setattr(hpo.training.loop, "Steps", Steps)
+        return run(chosen, members)
+
+
+@pytest.mark.parametrize("optimizer", [("sgd", SGD), ("adamw", ADAMW)], ids=lambda pair: pair[0])
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_a_recorded_step_is_the_step(
+    regularizer: Regularizer,
+    optimizer: tuple[str, dict[str, float]],
+    recorded: Recordings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    members = [Member(seed, optimizer[1] | middle_of(regularizer)) for seed in range(3)]
+    chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS[optimizer[0]], schedule=Cosine(warmup_epochs=1))
+    same(run(chosen, members, recorded), plain(chosen, members, monkeypatch))
+
+
+class Mixed(nn.Module):
+    """Dropout and BatchNorm: masks that follow from the number of the step, buffers that every step changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(40, 8), nn.Linear(8, 10)
+        self.norm, self.dropout = nn.BatchNorm1d(8), Dropout(0.3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.dropout(self.norm(self.first(inputs)).relu()))
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_masks_buffers_and_augmentations_change_from_step_to_step(
+    members: int, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Mnist1d(samples=200, augmented=True)
+    chosen = Recipe(
+        dataset, dataset.load(), Mixed, REGULARIZERS["gvr"], OPTIMIZERS["sgd"], epochs=3, batch_size=20
+    )  # fmt: skip
+    own = [Member(seed, SGD | middle_of(REGULARIZERS["gvr"])) for seed in range(members)]
+    same(run(chosen, own, recorded), plain(chosen, own, monkeypatch))
+
+
+def _swapping_init(params: Tree) -> dict[str, Any]:
+    return {"one": zeros_like(params), "other": {name: leaf.clone() for name, leaf in params.items()}}
+
+
+def _swapping(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Its two states change places at every step, and its parameters are new tensors."""
+    new = {
+        name: leaf - hyper["learning_rate"] * (grads[name] + 0.1 * state["one"][name]) for name, leaf in params.items()
+    }
+    return new, {"one": state["other"], "other": state["one"]}
+
+
+SWAPPING = per_model("swapping", _swapping_init, _swapping, {"learning_rate": 0.1})
+
+
+def _stacked(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    """An optimizer on the stack that puts new tensors into the dicts it was given."""
+    rate = hyper["learning_rate"]
+    for name, leaf in params.items():
+        state["sum"][name] = 0.9 * state["sum"][name] + grads[name]
+        params[name] = leaf - rate.reshape(-1, *[1] * (leaf.dim() - 1)) * state["sum"][name]
+    return params, state
+
+
+STACKED = Optimizer("stacked", lambda params: {"sum": zeros_like(params)}, _stacked, {"learning_rate": 0.1})
+
+
+@pytest.mark.parametrize("optimizer", [SWAPPING, STACKED], ids=lambda optimizer: optimizer.name)
+def test_what_an_optimizer_makes_anew_keeps_its_place(
+    optimizer: Optimizer, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [Member(seed, {"learning_rate": 0.05 * (1 + seed)}) for seed in range(3)]
+    chosen = recipe(optimizer=optimizer)
+    same(run(chosen, members, recorded), plain(chosen, members, monkeypatch))
+
+
+def _counted(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Divides by the number of the step, which `init` makes without a look at the parameters."""
+    count = state["count"] + 1
+    return {name: leaf - hyper["learning_rate"] / count * grads[name] for name, leaf in params.items()}, {
+        "count": count
+    }
+
+
+def _two_means(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+    first = {name: 0.9 * leaf + grads[name] for name, leaf in state["first"].items()}
+    second = {name: 0.5 * leaf + grads[name] ** 2 for name, leaf in state["second"].items()}
+    moved = {name: leaf - hyper["learning_rate"] * first[name] / (1 + second[name]) for name, leaf in params.items()}
+    return moved, {"first": first, "second": second}
+
+
+COUNTED = per_model("counted", lambda _: {"count": torch.zeros(())}, _counted, {"learning_rate": 0.1})
+SAME_ZEROS = per_model(
+    "same zeros",
+    lambda params: dict.fromkeys(("first", "second"), zeros_like(params)),
+    _two_means,
+    {"learning_rate": 0},
+)
+
+
+def _towards_the_start(objective: Objective, params: Tree, state: Any, _: Tree) -> tuple[Tree, Any, Tree]:
+    gradient = objective.grad(params)
+    return {name: leaf + 0.1 * (params[name] - state["start"][name]) for name, leaf in gradient.items()}, state, {}
+
+
+START = Regularizer("start", _towards_the_start, {}, lambda params: {"start": params})
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize(
+    "parts",
+    [{"optimizer": COUNTED}, {"optimizer": SAME_ZEROS}, {"regularizer": START}],
+    ids=["one number for all models", "the same zeros twice", "the parameters"],
+)
+def test_a_state_that_shares_memory_at_first_is_written_leaf_by_leaf(
+    parts: dict[str, Any], members: int, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [Member(seed, SGD | {"learning_rate": 0.05 * (1 + seed)}) for seed in range(members)]
+    same(run(recipe(**parts), own, recorded), plain(recipe(**parts), own, monkeypatch))
+
+
+def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
+    calls: list[None] = []
+
+    def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
+        state.get("_calls", []).append(None)
+        return _stacked(grads, state, params, hyper)
+
+    def init(params: Tree) -> dict[str, Any]:
+        return {"sum": zeros_like(params), "_calls": calls}
+
+    train(recipe(optimizer=Optimizer("own", init, update, {"learning_rate": 0.1})), [Member(0, {"learning_rate": 0.1})])
+    assert len(calls) > BEFORE_RECORDING
+
+
+def test_a_step_that_looks_at_a_value_runs_as_it_is_and_says_so(
+    recorded: Recordings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def grads(objective: Objective, params: Tree, state: Any, _: Tree) -> tuple[Tree, Any, Tree]:
+        gradient = objective.grad(params)
+        scale = 1.0 if float(gradient[next(iter(gradient))].sum()) > 0 else 0.5
+        return {name: scale * leaf for name, leaf in gradient.items()}, state, {}
+
+    chosen = recipe(regularizer=Regularizer("looking", grads, {}))
+    found = run(chosen, [Member(0, SGD)])
+    assert recorded.made == 0 and "cannot be recorded as a CUDA graph" in caplog.text
+    same(found, plain(chosen, [Member(0, SGD)], monkeypatch))
+
+
+def _out_of_memory(_: Callable[[], None]) -> Callable[[], None]:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def _out_of_memory_to_the_end(step: Callable[[], None]) -> Callable[[], None]:
+    """As `torch.cuda.graph` does it whose capture cannot be ended either."""
+    try:
+        _out_of_memory(step)
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("record", [_out_of_memory, _out_of_memory_to_the_end])
+def test_a_recording_for_which_there_is_no_memory_is_no_step_that_cannot_be_recorded(
+    record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=record))
+    with pytest.raises(torch.OutOfMemoryError):
+        train(recipe(), [Member(0, SGD)])
+    assert "cannot be recorded" not in caplog.text
+
+
+def _stopping_after_one(epoch: int, _: Any) -> set[int]:
+    return {0} if epoch == 1 else set()
+
+
+def _out_of_memory_after_two(epoch: int, _: Any) -> set[int]:
+    if epoch == 2:
+        raise MemoryError
+    return set()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("judge", [_stopping_after_one, _out_of_memory_after_two])
+def test_a_run_that_is_over_frees_its_memory_at_once(
+    judge: Callable[..., Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the next population has to find room, Python must not have to look for cycles first."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    made: list[weakref.ref[Any]] = []
+
+    def noted(population: Population, samples: Samples, *further: Any) -> Steps:
+        steps = Steps(population, samples, *further)
+        made.extend(map(weakref.ref, (steps, population, samples, *population.params.values())))
+        return steps
+
+    monkeypatch.setattr(hpo.training.loop, "Steps", noted)
+    chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=4)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryError):
+            train(chosen, [Member(seed, ADAMW) for seed in range(2)], device, judge=judge)
+        left = [reference() for reference in made if reference() is not None]
+    finally:
+        gc.enable()
+    assert len(made) > 3 and not left
+
+
+def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
+    recorded: Recordings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keeper:
+        """Saves after two epochs."""
+
+        saved: Any = None
+
+        def load(self) -> Any:
+            return self.saved
+
+        def save(self, states: Callable[[], Any]) -> None:
+            self.saved = self.saved or (copy.deepcopy(states()) if self.epochs == 1 else None)
+            self.epochs += 1
+
+        epochs = 0
+
+    members = [Member(seed, ADAMW) for seed in range(2)]
+    chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
+    keeper = Keeper()
+    whole = train(chosen, members, test=True, keeper=keeper)
+    assert keeper.saved[0]["epoch"] == 2
+    same(train(chosen, members, test=True, keeper=keeper), whole)
+    same(plain(chosen, members, monkeypatch), whole)
+    assert recorded.made == 2
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
+def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Callable[[], None]] = []
+    original = hpo.training.steps._cuda_graph
+
+    def graph(stream: torch.cuda.Stream, step: Callable[[], None]) -> Callable[[], None]:
+        made.append(original(stream, step))
+        return made[-1]
+
+    def refused(*_: Any) -> Callable[[], None]:
+        raise RuntimeError
+
+    members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(3)]
+    chosen = recipe(Blobs(), regularizer=regularizer, optimizer=OPTIMIZERS["adamw"])
+    monkeypatch.setattr(hpo.training.steps, "_cuda_graph", graph)
+    found = train(chosen, members, "cuda")
+    assert len(made) == 1
+    monkeypatch.setattr(hpo.training.steps, "_cuda_graph", refused)
+    same(found, train(chosen, members, "cuda"))
