@@ -7,7 +7,7 @@ from hpo.analysis.metric import metric_of
 from hpo.analysis.paired_tests import Comparison, compare
 from hpo.analysis.results import ConfigurationNumbers, Pair, Reruns, Rival
 from hpo.analysis.smoothness import same_learning_rate
-from hpo.analysis.verdicts import FEWEST_SEEDS, Verdict, by_repeat, judge_family, prediction_outcome
+from hpo.analysis.verdicts import MIN_PAIRS, Verdict, by_repeat, family_verdicts, prediction_outcome
 
 
 def compare_rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
@@ -15,7 +15,7 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
     predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
     baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
     others = [entry for entry in configurations if entry is not baseline]
-    verdicts = _judge({entry.name: (entry, baseline) for entry in others}, definition, repeats)
+    verdicts = _verdicts({entry.name: (entry, baseline) for entry in others}, definition, repeats)
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
@@ -30,9 +30,9 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
                 ),
                 roughness=_outside(entry.smoothness.roughness, baseline.smoothness.roughness, entry.reruns, repeats),
                 same_learning_rate=same_learning_rate(entry.smoothness, baseline.smoothness),
-                own_metrics={
-                    metric: compare(*_paired(values, baseline.reruns.own_metrics[metric], entry.reruns, repeats))
-                    for metric, values in entry.reruns.own_metrics.items()
+                custom_metrics={
+                    metric: compare(*_paired(values, baseline.reruns.custom_metrics[metric], entry.reruns, repeats))
+                    for metric, values in entry.reruns.custom_metrics.items()
                 },
                 cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
             )
@@ -40,7 +40,9 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
     return rivals
 
 
-def compare_among(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Pair]:
+def compare_rival_pairs(
+    definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int
+) -> list[Pair]:
     """Every two rivals with each other, the one that the study names later less the earlier; outside the family.
 
     A rival is often there to tell what a part of another one is worth, which the baseline cannot tell.
@@ -48,7 +50,7 @@ def compare_among(definition: dict[str, Any], configurations: list[Configuration
     rivals = [entry for entry in configurations if entry.name != definition["baseline"]]
     found = []
     for other, one in combinations(rivals, 2):
-        verdict = _judge({one.name: (one, other)}, definition, repeats)[one.name]
+        verdict = _verdicts({one.name: (one, other)}, definition, repeats)[one.name]
         own = verdict.comparison
         found.append(
             Pair(one.name, other.name, verdict.reason, verdict.diverged, own.n, own.won, own.mean, own.interval)
@@ -56,13 +58,13 @@ def compare_among(definition: dict[str, Any], configurations: list[Configuration
     return found
 
 
-def _judge(
+def _verdicts(
     sides: dict[str, tuple[ConfigurationNumbers, ConfigurationNumbers]], definition: dict[str, Any], repeats: int
 ) -> dict[str, Verdict]:
     """Verdicts by name on one configuration against another, all of them one family of tests."""
-    verdicts = judge_family(
+    verdicts = family_verdicts(
         {
-            name: _paired(one.reruns.judged, other.reruns.judged, one.reruns, repeats)
+            name: _paired(one.reruns.metric_values, other.reruns.metric_values, one.reruns, repeats)
             for name, (one, other) in sides.items()
         },
         definition["margin"],
@@ -99,12 +101,12 @@ def _paired(
 def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int) -> Comparison | None:
     """A comparison outside the family, of values of which less is better; None below three pairs."""
     pair = _paired(left, right, rival, repeats)
-    return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= FEWEST_SEEDS else None
+    return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= MIN_PAIRS else None
 
 
 def _undefined(sides: list[Reruns]) -> tuple[int, int]:
     """Of the seeds that both sides have: reruns without a value of the metric that did not diverge, and all of them."""
-    shared = set.intersection(*(set(side.judged) for side in sides))
+    shared = set.intersection(*(set(side.metric_values) for side in sides))
     return sum(len(shared.intersection(side.undefined_seeds)) for side in sides), len(shared) * len(sides)
 
 

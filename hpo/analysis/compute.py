@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hpo.analysis.comparisons import compare_among, compare_rivals
-from hpo.analysis.descriptors import adjusted_memorisation, place_in_range
+from hpo.analysis.comparisons import compare_rival_pairs, compare_rivals
+from hpo.analysis.descriptors import adjusted_memorisation, range_position
 from hpo.analysis.metric import Metric, metric_of
 from hpo.analysis.paired_tests import Summary, summarise, t_interval
 from hpo.analysis.record import Record
@@ -46,7 +46,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
         rivals=compare_rivals(definition, configurations, record.study["repeats"]),
-        pairs=compare_among(definition, configurations, record.study["repeats"]),
+        pairs=compare_rival_pairs(definition, configurations, record.study["repeats"]),
         tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),
@@ -76,8 +76,8 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
         best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row, *_ in searches],
-        places={
-            name: place_in_range(bounds, *values)
+        range_positions={
+            name: range_position(bounds, *values)
             for name, bounds in ranges.items()
             if sum(map(len, values := [_settings(search, name) for search in searches])) >= 3
         },
@@ -102,7 +102,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         if row["setting"] and row["setting"] not in settings:
             settings.append(row["setting"])
     train = _by_seed(whole, "train_accuracy")
-    judged = _judged(done, metric)
+    metric_values = _metric_values(done, metric)
     return Reruns(
         planned=record.study["seeds"],
         finished=len(done),
@@ -111,8 +111,10 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         failed_attempts=_failed_attempts(record, name, "rerun"),
         rounds_read=rounds_read(record, name),
         settings=settings,
-        judged=judged,
-        judged_summary=_judged_summary(judged, {row["seed"]: row["repeat"] for row in done}, record.study["repeats"]),
+        metric_values=metric_values,
+        metric_summary=_metric_summary(
+            metric_values, {row["seed"]: row["repeat"] for row in done}, record.study["repeats"]
+        ),
         test_accuracy={row["seed"]: float(row["value"]) for row in done},
         accuracy=summarise([row["value"] for row in done]),
         train_loss=summarise(list(_by_seed(whole, "train_loss").values())),
@@ -123,12 +125,12 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         seconds_per_epoch=summarise([row["seconds"] / row["result"]["epochs"] for row in whole if _timed(row)]),
         populations=sorted({row["result"]["population"] for row in whole if row["result"].get("population")}),
         noisy_labels_fitted=fitted,
-        own_metrics={own: _by_seed(whole, f"test_{own}") for own in record.study["definition"].get("metrics", ())},
+        custom_metrics={own: _by_seed(whole, f"test_{own}") for own in record.study["definition"].get("metrics", ())},
         repeat_by_seed={row["seed"]: row["repeat"] for row in slots},
     )
 
 
-def _judged(done: list[Row], metric: Metric) -> dict[int, float]:
+def _metric_values(done: list[Row], metric: Metric) -> dict[int, float]:
     """The verdict's metric by seed; a rerun without it has NaN, which a comparison counts."""
     if metric.name == "test_accuracy":  # stored as the rerun's value, where a diverged one has that of guessing
         return {row["seed"]: float(row["value"]) for row in done}
@@ -136,15 +138,17 @@ def _judged(done: list[Row], metric: Metric) -> dict[int, float]:
     return {row["seed"]: found.get(row["seed"], float("nan")) for row in done}
 
 
-def _judged_summary(judged: Mapping[int, float], repeat_by_seed: Mapping[int, int], repeats: int) -> Summary:
+def _metric_summary(metric_values: Mapping[int, float], repeat_by_seed: Mapping[int, int], repeats: int) -> Summary:
     """Mean, SD over the seeds, and interval; with several tuning repeats mean and interval are of their means.
 
     Seeds of one repeat share its luck of tuning, which an interval over seeds alone would not cover.
     """
-    summary = summarise(list(judged.values()))
+    summary = summarise(list(metric_values.values()))
     if repeats == 1:
         return summary
-    means = list(repeat_means({seed: v for seed, v in judged.items() if np.isfinite(v)}, repeat_by_seed).values())
+    means = list(
+        repeat_means({seed: v for seed, v in metric_values.items() if np.isfinite(v)}, repeat_by_seed).values()
+    )
     return summary._replace(mean=float(np.mean(means)) if means else summary.mean, interval=t_interval(means))
 
 

@@ -14,7 +14,7 @@ SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
 EDGE = 0.1  # the outer tenth of a range, on its own scale
 
 
-class RangePlace(NamedTuple):
+class RangePosition(NamedTuple):
     """Where the best trials of one hyperparameter lie.
 
     Attributes:
@@ -29,7 +29,7 @@ class RangePlace(NamedTuple):
     off: bool
 
 
-def place_in_range(bounds: Range, *searches: Sequence[float]) -> RangePlace:
+def range_position(bounds: Range, *searches: Sequence[float]) -> RangePosition:
     """The place of the values of the best max(3, 10%) finished trials of every search, each sorted best first.
 
     Searches have seeds of their own, and an easier one would fill the best tenth of all trials alone.
@@ -37,7 +37,7 @@ def place_in_range(bounds: Range, *searches: Sequence[float]) -> RangePlace:
     best = [value for search in searches for value in search[: max(3, round(len(search) / 10))]]
     position = float(np.median([bounds.position(value) for value in best]))
     end: Side | None = "low" if position < EDGE else "high" if position > 1 - EDGE else None
-    return RangePlace(position, len(best), end, end is not None and end == bounds.off)
+    return RangePosition(position, len(best), end, end is not None and end == bounds.off)
 
 
 def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:

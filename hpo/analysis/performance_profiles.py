@@ -15,7 +15,7 @@ WORST = 4.0  # the largest ratio that a profile is drawn and scored to
 SHOWN = (1.0, 1.5, 2.0, 4.0)  # the ratios that the table shows
 
 
-class Race(NamedTuple):
+class TimeToTarget(NamedTuple):
     """One study's times to its target.
 
     Attributes:
@@ -45,7 +45,7 @@ class Profile(NamedTuple):
     score: float
 
 
-def run_race(record: Record, numbers: StudyNumbers, names: Sequence[str]) -> Race | None:
+def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) -> TimeToTarget | None:
     """How fast the configurations `names` reach the baseline's last score; None before all of them have been rerun.
 
     The target is the median over the baseline's reruns of the score at their last epoch. A rerun that diverged, failed
@@ -69,10 +69,10 @@ def run_race(record: Record, numbers: StudyNumbers, names: Sequence[str]) -> Rac
         seeds = [*reruns[name].test_accuracy, *reruns[name].failed_seeds]
         times = [math.inf if seed in lost else float(reached.get((name, seed), math.inf)) for seed in seeds]
         epochs[name] = median_low(times)
-    return Race(numbers.study["name"], metric, target, epochs, _ratios(epochs))
+    return TimeToTarget(numbers.study["name"], metric, target, epochs, _ratios(epochs))
 
 
-def profile(races: Sequence[Race], names: Sequence[str]) -> list[Profile]:
+def profile(races: Sequence[TimeToTarget], names: Sequence[str]) -> list[Profile]:
     """The profile of every configuration over one race or more."""
     profiles = []
     for name in names:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from hpo.analysis.descriptors import RangePlace
+from hpo.analysis.descriptors import RangePosition
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Comparison, Interval, Summary
 from hpo.analysis.smoothness import Smoothness
@@ -19,7 +19,7 @@ class BestTrial(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """What the trials of one configuration came to; `places` has one entry a tuned hyperparameter.
+    """What the trials of one configuration came to; `range_positions` has one entry a tuned hyperparameter.
 
     `without_score` counts trials that trained well and whose score is not finite.
     `epochs` is how many the finished trials were trained for, all together. `failed` counts trials that failed for
@@ -35,7 +35,7 @@ class Tuning(NamedTuple):
     failed: int
     failed_attempts: dict[str, int]
     best: list[BestTrial]
-    places: dict[str, RangePlace]
+    range_positions: dict[str, RangePosition]
 
 
 class Reruns(NamedTuple):
@@ -44,14 +44,14 @@ class Reruns(NamedTuple):
     Attributes:
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
         settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
-        judged: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
+        metric_values: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
             (accuracy: 1/classes), or NaN where the metric is unbounded, and NaN stands for a metric that is not
-            finite as well. judged_summary: of those that are not NaN.
+            finite as well. metric_summary: of those that are not NaN.
         test_accuracy: by seed, whatever verdicts compare; diverged reruns with the value 1/classes.
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
             also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
         seconds_per_epoch: wall time divided by the models trained side by side.
-        own_metrics: the study's own metrics on the test set, name -> value by seed, of reruns that did not diverge.
+        custom_metrics: the study's own metrics on the test set, name → value by seed, without diverged reruns.
     """
 
     planned: int
@@ -61,8 +61,8 @@ class Reruns(NamedTuple):
     failed_attempts: dict[str, int]
     rounds_read: int
     settings: list[dict[str, float]]
-    judged: dict[int, float]
-    judged_summary: Summary
+    metric_values: dict[int, float]
+    metric_summary: Summary
     test_accuracy: dict[int, float]
     accuracy: Summary
     train_loss: Summary
@@ -73,13 +73,14 @@ class Reruns(NamedTuple):
     seconds_per_epoch: Summary
     populations: list[int]
     noisy_labels_fitted: dict[int, float]
-    own_metrics: dict[str, dict[int, float]]
+    custom_metrics: dict[str, dict[int, float]]
     repeat_by_seed: dict[int, int]
 
     @property
     def undefined_seeds(self) -> list[int]:
         """The reruns that did not diverge and whose metric is not finite."""
-        return [seed for seed, value in self.judged.items() if value != value and seed not in self.diverged_seeds]
+        undefined = [seed for seed, value in self.metric_values.items() if value != value]
+        return [seed for seed in undefined if seed not in self.diverged_seeds]
 
 
 class ConfigurationNumbers(NamedTuple):
@@ -95,7 +96,7 @@ class Rival(NamedTuple):
     """One configuration against the baseline.
 
     `memorisation` compares the noisy labels fitted, if any, `roughness` the training loss's, if there are curves, and
-    `own_metrics` the study's own metrics by name. `same_learning_rate`: whether both were rerun at the same one.
+    `custom_metrics` the study's own metrics by name. `same_learning_rate`: whether both were rerun at the same one.
     """
 
     name: str
@@ -105,7 +106,7 @@ class Rival(NamedTuple):
     memorisation: Comparison | None
     roughness: Comparison | None
     same_learning_rate: bool
-    own_metrics: dict[str, Comparison]
+    custom_metrics: dict[str, Comparison]
     cost_ratio: float
 
 

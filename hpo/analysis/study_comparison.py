@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hpo.analysis.compute import compute_numbers
-from hpo.analysis.performance_profiles import Profile, Race, profile, run_race
+from hpo.analysis.performance_profiles import Profile, TimeToTarget, profile, time_to_target
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 
@@ -36,53 +36,53 @@ class Overall(NamedTuple):
     differs: list[str]
 
 
-class Across(NamedTuple):
+class StudyComparison(NamedTuple):
     """Several studies side by side.
 
     Attributes:
         shared: configurations that every study has, in the first one's order.
         error_bound: the most that the chance of any wrong "better" or "worse" over all studies can be, by adding up
             the 5% of each.
-        alike: groups of studies that share one definition, so that they are no evidence of more than it.
-        akin: groups that differ in nothing but their configurations: one that two of them have was judged twice on the
+        same_definition: groups of studies that share one definition, so that they are no evidence of more than it.
+        same_data: groups that differ only in their configurations: one that two of them have was compared twice on the
             same data and seeds.
-        races: the studies that the profiles are made from. left_out: those that they are not, with a reason.
+        times_to_target: the studies that the profiles are made from. left_out: those that they are not, with a reason.
     """
 
     studies: list[StudyNumbers]
     overall: list[Overall]
     shared: list[str]
     error_bound: float
-    alike: list[list[str]]
-    akin: list[list[str]]
-    races: list[Race]
+    same_definition: list[list[str]]
+    same_data: list[list[str]]
+    times_to_target: list[TimeToTarget]
     left_out: dict[str, str]
     profiles: list[Profile]
 
 
-def compare_studies(records: Sequence[Record]) -> Across:
+def compare_studies(records: Sequence[Record]) -> StudyComparison:
     """Puts studies side by side, at any moment of each; nothing is pooled over them."""
     studies = [compute_numbers(record) for record in records]
     names = list(dict.fromkeys(entry.name for numbers in studies for entry in numbers.configurations))
     overall = [_overall(name, studies) for name in names]
     shared = [entry.name for entry in overall if not entry.missing]
-    races, left_out = [], {}
+    times_to_target, left_out = [], {}
     for record, numbers in zip(records, studies, strict=True):
-        race = run_race(record, numbers, shared) if len(shared) > 1 else None
-        if race is not None:
-            races.append(race)
+        time = time_to_target(record, numbers, shared) if len(shared) > 1 else None
+        if time is not None:
+            times_to_target.append(time)
         elif len(shared) > 1:
             left_out[numbers.study["name"]] = _why_left_out(numbers, shared)
-    return Across(
+    return StudyComparison(
         studies=studies,
         overall=overall,
         shared=shared,
         error_bound=min(1.0, ALPHA * len(studies)),
-        alike=_groups(studies, lambda numbers: numbers.study["digest"]),
-        akin=_groups(studies, _setting),
-        races=races,
+        same_definition=_groups(studies, lambda numbers: numbers.study["digest"]),
+        same_data=_groups(studies, _setting),
+        times_to_target=times_to_target,
         left_out=left_out,
-        profiles=profile(races, shared) if races else [],
+        profiles=profile(times_to_target, shared) if times_to_target else [],
     )
 
 

@@ -10,8 +10,8 @@ from hpo.analysis.paired_tests import Comparison, Direction, compare, holm
 Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no detectable difference"]
 Outcome = Literal["held", "did not hold", "undecided"]
 
-FEWEST_SEEDS = 3
-FIRM_PAIRS = 5  # below this many, rule 3 says "tentatively"
+MIN_PAIRS = 3
+MIN_FIRM_PAIRS = 5  # below this many, rule 3 says "tentatively"
 
 
 class Verdict(NamedTuple):
@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
         return self.rule == 3 and not self.tentative
 
 
-def judge_family(
+def family_verdicts(
     pairs: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]],
     margin: float,
     direction: Direction = "maximize",
@@ -72,7 +72,7 @@ def judge_family(
     }
     unbounded = {name: _diverged_pairs(*pair) for name, pair in pairs.items()}
     testable = [
-        comparison.p_t if not unbounded[name] and comparison.n >= FEWEST_SEEDS else float("nan")
+        comparison.p_t if not unbounded[name] and comparison.n >= MIN_PAIRS else float("nan")
         for name, comparison in comparisons.items()
     ]
     verdicts = {}
@@ -80,11 +80,11 @@ def judge_family(
         counted = unbounded[name] if diverged is None else diverged.get(name, 0)
         lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one repeat
         reason = _why_no_verdict(comparison, *pairs[name], lost, unit)
-        verdicts[name] = judge(comparison, float(p_holm), margin, direction, alpha, reason, counted, tuning_runs)
+        verdicts[name] = apply_rules(comparison, float(p_holm), margin, direction, alpha, reason, counted, tuning_runs)
     return verdicts
 
 
-def judge(
+def apply_rules(
     comparison: Comparison,
     p_holm: float,
     margin: float,
@@ -97,7 +97,7 @@ def judge(
     """Applies the five rules to one comparison; a `reason` given beforehand means that rule 1 applies."""
     within = comparison.equivalence_interval.inside(margin)
     word: Word
-    if reason or comparison.n < FEWEST_SEEDS:
+    if reason or comparison.n < MIN_PAIRS:
         word, rule = "no verdict", 1
         reason = reason or _too_few(comparison.n)
     elif comparison.identical:
@@ -131,7 +131,7 @@ def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
     claims nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same
     amount and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
     """
-    return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < FIRM_PAIRS)
+    return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < MIN_FIRM_PAIRS)
 
 
 def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:
@@ -166,7 +166,7 @@ def repeat_means(values: Mapping[int, float], repeat_by_seed: Mapping[int, int])
 def _too_few(n: int, unit: str = "seed") -> str:
     if n == 0:
         return "no seed has been rerun for both"
-    return f"{n} paired {unit}{'' if n == 1 else 's'}, {FEWEST_SEEDS} are needed"
+    return f"{n} paired {unit}{'' if n == 1 else 's'}, {MIN_PAIRS} are needed"
 
 
 def _why_no_verdict(
@@ -174,9 +174,9 @@ def _why_no_verdict(
 ) -> str:
     if unbounded:
         return f"{unbounded} diverged"
-    if comparison.n >= FEWEST_SEEDS:
+    if comparison.n >= MIN_PAIRS:
         return ""
-    if min(len(rival), len(baseline)) >= FEWEST_SEEDS:
+    if min(len(rival), len(baseline)) >= MIN_PAIRS:
         return f"the seeds are not paired, {comparison.n} of them {'is' if comparison.n == 1 else 'are'} shared"
     return _too_few(comparison.n, unit)
 

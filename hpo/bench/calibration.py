@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from hpo.analysis.paired_tests import minimal_detectable_effect, standard_deviation
-from hpo.analysis.verdicts import Verdict, judge_family
+from hpo.analysis.verdicts import Verdict, family_verdicts
 
 Pairs = Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]]
 
@@ -103,7 +103,7 @@ def calibrate(studies: Sequence[Pairs]) -> Calibration:
 
 
 def _judged(pairs: Pairs) -> dict[str, Verdict]:
-    return judge_family(pairs, MARGIN, "maximize", ALPHA)
+    return family_verdicts(pairs, MARGIN, "maximize", ALPHA)
 
 
 def _shifted(pairs: Pairs, name: str, effect: float) -> Pairs:

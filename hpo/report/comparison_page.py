@@ -8,7 +8,7 @@ from typing import Any
 from hpo.analysis.performance_profiles import steps
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
-from hpo.analysis.study_comparison import Across, compare_studies
+from hpo.analysis.study_comparison import StudyComparison, compare_studies
 from hpo.report import comparison_tables, figures, formatting, page
 from hpo.report.figure_plan import Planned, drawn, plan_differences
 from hpo.report.formatting import count, escape
@@ -16,7 +16,7 @@ from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
 from hpo.report.warnings import cautions
 
-TABLES = ("reached", "differences", "overall", "profiles", "races")
+TABLES = ("reached", "differences", "overall", "profiles", "times_to_target")
 
 
 def write_comparison(records: Sequence[Record], folder: Path, command: str, standalone: bool = False) -> Path:
@@ -44,7 +44,7 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     return readme
 
 
-def _figures(across: Across) -> Iterator[Planned]:
+def _figures(across: StudyComparison) -> Iterator[Planned]:
     baselines = {numbers.study["name"]: numbers.baseline.name for numbers in across.studies}
     grey = next(iter(baselines.values())) if len(set(baselines.values())) == 1 else ""
     styles = figures.assign_styles([entry.name for entry in across.overall], grey)
@@ -60,7 +60,7 @@ def _figures(across: Across) -> Iterator[Planned]:
         yield drawn(figures.performance_profiles(steps(across.profiles), own), "results")
 
 
-def _body(across: Across, planned: Sequence[Planned], folder: Path, command: str) -> page.Body:
+def _body(across: StudyComparison, planned: Sequence[Planned], folder: Path, command: str) -> page.Body:
     def body(author: Callable[[str], str], picture: Callable[[Planned], str]) -> str:
         template = page.environment(author, picture).get_template("across.md.jinja")
         text = template.render(
@@ -91,12 +91,12 @@ def _part(numbers: StudyNumbers, folder: Path) -> dict[str, Any]:
     }
 
 
-def _title(across: Across) -> str:
+def _title(across: StudyComparison) -> str:
     names = [numbers.study["name"] for numbers in across.studies]
     return names[0] if len(names) == 1 else f"{formatting.listed(names)} side by side"
 
 
-def _notes(across: Across) -> Iterator[str]:
+def _notes(across: StudyComparison) -> Iterator[str]:
     """Whether the studies are compared like with like, and what keeps them from it."""
     if not any(entry.missing or entry.differs for entry in across.overall):
         yield "Every configuration is in every study, and defined there alike"
@@ -113,11 +113,11 @@ def _notes(across: Across) -> Iterator[str]:
                 f"{escape(entry.name)} is not the same configuration in {_listed(entry.studies)}: "
                 f"its {_listed(entry.differs)} {'differs' if len(entry.differs) == 1 else 'differ'}"
             )
-    for names in across.alike:
+    for names in across.same_definition:
         taken = f"which the counts and profiles below take for {len(names)} studies"
         yield f"{_listed(names)} share one definition, {taken}"
-    for names in across.akin:
-        if names not in across.alike:
+    for names in across.same_data:
+        if names not in across.same_definition:
             yield (
                 f"{_listed(names)} differ in nothing but their configurations: what several of them have was tuned "
                 "anew in each, on the same data and seeds, and is no independent evidence"

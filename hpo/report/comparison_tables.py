@@ -4,13 +4,13 @@ import math
 
 from hpo.analysis.performance_profiles import SHOWN
 from hpo.analysis.results import StudyNumbers
-from hpo.analysis.study_comparison import Across
+from hpo.analysis.study_comparison import StudyComparison
 from hpo.report import formatting
 from hpo.report.formatting import NOTHING, escape
 from hpo.report.tables import Table
 
 
-def reached(across: Across) -> Table:
+def reached(across: StudyComparison) -> Table:
     """A1: what every configuration reached in every study."""
     rows = [
         [escape(entry.name), *(_value(entry.name, numbers) for numbers in across.studies)] for entry in across.overall
@@ -18,14 +18,14 @@ def reached(across: Across) -> Table:
     return Table(["configuration", *map(_heading, across.studies)], rows, range(1, len(across.studies) + 1))
 
 
-def differences(across: Across) -> Table:
+def differences(across: StudyComparison) -> Table:
     """A2: every configuration against the baseline of its study, with the study's own verdict."""
     rows = [[escape(entry.name), *(_verdict(entry.name, one) for one in across.studies)] for entry in across.overall]
     header = [f"{_heading(one)} against {escape(one.baseline.name)}" for one in across.studies]
     return Table(["configuration", *header], rows)
 
 
-def overall(across: Across) -> Table:
+def overall(across: StudyComparison) -> Table:
     """A3: how often each verdict was reached."""
     words = [word for word in across.overall[0].words if any(entry.words[word] for entry in across.overall)]
     rows = []
@@ -37,7 +37,7 @@ def overall(across: Across) -> Table:
     return Table(["configuration", "studies judged", *words], rows, range(1, len(words) + 2))
 
 
-def profiles(across: Across) -> Table:
+def profiles(across: StudyComparison) -> Table:
     """A4: the performance profiles in numbers."""
     header = ["configuration", *(f"within τ = {limit:g}" for limit in SHOWN), "score"]
     rows = [
@@ -47,11 +47,11 @@ def profiles(across: Across) -> Table:
     return Table(header, rows, range(1, len(header)))
 
 
-def races(across: Across) -> Table:
+def times_to_target(across: StudyComparison) -> Table:
     """A5: the epochs that the profiles are made from."""
     header = ["study", "target", *(f"{escape(name)}, epochs (ratio)" for name in across.shared)]
     rows = []
-    for race in across.races:
+    for race in across.times_to_target:
         share = race.metric.endswith(("accuracy", "fitted", "recovered"))
         target = formatting.percent(race.target) if share else formatting.three_digits(race.target)
         cells = [_time(race.epochs[name], race.ratios[name]) for name in across.shared]
@@ -70,7 +70,7 @@ def _heading(numbers: StudyNumbers) -> str:
 def _value(name: str, numbers: StudyNumbers) -> str:
     for entry in numbers.configurations:
         if entry.name == name:
-            judged = entry.reruns.judged_summary
+            judged = entry.reruns.metric_summary
             return f"{formatting.spread(judged, numbers.metric)} (n = {judged.n})" if judged.n else NOTHING
     return NOTHING
 

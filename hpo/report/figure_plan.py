@@ -116,7 +116,7 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
     for entry in numbers.configurations:
         if entry is baseline:
             continue
-        sides = (entry.reruns.judged, baseline.reruns.judged)
+        sides = (entry.reruns.metric_values, baseline.reruns.metric_values)
         mine, other = sides if repeats == 1 else by_repeat(*sides, entry.reruns.repeat_by_seed)
         first = 0 if repeats == 1 else 1  # tuning repeats are counted from 1
         rows += [(entry.name, key + first, other[key], mine[key]) for key in sorted(mine.keys() & other.keys())]

@@ -63,7 +63,7 @@ def latex(numbers: StudyNumbers) -> str:
 
 
 def _row(entry: ConfigurationNumbers, rival: Rival | None, metric: Metric) -> list[str]:
-    judged = entry.reruns.judged_summary
+    judged = entry.reruns.metric_summary
     shown = [escape(entry.name), str(judged.n), escape(formatting.spread(judged, metric))]
     if rival is None:
         return [*shown, escape("–"), escape("–"), "baseline"]

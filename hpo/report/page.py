@@ -145,7 +145,7 @@ def environment(author: Callable[[str], str], picture: Callable[[Planned], str])
     return made
 
 
-TABLES = ("spaces", "environments", "results", "comparisons", "pairs", "seeds", "own_metrics", "tuning")
+TABLES = ("spaces", "environments", "results", "comparisons", "pairs", "seeds", "custom_metrics", "tuning")
 
 
 @cache

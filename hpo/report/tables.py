@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from hpo.analysis.metric import ACCURACY, Metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
-from hpo.analysis.verdicts import FEWEST_SEEDS
+from hpo.analysis.verdicts import MIN_PAIRS
 from hpo.report import formatting
 from hpo.report.formatting import NOTHING, escape
 from hpo.search_space import split_space
@@ -75,7 +75,7 @@ def results(numbers: StudyNumbers) -> Table:
 
 def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
     reruns = entry.reruns
-    judged = reruns.judged_summary
+    judged = reruns.metric_summary
     limits = f" {formatting.interval(judged.interval, metric)}" if math.isfinite(judged.interval.low) else ""
     accuracy = [] if metric.name == ACCURACY.name else [formatting.spread(reruns.accuracy, ACCURACY)]
     gap = reruns.generalisation_gap
@@ -128,7 +128,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 formatting.p_cell(paired.p_t),
                 formatting.p_cell(paired.p_flip),
                 formatting.p_cell(rival.verdict.p_holm),
-                formatting.three_digits(paired.g) if paired.n >= FEWEST_SEEDS else NOTHING,
+                formatting.three_digits(paired.g) if paired.n >= MIN_PAIRS else NOTHING,
                 formatting.detectable(paired.mde, metric).removesuffix(" points"),
                 formatting.verdict_words(rival.verdict, metric),
             ]
@@ -158,7 +158,7 @@ def seeds(numbers: StudyNumbers) -> Table:
     """T4: the verdict's metric of every seed and configuration; with several tuning repeats, sorted by them."""
     entries, several = numbers.configurations, numbers.study["repeats"] > 1
     repeat_of = {seed: repeat for entry in entries for seed, repeat in entry.reruns.repeat_by_seed.items()}
-    every = {seed for entry in entries for seed in (*entry.reruns.judged, *entry.reruns.failed_seeds)}
+    every = {seed for entry in entries for seed in (*entry.reruns.metric_values, *entry.reruns.failed_seeds)}
     rows = []
     for seed in sorted(every, key=lambda seed: (repeat_of[seed], seed)):
         unit = [str(repeat_of[seed] + 1)] if several else []
@@ -167,15 +167,15 @@ def seeds(numbers: StudyNumbers) -> Table:
     return Table(header, rows, range(len(header) - len(entries), len(header)))
 
 
-def own_metrics(numbers: StudyNumbers) -> Table:
+def custom_metrics(numbers: StudyNumbers) -> Table:
     """T5: the study's own metrics on the test set but the verdict's, and their differences from the baseline."""
     rivals = {rival.name: rival for rival in numbers.rivals}
     rows = []
     others = [name for name in numbers.definition.get("metrics", ()) if f"test_{name}" != numbers.metric.name]
     for metric in others:
         for entry in numbers.configurations:
-            found = summarise(list(entry.reruns.own_metrics[metric].values()))
-            paired = rivals[entry.name].own_metrics[metric] if entry.name in rivals else None
+            found = summarise(list(entry.reruns.custom_metrics[metric].values()))
+            paired = rivals[entry.name].custom_metrics[metric] if entry.name in rivals else None
             difference = NOTHING
             if paired and paired.n > 1:
                 low, high = (formatting.number(end) for end in (paired.interval.low, paired.interval.high))
@@ -191,7 +191,7 @@ def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
         return "failed"
     if seed in entry.reruns.undefined_seeds:
         return "not finite"
-    value = formatting.metric_value(entry.reruns.judged.get(seed), metric)
+    value = formatting.metric_value(entry.reruns.metric_values.get(seed), metric)
     return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
 
 
@@ -213,7 +213,7 @@ def tuning(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         trials = entry.tuning
-        places = [f"{formatting.symbol(name)} {place.position:.2f}" for name, place in trials.places.items()]
+        places = [f"{formatting.symbol(name)} {place.position:.2f}" for name, place in trials.range_positions.items()]
         rows.append(
             [
                 escape(entry.name),

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import Reruns, StudyNumbers
-from hpo.analysis.verdicts import FEWEST_SEEDS, FIRM_PAIRS
+from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.report.formatting import count, escape, listed, plain_name
 from hpo.search_space import split_space
 from hpo.trials import by_cause, in_words
@@ -85,7 +85,7 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
         if 0 < tuning.without_score < tuning.finished:
             yield f"{name}: the score of {tuning.without_score} of {count(tuning.finished, 'trial')} is not finite"
         if reruns.diverged_seeds:
-            counted = all(math.isfinite(reruns.judged[seed]) for seed in reruns.diverged_seeds)
+            counted = all(math.isfinite(reruns.metric_values[seed]) for seed in reruns.diverged_seeds)
             ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
             yield (
                 f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
@@ -110,14 +110,14 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
 def _undefined(reruns: Reruns, judged: Metric) -> dict[str, list[int]]:
     """Test metrics that are not finite for some reruns that did not diverge: name → their seeds."""
     whole = reruns.test_accuracy.keys() - set(reruns.diverged_seeds)
-    lost = {f"test_{name}": whole - values.keys() for name, values in reruns.own_metrics.items()}
+    lost = {f"test_{name}": whole - values.keys() for name, values in reruns.custom_metrics.items()}
     lost |= {judged.name: set(reruns.undefined_seeds)}
     return {name: sorted(seeds) for name, seeds in lost.items() if seeds}
 
 
 def _searches(numbers: StudyNumbers) -> Iterator[str]:
     for entry in numbers.configurations:
-        for name, place in entry.tuning.places.items():
+        for name, place in entry.tuning.range_positions.items():
             at = f"median place {place.position:.2f} of the best {place.trials} trials"
             if place.off:
                 yield (
@@ -151,9 +151,11 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         yield "The tuning score is that of the best epoch, which flatters noisy curves"
     repeats = numbers.study["repeats"]
     units, unit = (numbers.study["seeds"], "seeds") if repeats == 1 else (repeats, "tuning repeats")
-    if units < ENOUGH_SEEDS and (repeats == 1 or repeats >= FEWEST_SEEDS):
-        firm = repeats == 1 or repeats >= FIRM_PAIRS  # with one tuning run every verdict is tentative, as is said below
-        ending = "" if firm else f'; "better" and "worse" are tentative with fewer than {FIRM_PAIRS}'
+    if units < ENOUGH_SEEDS and (repeats == 1 or repeats >= MIN_PAIRS):
+        firm = (
+            repeats == 1 or repeats >= MIN_FIRM_PAIRS
+        )  # with one tuning run every verdict is tentative, as is said below
+        ending = "" if firm else f'; "better" and "worse" are tentative with fewer than {MIN_FIRM_PAIRS}'
         yield f"Fewer than {ENOUGH_SEEDS} {unit} ({units}) find only large differences{ending}"
     for note in numbers.study.get("notes") or []:
         if " raised from " not in note["event"] or "after a report" in note["event"]:
@@ -170,7 +172,7 @@ def _reading(numbers: StudyNumbers) -> Iterator[str]:
             "Conditional on one tuning run: another one may choose other settings, so every verdict is tentative; "
             f"tune three times (--tuning-repeats 3 --seeds {3 * numbers.study['seeds']})"
         )
-    elif numbers.study["repeats"] < FEWEST_SEEDS:
+    elif numbers.study["repeats"] < MIN_PAIRS:
         yield f"Only {numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
 
 

@@ -152,13 +152,13 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
     assert all(len(own) == 3 and 0 <= min(own.values()) <= 1 for own in accuracies)
 
     for entry in results["configurations"]:
-        ranks, best = entry["reruns"]["own_metrics"]["rank"], entry["tuning"]["best"]
+        ranks, best = entry["reruns"]["custom_metrics"]["rank"], entry["tuning"]["best"]
         assert len(ranks) == 3 and all(0 <= value <= 2 for value in ranks.values()) and 0 <= best[0]["score"] <= 2
-        assert entry["reruns"]["judged"] == ranks, "the verdict is about what was tuned for"
+        assert entry["reruns"]["metric_values"] == ranks, "the verdict is about what was tuned for"
     assert results["metric"] == {"name": "test_rank", "direction": "minimize", "share": False}
     [rival] = results["rivals"]
-    assert rival["verdict"]["comparison"]["mean"] == rival["own_metrics"]["rank"]["mean"]
-    assert rival["own_metrics"]["rank"]["n"] == 3
+    assert rival["verdict"]["comparison"]["mean"] == rival["custom_metrics"]["rank"]["mean"]
+    assert rival["custom_metrics"]["rank"]["n"] == 3
 
     header, *rows = (folder / "reports" / "own" / "curves.csv").read_text().splitlines()
     assert "aux/seen" in header and "aux/norm" in header and "validation_rank" in header and rows

@@ -73,11 +73,11 @@ def test_three_tuning_runs_are_the_units_and_their_luck_is_covered() -> None:
 
 def test_the_interval_of_a_configuration_covers_the_luck_of_its_tuning_as_well() -> None:
     one, three = (compute_numbers(record_of(repeats)).configurations[1].reruns for repeats in (1, 3))
-    assert one.judged == three.judged and one.judged_summary.sd == three.judged_summary.sd
-    means = [np.mean([one.judged[1000 + seed] for seed in range(repeat, SEEDS, 3)]) for repeat in range(3)]
-    assert three.judged_summary.interval == pytest.approx(t_interval(means))
-    assert three.judged_summary.mean == pytest.approx(np.mean(means))
-    assert one.judged_summary.interval == pytest.approx(t_interval(list(one.judged.values())))
+    assert one.metric_values == three.metric_values and one.metric_summary.sd == three.metric_summary.sd
+    means = [np.mean([one.metric_values[1000 + seed] for seed in range(repeat, SEEDS, 3)]) for repeat in range(3)]
+    assert three.metric_summary.interval == pytest.approx(t_interval(means))
+    assert three.metric_summary.mean == pytest.approx(np.mean(means))
+    assert one.metric_summary.interval == pytest.approx(t_interval(list(one.metric_values.values())))
 
 
 def test_every_seed_is_shown_with_the_tuning_run_that_it_is_averaged_in() -> None:

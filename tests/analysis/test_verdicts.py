@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpo.analysis.paired_tests import Direction
-from hpo.analysis.verdicts import Verdict, judge_family, prediction_outcome
+from hpo.analysis.verdicts import Verdict, family_verdicts, prediction_outcome
 
 NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8, 1.1, -0.5, 0.2, -0.4])
 
@@ -23,7 +23,7 @@ def verdict_of(
     rival = {seed: baseline[seed] + value for seed, value in zip(baseline, differences, strict=True)}
     noise = {seed: value + 0.01 * NOISE[seed % 10] for seed, value in baseline.items()}
     pairs = {"rival": (rival, baseline), **{f"noise {i}": (noise, baseline) for i in range(1, family)}}
-    return judge_family(pairs, margin, direction, tuning_runs=tuning_runs)["rival"]
+    return family_verdicts(pairs, margin, direction, tuning_runs=tuning_runs)["rival"]
 
 
 def test_identical_on_every_seed() -> None:
@@ -42,7 +42,7 @@ def test_fewer_than_three_seeds_give_no_verdict(n: int) -> None:
 def test_unpaired_seeds_give_no_verdict() -> None:
     rival = {seed: 0.9 + 0.01 * seed for seed in range(5)}
     baseline = {seed + 4: 0.5 + 0.02 * seed for seed in range(5)}
-    verdict = judge_family({"rival": (rival, baseline)}, 0.01)["rival"]
+    verdict = family_verdicts({"rival": (rival, baseline)}, 0.01)["rival"]
     assert verdict.rule == 1 and "not paired" in verdict.reason and verdict.comparison.n == 1
 
 
@@ -128,14 +128,14 @@ def test_holm_over_the_family_can_undo_a_verdict() -> None:
 def test_a_diverged_seed_of_an_unbounded_metric_forbids_a_verdict() -> None:
     baseline = {seed: 1.0 + 0.1 * seed for seed in range(6)}
     rival = {seed: value - 0.5 for seed, value in baseline.items()} | {2: math.nan, 4: math.inf}
-    verdict = judge_family({"rival": (rival, baseline)}, 0.01, "minimize")["rival"]
+    verdict = family_verdicts({"rival": (rival, baseline)}, 0.01, "minimize")["rival"]
     assert (verdict.word, verdict.rule, verdict.reason, verdict.diverged) == ("no verdict", 1, "2 diverged", 2)
 
 
 def test_a_diverged_seed_of_a_bounded_metric_counts_with_its_value() -> None:
     baseline = {seed: 0.6 + 0.01 * seed for seed in range(6)}
     rival = {seed: value + 0.03 for seed, value in baseline.items()} | {3: 0.1}
-    verdict = judge_family({"rival": (rival, baseline)}, 0.01, diverged={"rival": 1})["rival"]
+    verdict = family_verdicts({"rival": (rival, baseline)}, 0.01, diverged={"rival": 1})["rival"]
     assert verdict.comparison.n == 6 and verdict.comparison.mean == pytest.approx((5 * 0.03 - 0.53) / 6)
     assert verdict.diverged == 1 and verdict.rule == 5
 

@@ -57,18 +57,18 @@ def test_tentative_verdicts_count_as_firm_ones_do(monkeypatch: pytest.MonkeyPatc
     from hpo.bench import calibration
 
     studies, seen = simulated(3, 10, 100), []
-    real = calibration.judge_family
+    real = calibration.family_verdicts
 
     def judge(*args: Any, runs: int) -> dict[str, rules.Verdict]:
         verdicts = real(*args, tuning_runs=runs)
         seen.extend(verdict.tentative for verdict in verdicts.values())
         return verdicts
 
-    monkeypatch.setattr(calibration, "judge_family", functools.partial(judge, runs=1))
+    monkeypatch.setattr(calibration, "family_verdicts", functools.partial(judge, runs=1))
     tentative = calibrate(studies)
     assert all(seen)
     seen.clear()
-    monkeypatch.setattr(calibration, "judge_family", functools.partial(judge, runs=10))
+    monkeypatch.setattr(calibration, "family_verdicts", functools.partial(judge, runs=10))
     assert calibrate(studies) == tentative and not any(seen)
     assert 0 < tentative.found.share < 1
 

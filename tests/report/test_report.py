@@ -259,7 +259,7 @@ def test_numbers_in_the_text_stand_in_results_json(tmp_path: Path) -> None:
     assert f"| {100 * accuracy['mean']:.2f}% ± {100 * accuracy['sd']:.2f}% [" in text
     assert f"{100 * compared['mean']:+.2f} [" in text.replace("−", "-")
     assert f"{compared['won']} of 10" in text and f"{compared['p_flip']:.2f}" in text
-    assert baseline["tuning"]["places"]["learning_rate"]["trials"] == 3
+    assert baseline["tuning"]["range_positions"]["learning_rate"]["trials"] == 3
     assert gnvr["reruns"]["test_accuracy"]["1003"] == pytest.approx(0.54 + 0.03 * NOISE[3])
     assert results["study"]["digest"] in text and results["warnings"]
     for warning in results["warnings"]:

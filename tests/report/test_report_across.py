@@ -12,8 +12,8 @@ from browser import Browser
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
-from hpo.analysis.performance_profiles import Race, profile, run_race, steps
-from hpo.analysis.study_comparison import Across, compare_studies
+from hpo.analysis.performance_profiles import TimeToTarget, profile, steps, time_to_target
+from hpo.analysis.study_comparison import StudyComparison, compare_studies
 from hpo.report import Record, make_record, write_comparison
 from hpo.report.comparison_page import _figures
 from hpo.report.figures import Forests
@@ -64,9 +64,9 @@ def racing(times: dict[str, list[float | None]], direction: str = "maximize") ->
     return make_record(export, curves)
 
 
-def race(times: dict[str, list[float | None]], direction: str = "maximize") -> Race:
+def race(times: dict[str, list[float | None]], direction: str = "maximize") -> TimeToTarget:
     record = racing(times, direction)
-    found = run_race(record, compute_numbers(record), list(times))
+    found = time_to_target(record, compute_numbers(record), list(times))
     assert found is not None
     return found
 
@@ -92,16 +92,16 @@ def test_diverged_and_failed_reruns_take_infinitely_long() -> None:
     for row in reruns[:3]:
         fail(export, row)
     record = make_record(export, curves)
-    lost = run_race(record, compute_numbers(record), ["AdamW", "GNVR"])
+    lost = time_to_target(record, compute_numbers(record), ["AdamW", "GNVR"])
     assert lost is not None and lost.epochs["GNVR"] == math.inf
 
 
 def test_the_profile_by_hand() -> None:
     races = [
-        Race("a", "s", 0.5, {}, {"A": 1.0, "B": 1.5, "C": math.inf}),
-        Race("b", "s", 0.5, {}, {"A": 2.0, "B": 1.0, "C": math.inf}),
-        Race("c", "s", 0.5, {}, {"A": 1.0, "B": 5.0, "C": math.inf}),
-        Race("d", "s", 0.5, {}, {"A": math.inf, "B": math.inf, "C": math.inf}),
+        TimeToTarget("a", "s", 0.5, {}, {"A": 1.0, "B": 1.5, "C": math.inf}),
+        TimeToTarget("b", "s", 0.5, {}, {"A": 2.0, "B": 1.0, "C": math.inf}),
+        TimeToTarget("c", "s", 0.5, {}, {"A": 1.0, "B": 5.0, "C": math.inf}),
+        TimeToTarget("d", "s", 0.5, {}, {"A": math.inf, "B": math.inf, "C": math.inf}),
     ]
     a, b, c = profile(races, ["A", "B", "C"])
     assert a.shares == [(1.0, 0.5), (1.5, 0.5), (2.0, 0.75), (4.0, 0.75)]
@@ -184,7 +184,7 @@ def test_what_is_not_alike_is_told(tmp_path: Path) -> None:
 def test_studies_with_one_definition_are_not_taken_for_several(tmp_path: Path) -> None:
     first, other = study("a"), study("b")
     again = named(first, "c")._replace(study={**first.study, "name": "c"})
-    assert compare_studies([first, other, again]).alike == [["a", "c"]]
+    assert compare_studies([first, other, again]).same_definition == [["a", "c"]]
     text = page(tmp_path, first, other, again)
     assert "- a and c share one definition, which the counts and profiles below take for 2 studies.\n" in text
     assert "share one definition" not in page(tmp_path, first, other)
@@ -226,14 +226,14 @@ def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
 
 def test_nothing_is_pooled() -> None:
     across = compare_studies([study("a", 0.05), study("b", 0.05)])
-    assert Across._fields == (
+    assert StudyComparison._fields == (
         "studies",
         "overall",
         "shared",
         "error_bound",
-        "alike",
-        "akin",
-        "races",
+        "same_definition",
+        "same_data",
+        "times_to_target",
         "left_out",
         "profiles",
     )

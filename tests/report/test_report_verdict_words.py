@@ -10,7 +10,7 @@ from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.metric import ACCURACY, Metric
-from hpo.analysis.verdicts import Verdict, judge_family
+from hpo.analysis.verdicts import Verdict, family_verdicts
 from hpo.report import Record, make_record
 from hpo.report.formatting import verdict_words
 from hpo.report.page import Page, markdown, verdict_lines
@@ -28,7 +28,7 @@ def judged(
     tuning_runs: int = 6,
 ) -> Verdict:
     pair = (dict(enumerate(rival)), dict(enumerate(baseline)))
-    return judge_family({"rival": pair}, margin, metric.direction, tuning_runs=tuning_runs)["rival"]
+    return family_verdicts({"rival": pair}, margin, metric.direction, tuning_runs=tuning_runs)["rival"]
 
 
 def shifted(*differences: float, baseline: Sequence[float] = EVEN) -> tuple[list[float], list[float]]:
@@ -117,7 +117,7 @@ def test_the_table_of_branches_is_whole() -> None:
 
 def test_unpaired_seeds_have_no_verdict() -> None:
     pair = ({1: 0.5, 2: 0.6, 3: 0.7}, {3: 0.5, 4: 0.6, 5: 0.7})
-    words = verdict_words(judge_family({"r": pair}, 0.01)["r"], ACCURACY)
+    words = verdict_words(family_verdicts({"r": pair}, 0.01)["r"], ACCURACY)
     assert words == "no verdict: the seeds are not paired, 1 of them is shared"
 
 
