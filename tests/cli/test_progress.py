@@ -12,7 +12,7 @@ from storage_study import definition, finish_all, outcomes
 from hpo.cli.terminal import progress
 from hpo.cli.terminal.progress import Display
 from hpo.cli.terminal.progress_bars import Bars
-from hpo.cli.terminal.progress_lines import LONGEST, News, opening
+from hpo.cli.terminal.progress_lines import LONGEST, ProgressLog, opening
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, new_owner, open_study
 
@@ -55,7 +55,7 @@ def epoch(epoch: int, configuration: str = "A", models: int = 5, phase: str = "t
 
 def told_pruned(**changes: Any) -> str:
     """The line of a configuration whose trials have just been finished."""
-    (line,) = News({"A": entry()}, "validation_accuracy", 0).lines({"A": entry(**changes)}, 1)
+    (line,) = ProgressLog({"A": entry()}, "validation_accuracy", 0).lines({"A": entry(**changes)}, 1)
     return line
 
 
@@ -78,10 +78,10 @@ def test_the_first_line_says_what_will_be_done() -> None:
 
 
 def test_plain_lines_come_by_quarters_and_at_the_end() -> None:
-    news = News({"A": entry(), "B": entry()}, "validation_accuracy", start=100.0)
+    log = ProgressLog({"A": entry(), "B": entry()}, "validation_accuracy", start=100.0)
 
     def told(time: float, **changes: Any) -> list[str]:
-        return news.lines({"A": entry(**changes), "B": entry()}, 100.0 + time)
+        return log.lines({"A": entry(**changes), "B": entry()}, 100.0 + time)
 
     assert told(1, trials_done=9, best=0.4) == []
     assert told(2, trials_done=10, best=0.48) == ["[   2.0 s] A: 10 of 40 trials, best validation accuracy 0.48"]
@@ -98,22 +98,22 @@ def test_plain_lines_come_by_quarters_and_at_the_end() -> None:
 
 
 def test_plain_lines_of_what_was_done_before_are_not_repeated() -> None:
-    news = News({"A": entry(trials_done=30)}, "validation_loss", start=0)
-    assert news.lines({"A": entry(trials_done=30, best=1.0)}, 100.0) == []
-    assert news.lines({"A": entry(trials_done=40, best=1e-7)}, 101.0) == [
+    log = ProgressLog({"A": entry(trials_done=30)}, "validation_loss", start=0)
+    assert log.lines({"A": entry(trials_done=30, best=1.0)}, 100.0) == []
+    assert log.lines({"A": entry(trials_done=40, best=1e-7)}, 101.0) == [
         "[ 101.0 s] A: 40 of 40 trials, best validation loss 1e-07"
     ]
 
 
 def test_no_best_score_where_all_diverged() -> None:
-    (line,) = News({"A": entry()}, "validation_accuracy", 0).lines(
+    (line,) = ProgressLog({"A": entry()}, "validation_accuracy", 0).lines(
         {"A": entry(trials_done=40, best=0.1, diverged=40)}, 1
     )
     assert line.endswith("40 of 40 trials, 40 diverged")
 
 
 def test_trials_without_a_finite_score_are_counted() -> None:
-    (line,) = News({"A": entry()}, "validation_gain", 0).lines(
+    (line,) = ProgressLog({"A": entry()}, "validation_gain", 0).lines(
         {"A": entry(trials_done=40, best=0.5) | {"without a finite score": 3}}, 1
     )
     assert line.endswith("40 of 40 trials, best validation gain 0.5, 3 without a finite score")

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from hpo.cli.terminal.progress_bars import Bars
-from hpo.cli.terminal.progress_lines import News, failure_sentence, opening
+from hpo.cli.terminal.progress_lines import ProgressLog, failure_sentence, opening
 from hpo.errors import HpoError
 from hpo.storage.ledger import Ledger
 
@@ -42,7 +42,7 @@ class Display:
         counts = self.ledger.counts()
         for line in opening(self.ledger.study, self.ledger.definition, counts, *self.first_line):
             self.line(line)
-        self.news = News(counts, self.ledger.definition["score"], time.monotonic())
+        self.log = ProgressLog(counts, self.ledger.definition["score"], time.monotonic())
         if self.console.is_terminal:
             self.bars = Bars(counts, self.console)
         self._thread.start()
@@ -111,5 +111,5 @@ class Display:
             if self.bars:
                 self.bars.update(counts)
                 return
-            for line in self.news.lines(counts, time.monotonic()):
+            for line in self.log.lines(counts, time.monotonic()):
                 self.line(line)

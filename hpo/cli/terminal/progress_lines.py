@@ -38,7 +38,7 @@ def failure_sentence(message: Mapping[str, Any]) -> str:
     return f"{message['configuration']}: a {kind} failed ({message['cause']}): {message['text']}"
 
 
-class News:
+class ProgressLog:
     """Decides which lines are worth printing where nothing can be redrawn, so that a long study stays readable."""
 
     def __init__(self, counts: Counts, score: str, start: float) -> None:
