@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 COMPILER = "torch._dynamo"
 
 
-class Watching(TorchDispatchMode):
+class DispatchMode(TorchDispatchMode):
     """A mode that sees every operation on tensors; to be derived from."""
 
     @classmethod

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from hpo.bench.timing import seconds
-from hpo.dispatch import Watching
+from hpo.dispatch import DispatchMode
 from hpo.gradients.returns import lasting
 from hpo.training.population import Population
 
@@ -94,7 +94,7 @@ def products_of(step: Callable[[], object], device: torch.device) -> Callable[[]
     return graph.replay
 
 
-class _Products(Watching):
+class _Products(DispatchMode):
     """Notes what the operations counter would count."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from hpo.bench.training_steps import MODELS, random_batch
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.models.losses import cross_entropy
-from hpo.training.devices import device_name, wait_for
+from hpo.training.devices import device_name, synchronize
 
 WAYS = {"rules": True, "vmap(grad)": False}
 REPETITIONS = 15
@@ -45,7 +45,7 @@ def measure_norms(
         for way, step in steps.items():
             start = time.perf_counter()
             step()
-            wait_for(device)
+            synchronize(device)
             seconds[way].append(time.perf_counter() - start)
     del steps
     ways = {}

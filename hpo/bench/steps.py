@@ -20,7 +20,7 @@ LEGEND = (
     "and moves. Of products, of copies: the part of its time that this takes at the rates above; of its own: the part\n"
     "that its own matrix products take by themselves (beyond 100%: the machine is busy)."
 )
-WORTH = 0.97  # a larger population must take at most this share of the time a model
+MIN_GAIN = 0.03  # a larger population must shorten the time a model by at least this share
 
 
 def measure(
@@ -101,7 +101,7 @@ def _growing(
                 raise
             return
         yield _row(name, models, each, naive, _asked(limits, work, each) | {"of_own_products": own / each})
-        if not populations and each > WORTH * best:
+        if not populations and each > (1 - MIN_GAIN) * best:
             return
         best = min(best, each)
 
@@ -140,7 +140,7 @@ def _measured(name: str, models: int, setting: Setting) -> tuple[float, float, W
     population, batch = population_of(name, models, setting)
     steps = in_training(population, setting)
     with steps.on_stream():
-        for _ in range(steps.first):
+        for _ in range(steps.warmup_steps):
             steps.next()
         taken = seconds(steps.next, setting.device)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from hpo.training.devices import wait_for
+from hpo.training.devices import synchronize
 
 SECONDS = 1.0  # of measuring a figure
 REPETITIONS = 7
@@ -19,7 +19,7 @@ def seconds(step: Callable[[], object], device: torch.device) -> float:
         start = time.perf_counter()
         for _ in range(steps):
             step()
-        wait_for(device)
+        synchronize(device)
         return (time.perf_counter() - start) / steps
 
     stretch(3)

@@ -58,7 +58,7 @@ def in_training(population: Population, setting: Setting) -> Steps:
     source, dataset = Source(inputs[0], labels, inputs[0], labels, CLASSES), Dataset()
     samples = Samples(dataset, source, {0: split(source, dataset, 0)}, [0] * len(population), setting.device)
     steps = Steps(population, samples, size, 1, Constant())
-    steps.begin(1)
+    steps.start_epoch(1)
     return steps
 
 

@@ -15,7 +15,7 @@ from hpo.bench.simulated import families, repeated
 from hpo.models import MLP
 from hpo.study.study import Configuration, Study
 from hpo.training.loop import Member, train
-from hpo.training.population_size import MOST
+from hpo.training.population_size import MAX_POPULATION
 from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark
@@ -85,7 +85,9 @@ def measure_verdicts(
         first = FIRST_SEED
         trainer = Trainer(study, device)
         for n in seeds:
-            pairs = train_pairs(trainer, range(first, first + comparisons * n), side_by_side or MOST[device.type])
+            pairs = train_pairs(
+                trainer, range(first, first + comparisons * n), side_by_side or MAX_POPULATION[device.type]
+            )
             first += comparisons * n
             add("trained", {"seeds": n}, f"trained, {n} seeds", list(in_comparisons(pairs, n)))
     if simulated:

@@ -107,8 +107,8 @@ class Checkpoints:
         path.unlink(missing_ok=True)
 
 
-class RunKeeper:
-    """Keeps one population's runs while they train; a `loop.Keeper`."""
+class FileCheckpointer:
+    """Keeps one population's runs while they train; a `loop.Checkpointer`."""
 
     def __init__(self, checkpoints: Checkpoints, paths: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> None:
         """
@@ -139,8 +139,8 @@ class RunKeeper:
         self.last = time.monotonic()
 
 
-def resume(checkpoints: Checkpoints, paths: Sequence[Path], limit: int) -> list[tuple[list[int], RunKeeper]]:
-    """Members to be trained together, by place in `paths`: those that were kept at the same epoch, each with a keeper.
+def resume(checkpoints: Checkpoints, paths: Sequence[Path], limit: int) -> list[tuple[list[int], FileCheckpointer]]:
+    """Groups of members that train together (positions in `paths`), saved at the same epoch, with their checkpointers.
 
     Members train side by side only from the same epoch on, so that a population made of runs that were kept at
     different ones is trained in parts; none of them has more than `limit` members.
@@ -151,6 +151,9 @@ def resume(checkpoints: Checkpoints, paths: Sequence[Path], limit: int) -> list[
         groups.setdefault(kept["state"]["epoch"] if kept else 0, []).append(member)
     parts = [group[at : at + limit] for group in groups.values() for at in range(0, len(group), limit)]
     return [
-        (part, RunKeeper(checkpoints, [paths[m] for m in part], [kept for m in part if (kept := found[m])]))
+        (
+            part,
+            FileCheckpointer(checkpoints, [paths[m] for m in part], [kept for m in part if (kept := found[m])]),
+        )
         for part in parts
     ]

@@ -49,7 +49,7 @@ def spread(workers: int, gpus: int) -> list[str]:
     return [f"cuda:{worker % gpus}" for worker in range(workers)]
 
 
-def worker_places(device: torch.device, workers: int | None, tuning_runs: int) -> list[str]:
+def worker_devices(device: torch.device, workers: int | None, tuning_runs: int) -> list[str]:
     """The device of every worker process that a study starts on this machine.
 
     Args:
@@ -64,7 +64,7 @@ def worker_places(device: torch.device, workers: int | None, tuning_runs: int) -
     return [str(device)] * (workers or default)
 
 
-def workers_in_words(places: Sequence[str]) -> str:
+def describe_workers(places: Sequence[str]) -> str:
     """ "2 workers on cpu (AMD EPYC)"."""
     devices: dict[str, list[str]] = {}
     for place in dict.fromkeys(places):
@@ -78,7 +78,7 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Waits until the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

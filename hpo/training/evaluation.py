@@ -35,14 +35,14 @@ def validate(population: Population, samples: Samples, label_fits: bool = True) 
     return metrics
 
 
-def judge_training(population: Population, samples: Samples) -> dict[str, Tensor]:
+def evaluate_training(population: Population, samples: Samples) -> dict[str, Tensor]:
     """`train_loss` and `train_accuracy` [K] on the whole training part, with the labels as given."""
     places = samples.training
     [found] = population.evaluate(samples.inputs, places, samples.training_weights, samples.labels.gather(1, places))
     return _prefixed("train", found)
 
 
-def judge_test(population: Population, samples: Samples) -> dict[str, Tensor]:
+def evaluate_test(population: Population, samples: Samples) -> dict[str, Tensor]:
     """Test metrics [K]; reruns alone may ask for them."""
     device, models = samples.inputs.device, len(population)
     inputs = samples.source.test_inputs.to(device)

@@ -58,8 +58,8 @@ def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -
                 f"model gives other initial values of {path!r} for the same seed; draw them by the global functions of "
                 "torch, numpy or random, which hpo seeds, and not by a generator of its own"
             )
-    check_alike([first, again], "for the same seed")
-    check_alike([first, *others])
+    check_same_attributes([first, again], "for the same seed")
+    check_same_attributes([first, *others])
     _check_overwritten(*held)
     if all(equal(_drawn(first), _drawn(other)) for other in others) and _drawn(first):
         warn_once(
@@ -103,7 +103,7 @@ def _drawn(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def check_alike(modules: Sequence[nn.Module], when: str = "from seed to seed") -> None:
+def check_same_attributes(modules: Sequence[nn.Module], when: str = "from seed to seed") -> None:
     """Raises UsageError where networks differ in what is neither a parameter nor a buffer: one stands for all."""
     first = _attributes(modules[0])
     for module in modules[1:]:

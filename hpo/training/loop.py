@@ -15,8 +15,8 @@ from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.schedules import Constant
 from hpo.training.before_training import check_calls
-from hpo.training.evaluation import judge_test, judge_training, validate, warn_of_infinities
-from hpo.training.initial_models import build, check_alike, check_model
+from hpo.training.evaluation import evaluate_test, evaluate_training, validate, warn_of_infinities
+from hpo.training.initial_models import build, check_model, check_same_attributes
 from hpo.training.output_check import check_outputs
 from hpo.training.population import Metric, Population
 from hpo.training.samples import Samples
@@ -72,7 +72,7 @@ class Result(NamedTuple):
             the whole training part, the validation metrics, and `test_loss`, `test_accuracy` and the user's own
             metrics as `test_<name>` where asked for.
         diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite; None if all were.
-        stopped_epoch: the epoch after which it was stopped by a `Judge`; None if it was not. Its `final` holds the
+        stopped_epoch: the epoch after which it was stopped by a `Prune`; None if it was not. Its `final` holds the
             sizes and that epoch's validation metrics.
     """
 
@@ -84,10 +84,10 @@ class Result(NamedTuple):
 
 Progress = Callable[[int, Mapping[str, list[float]]], None]
 # (epoch from 1, what has become of every member so far, without `final`) -> places of the members to be stopped
-Judge = Callable[[int, Sequence[Result]], Collection[int]]
+Prune = Callable[[int, Sequence[Result]], Collection[int]]
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Keeps the state of a long run outside this process, so that another one can go on from it."""
 
     def load(self) -> Sequence[Mapping[str, Any]] | None:
@@ -103,8 +103,8 @@ def train(
     device: torch.device | str = "cpu",
     test: bool = False,
     progress: Progress | None = None,
-    keeper: Keeper | None = None,
-    judge: Judge | None = None,
+    checkpointer: Checkpointer | None = None,
+    prune: Prune | None = None,
     label_fits: bool = True,
 ) -> list[Result]:
     """Trains one model a member, side by side.
@@ -113,8 +113,8 @@ def train(
         test: also evaluate on the test set, once, at the end. Reruns alone may do that.
         progress: called after every epoch with its number (from 1) and that epoch's metrics, a list over the members
             still in training.
-        keeper: saves the run after epochs, and gives it back to a run that starts anew with the same members.
-        judge: called after every epoch but the last; whom it names is trained no further, and its memory is freed.
+        checkpointer: saves the run after epochs, and gives it back to a run that starts anew with the same members.
+        prune: called after every epoch but the last; whom it names is trained no further, and its memory is freed.
         label_fits: where labels are noisy, also tell by epoch how many of those and of the others are fitted.
 
     Returns:
@@ -131,20 +131,20 @@ def train(
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
-    population = populate(recipe, members, samples.inputs)
+    population = build_population(recipe, members, samples.inputs)
     check_calls(population, samples, recipe.schedule, recipe.epochs, recipe.batch_size)
     run = _Run(recipe, population, samples, label_fits)
-    saved = keeper.load() if keeper else None
+    saved = checkpointer.load() if checkpointer else None
     if saved is not None:
         run.restore(saved)
     while run.epoch < recipe.epochs and not run.over:
         rows = run.advance()
         if progress:
             progress(run.epoch, rows)
-        if judge and run.epoch < recipe.epochs:
-            run.stop(judge(run.epoch, run.results()))
-        if keeper and run.epoch < recipe.epochs:
-            keeper.save(run.states)
+        if prune and run.epoch < recipe.epochs:
+            run.stop(prune(run.epoch, run.results()))
+        if checkpointer and run.epoch < recipe.epochs:
+            checkpointer.save(run.states)
     return [
         result._replace(final=_sizes(recipe, splits[member.seed], test, result.stopped_epoch) | final)
         for result, final, member in zip(run.results(), run.finals(test), members, strict=True)
@@ -215,9 +215,9 @@ class _Run:
             for curve in self.curves
         ]
         if self.present:
-            metrics = self.last | judge_training(self.population, self.samples)
+            metrics = self.last | evaluate_training(self.population, self.samples)
             if test:
-                metrics |= judge_test(self.population, self.samples)
+                metrics |= evaluate_test(self.population, self.samples)
             rows = _read(metrics)
             for row, member in enumerate(self.present):
                 found[member] = {name: values[row] for name, values in rows.items() if self.samples.reports(row, name)}
@@ -270,7 +270,7 @@ def _read(metrics: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return dict(zip(metrics, torch.stack([values.double() for values in metrics.values()]).tolist(), strict=True))
 
 
-def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
+def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
     """The members' networks as their seeds initialise them; `inputs` [M, ...] are on the device.
 
     Raises:
@@ -278,7 +278,7 @@ def populate(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Popul
     """
     check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     built = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in {member[::2] for member in members}}
-    check_alike(list(built.values()))
+    check_same_attributes(list(built.values()))
     hyperparameters = {
         name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
         for name in members[0].hyperparameters

@@ -84,7 +84,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @torch.no_grad()
-def look_at(module: nn.Module, example: Tensor) -> torch.Size:
+def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
     """Runs a network on a few inputs [N, ...] as in evaluation; returns the shape [...] of a sample's output.
 
     Raises:
@@ -138,7 +138,7 @@ def check_numbers(module: nn.Module, parts: Sequence[Tensor]) -> None:
             columns = torch.stack([columns.amax(1), columns.amin(1)], 1)
         places = torch.cat([columns.argmax(0), columns.argmin(0)]).unique()
         for few in inputs[places].cpu().split(EXAMPLES):
-            look_at(module, few)
+            run_on_examples(module, few)
 
 
 def _refuse_kind(module: nn.Module, layer: nn.Module, example: Tensor) -> None:

@@ -16,9 +16,9 @@ from hpo.gradients.returns import apart, check_stacked_state, lasting, losses_of
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
 from hpo.optim.regularizer import Regularizer
-from hpo.training.model_checks import check_modules, look_at, warn_of_defects, watched
-from hpo.training.single_model import OneModel
-from hpo.training.tracing import Replayed
+from hpo.training.model_checks import check_modules, run_on_examples, warn_of_defects, watched
+from hpo.training.single_model import SingleModel
+from hpo.training.tracing import TracedFunction
 from hpo.tree import Tree
 from hpo.user_code.calls import repeatable, still
 from hpo.user_code.messages import Hyper, Unlifted, call
@@ -74,8 +74,8 @@ class Population:
         self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
         every = [dict(module.named_buffers()) for module in modules]
         self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
-        self.output_shape = look_at(self.network.module, example)
-        self._model = OneModel(self.network, regularizer, sample_loss)
+        self.output_shape = run_on_examples(self.network.module, example)
+        self._model = SingleModel(self.network, regularizer, sample_loss)
         with watched(self._model.who, {"params": self.params}):
             state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
         self.regularizer_state = self._with_own_memory(state)
@@ -95,11 +95,11 @@ class Population:
             "the network": self.network.module,
             "the loss": self.sample_loss,
         }
-        self._gradients = Replayed(self._lift(self._model.gradient), who, partial(still, roots))
+        self._gradients = TracedFunction(self._lift(self._model.gradient), who, partial(still, roots))
         self._outputs = self._lift(self.network)
         # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
-        self._judge = self._lift(partial(_judgement, self._evaluated_loss, {}))
-        self._judge_with_own = self._lift(partial(_judgement, self._evaluated_loss, self.metrics))
+        self._judge = self._lift(partial(_sample_metrics, self._evaluated_loss, {}))
+        self._judge_with_own = self._lift(partial(_sample_metrics, self._evaluated_loss, self.metrics))
 
     def _repeatable_init(self, who: str, init: Any, call: Callable[[Tree], Any]) -> Any:
         return repeatable({f"init of {who}": init}, lambda: call(self.params))
@@ -267,7 +267,7 @@ class Population:
         return alone
 
 
-def _judgement(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
+def _sample_metrics(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
     """Values [N] of one model's samples by name."""
     kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
     found = {"loss": losses_of(loss, outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}

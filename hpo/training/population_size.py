@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from hpo.dispatch import Watching
+from hpo.dispatch import DispatchMode
 from hpo.training.initial_models import build, check_model
 from hpo.training.loop import Recipe
-from hpo.training.model_checks import look_at
+from hpo.training.model_checks import run_on_examples
 
-MOST = {"cpu": 32, "cuda": 1024}  # beyond these nothing was gained by the smallest networks
+MAX_POPULATION = {"cpu": 32, "cuda": 1024}  # beyond these nothing was gained by the smallest networks
 # Floating-point operations of a population's step that take some ten times as long as launching them: on a core of a
 # CPU, which each worker has, and on a GPU, whose graphs launch a step as a whole but which needs more to be busy.
 ENOUGH = {"cpu": 0.25e9, "cuda": 32e9}
@@ -48,10 +48,12 @@ def population_size(cost: Cost, batch_size: int, device: str, memory: float) -> 
     """
     step = STEP * batch_size * cost.operations
     needed = COPIES * cost.parameters + KEPT * batch_size * cost.outputs
-    return int(max(1, min(MOST[device], ENOUGH[device] / max(step, 1.0), MEMORY_SHARE * memory / max(needed, 1.0))))
+    return int(
+        max(1, min(MAX_POPULATION[device], ENOUGH[device] / max(step, 1.0), MEMORY_SHARE * memory / max(needed, 1.0)))
+    )
 
 
-def cost_of(recipe: Recipe) -> Cost:
+def measure_cost(recipe: Recipe) -> Cost:
     """One forward pass of a new network on the first samples of the data, on the CPU.
 
     Raises:
@@ -60,12 +62,12 @@ def cost_of(recipe: Recipe) -> Cost:
     check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     module, inputs = build(recipe.model, 0).cpu(), recipe.source.inputs[:SAMPLES].cpu()
     with _Operations() as seen:
-        look_at(module, inputs)
+        run_on_examples(module, inputs)
     parameters = sum(leaf.numel() * leaf.element_size() for leaf in module.parameters())
     return Cost(seen.operations / len(inputs), seen.outputs / len(inputs), parameters)
 
 
-class _Operations(Watching):
+class _Operations(DispatchMode):
     """Counts floating-point operations as `torch.utils.flop_counter` does, and the bytes of what is returned."""
 
     def __init__(self) -> None:

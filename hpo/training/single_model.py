@@ -1,4 +1,4 @@
-"""OneModel: a regularizer asked about one model and held to what it may return; `population` lifts it to many."""
+"""SingleModel: a regularizer asked about one model and held to what it may return; `population` lifts it to many."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from hpo.tree import Tree
 from hpo.user_code.messages import Told, call
 
 
-class OneModel:
+class SingleModel:
     """One model of a network, a regularizer and a loss; leaves [...], hyperparameters [].
 
     Attributes:

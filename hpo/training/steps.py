@@ -38,7 +38,7 @@ class Steps:
     When the population's members change, or its parameters and states are exchanged from outside, new ones are needed.
 
     Attributes:
-        count: of an epoch. first: of a run, until a step takes its usual time.
+        count: of an epoch. warmup_steps: of a run, until a step takes its usual time.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Steps:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         # No method, by which the steps and all their memory would hold themselves.
         self._record = record or (partial(_cuda_graph, self._stream) if self._stream else None)
-        self.first = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
+        self.warmup_steps = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
         self._recorded: Step | None = None
         self._called = 0  # steps that were carried out as they are
         self._before = self._within_epoch = 0  # steps of the run before this epoch, and of this epoch so far
@@ -80,13 +80,13 @@ class Steps:
 
     def epoch(self, number: int) -> dict[str, Tensor]:
         """All steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
-        self.begin(number)
+        self.start_epoch(number)
         with self.on_stream():
             for _ in range(self.count):
                 self.next()
         return {name: values / self.count for name, values in self._sums.items()}
 
-    def begin(self, epoch: int) -> None:
+    def start_epoch(self, epoch: int) -> None:
         """Makes ready for the first step of an epoch."""
         self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
         torch.gather(self.samples.labels, 1, self._order, out=self._labels)
@@ -105,7 +105,7 @@ class Steps:
         if self._record and self._called == BEFORE_RECORDING:
             self._called += 1  # one attempt
             try:
-                self._recorded = self._record(self._one)
+                self._recorded = self._record(self._step)
             except RuntimeError as error:
                 for known in (error, error.__context__):  # the end of a capture that failed may fail as well
                     if isinstance(known, torch.OutOfMemoryError):
@@ -122,7 +122,7 @@ class Steps:
         if self._recorded and not compared:
             self._recorded()
             return
-        self._one()
+        self._step()
         self._called += 1
 
     def _compares(self) -> bool:
@@ -149,7 +149,7 @@ class Steps:
             finally:  # memory that a failure frees is used again outside
                 outside.wait_stream(self._stream)
 
-    def _one(self) -> None:
+    def _step(self) -> None:
         """One step. Nothing in it depends on a number that Python knows and that changes from step to step."""
         place = self._done % self.count
         columns = place * len(self._within) + self._within

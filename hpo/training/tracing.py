@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
-from hpo.dispatch import Watching
+from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
 from hpo.training.trace import Operation, Slot, Trace
 from hpo.user_code.calls import NO_MEMORY, equal
@@ -33,7 +33,7 @@ _LEAVING = {Tensor.numpy, Tensor.__array__, Tensor.data_ptr, Tensor.__dlpack__}
 _ZEROS = {aten.new_zeros.default, aten.zeros_like.default, aten.zeros.default}
 
 
-class Replayed:
+class TracedFunction:
     """Calls a function of stacks [K, ...] by replaying its trace; arguments must keep their shapes and kinds.
 
     The function is traced at the first call. At that call, the next two and wherever `compare` asks for it the replay
@@ -122,7 +122,7 @@ class _NoValues(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Recorder(Watching):
+class _Recorder(DispatchMode):
     """Notes every operation below `grad` and `vmap`, with the tensors numbered in the order of their making."""
 
     def __init__(self, inputs: list[Tensor]) -> None:

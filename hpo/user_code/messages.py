@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import register_pytree_node
 
-from hpo.dispatch import Watching
+from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ register_pytree_node(
 )
 
 
-class Unlifted(Watching):
+class Unlifted(DispatchMode):
     """Holds a model that runs without `vmap` to what `vmap` allows: random numbers are refused in the same words."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,16 +1,16 @@
-"""Judging: stops trials that the study's pruner gives up, a trial with all its seeds."""
+"""TrialPruner: stops trials that the study's pruner gives up, a trial with all its seeds."""
 
 from collections.abc import Mapping, Sequence
 
 from hpo.study.definition import direction_of
 from hpo.study.study import Study
-from hpo.training.loop import Judge, Result
+from hpo.training.loop import Prune, Result
 from hpo.trials import Past
 from hpo.worker.score import score, score_after, score_of_curve
-from hpo.worker.synchronous_pruner import Ended, Rungs
+from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 
 
-class Judging:
+class TrialPruner:
     """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
 
     def __init__(self, study: Study, classes: int, repeats: Sequence[int], past: Mapping[int, Sequence[Past]]) -> None:
@@ -21,11 +21,13 @@ class Judging:
         assert study.pruner is not None
         self.study, self.classes, self._repeats = study, classes, repeats
         self._rungs = {
-            repeat: Rungs(study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(repeat, ())])
+            repeat: SynchronousPruner(
+                study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(repeat, ())]
+            )
             for repeat in dict.fromkeys(repeats)
         }
 
-    def judge(self, owners: Sequence[int]) -> Judge:
+    def prune(self, owners: Sequence[int]) -> Prune:
         """What tells `train` whom to stop in a population of models that belong to these trials.
 
         A trial of which some models are trained elsewhere is left alone. A run that goes on from a checkpoint is
@@ -33,7 +35,7 @@ class Judging:
         """
         members, judged = self._whole(owners), 0
 
-        def judge(epoch: int, results: Sequence[Result]) -> set[int]:
+        def prune(epoch: int, results: Sequence[Result]) -> set[int]:
             nonlocal judged
             lost: set[int] = set()
             for number in range(judged + 1, epoch + 1):
@@ -42,11 +44,11 @@ class Judging:
                     if number <= (results[places[0]].stopped_epoch or epoch):
                         found = [score_after(number, results[place], self.study, self.classes) for place in places]
                         scores[self._repeats[owner]][owner] = _mean(found)
-                lost = {owner for repeat, rungs in self._rungs.items() for owner in rungs.judge(number, scores[repeat])}
+                lost = {owner for repeat, rungs in self._rungs.items() for owner in rungs.prune(number, scores[repeat])}
             judged = epoch
             return {place for owner in lost for place in members[owner]}
 
-        return judge
+        return prune
 
     def finish(self, owners: Sequence[int], results: Sequence[Result]) -> None:
         """Notes how the trials of a population ended, for the populations behind it."""
@@ -62,10 +64,10 @@ class Judging:
             places.setdefault(owner, []).append(place)
         return {owner: own for owner, own in places.items() if len(own) == self.study.seeds_per_trial}
 
-    def _scored(self, past: Past) -> Ended:
+    def _scored(self, past: Past) -> ScoredTrial:
         """By its scores; from the epoch on in which it diverged, that of a diverged run."""
         scores = [score_of_curve(past.curve[:epoch], self.study) for epoch in range(1, len(past.curve) + 1)]
-        return Ended(scores + [past.value] * (past.epochs - len(scores)), past.value, past.stopped)
+        return ScoredTrial(scores + [past.value] * (past.epochs - len(scores)), past.value, past.stopped)
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""Rungs: the trials of one tuning run as a pruner of Optuna's sees them, judged when all of them have reported."""
+"""An Optuna pruner for trials that train side by side: it decides once all of them have reported an epoch."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +15,7 @@ from hpo.errors import UsageError
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Ended(NamedTuple):
+class ScoredTrial(NamedTuple):
     """A trial that has ended: its scores by epoch (None where it had none), the last one, and whether it was pruned."""
 
     scores: Sequence[float | None]
@@ -23,14 +23,14 @@ class Ended(NamedTuple):
     stopped: bool
 
 
-class Rungs:
+class SynchronousPruner:
     """A study of Optuna's in memory whose trials report in step.
 
     Optuna's successive halving notes that a trial has reached a rung when the trial is judged there, not when it
     reports, so that who is judged first would compete with nobody. Here every trial is judged as if it were the last.
     """
 
-    def __init__(self, pruner: BasePruner, direction: str, past: Sequence[Ended] = ()) -> None:
+    def __init__(self, pruner: BasePruner, direction: str, past: Sequence[ScoredTrial] = ()) -> None:
         """
         Args:
             pruner: of Optuna's; it may be asked twice about the same epoch. direction: "maximize" or "minimize".
@@ -43,19 +43,19 @@ class Rungs:
             raise UsageError(
                 f"pruner makes {pruner!r}; give SuccessiveHalving(...) or a function that returns a pruner of Optuna's"
             )
-        self._storage, self._pruner = _Board(), pruner
+        self._storage, self._pruner = _SnapshotStorage(), pruner
         self._study = optuna.create_study(
             storage=self._storage, study_name="rungs", direction=StudyDirection[direction.upper()], pruner=pruner
         )
         self._trials: dict[Hashable, int] = {}
         for epoch in range(1, max((len(entry.scores) for entry in past), default=0) + 1):
-            self.judge(epoch, {
+            self.prune(epoch, {
                 (number,): entry.scores[epoch - 1] for number, entry in enumerate(past) if epoch <= len(entry.scores)
             })  # fmt: skip
         for number, entry in enumerate(past):
             self.finish((number,), entry.value, entry.stopped)
 
-    def judge(self, epoch: int, scores: Mapping[Any, float | None]) -> set[Any]:
+    def prune(self, epoch: int, scores: Mapping[Any, float | None]) -> set[Any]:
         """Reports the scores of the trials in training after an epoch; returns those that are to be stopped."""
         for trial, score in scores.items():
             self._storage.set_trial_intermediate_value(self._id(trial), epoch, math.nan if score is None else score)
@@ -85,7 +85,7 @@ class Rungs:
         return self._trials[trial]
 
 
-class _Board(InMemoryStorage):
+class _SnapshotStorage(InMemoryStorage):
     """Optuna's storage in memory, which shows a trial that is judged as it was before.
 
     Attributes:

@@ -15,15 +15,15 @@ from hpo.search_space import split_space
 from hpo.storage.ledger import Outcome, Past, Slot, Work
 from hpo.study.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
-from hpo.training.checkpoints import Checkpoints, RunKeeper, resume
+from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
 from hpo.training.devices import total_memory
-from hpo.training.loop import Judge, Member, Progress, Recipe, Result, train
-from hpo.training.population_size import MOST, cost_of, population_size
+from hpo.training.loop import Member, Progress, Prune, Recipe, Result, train
+from hpo.training.population_size import MAX_POPULATION, measure_cost, population_size
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 from hpo.worker.score import score
 
 if TYPE_CHECKING:
-    from hpo.worker.pruning import Judging
+    from hpo.worker.pruning import TrialPruner
 
 EpochDone = Callable[[Work, int, int], None]
 Earlier = Callable[[Work], Mapping[int, Sequence[Past]]]
@@ -78,19 +78,19 @@ class Trainer:
         recipe = self.recipe(self.configuration(work.configuration), rerun)
         owners, members = self._members(work)
         runs: list[list[_Run]] = [[] for _ in work.slots]
-        judging = None if rerun or self.study.pruner is None else self._judging(work)
-        for owner, run in zip(owners, self._runs(work, recipe, owners, members, judging), strict=True):
+        pruner = None if rerun or self.study.pruner is None else self._pruner(work)
+        for owner, run in zip(owners, self._runs(work, recipe, owners, members, pruner), strict=True):
             runs[owner].append(run)
         return [self._outcome(slot, own, rerun) for slot, own in zip(work.slots, runs, strict=True)]
 
-    def _judging(self, work: Work) -> "Judging":
-        from hpo.worker.pruning import Judging  # with Optuna, which few need here
+    def _pruner(self, work: Work) -> "TrialPruner":
+        from hpo.worker.pruning import TrialPruner  # with Optuna, which few need here
 
         repeats = [slot.repeat for slot in work.slots]
-        return Judging(self.study, self.source.classes, repeats, self.earlier(work) if self.earlier else {})
+        return TrialPruner(self.study, self.source.classes, repeats, self.earlier(work) if self.earlier else {})
 
     def _runs(
-        self, work: Work, recipe: Recipe, owners: list[int], members: list[Member], judging: "Judging | None"
+        self, work: Work, recipe: Recipe, owners: list[int], members: list[Member], pruner: "TrialPruner | None"
     ) -> list["_Run"]:
         """Trains the members in as few parts as their checkpoints and the limits of the configuration allow.
 
@@ -99,22 +99,22 @@ class Trainer:
         """
         limit = self._limits.get(work.configuration, self.most or len(members))
         count = self.study.seeds_per_trial
-        if judging and limit > count:
+        if pruner and limit > count:
             limit -= limit % count  # a trial's models are judged together
         found: dict[int, _Run] = {}
-        for places, keeper in self._parts(work, members, limit):
+        for places, checkpointer in self._parts(work, members, limit):
             part, theirs = [members[place] for place in places], [owners[place] for place in places]
             runs = None
             try:
-                runs = self._train(work, recipe, part, keeper, judging.judge(theirs) if judging else None)
+                runs = self._train(work, recipe, part, checkpointer, pruner.prune(theirs) if pruner else None)
             except (MemoryError, torch.OutOfMemoryError):
                 if len(work.slots) > 1 or len(part) == 1:
                     raise
             if runs is None:  # outside of the handler, whose exception would hold the population's memory
                 self._limits[work.configuration] = len(part) // 2
-                runs = self._runs(work, recipe, theirs, part, judging)
-            elif judging:
-                judging.finish(theirs, [run.result for run in runs])
+                runs = self._runs(work, recipe, theirs, part, pruner)
+            elif pruner:
+                pruner.finish(theirs, [run.result for run in runs])
             found.update(zip(places, runs, strict=True))
         return [found[place] for place in range(len(members))]
 
@@ -137,7 +137,7 @@ class Trainer:
             members += [Member(slot.seed + number, {**fixed, **(slot.setting or {})}) for number in range(count)]
         return owners, members
 
-    def _parts(self, work: Work, members: list[Member], limit: int) -> list[tuple[list[int], RunKeeper | None]]:
+    def _parts(self, work: Work, members: list[Member], limit: int) -> list[tuple[list[int], FileCheckpointer | None]]:
         """What is trained side by side, by place: at most `limit` members, with checkpoints of the same epoch."""
         if self.checkpoints is None:
             places = list(range(len(members)))
@@ -150,9 +150,14 @@ class Trainer:
         return [self.checkpoints.path(name, work.phase, own.seed, own.hyperparameters) for own in members]
 
     def _train(
-        self, work: Work, recipe: Recipe, members: list[Member], keeper: RunKeeper | None, judge: Judge | None
+        self,
+        work: Work,
+        recipe: Recipe,
+        members: list[Member],
+        checkpointer: FileCheckpointer | None,
+        prune: Prune | None,
     ) -> list["_Run"]:
-        start = time.perf_counter() - (keeper.before * len(members) if keeper else 0.0)
+        start = time.perf_counter() - (checkpointer.before * len(members) if checkpointer else 0.0)
 
         def progress(epoch: int, _: object) -> None:
             if self.on_epoch:
@@ -165,8 +170,8 @@ class Trainer:
         rerun = work.phase == "rerun"
         # Reports show how labels are fitted, and what the test set says, of reruns alone.
         label_fits = rerun or self.study.score.startswith("noisy_labels")
-        results = train(recipe, members, self.device, rerun, progress, keeper, judge, label_fits=label_fits)
-        spent = keeper.seconds * len(members) if keeper else time.perf_counter() - start
+        results = train(recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits=label_fits)
+        spent = checkpointer.seconds * len(members) if checkpointer else time.perf_counter() - start
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
         return [
             _Run(result, spent * own / sum(epochs), len(members)) for result, own in zip(results, epochs, strict=True)
@@ -181,12 +186,12 @@ class Trainer:
         if self.most is None:
             device = self.device.type
             try:
-                cost = cost_of(self.recipe(self.study.configurations[0], rerun=False))
+                cost = measure_cost(self.recipe(self.study.configurations[0], rerun=False))
                 self.most = population_size(cost, self.study.batch_size, device, total_memory(self.device))
             except HpoError:
                 raise
             except Exception:  # a defect of the user's code: training meets it again, and there it is noted
-                self.most = MOST[device]
+                self.most = MAX_POPULATION[device]
         return max(1, self.most // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hpo.training import devices
-from hpo.training.devices import cpu_cores, spread, worker_places, workers_in_words
+from hpo.training.devices import cpu_cores, describe_workers, spread, worker_devices
 
 
 def test_workers_take_the_gpus_in_turn() -> None:
@@ -28,20 +28,20 @@ def test_the_places_of_workers(
     device: str, workers: int | None, places: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert worker_places(torch.device(device), workers, 12) == places
+    assert worker_devices(torch.device(device), workers, 12) == places
 
 
 def test_on_the_cpu_a_worker_a_core_but_no_more_than_find_work() -> None:
-    assert worker_places(torch.device("cpu"), None, 1) == ["cpu"] * min(2, cpu_cores())
-    assert worker_places(torch.device("cpu"), None, 10_000) == ["cpu"] * cpu_cores()
+    assert worker_devices(torch.device("cpu"), None, 1) == ["cpu"] * min(2, cpu_cores())
+    assert worker_devices(torch.device("cpu"), None, 10_000) == ["cpu"] * cpu_cores()
 
 
 def test_workers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"cuda:0": "H100", "cuda:1": "H100", "cuda:2": "A10", "cpu": "EPYC"}
     monkeypatch.setattr(devices, "device_name", lambda device: names[str(device)])
-    assert workers_in_words(["cpu"]) == "1 worker on cpu (EPYC)"
-    assert workers_in_words(["cuda:0", "cuda:1", "cuda:0"]) == "3 workers on cuda:0, cuda:1 (H100)"
-    assert workers_in_words(["cuda:0", "cuda:2"]) == "2 workers on cuda:0 (H100) and cuda:2 (A10)"
+    assert describe_workers(["cpu"]) == "1 worker on cpu (EPYC)"
+    assert describe_workers(["cuda:0", "cuda:1", "cuda:0"]) == "3 workers on cuda:0, cuda:1 (H100)"
+    assert describe_workers(["cuda:0", "cuda:2"]) == "2 workers on cuda:0 (H100) and cuda:2 (A10)"
 
 
 @pytest.mark.parametrize(("name", "chosen"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])

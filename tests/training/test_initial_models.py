@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d, ResNet18
-from hpo.training.initial_models import build, check_alike, check_model
+from hpo.training.initial_models import build, check_model, check_same_attributes
 from hpo.training.loop import Member, train
 from hpo.user_code.messages import warn_once
 from tests.training.test_training import CLASSES, FEATURES, SGD, network, recipe
@@ -103,8 +103,8 @@ def test_a_buffer_may_differ() -> None:
 
 def test_networks_are_compared_in_every_population() -> None:
     with pytest.raises(UsageError, match="'scale' differs"):
-        check_alike([Unlike(scale=1.0), Unlike(scale=1.0), Unlike(scale=2.0)])
-    check_alike([Unlike(scale=1.0), Unlike(scale=1.0)])
+        check_same_attributes([Unlike(scale=1.0), Unlike(scale=1.0), Unlike(scale=2.0)])
+    check_same_attributes([Unlike(scale=1.0), Unlike(scale=1.0)])
 
 
 @pytest.mark.parametrize("draw", [np.random.default_rng(0).random, random.Random(0).random, itertools.count().__next__])

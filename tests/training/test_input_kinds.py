@@ -15,7 +15,7 @@ from hpo.errors import UsageError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Range
-from hpo.training.loop import Member, Recipe, populate, train
+from hpo.training.loop import Member, Recipe, build_population, train
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 
@@ -115,7 +115,7 @@ def test_every_kind_trains_as_in_a_plain_loop(kind: str, optimizer: str) -> None
     made = recipe(kind, optimizer)
     for count in (1, 3):
         results = train(made, members(count, optimizer), test=True)
-        begun = populate(made, members(count, optimizer), made.source.inputs).params
+        begun = build_population(made, members(count, optimizer), made.source.inputs).params
         for place, (member, result) in enumerate(zip(members(count, optimizer), results, strict=True)):
             module = made.model()
             module.load_state_dict({name: leaf[place] for name, leaf in begun.items()})
@@ -190,7 +190,7 @@ def test_hyperparameters_have_the_parameters_digits() -> None:
         ("tokens", torch.float32),
     ):
         made = recipe(kind, "adamw")
-        population = populate(made, members(2, "adamw"), made.source.inputs)
+        population = build_population(made, members(2, "adamw"), made.source.inputs)
         assert {value.dtype for value in population.hyperparameters.values()} == {digits}
         expected = torch.tensor([0.999, 0.999], dtype=digits)
         torch.testing.assert_close(population.hyperparameters["beta2"], expected, rtol=0, atol=0)

@@ -151,14 +151,14 @@ def same(found: Result, expected: Result) -> bool:
 
 
 def stop(plan: Mapping[int, Sequence[int]], heard: list[Any] | None = None) -> Callable[..., Sequence[int]]:
-    """A judge that stops members after epochs."""
+    """A prune that stops members after epochs."""
 
-    def judge(epoch: int, results: Sequence[Result]) -> Sequence[int]:
+    def prune(epoch: int, results: Sequence[Result]) -> Sequence[int]:
         if heard is not None:
             heard.append((epoch, [len(next(iter(result.curves.values()), ())) for result in results]))
         return plan.get(epoch, ())
 
-    return judge
+    return prune
 
 
 RUNS = [Member(seed, ADAMW | {"learning_rate": 0.003 * (1 + seed)}) for seed in range(5)]
@@ -171,7 +171,7 @@ def test_survivors_end_as_without_pruning(name: str) -> None:
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=6, schedule=Cosine())
     whole = train(chosen, members)
     heard: list[Any] = []
-    found = train(chosen, members, judge=stop({2: [0, 3], 4: [1, 4]}, heard))
+    found = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}, heard))
     assert heard == [(1, [1] * 5), (2, [2] * 5), (3, [2, 3, 3, 2, 3]), (4, [2, 4, 4, 2, 4]), (5, [2, 4, 5, 2, 4])]
     for result, expected, epochs in zip(found, whole, (2, 4, 6, 2, 4), strict=True):
         assert result.stopped_epoch == (epochs if epochs < 6 else None)
@@ -194,7 +194,7 @@ def test_steps_are_recorded_anew_for_those_who_are_left(monkeypatch: pytest.Monk
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
     monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
-    found = train(chosen, members, judge=stop({2: [0, 3], 4: [1, 4]}))
+    found = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}))
     compared = {16, 30}  # a power of 4, and the last step; step 4 comes before any recording
     assert recordings.made == 3 and recordings.replays == 6 * 5 - 3 * BEFORE_RECORDING - len(compared)
     assert same(found[2], whole[2])
@@ -208,7 +208,7 @@ def test_a_run_of_which_all_are_stopped_is_over() -> None:
         recipe(optimizer=OPTIMIZERS["adamw"]),
         RUNS[:2],
         progress=lambda epoch, _: epochs.append(epoch),
-        judge=stop({1: [0], 2: [1]}),
+        prune=stop({1: [0], 2: [1]}),
     )
     assert epochs == [1, 2] and [result.stopped_epoch for result in found] == [1, 2]
     assert [result.final["epochs"] for result in found] == [1, 2]
@@ -216,7 +216,7 @@ def test_a_run_of_which_all_are_stopped_is_over() -> None:
 
 def test_nobody_is_judged_after_the_last_epoch_and_naming_somebody_twice_is_no_harm() -> None:
     heard: list[Any] = []
-    found = train(recipe(optimizer=OPTIMIZERS["adamw"]), RUNS[:2], judge=stop({1: [0, 0], 2: [0], 3: [1]}, heard))
+    found = train(recipe(optimizer=OPTIMIZERS["adamw"]), RUNS[:2], prune=stop({1: [0, 0], 2: [0], 3: [1]}, heard))
     assert [epoch for epoch, _ in heard] == [1, 2]
     assert [result.stopped_epoch for result in found] == [1, None]
 
@@ -225,7 +225,7 @@ def test_who_diverges_may_be_stopped_and_leaves_the_others_alone() -> None:
     chosen = recipe(regularizer=SPOILER, epochs=6)
     members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (99, 7, 99, 2)]
     whole = train(chosen, members)
-    found = train(chosen, members, judge=stop({3: [1], 4: [2]}))
+    found = train(chosen, members, prune=stop({3: [1], 4: [2]}))
     assert [(result.diverged_epoch, result.stopped_epoch) for result in found] == [
         (None, None),
         (2, 3),
@@ -234,7 +234,7 @@ def test_who_diverges_may_be_stopped_and_leaves_the_others_alone() -> None:
     ]
     assert same(found[0], whole[0])
     assert "validation_loss" not in found[1].final and found[1].final["epochs"] == 3
-    over = train(chosen, members, judge=stop({2: [0, 2]}))
+    over = train(chosen, members, prune=stop({2: [0, 2]}))
     assert [result.stopped_epoch for result in over] == [2, None, 2, None]  # only diverged ones are left: it ends
 
 
@@ -242,24 +242,24 @@ def test_who_diverges_may_be_stopped_and_leaves_the_others_alone() -> None:
 def test_a_checkpoint_remembers_who_was_stopped(kept_at: int) -> None:
     """Before anybody is stopped, between two rungs, and after the last: the same as if never broken off."""
     chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=7)
-    judge = stop({2: [0, 3], 4: [1, 4]})
-    whole = train(chosen, RUNS, judge=judge)
-    keeper = Kept(kept_at)
+    prune = stop({2: [0, 3], 4: [1, 4]})
+    whole = train(chosen, RUNS, prune=prune)
+    checkpointer = Kept(kept_at)
     with pytest.raises(InterruptedError):
-        train(chosen, RUNS, keeper=keeper, judge=judge)
+        train(chosen, RUNS, checkpointer=checkpointer, prune=prune)
     epochs: list[int] = []
-    found = train(chosen, RUNS, keeper=keeper, judge=judge, progress=lambda epoch, _: epochs.append(epoch))
+    found = train(chosen, RUNS, checkpointer=checkpointer, prune=prune, progress=lambda epoch, _: epochs.append(epoch))
     assert epochs == list(range(kept_at + 1, 8))
     for result, expected in zip(found, whole, strict=True):
         assert same(result, expected)
-    states = torch.load(io.BytesIO(keeper.saved), weights_only=True)
+    states = torch.load(io.BytesIO(checkpointer.saved), weights_only=True)
     assert ["model" in state for state in states] == {
         1: [True] * 5,
         3: [False, True, True, False, True],
         5: [False, False, True, False, False],
     }[kept_at]
-    keeper.wanted = slice(0, 1)  # taken over alone
-    [alone] = train(chosen, RUNS[:1], keeper=keeper, judge=judge)
+    checkpointer.wanted = slice(0, 1)  # taken over alone
+    [alone] = train(chosen, RUNS[:1], checkpointer=checkpointer, prune=prune)
     assert same(alone, whole[0]) and alone.stopped_epoch == 2
 
 

@@ -9,7 +9,7 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import stream, training_names
 from hpo.search_space import split_space
-from hpo.training.loop import Member, Recipe, populate, train
+from hpo.training.loop import Member, Recipe, build_population, train
 from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +37,7 @@ def test_a_salt_changes_the_weights_and_the_masks_and_nothing_else() -> None:
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     splits = {seed: split(own.source, DATA, seed) for seed in seeds}
     samples = Samples(DATA, own.source, splits, seeds, "cpu", salts)
-    population = populate(own, members, samples.inputs)
+    population = build_population(own, members, samples.inputs)
     weights = population.params["linear1.weight"]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])

@@ -9,7 +9,7 @@ from torch import nn
 from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d
-from hpo.training.population_size import MOST, Cost, cost_of, population_size
+from hpo.training.population_size import MAX_POPULATION, Cost, measure_cost, population_size
 from hpo.worker.trainer import Trainer
 
 GIB = 2.0**30
@@ -24,7 +24,7 @@ def trainer(model: Any = USUAL, device: str = "cpu", **changes: Any) -> Trainer:
 
 def cost(model: Any) -> Cost:
     made = trainer(model)
-    return cost_of(made.recipe(made.configuration("A"), rerun=False))
+    return measure_cost(made.recipe(made.configuration("A"), rerun=False))
 
 
 def test_a_forward_pass_is_counted_as_by_hand() -> None:
@@ -35,9 +35,9 @@ def test_a_forward_pass_is_counted_as_by_hand() -> None:
 
 def test_small_networks_are_trained_by_many_and_large_ones_alone() -> None:
     assert population_size(cost(USUAL), 64, "cpu", 8 * GIB) == 8
-    assert population_size(cost(USUAL), 64, "cuda", 80 * GIB) == MOST["cuda"]
-    assert population_size(cost(MLP((40, 8, 10))), 64, "cpu", 8 * GIB) == MOST["cpu"]
-    assert 8 <= population_size(cost(ConvNet1d()), 64, "cpu", 8 * GIB) <= MOST["cpu"]
+    assert population_size(cost(USUAL), 64, "cuda", 80 * GIB) == MAX_POPULATION["cuda"]
+    assert population_size(cost(MLP((40, 8, 10))), 64, "cpu", 8 * GIB) == MAX_POPULATION["cpu"]
+    assert 8 <= population_size(cost(ConvNet1d()), 64, "cpu", 8 * GIB) <= MAX_POPULATION["cpu"]
     image = Cost(1.1e9, 8e6, 45_000_000)  # ResNet-18 on CIFAR
     assert population_size(image, 128, "cpu", 8 * GIB) == 1
 
@@ -52,7 +52,7 @@ def test_memory_is_the_limit_where_work_is_small() -> None:
     assert [population_size(table, 64, "cuda", gib * GIB) for gib in (16, 80)] == [1, 6]
     wide = Cost(1e3, 1e6, 4e3)
     assert population_size(wide, 64, "cuda", 8 * GIB) == int(8 * GIB / 4 / (8 * 4e3 + 4 * 64 * 1e6))
-    assert population_size(table, 64, "cpu", float("inf")) == MOST["cpu"]
+    assert population_size(table, 64, "cpu", float("inf")) == MAX_POPULATION["cpu"]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -89,6 +89,6 @@ def test_a_broken_network_is_left_to_the_training() -> None:
     def refused() -> nn.Module:
         raise UsageError("no network; write one")
 
-    assert trainer(broken).size() == MOST["cpu"]
+    assert trainer(broken).size() == MAX_POPULATION["cpu"]
     with pytest.raises(UsageError, match="write one"):
         trainer(refused).size()

@@ -313,9 +313,9 @@ def _out_of_memory_after_two(epoch: int, _: Any) -> set[int]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-@pytest.mark.parametrize("judge", [_stopping_after_one, _out_of_memory_after_two])
+@pytest.mark.parametrize("prune", [_stopping_after_one, _out_of_memory_after_two])
 def test_a_run_that_is_over_frees_its_memory_at_once(
-    judge: Callable[..., Any], device: str, monkeypatch: pytest.MonkeyPatch
+    prune: Callable[..., Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the next population has to find room, Python must not have to look for cycles first."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -333,7 +333,7 @@ def test_a_run_that_is_over_frees_its_memory_at_once(
     gc.disable()
     try:
         with contextlib.suppress(MemoryError):
-            train(chosen, [Member(seed, ADAMW) for seed in range(2)], device, judge=judge)
+            train(chosen, [Member(seed, ADAMW) for seed in range(2)], device, prune=prune)
         left = [reference() for reference in made if reference() is not None]
     finally:
         gc.enable()
@@ -343,7 +343,7 @@ def test_a_run_that_is_over_frees_its_memory_at_once(
 def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
     recorded: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Keeper:
+    class Checkpointer:
         """Saves after two epochs."""
 
         saved: Any = None
@@ -359,10 +359,10 @@ def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
 
     members = [Member(seed, ADAMW) for seed in range(2)]
     chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
-    keeper = Keeper()
-    whole = train(chosen, members, test=True, keeper=keeper)
-    assert keeper.saved[0]["epoch"] == 2
-    same(train(chosen, members, test=True, keeper=keeper), whole)
+    checkpointer = Checkpointer()
+    whole = train(chosen, members, test=True, checkpointer=checkpointer)
+    assert checkpointer.saved[0]["epoch"] == 2
+    same(train(chosen, members, test=True, checkpointer=checkpointer), whole)
     same(plain(chosen, members, monkeypatch), whole)
     assert recorded.made == 2
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from hpo.errors import UsageError
-from hpo.training.tracing import CHECKED_CALLS, Replayed
+from hpo.training.tracing import CHECKED_CALLS, TracedFunction
 
 
 def batches(count: int) -> list[Tensor]:
@@ -25,26 +25,26 @@ def test_replay_gives_the_functions_numbers_and_is_used() -> None:
         probe = x.new_zeros(x.shape)
         return {"gradient": vmap(grad(lambda row: (row.sin() * 1).square().sum()))(x + probe)}
 
-    replayed = Replayed(function)
+    traced = TracedFunction(function)
     for x in batches(5):
         expected = 2 * x.sin() * x.cos()
-        torch.testing.assert_close(replayed(x)["gradient"], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(traced(x)["gradient"], expected, rtol=1e-12, atol=1e-12)
     assert calls == 5, "run, record and check three times, then replays alone"
 
 
 def test_operations_that_change_nothing_are_left_out() -> None:
-    replayed = Replayed(lambda x: (x + x.new_zeros(x.shape)) * x.pow(1.0) + x.new_zeros(4))
+    traced = TracedFunction(lambda x: (x + x.new_zeros(x.shape)) * x.pow(1.0) + x.new_zeros(4))
     x, y = batches(2)
-    replayed(x)
-    assert replayed._trace is not None
-    assert [str(operation.function) for operation in replayed._trace.operations] == ["aten.mul.Tensor"]
-    torch.testing.assert_close(replayed(y), y * y)
+    traced(x)
+    assert traced._trace is not None
+    assert [str(operation.function) for operation in traced._trace.operations] == ["aten.mul.Tensor"]
+    torch.testing.assert_close(traced(y), y * y)
 
 
 def test_sum_that_broadcasts_zeros_keeps_its_shape() -> None:
-    replayed = Replayed(lambda x: x[:, :1] + x.new_zeros(3, 4))
+    traced = TracedFunction(lambda x: x[:, :1] + x.new_zeros(3, 4))
     for x in batches(3):
-        assert replayed(x).shape == (3, 4)
+        assert traced(x).shape == (3, 4)
 
 
 def test_function_that_keeps_count_is_refused() -> None:
@@ -56,7 +56,7 @@ def test_function_that_keeps_count_is_refused() -> None:
         return x * count
 
     with pytest.raises(UsageError):
-        Replayed(function)(batches(1)[0])
+        TracedFunction(function)(batches(1)[0])
 
 
 def test_function_that_remembers_its_last_argument_is_refused() -> None:
@@ -67,31 +67,31 @@ def test_function_that_remembers_its_last_argument_is_refused() -> None:
         seen.append(x)
         return x + seen[-2]
 
-    replayed = Replayed(function)
+    traced = TracedFunction(function)
     with pytest.raises(UsageError):
         for x in batches(CHECKED_CALLS):
-            replayed(x)
+            traced(x)
 
 
 @pytest.mark.parametrize("switch", [lambda x: x * 0, lambda x: x.sin(), lambda x: x * 1.0001, lambda x: x + 1e-3])
 def test_function_that_changes_later_is_refused_where_it_is_compared(switch: Callable[[Tensor], Tensor]) -> None:
     later = False
-    replayed = Replayed(lambda x: switch(2 * x) if later else 2 * x)
+    traced = TracedFunction(lambda x: switch(2 * x) if later else 2 * x)
     for x in batches(5):
-        torch.testing.assert_close(replayed(x), 2 * x)
-    later, replayed.compare = True, True
+        torch.testing.assert_close(traced(x), 2 * x)
+    later, traced.compare = True, True
     with pytest.raises(UsageError):
-        replayed(batches(1)[0])
+        traced(batches(1)[0])
 
 
 def test_a_constant_that_python_gives_anew_is_noticed() -> None:
     scale = [2.0]
-    replayed = Replayed(lambda x: x * torch.tensor(scale[0], dtype=x.dtype))
+    traced = TracedFunction(lambda x: x * torch.tensor(scale[0], dtype=x.dtype))
     for x in batches(4):
-        replayed(x)
-    scale[0], replayed.compare = 3.0, True
+        traced(x)
+    scale[0], traced.compare = 3.0, True
     with pytest.raises(UsageError):
-        replayed(batches(1)[0])
+        traced(batches(1)[0])
 
 
 def test_a_comparison_is_made_once_and_its_result_is_the_functions() -> None:
@@ -102,49 +102,49 @@ def test_a_comparison_is_made_once_and_its_result_is_the_functions() -> None:
         calls += 1
         return x.exp()
 
-    replayed = Replayed(function)
+    traced = TracedFunction(function)
     for x in batches(4):
-        replayed(x)
-    before, replayed.compare = calls, True
+        traced(x)
+    before, traced.compare = calls, True
     for x in batches(3):
-        torch.testing.assert_close(replayed(x), x.exp())
+        torch.testing.assert_close(traced(x), x.exp())
     assert calls == before + 1
 
 
 def test_a_rounding_error_that_grows_gives_up_the_trace_only() -> None:
     """The same operations whose numbers differ: as where a GPU adds in another order, and a sign is taken of it."""
-    replayed = Replayed(lambda x: x.sign())
+    traced = TracedFunction(lambda x: x.sign())
     for x in batches(4):
-        replayed(x)
-    trace = replayed._trace
+        traced(x)
+    trace = traced._trace
     assert trace is not None
     code = trace._code
     trace._code = lambda given: -code(given)
-    replayed.compare = True
+    traced.compare = True
     for x in batches(2):
-        torch.testing.assert_close(replayed(x), x.sign())
-    assert replayed._trace is None
+        torch.testing.assert_close(traced(x), x.sign())
+    assert traced._trace is None
 
 
 def test_function_that_takes_numbers_out_of_pytorch_is_called_as_it_is() -> None:
     """No operation shows that, so the trace would hold the numbers of the first call."""
-    replayed = Replayed(lambda x: x + torch.from_numpy(x.numpy().copy()))
+    traced = TracedFunction(lambda x: x + torch.from_numpy(x.numpy().copy()))
     for x in batches(6):
-        torch.testing.assert_close(replayed(x), 2 * x)
-    assert replayed._trace is None
+        torch.testing.assert_close(traced(x), 2 * x)
+    assert traced._trace is None
 
 
 def test_function_that_looks_at_values_is_called_as_it_is() -> None:
-    replayed = Replayed(lambda x: x if x.sum() > 0 else -x)
+    traced = TracedFunction(lambda x: x if x.sum() > 0 else -x)
     for x in batches(6):
-        torch.testing.assert_close(replayed(x), x if x.sum() > 0 else -x)
+        torch.testing.assert_close(traced(x), x if x.sum() > 0 else -x)
 
 
 def test_nan_of_one_row_does_not_count_as_a_difference() -> None:
-    replayed = Replayed(lambda x: x.log())
+    traced = TracedFunction(lambda x: x.log())
     x = torch.tensor([[1.0], [-1.0]])  # a row that is NaN beside one that is not
-    replayed(x)
-    assert replayed(x)[0] == 0 and replayed._trace is not None
+    traced(x)
+    assert traced(x)[0] == 0 and traced._trace is not None
 
 
 def test_operations_that_write_in_place_are_replayed() -> None:
@@ -153,23 +153,23 @@ def test_operations_that_write_in_place_are_replayed() -> None:
         running.mul_(2).add_(1)
         return running
 
-    replayed = Replayed(function)
+    traced = TracedFunction(function)
     for x in batches(4):
-        torch.testing.assert_close(replayed(x), 2 * x + 1)
-    assert replayed._trace is not None
+        torch.testing.assert_close(traced(x), 2 * x + 1)
+    assert traced._trace is not None
 
 
 def test_arguments_are_not_held_or_changed() -> None:
-    replayed = Replayed(lambda tree, x: {"same": tree["a"], "sum": tree["a"] + x})
+    traced = TracedFunction(lambda tree, x: {"same": tree["a"], "sum": tree["a"] + x})
     for x in batches(4):
         before = x.clone()
-        result = replayed({"a": x}, x)
+        result = traced({"a": x}, x)
         assert result["same"] is x and torch.equal(x, before)
         torch.testing.assert_close(result["sum"], 2 * x)
 
 
 def test_operations_that_give_a_list_of_one_are_replayed() -> None:
-    replayed = Replayed(lambda x: sum(part.sin() for part in x.split(4, 1)))
+    traced = TracedFunction(lambda x: sum(part.sin() for part in x.split(4, 1)))
     for x in batches(4):
-        torch.testing.assert_close(replayed(x), x.sin())
-    assert replayed._trace is not None
+        torch.testing.assert_close(traced(x), x.sin())
+    assert traced._trace is not None

@@ -23,7 +23,7 @@ from hpo.optim.schedules import Cosine
 from hpo.random import stream
 from hpo.search_space import Range
 from hpo.training.evaluation import validate
-from hpo.training.loop import Member, Recipe, Result, populate, train
+from hpo.training.loop import Member, Recipe, Result, build_population, train
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 from hpo.tree import Tree
@@ -345,7 +345,7 @@ def test_where_no_label_is_clean_none_is_said_to_be_fitted() -> None:
     assert samples.unchanged_weights.sum(1).tolist()[0] == 0 < samples.unchanged_weights.sum(1).tolist()[1]
     assert [samples.reports(member, "clean_labels_fitted") for member in (0, 1)] == [False, True]
     alone = Samples(data, chosen.source, {0: wrong}, [0], "cpu")
-    population = populate(chosen, [Member(0, SGD)], alone.inputs)
+    population = build_population(chosen, [Member(0, SGD)], alone.inputs)
     assert "clean_labels_fitted" not in validate(population, alone)
     assert validate(population, alone)["noisy_labels_recovered"].isfinite().all()
 
@@ -387,7 +387,7 @@ def test_one_network_for_all_seeds_is_refused() -> None:
 
 
 class Kept:
-    """A keeper that saves at one epoch, as bytes, and breaks the run off there; gives back the members `wanted`."""
+    """A checkpointer that saves at one epoch, as bytes, and interrupts the run there; loads the members `wanted`."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.seen, self.saved = epoch, 0, b""
@@ -412,14 +412,14 @@ def test_a_run_that_goes_on_from_what_was_kept_ends_as_if_never_broken_off(name:
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
     runs = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(members)]
     whole = train(chosen, runs, test=True)
-    keeper = Kept(3)
+    checkpointer = Kept(3)
     with pytest.raises(InterruptedError):
-        train(chosen, runs, test=True, keeper=keeper)
+        train(chosen, runs, test=True, checkpointer=checkpointer)
     seen: list[int] = []
-    resumed = train(chosen, runs, test=True, keeper=keeper, progress=lambda epoch, _: seen.append(epoch))
+    resumed = train(chosen, runs, test=True, checkpointer=checkpointer, progress=lambda epoch, _: seen.append(epoch))
     assert resumed == whole and seen == [4, 5]
-    keeper.wanted = slice(members - 1, members)
-    [alone] = train(chosen, runs[keeper.wanted], test=True, keeper=keeper)
+    checkpointer.wanted = slice(members - 1, members)
+    [alone] = train(chosen, runs[checkpointer.wanted], test=True, checkpointer=checkpointer)
     for name, values in alone.curves.items():
         assert values == near(whole[-1].curves[name]), name
 

@@ -16,8 +16,8 @@ from hpo.storage.ledger import Past
 from hpo.study.definition import describe, digest
 from hpo.study.fingerprint import fingerprint
 from hpo.training.loop import Result
-from hpo.worker.pruning import Judging
-from hpo.worker.synchronous_pruner import Ended, Rungs
+from hpo.worker.pruning import TrialPruner
+from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 
 
 def study(**changes: Any) -> Study:
@@ -52,7 +52,7 @@ def test_a_pruner_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="min_epochs is 5 and trials have 4 epochs"):
         study(pruner=SuccessiveHalving(5), tuning_epochs=4)
     with pytest.raises(UsageError, match="pruner makes 3; give SuccessiveHalving"):
-        Rungs(3, "maximize")  # type: ignore[arg-type]
+        SynchronousPruner(3, "maximize")  # type: ignore[arg-type]
 
 
 def test_the_pruner_is_part_of_the_definition_where_there_is_one() -> None:
@@ -84,11 +84,11 @@ def test_the_order_in_which_they_are_judged_does_not_matter(trials: int, factor:
     """Over all rungs, with equal scores among them: always the best of every `factor` of those that reached a rung."""
     rng = random.Random(trials * factor)
     for _ in range(5):
-        rungs = Rungs(SuccessiveHalving(2, factor)(), direction)
+        rungs = SynchronousPruner(SuccessiveHalving(2, factor)(), direction)
         present = set(range(trials))
         for epoch in range(1, 2 * factor**2 + 1):
             scores = {trial: rng.choice([rng.random(), 0.5]) for trial in present}
-            lost = rungs.judge(epoch, shuffled(scores, rng))
+            lost = rungs.prune(epoch, shuffled(scores, rng))
             judged = epoch in (2, 2 * factor, 2 * factor**2)
             assert lost == (present - best(scores, factor, direction) if judged else set())
             present -= lost
@@ -106,8 +106,8 @@ def test_asking_one_by_one_would_depend_on_the_order() -> None:
         return {trial for trial in order if not trials[trial].should_prune()}
 
     assert one_by_one([0, 1, 2, 3, 4, 5]) == {0, 1, 2, 3, 4, 5} and one_by_one([5, 4, 3, 2, 1, 0]) == {5}
-    rungs = Rungs(SuccessiveHalving(1, 3)(), "maximize")
-    assert rungs.judge(1, scores) == {0, 1, 2, 3}
+    rungs = SynchronousPruner(SuccessiveHalving(1, 3)(), "maximize")
+    assert rungs.prune(1, scores) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_trials_one_after_the_other_are_judged_as_by_optuna(make: Any, direction
     """Populations of one are what Optuna was made for: any pruner says the same of them."""
     rng = random.Random(1)
     own = optuna.create_study(study_name="rungs", direction=direction, pruner=make())
-    rungs, stopped, worse = Rungs(make(), direction), 0, 0.02 if direction == "minimize" else -0.02
+    rungs, stopped, worse = SynchronousPruner(make(), direction), 0, 0.02 if direction == "minimize" else -0.02
     for number in range(25):
         trial, score, lost = own.ask(), 0.0, False
         for epoch in range(1, 10):
             score = rng.random() + worse * number
             trial.report(score, epoch)
             lost = trial.should_prune()
-            assert rungs.judge(epoch, {number: score}) == ({number} if lost else set()), (number, epoch)
+            assert rungs.prune(epoch, {number: score}) == ({number} if lost else set()), (number, epoch)
             if lost:
                 break
         stopped += lost
@@ -147,16 +147,16 @@ def test_trials_one_after_the_other_are_judged_as_by_optuna(make: Any, direction
 def test_earlier_trials_compete() -> None:
     """A rung knows whoever reached it; one that was stopped earlier is no rival later on."""
     past = [
-        Ended([0.1, 0.5, 0.5, 0.9, 0.9], 0.9, False),
-        Ended([0.1, 0.6], 0.6, True),
-        Ended([0.1, 0.7, 0.8, 0.8, 0.8], 0.8, False),
+        ScoredTrial([0.1, 0.5, 0.5, 0.9, 0.9], 0.9, False),
+        ScoredTrial([0.1, 0.6], 0.6, True),
+        ScoredTrial([0.1, 0.7, 0.8, 0.8, 0.8], 0.8, False),
     ]
 
-    def lost(scores: dict[int, float], known: list[Ended]) -> list[set[int]]:
-        rungs = Rungs(SuccessiveHalving(2, 2)(), "maximize", known)
+    def lost(scores: dict[int, float], known: list[ScoredTrial]) -> list[set[int]]:
+        rungs = SynchronousPruner(SuccessiveHalving(2, 2)(), "maximize", known)
         found = []
         for epoch in range(1, 6):
-            found.append(rungs.judge(epoch, scores))
+            found.append(rungs.prune(epoch, scores))
             scores = {trial: score for trial, score in scores.items() if trial not in found[-1]}
         return found
 
@@ -168,16 +168,16 @@ def test_earlier_trials_compete() -> None:
 
 
 def test_median_needs_trials_that_were_completed() -> None:
-    completed = [Ended([0.1 * number] * 3, 0.1 * number, False) for number in range(5)]
+    completed = [ScoredTrial([0.1 * number] * 3, 0.1 * number, False) for number in range(5)]
     scores = {number: 0.1 * number for number in range(5)}
-    assert Rungs(MedianPruner(n_startup_trials=3), "maximize", completed).judge(2, scores) == {0, 1}
+    assert SynchronousPruner(MedianPruner(n_startup_trials=3), "maximize", completed).prune(2, scores) == {0, 1}
     pruned = [entry._replace(stopped=True) for entry in completed]
-    assert Rungs(MedianPruner(n_startup_trials=3), "maximize", pruned).judge(2, scores) == set()
+    assert SynchronousPruner(MedianPruner(n_startup_trials=3), "maximize", pruned).prune(2, scores) == set()
 
 
 def test_who_has_no_score_is_stopped_and_no_rival() -> None:
-    rungs = Rungs(SuccessiveHalving(1, 2)(), "maximize", [Ended([None], None, False)])
-    assert rungs.judge(1, {0: None, 1: 0.3, 2: math.nan, 3: 0.2}) == {0, 2, 3}
+    rungs = SynchronousPruner(SuccessiveHalving(1, 2)(), "maximize", [ScoredTrial([None], None, False)])
+    assert rungs.prune(1, {0: None, 1: 0.3, 2: math.nan, 3: 0.2}) == {0, 2, 3}
     rungs.finish(2, math.nan, False)
     rungs.finish(1, 0.3, False)
     assert [trial.number for trial in rungs._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])] == [2]
@@ -198,9 +198,9 @@ class Counting(BasePruner):
 
 def test_a_pruner_of_ones_own_sees_the_whole_population_and_is_asked_once() -> None:
     pruner = Counting()
-    rungs = Rungs(pruner, "maximize")
-    assert rungs.judge(1, {0: 0.1, 1: 0.2}) == set()
-    assert rungs.judge(2, {0: 0.1, 1: 0.2}) == {0} and pruner.asked == 4
+    rungs = SynchronousPruner(pruner, "maximize")
+    assert rungs.prune(1, {0: 0.1, 1: 0.2}) == set()
+    assert rungs.prune(2, {0: 0.1, 1: 0.2}) == {0} and pruner.asked == 4
 
 
 ONE_RUN = [1] * 7  # the tuning run of each trial
@@ -211,38 +211,38 @@ def result(*scores: float, diverged: int | None = None, stopped: int | None = No
 
 
 def test_a_trials_seeds_are_judged_by_their_mean_and_stopped_together() -> None:
-    judge = Judging(study(seeds_per_trial=2), 10, ONE_RUN, {}).judge([0, 0, 1, 1, 2, 2])
+    prune = TrialPruner(study(seeds_per_trial=2), 10, ONE_RUN, {}).prune([0, 0, 1, 1, 2, 2])
     first = [result(score) for score in (0.9, 0.1, 0.4, 0.4, 0.6, 0.5)]
-    assert judge(1, first) == set()
+    assert prune(1, first) == set()
     second = [result(0, score) for score in (0.9, 0.1, 0.4, 0.4, 0.6, 0.5)]
-    assert judge(2, second) == {0, 1, 2, 3}
+    assert prune(2, second) == {0, 1, 2, 3}
 
 
 def test_a_trial_whose_seeds_are_trained_elsewhere_is_left_alone() -> None:
-    judging = Judging(study(seeds_per_trial=2), 10, ONE_RUN, {})
-    judge = judging.judge([4, 5, 5, 6, 6])
+    pruner = TrialPruner(study(seeds_per_trial=2), 10, ONE_RUN, {})
+    prune = pruner.prune([4, 5, 5, 6, 6])
     results = [result(0, score) for score in (0.1, 0.9, 0.9, 0.2, 0.2)]
-    assert judge(2, results) == {3, 4}
-    judging.finish([4, 5, 5, 6, 6], results)
+    assert prune(2, results) == {3, 4}
+    pruner.finish([4, 5, 5, 6, 6], results)
 
 
 def test_a_diverged_run_reports_what_an_untrained_network_would() -> None:
-    judge = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2])
-    assert judge(2, [result(0.2, diverged=2), result(0.05, 0.05), result(0.09, 0.09)]) == {1, 2}
-    judge = Judging(study(score="validation_loss"), 10, ONE_RUN, {}).judge([0, 1])
+    prune = TrialPruner(study(), 10, ONE_RUN, {}).prune([0, 1, 2])
+    assert prune(2, [result(0.2, diverged=2), result(0.05, 0.05), result(0.09, 0.09)]) == {1, 2}
+    prune = TrialPruner(study(score="validation_loss"), 10, ONE_RUN, {}).prune([0, 1])
     finite = Result({"validation_loss": [9.0, 9.0]}, {}, None)
-    assert judge(2, [Result({}, {}, 1), finite]) == {0}
+    assert prune(2, [Result({}, {}, 1), finite]) == {0}
 
 
 def test_a_run_that_goes_on_is_judged_with_what_was_before() -> None:
     """Stopped ones are known from their checkpoints; the rungs behind are not judged again."""
-    judge = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2, 3])
+    prune = TrialPruner(study(), 10, ONE_RUN, {}).prune([0, 1, 2, 3])
     after = [
         result(0.1, 0.9, 0.5, 0.5), result(0.1, 0.1, stopped=2),
         result(0.1, 0.8, 0.6, 0.6), result(0.1, 0.2, stopped=2),
     ]  # fmt: skip
-    assert judge(4, after) == {0}
-    fresh = Judging(study(), 10, ONE_RUN, {}).judge([0, 1, 2, 3])
+    assert prune(4, after) == {0}
+    fresh = TrialPruner(study(), 10, ONE_RUN, {}).prune([0, 1, 2, 3])
     now = [result(*own.curves["validation_accuracy"][:2]) for own in after]
     assert fresh(1, [result(0.1)] * 4) == set() and fresh(2, now) == {1, 3}
 
@@ -250,6 +250,8 @@ def test_a_run_that_goes_on_is_judged_with_what_was_before() -> None:
 def test_the_best_epoch_so_far_is_reported_where_it_is_the_score() -> None:
     past = [Past([0.9, 0.1], 0.9, 2, False), Past([0.2, 0.2], 0.2, 2, True)]
     fell, rose = result(0.95, 0.0), result(0.0, 0.6)
-    last, highest = (Judging(study(score_epoch=at), 10, ONE_RUN, {1: past}).judge([0, 1]) for at in ("last", "best"))
+    last, highest = (
+        TrialPruner(study(score_epoch=at), 10, ONE_RUN, {1: past}).prune([0, 1]) for at in ("last", "best")
+    )
     assert last(2, [fell, rose]) == {0}
     assert highest(2, [fell, rose]) == {1}

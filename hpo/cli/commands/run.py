@@ -54,7 +54,7 @@ def run(
     from hpo.cli.terminal.progress import Display
     from hpo.storage.database import redacted
     from hpo.study import loading
-    from hpo.training.devices import choose_device, worker_places, workers_in_words
+    from hpo.training.devices import choose_device, describe_workers, worker_devices
     from hpo.worker.processes import run_workers
     from hpo.worker.signals import Stopped, stop_after
 
@@ -73,13 +73,13 @@ def run(
         print(f"hpo: {warning}", file=sys.stderr)
 
     if ledger.state() != "done":
-        places = worker_places(place, workers, len(definition.configurations) * ledger.planned["repeats"])
+        places = worker_devices(place, workers, len(definition.configurations) * ledger.planned["repeats"])
         flags = {"--name": name, "--epochs": epochs, "--population": population}
         commands = _worker_commands(study, places, flags)
         # The report's packages load while the workers train.
         threading.Thread(target=_load, args=(REPORTS_NEED,), daemon=True).start()
         try:
-            with Display(ledger, workers_in_words(places), redacted(url)) as display:
+            with Display(ledger, describe_workers(places), redacted(url)) as display:
                 run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
         except Stopped:
             print("hpo: stopped; the same command goes on from here", file=sys.stderr)
