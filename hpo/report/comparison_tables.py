@@ -10,26 +10,29 @@ from hpo.report.formatting import NOTHING, escape
 from hpo.report.tables import Table
 
 
-def reached(across: StudyComparison) -> Table:
+def reached(comparison: StudyComparison) -> Table:
     """A1: what every configuration reached in every study."""
     rows = [
-        [escape(entry.name), *(_value(entry.name, numbers) for numbers in across.studies)] for entry in across.overall
+        [escape(entry.name), *(_value(entry.name, numbers) for numbers in comparison.studies)]
+        for entry in comparison.overall
     ]
-    return Table(["configuration", *map(_heading, across.studies)], rows, range(1, len(across.studies) + 1))
+    return Table(["configuration", *map(_heading, comparison.studies)], rows, range(1, len(comparison.studies) + 1))
 
 
-def differences(across: StudyComparison) -> Table:
+def differences(comparison: StudyComparison) -> Table:
     """A2: every configuration against the baseline of its study, with the study's own verdict."""
-    rows = [[escape(entry.name), *(_verdict(entry.name, one) for one in across.studies)] for entry in across.overall]
-    header = [f"{_heading(one)} against {escape(one.baseline.name)}" for one in across.studies]
+    rows = [
+        [escape(entry.name), *(_verdict(entry.name, one) for one in comparison.studies)] for entry in comparison.overall
+    ]
+    header = [f"{_heading(one)} against {escape(one.baseline.name)}" for one in comparison.studies]
     return Table(["configuration", *header], rows)
 
 
-def overall(across: StudyComparison) -> Table:
+def overall(comparison: StudyComparison) -> Table:
     """A3: how often each verdict was reached."""
-    words = [word for word in across.overall[0].words if any(entry.words[word] for entry in across.overall)]
+    words = [word for word in comparison.overall[0].words if any(entry.words[word] for entry in comparison.overall)]
     rows = []
-    for entry in across.overall:
+    for entry in comparison.overall:
         judged = sum(entry.words.values())
         if not judged:
             continue
@@ -37,24 +40,24 @@ def overall(across: StudyComparison) -> Table:
     return Table(["configuration", "studies judged", *words], rows, range(1, len(words) + 2))
 
 
-def profiles(across: StudyComparison) -> Table:
+def profiles(comparison: StudyComparison) -> Table:
     """A4: the performance profiles in numbers."""
     header = ["configuration", *(f"within τ = {limit:g}" for limit in SHOWN), "score"]
     rows = [
         [escape(entry.name), *(formatting.percent(share, 0) for _, share in entry.shares), f"{entry.score:.3f}"]
-        for entry in across.profiles
+        for entry in comparison.profiles
     ]
     return Table(header, rows, range(1, len(header)))
 
 
-def times_to_target(across: StudyComparison) -> Table:
+def times_to_target(comparison: StudyComparison) -> Table:
     """A5: the epochs that the profiles are made from."""
-    header = ["study", "target", *(f"{escape(name)}, epochs (ratio)" for name in across.shared)]
+    header = ["study", "target", *(f"{escape(name)}, epochs (ratio)" for name in comparison.shared)]
     rows = []
-    for race in across.times_to_target:
+    for race in comparison.times_to_target:
         share = race.metric.endswith(("accuracy", "fitted", "recovered"))
         target = formatting.percent(race.target) if share else formatting.three_digits(race.target)
-        cells = [_time(race.epochs[name], race.ratios[name]) for name in across.shared]
+        cells = [_time(race.epochs[name], race.ratios[name]) for name in comparison.shared]
         rows.append([escape(race.study), f"{escape(race.metric.replace('_', ' '))} {target}", *cells])
     return Table(header, rows, range(2, len(header)))
 

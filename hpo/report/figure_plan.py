@@ -18,7 +18,7 @@ Section = Literal["results", "analysis", "tuning"]
 Styles = dict[str, figures.Style]
 
 
-class Planned(NamedTuple):
+class Figure(NamedTuple):
     """A figure's place in a report.
 
     Attributes:
@@ -45,7 +45,7 @@ class Planned(NamedTuple):
         return f"figures/{self.number}-{self.slug}.png"
 
 
-def plan_figures(record: Record, numbers: StudyNumbers) -> list[Planned]:
+def plan_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
     """The report's eight figures, in order; works at every moment of a study."""
     styles, scored = _styles(numbers), tuning_frames.scored_trials(record)
     return [
@@ -56,7 +56,7 @@ def plan_figures(record: Record, numbers: StudyNumbers) -> list[Planned]:
     ]
 
 
-def plan_stills(record: Record, numbers: StudyNumbers) -> list[Planned]:
+def plan_stills(record: Record, numbers: StudyNumbers) -> list[Figure]:
     """The first four figures alone: those that are small and quick, and that Markdown shows."""
     styles = _styles(numbers)
     return [*_by_epoch(record, numbers, styles), *_paired(numbers, styles)]
@@ -66,12 +66,12 @@ def _styles(numbers: StudyNumbers) -> Styles:
     return figures.assign_styles([entry.name for entry in numbers.configurations], numbers.baseline.name)
 
 
-def drawn(info: Any, section: Section, ending: str = "") -> Planned:
+def drawn(info: Any, section: Section, ending: str = "") -> Figure:
     """A figure that there is something to draw for; `ending` goes behind its caption."""
-    return Planned(info.number, info.slug, info.title, section, info.caption + ending, "", info)
+    return Figure(info.number, info.slug, info.title, section, info.caption + ending, "", info)
 
 
-def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
+def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
     judged = numbers.metric
     validated = f"validation_{judged.name.removeprefix('test_')}"
     shown = Metric(validated, judged.direction, judged.share)
@@ -82,18 +82,18 @@ def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator
         curves = rerun_curves(record, metric)
         if curves.empty:
             slug = title.lower().replace(" ", "-")
-            yield Planned(number, slug, title, "results", "", _no_curve(numbers), None)
+            yield Figure(number, slug, title, "results", "", _no_curve(numbers), None)
         else:
             yield drawn(compute(curves, styles), "results", _seeds_drawn(numbers))
 
 
-def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Planned:
+def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Figure:
     clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
     if len(clean) or len(noisy):
         return drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seeds_drawn(numbers))
     changed = numbers.samples.changed_labels
     sentence = "no training label was changed." if changed and not any(changed.values()) else _no_curve(numbers)
-    return Planned(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
+    return Figure(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
 
 
 def _no_curve(numbers: StudyNumbers) -> str:
@@ -110,7 +110,7 @@ def _seeds_drawn(numbers: StudyNumbers) -> str:
     return several + (f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else "")
 
 
-def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
+def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
     metric, repeats, baseline = numbers.metric, numbers.study["repeats"], numbers.baseline
     rows = []
     for entry in numbers.configurations:
@@ -126,13 +126,13 @@ def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Planned]:
         yield drawn(figures.paired_slopes(pairs, styles, metric, baseline.name, unit), "results")
     else:
         sentence = f"it appears with the first {unit} that the baseline and another configuration both have."
-        yield Planned(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
+        yield Figure(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
     differences = plan_differences(numbers, styles)
     if differences is not None:
         yield drawn(differences, "results")
     else:
         sentence = f"it appears with the second {unit} that the baseline and another configuration both have."
-        yield Planned(4, "differences", "Differences from the baseline", "results", "", sentence, None)
+        yield Figure(4, "differences", "Differences from the baseline", "results", "", sentence, None)
 
 
 def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | None:
@@ -145,7 +145,7 @@ def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | 
     return figures.forest(frame, styles, numbers.metric, numbers.baseline.name, numbers.definition["margin"])
 
 
-def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning_frames.Scored) -> Iterator[Planned]:
+def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning_frames.Scored) -> Iterator[Figure]:
     score = str(numbers.definition["score"])
     share = score in ("validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
     metric = Metric(score, numbers.definition["direction"], share)
@@ -156,17 +156,17 @@ def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tunin
         lines, expected = tuning_frames.best_lines(history, record), tuning_frames.all_random(record)
         yield drawn(figures.tuning_history(history, lines, styles, metric, expected), "tuning")
     else:
-        yield Planned(6, "tuning-history", "Tuning history", "tuning", "", lacking, None)
+        yield Figure(6, "tuning-history", "Tuning history", "tuning", "", lacking, None)
     frame, tuned = tuning_frames.slice_frame(scored), tuning_frames.tuned(record)
     frame = frame[frame["hyperparameter"].isin(tuned)]
     if len(frame):
         yield drawn(figures.slices(frame, tuned, styles, metric), "tuning")
     else:
         sentence = lacking if tuned else "no hyperparameter is tuned."
-        yield Planned(7, "slices", "Score by hyperparameter", "tuning", "", sentence, None)
+        yield Figure(7, "slices", "Score by hyperparameter", "tuning", "", sentence, None)
 
 
-def _importances(record: Record, styles: Styles, scored: tuning_frames.Scored) -> Planned:
+def _importances(record: Record, styles: Styles, scored: tuning_frames.Scored) -> Figure:
     frame = tuning_frames.importance_frame(record, scored)
     few = {name: len(trials) for name, trials in scored.items() if len(trials) < tuning_frames.ENOUGH_TRIALS}
     have = ", ".join(f"{figures.shorten(name)} has {trials}" for name, trials in few.items())
@@ -182,4 +182,4 @@ def _importances(record: Record, styles: Styles, scored: tuning_frames.Scored) -
         ending = " Trials are ranked within their tuning run." if record.study["repeats"] > 1 else ""
         return drawn(figures.importances(frame, styles, rule), "tuning", ending)
     sentence = rule or "The scores do not tell the best tenth of the trials apart."
-    return Planned(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)
+    return Figure(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.verdicts import Verdict
 from hpo.report import formatting, tables
-from hpo.report.figure_plan import Planned
+from hpo.report.figure_plan import Figure
 from hpo.report.figures import draw_plotly
 from hpo.report.standalone import SCRIPT
 from hpo.report.tables import failures
@@ -21,14 +21,14 @@ POWER = re.compile(r"(−?\d[\d.]*e-\d+)")  # a browser would break the line beh
 FENCE = re.compile(r"^\s{0,3}(```|~~~)")
 
 # From what becomes of an author's words and of a figure, the page's Markdown.
-Body = Callable[[Callable[[str], str], Callable[[Planned], str]], str]
+Body = Callable[[Callable[[str], str], Callable[[Figure], str]], str]
 
 
 class Page(NamedTuple):
     """What a report is made of: its numbers, its figures, the commands that remake it, the author's analysis."""
 
     numbers: StudyNumbers
-    figures: list[Planned]
+    figures: list[Figure]
     commands: list[str]
     analysis: str | None
 
@@ -48,7 +48,7 @@ def as_markdown(body: Body) -> str:
     return body(demote_headings, _in_markdown)
 
 
-def as_html(title: str, figures: Sequence[Planned], body: Body) -> str:
+def as_html(title: str, figures: Sequence[Figure], body: Body) -> str:
     """A page's HTML, with its figures to be drawn by plotly.js from the folder of all reports."""
     from markdown_it import MarkdownIt
 
@@ -58,7 +58,7 @@ def as_html(title: str, figures: Sequence[Planned], body: Body) -> str:
         held.append(content)
         return f"<!--held {len(held) - 1}-->"
 
-    def picture(figure: Planned) -> str:
+    def picture(figure: Figure) -> str:
         still = f'<noscript><img src="{figure.path}" alt="{figure.title}"></noscript>' if figure.still else ""
         return hold(f'<div class="figure" id="{figure.slug}">{still}</div>')
 
@@ -75,7 +75,7 @@ def as_html(title: str, figures: Sequence[Planned], body: Body) -> str:
     return template.render(title=title, body=shown, figures=data if drawings else "", script=SCRIPT)
 
 
-def _in_markdown(figure: Planned) -> str:
+def _in_markdown(figure: Figure) -> str:
     return f"![{figure.title}]({figure.path})" if figure.still else ""
 
 
@@ -102,7 +102,7 @@ def verdict_lines(numbers: StudyNumbers) -> list[str]:
     ]
 
 
-def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned], str]) -> str:
+def _body(page: Page, author: Callable[[str], str], picture: Callable[[Figure], str]) -> str:
     numbers = page.numbers
     configurations = numbers.definition["configurations"]
     paired = [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1]
@@ -138,7 +138,7 @@ def _body(page: Page, author: Callable[[str], str], picture: Callable[[Planned],
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def environment(author: Callable[[str], str], picture: Callable[[Planned], str]) -> Any:
+def environment(author: Callable[[str], str], picture: Callable[[Figure], str]) -> Any:
     """The templates, with what becomes of an author's words and of a figure as filters of these names."""
     made = _environment().overlay()
     made.filters = {**made.filters, "author": author, "picture": picture}

@@ -9,7 +9,7 @@ from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.selection import superseded
 from hpo.report import figures, page
-from hpo.report.figure_plan import Planned, plan_figures
+from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
 from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
@@ -54,7 +54,7 @@ def write_report(
     return readme
 
 
-def _draw_stills(planned: Sequence[Planned], folder: Path) -> None:
+def _draw_stills(planned: Sequence[Figure], folder: Path) -> None:
     """Draws the PNGs of the figures that have one, and takes away those of an earlier report that no longer do."""
     for figure in planned:
         if figure.still and figure.info is not None:

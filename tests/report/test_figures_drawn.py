@@ -14,7 +14,7 @@ from synthetic_record import diverge, synthetic_export, synthetic_record
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.metric import ACCURACY, Metric
 from hpo.report import Record, figures, make_record, tuning_frames
-from hpo.report.figure_plan import Planned, plan_figures
+from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.figures import axis
 from hpo.search_space import log_range
 
@@ -23,7 +23,7 @@ NAMES = ["AdamW", "GNVR", "ROGC"]
 STYLES = figures.assign_styles(NAMES, "AdamW")
 
 
-def planned(record: Record) -> dict[str, Planned]:
+def planned(record: Record) -> dict[str, Figure]:
     return {figure.slug: figure for figure in plan_figures(record, compute_numbers(record))}
 
 

@@ -225,7 +225,7 @@ def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_pooled() -> None:
-    across = compare_studies([study("a", 0.05), study("b", 0.05)])
+    comparison = compare_studies([study("a", 0.05), study("b", 0.05)])
     assert StudyComparison._fields == (
         "studies",
         "overall",
@@ -237,7 +237,7 @@ def test_nothing_is_pooled() -> None:
         "left_out",
         "profiles",
     )
-    assert across.error_bound == pytest.approx(0.1) and across.overall[1].words["better"] == 2
+    assert comparison.error_bound == pytest.approx(0.1) and comparison.overall[1].words["better"] == 2
     assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
 
 
@@ -258,8 +258,8 @@ def test_what_the_picture_leaves_out_is_told(tmp_path: Path) -> None:
     alone = named(synthetic_record(seeds=6, finished_reruns=1), "young")
     text = page(tmp_path, study("a"), alone)
     assert "(higher is better)" in text and "Not shown, for they have no interval yet: young." in text
-    across = compare_studies([study("a"), named(synthetic_record(seeds=6, accuracies=wide), "wide")])
-    [info, *_] = [figure.info for figure in _figures(across)]
+    comparison = compare_studies([study("a"), named(synthetic_record(seeds=6, accuracies=wide), "wide")])
+    [info, *_] = [figure.info for figure in _figures(comparison)]
     assert isinstance(info, Forests) and not info.one_axis
     [info, *_] = [figure.info for figure in _figures(compare_studies([study("a"), study("b", 0.01)]))]
     assert isinstance(info, Forests) and info.one_axis
