@@ -18,6 +18,7 @@ Numbers = NDArray[np.float64]
 
 EXACT_SEEDS = 16  # up to here all 2ⁿ sign patterns are enumerated (65,536 at most)
 SAMPLED_FLIPS = 20_000
+ROUNDING = 1e-12  # differences smaller than this share of the largest value are rounding errors
 
 
 class Interval(NamedTuple):
@@ -203,9 +204,10 @@ def compare(
         family: number of configurations compared with the baseline (m).
     """
     seeds = sorted(set(rival) & set(baseline))
-    differences = np.array([rival[seed] - baseline[seed] for seed in seeds], dtype=float)
-    # What counts as rounding is a matter of how large the values are; a power of two changes no other digit.
     size = max((abs(values[seed]) for values in (rival, baseline) for seed in seeds), default=0.0)
+    differences = np.array([rival[seed] - baseline[seed] for seed in seeds], dtype=float)
+    differences[np.abs(differences) <= ROUNDING * size] = 0.0
+    # What counts as rounding is a matter of how large the values are; a power of two changes no other digit.
     scaled = np.ldexp(differences, -math.frexp(size)[1])
     gains = differences if direction == "maximize" else -differences
     summary = summarise(differences)
@@ -213,7 +215,7 @@ def compare(
         n=len(seeds),
         won=int((gains > 0).sum()),
         tied=int((gains == 0).sum()),
-        mean=summary.mean,
+        mean=0.0 if abs(summary.mean) <= ROUNDING * size else summary.mean,
         sd=summary.sd,
         interval=summary.interval,
         equivalence_interval=t_interval(differences, 1 - 2 * alpha / family),

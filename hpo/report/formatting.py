@@ -10,8 +10,6 @@ from hpo.analysis.paired_tests import Interval, Summary
 from hpo.analysis.verdicts import Verdict
 
 NOTHING = "–"
-RESIDUE = 1e-12  # what rounding leaves of a difference that is none
-ROUNDING = 1e-9  # a difference of accuracies below this is a rounding error
 SHARES = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
     "learning_rate": "LR",
@@ -151,7 +149,7 @@ def difference(value: float, metric: Metric, signed: bool = True) -> str:
     """A difference without its unit: +0.19 for points, else the number."""
     if metric.share:
         return points(value, signed)
-    shown = three_digits(0.0 if abs(value) < RESIDUE else value)
+    shown = three_digits(value)
     return f"+{shown}" if signed and value > 0 and shown.strip("0.") else shown
 
 
@@ -207,12 +205,9 @@ def verdict_words(verdict: Verdict, metric: Metric) -> str:
     if verdict.rule == 1:
         return f"no verdict: {escape(verdict.reason)}"
     if verdict.rule == 2:
-        same = (
-            "identical"
-            if abs(verdict.comparison.mean) < ROUNDING
-            else f"the same difference ({difference(verdict.comparison.mean, metric)})"
-        )
-        return f"{same} on every seed: check that the setting takes effect"
+        mean = verdict.comparison.mean
+        values = f"the same difference ({difference(mean, metric)})" if mean else "identical"
+        return f"{values} on every seed: check that the setting takes effect"
     if verdict.rule == 3:
         words = verdict.label
         words += f", by less than the margin of {margin(verdict.margin, metric)}" if verdict.within_margin else ""

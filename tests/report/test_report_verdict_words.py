@@ -55,6 +55,14 @@ BRANCHES = {
         shifted(-0.5, -0.5, -0.5), LOSS, 0.01, 2,
         "the same difference (−0.500) on every seed: check that the setting takes effect",
     ),
+    "2, a tiny number": (
+        ([3e-14, 4e-14, 2e-14], [2e-14, 3e-14, 1e-14]), LOSS, 0.01, 2,
+        "the same difference (+1.00e-14) on every seed: check that the setting takes effect",
+    ),
+    "2, rounding errors": (
+        ([0.1 + 0.2, 1e16, 1e-14], [0.3, 1e16, 1e-14]), LOSS, 0.01, 2,
+        "identical on every seed: check that the setting takes effect",
+    ),
     "3, better": (shifted(0.05, 0.06, 0.04, 0.05, 0.06, 0.04), ACCURACY, 0.01, 3, "**better**"),
     "3, worse": (shifted(-0.05, -0.06, -0.04, -0.05, -0.06, -0.04), ACCURACY, 0.01, 3, "**worse**"),
     "3, lower is better": (shifted(-0.05, -0.06, -0.04, -0.05, -0.06, -0.04), LOSS, 0.01, 3, "**better**"),
