@@ -1,35 +1,48 @@
-"""Errors that a person reads: one sentence that says what to do, the exit code, names probably meant."""
+"""Errors shown to a person: one sentence that says what is wrong and what to do, and the exit code."""
 
 from collections.abc import Iterable
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 
 
 class HpoError(Exception):
-    """A failure with a known mend. `str(error)` is the whole message; no traceback is shown."""
+    """A failure with a known remedy. `str(error)` is the whole message; no traceback is shown."""
 
     exit_code = 1
 
 
 class UsageError(HpoError):
-    """What was asked for cannot be done as asked: a definition, a name or an option is wrong."""
+    """A definition, a name or an option is wrong."""
 
     exit_code = 2
 
 
-CLOSE = 0.6  # of 1, difflib's measure of likeness
-EQUALLY = 0.15  # two names this near to each other in likeness are both offered
+def require(valid: bool, name: str, value: object, expected: str) -> None:
+    """Raises UsageError("NAME is VALUE; give EXPECTED") unless the value is valid."""
+    if not valid:
+        raise UsageError(f"{name} is {value!r}; give {expected}")
+
+
+def require_whole(name: str, value: object, minimum: int = 1) -> None:
+    """Raises UsageError unless the value is an int (not a bool) of at least `minimum`."""
+    require(is_whole(value, minimum), name, value, f"a whole number of at least {minimum}")
+
+
+def is_whole(value: object, minimum: int) -> bool:
+    """Whether a value is an int (not a bool) of at least `minimum`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def is_fraction_below_one(value: object) -> bool:
+    """Whether a value is a number (not a bool) in [0, 1)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'lambda'?" where a known name is close to `word`, or two are; else nothing.
+    """ "; did you mean 'lambda'?" where one or two known names are close to `word`, else an empty string.
 
-    Capitals do not count, so that `adamw` finds `AdamW`.
+    Upper and lower case do not count, so that `adamw` finds `AdamW`.
     """
-    names = list(map(str, known))
-    likeness = {name: SequenceMatcher(None, word.casefold(), name.casefold()).ratio() for name in names}
-    best = max(likeness.values(), default=0.0)
-    if best < CLOSE:
-        return ""
-    near = sorted((name for name in likeness if likeness[name] > best - EQUALLY), key=lambda name: -likeness[name])
-    chosen = near[:1] if best == 1 else [name for name in near[:2] if likeness[name] >= CLOSE]
-    return f"; did you mean {' or '.join(map(repr, chosen))}?"
+    names = {str(name).casefold(): str(name) for name in known}
+    word = word.casefold()
+    close = [word] if word in names else get_close_matches(word, names, 2, 0.75) or get_close_matches(word, names, 1)
+    return f"; did you mean {' or '.join(repr(names[name]) for name in sorted(close))}?" if close else ""

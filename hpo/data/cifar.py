@@ -11,8 +11,8 @@ from torch import Tensor
 from hpo.data.archives import ARCHIVES, obtain, read_members
 from hpo.data.augmentation import crop_and_flip, cut_out
 from hpo.data.cache import data_folder
-from hpo.data.source import Dataset, Source, augmentation, is_whole, require
-from hpo.errors import HpoError
+from hpo.data.source import Dataset, Source, augmentation, require
+from hpo.errors import HpoError, is_whole
 
 SHAPE = (3, 32, 32)  # channels, rows, columns, in the order of the bytes
 PIXELS = 3072

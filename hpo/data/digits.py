@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from hpo.data.augmentation import add_noise, crop_and_flip
-from hpo.data.source import Dataset, Source, augmentation, is_whole, require
-from hpo.errors import HpoError
+from hpo.data.source import Dataset, Source, augmentation, require
+from hpo.errors import HpoError, is_whole
 
 CLASSES = 10
 TESTED = 36  # images of every class in the test set: a fifth of them all

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from hpo.data.augmentation import add_noise, rescale, shift_around
 from hpo.data.cache import cache_folder
-from hpo.data.source import Dataset, Source, augmentation, is_whole, require
-from hpo.errors import HpoError, UsageError
+from hpo.data.source import Dataset, Source, augmentation, require
+from hpo.errors import HpoError, UsageError, is_whole
 
 ARRAYS = ("x", "y", "x_test", "y_test")
 

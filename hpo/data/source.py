@@ -124,11 +124,6 @@ def require(dataset: Dataset, name: str, holds: bool, wanted: str) -> None:
         raise UsageError(f"{type(dataset).__name__}: {name} is {getattr(dataset, name)!r}; give {wanted}")
 
 
-def is_whole(value: Any, least: int) -> bool:
-    """Whether a field's value is an int (no bool) of at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def augmentation(default: Any) -> Any:
     """A field that is part of the definition only while the data set's `augmented` is true."""
     return field(default=default, metadata={"described": "augmented"})

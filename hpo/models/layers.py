@@ -5,23 +5,20 @@ from typing import Any
 
 from torch import nn
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, is_fraction_below_one, require, require_whole
 from hpo.models.dropout import Dropout
 
 
 def check_whole(network: Any, *fields: str) -> None:
     """Raises UsageError unless the fields are whole numbers of at least 1."""
     for field in fields:
-        value = getattr(network, field)
-        if type(value) is not int or value < 1:
-            raise UsageError(f"{type(network).__name__}: {field} is {value!r}; give a whole number of at least 1")
+        require_whole(f"{type(network).__name__}: {field}", getattr(network, field))
 
 
 def check_dropout(network: Any) -> None:
     """Raises UsageError unless `dropout` is a probability below 1."""
-    value = network.dropout
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise UsageError(f"{type(network).__name__}: dropout is {value!r}; give a number from 0 up to but not 1")
+    value, name = network.dropout, f"{type(network).__name__}: dropout"
+    require(is_fraction_below_one(value), name, value, "a number from 0 up to but not 1")
 
 
 def check_norm(network: Any, *choices: str | None) -> None:

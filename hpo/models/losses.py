@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hpo.errors import UsageError
+from hpo.errors import is_fraction_below_one, require
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,8 +40,7 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         value = self.label_smoothing
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise UsageError(f"label_smoothing is {value!r}; give a number from 0 up to but not 1")
+        require(is_fraction_below_one(value), "label_smoothing", value, "a number from 0 up to but not 1")
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Losses [N] for logits [N, C] and int64 labels [N]."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from hpo.errors import UsageError
+from hpo.errors import is_whole, require
 from hpo.models.layers import check_dropout, dropout_layers
 
 
@@ -23,8 +23,8 @@ class MLP:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
-        if len(self.widths) < 2 or any(not isinstance(width, int) or width < 1 for width in self.widths):
-            raise UsageError(f"MLP: widths is {self.widths!r}; give at least two whole numbers of at least 1")
+        valid = len(self.widths) >= 2 and all(is_whole(width, 1) for width in self.widths)
+        require(valid, "MLP: widths", self.widths, "at least two whole numbers of at least 1")
         check_dropout(self)
 
     def __call__(self) -> nn.Module:

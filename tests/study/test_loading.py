@@ -273,7 +273,7 @@ def test_a_misspelt_hyperparameter_is_found_on_loading() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "hint"),
     [
-        ('regularizer="gnvr"', 'regularizer="gvnr"', "; did you mean 'gvr' or 'gnvr'?"),
+        ('regularizer="gnvr"', 'regularizer="gvnr"', "; did you mean 'gnvr' or 'gvr'?"),
         ('regularizer="gnvr"', 'regularizer="GNVR"', "; did you mean 'gnvr'?"),
         ('Configuration("AdamW"', 'Configuration("AdamW", "adamm"', "; did you mean 'adam' or 'adamw'?"),
         ('regularizer="gnvr"', 'regularizer="xyz"', ", rogc"),
