@@ -91,7 +91,7 @@ class _Tuning:
         """The sums of the run, and `quality`, the test accuracy of the setting chosen."""
         for size in batch_sizes(0, trials):
             self._advance(size)
-        whole = [(entry.setting, entry.value) for entry in self.tried if not entry.stopped]
+        whole = [entry for entry in self.tried if not entry.stopped]
         chosen = best(whole, direction_of(self.trainer.study))
         # Seeds that are this repetition's own, in the place that they have among all of them.
         [reached] = quality(self.trainer, self.configuration, [chosen], fresh_seeds, fresh_seeds, first=self.seed)

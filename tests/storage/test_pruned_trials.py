@@ -1,28 +1,22 @@
 """Pruned trials on their way: trained, stored, sampled from, mirrored, counted, and never chosen over a whole one."""
 
-import dataclasses
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from storage_study import definition
 
-from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving, api
+from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.cli.terminal.status import status, status_text
-from hpo.search_space import Range, log_range
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Past, Slot, Tried, Work, open_study
 from hpo.storage.optuna.mirror import Mirror, open_storage
 from hpo.storage.optuna.public_api import OptunaTrials
 from hpo.training.checkpoints import Checkpoints
-from hpo.worker import batched_tpe, sampler
 from hpo.worker import trainer as trainer_module
-from hpo.worker.sampler import ask_one_by_one, sample
 from hpo.worker.trainer import Trainer
 
 EPOCHS = 6
@@ -278,68 +272,3 @@ def test_optuna_shows_pruned_trials_with_what_they_reported(url: str, public: bo
     )
     assert mirror.repair() == 0
     mirror.close()
-
-
-def random_case(seed: int) -> tuple[dict[str, Range], list[Tried], list[dict[str, float]], str]:
-    """Ranges and finished trials, few of them whole, with equal values, lost ones and several rungs."""
-    rng = random.Random(seed)
-    ranges = {name: log_range(1e-4, 1e-1) for name in rng.sample(["a", "b", "c"], rng.randint(1, 3))}
-
-    def setting() -> dict[str, float]:
-        return {name: 10 ** rng.uniform(-4, -1) for name in ranges}
-
-    def value() -> float | None:
-        return rng.choice([rng.random(), round(rng.random(), 1), None])
-
-    share = rng.choice([0.0, 0.05, 0.3])
-    known = [
-        Tried(setting(), value() if (stopped := None if rng.random() < share else rng.choice([0, 3, 9])) or stopped == 0
-              else rng.random(), stopped)
-        for _ in range(rng.choice([10, 40, 120]))
-    ]  # fmt: skip
-    return ranges, known, [setting() for _ in range(rng.choice([0, 3]))], rng.choice(["maximize", "minimize"])
-
-
-@pytest.mark.parametrize("seed", range(16))
-def test_the_sampler_is_told_of_pruned_trials_as_optuna_tells_it(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ranges, known, pending, direction = random_case(seed)
-    spaces: dict[str, BaseDistribution] = {name: entry.distribution() for name, entry in ranges.items()}
-    expected = ask_one_by_one(spaces, known, pending, 4, direction, seed)
-    asked: list[int] = []
-    fast = batched_tpe.ask
-    assert sampler._batch_agrees()
-    monkeypatch.setattr(batched_tpe, "ask", lambda *arguments: asked.append(arguments[3]) or fast(*arguments))
-    found = sample(ranges, known, pending, 4, direction, seed)
-    assert asked == [4]
-    for one, other in zip(found, expected, strict=True):
-        assert one == pytest.approx(other, rel=1e-12)
-
-
-def test_whole_trials_come_before_pruned_ones_and_late_ones_before_early_ones() -> None:
-    known = [
-        Tried({}, 0.9, 3),
-        Tried({}, 0.1),
-        Tried({}, 0.2, 9),
-        Tried({}, None, 9),
-        Tried({}, 0.3),
-        Tried({}, 0.3, 9),
-    ]
-    assert batched_tpe.best_first(known, maximize=True).tolist() == [4, 1, 5, 2, 3, 0]
-    assert batched_tpe.best_first(known, maximize=False).tolist() == [1, 4, 2, 5, 3, 0]
-
-
-def test_a_study_with_a_pruner_runs_to_its_end(tmp_path: Path) -> None:
-    """All of it: sampling, training, the ledger, Optuna's tables and the counts."""
-    whole = dataclasses.replace(study(), trials=14, seeds=2, tuning_repeats=1)
-    ledger = api.open_ledger(whole, f"sqlite:///{tmp_path}/t.db")
-    api.work(whole, ledger, device="cpu", population=8, threads=1)
-    assert ledger.state() == "done"
-    slots = ledger.export()["slots"]
-    for name, counts in ledger.counts().items():
-        assert counts["trials_done"] == 14 and counts["reruns_done"] == 2 and counts["pruned"] >= 5
-        trials = optuna.load_study(study_name=f"s/{name}/tune", storage=f"sqlite:///{tmp_path}/t.db").trials
-        assert sum(trial.state == TrialState.PRUNED for trial in trials) == counts["pruned"]
-        chosen = next(row["setting"] for row in slots if row["configuration"] == name and row["phase"] == "rerun")
-        best = next(row for row in slots if row["configuration"] == name and row["setting"] == chosen)
-        assert best["cause"] is None and best["value"] == counts["best"]
-    assert all(row["cause"] is None for row in slots if row["phase"] == "rerun")
