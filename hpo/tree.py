@@ -33,7 +33,7 @@ def add_scaled(tree: Tree, factor: Tensor, direction: Tree) -> Tree:
     return {name: torch.addcmul(leaf, factor, direction[name]) for name, leaf in tree.items()}
 
 
-def shrinking(norms: Tensor, threshold: Tensor, epsilon: float = 1e-8) -> Tensor:
+def clip_factors(norms: Tensor, threshold: Tensor, epsilon: float = 1e-8) -> Tensor:
     """min(1, threshold/(norm + epsilon)): the factors that bring norms down to a threshold, as clipping does.
 
     epsilon is that of the published ROGC script.
@@ -51,12 +51,12 @@ def lerp(first: Tree, second: Tree, share: Tensor) -> Tree:
     return {name: leaf.lerp(second[name], share) for name, leaf in first.items()}
 
 
-def step_along(tree: Tree, length: Tensor, direction: Tree, epsilon: float = TINY) -> Tree:
+def normalized_step(tree: Tree, length: Tensor, direction: Tree, epsilon: float = TINY) -> Tree:
     """tree + length · direction/(‖direction‖ + epsilon); a direction of zeros leaves the tree as it is."""
     return add_scaled(tree, length / (norm(direction) + epsilon), direction)
 
 
-def adaptive_step_along(tree: Tree, length: Tensor, direction: Tree) -> Tree:
+def adaptive_normalized_step(tree: Tree, length: Tensor, direction: Tree) -> Tree:
     """tree + length · tree² direction/(‖|tree| direction‖ + 1e-12), by component: large entries move further."""
     weighted = {name: leaf * direction[name] for name, leaf in tree.items()}
     factor = length / (norm(weighted) + TINY)
@@ -68,6 +68,6 @@ def zeros_like(tree: Tree) -> Tree:
     return {name: torch.zeros_like(leaf) for name, leaf in tree.items()}
 
 
-def along(values: Tensor, leaf: Tensor) -> Tensor:
+def broadcast_to(values: Tensor, leaf: Tensor) -> Tensor:
     """values [K] in a shape that broadcasts over leaf [K, ...]."""
     return values.reshape(-1, *[1] * (leaf.dim() - 1))

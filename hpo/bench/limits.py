@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from hpo.bench.timing import seconds
 from hpo.dispatch import DispatchMode
-from hpo.gradients.returns import lasting
+from hpo.gradients.returns import without_caches
 from hpo.training.population import Population
 
 COPIED = 2**26  # numbers: more than any cache holds
@@ -64,7 +64,7 @@ def work_of(step: Callable[[], object], population: Population, batch: tuple[Ten
     with FlopCounterMode(display=False) as counter:
         step()
     trained = population.params
-    states = [lasting(population.optimizer_state), population.regularizer_state]
+    states = [without_caches(population.optimizer_state), population.regularizer_state]
     stored = [trained, trained, population.buffers, *states]  # a gradient is as its leaf
     moved = 2 * _bytes(stored) + _bytes(batch)
     return Work(counter.get_total_flops() / len(population), moved / len(population))

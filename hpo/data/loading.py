@@ -12,8 +12,8 @@ from torch import Tensor
 from hpo.data.identity import identify
 from hpo.data.source import Dataset, Source, seeded_load
 from hpo.errors import UsageError
-from hpo.user_code.messages import in_words, warn_once
-from hpo.user_code.ownership import is_users
+from hpo.user_code.messages import describe_value, warn_once
+from hpo.user_code.ownership import is_user_code
 
 # PyTorch can store these and do next to nothing with them.
 STORED_ONLY = (torch.uint16, torch.uint32, torch.uint64)
@@ -30,7 +30,11 @@ def load_source(dataset: Dataset) -> Source:
     """
     began = time.monotonic()
     source = _load(dataset)
-    if time.monotonic() - began < QUICK and is_users(type(dataset)) and identify(_load(dataset)) != identify(source):
+    if (
+        time.monotonic() - began < QUICK
+        and is_user_code(type(dataset))
+        and identify(_load(dataset)) != identify(source)
+    ):
         raise UsageError(
             "data: load() gives other samples each time; draw by the global functions of torch, numpy or random, which "
             "hpo seeds, and not by a generator, a seed or a clock of its own"
@@ -56,7 +60,7 @@ def check_source(source: Source) -> Source:
     if isinstance(source, _Checked):
         return source
     if not isinstance(source, Source):
-        raise UsageError(f"data: load() returns {in_words(source)}; return an hpo.Source")
+        raise UsageError(f"data: load() returns {describe_value(source)}; return an hpo.Source")
     classes = _class_count(source.classes)
     inputs, test_inputs = _inputs(source)
     labels, test_labels = (_labels(name, getattr(source, name), classes) for name in ("labels", "test_labels"))
@@ -220,7 +224,8 @@ def _tensor(name: str, given: Any) -> Tensor:
             tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(
-                f"data: {name} is {in_words(given)}, of which no tensor of numbers can be made; {_remedy(name, given)}"
+                f"data: {name} is {describe_value(given)}, of which no tensor of numbers can be made; "
+                f"{_remedy(name, given)}"
             ) from None
     if not tensor.dim():
         raise UsageError(f"data: {name} is a single number; give one for every sample, along the first axis")

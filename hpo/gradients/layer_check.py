@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from hpo.errors import UsageError
-from hpo.user_code.messages import DROPOUT
+from hpo.user_code.messages import DROPOUT_ADVICE
 
 _DRAWS: dict[type[nn.Module], str] = {
     nn.RReLU: "LeakyReLU",
@@ -26,13 +26,13 @@ def check_layers(module: nn.Module) -> None:
             raise UsageError(f"{who} has sparse=True, and gradients are dense here; leave it out, for the same numbers")
         several = not isinstance(layer, nn.RNNBase) or layer.num_layers > 1
         if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout and several:
-            raise UsageError(f"{who} draws random numbers that do not follow from the seed; {DROPOUT}")
+            raise UsageError(f"{who} draws random numbers that do not follow from the seed; {DROPOUT_ADVICE}")
         for kind, other in _DRAWS.items():
             if isinstance(layer, kind):
                 raise UsageError(f"{who} draws random numbers that do not follow from the seed; use {other} instead")
 
 
-def check_kinds(module: nn.Module) -> None:
+def check_dtypes(module: nn.Module) -> None:
     """Raises UsageError unless all parameters are float32, or all float64: hyperparameters are of their kind."""
     kinds: dict[torch.dtype, str] = {}
     for name, parameter in module.named_parameters():

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hpo.errors import UsageError
-from hpo.gradients.layer_check import check_kinds
-from hpo.gradients.layer_rules import Rule, Tape
+from hpo.gradients.layer_check import check_dtypes
+from hpo.gradients.layer_rules import LayerRecorder, Rule
 from hpo.gradients.substitutes import Substitutes
 from hpo.models.dropout import find_samples, seed_dropout
 from hpo.tree import Tree
-from hpo.user_code.messages import DROPOUT, explain, in_the_network, layer_under_way
+from hpo.user_code.messages import DROPOUT_ADVICE, describe_layer, explain, failing_layer
 
 # Of one step's Dropout masks: (key [], positions [N]).
-Draws = tuple[Tensor, Tensor]
+DropoutDraws = tuple[Tensor, Tensor]
 
 
-def for_every_sample(buffers: Tree, samples: int) -> Tree:
+def repeat_buffers(buffers: Tree, samples: int) -> Tree:
     """Buffers [samples, ...], so that a pass over single samples can change each sample's."""
     return {name: value.expand(samples, *value.shape) for name, value in buffers.items()}
 
@@ -44,7 +44,7 @@ class Network:
         Raises:
             UsageError: the parameters are not all float32 or all float64, or a layer drops in a way that no seed fixes.
         """
-        check_kinds(module)
+        check_dtypes(module)
         self.module, self.example = module, example
         self.dtype = next(module.parameters()).dtype
         self.bfloat16 = self.channels_last = False
@@ -53,7 +53,7 @@ class Network:
         self._dropouts = seed_dropout(module)
         self.drops = bool(self._dropouts)
         self._knows_samples = not self.drops
-        self._tape = Tape(module)
+        self._recorder = LayerRecorder(module)
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
 
     def __call__(self, params: Tree, inputs: Tensor, buffers: Tree | None = None) -> Tensor:
@@ -71,12 +71,12 @@ class Network:
                     outputs = functional_call(self.module, leaves, (inputs,))
             return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
         except RuntimeError as error:
-            name, layer = layer_under_way(error, self.module)
+            name, layer = failing_layer(error, self.module)
             torchs = type(layer).__module__.startswith("torch.")
-            explain(error, in_the_network(name, layer), DROPOUT, own_line=not torchs)
+            explain(error, describe_layer(name, layer), DROPOUT_ADVICE, own_line=not torchs)
             raise
 
-    def run(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> tuple[Tensor, Tree]:
+    def run(self, params: Tree, inputs: Tensor, buffers: Tree, draws: DropoutDraws | None) -> tuple[Tensor, Tree]:
         """A pass in training: outputs [N, ...] and the buffers as the pass leaves them.
 
         Args:
@@ -122,16 +122,16 @@ class Network:
                     f"{tuple(shape)}"
                 )
 
-    def taped(
-        self, params: Tree, inputs: Tensor, probes: list[Tensor], buffers: Tree, draws: Draws | None
+    def run_with_probes(
+        self, params: Tree, inputs: Tensor, probes: list[Tensor], buffers: Tree, draws: DropoutDraws | None
     ) -> tuple[Tensor, list[Tensor], Tree]:
         """Outputs in training with probes added to the layers' outputs, the layers' inputs, the buffers afterwards."""
-        (outputs, after), seen = self._tape.run(lambda: self.run(params, inputs, buffers, draws), probes)
+        (outputs, after), seen = self._recorder.run(lambda: self.run(params, inputs, buffers, draws), probes)
         return outputs, seen, after
 
-    def look(self, params: Tree, inputs: Tensor, buffers: Tree, draws: Draws | None) -> list[torch.Size]:
+    def look(self, params: Tree, inputs: Tensor, buffers: Tree, draws: DropoutDraws | None) -> list[torch.Size]:
         """Shapes [N, ...] of the layers' outputs in a pass in training; empty if that finds an `obstacle`."""
-        return self._tape.output_shapes(lambda: self.run(params, inputs, buffers, draws))
+        return self._recorder.output_shapes(lambda: self.run(params, inputs, buffers, draws))
 
     def probes(self, samples: int, params: Tree) -> list[Tensor]:
         """Zeros [samples, ...] like the layers' outputs, to be added to them; known since `rules_checked`."""
@@ -141,16 +141,16 @@ class Network:
     @property
     def layers(self) -> list[tuple[str, nn.Module, Rule]]:
         """(name, module, rule) of every layer with a rule."""
-        return self._tape.layers
+        return self._recorder.layers
 
     @property
     def obstacle(self) -> str | None:
         """Why per-sample questions are answered by per-sample gradients; None while the rules stand."""
-        return self._tape.obstacle
+        return self._recorder.obstacle
 
     def without_rules(self, reason: str) -> None:
         """Answers per-sample questions by per-sample gradients from now on."""
-        self.rules_checked, self._tape.obstacle = True, reason
+        self.rules_checked, self._recorder.obstacle = True, reason
 
     def leaves_of(self, layers: Sequence[str] = ()) -> list[str]:
         """The names of the parameters of some layers, by default of the last Linear layer, the classifier.

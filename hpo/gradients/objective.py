@@ -12,10 +12,10 @@ from torch import Tensor
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.gradients.network import Network
-from hpo.gradients.passes import Passes, Taped
+from hpo.gradients.passes import PassCache, RecordedLayers
 from hpo.models.losses import SampleLoss
 from hpo.tree import Tree
-from hpo.user_code.messages import in_words
+from hpo.user_code.messages import describe_value
 
 Penalty = Callable[[Tree], Tensor]
 
@@ -46,7 +46,7 @@ class Objective:
             key: int64 [], what Dropout's masks follow from.
         """
         self._network = network
-        self._passes = Passes(network, sample_loss, inputs, labels, buffers or {}, key)
+        self._passes = PassCache(network, sample_loss, inputs, labels, buffers or {}, key)
 
     def __getattr__(self, name: str) -> Any:
         known = [question for question in dir(type(self)) if not question.startswith("_")]
@@ -100,7 +100,9 @@ class Objective:
         def total(at: Tree) -> tuple[Tensor, Tree]:
             extra = penalty(at)
             if not isinstance(extra, Tensor) or extra.dim():
-                raise UsageError(f"its penalty gives {in_words(extra)}; return a tensor of one number, as mean() is")
+                raise UsageError(
+                    f"its penalty gives {describe_value(extra)}; return a tensor of one number, as mean() is"
+                )
             return self.loss(at, view) + extra, {"penalty": extra}
 
         gradient, scalars = self.grad_of(total, params)
@@ -131,11 +133,11 @@ class Objective:
 
     def sample_grad_norms(self, params: Tree, view: int = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
-        taped = self._passes.taped(params, view)
-        if taped is None:
+        recorded = self._passes.recorded_layers(params, view)
+        if recorded is None:
             squares = [g.reshape(len(g), -1).square().sum(1) for g in self.sample_grads(params, view).values()]
         else:
-            layers = zip(self._network.layers, taped, strict=True)
+            layers = zip(self._network.layers, recorded, strict=True)
             squares = [rule.square_norms(layer, *seen) for (_, layer, rule), seen in layers]
         return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
@@ -143,13 +145,15 @@ class Objective:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
         labels = self._passes.labels
         if not isinstance(weights, Tensor) or weights.shape != labels.shape:
-            raise UsageError(f"weighted_grad is given {in_words(weights)} for {len(labels)} samples; give weights [N]")
+            raise UsageError(
+                f"weighted_grad is given {describe_value(weights)} for {len(labels)} samples; give weights [N]"
+            )
         weights = weights.to(_dtype(params))
-        taped = self._passes.taped(params, view)
-        if taped is None:
+        recorded = self._passes.recorded_layers(params, view)
+        if recorded is None:
             samples = self.sample_grads(params, view)
             return {name: torch.einsum("n,n...->...", weights, g) / len(weights) for name, g in samples.items()}
-        return self._by_rule(params, taped, lambda layer, rule, seen: rule.weighted_grad(layer, *seen, weights))
+        return self._by_rule(params, recorded, lambda layer, rule, seen: rule.weighted_grad(layer, *seen, weights))
 
     def mean_grad(self, params: Tree, view: int = 0) -> Tree:
         """g = mean_i g_i from the pass that answers the other per-sample questions; leaves as `params`.
@@ -160,10 +164,10 @@ class Objective:
 
     def sign_mean(self, params: Tree, view: int = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""
-        taped = self._passes.taped(params, view)
-        if taped is None:
+        recorded = self._passes.recorded_layers(params, view)
+        if recorded is None:
             return {name: g.sign().mean(0) for name, g in self.sample_grads(params, view).items()}
-        return self._by_rule(params, taped, lambda layer, rule, seen: rule.sign_mean(layer, *seen))
+        return self._by_rule(params, recorded, lambda layer, rule, seen: rule.sign_mean(layer, *seen))
 
     def sample_grads(self, params: Tree, view: int = 0) -> Tree:
         """Every g_i, leaves [N, ...]: the slow answer that holds for any module whose samples do not mix.
@@ -173,10 +177,10 @@ class Objective:
         """
         return self._passes.sample_grads(params, view)
 
-    def _by_rule(self, params: Tree, taped: Taped, ask: Callable[..., Tree]) -> Tree:
+    def _by_rule(self, params: Tree, recorded: RecordedLayers, ask: Callable[..., Tree]) -> Tree:
         leaves = {
             f"{name}.{leaf}" if name else leaf: value
-            for (name, layer, rule), seen in zip(self._network.layers, taped, strict=True)
+            for (name, layer, rule), seen in zip(self._network.layers, recorded, strict=True)
             for leaf, value in ask(layer, rule, seen).items()
         }
         return {name: leaves[name] for name in params}

@@ -12,12 +12,12 @@ from torch.utils._pytree import tree_leaves_with_path, tree_map
 from hpo.errors import UsageError
 from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
-from hpo.user_code.messages import Told, call, in_words
+from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
 
 Judge = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N]) -> what should be [N]
 
 
-def gradient_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
+def validate_gradient(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
     """What `grads` returned: the gradient in the order of the parameters, the state as it is, and the scalars.
 
     Raises:
@@ -36,7 +36,7 @@ def gradient_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]
     return {leaf: gradient[leaf] for leaf in params}, state, scalars
 
 
-def params_of(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
+def validate_update(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
     """What an optimizer's `update` returned: the parameters in their order, and its state as it is.
 
     Raises:
@@ -91,7 +91,7 @@ def check_state(who: str, state: Any, name: str = "") -> None:
         where = f"its state's leaf {name!r}" if name else "its state"
         number = isinstance(state, int | float)
         mend = f"torch.tensor({float(state)})" if number and name else "{} for none"
-        raise UsageError(f"{who}: {where} is {in_words(state)}; let init give tensors in a dict, such as {mend}")
+        raise UsageError(f"{who}: {where} is {describe_value(state)}; let init give tensors in a dict, such as {mend}")
 
 
 def check_stacked_state(who: str, state: Any, models: int) -> None:
@@ -100,23 +100,23 @@ def check_stacked_state(who: str, state: Any, models: int) -> None:
     What it keeps under a name with "_" in front is its own affair.
     """
     if isinstance(state, dict):
-        state = lasting(state)
+        state = without_caches(state)
     check_state(who, state)
     for path, leaf in tree_leaves_with_path(state):
         if leaf.shape[:1] != (models,):
             name = ".".join(str(entry.key) for entry in path)  # type: ignore[attr-defined]
             raise UsageError(
-                f"{who}: its state's leaf {name!r} is {in_words(leaf)}, and its first axis is to be that of the models "
-                f"({models} here); or write the optimizer for one model, with hpo.per_model"
+                f"{who}: its state's leaf {name!r} is {describe_value(leaf)}, and its first axis is to be that of the "
+                f"models ({models} here); or write the optimizer for one model, with hpo.per_model"
             )
 
 
-def lasting(state: Mapping[str, Any]) -> dict[str, Any]:
+def without_caches(state: Mapping[str, Any]) -> dict[str, Any]:
     """An optimizer's state without what it keeps under names with "_" in front, which it makes again by itself."""
     return {name: leaf for name, leaf in state.items() if not str(name).startswith("_")}
 
 
-def kept_state(who: str, state: Any, before: Any, name: str = "") -> Any:
+def validate_state(who: str, state: Any, before: Any, name: str = "") -> Any:
     """The state that a step returned, in the order of the one it was given.
 
     Raises:
@@ -125,45 +125,52 @@ def kept_state(who: str, state: Any, before: Any, name: str = "") -> Any:
     where = f"its state's leaf {name!r}" if name else "its state"
     if isinstance(before, dict):
         if not isinstance(state, dict):
-            raise UsageError(f"{who}: {where} becomes {in_words(state)}; return a dict like the one that init gives")
+            raise UsageError(
+                f"{who}: {where} becomes {describe_value(state)}; return a dict like the one that init gives"
+            )
         for key in [*before, *state]:
             inner = f"{name}.{key}" if name else str(key)
             if key not in state:
                 raise UsageError(f"{who}: its state loses the leaf {inner!r}; return all that init gives, each time")
             if key not in before:
                 raise UsageError(f"{who}: its state gains a leaf {inner!r}; let init give it from the start")
-        return {key: kept_state(who, state[key], before[key], f"{name}.{key}" if name else str(key)) for key in before}
+        return {
+            key: validate_state(who, state[key], before[key], f"{name}.{key}" if name else str(key)) for key in before
+        }
     if not isinstance(state, Tensor):
-        raise UsageError(f"{who}: {where} becomes {in_words(state)}; return a tensor like the one that init gives")
+        raise UsageError(
+            f"{who}: {where} becomes {describe_value(state)}; return a tensor like the one that init gives"
+        )
     if (state.shape, state.dtype) != (before.shape, before.dtype):
         raise UsageError(
-            f"{who}: {where} becomes {in_words(state)} after {in_words(before)}; return tensors of one shape and kind"
+            f"{who}: {where} becomes {describe_value(state)} after {describe_value(before)}; "
+            "return tensors of one shape and kind"
         )
     return state
 
 
-def apart(state: Any, params: Tree) -> Any:
+def unalias(state: Any, params: Tree) -> Any:
     """A regularizer's state in memory of its own: the weights that it keeps must not move with the weights."""
     moving = {leaf.untyped_storage().data_ptr() for leaf in params.values()}
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in moving else leaf, state)
 
 
-def losses_of(loss: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
+def compute_losses(loss: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
     """Losses [N]; raises UsageError unless the loss gives one float a sample."""
     with Substitutes():
-        losses = call("the loss", "loss(outputs, labels)", loss, outputs, labels)
+        losses = call_user_code("the loss", "loss(outputs, labels)", loss, outputs, labels)
     if not isinstance(losses, Tensor) or losses.shape != labels.shape or not losses.is_floating_point():
-        raise Told(
-            f"the loss gives {in_words(losses)} for {len(labels)} samples; return a tensor of one float a sample, "
-            "[N], without taking their mean"
+        raise UserCodeError(
+            f"the loss gives {describe_value(losses)} for {len(labels)} samples; return a tensor of one float a "
+            "sample, [N], without taking their mean"
         )
     return losses
 
 
-def values_of(name: str, metric: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
+def compute_metric(name: str, metric: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
     """Values [N]; raises UsageError unless a metric of the user's own gives one number a sample."""
     with Substitutes():
-        values = call(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
+        values = call_user_code(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
     if isinstance(values, Tensor) and values.is_complex():
         raise UsageError(f"metric {name!r} gives complex numbers; return real ones, such as their abs()")
     if not isinstance(values, Tensor) or values.shape != labels.shape:

@@ -6,7 +6,7 @@ from torch.func import grad, vmap
 
 from hpo.errors import UsageError
 from hpo.gradients.layer_rules import Rule
-from hpo.gradients.network import Network, for_every_sample
+from hpo.gradients.network import Network, repeat_buffers
 from hpo.models.losses import SampleLoss
 from hpo.tree import Tree
 from hpo.user_code.messages import warn_once
@@ -103,10 +103,10 @@ class _Check:
 
         def total(*added: Tensor) -> tuple[Tensor, list[Tensor]]:
             draws = (self.key, self.places)
-            outputs, seen, _ = network.taped(self.params, self.example, list(added), self.buffers, draws)
+            outputs, seen, _ = network.run_with_probes(self.params, self.example, list(added), self.buffers, draws)
             return outputs.square().sum(), seen
 
-        each = for_every_sample(self.buffers, len(self.example))
+        each = repeat_buffers(self.buffers, len(self.example))
         truth = vmap(grad(one), (None, 0, 0, 0))(self.params, self.example, self.places, each)
         probes = network.probes(len(self.example), self.params)
         deltas, seen = grad(total, argnums=tuple(range(len(probes))), has_aux=True)(*probes)

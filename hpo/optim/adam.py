@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpo.tree import Tree, along, zeros_like
+from hpo.tree import Tree, broadcast_to, zeros_like
 from hpo.user_code.messages import warn_once
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def _rows(*trees: Tree) -> list[list[list[Tensor]]]:
 def elementwise(decoupled: bool, grads: Tree, state: State, params: Tree, hyper: Tree) -> None:
     """The update over all K models at once, in elementary operations that run on any device."""
     for name, weights in params.items():
-        rate, decay, beta1, beta2, epsilon = (along(hyper[key], weights) for key in NAMES)
-        step = along(state["step"], weights)
+        rate, decay, beta1, beta2, epsilon = (broadcast_to(hyper[key], weights) for key in NAMES)
+        step = broadcast_to(state["step"], weights)
         gradient = grads[name]
         if decoupled:
             weights.mul_(1 - rate * decay)

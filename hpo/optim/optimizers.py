@@ -8,11 +8,11 @@ import torch
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from hpo.gradients.returns import check_state, kept_state, params_of
+from hpo.gradients.returns import check_state, validate_state, validate_update
 from hpo.optim import adam
 from hpo.search_space import Range, log_range
-from hpo.tree import Tree, along, zeros_like
-from hpo.user_code.messages import call
+from hpo.tree import Tree, broadcast_to, zeros_like
+from hpo.user_code.messages import call_user_code
 
 State = dict[str, Any]
 
@@ -47,16 +47,16 @@ def per_model(
 
     @functools.wraps(init)
     def checked_init(params: Tree) -> State:
-        state = call(who, "init(params)", init, params, always_lifted=True)
+        state = call_user_code(who, "init(params)", init, params, always_lifted=True)
         check_state(who, state)
         return state
 
     @functools.wraps(update)
     def checked_update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
         before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
-        returned = call(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
-        after, state = params_of(who, returned, params)
-        return after, kept_state(who, state, before)
+        returned = call_user_code(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
+        after, state = validate_update(who, returned, params)
+        return after, validate_state(who, state, before)
 
     return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters)
 
@@ -71,7 +71,7 @@ def _sgd_update(nesterov: bool) -> Callable[[Tree, State, Tree, Tree], tuple[Tre
     def update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
         for name, weights in params.items():
             rate, decay, momentum = (
-                along(hyper[key], weights) for key in ("learning_rate", "weight_decay", "momentum")
+                broadcast_to(hyper[key], weights) for key in ("learning_rate", "weight_decay", "momentum")
             )
             gradient = torch.addcmul(grads[name], decay, weights)
             direction = state["momentum"][name].mul_(momentum).add_(gradient)

@@ -18,7 +18,7 @@ from hpo.study.study import Study
 from hpo.study.study_syntax import study_digests
 from hpo.study.syntax import digest, lambda_digest, module_digests, of_the_process
 from hpo.study.user_modules import UserModule, user_modules
-from hpo.user_code.ownership import is_users
+from hpo.user_code.ownership import is_user_code
 from hpo.user_code.reachable import reachable
 
 STUDY_FILE = "study file"
@@ -52,7 +52,7 @@ def fingerprint(study: Study) -> dict[str, str]:
         if (not way and not _is_counted(value)) or ignored.intersection(re.split(r"\W+", way)):
             continue
         line = f"{_ANY_PLACE.sub('{}', way)} = {content(value, home)}"
-        if issubclass(type(value), FunctionType) and is_users(value):
+        if issubclass(type(value), FunctionType) and is_user_code(value):
             if root != "data":  # whose inputs are compared as they are loaded
                 for name, said in read_in_calls(value).items():
                     entries.setdefault(f"{root}: {name}", []).append(content(said, home))
@@ -98,7 +98,7 @@ def _is_cache(part: Any, attribute: str) -> bool:
 def _is_counted(part: Any) -> bool:
     """Whether a part itself counts: functions and classes that are not the user's stand in the definition."""
     callables = type | FunctionType | BuiltinFunctionType
-    return part is not None and (is_users(part) or not issubclass(type(part), callables))
+    return part is not None and (is_user_code(part) or not issubclass(type(part), callables))
 
 
 def _statements(own: UserModule, defined_in: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from hpo.study.syntax import identifiers, parse
-from hpo.user_code.ownership import is_outside, is_users
+from hpo.user_code.ownership import is_user_code, is_user_file
 
 MAX_LATE = 200  # modules that nothing has imported yet: of a library under development a whole tree is in reach
 
@@ -54,16 +54,16 @@ def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
 def _home(thing: Any) -> Iterator[str]:
     """The name of the user's module that a variable's value is, or comes from."""
     if issubclass(type(thing), ModuleType):
-        if is_users(thing):
+        if is_user_code(thing):
             yield thing.__name__
-    elif issubclass(type(thing), type | FunctionType) and is_users(thing):
+    elif issubclass(type(thing), type | FunctionType) and is_user_code(thing):
         yield str(thing.__module__)
 
 
 def _locate(name: str) -> UserModule | None:
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None) if module else _find(name)
-    if not isinstance(file, str) or not is_outside(file):
+    if not isinstance(file, str) or not is_user_file(file):
         return None
     path = Path(file)
     try:

@@ -9,7 +9,7 @@ from hpo.errors import UsageError
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 from hpo.tree import Tree
-from hpo.user_code.calls import repeatable
+from hpo.user_code.calls import call_twice
 
 TRIED = 8  # samples of each model
 BY_KEYS = "draw them by hpo.random from the keys that augment is given"
@@ -28,7 +28,7 @@ def check_calls(
     """
     places = samples.training[:, :TRIED]
     if samples.dataset.augments:
-        repeatable({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1), draws=BY_KEYS)
+        call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1), draws=BY_KEYS)
         _check_apart(samples, places)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
@@ -39,10 +39,10 @@ def check_calls(
         return population.evaluate(samples.inputs, places, weights, labels, own=True)
 
     others = samples.training[:, -TRIED:]
-    repeatable(code, lambda: evaluate(places), between=lambda: evaluate(others))
+    call_twice(code, lambda: evaluate(places), between=lambda: evaluate(others))
     count = samples.training.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
-    repeatable({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
+    call_twice({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
 
 
 def _check_apart(samples: Samples, places: Tensor) -> None:

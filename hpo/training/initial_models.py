@@ -10,10 +10,10 @@ from hpo.errors import UsageError
 from hpo.random import stream, training_names
 from hpo.training.model_checks import check_modules, check_numbers
 from hpo.training.plain_calls import check_plain_calls
-from hpo.user_code.calls import equal
+from hpo.user_code.calls import equal_values
 from hpo.user_code.generators import seeded
 from hpo.user_code.messages import warn_once
-from hpo.user_code.python_state import mark
+from hpo.user_code.python_state import state_digest
 from hpo.user_code.reachable import reachable
 
 # Seeds that a model function is tried with: two that are the same, and others, as many as are built in no time.
@@ -53,7 +53,7 @@ def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -
     check_modules(modules)
     first, again, *others = modules
     for path, value in _tensors(first).items():
-        if not equal(value, _tensors(again)[path]):
+        if not equal_values(value, _tensors(again)[path]):
             raise UsageError(
                 f"model gives other initial values of {path!r} for the same seed; draw them by the global functions of "
                 "torch, numpy or random, which hpo seeds, and not by a generator of its own"
@@ -61,7 +61,7 @@ def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -
     check_same_attributes([first, again], "for the same seed")
     check_same_attributes([first, *others])
     _check_overwritten(*held)
-    if all(equal(_drawn(first), _drawn(other)) for other in others) and _drawn(first):
+    if all(equal_values(_drawn(first), _drawn(other)) for other in others) and _drawn(first):
         warn_once(
             "the model function gives every seed the same initial weights; if it calls torch.manual_seed, leave that "
             "out, so that results cover the luck of initialisation"
@@ -85,8 +85,8 @@ def _check_overwritten(first: dict[str, Any], again: dict[str, Any], *others: di
     What two networks of one seed leave differently, such as how many were built, does not follow from the seed.
     """
     for path in first.keys() & again.keys():
-        if equal(first[path], again[path]) and any(
-            path in other and not equal(first[path], other[path]) for other in others
+        if equal_values(first[path], again[path]) and any(
+            path in other and not equal_values(first[path], other[path]) for other in others
         ):
             raise UsageError(
                 f"building a network changes {path.lstrip(': ')!r}, which is none of its own and which all networks "
@@ -109,7 +109,7 @@ def check_same_attributes(modules: Sequence[nn.Module], when: str = "from seed t
     for module in modules[1:]:
         other = _attributes(module)
         for path in (*first, *(path for path in other if path not in first)):
-            if path not in first or path not in other or not equal(first[path], other[path]):
+            if path not in first or path not in other or not equal_values(first[path], other[path]):
                 raise UsageError(
                     f"the network's {path!r} differs {when} and is neither a parameter nor a buffer; make it one "
                     "(nn.Parameter, register_buffer), and keep layers in an nn.ModuleList"
@@ -128,7 +128,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
                 name = getattr(hook, "name", getattr(hook, "_tensor_name", ""))
                 trained.add(id(getattr(layer, name, None)))
     return {
-        path.removeprefix("."): value.detach() if isinstance(value, Tensor) else mark(value)
+        path.removeprefix("."): value.detach() if isinstance(value, Tensor) else state_digest(value)
         for path, value in reachable({"": module})
         if id(value) not in trained
     }

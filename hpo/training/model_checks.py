@@ -12,13 +12,13 @@ from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
 from hpo.tree import Tree
 from hpo.user_code.messages import (
-    DROPOUT,
-    Unlifted,
+    DROPOUT_ADVICE,
+    RefuseRandomOperations,
+    describe_layer,
+    describe_value,
     explain,
-    in_the_network,
-    in_words,
-    layer_under_way,
-    passed_own_code,
+    failing_layer,
+    passed_user_code,
     warn_once,
 )
 
@@ -71,10 +71,10 @@ def _check_calls(module: nn.Module) -> None:
             )
     for name, layer in module.named_modules():
         if type(layer).__name__ == "OptimizedModule":  # its own module takes a second to import
-            raise UsageError(f"{in_the_network(name, layer)} is compiled by torch.compile; leave that out")
+            raise UsageError(f"{describe_layer(name, layer)} is compiled by torch.compile; leave that out")
         if layer._backward_hooks or layer._backward_pre_hooks:
             raise UsageError(
-                f"{in_the_network(name, layer)} has a backward hook, which would not be called; change gradients in a "
+                f"{describe_layer(name, layer)} has a backward hook, which would not be called; change gradients in a "
                 "regularizer instead, or in the backward of a torch.autograd.Function"
             )
 
@@ -92,25 +92,25 @@ def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
     """
     example = example[:EXAMPLES]
     try:
-        with Unlifted():
+        with RefuseRandomOperations():
             outputs = module.eval()(example)
     except (HpoError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
-        name, layer = layer_under_way(error, module)
-        explain(error, in_the_network(name, layer), DROPOUT)
-        if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_own_code(error):
+        name, layer = failing_layer(error, module)
+        explain(error, describe_layer(name, layer), DROPOUT_ADVICE)
+        if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_user_code(error):
             raise  # the user's own forward, whose line is worth more
         if "dtype" in str(error) or "scalar type" in str(error):
             _refuse_kind(module, layer, example)
         raise UsageError(
-            f"{in_the_network(name, layer)} cannot take what reaches it from a sample that is {in_words(example[0])} "
-            f"({str(error).splitlines()[0]}); build the network for such samples"
+            f"{describe_layer(name, layer)} cannot take what reaches it from a sample that is "
+            f"{describe_value(example[0])} ({str(error).splitlines()[0]}); build the network for such samples"
         ) from error
     if not isinstance(outputs, Tensor):
-        raise UsageError(f"the network returns {in_words(outputs)}; return one tensor of outputs")
+        raise UsageError(f"the network returns {describe_value(outputs)}; return one tensor of outputs")
     if not outputs.is_floating_point():
-        raise UsageError(f"the network returns {in_words(outputs)}; return real numbers that have a gradient")
+        raise UsageError(f"the network returns {describe_value(outputs)}; return real numbers that have a gradient")
     if outputs.shape[:1] != example.shape[:1]:
         raise UsageError(
             f"the network's outputs have shape {tuple(outputs.shape)} for inputs of shape {tuple(example.shape)}; "

@@ -12,9 +12,9 @@ from torch.func import functional_call
 from hpo.errors import UsageError
 from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
-from hpo.user_code.calls import NO_MEMORY, SAME_VALUES
+from hpo.user_code.calls import PURITY_ADVICE, STATE_ADVICE
 from hpo.user_code.generators import seeded
-from hpo.user_code.python_state import unchanged
+from hpo.user_code.python_state import unchanged_state
 
 SAMPLES = 2  # of a call
 MODES = (False, True)  # evaluation, training
@@ -42,7 +42,7 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
     except Exception:  # whatever a network does that is not made for such inputs: told where it is first looked at
         return
     if not all(_close(again[mode], expected[mode]) for mode in MODES):
-        raise UsageError(f"the network gives other outputs for the same inputs and parameters; {SAME_VALUES}")
+        raise UsageError(f"the network gives other outputs for the same inputs and parameters; {PURITY_ADVICE}")
     if not all(_close(found[mode], expected[mode]) for mode in MODES):
         raise UsageError(
             "the network uses a parameter or buffer that it also holds in a list, a closure or another object, where "
@@ -51,12 +51,12 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
     _call(used, other_params, others, False)
     for mode in (True, False):
         _call(used, other_params, others, mode)
-        with unchanged({"the network": used}, NO_MEMORY):
+        with unchanged_state({"the network": used}, STATE_ADVICE):
             after = _call(used, params, inputs, mode)
         if not _close(after, expected[mode]):
             raise UsageError(
                 "the network gives other outputs for the same inputs and parameters after calls with others: it uses "
-                f"what it kept of an earlier call; {NO_MEMORY}"
+                f"what it kept of an earlier call; {STATE_ADVICE}"
             )
 
 

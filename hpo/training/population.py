@@ -12,7 +12,14 @@ from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from hpo.gradients.network import Network
-from hpo.gradients.returns import apart, check_stacked_state, lasting, losses_of, params_of, values_of
+from hpo.gradients.returns import (
+    check_stacked_state,
+    compute_losses,
+    compute_metric,
+    unalias,
+    validate_update,
+    without_caches,
+)
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
 from hpo.optim.regularizer import Regularizer
@@ -20,8 +27,8 @@ from hpo.training.model_checks import check_modules, run_on_examples, warn_of_de
 from hpo.training.single_model import SingleModel
 from hpo.training.tracing import TracedFunction
 from hpo.tree import Tree
-from hpo.user_code.calls import repeatable, still
-from hpo.user_code.messages import Hyper, Unlifted, call
+from hpo.user_code.calls import call_twice, without_side_effects
+from hpo.user_code.messages import Hyperparameters, RefuseRandomOperations, call_user_code
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -80,9 +87,9 @@ class Population:
             state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
         self.regularizer_state = self._with_own_memory(state)
         who = f"optimizer {optimizer.name!r}"
-        state = self._repeatable_init(who, optimizer.init, partial(call, who, "init(params)", optimizer.init))
+        state = self._repeatable_init(who, optimizer.init, partial(call_user_code, who, "init(params)", optimizer.init))
         check_stacked_state(who, state, len(self))
-        self.optimizer_state = state | self._with_own_memory(lasting(state))
+        self.optimizer_state = state | self._with_own_memory(without_caches(state))
         self._stepped = 0
         self._make_lifted()
 
@@ -95,14 +102,14 @@ class Population:
             "the network": self.network.module,
             "the loss": self.sample_loss,
         }
-        self._gradients = TracedFunction(self._lift(self._model.gradient), who, partial(still, roots))
+        self._gradients = TracedFunction(self._lift(self._model.gradient), who, partial(without_side_effects, roots))
         self._outputs = self._lift(self.network)
         # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
         self._judge = self._lift(partial(_sample_metrics, self._evaluated_loss, {}))
         self._judge_with_own = self._lift(partial(_sample_metrics, self._evaluated_loss, self.metrics))
 
     def _repeatable_init(self, who: str, init: Any, call: Callable[[Tree], Any]) -> Any:
-        return repeatable({f"init of {who}": init}, lambda: call(self.params))
+        return call_twice({f"init of {who}": init}, lambda: call(self.params))
 
     def compare_next_step(self) -> None:
         """Has the next step compared with the user's code, whose operations the steps repeat; raises there."""
@@ -123,7 +130,7 @@ class Population:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
             and the regularizer's own as `aux/<name>`.
         """
-        hyper = Hyper(self.hyperparameters)
+        hyper = Hyperparameters(self.hyperparameters)
         if keys is None:
             keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
         if not self.network.module.training:  # after an evaluation: to set every layer's flag takes time
@@ -131,29 +138,29 @@ class Population:
         given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
         first = self._stepped == 0
         grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
-        self.regularizer_state = apart(state, self.params) if state else state
+        self.regularizer_state = unalias(state, self.params) if state else state
         hyper["learning_rate"] = hyper["learning_rate"] * rate
         who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
         if self._stepped == 1:  # what it keeps between steps is there
             self._try_optimizer(who, grads, hyper)
         self._stepped += 1
-        returned = call(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
-        self.params, self.optimizer_state = params_of(who, returned, before)
+        returned = call_user_code(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
+        self.params, self.optimizer_state = validate_update(who, returned, before)
         if first:
             check_stacked_state(who, self.optimizer_state, len(self))
         return scalars
 
-    def _try_optimizer(self, who: str, grads: Tree, hyper: Hyper) -> None:
+    def _try_optimizer(self, who: str, grads: Tree, hyper: Hyperparameters) -> None:
         """Updates copies twice; raises UsageError unless the update follows from its arguments alone."""
 
         def update() -> Any:
-            state, params = tree_map(torch.clone, (lasting(self.optimizer_state), self.params))
-            params, state = params_of(
-                who, call(who, UPDATE, self.optimizer.update, grads, state, params, hyper), params
+            state, params = tree_map(torch.clone, (without_caches(self.optimizer_state), self.params))
+            params, state = validate_update(
+                who, call_user_code(who, UPDATE, self.optimizer.update, grads, state, params, hyper), params
             )
-            return params, lasting(state)
+            return params, without_caches(state)
 
-        repeatable({who: self.optimizer.update}, update)
+        call_twice({who: self.optimizer.update}, update)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -178,7 +185,7 @@ class Population:
     def _changed(self) -> dict[str, Any]:
         """All that training changes."""
         changed = {name: getattr(self, name) for name in CHANGED}
-        changed["optimizer_state"] = lasting(self.optimizer_state)
+        changed["optimizer_state"] = without_caches(self.optimizer_state)
         return changed
 
     def _with_own_memory(self, state: Any) -> Any:
@@ -214,7 +221,7 @@ class Population:
         The step is traced anew: its shapes are others.
         """
         index = torch.tensor(places, device=self.device)
-        self.optimizer_state = lasting(self.optimizer_state)  # what is left out would hold the old rows
+        self.optimizer_state = without_caches(self.optimizer_state)  # what is left out would hold the old rows
         for name in (*CHANGED, "hyperparameters"):
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
         self._make_lifted()
@@ -259,7 +266,7 @@ class Population:
         def alone(*args: Any) -> Any:
             nonlocal held
             one = tree_map(lambda leaf: leaf[0], args)
-            with nullcontext() if held else Unlifted():
+            with nullcontext() if held else RefuseRandomOperations():
                 found = function(*one)
             held = True
             return tree_map(lambda leaf: leaf[None], found)
@@ -270,7 +277,10 @@ class Population:
 def _sample_metrics(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
     """Values [N] of one model's samples by name."""
     kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
-    found = {"loss": losses_of(loss, outputs, labels).to(kind), "accuracy": (outputs.argmax(-1) == labels).to(kind)}
+    found = {
+        "loss": compute_losses(loss, outputs, labels).to(kind),
+        "accuracy": (outputs.argmax(-1) == labels).to(kind),
+    }
     for name, metric in metrics.items():
-        found[name] = values_of(name, metric, outputs, labels).to(kind)
+        found[name] = compute_metric(name, metric, outputs, labels).to(kind)
     return found

@@ -8,7 +8,7 @@ from torch import Tensor
 from hpo.data import Dataset, Source, Split
 from hpo.errors import UsageError
 from hpo.random import mix, stream, stream_key, training_names
-from hpo.user_code.messages import in_words
+from hpo.user_code.messages import describe_value
 
 
 class Samples:
@@ -79,9 +79,9 @@ class Samples:
         named = mix(self.data_keys[:, None, None], epoch, places[:, None, :], views[None, :, None])
         augmented = self.dataset.augment(chosen.reshape(-1, *self.inputs.shape[1:]), named.reshape(-1))
         if augmented.shape[1:] != self.inputs.shape[1:] or augmented.dtype != self.inputs.dtype:
-            given = in_words(chosen.reshape(-1, *self.inputs.shape[1:]))
+            given = describe_value(chosen.reshape(-1, *self.inputs.shape[1:]))
             raise UsageError(
-                f"data: augment gives {in_words(augmented)} for {given}; return inputs of the same shape and kind"
+                f"data: augment gives {describe_value(augmented)} for {given}; return inputs of the same shape and kind"
             )
         return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
 

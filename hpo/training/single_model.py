@@ -7,11 +7,11 @@ from torch.utils._pytree import tree_map
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
-from hpo.gradients.returns import check_state, gradient_of, kept_state
+from hpo.gradients.returns import check_state, validate_gradient, validate_state
 from hpo.models.losses import SampleLoss
 from hpo.optim.regularizer import Regularizer, State
 from hpo.tree import Tree
-from hpo.user_code.messages import Told, call
+from hpo.user_code.messages import UserCodeError, call_user_code
 
 
 class SingleModel:
@@ -27,7 +27,7 @@ class SingleModel:
 
     def state(self, params: Tree) -> State:
         """The regularizer's state before the first step."""
-        state = call(self.who, "init(params)", self.regularizer.init, dict(params))
+        state = call_user_code(self.who, "init(params)", self.regularizer.init, dict(params))
         check_state(self.who, state)
         return state
 
@@ -43,14 +43,14 @@ class SingleModel:
         before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
         takes = "grads(objective, params, state, hyper)"
         try:
-            returned = call(self.who, takes, self.regularizer.grads, objective, dict(params), state, hyper)
-        except Told:
+            returned = call_user_code(self.who, takes, self.regularizer.grads, objective, dict(params), state, hyper)
+        except UserCodeError:
             raise
         except UsageError as error:
             raise UsageError(f"{self.who}: {error}") from error
-        gradient, state, scalars = gradient_of(self.who, returned, params)
+        gradient, state, scalars = validate_gradient(self.who, returned, params)
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
         # Truth values and counts become numbers: their mean over the steps is wanted.
         kind = torch.promote_types(loss.dtype, torch.float32)
         named = {"train_loss": loss.to(kind)} | {f"aux/{name}": value.to(kind) for name, value in scalars.items()}
-        return gradient, kept_state(self.who, state, before), named, objective.buffers
+        return gradient, validate_state(self.who, state, before), named, objective.buffers

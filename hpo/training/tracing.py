@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
 from hpo.training.trace import Operation, Slot, Trace
-from hpo.user_code.calls import NO_MEMORY, equal
+from hpo.user_code.calls import STATE_ADVICE, equal_values
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class TracedFunction:
 
     def _check_repeatable(self, args: tuple[Any, ...], expected: Any) -> None:
         """Raises UsageError unless the function gives the same numbers again."""
-        if not equal(self._function(*args), expected):
-            raise UsageError(f"{self._who} gives other numbers for the same arguments; {NO_MEMORY}")
+        if not equal_values(self._function(*args), expected):
+            raise UsageError(f"{self._who} gives other numbers for the same arguments; {STATE_ADVICE}")
 
     def _check_same_operations(self, args: tuple[Any, ...]) -> None:
         """Raises UsageError unless the function still comes down to the operations of its trace.

@@ -8,25 +8,27 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from hpo.errors import UsageError
-from hpo.user_code.generators import undrawn
-from hpo.user_code.python_state import unchanged
+from hpo.user_code.generators import no_global_draws
+from hpo.user_code.python_state import unchanged_state
 
 Value = TypeVar("Value")
 
-NO_MEMORY = (
+STATE_ADVICE = (
     "a training step is recorded once and repeated for all models, so keep what changes from step to step in tensors, "
     "in the state that init returns or in a buffer of the network"
 )
-NO_DRAWS = (
+RANDOM_ADVICE = (
     "use nn.Dropout layers in a network, and hpo.random elsewhere, with the keys that augment gets or a step that the "
     "state counts"
 )
 NEARLY = 0.03  # of the size of a tensor on a GPU: a sum in another order may flip a sign of almost 0 here and there
-SAME_VALUES = "let it follow from its arguments alone"
+PURITY_ADVICE = "let it follow from its arguments alone"
 
 
 @contextmanager
-def still(roots: Mapping[str, Any], memory: str = NO_MEMORY, draws: str = NO_DRAWS) -> Iterator[None]:
+def without_side_effects(
+    roots: Mapping[str, Any], memory: str = STATE_ADVICE, draws: str = RANDOM_ADVICE
+) -> Iterator[None]:
     """Around a call that is not the first: user code draws from no global generator and changes nothing it can reach.
 
     Args:
@@ -35,15 +37,15 @@ def still(roots: Mapping[str, Any], memory: str = NO_MEMORY, draws: str = NO_DRA
     Raises:
         UsageError: it does.
     """
-    with undrawn(" or ".join(roots), draws), unchanged(roots, memory):
+    with no_global_draws(" or ".join(roots), draws), unchanged_state(roots, memory):
         yield
 
 
-def repeatable(
+def call_twice(
     roots: Mapping[str, Any],
     call: Callable[[], Value],
-    memory: str = NO_MEMORY,
-    draws: str = NO_DRAWS,
+    memory: str = STATE_ADVICE,
+    draws: str = RANDOM_ADVICE,
     between: Callable[[], object] | None = None,
 ) -> Value:
     """The value of a call of user code, which is made twice.
@@ -59,14 +61,14 @@ def repeatable(
     first = call()
     if between:
         between()
-    with still(roots, memory, draws):
+    with without_side_effects(roots, memory, draws):
         second = call()
-    if not equal(first, second):
-        raise UsageError(f"{' or '.join(roots)} gives other values for the same arguments; {SAME_VALUES}")
+    if not equal_values(first, second):
+        raise UsageError(f"{' or '.join(roots)} gives other values for the same arguments; {PURITY_ADVICE}")
     return second
 
 
-def equal(first: Any, second: Any) -> bool:
+def equal_values(first: Any, second: Any) -> bool:
     """Whether nested containers hold the same values; on a GPU, whose sums may differ in their order, nearly so."""
     (ones, shape), (others, other) = tree_flatten(first), tree_flatten(second)
     return shape == other and all(map(_same, ones, others))

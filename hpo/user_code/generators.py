@@ -32,7 +32,7 @@ def seeded(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def undrawn(who: str, advice: str) -> Iterator[None]:
+def no_global_draws(who: str, advice: str) -> Iterator[None]:
     """Around code whose random numbers must follow from hpo's keys: nothing inside draws from a global generator.
 
     Args:

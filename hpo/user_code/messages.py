@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 _RANDOM = "called random operation while in randomness error mode"
 # What to use in the place of PyTorch's random numbers.
-DROPOUT = "use nn.Dropout layers instead of torch.nn.functional.dropout and of the dropout=... of other layers"
-COUNTER = "take them from hpo.random, by a step that the state counts"
+DROPOUT_ADVICE = "use nn.Dropout layers instead of torch.nn.functional.dropout and of the dropout=... of other layers"
+COUNTER_ADVICE = "take them from hpo.random, by a step that the state counts"
 
 # For a function that is lifted for a single model as well, there is no such way out.
 _ALONE = ", or train with --population 1 and without per-sample gradients"
@@ -82,7 +82,7 @@ _NEVER = {
 _ONCE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 
 
-class Told(UsageError):
+class UserCodeError(UsageError):
     """A sentence that says already whose code it is about."""
 
 
@@ -104,12 +104,12 @@ def explain(error: Exception, who: str, instead: str, always_lifted: bool = Fals
     """
     text = str(error)
     if _RANDOM in text:
-        raise Told(f"{who} draws random numbers that do not follow from the seed; {instead}") from error
+        raise UserCodeError(f"{who} draws random numbers that do not follow from the seed; {instead}") from error
     for words, sentence in _NEVER.items():
         if words in text:
-            raise Told(f"{who} {sentence}") from error
+            raise UserCodeError(f"{who} {sentence}") from error
     if found := _ONCE.search(text):
-        raise Told(
+        raise UserCodeError(
             f"{who} differentiates gradients, and PyTorch can differentiate {found[1]!r} only once; choose another "
             "regularizer, or another operation in the network or the loss"
         ) from error
@@ -117,11 +117,11 @@ def explain(error: Exception, who: str, instead: str, always_lifted: bool = Fals
         if words in text:
             sentence += "" if always_lifted else _ALONE
             if not own_line:
-                raise Told(f"{who} {sentence}") from error
+                raise UserCodeError(f"{who} {sentence}") from error
             raise RuntimeError(f"{who} {sentence}").with_traceback(error.__traceback__) from None
 
 
-def call(who: str, takes: str, function: Callable[..., Any], *args: Any, always_lifted: bool = False) -> Any:
+def call_user_code(who: str, takes: str, function: Callable[..., Any], *args: Any, always_lifted: bool = False) -> Any:
     """`function(*args)`, a user's.
 
     Args:
@@ -131,19 +131,19 @@ def call(who: str, takes: str, function: Callable[..., Any], *args: Any, always_
         UsageError: it does not take these arguments, or does what is not allowed.
     """
     if isinstance(function, type) and issubclass(function, nn.Module):
-        raise Told(f"{who} is the class {function.__name__}; give one made from it, {function.__name__}(...)")
+        raise UserCodeError(f"{who} is the class {function.__name__}; give one made from it, {function.__name__}(...)")
     try:
         return function(*args)
     except TypeError as error:
         if error.__traceback__ is None or error.__traceback__.tb_next is None:  # not from inside the function
-            raise Told(f"{who} is called as {takes} and does not take that: {error}") from error
+            raise UserCodeError(f"{who} is called as {takes} and does not take that: {error}") from error
         raise
     except RuntimeError as error:
-        explain(error, who, COUNTER, always_lifted)
+        explain(error, who, COUNTER_ADVICE, always_lifted)
         raise
 
 
-def layer_under_way(error: BaseException, module: nn.Module) -> tuple[str, nn.Module]:
+def failing_layer(error: BaseException, module: nn.Module) -> tuple[str, nn.Module]:
     """The innermost layer of a network that an error passed through, with its name."""
     layers = {id(layer): (name, layer) for name, layer in module.named_modules()}
     found, trace = ("", module), error.__traceback__
@@ -153,12 +153,12 @@ def layer_under_way(error: BaseException, module: nn.Module) -> tuple[str, nn.Mo
     return found
 
 
-def in_the_network(name: str, layer: nn.Module) -> str:
+def describe_layer(name: str, layer: nn.Module) -> str:
     """A layer in words."""
     return f"layer {name!r} ({type(layer).__name__})" if name else "the network"
 
 
-def passed_own_code(error: BaseException) -> bool:
+def passed_user_code(error: BaseException) -> bool:
     """Whether an error came by code that is neither PyTorch's nor this package's."""
     trace = error.__traceback__
     while trace is not None:
@@ -168,14 +168,14 @@ def passed_own_code(error: BaseException) -> bool:
     return False
 
 
-def in_words(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """What a function returned: a tensor's kind and shape, or the value itself."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of {str(value.dtype).removeprefix('torch.')} and shape {tuple(value.shape)}"
     return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
 
 
-class Hyper(dict[str, Any]):
+class Hyperparameters(dict[str, Any]):
     """Hyperparameters by name; one that is not there is told with those that are."""
 
     def __missing__(self, name: str) -> Any:
@@ -185,13 +185,13 @@ class Hyper(dict[str, Any]):
 
 # `vmap` and `grad` take apart the containers they know, and a dict's subclass is none of them.
 register_pytree_node(
-    Hyper,
+    Hyperparameters,
     lambda hyper: (list(hyper.values()), list(hyper)),
-    lambda values, names: Hyper(zip(names, values, strict=True)),
+    lambda values, names: Hyperparameters(zip(names, values, strict=True)),
 )
 
 
-class Unlifted(DispatchMode):
+class RefuseRandomOperations(DispatchMode):
     """Holds a model that runs without `vmap` to what `vmap` allows: random numbers are refused in the same words."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

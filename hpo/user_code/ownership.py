@@ -21,7 +21,7 @@ _FOLDERS = tuple(
 )
 
 
-def is_users(thing: Any) -> bool:
+def is_user_code(thing: Any) -> bool:
     """Whether a function, method, class, module or code object, or the class of an instance, is the user's code.
 
     It is unless its file belongs to the standard library, an installed package, PyTorch or hpo; what was typed into an
@@ -42,7 +42,7 @@ def is_users(thing: Any) -> bool:
 def _is_users_file(file: str, module: str) -> bool:
     if file.startswith("<"):  # made by exec, as by dataclasses, or typed in
         return not file.startswith("<frozen") and _is_users_module(module)
-    return is_outside(file)
+    return is_user_file(file)
 
 
 def _is_users_module(name: str) -> bool:
@@ -54,13 +54,13 @@ def _is_users_module(name: str) -> bool:
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return is_outside(file)
+        return is_user_file(file)
     if root in sys.stdlib_module_names:
         return False
-    return all(map(is_outside, getattr(module, "__path__", ())))  # a package without an __init__.py
+    return all(map(is_user_file, getattr(module, "__path__", ())))  # a package without an __init__.py
 
 
 @functools.cache
-def is_outside(file: str) -> bool:
+def is_user_file(file: str) -> bool:
     path = Path(file).resolve()
     return not (_INSTALLED & {*path.parts, *Path(file).parts} or f"{path}/".startswith(_FOLDERS))

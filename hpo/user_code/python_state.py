@@ -39,7 +39,7 @@ class _Tensor(NamedTuple):
 
 
 @contextmanager
-def unchanged(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
+def unchanged_state(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
     """Around a call of user code that must leave its own Python state as it is.
 
     A tensor that is replaced by another is allowed, as where a layer keeps its last activations to be looked at:
@@ -81,10 +81,10 @@ def _is_of_several_models(tensor: Tensor) -> bool:
 
 def snapshot(roots: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> what tells one value from another, for all that the roots reach."""
-    return {path: mark(value) for path, value in reachable(roots) if not path.endswith(".training")}
+    return {path: state_digest(value) for path, value in reachable(roots) if not path.endswith(".training")}
 
 
-def mark(value: Any) -> Any:
+def state_digest(value: Any) -> Any:
     """Something comparable by == that changes when the value does; for containers and unknown objects its type."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"  # PyTorch makes a class for a parametrized module
     if isinstance(value, Tensor):
@@ -125,13 +125,13 @@ def _generator_state(value: Any) -> Any:
         frame = value.gi_frame
         return frame and (frame.f_lasti, {name: repr(own)[:LONGEST] for name, own in frame.f_locals.items()})
     if isinstance(value, contextvars.ContextVar):
-        return mark(value.get(None))
+        return state_digest(value.get(None))
     if isinstance(value, threading.local):
-        return mark(vars(value))
+        return state_digest(vars(value))
     if isinstance(value, MutableMapping):  # such as a WeakKeyDictionary
         return len(value), _plain(value.values())
     if type(value) in _JOINED:
-        return [mark(part) for part in value.__reduce__()[1]]
+        return [state_digest(part) for part in value.__reduce__()[1]]
     if hasattr(type(value), "__length_hint__"):  # iterators over lists, ranges and tuples
         return operator.length_hint(value, -1)  # an endless one has none
     if type(value).__module__ == "itertools":
@@ -150,11 +150,11 @@ def _sampled(value: np.ndarray) -> np.ndarray:
 
 def _differs(old: Any, new: Any) -> bool:
     if isinstance(new, _Tensor):
-        kept = old is None or old == mark(None) or isinstance(old, _Tensor)
+        kept = old is None or old == state_digest(None) or isinstance(old, _Tensor)
         same = isinstance(old, _Tensor) and old.tensor is new.tensor
         return not kept or (same and old.version != new.version)
     if isinstance(old, _Tensor):
-        return new != mark(None)
+        return new != state_digest(None)
     return bool(old != new)
 
 

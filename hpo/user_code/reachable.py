@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from hpo.user_code.object_parts import FUNCTIONS, PLAIN, Parts, attributes, entries, has_attributes, wrapped
-from hpo.user_code.ownership import is_users
+from hpo.user_code.ownership import is_user_code
 
 MAX_OBJECTS = 50_000
 _MERGED = PLAIN | {tuple, frozenset}  # equal constants may be one object or several, as the compiler likes
@@ -52,9 +52,9 @@ def parts(value: Any, late_imports: bool = True) -> Parts:
     if issubclass(kind, types.FunctionType):
         return _function(value, late_imports)
     if issubclass(kind, type):
-        return _class(value) if is_users(value) else []
+        return _class(value) if is_user_code(value) else []
     found = entries(value) + wrapped(value)
-    users = is_users(kind)
+    users = is_user_code(kind)
     if users or has_attributes(kind):
         found += attributes(value)
     return [*found, (f": {kind.__name__}", kind)] if users else found
@@ -62,7 +62,7 @@ def parts(value: Any, late_imports: bool = True) -> Parts:
 
 def _function(function: types.FunctionType, late_imports: bool) -> Parts:
     """A function's variables; of a library's function only what it closes over, as a decorator does."""
-    code, users = function.__code__, is_users(function)
+    code, users = function.__code__, is_user_code(function)
     found: Parts = []
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # the variable has no value yet
@@ -93,7 +93,7 @@ def _globals(function: types.FunctionType, late_imports: bool) -> Parts:
     modules, seen = found + modules, set()
     while modules:
         path, module = modules.pop(0)
-        if issubclass(type(module), types.ModuleType) and id(module) not in seen and is_users(module):
+        if issubclass(type(module), types.ModuleType) and id(module) not in seen and is_user_code(module):
             seen.add(id(module))
             named = [(f"{path}.{name}", vars(module)[name]) for name in names if name in vars(module)]
             found += named
@@ -126,7 +126,7 @@ def _class(users: type) -> Parts:
     for name, field in fields.items():
         if field.default_factory is not dataclasses.MISSING:
             found.append((f".{name}", field.default_factory))
-    return found + [(f": {base.__name__}", base) for base in (*users.__bases__, type(users)) if is_users(base)]
+    return found + [(f": {base.__name__}", base) for base in (*users.__bases__, type(users)) if is_user_code(base)]
 
 
 def _is_generated(method: types.FunctionType, of_dataclass: bool) -> bool:

@@ -21,7 +21,7 @@ from hpo.random import normal
 from hpo.training.initial_models import check_model
 from hpo.training.loop import Member, train
 from hpo.training.plain_calls import check_plain_calls
-from hpo.user_code.python_state import unchanged
+from hpo.user_code.python_state import unchanged_state
 from tests.training.test_training import CLASSES, FEATURES, SGD, Blobs, network, recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -211,15 +211,15 @@ def step(values: Iterator[Any]) -> None:
 )
 def test_what_python_itself_keeps_is_seen(change: Callable[[Any], None], make: Callable[[], Any]) -> None:
     kept = make()
-    with unchanged({"the code": lambda: kept}, "advice"):
+    with unchanged_state({"the code": lambda: kept}, "advice"):
         pass
-    with pytest.raises(UsageError, match="changes in a call"), unchanged({"the code": lambda: kept}, "advice"):
+    with pytest.raises(UsageError, match="changes in a call"), unchanged_state({"the code": lambda: kept}, "advice"):
         change(kept)
 
 
 @pytest.mark.parametrize("kept", [itertools.repeat(1), random.SystemRandom()])
 def test_what_has_neither_length_nor_state_is_left_alone(kept: Any) -> None:
-    with unchanged({"the code": lambda: kept}, "advice"):
+    with unchanged_state({"the code": lambda: kept}, "advice"):
         pass
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from hpo import MLP, Mnist1d
 from hpo.optim.optimizers import OPTIMIZERS, per_model
-from hpo.user_code.reachable import is_users, reachable
+from hpo.user_code.reachable import is_user_code, reachable
 
 WIDTH = 4
 UNUSED = 5
@@ -274,9 +274,9 @@ def test_whose_code() -> None:
     mine = [helper, Focal, Focal(1.0), Focal(1.0).scale, helper.__code__, sys.modules[__name__], lambda: 0]
     typed: dict[str, Any] = {"__name__": "__main__"}
     exec("def f(): pass\nclass C: pass", typed)
-    assert [is_users(thing) for thing in [*mine, typed["f"], typed["C"]]] == [True] * 9
+    assert [is_user_code(thing) for thing in [*mine, typed["f"], typed["C"]]] == [True] * 9
     others = [torch.relu, nn.Linear, nn.Linear(1, 1), functools.wraps, collections, pytest.raises, MLP, len, 1, np.mean]
-    assert [is_users(thing) for thing in others] == [False] * len(others)
+    assert [is_user_code(thing) for thing in others] == [False] * len(others)
 
 
 def test_it_takes_milliseconds() -> None:

@@ -19,7 +19,7 @@ from hpo.optim.optimizers import Optimizer, per_model
 from hpo.optim.regularizer import Regularizer
 from hpo.training.loop import Member, train
 from hpo.tree import Tree
-from hpo.user_code.calls import equal, repeatable, still
+from hpo.user_code.calls import call_twice, equal_values, without_side_effects
 from tests.training.test_training import CLASSES, FEATURES, SGD, Blobs, near, network, recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -277,24 +277,26 @@ def test_still_names_what_has_changed_and_its_values() -> None:
     thing = types.SimpleNamespace(inner=Counter())
     with (
         pytest.raises(UsageError, match=r"^the thing: inner\.count changes in a call \(from 0 to 1\); keep it$"),
-        still({"the thing": thing}, "keep it"),
+        without_side_effects({"the thing": thing}, "keep it"),
     ):
         thing.inner()
 
 
 def test_repeatable_calls_twice_and_gives_the_value() -> None:
     calls: list[None] = []
-    assert repeatable({"it": None}, lambda: len(calls + [None])) == 1  # noqa: RUF005
+    assert call_twice({"it": None}, lambda: len(calls + [None])) == 1  # noqa: RUF005
     with pytest.raises(UsageError, match="it gives other values"):
-        repeatable({"it": None}, lambda: calls.append(None) or len(calls))
+        call_twice({"it": None}, lambda: calls.append(None) or len(calls))
 
 
 def test_equal_compares_containers_bit_by_bit() -> None:
     one = {"a": torch.tensor([1.0, float("nan")]), "b": [2.0, float("nan")]}
-    assert equal(one, {"a": torch.tensor([1.0, float("nan")]), "b": [2.0, float("nan")]})
-    assert not equal(one, {"a": torch.tensor([1.0 + 2e-7, float("nan")]), "b": [2.0, float("nan")]})
-    assert not equal(one, {"a": torch.tensor([1.0, float("nan")], dtype=torch.float64), "b": [2.0, float("nan")]})
-    assert not equal(torch.tensor([float("nan")]), torch.tensor([0.0])) and not equal([1], [1, 2])
+    assert equal_values(one, {"a": torch.tensor([1.0, float("nan")]), "b": [2.0, float("nan")]})
+    assert not equal_values(one, {"a": torch.tensor([1.0 + 2e-7, float("nan")]), "b": [2.0, float("nan")]})
+    assert not equal_values(
+        one, {"a": torch.tensor([1.0, float("nan")], dtype=torch.float64), "b": [2.0, float("nan")]}
+    )
+    assert not equal_values(torch.tensor([float("nan")]), torch.tensor([0.0])) and not equal_values([1], [1, 2])
 
 
 class Switching(nn.Module):

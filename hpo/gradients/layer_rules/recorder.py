@@ -1,4 +1,4 @@
-"""Tape: runs a module and records what the rules need to know."""
+"""LayerRecorder: runs a module and records what the rules need to know."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from hpo.gradients.layer_rules.registry import RULES
 Result = TypeVar("Result")
 
 
-class Tape:
+class LayerRecorder:
     """Runs a module with zero probes on the outputs of its layers and records the layers' inputs.
 
     Hooks are registered once and act only while a recording is under way, so that ordinary forward passes pay

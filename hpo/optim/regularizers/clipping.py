@@ -7,19 +7,19 @@ g · min(1, c/(‖g‖ + 1e-6)), as `torch.nn.utils.clip_grad_norm_` has it, and
 from hpo.gradients.objective import Objective
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import log_range
-from hpo.tree import Tree, norm, scale, shrinking
+from hpo.tree import Tree, clip_factors, norm, scale
 
 EPSILON = 1e-6
 
 
 def _global(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
     gradient = objective.grad(params)
-    factor = shrinking(norm(gradient), hyper["clip"], EPSILON)
+    factor = clip_factors(norm(gradient), hyper["clip"], EPSILON)
     return scale(factor, gradient), state, {"clipped": (factor < 1).to(factor.dtype)}
 
 
 def _sample(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
-    factors = shrinking(objective.sample_grad_norms(params), hyper["clip"])
+    factors = clip_factors(objective.sample_grad_norms(params), hyper["clip"])
     gradient = objective.weighted_grad(params, factors)
     return gradient, state, {"clipped": (factors < 1).to(factors.dtype).mean()}
 

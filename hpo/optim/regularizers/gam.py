@@ -19,7 +19,7 @@ from torch import Tensor
 from hpo.gradients.objective import Objective
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import linear_range, log_range
-from hpo.tree import TINY, Tree, adaptive_step_along, add_scaled, dot, lerp, norm, step_along, subtract
+from hpo.tree import TINY, Tree, adaptive_normalized_step, add_scaled, dot, lerp, norm, normalized_step, subtract
 
 RADII = {"rho": log_range(0.02, 0.5, off="low"), "rho_prime": log_range(0.01, 0.5, off="low")}
 # Ten times GAM's, as ASAM's radius is ten times SAM's; none is published.
@@ -28,7 +28,7 @@ WEIGHTS = {"alpha": linear_range(0, 1), "beta": linear_range(0, 1), "gamma": log
 
 
 def _by(
-    step: Callable[[Tree, Tensor, Tree], Tree] = step_along, as_written: bool = False
+    step: Callable[[Tree, Tensor, Tree], Tree] = normalized_step, as_written: bool = False
 ) -> Callable[..., tuple[Tree, Tree, Tree]]:
     def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
         g0 = objective.grad(params)
@@ -51,4 +51,4 @@ def _by(
 
 gam = Regularizer("gam", _by(), RADII | WEIGHTS)
 gam_paper = Regularizer("gam_paper", _by(as_written=True), RADII | WEIGHTS)
-gam_adaptive = Regularizer("gam_adaptive", _by(adaptive_step_along), ADAPTIVE_RADII | WEIGHTS)
+gam_adaptive = Regularizer("gam_adaptive", _by(adaptive_normalized_step), ADAPTIVE_RADII | WEIGHTS)

@@ -8,7 +8,7 @@ from torch import Tensor
 from hpo.gradients.objective import Objective
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import linear_range
-from hpo.tree import Tree, shrinking
+from hpo.tree import Tree, clip_factors
 
 
 def _quantile(ordered: Tensor, share: float) -> Tensor:
@@ -23,7 +23,7 @@ def _grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tupl
     ordered = norms.sort().values
     lower, upper = _quantile(ordered, 0.25), _quantile(ordered, 0.75)
     fence = upper + hyper["k"] * (upper - lower)
-    factors = shrinking(norms, fence)
+    factors = clip_factors(norms, fence)
     gradient = objective.weighted_grad(params, factors)
     return gradient, state, {"clipped": (factors < 1).to(factors.dtype).mean(), "fence": fence}
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpo.gradients.objective import Objective
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import log_range
-from hpo.tree import Tree, adaptive_step_along, norm, step_along
+from hpo.tree import Tree, adaptive_normalized_step, norm, normalized_step
 
 
 def _along(step: Callable[[Tree, Tensor, Tree], Tree]) -> Callable[..., tuple[Tree, Tree, Tree]]:
@@ -24,6 +24,6 @@ def _along(step: Callable[[Tree, Tensor, Tree], Tree]) -> Callable[..., tuple[Tr
     return grads
 
 
-sam = Regularizer("sam", _along(step_along), {"rho": log_range(0.01, 0.5, off="low")})
+sam = Regularizer("sam", _along(normalized_step), {"rho": log_range(0.01, 0.5, off="low")})
 # Ten times SAM's: published are 0.5 (CIFAR-10), 1.0 (CIFAR-100) and, in davda54/sam, 2.0.
-asam = Regularizer("asam", _along(adaptive_step_along), {"rho": log_range(0.1, 5, off="low")})
+asam = Regularizer("asam", _along(adaptive_normalized_step), {"rho": log_range(0.1, 5, off="low")})

@@ -9,7 +9,7 @@ import torch
 from hpo.gradients.objective import Objective
 from hpo.optim.regularizer import Regularizer, State
 from hpo.search_space import linear_range, log_range
-from hpo.tree import Tree, lerp, norm, step_along, zeros_like
+from hpo.tree import Tree, lerp, norm, normalized_step, zeros_like
 
 EPSILON = 1e-7
 
@@ -22,7 +22,7 @@ def _grads(objective: Objective, params: Tree, state: State, hyper: Tree) -> tup
     gradient = objective.grad(params)
     share = torch.where(state["begun"] > 0, hyper["theta"], torch.ones_like(hyper["theta"]))
     direction = lerp(state["direction"], gradient, share)
-    perturbed = step_along(params, hyper["rho"], direction, EPSILON)
+    perturbed = normalized_step(params, hyper["rho"], direction, EPSILON)
     state = {"direction": direction, "begun": torch.ones_like(state["begun"])}
     return objective.grad(perturbed), state, {"direction_norm": norm(direction)}
 

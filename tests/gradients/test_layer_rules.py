@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from hpo.gradients.layer_rules import RULES, Tape, outer_products
+from hpo.gradients.layer_rules import RULES, LayerRecorder, outer_products
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,7 +78,7 @@ class Problem:
         self.weights = torch.rand(MODELS, SAMPLES, dtype=torch.float64)
         self.shape = self.layer(self.inputs[0]).shape
         self.targets = torch.randn(MODELS, *self.shape, dtype=torch.float64)
-        self.tape = Tape(self.layer)
+        self.recorder = LayerRecorder(self.layer)
 
     def model(self, number: int) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
         own = {name: value[number] for name, value in self.params.items()}
@@ -94,7 +94,7 @@ class Problem:
         """By the layer's rule."""
 
         def total(probe: Tensor) -> tuple[Tensor, list[Tensor]]:
-            losses, seen = self.tape.run(lambda: self.losses(params, inputs, targets), [probe])
+            losses, seen = self.recorder.run(lambda: self.losses(params, inputs, targets), [probe])
             return losses.sum(), seen
 
         delta, [seen] = grad(total, has_aux=True)(torch.zeros_like(targets))
@@ -164,7 +164,7 @@ def test_rules_equal_a_loop_over_samples(name: str) -> None:
     together = vmap(problem.second)(*stacked)
     for number in range(MODELS):
         assert_close({key: leaf[number] for key, leaf in together.items()}, expected[number]["second"])
-    assert problem.tape.obstacle is None
+    assert problem.recorder.obstacle is None
 
 
 @pytest.mark.parametrize(("outputs", "features", "positions"), [(8, 9, 2), (8, 9, 4), (8, 9, 5), (1, 9, 1), (3, 2, 20)])
@@ -199,18 +199,18 @@ def test_mean_signs_in_parts_are_the_mean_signs(monkeypatch: pytest.MonkeyPatch)
     ids=str,
 )
 def test_what_a_rule_does_not_cover_is_said(layer: nn.Module, shape: tuple[int, ...]) -> None:
-    tape = Tape(nn.Sequential(layer))
-    assert tape.output_shapes(lambda: layer(torch.zeros(shape))) == []
-    assert f"layer '0' with an input of shape {shape} is not covered by its rule" in (tape.obstacle or "")
+    recorder = LayerRecorder(nn.Sequential(layer))
+    assert recorder.output_shapes(lambda: layer(torch.zeros(shape))) == []
+    assert f"layer '0' with an input of shape {shape} is not covered by its rule" in (recorder.obstacle or "")
 
 
 def test_layers_without_parameters_need_no_rule() -> None:
     network = nn.Sequential(
         nn.GroupNorm(2, 4, affine=False), nn.LayerNorm(4, elementwise_affine=False), nn.Linear(4, 2)
     )
-    tape = Tape(network)
-    assert [name for name, _, _ in tape.layers] == ["2"]
-    assert tape.obstacle is None
+    recorder = LayerRecorder(network)
+    assert [name for name, _, _ in recorder.layers] == ["2"]
+    assert recorder.obstacle is None
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "groups" not in name])
