@@ -18,7 +18,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.studies import PLANNED, words
-from hpo.study.study import Study, planned_repeats
+from hpo.study.study import Study, planned_tuning_runs
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def open_ledger(
     url: str,
     trials: int | None = None,
     seeds: int | None = None,
-    repeats: int | None = None,
+    tuning_runs: int | None = None,
     command: str = "",
     fresh: bool = False,
     accept_changed_code: bool = False,
@@ -51,7 +51,7 @@ def open_ledger(
     """Opens the study in the database, or makes it there.
 
     Args:
-        trials, seeds, repeats: planned numbers in place of the study's own. A study that exists keeps its numbers
+        trials, seeds, tuning_runs: planned numbers in place of the study's own. A study that exists keeps its numbers
             where none is given; they may only be raised.
         command: the command line that the report's Reproduce section shows; numbers planned before are added to it.
         fresh: delete what the database holds under this name first.
@@ -68,14 +68,14 @@ def open_ledger(
     engine = connect(url)
     definition = describe(study)
     stored = None if fresh else _stored(engine, study.name)
-    flags = {"trials": trials, "seeds": seeds, "repeats": repeats}
-    runs = planned_repeats(study.tuning_repeats, seeds or (stored or {}).get("seeds", study.seeds))
-    own = {"trials": study.trials, "seeds": study.seeds, "repeats": runs}
+    flags = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
+    runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
+    own = {"trials": study.trials, "seeds": study.seeds, "tuning_runs": runs}
     given = {key: number for key, number in flags.items() if number is not None}
     planned = {key: (stored or own)[key] for key in own} | given
     # Flags may say what the file may say, and nothing is deleted for one that is refused.
     if not stored:
-        dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_repeats=planned["repeats"])
+        dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_runs=planned["tuning_runs"])
     if fresh:
         _delete(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, own)
@@ -147,7 +147,7 @@ def work(
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
 
     def earlier(begun: Work) -> dict[int, list[Past]]:
-        return ledger.past(begun.configuration, {slot.repeat for slot in begun.slots}, begun.slots[0].batch)
+        return ledger.past(begun.configuration, {slot.tuning_run for slot in begun.slots}, begun.slots[0].batch)
 
     def loaded(source: Source) -> None:
         ledger.note_data(owner, identify(source))
@@ -204,7 +204,7 @@ def run(
     population: int | None = None,
     trials: int | None = None,
     seeds: int | None = None,
-    tuning_repeats: int | None = None,
+    tuning_runs: int | None = None,
     reports: str | Path = "reports",
     threads: int = 1,
     accept_changed_code: bool = False,
@@ -219,7 +219,7 @@ def run(
         The report's README.md.
     """
     url = storage_url(storage)
-    ledger = open_ledger(study, url, trials, seeds, tuning_repeats, accept_changed_code=accept_changed_code)
+    ledger = open_ledger(study, url, trials, seeds, tuning_runs, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         log.warning(warning)
     work(study, ledger, device, population, threads)

@@ -45,7 +45,7 @@ class Past(NamedTuple):
 class Slot(NamedTuple):
     """One trial or rerun in hand. `setting` is None until it is sampled; `trial` is its Optuna trial's id.
 
-    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it. `repeat` is the
+    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it. `tuning_run` is the
     tuning run that the slot belongs to, `batch` the batch in which that tuning run asks for its setting.
     """
 
@@ -55,7 +55,7 @@ class Slot(NamedTuple):
     attempt: int
     setting: Setting | None = None
     trial: int | None = None
-    repeat: int = 0
+    tuning_run: int = 0
     renewals: int = 0
     batch: int = 0
 

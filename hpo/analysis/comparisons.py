@@ -1,4 +1,4 @@
-"""Rivals: every configuration against the baseline, and two by two, paired by seed or by tuning repeat."""
+"""Rivals: every configuration against the baseline, and two by two, paired by seed or by tuning run."""
 
 from itertools import combinations
 from typing import Any
@@ -7,15 +7,17 @@ from hpo.analysis.metric import metric_of
 from hpo.analysis.paired_tests import Comparison, compare
 from hpo.analysis.results import ConfigurationNumbers, Pair, Reruns, Rival
 from hpo.analysis.smoothness import same_learning_rate
-from hpo.analysis.verdicts import MIN_PAIRS, Verdict, by_repeat, family_verdicts, prediction_outcome
+from hpo.analysis.verdicts import MIN_PAIRS, Verdict, by_tuning_run, family_verdicts, prediction_outcome
 
 
-def compare_rivals(definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int) -> list[Rival]:
+def compare_rivals(
+    definition: dict[str, Any], configurations: list[ConfigurationNumbers], tuning_runs: int
+) -> list[Rival]:
     """Judges every configuration but the baseline, as one family of tests."""
     predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
     baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
     others = [entry for entry in configurations if entry is not baseline]
-    verdicts = _verdicts({entry.name: (entry, baseline) for entry in others}, definition, repeats)
+    verdicts = _verdicts({entry.name: (entry, baseline) for entry in others}, definition, tuning_runs)
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
@@ -26,12 +28,14 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
                 verdict=verdict,
                 outcome=prediction_outcome(prediction, verdict) if prediction else None,
                 memorisation=_outside(
-                    entry.reruns.noisy_labels_fitted, baseline.reruns.noisy_labels_fitted, entry.reruns, repeats
+                    entry.reruns.noisy_labels_fitted, baseline.reruns.noisy_labels_fitted, entry.reruns, tuning_runs
                 ),
-                roughness=_outside(entry.smoothness.roughness, baseline.smoothness.roughness, entry.reruns, repeats),
+                roughness=_outside(
+                    entry.smoothness.roughness, baseline.smoothness.roughness, entry.reruns, tuning_runs
+                ),
                 same_learning_rate=same_learning_rate(entry.smoothness, baseline.smoothness),
                 custom_metrics={
-                    metric: compare(*_paired(values, baseline.reruns.custom_metrics[metric], entry.reruns, repeats))
+                    metric: compare(*_paired(values, baseline.reruns.custom_metrics[metric], entry.reruns, tuning_runs))
                     for metric, values in entry.reruns.custom_metrics.items()
                 },
                 cost_ratio=entry.reruns.seconds_per_epoch.mean / baseline.reruns.seconds_per_epoch.mean,
@@ -41,7 +45,7 @@ def compare_rivals(definition: dict[str, Any], configurations: list[Configuratio
 
 
 def compare_rival_pairs(
-    definition: dict[str, Any], configurations: list[ConfigurationNumbers], repeats: int
+    definition: dict[str, Any], configurations: list[ConfigurationNumbers], tuning_runs: int
 ) -> list[Pair]:
     """Every two rivals with each other, the one that the study names later less the earlier; outside the family.
 
@@ -50,7 +54,7 @@ def compare_rival_pairs(
     rivals = [entry for entry in configurations if entry.name != definition["baseline"]]
     found = []
     for other, one in combinations(rivals, 2):
-        verdict = _verdicts({one.name: (one, other)}, definition, repeats)[one.name]
+        verdict = _verdicts({one.name: (one, other)}, definition, tuning_runs)[one.name]
         own = verdict.comparison
         found.append(
             Pair(one.name, other.name, verdict.reason, verdict.diverged, own.n, own.won, own.mean, own.interval)
@@ -59,18 +63,18 @@ def compare_rival_pairs(
 
 
 def _verdicts(
-    sides: dict[str, tuple[ConfigurationNumbers, ConfigurationNumbers]], definition: dict[str, Any], repeats: int
+    sides: dict[str, tuple[ConfigurationNumbers, ConfigurationNumbers]], definition: dict[str, Any], tuning_runs: int
 ) -> dict[str, Verdict]:
     """Verdicts by name on one configuration against another, all of them one family of tests."""
     verdicts = family_verdicts(
         {
-            name: _paired(one.reruns.metric_values, other.reruns.metric_values, one.reruns, repeats)
+            name: _paired(one.reruns.metric_values, other.reruns.metric_values, one.reruns, tuning_runs)
             for name, (one, other) in sides.items()
         },
         definition["margin"],
         metric_of(definition).direction,
         diverged={name: sum(len(side.reruns.diverged_seeds) for side in both) for name, both in sides.items()},
-        tuning_runs=repeats,
+        tuning_runs=tuning_runs,
     )
     for name, both in sides.items():
         verdict = verdicts[name]
@@ -88,19 +92,19 @@ def _verdicts(
 
 
 def _paired(
-    left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int
+    left: dict[int, float], right: dict[int, float], rival: Reruns, tuning_runs: int
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides of a comparison by unit: the seed, or with several repeats the mean of each repeat.
+    """Both sides of a comparison by unit: the seed, or with several tuning runs the mean of each tuning run.
 
     Args:
         left, right: the values of `rival` and of the baseline by seed.
     """
-    return (left, right) if repeats == 1 else by_repeat(left, right, rival.repeat_by_seed)
+    return (left, right) if tuning_runs == 1 else by_tuning_run(left, right, rival.tuning_run_by_seed)
 
 
-def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, repeats: int) -> Comparison | None:
+def _outside(left: dict[int, float], right: dict[int, float], rival: Reruns, tuning_runs: int) -> Comparison | None:
     """A comparison outside the family, of values of which less is better; None below three pairs."""
-    pair = _paired(left, right, rival, repeats)
+    pair = _paired(left, right, rival, tuning_runs)
     return compare(*pair, direction="minimize") if len(pair[0].keys() & pair[1].keys()) >= MIN_PAIRS else None
 
 

@@ -24,7 +24,7 @@ from hpo.analysis.selection import (
     tuning_slots,
 )
 from hpo.analysis.smoothness import learning_rates, smoothness
-from hpo.analysis.verdicts import repeat_means
+from hpo.analysis.verdicts import tuning_run_means
 from hpo.search_space import split_space
 
 
@@ -45,8 +45,8 @@ def compute_numbers(record: Record) -> StudyNumbers:
         metric=metric,
         samples=_samples([row for group in runs.values() for row in group]),
         configurations=configurations,
-        rivals=compare_rivals(definition, configurations, record.study["repeats"]),
-        pairs=compare_rival_pairs(definition, configurations, record.study["repeats"]),
+        rivals=compare_rivals(definition, configurations, record.study["tuning_runs"]),
+        pairs=compare_rival_pairs(definition, configurations, record.study["tuning_runs"]),
         tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for group in runs.values() for row in group}),
         environments=_environments(record),
@@ -64,10 +64,10 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     trials = tuning_slots(record, entry["name"])
     best_first = ranked(trials, definition["direction"])
     ranges, _ = split_space(entry["space"])
-    repeats = sorted({row["repeat"] for row in best_first})
-    searches = [[row for row in best_first if row["repeat"] == repeat] for repeat in repeats]
+    tuning_runs = sorted({row["tuning_run"] for row in best_first})
+    searches = [[row for row in best_first if row["tuning_run"] == tuning_run] for tuning_run in tuning_runs]
     return Tuning(
-        planned=(entry.get("trials") or record.study["trials"]) * record.study["repeats"],
+        planned=(entry.get("trials") or record.study["trials"]) * record.study["tuning_runs"],
         finished=sum(row["state"] == "done" for row in trials),
         diverged=sum(row["cause"] == DIVERGED for row in trials),
         pruned=sum(row["cause"] == PRUNED for row in trials),
@@ -75,7 +75,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
-        best=[BestTrial(row["repeat"], row["slot"], row["value"], row["setting"]) for row, *_ in searches],
+        best=[BestTrial(row["tuning_run"], row["slot"], row["value"], row["setting"]) for row, *_ in searches],
         range_positions={
             name: range_position(bounds, *values)
             for name, bounds in ranges.items()
@@ -113,7 +113,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         settings=settings,
         metric_values=metric_values,
         metric_summary=_metric_summary(
-            metric_values, {row["seed"]: row["repeat"] for row in done}, record.study["repeats"]
+            metric_values, {row["seed"]: row["tuning_run"] for row in done}, record.study["tuning_runs"]
         ),
         test_accuracy={row["seed"]: float(row["value"]) for row in done},
         accuracy=summarise([row["value"] for row in done]),
@@ -126,7 +126,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         populations=sorted({row["result"]["population"] for row in whole if row["result"].get("population")}),
         noisy_labels_fitted=fitted,
         custom_metrics={own: _by_seed(whole, f"test_{own}") for own in record.study["definition"].get("metrics", ())},
-        repeat_by_seed={row["seed"]: row["repeat"] for row in slots},
+        tuning_run_by_seed={row["seed"]: row["tuning_run"] for row in slots},
     )
 
 
@@ -138,16 +138,18 @@ def _metric_values(done: list[Row], metric: Metric) -> dict[int, float]:
     return {row["seed"]: found.get(row["seed"], float("nan")) for row in done}
 
 
-def _metric_summary(metric_values: Mapping[int, float], repeat_by_seed: Mapping[int, int], repeats: int) -> Summary:
-    """Mean, SD over the seeds, and interval; with several tuning repeats mean and interval are of their means.
+def _metric_summary(
+    metric_values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int], tuning_runs: int
+) -> Summary:
+    """Mean, SD over the seeds, and interval; with several tuning runs mean and interval are of their means.
 
-    Seeds of one repeat share its luck of tuning, which an interval over seeds alone would not cover.
+    Seeds of one tuning run share its luck of tuning, which an interval over seeds alone would not cover.
     """
     summary = summarise(list(metric_values.values()))
-    if repeats == 1:
+    if tuning_runs == 1:
         return summary
     means = list(
-        repeat_means({seed: v for seed, v in metric_values.items() if np.isfinite(v)}, repeat_by_seed).values()
+        tuning_run_means({seed: v for seed, v in metric_values.items() if np.isfinite(v)}, tuning_run_by_seed).values()
     )
     return summary._replace(mean=float(np.mean(means)) if means else summary.mean, interval=t_interval(means))
 

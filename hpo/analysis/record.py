@@ -11,7 +11,7 @@ COLUMNS = {
     "slots": [
         "id",
         "configuration",
-        "repeat",
+        "tuning_run",
         "phase",
         "round",
         "slot",
@@ -40,7 +40,7 @@ class Record(NamedTuple):
     """A study as the ledger holds it at one moment.
 
     Attributes:
-        study: name, definition, digest, text, fingerprint, trials, seeds, repeats, created, notes.
+        study: name, definition, digest, text, fingerprint, trials, seeds, tuning_runs, created, notes.
         slots: one row a trial or rerun, in the order of their ids; `setting` and `result` are dicts or None.
         curves: one row a (slot_id, epoch, metric) with its value. Values are without the noise of float32.
         failures: one row a failed or lost attempt. workers: one row a process that took part.

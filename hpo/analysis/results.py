@@ -10,9 +10,9 @@ from hpo.analysis.verdicts import Outcome, Verdict
 
 
 class BestTrial(NamedTuple):
-    """The best finished trial of one tuning repeat."""
+    """The best finished trial of one tuning run."""
 
-    repeat: int
+    tuning_run: int
     slot: int
     score: float
     setting: dict[str, float]
@@ -43,7 +43,7 @@ class Reruns(NamedTuple):
 
     Attributes:
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
-        settings: the settings rerun, one a tuning repeat. rounds_read: how often the test set was read.
+        settings: the settings rerun, one a tuning run. rounds_read: how often the test set was read.
         metric_values: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
             (accuracy: 1/classes), or NaN where the metric is unbounded, and NaN stands for a metric that is not
             finite as well. metric_summary: of those that are not NaN.
@@ -74,7 +74,7 @@ class Reruns(NamedTuple):
     populations: list[int]
     noisy_labels_fitted: dict[int, float]
     custom_metrics: dict[str, dict[int, float]]
-    repeat_by_seed: dict[int, int]
+    tuning_run_by_seed: dict[int, int]
 
     @property
     def undefined_seeds(self) -> list[int]:

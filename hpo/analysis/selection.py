@@ -30,15 +30,15 @@ def tuning_slots(record: Record, configuration: str) -> list[Row]:
 
 
 def newest_reruns(record: Record, configuration: str) -> list[Row]:
-    """The rerun slots of a configuration's newest round, for every tuning repeat."""
+    """The rerun slots of a configuration's newest round, for every tuning run."""
     reruns = _reruns(record, configuration)
-    newest = reruns.groupby("repeat")["round"].transform("max")
+    newest = reruns.groupby("tuning_run")["round"].transform("max")
     return rows(reruns[reruns["round"] == newest])
 
 
 def superseded(slots: pd.DataFrame) -> "pd.Series[bool]":
     """Which rerun slots belong to an older round: tuning has chosen another setting since."""
-    newest = slots.groupby(["configuration", "repeat"])["round"].transform("max")
+    newest = slots.groupby(["configuration", "tuning_run"])["round"].transform("max")
     return slots["round"] < newest
 
 
@@ -46,7 +46,7 @@ def rounds_read(record: Record, configuration: str) -> int:
     """How often the test set was read for a configuration: rounds with at least one finished rerun."""
     reruns = _reruns(record, configuration)
     done = reruns[reruns.state == "done"]
-    return int(done.groupby("repeat")["round"].nunique().max()) if len(done) else 0
+    return int(done.groupby("tuning_run")["round"].nunique().max()) if len(done) else 0
 
 
 def ranked(trials: list[Row], direction: Direction) -> list[Row]:
@@ -71,7 +71,7 @@ def rerun_curves(record: Record, metric: str) -> pd.DataFrame:
     """One metric by epoch over the newest reruns: columns configuration, seed, epoch, value (finite only)."""
     slots = record.slots
     reruns = slots[(slots.phase == "rerun") & (slots.state == "done")]
-    newest = slots[slots.phase == "rerun"].groupby(["configuration", "repeat"])["round"].transform("max")
+    newest = slots[slots.phase == "rerun"].groupby(["configuration", "tuning_run"])["round"].transform("max")
     reruns = reruns[reruns["round"] == newest.reindex(reruns.index)]
     curves = record.curves[record.curves.metric == metric]
     merged = curves.merge(reruns[["id", "configuration", "seed"]], left_on="slot_id", right_on="id")

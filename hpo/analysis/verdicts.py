@@ -59,14 +59,14 @@ def family_verdicts(
     """Judges every rival against the baseline, as one family.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_repeat` of several
+        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_tuning_run` of several
             tuning runs. A rerun that diverged is in it with the value of an untrained network (bounded metrics) or with
             NaN (unbounded: no verdict).
         margin: the smallest difference that matters, in the metric's units.
         diverged: name → reruns diverged in the rival or the baseline; by default the NaNs are counted.
         tuning_runs: how many tuning runs chose the settings; after a single one every verdict is tentative.
     """
-    unit = "seed" if tuning_runs == 1 else "tuning repeat"
+    unit = "seed" if tuning_runs == 1 else "tuning run"
     comparisons = {
         name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()
     }
@@ -78,7 +78,7 @@ def family_verdicts(
     verdicts = {}
     for (name, comparison), p_holm in zip(comparisons.items(), holm(testable), strict=True):
         counted = unbounded[name] if diverged is None else diverged.get(name, 0)
-        lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one repeat
+        lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one tuning run
         reason = _why_no_verdict(comparison, *pairs[name], lost, unit)
         verdicts[name] = apply_rules(comparison, float(p_holm), margin, direction, alpha, reason, counted, tuning_runs)
     return verdicts
@@ -143,24 +143,24 @@ def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:
     return "held" if verdict.word == prediction else "did not hold"
 
 
-def by_repeat(
-    rival: Mapping[int, float], baseline: Mapping[int, float], repeat_by_seed: Mapping[int, int]
+def by_tuning_run(
+    rival: Mapping[int, float], baseline: Mapping[int, float], tuning_run_by_seed: Mapping[int, int]
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides of a comparison by tuning repeat: means over the seeds of the repeat that both sides have.
+    """Both sides of a comparison by tuning run: means over the seeds of the tuning run that both sides have.
 
-    Seeds of one repeat share its luck of tuning, so that they are no independent evidence about it; repeats are.
+    Seeds of one tuning run share its luck of tuning and are no independent evidence about it; tuning runs are.
     """
     shared = sorted(rival.keys() & baseline.keys())
-    sides = [repeat_means({seed: side[seed] for seed in shared}, repeat_by_seed) for side in (rival, baseline)]
+    sides = [tuning_run_means({seed: side[seed] for seed in shared}, tuning_run_by_seed) for side in (rival, baseline)]
     return sides[0], sides[1]
 
 
-def repeat_means(values: Mapping[int, float], repeat_by_seed: Mapping[int, int]) -> dict[int, float]:
-    """The mean of values by seed for each tuning repeat that has any."""
-    repeats: dict[int, list[float]] = {}
+def tuning_run_means(values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int]) -> dict[int, float]:
+    """The mean of values by seed for each tuning run that has any."""
+    tuning_runs: dict[int, list[float]] = {}
     for seed, value in values.items():
-        repeats.setdefault(repeat_by_seed[seed], []).append(value)
-    return {repeat: float(np.mean(own)) for repeat, own in repeats.items()}
+        tuning_runs.setdefault(tuning_run_by_seed[seed], []).append(value)
+    return {tuning_run: float(np.mean(own)) for tuning_run, own in tuning_runs.items()}
 
 
 def _too_few(n: int, unit: str = "seed") -> str:

@@ -1,7 +1,7 @@
 """Calibration: how often verdicts are wrong where nothing differs, and how often they find an effect that is there.
 
 Comparisons are judged by the code that reports use. A study's pairs are rival → (the rival's, the baseline's values),
-both by unit (seed, or tuning repeat); all studies of a list have the same rivals and units, and no true difference.
+both by unit (seed, or tuning run); all studies of a list have the same rivals and units, and no true difference.
 """
 
 from collections.abc import Mapping, Sequence

@@ -48,7 +48,7 @@ def made(url: str, name: str, configurations: int, trials: int, seeds: int) -> I
         epochs=EPOCHS,
         name=name,
     )
-    definition, planned = describe(study), {"trials": trials, "seeds": seeds, "repeats": 1}
+    definition, planned = describe(study), {"trials": trials, "seeds": seeds, "tuning_runs": 1}
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": f"hpo run {name}"}
     engine = connect(url)
     try:

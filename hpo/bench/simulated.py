@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hpo.analysis.verdicts import by_repeat
+from hpo.analysis.verdicts import by_tuning_run
 from hpo.bench.calibration import Pairs
 
 TEST_SAMPLES = 800
 ACCURACY = 0.5
 DATA_SD = 0.02  # of what a seed's data do to every configuration
 TRAINING_SD = 0.015  # of what its training stream does to each
-TUNING_SD = 0.015  # of the luck of one tuning run, the same for all seeds of its repeat
+TUNING_SD = 0.015  # of the luck of one tuning run, the same for all seeds of its tuning run
 
 
 def families(configurations: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
@@ -23,16 +23,20 @@ def families(configurations: int, seeds: int, studies: int, generator: np.random
         yield _pairs(_accuracies(np.zeros((configurations, seeds)), generator))
 
 
-def repeated(repeats: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
+def repeated(tuning_runs: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
     """Studies of two configurations that are equal but for the luck of each one's tuning runs.
 
-    Reruns are spread over the repeats as the ledger does it; the pairs are of repeats, or with one repeat of seeds.
+    Reruns are spread over the tuning runs as in the ledger; pairs are tuning runs, or seeds where there is one run.
     """
-    repeat_by_seed = {seed: seed % repeats for seed in range(seeds)}
+    tuning_run_by_seed = {seed: seed % tuning_runs for seed in range(seeds)}
     for _ in range(studies):
-        luck = generator.normal(0, TUNING_SD, (2, repeats))
-        pairs = _pairs(_accuracies(luck[:, list(repeat_by_seed.values())], generator))
-        yield pairs if repeats == 1 else {name: by_repeat(*pair, repeat_by_seed) for name, pair in pairs.items()}
+        luck = generator.normal(0, TUNING_SD, (2, tuning_runs))
+        pairs = _pairs(_accuracies(luck[:, list(tuning_run_by_seed.values())], generator))
+        yield (
+            pairs
+            if tuning_runs == 1
+            else {name: by_tuning_run(*pair, tuning_run_by_seed) for name, pair in pairs.items()}
+        )
 
 
 def _accuracies(shift: np.ndarray, generator: np.random.Generator) -> np.ndarray:

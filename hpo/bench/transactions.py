@@ -31,7 +31,7 @@ def study(engine: Engine, trials: int, seeds: int = 1, tuned: bool = True) -> It
     _delete(engine)
     configuration = {"name": "A", "trials": None, "space": SPACE if tuned else {}}
     definition = {"score": "validation_accuracy", "direction": "maximize", "configurations": [configuration]}
-    planned = {"trials": trials, "seeds": seeds, "repeats": 1}
+    planned = {"trials": trials, "seeds": seeds, "tuning_runs": 1}
     try:
         yield open_study(engine, NAME, definition, "bench", planned, {"title": "hpo bench storage"}, {})
     finally:

@@ -20,7 +20,7 @@ from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark
 FAMILIES = (2, 3, 6, 12)
-REPEATS = (1, 3, 5, 10)
+TUNING_RUNS = (1, 3, 5, 10)
 REPEATED_SEEDS = 10
 SIMULATED_CONFIDENCE = 0.999  # a dozen and more rates are looked at together: at 95% one of them would often fail
 SETTING = {"learning_rate": 3e-3, "weight_decay": 1e-3}
@@ -95,11 +95,11 @@ def measure_verdicts(
             for size in FAMILIES:
                 studies = list(families(size, n, simulated, np.random.default_rng([n, size])))
                 add("family", {"seeds": n, "configurations": size}, f"{size} configurations, {n} seeds", studies)
-        for repeats in REPEATS:
-            studies = list(repeated(repeats, REPEATED_SEEDS, simulated, np.random.default_rng([0, repeats])))
-            told = f"{repeats} tuning run{'s' if repeats > 1 else ''}, {REPEATED_SEEDS} seeds"
-            numbers = {"seeds": REPEATED_SEEDS, "repeats": repeats}
-            add("repeats", numbers, told, studies, judged=repeats > 1)
+        for tuning_runs in TUNING_RUNS:
+            studies = list(repeated(tuning_runs, REPEATED_SEEDS, simulated, np.random.default_rng([0, tuning_runs])))
+            told = f"{tuning_runs} tuning run{'s' if tuning_runs > 1 else ''}, {REPEATED_SEEDS} seeds"
+            numbers = {"seeds": REPEATED_SEEDS, "tuning_runs": tuning_runs}
+            add("tuning_runs", numbers, told, studies, judged=tuning_runs > 1)
     found["passes"] = all(row["passes"] is not False for row in found["rows"])
     return found
 

@@ -21,7 +21,7 @@ Storage = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
 Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for each configuration and tuning run.")]  # noqa: UP045
 Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each configuration, shared by its tuning runs.")]  # noqa: UP045
-TuningRepeats = Annotated[
+TuningRuns = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="Independent tuning runs, which share the reruns; with one, all verdicts are tentative."),
 ]

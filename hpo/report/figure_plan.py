@@ -10,7 +10,7 @@ from hpo.analysis.metric import Metric
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
-from hpo.analysis.verdicts import by_repeat
+from hpo.analysis.verdicts import by_tuning_run
 from hpo.report import figures, tuning_frames
 from hpo.report.formatting import count, listed
 
@@ -104,24 +104,24 @@ def _no_curve(numbers: StudyNumbers) -> str:
 
 def _seeds_drawn(numbers: StudyNumbers) -> str:
     """What else a reader has to know about the seeds that a mean curve and its band are of."""
-    runs = numbers.study["repeats"]
+    runs = numbers.study["tuning_runs"]
     several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
     diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
     return several + (f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else "")
 
 
 def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
-    metric, repeats, baseline = numbers.metric, numbers.study["repeats"], numbers.baseline
+    metric, tuning_runs, baseline = numbers.metric, numbers.study["tuning_runs"], numbers.baseline
     rows = []
     for entry in numbers.configurations:
         if entry is baseline:
             continue
         sides = (entry.reruns.metric_values, baseline.reruns.metric_values)
-        mine, other = sides if repeats == 1 else by_repeat(*sides, entry.reruns.repeat_by_seed)
-        first = 0 if repeats == 1 else 1  # tuning repeats are counted from 1
+        mine, other = sides if tuning_runs == 1 else by_tuning_run(*sides, entry.reruns.tuning_run_by_seed)
+        first = 0 if tuning_runs == 1 else 1  # tuning runs are counted from 1
         rows += [(entry.name, key + first, other[key], mine[key]) for key in sorted(mine.keys() & other.keys())]
     pairs = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
-    unit = "seed" if repeats == 1 else "tuning repeat"
+    unit = "seed" if tuning_runs == 1 else "tuning run"
     if len(pairs):
         yield drawn(figures.paired_slopes(pairs, styles, metric, baseline.name, unit), "results")
     else:
@@ -179,7 +179,7 @@ def _importances(record: Record, styles: Styles, scored: tuning_frames.Scored) -
     if lone:
         rule += f"{' ' if rule else ''}One hyperparameter alone is tuned by {listed(lone)}."
     if len(frame):
-        ending = " Trials are ranked within their tuning run." if record.study["repeats"] > 1 else ""
+        ending = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
         return drawn(figures.importances(frame, styles, rule), "tuning", ending)
     sentence = rule or "The scores do not tell the best tenth of the trials apart."
     return Figure(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)

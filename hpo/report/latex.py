@@ -85,8 +85,8 @@ def _verdict(rival: Rival, metric: Metric) -> str:
 def _caption(numbers: StudyNumbers) -> str:
     """What the numbers are; the limits of the study stay with them."""
     study, metric = numbers.study, numbers.metric
-    runs = study["repeats"]
-    unit = "seed by seed" if runs == 1 else f"between the means of {runs} tuning repeats"
+    runs = study["tuning_runs"]
+    unit = "seed by seed" if runs == 1 else f"between the means of {runs} tuning runs"
     alone = ", each interval of its comparison alone" if len(numbers.rivals) > 1 else ""
     better = "higher" if metric.direction == "maximize" else "lower"
     sentences = [
@@ -95,7 +95,7 @@ def _caption(numbers: StudyNumbers) -> str:
         f"Δ: paired difference from {numbers.baseline.name}, {unit}{alone}; "
         f"p: paired t test, Holm over {count(len(numbers.rivals), 'comparison')}.",
     ]
-    if study["repeats"] == 1:
+    if study["tuning_runs"] == 1:
         sentences.append("Conditional on one tuning run, so every verdict is tentative.")
     return " ".join(escape(sentence) for sentence in sentences)
 

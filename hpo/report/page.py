@@ -188,7 +188,7 @@ def _unfound(verdict: Verdict) -> bool:
 
 
 def _unit(numbers: StudyNumbers) -> str:
-    return "paired seed" if numbers.study["repeats"] == 1 else "paired tuning repeat"
+    return "paired seed" if numbers.study["tuning_runs"] == 1 else "paired tuning run"
 
 
 def _title(page: Page) -> str:
@@ -215,13 +215,13 @@ def _fixed_alike(numbers: StudyNumbers) -> str:
 
 def _uneven_seeds(numbers: StudyNumbers) -> str:
     """How many seeds each tuning run has, in its order, where some have more than others: "10, 3, 3, 2 and 2"."""
-    seeds = Counter(numbers.baseline.reruns.repeat_by_seed.values())
-    counts = [seeds[repeat] for repeat in sorted(seeds)]
+    seeds = Counter(numbers.baseline.reruns.tuning_run_by_seed.values())
+    counts = [seeds[tuning_run] for tuning_run in sorted(seeds)]
     return formatting.listed([str(count) for count in counts]) if len(set(counts)) > 1 else ""
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:
-    planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
+    planned = {entry.name: entry.tuning.planned // numbers.study["tuning_runs"] for entry in numbers.configurations}
     if len(set(planned.values())) == 1:
         return f"{formatting.count(next(iter(planned.values())), 'trial')} a configuration"
     return "trials: " + ", ".join(f"{formatting.escape(name)} {trials}" for name, trials in planned.items())

@@ -45,7 +45,7 @@ def _note(numbers: StudyNumbers) -> str:
         cautions=cautions(numbers),
         metric=numbers.metric.label,
         share=numbers.metric.share,
-        repeats=study["repeats"],
+        tuning_runs=study["tuning_runs"],
         results=tables.results(numbers),
         comparisons=tables.comparisons(numbers),
     )  # fmt: skip

@@ -151,19 +151,21 @@ def pairs(numbers: StudyNumbers) -> Table:
 
 
 def _won(numbers: StudyNumbers) -> str:
-    return "seeds won" if numbers.study["repeats"] == 1 else "tuning repeats won"
+    return "seeds won" if numbers.study["tuning_runs"] == 1 else "tuning runs won"
 
 
 def seeds(numbers: StudyNumbers) -> Table:
-    """T4: the verdict's metric of every seed and configuration; with several tuning repeats, sorted by them."""
-    entries, several = numbers.configurations, numbers.study["repeats"] > 1
-    repeat_of = {seed: repeat for entry in entries for seed, repeat in entry.reruns.repeat_by_seed.items()}
+    """T4: the verdict's metric of every seed and configuration; with several tuning runs, sorted by them."""
+    entries, several = numbers.configurations, numbers.study["tuning_runs"] > 1
+    tuning_run_of = {
+        seed: tuning_run for entry in entries for seed, tuning_run in entry.reruns.tuning_run_by_seed.items()
+    }
     every = {seed for entry in entries for seed in (*entry.reruns.metric_values, *entry.reruns.failed_seeds)}
     rows = []
-    for seed in sorted(every, key=lambda seed: (repeat_of[seed], seed)):
-        unit = [str(repeat_of[seed] + 1)] if several else []
+    for seed in sorted(every, key=lambda seed: (tuning_run_of[seed], seed)):
+        unit = [str(tuning_run_of[seed] + 1)] if several else []
         rows.append([*unit, str(seed), *(_seed_cell(entry, seed, numbers.metric) for entry in entries)])
-    header = [*(["tuning repeat"] if several else []), "seed", *(escape(entry.name) for entry in entries)]
+    header = [*(["tuning run"] if several else []), "seed", *(escape(entry.name) for entry in entries)]
     return Table(header, rows, range(len(header) - len(entries), len(header)))
 
 

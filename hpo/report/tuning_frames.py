@@ -21,7 +21,7 @@ Scored = dict[str, list[Row]]
 
 
 def scored_trials(record: Record) -> Scored:
-    """The trials of full length that have a score, by configuration, in the order of tuning repeat and slot."""
+    """The trials of full length that have a score, by configuration, in the order of tuning run and slot."""
     definition = record.study["definition"]
     return {
         entry["name"]: sorted(
@@ -30,31 +30,33 @@ def scored_trials(record: Record) -> Scored:
                 for row in ranked(tuning_slots(record, entry["name"]), definition["direction"])
                 if row["cause"] != PRUNED
             ),
-            key=lambda row: (row["repeat"], row["slot"]),
+            key=lambda row: (row["tuning_run"], row["slot"]),
         )
         for entry in definition["configurations"]
     }
 
 
 def history_frame(scored: Scored) -> pd.DataFrame:
-    """Columns configuration, repeat, trial (from 1), score, setting (in words)."""
+    """Columns configuration, tuning_run, trial (from 1), score, setting (in words)."""
     rows = [
-        (name, row["repeat"], row["slot"] + 1, row["value"], setting(row["setting"]))
+        (name, row["tuning_run"], row["slot"] + 1, row["value"], setting(row["setting"]))
         for name, trials in scored.items()
         for row in trials
     ]
-    return pd.DataFrame(rows, columns=["configuration", "repeat", "trial", "score", "setting"])
+    return pd.DataFrame(rows, columns=["configuration", "tuning_run", "trial", "score", "setting"])
 
 
 def best_lines(history: pd.DataFrame, record: Record) -> pd.DataFrame:
-    """Columns configuration, repeat, trial, best: the best so far, or of a random search the expected best."""
+    """Columns configuration, tuning_run, trial, best: the best so far, or of a random search the expected best."""
     random = all_random(record)
     compute = descriptors.expected_best if random else descriptors.best_so_far
     parts = []
-    for (name, repeat), run in history.groupby(["configuration", "repeat"], sort=False):
+    for (name, tuning_run), run in history.groupby(["configuration", "tuning_run"], sort=False):
         best = compute(run["score"], record.study["definition"]["direction"])
         trials = range(1, len(run) + 1) if random else run["trial"]
-        parts.append(pd.DataFrame({"configuration": name, "repeat": repeat, "trial": list(trials), "best": best}))
+        parts.append(
+            pd.DataFrame({"configuration": name, "tuning_run": tuning_run, "trial": list(trials), "best": best})
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -119,10 +121,12 @@ def _within_runs(trials: list[Row]) -> list[Row]:
 
     Runs have seeds of their own, and an easier one would fill the best tenth of all trials alone.
     """
-    frame = pd.DataFrame({"repeat": [row["repeat"] for row in trials], "value": [row["value"] for row in trials]})
-    if frame["repeat"].nunique() == 1:
+    frame = pd.DataFrame(
+        {"tuning_run": [row["tuning_run"] for row in trials], "value": [row["value"] for row in trials]}
+    )
+    if frame["tuning_run"].nunique() == 1:
         return trials
-    ranks = frame.groupby("repeat")["value"].rank(pct=True)
+    ranks = frame.groupby("tuning_run")["value"].rank(pct=True)
     return [{**row, "value": rank} for row, rank in zip(trials, ranks.tolist(), strict=True)]
 
 

@@ -133,7 +133,7 @@ def _searches(numbers: StudyNumbers) -> Iterator[str]:
 
 def _protocol(numbers: StudyNumbers) -> Iterator[str]:
     definition = numbers.definition
-    planned = {entry.name: entry.tuning.planned // numbers.study["repeats"] for entry in numbers.configurations}
+    planned = {entry.name: entry.tuning.planned // numbers.study["tuning_runs"] for entry in numbers.configurations}
     if len(set(planned.values())) > 1:
         yield "Unequal trial budgets: " + ", ".join(f"{escape(name)} {trials}" for name, trials in planned.items())
     if few := few_trials(definition, numbers.study["trials"]):
@@ -149,12 +149,11 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
             )
     if definition["score_epoch"] == "best":
         yield "The tuning score is that of the best epoch, which flatters noisy curves"
-    repeats = numbers.study["repeats"]
-    units, unit = (numbers.study["seeds"], "seeds") if repeats == 1 else (repeats, "tuning repeats")
-    if units < ENOUGH_SEEDS and (repeats == 1 or repeats >= MIN_PAIRS):
-        firm = (
-            repeats == 1 or repeats >= MIN_FIRM_PAIRS
-        )  # with one tuning run every verdict is tentative, as is said below
+    tuning_runs = numbers.study["tuning_runs"]
+    units, unit = (numbers.study["seeds"], "seeds") if tuning_runs == 1 else (tuning_runs, "tuning runs")
+    if units < ENOUGH_SEEDS and (tuning_runs == 1 or tuning_runs >= MIN_PAIRS):
+        # With one tuning run every verdict is tentative, which a warning of its own says below.
+        firm = tuning_runs == 1 or tuning_runs >= MIN_FIRM_PAIRS
         ending = "" if firm else f'; "better" and "worse" are tentative with fewer than {MIN_FIRM_PAIRS}'
         yield f"Fewer than {ENOUGH_SEEDS} {unit} ({units}) find only large differences{ending}"
     for note in numbers.study.get("notes") or []:
@@ -167,13 +166,13 @@ def _reading(numbers: StudyNumbers) -> Iterator[str]:
     several = [f"{escape(name)} {times} times" for name, times in reads.items() if times > 1]
     if several:
         yield f"The test set was read more than once: {', '.join(several)}; only the newest reruns are used"
-    if numbers.study["repeats"] == 1:
+    if numbers.study["tuning_runs"] == 1:
         yield (
             "Conditional on one tuning run: another one may choose other settings, so every verdict is tentative; "
-            f"tune three times (--tuning-repeats 3 --seeds {3 * numbers.study['seeds']})"
+            f"tune three times (--tuning-runs 3 --seeds {3 * numbers.study['seeds']})"
         )
-    elif numbers.study["repeats"] < MIN_PAIRS:
-        yield f"Only {numbers.study['repeats']} tuning repeats: fewer than three give no verdict"
+    elif numbers.study["tuning_runs"] < MIN_PAIRS:
+        yield f"Only {numbers.study['tuning_runs']} tuning runs: fewer than three give no verdict"
 
 
 def _seeds(seeds: list[int]) -> str:

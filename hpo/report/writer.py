@@ -76,7 +76,7 @@ def _write_tables(record: Record, folder: Path) -> None:
         if phase == "rerun":
             flat.insert(list(flat).index("round") + 1, "superseded", superseded(slots))
         _write_csv(flat, folder / name)
-        keys = slots.set_index("id")[["configuration", "phase", "repeat", "round", "slot", "seed"]]
+        keys = slots.set_index("id")[["configuration", "phase", "tuning_run", "round", "slot", "seed"]]
         found = keys.join(wide, how="inner")
         unknown = [name for name in wide if len(found) and found[name].isna().all()]
         _write_csv(found.drop(columns=unknown), folder / curves)
@@ -89,7 +89,7 @@ def _flat(slots: pd.DataFrame) -> pd.DataFrame:
     """
     plain = [
         "configuration",
-        "repeat",
+        "tuning_run",
         "round",
         "slot",
         "seed",

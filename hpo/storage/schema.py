@@ -21,7 +21,7 @@ studies = Table(
     Column("fingerprint", _JSON, nullable=False),
     Column("trials", Integer, nullable=False),
     Column("seeds", Integer, nullable=False),
-    Column("repeats", Integer, nullable=False),
+    Column("tuning_runs", Integer, nullable=False),
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
@@ -35,7 +35,7 @@ slots = Table(
     Column("id", Integer, primary_key=True),
     Column("study_id", Integer, ForeignKey("hpo_studies.id"), nullable=False),
     Column("configuration", Text, nullable=False),
-    Column("repeat", Integer, nullable=False),
+    Column("tuning_run", Integer, nullable=False),
     Column("phase", String(8), nullable=False),  # tune | rerun
     Column("round", Integer, nullable=False),
     Column("batch", Integer, nullable=False),  # of a tuning run, asked when those before it are finished
@@ -54,7 +54,7 @@ slots = Table(
     Column("trial", Integer),
     Column("started", _DOUBLE),
     Column("finished", _DOUBLE),
-    Index("hpo_slots_key", "study_id", "configuration", "repeat", "phase", "round", "batch", "slot", unique=True),
+    Index("hpo_slots_key", "study_id", "configuration", "tuning_run", "phase", "round", "batch", "slot", unique=True),
     Index("hpo_slots_state", "study_id", "state"),
     sqlite_autoincrement=True,  # an id is never used again, so a late worker cannot hit another study's slot
 )

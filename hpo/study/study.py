@@ -16,7 +16,7 @@ Prediction = Literal["better", "worse", "equivalent"]
 SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MOST_TUNING_SEEDS = 1000  # the reruns' seeds begin there
-TUNING_REPEATS = 3  # the fewest that let verdicts cover the luck of tuning
+TUNING_RUNS = 3  # the fewest that let verdicts cover the luck of tuning
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Study:
             another number of epochs than it reported.
         trials: settings tried for each configuration in each tuning run. seeds: reruns of each configuration, shared
             evenly by its tuning runs where their number divides it: 12 is 4 for each of 3.
-        tuning_repeats: how many times every configuration is tuned, independently. The means of the tuning runs are
+        tuning_runs: how many times every configuration is tuned, independently. The means of the tuning runs are
             then compared, so that verdicts cover the luck of tuning; below 5, "better" and "worse" are tentative, with
             2 there is no verdict, and with 1 every verdict is tentative. None (default): 3, or as many as `seeds` if
             there are fewer.
@@ -114,7 +114,7 @@ class Study:
     tuning_epochs: int | None = None
     trials: int = 40
     seeds: int = 12
-    tuning_repeats: int | None = None
+    tuning_runs: int | None = None
     seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = "validation_accuracy"
@@ -139,18 +139,18 @@ class Study:
         object.__setattr__(self, "configurations", tuple(self.configurations))
         for number in ("batch_size", "epochs", "trials", "seeds", "seeds_per_trial"):
             _positive_whole("the study", number, getattr(self, number))
-        if self.tuning_repeats is not None:
-            _positive_whole("the study", "tuning_repeats", self.tuning_repeats)
-        repeats = planned_repeats(self.tuning_repeats, self.seeds)
-        if repeats * self.seeds_per_trial > MOST_TUNING_SEEDS:
+        if self.tuning_runs is not None:
+            _positive_whole("the study", "tuning_runs", self.tuning_runs)
+        tuning_runs = planned_tuning_runs(self.tuning_runs, self.seeds)
+        if tuning_runs * self.seeds_per_trial > MOST_TUNING_SEEDS:
             raise UsageError(
-                f"tuning_repeats × seeds_per_trial is {repeats * self.seeds_per_trial}; tuning has "
+                f"tuning_runs × seeds_per_trial is {tuning_runs * self.seeds_per_trial}; tuning has "
                 f"{MOST_TUNING_SEEDS} seeds of its own, so lower one of them"
             )
-        if repeats > self.seeds:
+        if tuning_runs > self.seeds:
             raise UsageError(
-                f"tuning_repeats is {repeats} and seeds is {self.seeds}, so that some tuning runs would "
-                "have no rerun; give at least as many seeds, or a lower tuning_repeats"
+                f"tuning_runs is {tuning_runs} and seeds is {self.seeds}, so that some tuning runs would "
+                "have no rerun; give at least as many seeds, or a lower tuning_runs"
             )
         if self.tuning_epochs is not None:
             _positive_whole("the study", "tuning_epochs", self.tuning_epochs)
@@ -197,9 +197,9 @@ class Study:
                 raise UsageError(f"data: {type(self.data).__name__} has no {name}; make it a subclass of hpo.Dataset")
 
 
-def planned_repeats(tuning_repeats: int | None, seeds: int) -> int:
+def planned_tuning_runs(tuning_runs: int | None, seeds: int) -> int:
     """How many tuning runs a study of so many seeds plans: by default 3, or fewer where each would have no rerun."""
-    return min(TUNING_REPEATS, seeds) if tuning_repeats is None else tuning_repeats
+    return min(TUNING_RUNS, seeds) if tuning_runs is None else tuning_runs
 
 
 def _check_unlike(names: list[str]) -> None:

@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any
 
 # What a study may change at any time: its author's words and the planned numbers.
-FREE = {"title", "hypothesis", "name", "trials", "seeds", "tuning_repeats"}
+FREE = {"title", "hypothesis", "name", "trials", "seeds", "tuning_runs"}
 IMPORTS = "imports"
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _BLOCKS = {"body", "orelse", "finalbody"}

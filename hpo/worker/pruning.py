@@ -13,18 +13,20 @@ from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 class TrialPruner:
     """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
 
-    def __init__(self, study: Study, classes: int, repeats: Sequence[int], past: Mapping[int, Sequence[Past]]) -> None:
+    def __init__(
+        self, study: Study, classes: int, tuning_runs: Sequence[int], past: Mapping[int, Sequence[Past]]
+    ) -> None:
         """
         Args:
-            repeats: the tuning run of every trial. past: the earlier trials of each tuning run that has any.
+            tuning_runs: the tuning run of every trial. past: the earlier trials of each tuning run that has any.
         """
         assert study.pruner is not None
-        self.study, self.classes, self._repeats = study, classes, repeats
+        self.study, self.classes, self._tuning_runs = study, classes, tuning_runs
         self._rungs = {
-            repeat: SynchronousPruner(
-                study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(repeat, ())]
+            tuning_run: SynchronousPruner(
+                study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(tuning_run, ())]
             )
-            for repeat in dict.fromkeys(repeats)
+            for tuning_run in dict.fromkeys(tuning_runs)
         }
 
     def prune(self, owners: Sequence[int]) -> Prune:
@@ -39,12 +41,16 @@ class TrialPruner:
             nonlocal judged
             lost: set[int] = set()
             for number in range(judged + 1, epoch + 1):
-                scores: dict[int, dict[int, float | None]] = {repeat: {} for repeat in self._rungs}
+                scores: dict[int, dict[int, float | None]] = {tuning_run: {} for tuning_run in self._rungs}
                 for owner, places in members.items():
                     if number <= (results[places[0]].stopped_epoch or epoch):
                         found = [score_after(number, results[place], self.study, self.classes) for place in places]
-                        scores[self._repeats[owner]][owner] = _mean(found)
-                lost = {owner for repeat, rungs in self._rungs.items() for owner in rungs.prune(number, scores[repeat])}
+                        scores[self._tuning_runs[owner]][owner] = _mean(found)
+                lost = {
+                    owner
+                    for tuning_run, rungs in self._rungs.items()
+                    for owner in rungs.prune(number, scores[tuning_run])
+                }
             judged = epoch
             return {place for owner in lost for place in members[owner]}
 
@@ -55,7 +61,7 @@ class TrialPruner:
         for owner, places in self._whole(owners).items():
             runs = [results[place] for place in places]
             value = _mean([score(run, self.study, self.classes) for run in runs])
-            self._rungs[self._repeats[owner]].finish(owner, value, any(run.stopped_epoch for run in runs))
+            self._rungs[self._tuning_runs[owner]].finish(owner, value, any(run.stopped_epoch for run in runs))
 
     def _whole(self, owners: Sequence[int]) -> dict[int, list[int]]:
         """The places of each trial's models, of trials that have all of them here."""

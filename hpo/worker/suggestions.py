@@ -36,31 +36,31 @@ class Suggestions:
         number = fresh[0].batch
         if self._present != (configuration, number):
             self._present, self._batches = (configuration, number), {}
-        missing = {slot.repeat for slot in fresh} - self._batches.keys()
+        missing = {slot.tuning_run for slot in fresh} - self._batches.keys()
         if fresh[0].slot < STARTUP_TRIALS:  # random: nothing is known that could be learned from
-            for repeat in missing:
-                self._batches[repeat] = _Batch(
-                    0, self._sample(configuration, repeat, "startup", [], [], STARTUP_TRIALS)
+            for tuning_run in missing:
+                self._batches[tuning_run] = _Batch(
+                    0, self._sample(configuration, tuning_run, "startup", [], [], STARTUP_TRIALS)
                 )
         elif missing:
-            for repeat, (finished, slots) in self._ledger.tried(configuration, missing, number).items():
-                settings = self._sample(configuration, repeat, f"batch {number}", finished, [], len(slots))
-                self._batches[repeat] = _Batch(slots.start, settings)
+            for tuning_run, (finished, slots) in self._ledger.tried(configuration, missing, number).items():
+                settings = self._sample(configuration, tuning_run, f"batch {number}", finished, [], len(slots))
+                self._batches[tuning_run] = _Batch(slots.start, settings)
 
     def _setting(self, configuration: str, slot: Slot) -> Setting:
-        batch = self._batches[slot.repeat]
+        batch = self._batches[slot.tuning_run]
         if not slot.renewals:
             return batch.settings[slot.slot - batch.first]
         key, finished, beside = f"{slot.slot}.{slot.renewals}", list[Tried](), list[Setting]()
         if slot.slot >= STARTUP_TRIALS:
-            finished, _ = self._ledger.tried(configuration, {slot.repeat}, slot.batch)[slot.repeat]
+            finished, _ = self._ledger.tried(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
             beside = batch.settings
-        return self._sample(configuration, slot.repeat, key, finished, beside, 1)[0]
+        return self._sample(configuration, slot.tuning_run, key, finished, beside, 1)[0]
 
     def _sample(
-        self, configuration: str, repeat: int, key: str, finished: list[Tried], beside: list[Setting], count: int
+        self, configuration: str, tuning_run: int, key: str, finished: list[Tried], beside: list[Setting], count: int
     ) -> list[Setting]:
-        text = f"{self._ledger.digest}/{configuration}/{repeat}/{key}"
+        text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{key}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         return sample(self._ranges[configuration], finished, beside, count, self._ledger.direction, seed)
 

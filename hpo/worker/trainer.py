@@ -47,7 +47,7 @@ class Trainer:
             on_epoch: told (work, epoch from 1, epochs) after every epoch.
             checkpoints: where runs are kept while they last, and taken up from.
             most: models trained side by side; by default as many as the work has, or `size` found.
-            earlier: by repeat, the finished trials of the same tuning run, which the study's pruner compares with; by
+            earlier: by tuning run, its finished trials, which the study's pruner compares with; by
                 default a piece of work is judged by itself alone.
             on_source: told the samples once they are loaded.
         """
@@ -86,8 +86,8 @@ class Trainer:
     def _pruner(self, work: Work) -> "TrialPruner":
         from hpo.worker.pruning import TrialPruner  # with Optuna, which few need here
 
-        repeats = [slot.repeat for slot in work.slots]
-        return TrialPruner(self.study, self.source.classes, repeats, self.earlier(work) if self.earlier else {})
+        tuning_runs = [slot.tuning_run for slot in work.slots]
+        return TrialPruner(self.study, self.source.classes, tuning_runs, self.earlier(work) if self.earlier else {})
 
     def _runs(
         self, work: Work, recipe: Recipe, owners: list[int], members: list[Member], pruner: "TrialPruner | None"

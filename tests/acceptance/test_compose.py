@@ -41,7 +41,7 @@ STUDY = Study(
     epochs=1,
     trials=2,
     seeds=2,
-    tuning_repeats=1,
+    tuning_runs=1,
     baseline="Adam",
     configurations=(Configuration("Adam", optimizer="adam", space=RATE), Configuration("AdamW", space=RATE)),
 )

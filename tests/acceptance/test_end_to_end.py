@@ -29,7 +29,7 @@ STUDY = Study(
     epochs=3,
     trials=12,
     seeds=3,
-    tuning_repeats=1,
+    tuning_runs=1,
     baseline="AdamW",
     configurations=(
         Configuration("AdamW", space=RATE),
@@ -145,25 +145,25 @@ def test_more_trials_and_seeds_take_up_only_what_is_missing(folder: Path) -> Non
 
 
 def test_tuning_is_repeated_and_its_runs_share_the_reruns(folder: Path) -> None:
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "6", "--tuning-repeats", "3")
+    hpo(folder, "run", "small", "--trials", "2", "--seeds", "6", "--tuning-runs", "3")
     for entry in counts(folder).values():
         assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (6, 6, 0)
     report = (folder / "reports" / "small" / "README.md").read_text()
-    assert "hpo run small --trials 2 --seeds 6 --tuning-repeats 3" in report
-    assert "3 paired tuning repeats" in report and "conditional on one tuning run" not in report
+    assert "hpo run small --trials 2 --seeds 6 --tuning-runs 3" in report
+    assert "3 paired tuning runs" in report and "conditional on one tuning run" not in report
     assert "3 tuning runs a configuration" in report
 
     hpo(folder, "run", "small")  # the number is remembered
-    message = hpo(folder, "run", "small", "--tuning-repeats", "2", code=2)
-    assert "was planned with 3 tuning repeats and 2 are asked for; planned numbers may only be raised" in message
-    message = hpo(folder, "run", "small", "--tuning-repeats", "4", code=2)
-    assert "none would be left for some of 4 tuning repeats; give --seeds 7 or more" in message
+    message = hpo(folder, "run", "small", "--tuning-runs", "2", code=2)
+    assert "was planned with 3 tuning runs and 2 are asked for; planned numbers may only be raised" in message
+    message = hpo(folder, "run", "small", "--tuning-runs", "4", code=2)
+    assert "none would be left for some of 4 tuning runs; give --seeds 7 or more" in message
 
-    hpo(folder, "run", "small", "--tuning-repeats", "4", "--seeds", "8")
+    hpo(folder, "run", "small", "--tuning-runs", "4", "--seeds", "8")
     for entry in counts(folder).values():
         assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (8, 8, 0)
     report = (folder / "reports" / "small" / "README.md").read_text()
-    assert "Tuning repeats raised from 3 to 4 after a report" in report and "4 paired tuning repeats" in report
+    assert "Tuning runs raised from 3 to 4 after a report" in report and "4 paired tuning runs" in report
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -61,7 +61,7 @@ def results(folder: Path, *configurations: Configuration, **options: Any) -> dic
     folder.mkdir(exist_ok=True)
     usual: dict[str, Any] = {
         "data": Mnist1d(samples=1000), "model": MLP((40, 32, 10)), "epochs": 6, "trials": 2, "seeds": 5,
-        "tuning_repeats": 1,
+        "tuning_runs": 1,
     }  # fmt: skip
     study = Study(
         baseline="AdamW",

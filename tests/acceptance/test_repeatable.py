@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.acceptance.test_end_to_end import STUDY, start
 
 # Three tuning runs with batches of 10 and 4, in populations of up to 4.
-PLANNED = ("--trials", "14", "--tuning-repeats", "3", "--epochs", "2", "--population", "4")
+PLANNED = ("--trials", "14", "--tuning-runs", "3", "--epochs", "2", "--population", "4")
 TIMES = {"seconds"}
 TABLES = {
     "trials.csv": TIMES,

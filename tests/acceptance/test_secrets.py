@@ -23,7 +23,7 @@ STUDY = """
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 RATE = {"learning_rate": log_range(1e-3, 1e-2), "weight_decay": 1e-3}
 STUDY = Study(data=Mnist1d(samples=200), model=MLP((40, 8, 10)), batch_size=32, epochs=1, trials=2, seeds=2,
-    tuning_repeats=1, baseline="A",
+    tuning_runs=1, baseline="A",
     configurations=(Configuration("A", space=RATE), Configuration("B", regularizer="sam", space=RATE)))
 """
 

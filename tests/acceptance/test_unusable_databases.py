@@ -22,7 +22,7 @@ from hpo.storage.database import connect
 GNVR = str(ROOT / "studies" / "gnvr.py")
 STUDY = """
 from hpo import MLP, Configuration, Mnist1d, Study
-STUDY = Study(data=Mnist1d(samples=100), model=MLP((40, 10)), tuning_repeats=1, baseline="A", configurations=(
+STUDY = Study(data=Mnist1d(samples=100), model=MLP((40, 10)), tuning_runs=1, baseline="A", configurations=(
     Configuration("A"), Configuration("B", regularizer="sam")))
 """
 Say = Callable[..., str]

@@ -38,13 +38,13 @@ def test_importances_are_optunas() -> None:
 def test_a_tuning_run_with_easier_seeds_does_not_decide_alone() -> None:
     """Adding a constant to the scores of one run changes nothing; pooled, its trials would be all of the best."""
     record = synthetic_record(trials=60)
-    record.study["repeats"] = 3
-    record.slots["repeat"] = record.slots["slot"] % 3
+    record.study["tuning_runs"] = 3
+    record.slots["tuning_run"] = record.slots["slot"] % 3
     plain = importance_frame(record, scored_trials(record))
-    record.slots.loc[record.slots["repeat"] == 1, "value"] += 10
+    record.slots.loc[record.slots["tuning_run"] == 1, "value"] += 10
     shifted = importance_frame(record, scored_trials(record))
     assert shifted.importance.tolist() == pytest.approx(plain.importance.tolist()) and len(plain) == 5
-    record.slots["repeat"] = 0
+    record.slots["tuning_run"] = 0
     pooled = importance_frame(record, scored_trials(record))
     assert pooled.importance.tolist() != pytest.approx(plain.importance.tolist(), rel=0.05)
 

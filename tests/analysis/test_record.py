@@ -13,7 +13,7 @@ from hpo.storage.ledger import Ledger, Outcome, Slot, new_owner, open_study
 
 def open_ledger(folder: Path) -> Ledger:
     study = synthetic_export(trials=4, seeds=3)[0]["study"]
-    planned = {key: study[key] for key in ("trials", "seeds", "repeats")}
+    planned = {key: study[key] for key in ("trials", "seeds", "tuning_runs")}
     engine = connect(f"sqlite:///{folder / 'hpo.db'}")
     return open_study(engine, "s", study["definition"], study["digest"], planned, study["text"], {"model": "ab"})
 

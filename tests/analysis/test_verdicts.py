@@ -97,7 +97,7 @@ def test_three_tuning_runs_are_few_for_better_and_worse_only() -> None:
 
 def test_what_is_paired_is_said_by_its_name() -> None:
     assert verdict_of(NOISE[:2], tuning_runs=1).reason == "2 paired seeds, 3 are needed"
-    assert verdict_of(NOISE[:2], tuning_runs=2).reason == "2 paired tuning repeats, 3 are needed"
+    assert verdict_of(NOISE[:2], tuning_runs=2).reason == "2 paired tuning runs, 3 are needed"
 
 
 def test_better_by_less_than_the_margin() -> None:

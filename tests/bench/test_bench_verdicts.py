@@ -99,9 +99,9 @@ def test_an_effect_that_is_overstated_does_not_pass(monkeypatch: pytest.MonkeyPa
     assert found.found.share > 0.9 and not found.passes
 
 
-@pytest.mark.parametrize("repeats", [3, 5, 10])
-def test_repeated_tuning_covers_its_luck(repeats: int) -> None:
-    found = calibrate(list(repeated(repeats, 10, 1000, np.random.default_rng(repeats))))
+@pytest.mark.parametrize("tuning_runs", [3, 5, 10])
+def test_repeated_tuning_covers_its_luck(tuning_runs: int) -> None:
+    found = calibrate(list(repeated(tuning_runs, 10, 1000, np.random.default_rng(tuning_runs))))
     assert found.wrong.low <= 0.05 and found.covers.high >= 0.95
     assert found.passes
 
@@ -172,9 +172,9 @@ def test_the_command_prints_json_and_ends_with_1_where_a_row_does_not_pass(
     assert hpo(*small.split(), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["passes"] is True and (found["comparisons"], found["epochs"], found["samples"]) == (3, 1, 200)
-    kinds = [(row["kind"], row.get("configurations"), row.get("repeats")) for row in found["rows"]]
+    kinds = [(row["kind"], row.get("configurations"), row.get("tuning_runs")) for row in found["rows"]]
     assert kinds[0] == ("trained", None, None) and kinds[1:5] == [("family", size, None) for size in (2, 3, 6, 12)]
-    assert kinds[5:] == [("repeats", None, repeats) for repeats in (1, 3, 5, 10)]
+    assert kinds[5:] == [("tuning_runs", None, tuning_runs) for tuning_runs in (1, 3, 5, 10)]
     assert [row["passes"] for row in found["rows"]].count(None) == 1 and found["rows"][5]["passes"] is None
     wrong = Rate(200, 200, 0.98, 1.0)
     real = verdicts.calibrate

@@ -22,7 +22,7 @@ WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
 @pytest.fixture
 def ledger(tmp_path: Any) -> Ledger:
     engine = connect(f"sqlite:///{tmp_path}/t.db")
-    planned = {"trials": 12, "seeds": 3, "repeats": 1}
+    planned = {"trials": 12, "seeds": 3, "tuning_runs": 1}
     return open_study(engine, "s", definition(epochs=6, tuning_epochs=6), "d", planned, {"title": "t"}, {})
 
 

@@ -86,7 +86,7 @@ def test_the_table_of_a_finished_study(ledger: Ledger) -> None:
         "  A              12/12   3/3     0            0.999",
         "  B              12/12   3/3     0            0.999",
     ]
-    assert status(ledger.engine)["s"]["planned"] == {"trials": 12, "seeds": 3, "repeats": 1}
+    assert status(ledger.engine)["s"]["planned"] == {"trials": 12, "seeds": 3, "tuning_runs": 1}
 
 
 def test_no_best_score_where_every_trial_diverged(ledger: Ledger) -> None:

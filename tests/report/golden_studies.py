@@ -44,14 +44,14 @@ def under_way(engine: Engine) -> Ledger:
 
 
 def own_metric(engine: Engine) -> Ledger:
-    """An own metric that is minimised, three tuning repeats, six seeds. SAM harms."""
+    """An own metric that is minimised, three tuning runs, six seeds. SAM harms."""
     changes = {
         "score": "validation_rank",
         "direction": "minimize",
         "margin": 0.05,
         "metrics": {"rank": {"kind": "rank"}},
     }
-    ledger = opened(engine, "own_metric", ("AdamW", "SAM"), trials=3, seeds=6, repeats=3, **changes)
+    ledger = opened(engine, "own_metric", ("AdamW", "SAM"), trials=3, seeds=6, tuning_runs=3, **changes)
     work_through(ledger)
     return ledger
 
@@ -60,12 +60,12 @@ STUDIES = {"plain": plain, "under_way": under_way, "own_metric": own_metric}
 
 
 def opened(
-    engine: Engine, name: str, names: Sequence[str], trials: int, seeds: int, repeats: int = 1, **changes: Any
+    engine: Engine, name: str, names: Sequence[str], trials: int, seeds: int, tuning_runs: int = 1, **changes: Any
 ) -> Ledger:
     """A study with nothing done, and a worker that is about to begin."""
     export, _ = synthetic_export(names=names, epochs=EPOCHS, trials=trials, seeds=seeds, **changes)
     study = export["study"]
-    planned = {"trials": trials, "seeds": seeds, "repeats": repeats}
+    planned = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
     text = {"title": f"Golden: {name}", "hypothesis": "The numbers stay as they are.", "command": f"hpo run {name}"}
     ledger = open_study(engine, name, study["definition"], study["digest"], planned, text, {})
     ledger.register(OWNER, "cpu", ENVIRONMENT)
@@ -82,7 +82,9 @@ def work_through(
     waiting = set(failing)
     kept: list[Slot] = []
     while work := ledger.lease(OWNER, 50):
-        settings = [_setting(work.configuration, slot.slot, slot.repeat) for slot in work.slots if slot.setting is None]
+        settings = [
+            _setting(work.configuration, slot.slot, slot.tuning_run) for slot in work.slots if slot.setting is None
+        ]
         work = ledger.assign(OWNER, work, settings)
         failed = [slot for slot in work.slots if (work.configuration, work.phase, slot.slot) in waiting]
         if failed:
@@ -96,15 +98,15 @@ def work_through(
     _fix_times(ledger.engine)
 
 
-def _setting(configuration: str, slot: int, repeat: int) -> dict[str, float]:
-    setting = {"learning_rate": 1e-3 * (1 + slot), "weight_decay": 1e-4 * (1 + repeat)}
+def _setting(configuration: str, slot: int, tuning_run: int) -> dict[str, float]:
+    setting = {"learning_rate": 1e-3 * (1 + slot), "weight_decay": 1e-4 * (1 + tuning_run)}
     return setting if configuration == "AdamW" else {**setting, "lambda": 0.05 * (1 + slot)}
 
 
 def _outcome(ledger: Ledger, work: Work, slot: Slot, diverged: set[tuple[str, str, int]]) -> Outcome:
     """Numbers that follow from the configuration, the phase and the slot by multiplication alone."""
     place, rerun = ledger.configurations.index(work.configuration), work.phase == "rerun"
-    noise = (slot.slot * 37 + place * 11 + (0 if rerun else slot.repeat) * 5) % 16 / 1000
+    noise = (slot.slot * 37 + place * 11 + (0 if rerun else slot.tuning_run) * 5) % 16 / 1000
     accuracy = 0.5 + 0.04 * place + noise
     common = {"epochs": EPOCHS, "population": 4, "classes": 10}
     epochs = range(1, EPOCHS + 1)

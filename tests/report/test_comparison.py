@@ -30,11 +30,15 @@ def named(record: Record, name: str) -> Record:
     return record._replace(study={**record.study, **own})
 
 
-def study(name: str, shift: float = 0.0, names: tuple[str, ...] = NAMES, repeats: int = 6, **options: Any) -> Record:
+def study(
+    name: str, shift: float = 0.0, names: tuple[str, ...] = NAMES, tuning_runs: int = 6, **options: Any
+) -> Record:
     """A study of six seeds, one for each tuning run, in which GNVR is ahead of the baseline by `shift`."""
     baseline = 0.5 + 0.01 * np.arange(6)
     accuracies = {names[0]: baseline.tolist(), "GNVR": (baseline + shift + 0.002 * NOISE).tolist()}
-    return named(synthetic_record(names=names, seeds=6, repeats=repeats, accuracies=accuracies, **options), name)
+    return named(
+        synthetic_record(names=names, seeds=6, tuning_runs=tuning_runs, accuracies=accuracies, **options), name
+    )
 
 
 def page(tmp_path: Path, *records: Record) -> str:
@@ -150,7 +154,12 @@ def test_the_tables_hold_each_studys_own_numbers(tmp_path: Path) -> None:
 
 
 def test_tentative_verdicts_are_counted_apart(tmp_path: Path) -> None:
-    records = study("a", 0.05), study("b", 0.05, repeats=1), study("c", -0.05, repeats=1), study("d", repeats=1)
+    records = (
+        study("a", 0.05),
+        study("b", 0.05, tuning_runs=1),
+        study("c", -0.05, tuning_runs=1),
+        study("d", tuning_runs=1),
+    )
     text = page(tmp_path, *records)
     row = next(line for line in text.splitlines() if line.startswith("| GNVR | +"))
     words = [re.sub(r".*: | \|$", "", cell) for cell in row.split(" | ")[1:]]

@@ -165,7 +165,7 @@ def text_of(record: Record) -> str:
 
 
 def planted(difference: np.ndarray, **options: Any) -> Record:
-    """A study of one tuning run, where `options` give no `repeats`."""
+    """A study of one tuning run, where `options` give no `tuning_runs`."""
     baseline = 0.5 + 0.01 * np.arange(len(difference))
     accuracies = {"AdamW": baseline.tolist(), "GNVR": (baseline + difference).tolist()}
     return synthetic_record(seeds=len(difference), accuracies=accuracies, **options)
@@ -231,13 +231,13 @@ PLANTED = [
     (0.001 * NOISE, "equivalent within ±1 point", False, "did not hold."),
     (0.03 * NOISE, "no detectable difference (smallest detectable: 2.26 points)", False, "is undecided."),
     (0 * NOISE, "identical on every seed: check that the setting takes effect", False, "is undecided."),
-    (NOISE[:2], "no verdict: 2 paired tuning repeats, 3 are needed", False, "is undecided."),
+    (NOISE[:2], "no verdict: 2 paired tuning runs, 3 are needed", False, "is undecided."),
 ]
 
 
 @pytest.mark.parametrize(("difference", "words", "bold", "outcome"), PLANTED)
 def test_planted_verdicts(difference: np.ndarray, words: str, bold: bool, outcome: str) -> None:
-    text = text_of(planted(difference, repeats=len(difference))).replace("Planted differences are **found**.", "")
+    text = text_of(planted(difference, tuning_runs=len(difference))).replace("Planted differences are **found**.", "")
     block = text[: text.index("## Hypothesis")]
     assert f"GNVR against AdamW: {words}" in block
     assert f"| {words} |" in text
@@ -329,8 +329,8 @@ def test_warnings_of_the_protocol(options: dict[str, Any], words: str) -> None:
 
 
 def test_a_full_default_study_has_one_warning_only() -> None:
-    warnings = warnings_of(synthetic_record(trials=30, seeds=12, repeats=3))
-    assert warnings.count("> - ") == 1 and "Fewer than 10 tuning repeats (3)" in warnings
+    warnings = warnings_of(synthetic_record(trials=30, seeds=12, tuning_runs=3))
+    assert warnings.count("> - ") == 1 and "Fewer than 10 tuning runs (3)" in warnings
 
 
 def test_warnings_of_losses() -> None:
@@ -404,15 +404,15 @@ def test_only_the_newest_round_counts_and_the_readings_are_told(tmp_path: Path) 
     assert "- The test set was read 2 times for GNVR." in text[text.index("## Limits") :]
 
 
-def test_several_tuning_repeats_are_paired_by_repeat(tmp_path: Path) -> None:
+def test_several_tuning_runs_are_paired_by_tuning_run(tmp_path: Path) -> None:
     baseline = 0.5 + 0.01 * np.arange(6)
     gains = np.array([0.05, 0.01, 0.03, 0.07, 0.01, 0.05])
     planted_values = {"AdamW": baseline.tolist(), "GNVR": (baseline + gains).tolist()}
     export, curves = synthetic_export(seeds=6, accuracies=planted_values)
-    export["study"]["repeats"] = 3
+    export["study"]["tuning_runs"] = 3
     for row in export["slots"]:
         if row["phase"] == "rerun":
-            row["repeat"] = row["slot"] % 3
+            row["tuning_run"] = row["slot"] % 3
     render(make_record(export, curves), tmp_path)
     compared = json.loads((tmp_path / "results.json").read_text())["rivals"][0]["verdict"]["comparison"]
     assert compared["n"] == 3
@@ -490,18 +490,18 @@ def test_the_csv_files_can_be_read_before_there_is_anything_in_them(reruns: int,
 
 
 def test_seeds_that_are_unevenly_spread_over_tuning_runs_are_told(tmp_path: Path) -> None:
-    """As after repeats were raised: the mean is that of the runs' means, not of the seeds."""
+    """As after tuning runs were raised: the mean is that of the runs' means, not of the seeds."""
     export, curves = synthetic_export(accuracies={"GNVR": [0.5, 0.5, 0.5, 0.6, 0.8]})
-    export["study"]["repeats"] = 3
+    export["study"]["tuning_runs"] = 3
     for row in export["slots"]:
-        row["repeat"] = [0, 0, 0, 1, 2][row["slot"]] if row["phase"] == "rerun" else row["slot"] % 3
+        row["tuning_run"] = [0, 0, 0, 1, 2][row["slot"]] if row["phase"] == "rerun" else row["slot"] % 3
     text = render(make_record(export, curves), tmp_path)
     assert "spread over the tuning runs as 3, 1 and 1: verdicts compare the runs' means" in text
     assert "mean and interval are those of the means of the 3 tuning runs" in text
     assert "| GNVR | 5 | 63.33% ± " in text
     for row in export["slots"]:
-        row["repeat"] = row["slot"] % 5
-    export["study"]["repeats"] = 5
+        row["tuning_run"] = row["slot"] % 5
+    export["study"]["tuning_runs"] = 5
     assert "spread over the tuning runs" not in text_of(make_record(export, curves))
 
 

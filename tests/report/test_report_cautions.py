@@ -55,7 +55,7 @@ def test_a_configurations_own_number_counts_and_no_flag_changes_it() -> None:
 @pytest.mark.parametrize(("trials", "named"), [(29, ["GNVR"]), (30, []), (20, ["GNVR"]), (19, ["AdamW", "GNVR"])])
 def test_trials_count_by_tuning_run_in_the_report_and_the_dashboard(trials: int, named: list[str]) -> None:
     """AdamW tunes two hyperparameters, GNVR three; three tuning runs do not add up."""
-    record = synthetic_record(trials=trials, seeds=3, repeats=3)
+    record = synthetic_record(trials=trials, seeds=3, tuning_runs=3)
     found = [caution for caution in cautions(compute_numbers(record)) if caution.startswith("Few trials")]
     assert len(found) == bool(named)
     assert [name for name in ("AdamW", "GNVR") if found and f"{name} has {trials} for" in found[0]] == named

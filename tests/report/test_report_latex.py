@@ -47,12 +47,14 @@ def check(source: str) -> list[list[str]]:
     return cells
 
 
-def table(difference: np.ndarray, repeats: int | None = None) -> str:
+def table(difference: np.ndarray, tuning_runs: int | None = None) -> str:
     """By default each seed has a tuning run of its own."""
     baseline = 0.5 + 0.01 * np.arange(len(difference))
     accuracies = {"AdamW": baseline.tolist(), "GNVR": (baseline + difference).tolist()}
     seeds = len(difference)
-    return latex(compute_numbers(synthetic_record(seeds=seeds, repeats=repeats or seeds, accuracies=accuracies)))
+    return latex(
+        compute_numbers(synthetic_record(seeds=seeds, tuning_runs=tuning_runs or seeds, accuracies=accuracies))
+    )
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -64,7 +66,7 @@ def test_the_table_is_whole_at_every_moment(moment: str) -> None:
 
 
 def test_the_table_holds_the_numbers_and_the_definition() -> None:
-    source = table(0.05 + 0.01 * NOISE, repeats=1)
+    source = table(0.05 + 0.01 * NOISE, tuning_runs=1)
     header, baseline, rival = check(source)
     assert header == ["configuration", "n", "test accuracy", r"$\Delta$ in points [95\% CI]", "p (Holm)", "verdict"]
     assert baseline == ["AdamW", "10", r"54.50\% $\pm$ 3.03\%", "--", "--", "baseline"]
@@ -83,16 +85,16 @@ def test_the_table_holds_the_numbers_and_the_definition() -> None:
         (0.001 * NOISE, r"equivalent within $\pm$1 point"),
         (0.03 * NOISE, "no detectable difference (smallest detectable: 2.26 points)"),
         (-0.05 + 0.01 * NOISE, r"\textbf{worse}"),
-        (NOISE[:2], "no verdict: 2 paired tuning repeats, 3 are needed"),
+        (NOISE[:2], "no verdict: 2 paired tuning runs, 3 are needed"),
     ],
 )
 def test_only_a_firm_verdict_is_bold(difference: np.ndarray, words: str) -> None:
     source = table(difference)
     assert check(source)[2][5] == words
     assert source.count(r"\textbf") == int("textbf" in words)
-    tentative = check(table(difference, repeats=1))[2][5]
+    tentative = check(table(difference, tuning_runs=1))[2][5]
     plain = words.removeprefix(r"\textbf{").removesuffix("}").removeprefix("tentatively ")
-    assert tentative == (f"tentatively {plain}" if len(difference) > 2 else plain.replace("tuning repeat", "seed"))
+    assert tentative == (f"tentatively {plain}" if len(difference) > 2 else plain.replace("tuning run", "seed"))
 
 
 def test_names_show_literally() -> None:

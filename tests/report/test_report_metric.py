@@ -72,19 +72,19 @@ def test_the_test_metric_answers_to_the_score(score: str, direction: str, expect
 def test_the_direction_decides_what_is_better(
     metric: str, direction: str, shift: float, word: str, outcome: str
 ) -> None:
-    text = text_of(*study_of(metric, direction, shift, repeats=6))
+    text = text_of(*study_of(metric, direction, shift, tuning_runs=6))
     shown = {-0.3: "−0.300", 0.3: "+0.300"}[shift]
     label = f"test {metric.replace('_', ' ')}"
     assert f"GNVR against AdamW: {word}; Δ = {shown}, 95% CI [" in verdict_of(text)
     assert "points" not in verdict_of(text)
     assert f"verdicts compare {label} ({'lower' if direction == 'minimize' else 'higher'} is better)" in text
     assert f"| configuration | n | {label} [95% CI] | test accuracy | final training loss |" in text
-    header = "| against AdamW | n | Δ [95% CI] | tuning repeats won | p (t) | p (sign flip) | p (Holm) | g | MDE | verd"
+    header = "| against AdamW | n | Δ [95% CI] | tuning runs won | p (t) | p (sign flip) | p (Holm) | g | MDE | verd"
     assert header in text
     assert f"T2. Differences of {label} (" in text and f"T4. The {label} of every seed" in text
-    assert f"- {label.capitalize()}: GNVR differs from AdamW by {shown} over 6 paired tuning repeats" in text
+    assert f"- {label.capitalize()}: GNVR differs from AdamW by {shown} over 6 paired tuning runs" in text
     ahead = 6 if (shift < 0) == (direction == "minimize") else 0
-    assert f"it is ahead on {ahead} of 6 tuning repeats." in text
+    assert f"it is ahead on {ahead} of 6 tuning runs." in text
     assert f"fixed beforehand: 0.05 of {label}." in text
     assert f"The prediction (better) {outcome}." in text
     assert "| 1000 | 2.00 |" in text
@@ -100,7 +100,7 @@ def test_the_direction_decides_what_is_better(
     ],
 )
 def test_every_rule_speaks_in_the_metrics_unit(shift: float, noise: list[float], words: str) -> None:
-    text = text_of(*study_of("loss", "minimize", shift, noise, repeats=6))
+    text = text_of(*study_of("loss", "minimize", shift, noise, tuning_runs=6))
     assert f"GNVR against AdamW: {words}" in verdict_of(text)
 
 

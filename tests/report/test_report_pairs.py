@@ -30,9 +30,9 @@ def of_losses(loss: Callable[[Row], float] = lambda _: 1.0, seeds: int = 6) -> E
 
 def tuned_three_times(export: Row) -> None:
     """Spreads trials and reruns over three tuning runs, as the ledger does."""
-    export["study"]["repeats"] = 3
+    export["study"]["tuning_runs"] = 3
     for row in export["slots"]:
-        row["repeat"] = row["slot"] % 3
+        row["tuning_run"] = row["slot"] % 3
 
 
 def table(text: str) -> list[str]:
@@ -57,7 +57,7 @@ def test_with_several_tuning_runs_their_means_are_compared() -> None:
     sides = [np.reshape(values, (2, 3)).mean(axis=0) for values in (GVR, VIEWS)]  # seeds 0 and 3 are of run 0, …
     assert pair.n == 3 and pair.mean == pytest.approx(np.mean(sides[0] - sides[1]))
     assert pair.interval == pytest.approx(tuple(stats.ttest_rel(*sides).confidence_interval(0.95)))
-    assert "tuning repeats won" in part(text_of(make_record(export, curves)), "T3.", "</details>")
+    assert "tuning runs won" in part(text_of(make_record(export, curves)), "T3.", "</details>")
 
 
 def test_a_rerun_that_has_no_value_leaves_nothing_to_be_said() -> None:

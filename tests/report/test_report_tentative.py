@@ -17,7 +17,7 @@ def test_one_tuning_run_is_tentative_wherever_its_verdict_stands(words: str, tmp
     difference = next(gain for gain, told, _, _ in PLANTED if told == words)
     record = planted(difference)
     text = render(record, tmp_path).replace("Planted differences are **found**.", "")
-    plain = words.strip("*").removeprefix("tentatively ").replace("tuning repeat", "seed")
+    plain = words.strip("*").removeprefix("tentatively ").replace("tuning run", "seed")
     told = plain if plain.startswith(("identical", "no verdict")) else f"tentatively {plain}"
     assert f"> - GNVR against AdamW: {told}" in text and f"| {told} |" in text
     assert f"- GNVR against AdamW: {told}." in text[text.index("## Conclusion") :]
@@ -35,8 +35,8 @@ def test_one_tuning_run_is_tentative_wherever_its_verdict_stands(words: str, tmp
 
 
 def test_the_terminal_says_what_the_report_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for repeats, told in ((1, "tentatively better"), (10, "better")):
-        render(planted(0.05 + 0.01 * NOISE, repeats=repeats, trials=30), tmp_path)
+    for tuning_runs, told in ((1, "tentatively better"), (10, "better")):
+        render(planted(0.05 + 0.01 * NOISE, tuning_runs=tuning_runs, trials=30), tmp_path)
         print_verdicts(tmp_path / "README.md")
         [line] = capsys.readouterr().out.splitlines()
         assert line.startswith(f"GNVR against AdamW: {told}; Δ = +5.00 points")

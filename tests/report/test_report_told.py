@@ -25,23 +25,23 @@ RECORDS = {
     "ten seeds": lambda: synthetic_record(seeds=10),
     "a loss": lambda: make_record(*study_of("loss", "minimize", -0.3)),
     "an own metric": lambda: make_record(*study_of("rank", "maximize", 0.02)),
-    "three repeats": lambda: repeated(),
+    "three tuning runs": lambda: repeated(),
 }
 
 
 def repeated() -> Record:
     export, curves = synthetic_export(seeds=6)
-    export["study"]["repeats"] = 3
+    export["study"]["tuning_runs"] = 3
     for row in export["slots"]:
         if row["phase"] == "rerun":
-            row["repeat"] = row["slot"] % 3
+            row["tuning_run"] = row["slot"] % 3
     return make_record(export, curves)
 
 
 def leaves(value: Any) -> Iterator[float]:
     if isinstance(value, dict):
         yield from (number for entry in value.values() for number in leaves(entry))
-        yield from (float(key) for key in value if re.fullmatch(r"\d+", key))  # seeds and repeats
+        yield from (float(key) for key in value if re.fullmatch(r"\d+", key))  # seeds and tuning runs
     elif isinstance(value, list):
         yield len(value)
         yield from (number for entry in value for number in leaves(entry))

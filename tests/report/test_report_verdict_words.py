@@ -41,8 +41,8 @@ def shifted(*differences: float, baseline: Sequence[float] = EVEN) -> tuple[list
 # with n = 6, the 90% interval is the mean ± 0.823 SD, p < 0.05 needs a mean of 1.049 SD, and the MDE is 1.435 SD.
 BRANCHES = {
     "1, nothing": (([], []), ACCURACY, 0.01, 1, "no verdict: no seed has been rerun for both"),
-    "1, one pair": (shifted(0.1), ACCURACY, 0.01, 1, "no verdict: 1 paired tuning repeat, 3 are needed"),
-    "1, two pairs": (shifted(0.1, 0.2), ACCURACY, 0.01, 1, "no verdict: 2 paired tuning repeats, 3 are needed"),
+    "1, one pair": (shifted(0.1), ACCURACY, 0.01, 1, "no verdict: 1 paired tuning run, 3 are needed"),
+    "1, two pairs": (shifted(0.1, 0.2), ACCURACY, 0.01, 1, "no verdict: 2 paired tuning runs, 3 are needed"),
     "1, diverged, no bound": (([NAN, 1.0, 1.0, 1.0], [1.1, 1.2, NAN, 1.3]), LOSS, 0.01, 1, "no verdict: 2 diverged"),
     "2, identical": (
         shifted(0, 0, 0), ACCURACY, 0.01, 2, "identical on every seed: check that the setting takes effect",
@@ -112,7 +112,7 @@ def test_every_branch_has_its_sentence(branch: str) -> None:
 def test_after_one_tuning_run_the_sentence_is_tentative(branch: str) -> None:
     (rival, baseline), metric, margin, rule, sentence = BRANCHES[branch]
     words = verdict_words(judged(rival, baseline, metric, margin, tuning_runs=1), metric)
-    plain = sentence.strip("*").removeprefix("tentatively ").replace("tuning repeat", "seed")
+    plain = sentence.strip("*").removeprefix("tentatively ").replace("tuning run", "seed")
     assert words == (f"tentatively {plain}" if rule >= 3 else plain)
 
 
@@ -165,10 +165,10 @@ def gnvr_line(record: Record) -> str:
 
 
 def test_the_line_at_every_rule() -> None:
-    def line(*differences: float, repeats: int = 1) -> str:
+    def line(*differences: float, tuning_runs: int = 1) -> str:
         rival, baseline = shifted(*differences)
         accuracies = {"AdamW": baseline, "GNVR": rival}
-        return gnvr_line(synthetic_record(seeds=len(rival), repeats=repeats, accuracies=accuracies))
+        return gnvr_line(synthetic_record(seeds=len(rival), tuning_runs=tuning_runs, accuracies=accuracies))
 
     assert line(0.1) == "GNVR against AdamW: no verdict: 1 paired seed, 3 are needed; Δ = +10.00 points."
     assert line(0, 0, 0) == (
@@ -179,8 +179,8 @@ def test_the_line_at_every_rule() -> None:
         "GNVR against AdamW: tentatively better; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired seeds; "
         "p < 0.001 (Holm, m = 1); MDE 1.28 points."
     )
-    assert line(0.05, 0.06, 0.04, 0.05, 0.06, 0.04, repeats=6) == (
-        "GNVR against AdamW: **better**; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired tuning repeats; "
+    assert line(0.05, 0.06, 0.04, 0.05, 0.06, 0.04, tuning_runs=6) == (
+        "GNVR against AdamW: **better**; Δ = +5.00 points, 95% CI [4.06, 5.94]; 6 paired tuning runs; "
         "p < 0.001 (Holm, m = 1); MDE 1.28 points."
     )
     assert line(0.002, -0.003, 0.001, -0.002, 0.003, -0.001) == (
@@ -223,8 +223,8 @@ def test_reruns_that_all_diverged_are_not_called_identical() -> None:
     )
 
 
-def test_two_tuning_repeats_are_too_few() -> None:
-    assert "no verdict: 2 paired tuning repeats, 3 are needed" in gnvr_line(synthetic_record(seeds=6, repeats=2))
+def test_two_tuning_runs_are_too_few() -> None:
+    assert "no verdict: 2 paired tuning runs, 3 are needed" in gnvr_line(synthetic_record(seeds=6, tuning_runs=2))
 
 
 OUTCOMES = [
@@ -241,11 +241,11 @@ OUTCOMES = [
 ]
 
 
-def page_of(prediction: str | None, differences: tuple[float, ...], repeats: int) -> tuple[str, str]:
+def page_of(prediction: str | None, differences: tuple[float, ...], tuning_runs: int) -> tuple[str, str]:
     """The report on planted differences, and the last line of its conclusion."""
     rival, baseline = shifted(*differences)
     planted = {"AdamW": baseline, "GNVR": rival}
-    export, curves = synthetic_export(seeds=len(rival), repeats=repeats, accuracies=planted)
+    export, curves = synthetic_export(seeds=len(rival), tuning_runs=tuning_runs, accuracies=planted)
     export["study"]["definition"]["configurations"][1]["prediction"] = prediction
     text = markdown(Page(compute_numbers(make_record(export, curves)), [], ["hpo run s"], None))
     return text, text[text.index("## Conclusion") : text.index("## Limits")].strip().splitlines()[-1]
@@ -263,7 +263,7 @@ def test_after_one_tuning_run_every_prediction_is_undecided(branch: str, predict
 
 @pytest.mark.parametrize(("prediction", "differences", "sentence"), OUTCOMES)
 def test_what_became_of_the_prediction(prediction: str | None, differences: tuple[float, ...], sentence: str) -> None:
-    text, conclusion = page_of(prediction, differences, repeats=len(differences))
+    text, conclusion = page_of(prediction, differences, tuning_runs=len(differences))
     assert conclusion.endswith(sentence) if sentence else "redict" not in conclusion
     predicted = f"predicted {prediction} {'to' if prediction == 'equivalent' else 'than'} AdamW."
     assert (predicted if prediction else "GNVR: no direction was predicted.") in text

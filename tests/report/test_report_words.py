@@ -113,7 +113,7 @@ def test_every_warning_begins_with_a_capital() -> None:
         names=("AdamW", "GNVR"), finished_reruns=2, tuning_epochs=1, score_epoch="best", seeds=5
     )
     export["study"]["definition"]["configurations"][1]["trials"] = 20
-    export["study"]["repeats"] = 2
+    export["study"]["tuning_runs"] = 2
     export["study"]["notes"] = [{"time": 1.0, "event": "the code of study.model changed"}]
     text = text_of(make_record(export, curves))
     warnings = [line[4:] for line in part(text, "> Warnings:", "## Hypothesis").splitlines() if line.startswith("> - ")]
@@ -134,15 +134,15 @@ def test_a_legend_names_only_what_is_short() -> None:
     assert formatting.legend(["rho", "rho_prime", "lambda_"]) == "ρ: rho; ρ′: rho prime; λ: lambda"
 
 
-@pytest.mark.parametrize("repeats", [1, 3])
-def test_how_often_the_rival_is_ahead_has_its_unit(repeats: int) -> None:
+@pytest.mark.parametrize("tuning_runs", [1, 3])
+def test_how_often_the_rival_is_ahead_has_its_unit(tuning_runs: int) -> None:
     export, curves = synthetic_export(seeds=6, accuracies={"AdamW": [0.5] * 6, "GNVR": [0.6, 0.2, 0.7, 0.6, 0.7, 0.7]})
-    export["study"]["repeats"] = repeats
+    export["study"]["tuning_runs"] = tuning_runs
     for row in export["slots"]:
         if row["phase"] == "rerun":
-            row["repeat"] = row["slot"] % repeats
+            row["tuning_run"] = row["slot"] % tuning_runs
     text = text_of(make_record(export, curves))
-    assert f"it is ahead on {'5 of 6 seeds' if repeats == 1 else '2 of 3 tuning repeats'}." in text
+    assert f"it is ahead on {'5 of 6 seeds' if tuning_runs == 1 else '2 of 3 tuning runs'}." in text
 
 
 def test_single_things_have_no_plural() -> None:

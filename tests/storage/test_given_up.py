@@ -20,7 +20,7 @@ def ledger(url: str) -> Ledger:
 
 def mended(ledger: Ledger, **planned: int) -> Ledger:
     """The study as it is opened once the user's code has changed."""
-    numbers = {"trials": 12, "seeds": 3, "repeats": 1} | planned
+    numbers = {"trials": 12, "seeds": 3, "tuning_runs": 1} | planned
     changed = ("s", definition(), "d", numbers, {"title": "t"}, {"loss": "bb"})
     return known_for_long(open_study(ledger.engine, *changed, accept_changed_code=True))
 

@@ -71,9 +71,9 @@ def test_a_batch_is_cut_into_the_same_populations_whoever_comes(ledger: Ledger) 
 
 
 def test_tuning_runs_are_trained_side_by_side_a_batch_at_a_time(url: str) -> None:
-    ledger = make(connect(url), trials=13, seeds=3, repeats=3)  # batches of 10 and 3
+    ledger = make(connect(url), trials=13, seeds=3, tuning_runs=3)  # batches of 10 and 3
     first, second = [take(ledger, "x", limit=16) for _ in "AB"], [take(ledger, "x", limit=16) for _ in "AB"]
-    assert [[(slot.repeat, slot.slot) for slot in work.slots] for work in (*first, *second)] == 2 * [
+    assert [[(slot.tuning_run, slot.slot) for slot in work.slots] for work in (*first, *second)] == 2 * [
         [(0, slot) for slot in range(10)] + [(1, slot) for slot in range(5)],
     ] + 2 * [[(1, slot) for slot in range(5, 10)] + [(2, slot) for slot in range(10)]]
     assert {slot.seed for slot in first[0].slots} == {0, 1} and {slot.batch for slot in first[0].slots} == {0}
@@ -81,16 +81,16 @@ def test_tuning_runs_are_trained_side_by_side_a_batch_at_a_time(url: str) -> Non
     assert ledger.lease("y", 16) is None, "one trial of the batch is still out"
     ledger.finish("x", outcomes(second[0])[-1:])
     third = take(ledger, "y", limit=16)
-    assert [(slot.repeat, slot.slot, slot.batch) for slot in third.slots] == [
-        (repeat, slot, 1) for repeat in range(3) for slot in range(10, 13)
+    assert [(slot.tuning_run, slot.slot, slot.batch) for slot in third.slots] == [
+        (tuning_run, slot, 1) for tuning_run in range(3) for slot in range(10, 13)
     ]
 
 
 def test_trials_that_are_added_are_batches_of_their_own(ledger: Ledger) -> None:
     take(ledger, "x"), take(ledger, "x")
-    more = make(ledger.engine, trials=20, seeds=4, repeats=2)
+    more = make(ledger.engine, trials=20, seeds=4, tuning_runs=2)
     with ledger.engine.connect() as connection:
-        columns = (schema.slots.c.repeat, schema.slots.c.batch, sa.func.min(schema.slots.c.slot), sa.func.count())
+        columns = (schema.slots.c.tuning_run, schema.slots.c.batch, sa.func.min(schema.slots.c.slot), sa.func.count())
         query = sa.select(*columns).where(schema.slots.c.configuration == "A", schema.slots.c.phase == "tune")
         found = connection.execute(query.group_by(*columns[:2]).order_by(*columns[:2])).all()
     assert [tuple(row) for row in found] == [
@@ -312,6 +312,7 @@ def test_counts_and_export(ledger: Ledger) -> None:
     assert (worker["host"], worker["pid"], worker["device"]) == ("host", 7, "cpu")
     assert worker["environment"] == {"torch": "2.13.0"}
     assert set(found["slots"][0]) == {
-        "id", "configuration", "repeat", "phase", "round", "slot", "seed", "state", "attempt", "owner", "lease_until",
+        "id", "configuration", "tuning_run", "phase", "round", "slot", "seed", "state", "attempt", "owner",
+        "lease_until",
         "setting", "value", "cause", "result", "seconds", "trial", "started", "finished",
     }  # fmt: skip

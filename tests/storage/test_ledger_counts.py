@@ -22,12 +22,14 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
     rows = exported["slots"]
     newest: dict[tuple[str, int, str], int] = {}
     for row in rows:
-        key = (row["configuration"], row["repeat"], row["phase"])
+        key = (row["configuration"], row["tuning_run"], row["phase"])
         newest[key] = max(newest.get(key, 0), row["round"])
     found = {}
     for name in ledger.configurations:
         of = {row["id"] for row in rows if row["configuration"] == name}
-        present = [row for row in rows if row["id"] in of and row["round"] == newest[name, row["repeat"], row["phase"]]]
+        present = [
+            row for row in rows if row["id"] in of and row["round"] == newest[name, row["tuning_run"], row["phase"]]
+        ]
         tune, rerun = ([row for row in present if row["phase"] == phase] for phase in ("tune", "rerun"))
         done = [row for row in present if row["state"] == "done"]
         whole = [row for row in done if row["phase"] == "tune" and row["cause"] != "pruned"]
@@ -55,8 +57,8 @@ def regroup(ledger: Ledger) -> list[Group]:
     with ledger.engine.begin() as connection:
         rows = connection.execute(sa.select(slots).where(slots.c.study_id == ledger.id)).all()
     found = []
-    for name, repeat, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
-        mine = [row for row in rows if (row.configuration, row.repeat, row.phase) == (name, repeat, phase)]
+    for name, tuning_run, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
+        mine = [row for row in rows if (row.configuration, row.tuning_run, row.phase) == (name, tuning_run, phase)]
         newest = max(row.round for row in mine)
         present = [row for row in mine if row.round == newest]
         for batch in sorted({row.batch for row in present}):
@@ -66,7 +68,7 @@ def regroup(ledger: Ledger) -> list[Group]:
             leased = sum(row.state == "leased" for row in own)
             counts = (len(own), len(opened), leased, len(again))
             lowest = (min(row.slot for row in own), min(opened, default=None), min(again, default=None))
-            found.append(Group(name, repeat, phase, newest, batch, *counts, *lowest))
+            found.append(Group(name, tuning_run, phase, newest, batch, *counts, *lowest))
     return found
 
 
@@ -74,7 +76,7 @@ def regroup(ledger: Ledger) -> list[Group]:
 def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
     engine = connect(url)
     whole = definition(direction=direction)
-    ledger = open_study(engine, "s", whole, "d", {"trials": 40, "seeds": 8, "repeats": 2}, {"title": "t"}, {})
+    ledger = open_study(engine, "s", whole, "d", {"trials": 40, "seeds": 8, "tuning_runs": 2}, {"title": "t"}, {})
     make(engine, "another")
     assert ledger.counts() == recount(ledger)
     rng = random.Random(0)

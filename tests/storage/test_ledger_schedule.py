@@ -5,19 +5,19 @@ import pytest
 from hpo.storage.ledger.scheduler import Choice, Group, Part, batch_sizes, choose
 
 
-def tune(name: str = "A", repeat: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:
+def tune(name: str = "A", tuning_run: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:
     """Ten slots of one batch, of which the last are open unless told otherwise."""
     whole = {"total": 10, "open": 10} | counts
     lowest = {"first_open": first + whole["total"] - whole["open"]} if whole["open"] else {}
     if whole.get("again"):
         lowest["first_again"] = first
-    return Group(name, repeat, "tune", batch=batch, first=first, **(lowest | whole))
+    return Group(name, tuning_run, "tune", batch=batch, first=first, **(lowest | whole))
 
 
-def rerun(name: str, repeat: int, slots: list[int], open_slots: list[int], leased: int = 0) -> Group:
+def rerun(name: str, tuning_run: int, slots: list[int], open_slots: list[int], leased: int = 0) -> Group:
     first_open = min(open_slots, default=None)
     return Group(
-        name, repeat, "rerun", 0, 0, len(slots), len(open_slots), leased, first=min(slots), first_open=first_open
+        name, tuning_run, "rerun", 0, 0, len(slots), len(open_slots), leased, first=min(slots), first_open=first_open
     )
 
 
@@ -54,7 +54,7 @@ def test_a_batch_begins_when_those_before_it_are_finished() -> None:
     assert part(choose([tune(), second], 99)) == ("A", 0, 0, 10)
     assert choose([tune(open=0, leased=1), second], 99) is None
     assert part(choose([tune(open=0), second], 99)) == ("A", 1, 10, 20)
-    other = tune(repeat=1, open=0, leased=1)
+    other = tune(tuning_run=1, open=0, leased=1)
     assert choose([tune(open=0), second, other], 99) is None, "the tuning runs of a configuration keep step"
 
 
@@ -68,11 +68,11 @@ def test_a_batch_is_cut_into_equal_populations(size: int, cuts: list[int]) -> No
 
 
 def test_tuning_runs_stand_in_a_row() -> None:
-    groups = [tune(repeat=0, open=0), tune(repeat=1, open=8), tune(repeat=2)]
-    assert choose(groups, 99) == Choice("A", "tune", [Part(repeat, 0, 0, 0, 10) for repeat in (0, 1, 2)])
+    groups = [tune(tuning_run=0, open=0), tune(tuning_run=1, open=8), tune(tuning_run=2)]
+    assert choose(groups, 99) == Choice("A", "tune", [Part(tuning_run, 0, 0, 0, 10) for tuning_run in (0, 1, 2)])
     two = choose(groups, 16)  # 15 and 15
     assert two is not None and two.parts == [Part(0, 0, 0, 0, 10), Part(1, 0, 0, 0, 5)]
-    three = choose([tune(repeat=0, open=0), tune(repeat=1, open=5), tune(repeat=2)], 16)
+    three = choose([tune(tuning_run=0, open=0), tune(tuning_run=1, open=5), tune(tuning_run=2)], 16)
     assert three is not None and three.parts == [Part(1, 0, 0, 5, 10), Part(2, 0, 0, 0, 10)]
 
 

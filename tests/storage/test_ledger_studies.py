@@ -12,7 +12,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
 
-PLANNED = {"trials": 12, "seeds": 3, "repeats": 1}
+PLANNED = {"trials": 12, "seeds": 3, "tuning_runs": 1}
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def test_all_slots_are_made_with_the_study(engine: Engine) -> None:
 
 
 def test_repeats_share_the_reruns(engine: Engine) -> None:
-    rows = make(engine, trials=4, seeds=5, repeats=2).export()["slots"]
+    rows = make(engine, trials=4, seeds=5, tuning_runs=2).export()["slots"]
     mine = [row for row in rows if row["configuration"] == "A"]
-    assert Counter((row["repeat"], row["seed"]) for row in mine if row["phase"] == "tune") == {(0, 0): 4, (1, 1): 4}
-    assert [(row["slot"], row["repeat"]) for row in mine if row["phase"] == "rerun"] == [
+    assert Counter((row["tuning_run"], row["seed"]) for row in mine if row["phase"] == "tune") == {(0, 0): 4, (1, 1): 4}
+    assert [(row["slot"], row["tuning_run"]) for row in mine if row["phase"] == "rerun"] == [
         (0, 0), (1, 1), (2, 0), (3, 1), (4, 0),
     ]  # fmt: skip
 
@@ -61,8 +61,8 @@ def test_planned_numbers_may_only_be_raised(engine: Engine) -> None:
     for lower in ({"trials": 11}, {"seeds": 2}):
         with pytest.raises(UsageError, match="only be raised"):
             make(engine, **lower)
-    with pytest.raises(UsageError, match="left for some of 2 tuning repeats; give --seeds 4 or more"):
-        make(engine, repeats=2)
+    with pytest.raises(UsageError, match="left for some of 2 tuning runs; give --seeds 4 or more"):
+        make(engine, tuning_runs=2)
     assert make(engine).export()["study"]["notes"] == []
 
 
@@ -104,51 +104,53 @@ def test_raised_seeds_add_reruns_and_are_noted_after_a_report(engine: Engine) ->
 
 def test_raised_repeats_tune_anew_and_leave_every_seed_with_its_tuning_run(engine: Engine) -> None:
     """As many seeds for the new tuning runs as for the old ones; what was done stays as it was."""
-    ledger = make(engine, repeats=2, seeds=4)
+    ledger = make(engine, tuning_runs=2, seeds=4)
     finish_all(ledger)
     before = {row["id"]: row for row in ledger.export()["slots"]}
-    ledger = make(engine, repeats=3, seeds=7)
+    ledger = make(engine, tuning_runs=3, seeds=7)
     assert ledger.state() == "work"
     finish_all(ledger)
     after = {row["id"]: row for row in ledger.export()["slots"]}
     assert {id: after[id] for id in before} == before
     for name in "AB":
         rows = [row for row in after.values() if row["configuration"] == name]
-        seeds = {row["seed"]: row["repeat"] for row in rows if row["phase"] == "rerun"}
+        seeds = {row["seed"]: row["tuning_run"] for row in rows if row["phase"] == "rerun"}
         assert seeds == {1000: 0, 1001: 1, 1002: 0, 1003: 1, 1004: 2, 1005: 2, 1006: 0}
-        tuned = Counter((row["repeat"], row["seed"]) for row in rows if row["phase"] == "tune")
-        assert tuned == {(repeat, repeat): ledger.planned["trials"] for repeat in range(3)}
+        tuned = Counter((row["tuning_run"], row["seed"]) for row in rows if row["phase"] == "tune")
+        assert tuned == {(tuning_run, tuning_run): ledger.planned["trials"] for tuning_run in range(3)}
     assert {row["state"] for row in after.values()} == {"done"}
     events = [note["event"] for note in ledger.export()["study"]["notes"]]
-    assert events == ["seeds raised from 4 to 7", "tuning repeats raised from 2 to 3"]
+    assert events == ["seeds raised from 4 to 7", "tuning runs raised from 2 to 3"]
 
 
 def test_repeats_raised_together_with_trials_and_seeds(engine: Engine) -> None:
     """From one tuning run to four: what it had stays, and a configuration's own number of trials holds for each."""
-    planned = {"trials": 12, "seeds": 3, "repeats": 1}
+    planned = {"trials": 12, "seeds": 3, "tuning_runs": 1}
     open_study(engine, "s", definition(trials=5), "d", planned, {}, {})
-    ledger = open_study(engine, "s", definition(trials=5), "d", {"trials": 14, "seeds": 9, "repeats": 4}, {}, {})
+    ledger = open_study(engine, "s", definition(trials=5), "d", {"trials": 14, "seeds": 9, "tuning_runs": 4}, {}, {})
     rows = ledger.export()["slots"]
-    tuned = Counter((row["configuration"], row["repeat"]) for row in rows if row["phase"] == "tune")
-    assert tuned == {("A", repeat): 5 for repeat in range(4)} | {("B", repeat): 14 for repeat in range(4)}
-    reruns = Counter((row["configuration"], row["repeat"]) for row in rows if row["phase"] == "rerun")
-    assert reruns == {(name, repeat): seeds for name in "AB" for repeat, seeds in enumerate((3, 2, 2, 2))}
-    slots = [(row["configuration"], row["phase"], row["repeat"], row["slot"]) for row in rows]
+    tuned = Counter((row["configuration"], row["tuning_run"]) for row in rows if row["phase"] == "tune")
+    assert tuned == {("A", tuning_run): 5 for tuning_run in range(4)} | {
+        ("B", tuning_run): 14 for tuning_run in range(4)
+    }
+    reruns = Counter((row["configuration"], row["tuning_run"]) for row in rows if row["phase"] == "rerun")
+    assert reruns == {(name, tuning_run): seeds for name in "AB" for tuning_run, seeds in enumerate((3, 2, 2, 2))}
+    slots = [(row["configuration"], row["phase"], row["tuning_run"], row["slot"]) for row in rows]
     assert len(set(slots)) == len(slots)
 
 
 def test_what_is_not_asked_for_stays_as_another_process_has_raised_it(engine: Engine) -> None:
-    make(engine, trials=20, repeats=2, seeds=6)
+    make(engine, trials=20, tuning_runs=2, seeds=6)
     ledger = open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=())
-    assert ledger.planned == {"trials": 20, "seeds": 6, "repeats": 2}
+    assert ledger.planned == {"trials": 20, "seeds": 6, "tuning_runs": 2}
     with pytest.raises(UsageError, match="give --trials 20 or more"):
         open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=("trials",))
 
 
 def test_tuning_keeps_to_its_own_seeds(engine: Engine) -> None:
     open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED, {}, {})
-    with pytest.raises(UsageError, match="can have 3 tuning repeats at most"):
-        open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED | {"seeds": 9, "repeats": 4}, {}, {})
+    with pytest.raises(UsageError, match="can have 3 tuning runs at most"):
+        open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED | {"seeds": 9, "tuning_runs": 4}, {}, {})
 
 
 def test_epochs_that_tuning_follows_are_named_once() -> None:
@@ -263,9 +265,9 @@ def test_delete_leaves_nothing_and_other_studies_alone(engine: Engine) -> None:
 
 
 def test_a_trial_of_several_models_takes_as_many_seeds(url: str) -> None:
-    """The slot names the first; those of the next tuning repeat follow."""
-    planned = {"trials": 2, "seeds": 2, "repeats": 2}
+    """The slot names the first; those of the next tuning run follow."""
+    planned = {"trials": 2, "seeds": 2, "tuning_runs": 2}
     ledger = open_study(connect(url), "s", definition(seeds_per_trial=3), "d", planned, {}, {})
     rows = ledger.export()["slots"]
-    assert {(row["repeat"], row["seed"]) for row in rows if row["phase"] == "tune"} == {(0, 0), (1, 3)}
+    assert {(row["tuning_run"], row["seed"]) for row in rows if row["phase"] == "tune"} == {(0, 0), (1, 3)}
     assert {row["seed"] for row in rows if row["phase"] == "rerun"} == {1000, 1001}

@@ -260,7 +260,7 @@ def test_what_changes_nothing_is_no_part_of_the_definition() -> None:
 def test_words_and_planned_numbers_do_not_change_the_digest() -> None:
     expected = digest(describe(study()))
     changes: list[dict[str, Any]] = [
-        {"title": "T"}, {"hypothesis": "H"}, {"name": "n"}, {"trials": 7}, {"seeds": 3}, {"tuning_repeats": 2},
+        {"title": "T"}, {"hypothesis": "H"}, {"name": "n"}, {"trials": 7}, {"seeds": 3}, {"tuning_runs": 2},
     ]  # fmt: skip
     assert {digest(describe(study(**change))) for change in changes} == {expected}
     respelt = dataclasses.replace(BASELINE, space={"beta1": 0.9, "weight_decay": 0})  # a default, written out

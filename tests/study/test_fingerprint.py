@@ -74,7 +74,7 @@ UNSEEN = {
     "hypothesis": (S, "What is expected", "What was expected"),
     "trials": (S, "trials=2", "trials=3"),
     "seeds": (S, "seeds=2", "seeds=20"),
-    "name": (S, "trials=2", 'name="s", tuning_repeats=2'),
+    "name": (S, "trials=2", 'name="s", tuning_runs=2'),
     "range, which the definition says": (S, "log_range(1e-3, 1e-1)", "log_range(1e-3, 1)"),
     "another study's space": (S, "class Layer", "SPACE = {'learning_rate': 3}\n\n\nclass Layer"),
     "order and blanks of imports": (S, "import functools\nimport json\n", "import json\n\nimport functools\n"),

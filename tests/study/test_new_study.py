@@ -44,7 +44,7 @@ def test_the_written_study_is_whole() -> None:
     assert "NAME" not in path.read_text()
     study = load("my_idea")
     assert study.name == study.title == "my_idea"
-    assert (study.tuning_repeats, study.seeds % 3) == (3, 0)
+    assert (study.tuning_runs, study.seeds % 3) == (3, 0)
     assert not few_trials(describe(study), study.trials)
     assert describe(study)["configurations"][1]["regularizer"] == "my_idea"
     assert "study file: grads" in fingerprint(study)

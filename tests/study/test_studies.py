@@ -67,8 +67,8 @@ def test_it_says_what_it_compares(reference: str) -> None:
 @every_study
 def test_it_is_tuned_three_times_but_where_a_published_protocol_tuned_once(reference: str) -> None:
     study = load(reference)
-    assert study.tuning_repeats == (1 if "_published" in reference else 3)
-    assert study.seeds % study.tuning_repeats == 0, "every tuning run has as many reruns"
+    assert study.tuning_runs == (1 if "_published" in reference else 3)
+    assert study.seeds % study.tuning_runs == 0, "every tuning run has as many reruns"
 
 
 @every_study
@@ -92,7 +92,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
             "batch_size": 18,
             "trials": 1,
             "seeds": 1,
-            "tuning_repeats": 1,
+            "tuning_runs": 1,
         }
         assert isinstance(study.model, ResNet18)
         changes["model"] = dataclasses.replace(study.model, width=4)
@@ -100,7 +100,7 @@ def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         assert isinstance(data, Mnist1d | Digits)
         assert isinstance(study.model, MLP)
         changes = {"data": dataclasses.replace(data, samples=250) if isinstance(data, Mnist1d) else data}
-        changes |= {"batch_size": 32, "trials": 2, "seeds": 2, "tuning_repeats": 1}
+        changes |= {"batch_size": 32, "trials": 2, "seeds": 2, "tuning_runs": 1}
         changes["model"] = MLP((study.model.widths[0], 8, study.model.widths[-1]))
     configurations = [dataclasses.replace(entry, trials=None) for entry in study.configurations]
     changes |= {"epochs": 1, "tuning_epochs": None, "configurations": configurations}

@@ -50,7 +50,7 @@ def test_the_author_s_words_and_planned_numbers_do_not_count_wherever_a_study_is
     def digests(words: str, call: str = "Study") -> dict[str, str]:
         return module_digests(parse(f"def make(w):\n    return {call}({words}, model=w)\n".encode()))
 
-    free = "title='a', hypothesis=f'{w}', name='n', trials=4, seeds=5, tuning_repeats=6"
+    free = "title='a', hypothesis=f'{w}', name='n', trials=4, seeds=5, tuning_runs=6"
     assert digests(free) == digests("title='b'") != digests("epochs=3")
     assert digests(free, "hpo.Study") == digests("seeds=1", "hpo.Study")
     assert digests("trials=4", "other") != digests("trials=5", "other")

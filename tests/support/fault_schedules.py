@@ -56,9 +56,9 @@ def draw(seed: int) -> Schedule:
         pause = rng.uniform(0.5, 2.0) * lease  # some leases run out, some do not
         seconds = {"pause": pause, "outage": rng.uniform(0.1, 0.4)}.get(kind, 0.0)
         faults.append(Fault(kind, rng.expovariate(4.0), rng.randrange(8), seconds))  # type: ignore[arg-type]
-    planned = {"trials": rng.choice([4, 12, 16]), "seeds": rng.choice([2, 3, 5]), "repeats": rng.choice([1, 1, 2])}
+    planned = {"trials": rng.choice([4, 12, 16]), "seeds": rng.choice([2, 3, 5]), "tuning_runs": rng.choice([1, 1, 2])}
     workers, population = rng.choice([1, 2, 8]), rng.choice([1, 3, 8])
-    slots = 2 * (planned["trials"] * planned["repeats"] + planned["seeds"])
+    slots = 2 * (planned["trials"] * planned["tuning_runs"] + planned["seeds"])
     longest = min(1.2, rng.uniform(2.0, 8.0) * min(workers, 4) * population / slots)
     return Schedule(seed, planned, workers, population, lease, (0.02, longest), faults)
 
@@ -67,7 +67,7 @@ def outage(
     seconds: float, workers: int, lease: float = 60.0, training: tuple[float, float] = (0.1, 0.2), trials: int = 8
 ) -> Schedule:
     """The database is away for some seconds while all work; nothing else happens."""
-    planned = {"trials": trials, "seeds": 2, "repeats": 1}
+    planned = {"trials": trials, "seeds": 2, "tuning_runs": 1}
     return Schedule(-1, planned, workers, 2, lease, training, [Fault("outage", 0.2, seconds=seconds)])
 
 

@@ -21,7 +21,7 @@ EPOCHS = 10
 def make(engine: Any, name: str = "shown", trials: int = 12, seeds: int = 5, **definition: Any) -> Ledger:
     """Two configurations, "GNVR" being a point and a half better than "AdamW"."""
     study = synthetic_export(epochs=EPOCHS, **definition)[0]["study"]
-    planned = {"trials": trials, "seeds": seeds, "repeats": 1}
+    planned = {"trials": trials, "seeds": seeds, "tuning_runs": 1}
     text = {"title": f"What {name} compares", "hypothesis": "", "command": f"hpo run {name}"}
     return open_study(engine, name, study["definition"], study["digest"], planned, text, {})
 

@@ -45,12 +45,12 @@ def check_budgets(ledger: Ledger, slots: Sequence[Row]) -> None:
     study = ledger.export()["study"]
     for configuration in ledger.configurations:
         mine = [slot for slot in slots if slot["configuration"] == configuration]
-        for repeat in range(study["repeats"]):
-            tuned = [slot for slot in mine if slot["phase"] == "tune" and slot["repeat"] == repeat]
+        for tuning_run in range(study["tuning_runs"]):
+            tuned = [slot for slot in mine if slot["phase"] == "tune" and slot["tuning_run"] == tuning_run]
             assert sorted(slot["slot"] for slot in tuned) == list(range(study["trials"]))
             assert {slot["state"] for slot in tuned} == {"done"}, "trials are missing"
-            best = ledger.best(configuration, repeat)
-            reruns = [slot for slot in mine if slot["phase"] == "rerun" and slot["repeat"] == repeat]
+            best = ledger.best(configuration, tuning_run)
+            reruns = [slot for slot in mine if slot["phase"] == "rerun" and slot["tuning_run"] == tuning_run]
             others = [slot for slot in reruns if best is None or slot["setting"] != best["setting"]]
             assert not others, f"reruns have another setting than the best, {best}: {others}"
         reruns = [slot for slot in mine if slot["phase"] == "rerun"]
@@ -114,7 +114,7 @@ def check_mirror(ledger: Ledger, url: str, slots: Sequence[Row]) -> None:
     storage: RDBStorage = kept(url)
     expected: dict[str, dict[int, Row]] = {}
     for slot in slots:
-        name = study_name(ledger.study, slot["configuration"], slot["phase"], slot["repeat"])
+        name = study_name(ledger.study, slot["configuration"], slot["phase"], slot["tuning_run"])
         expected.setdefault(name, {})[slot["id"]] = slot
     for name, mine in expected.items():
         trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)

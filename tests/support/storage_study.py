@@ -26,7 +26,7 @@ def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) ->
 
 def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:
     """A study of that definition; 12 trials and 3 seeds unless told otherwise."""
-    numbers = {"trials": 12, "seeds": 3, "repeats": 1} | planned
+    numbers = {"trials": 12, "seeds": 3, "tuning_runs": 1} | planned
     return known_for_long(open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"}))
 
 

@@ -27,7 +27,7 @@ def synthetic_export(
     accuracies: Mapping[str, Sequence[float]] | None = None,
     direction: str = "maximize",
     label_noise: bool = True,
-    repeats: int = 1,
+    tuning_runs: int = 1,
     **definition: Any,
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """What `Ledger.export()` and `curves.read()` would give.
@@ -38,17 +38,17 @@ def synthetic_export(
             are no reruns before the trials are done.
         accuracies: name → test accuracy of every seed, to plant a difference.
         direction: "minimize" makes the score the validation loss.
-        repeats: tuning runs, each of so many trials, which share the reruns.
+        tuning_runs: tuning runs, each of so many trials, which share the reruns.
         definition: fields of the definition to set, such as margin or score_epoch.
     """
     generator = np.random.default_rng(7)
-    study = _study(names, trials, seeds, epochs, direction, definition) | {"repeats": repeats}
+    study = _study(names, trials, seeds, epochs, direction, definition) | {"tuning_runs": tuning_runs}
     slots: list[Row] = []
     curves: dict[str, list[Any]] = {"slot_id": [], "epoch": [], "metric": [], "value": []}
     done = trials if finished_trials is None else finished_trials
     for name in names:
-        for repeat, slot in itertools.product(range(repeats), range(trials)):
-            row = _slot(len(slots), name, "tune", slot, repeat, slot < done) | {"repeat": repeat}
+        for tuning_run, slot in itertools.product(range(tuning_runs), range(trials)):
+            row = _slot(len(slots), name, "tune", slot, tuning_run, slot < done) | {"tuning_run": tuning_run}
             if slot < done:
                 row["setting"] = _setting(name, generator)
                 _finish(row, curves, generator, epochs, label_noise, None)
@@ -56,11 +56,11 @@ def synthetic_export(
                 row["value"] = row["result"][metric]
             slots.append(row)
     for name in names:
-        settings = [_setting(name, generator) if done == trials else None for _ in range(repeats)]
+        settings = [_setting(name, generator) if done == trials else None for _ in range(tuning_runs)]
         for slot in range(seeds):
             finished = done == trials and (finished_reruns is None or slot < finished_reruns)
-            row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished) | {"repeat": slot % repeats}
-            row["setting"] = settings[slot % repeats]
+            row = _slot(len(slots), name, "rerun", slot, 1000 + slot, finished) | {"tuning_run": slot % tuning_runs}
+            row["setting"] = settings[slot % tuning_runs]
             if finished:
                 planted = accuracies[name][slot] if accuracies and name in accuracies else None
                 _finish(row, curves, generator, epochs, label_noise, planted)
@@ -107,7 +107,7 @@ def _study(
     return {
         "name": "synthetic", "definition": definition, "digest": hashlib.sha256(text.encode()).hexdigest(),
         "text": {"title": "A synthetic study", "hypothesis": "Planted differences are **found**."},
-        "fingerprint": {}, "trials": trials, "seeds": seeds, "repeats": 1, "created": 1.7e9, "notes": [],
+        "fingerprint": {}, "trials": trials, "seeds": seeds, "tuning_runs": 1, "created": 1.7e9, "notes": [],
     }  # fmt: skip
 
 
@@ -133,7 +133,8 @@ def _setting(name: str, generator: np.random.Generator) -> dict[str, float]:
 
 def _slot(number: int, name: str, phase: str, slot: int, seed: int, finished: bool) -> Row:
     return {
-        "id": number + 1, "configuration": name, "repeat": 0, "phase": phase, "round": 0, "slot": slot, "seed": seed,
+        "id": number + 1, "configuration": name, "tuning_run": 0, "phase": phase, "round": 0, "slot": slot,
+        "seed": seed,
         "state": "done" if finished else "open", "attempt": 1 if finished else 0,
         "owner": "worker-1" if finished else None, "lease_until": None, "setting": None, "value": None,
         "cause": None, "result": None, "seconds": None, "trial": slot if finished else None,

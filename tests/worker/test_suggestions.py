@@ -14,7 +14,7 @@ RANGES = split_space(definition()["configurations"][0]["space"])[0]
 
 @pytest.fixture
 def ledger(url: str) -> Ledger:
-    return make(connect(url), trials=20, seeds=2, repeats=2)
+    return make(connect(url), trials=20, seeds=2, tuning_runs=2)
 
 
 def lease(ledger: Ledger, size: int, configuration: str = "A") -> Work:
@@ -35,7 +35,7 @@ def advance(ledger: Ledger) -> None:
 
 
 def by_slot(work: Work, settings: list[Setting]) -> dict[tuple[int, int], Setting]:
-    return {(slot.repeat, slot.slot): setting for slot, setting in zip(work.slots, settings, strict=True)}
+    return {(slot.tuning_run, slot.slot): setting for slot, setting in zip(work.slots, settings, strict=True)}
 
 
 @pytest.mark.parametrize("begun", [False, True])

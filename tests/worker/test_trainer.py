@@ -156,53 +156,53 @@ def test_fitted_labels_are_told_of_reruns_and_where_the_score_asks() -> None:
 
 
 def test_tuning_may_not_use_up_the_seeds_of_the_reruns() -> None:
-    assert small(tuning_repeats=10, seeds_per_trial=100).seeds_per_trial == 100
-    with pytest.raises(UsageError, match="tuning_repeats × seeds_per_trial is 1010; tuning has 1000 seeds"):
-        small(tuning_repeats=10, seeds_per_trial=101)
+    assert small(tuning_runs=10, seeds_per_trial=100).seeds_per_trial == 100
+    with pytest.raises(UsageError, match="tuning_runs × seeds_per_trial is 1010; tuning has 1000 seeds"):
+        small(tuning_runs=10, seeds_per_trial=101)
 
 
-@pytest.mark.parametrize(("seeds", "repeats"), [(None, 3), (1, 1), (2, 2), (3, 3), (4, 3), (12, 3), (100, 3)])
+@pytest.mark.parametrize(("seeds", "tuning_runs"), [(None, 3), (1, 1), (2, 2), (3, 3), (4, 3), (12, 3), (100, 3)])
 def test_a_study_is_tuned_three_times_or_as_often_as_it_has_seeds(
-    seeds: int | None, repeats: int, tmp_path: Path
+    seeds: int | None, tuning_runs: int, tmp_path: Path
 ) -> None:
     url, given = f"sqlite:///{tmp_path}/t.db", {} if seeds is None else {"seeds": seeds}
-    planned = {"trials": 40, "seeds": seeds or 12, "repeats": repeats}
+    planned = {"trials": 40, "seeds": seeds or 12, "tuning_runs": tuning_runs}
     assert open_ledger(small(name="file", **given), url).planned == planned
     assert open_ledger(small(name="flag"), url, seeds=seeds).planned == planned, "the same by a flag"
     told = open_ledger(small(name="flag"), url)
     assert told.planned == planned, "an existing study keeps its plan"
-    warned = [flag for flag in ("--seeds 12", "--tuning-repeats 3") for text in told.warnings if f"give {flag}" in text]
+    warned = [flag for flag in ("--seeds 12", "--tuning-runs 3") for text in told.warnings if f"give {flag}" in text]
     assert warned == (["--seeds 12"] if planned["seeds"] < 12 else [])
 
 
 def test_a_study_says_how_often_it_is_tuned(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
-    assert open_ledger(small(name="one", tuning_repeats=1), url).planned["repeats"] == 1
-    assert open_ledger(small(name="five", tuning_repeats=5), url).planned["repeats"] == 5
+    assert open_ledger(small(name="one", tuning_runs=1), url).planned["tuning_runs"] == 1
+    assert open_ledger(small(name="five", tuning_runs=5), url).planned["tuning_runs"] == 5
     for wrong in (0, -1, 1.5, True, "3"):
-        with pytest.raises(UsageError, match=f"tuning_repeats is {wrong!r}; give a whole number of at least 1"):
-            small(tuning_repeats=wrong)
-    with pytest.raises(UsageError, match="tuning_repeats is 3 and seeds is 2, so that some tuning runs would"):
-        small(tuning_repeats=3, seeds=2)
+        with pytest.raises(UsageError, match=f"tuning_runs is {wrong!r}; give a whole number of at least 1"):
+            small(tuning_runs=wrong)
+    with pytest.raises(UsageError, match="tuning_runs is 3 and seeds is 2, so that some tuning runs would"):
+        small(tuning_runs=3, seeds=2)
 
 
 def test_a_study_that_was_planned_with_one_tuning_run_says_how_to_plan_more(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
-    open_ledger(small(name="s", tuning_repeats=1), url)
+    open_ledger(small(name="s", tuning_runs=1), url)
     again = open_ledger(small(name="s"), url)
-    assert again.planned["repeats"] == 1
+    assert again.planned["tuning_runs"] == 1
     assert again.warnings == [
-        "s was planned with 1 tuning repeats and its file now plans 3; give --tuning-repeats 3 to raise it"
+        "s was planned with 1 tuning runs and its file now plans 3; give --tuning-runs 3 to raise it"
     ]
-    assert again.text["command"] == "hpo run s --tuning-repeats 1"
+    assert again.text["command"] == "hpo run s --tuning-runs 1"
 
 
 def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_path: Path) -> None:
     url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds_per_trial=3)
     made = open_ledger(own, url)
     for flags, words in (
-        ({"seeds": 334, "repeats": 334}, "tuning has 1000 seeds of its own"),
-        ({"seeds": 2, "repeats": 3}, "some tuning runs would have no rerun; give at least as many seeds"),
+        ({"seeds": 334, "tuning_runs": 334}, "tuning has 1000 seeds of its own"),
+        ({"seeds": 2, "tuning_runs": 3}, "some tuning runs would have no rerun; give at least as many seeds"),
     ):
         with pytest.raises(UsageError, match=words):
             open_ledger(dataclasses.replace(own, name="another"), url, **flags)
@@ -212,20 +212,20 @@ def test_flags_are_held_to_what_a_study_may_say_before_anything_is_deleted(tmp_p
 
 
 def test_the_command_that_is_shown_plans_what_was_planned(tmp_path: Path) -> None:
-    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", tuning_repeats=1)
-    whole = "hpo run s --seeds 6 --tuning-repeats 3"
-    assert open_ledger(own, url, seeds=6, repeats=3, command=whole).text["command"] == whole
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", tuning_runs=1)
+    whole = "hpo run s --seeds 6 --tuning-runs 3"
+    assert open_ledger(own, url, seeds=6, tuning_runs=3, command=whole).text["command"] == whole
     assert open_ledger(own, url).text["command"] == whole
     raised = open_ledger(own, url, seeds=9, command="hpo run s --seeds 9")
-    assert raised.text["command"] == "hpo run s --seeds 9 --tuning-repeats 3"
+    assert raised.text["command"] == "hpo run s --seeds 9 --tuning-runs 3"
 
 
 def test_repeats_that_want_seeds_are_refused_with_a_number_that_is_taken(tmp_path: Path) -> None:
-    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds=10, tuning_repeats=1)
+    url, own = f"sqlite:///{tmp_path}/t.db", small(name="s", seeds=10, tuning_runs=1)
     open_ledger(own, url)
     with pytest.raises(UsageError, match="give --seeds 21 or more"):
-        open_ledger(own, url, repeats=12)
-    assert open_ledger(own, url, repeats=12, seeds=21).planned["repeats"] == 12
+        open_ledger(own, url, tuning_runs=12)
+    assert open_ledger(own, url, tuning_runs=12, seeds=21).planned["tuning_runs"] == 12
 
 
 @pytest.mark.usefixtures("one_thread")

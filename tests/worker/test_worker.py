@@ -55,7 +55,7 @@ def test_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
 
 def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
-        if any(slot.slot == 3 and slot.repeat == 0 and slot.renewals == 0 for slot in work.slots):
+        if any(slot.slot == 3 and slot.tuning_run == 0 and slot.renewals == 0 for slot in work.slots):
             raise ValueError("slot 3 is bad")
         return outcomes(work)
 
@@ -118,14 +118,14 @@ def test_a_signal_while_the_size_is_worked_out_stops_the_worker(ledger: Ledger) 
 
 def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on_kills(tmp_path: Path) -> None:
     def worked(name: str, workers: int, lost: int) -> tuple[set[Any], dict[Any, Any]]:
-        ledger = make(connect(f"sqlite:///{tmp_path}/{name}.db"), trials=20, seeds=7, repeats=3)
+        ledger = make(connect(f"sqlite:///{tmp_path}/{name}.db"), trials=20, seeds=7, tuning_runs=3)
         populations: list[Any] = []
         deaths = iter(range(lost))
 
         def train(work: Work) -> list[Outcome]:
             if next(deaths, None) is not None:
                 raise Stopped(signal.SIGTERM)
-            slots = sorted((slot.repeat, slot.slot) for slot in work.slots)
+            slots = sorted((slot.tuning_run, slot.slot) for slot in work.slots)
             populations.append((work.configuration, work.phase, tuple(slots)))
             return outcomes(work)
 
@@ -141,11 +141,13 @@ def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on
                 thread.join()
         assert len(set(populations)) == len(populations)
         rows = ledger.export()["slots"]
-        return set(populations), {(row["configuration"], row["repeat"], row["slot"]): row["setting"] for row in rows}
+        return set(populations), {
+            (row["configuration"], row["tuning_run"], row["slot"]): row["setting"] for row in rows
+        }
 
     one, settings = worked("one", 1, 0)
     assert max(len(slots) for _, _, slots in one) == 8
-    assert {len({repeat for repeat, _ in slots}) for _, _, slots in one} >= {1, 2, 3}
+    assert {len({tuning_run for tuning_run, _ in slots}) for _, _, slots in one} >= {1, 2, 3}
     assert worked("two", 2, 0) == worked("four", 4, 0) == worked("lost", 1, 5) == (one, settings)
 
 

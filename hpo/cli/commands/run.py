@@ -22,7 +22,7 @@ from hpo.cli.options import (
     Storage,
     StudyName,
     Trials,
-    TuningRepeats,
+    TuningRuns,
     Workers,
     app,
 )
@@ -36,7 +36,7 @@ def run(
     study: StudyName,
     trials: Trials = None,
     seeds: Seeds = None,
-    tuning_repeats: TuningRepeats = None,
+    tuning_runs: TuningRuns = None,
     epochs: Epochs = None,
     name: Name = None,
     storage: Storage = None,
@@ -63,17 +63,17 @@ def run(
     definition = api.with_overrides(loading.load(study), name, epochs)
     url = api.storage_url(storage)
     chosen = _given(
-        {"--trials": trials, "--seeds": seeds, "--tuning-repeats": tuning_repeats, "--epochs": epochs, "--name": name}
+        {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs, "--epochs": epochs, "--name": name}
     )
     place = choose_device(device)
     command = shlex.join(["hpo", "run", study, *chosen])
-    numbers = (trials, seeds, tuning_repeats)
+    numbers = (trials, seeds, tuning_runs)
     ledger = api.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
     for warning in ledger.warnings:
         print(f"hpo: {warning}", file=sys.stderr)
 
     if ledger.state() != "done":
-        places = worker_devices(place, workers, len(definition.configurations) * ledger.planned["repeats"])
+        places = worker_devices(place, workers, len(definition.configurations) * ledger.planned["tuning_runs"])
         flags = {"--name": name, "--epochs": epochs, "--population": population}
         commands = _worker_commands(study, places, flags)
         # The report's packages load while the workers train.

@@ -19,8 +19,8 @@ class History(NamedTuple):
 
     Attributes:
         metric: the score. log: whether its axis is logarithmic. expected: whether lines are expected bests.
-        trials: columns configuration, repeat, trial (from 1), score, setting (in words).
-        lines: columns configuration, repeat, trial, best: the best so far of one run of tuning, or with `expected`
+        trials: columns configuration, tuning_run, trial (from 1), score, setting (in words).
+        lines: columns configuration, tuning_run, trial, best: the best so far of one run of tuning, or with `expected`
             the mean best of so many random trials.
         styles: configuration → style, in the order of the legend.
     """
@@ -41,7 +41,7 @@ def tuning_history(
     trials: "pd.DataFrame", lines: "pd.DataFrame", styles: dict[str, Style], metric: Metric, expected: bool
 ) -> History:
     """Figure 6, from the columns of `History.trials` and `History.lines`."""
-    runs = int(trials["repeat"].nunique())
+    runs = int(trials["tuning_run"].nunique())
     line = (
         "the line is the expected best of so many trials, for all of them were random"
         if expected
@@ -81,7 +81,7 @@ def draw_plotly(info: History) -> dict[str, Any]:
             }
         )  # fmt: skip
     for name, style, rows in by_configuration(info.lines, info.styles):
-        for number, (_, run) in enumerate(rows.groupby("repeat")):
+        for number, (_, run) in enumerate(rows.groupby("tuning_run")):
             data.append(
                 {
                     "type": "scatter", "mode": "lines", "x": run["trial"].tolist(), "y": rounded(run["best"]),

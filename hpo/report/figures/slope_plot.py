@@ -24,7 +24,7 @@ class Slopes(NamedTuple):
     """Paired values, ready to draw: a panel a rival.
 
     Attributes:
-        metric: what is compared. baseline: its name. unit: what is paired, "seed" or "tuning repeat".
+        metric: what is compared. baseline: its name. unit: what is paired, "seed" or "tuning run".
         frame: columns configuration (the rival), unit, baseline, rival; sorted.
         styles: configuration → style, the baseline's too.
     """

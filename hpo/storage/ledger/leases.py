@@ -22,7 +22,7 @@ def take(connection: Connection, study: int, choice: Choice, owner: str, seconds
     """Leases the open slots of `choice`, in its order."""
     parts = [
         sa.and_(
-            *(slots.c.repeat == part.repeat, slots.c.round == part.round, slots.c.batch == part.batch),
+            *(slots.c.tuning_run == part.tuning_run, slots.c.round == part.round, slots.c.batch == part.batch),
             *(slots.c.slot >= part.first, slots.c.slot < part.last),
         )
         for part in choice.parts
@@ -44,9 +44,11 @@ def take(connection: Connection, study: int, choice: Choice, owner: str, seconds
         .where(bulk_sql.among(connection, slots.c.id, [row.id for row in rows]))
         .values(leased | {"attempt": slots.c.attempt + 1})
     )
-    by_slot = (lambda row: (row.repeat, row.slot)) if choice.phase == "tune" else (lambda row: row.slot)
+    by_slot = (lambda row: (row.tuning_run, row.slot)) if choice.phase == "tune" else (lambda row: row.slot)
     found = [
-        Slot(row.id, row.slot, row.seed, row.attempt + 1, row.setting, row.trial, row.repeat, row.renewals, row.batch)
+        Slot(
+            row.id, row.slot, row.seed, row.attempt + 1, row.setting, row.trial, row.tuning_run, row.renewals, row.batch
+        )
         for row in sorted(rows, key=by_slot)
     ]
     return Work(choice.configuration, "tune" if choice.phase == "tune" else "rerun", found)

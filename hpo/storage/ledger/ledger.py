@@ -44,8 +44,8 @@ def open_study(
 
     Args:
         definition, digest: what the study is (`definition.describe`); must equal what is stored.
-        planned: "trials", "seeds", "repeats"; on a study that exists they may only be raised, and those that are not
-            in `asked` stay as they are.
+        planned: "trials", "seeds", "tuning_runs"; on an existing study they may only be raised, and those not in
+            `asked` stay as they are.
         text: free text, updated. fingerprint: digests of the user's code by names.
         accept_changed_code: go on where the fingerprint differs from the one that results were made with; the change
             is noted and in `warnings`.
@@ -77,7 +77,7 @@ class Ledger:
     Attributes:
         engine, id, study (its name), definition, digest, direction ("maximize" | "minimize"), and as they were when
         it was opened fingerprint (of the user's code), text (the author's words) and planned ("trials", "seeds",
-        "repeats").
+        "tuning_runs").
         warnings: sentences for the person who opened it.
     """
 
@@ -174,19 +174,21 @@ class Ledger:
         """Gives slots back (all that `owner` holds, by default) as if they had not been leased."""
         return self._run(lambda link: leases.release(link, self.id, owner, ids))
 
-    def tried(self, configuration: str, repeats: Collection[int], batch: int) -> dict[int, tuple[list[Tried], range]]:
+    def tried(
+        self, configuration: str, tuning_runs: Collection[int], batch: int
+    ) -> dict[int, tuple[list[Tried], range]]:
         """What a sampler knows when it is asked for a batch.
 
         Returns:
-            repeat → (finished trials of the batches before it, by slot; the slots of the batch).
+            tuning_run → (finished trials of the batches before it, by slot; the slots of the batch).
         """
         pruning = "pruner" in self.definition
-        return self._run(lambda link: tried.tried(link, self.id, configuration, repeats, batch, pruning))
+        return self._run(lambda link: tried.tried(link, self.id, configuration, tuning_runs, batch, pruning))
 
-    def past(self, configuration: str, repeats: Collection[int], batch: int) -> dict[int, list[Past]]:
-        """What a pruner knows of a batch: repeat → finished trials of those before it, with curves of the score."""
+    def past(self, configuration: str, tuning_runs: Collection[int], batch: int) -> dict[int, list[Past]]:
+        """What a pruner knows of a batch: tuning_run → finished trials of those before it, with curves of the score."""
         metric = self.definition["score"]
-        return self._run(lambda link: tried.past(link, self.id, configuration, repeats, batch, metric))
+        return self._run(lambda link: tried.past(link, self.id, configuration, tuning_runs, batch, metric))
 
     # A reader's side
 
@@ -206,9 +208,9 @@ class Ledger:
 
         return self._run(look)
 
-    def best(self, configuration: str, repeat: int = 0) -> dict[str, Any] | None:
+    def best(self, configuration: str, tuning_run: int = 0) -> dict[str, Any] | None:
         """slot, setting and value of the best finished trial; None before the first."""
-        row = self._run(lambda link: rerun_settings.best(link, self.id, configuration, repeat, self.direction))
+        row = self._run(lambda link: rerun_settings.best(link, self.id, configuration, tuning_run, self.direction))
         return None if row is None else {"slot": row.slot, "setting": row.setting, "value": row.value}
 
     def counts(self) -> dict[str, dict[str, Any]]:

@@ -17,8 +17,8 @@ class Glance(NamedTuple):
     """What a person wants to know beside the counts.
 
     Attributes:
-        planned: trials, seeds and repeats. workers: those present, as dicts with host, pid, device and seen (seconds
-            ago), the first to start first.
+        planned: trials, seeds and tuning_runs. workers: those present, as dicts with host, pid, device and seen
+            (seconds ago), the first to start first.
         exceptions: configuration → the traceback of its newest attempt that an exception ended.
     """
 
@@ -35,7 +35,7 @@ def glance(ledger: Ledger, seconds: float = LEASE) -> Glance:
     """
 
     def look(connection: Connection) -> Glance:
-        planned = sa.select(studies.c.trials, studies.c.seeds, studies.c.repeats).where(studies.c.id == ledger.id)
+        planned = sa.select(studies.c.trials, studies.c.seeds, studies.c.tuning_runs).where(studies.c.id == ledger.id)
         numbers = dict(connection.execute(planned).mappings().first() or {})  # deleted a moment ago: nothing
         return Glance(numbers, _workers(connection, ledger.id, seconds), _exceptions(connection, ledger.id))
 

@@ -15,7 +15,7 @@ _HIDDEN = {"study_id", "settled", "reported", "renewals", "batch"}
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
-    """How every configuration, repeat, phase and batch stands, of reruns the newest rounds, in the order of `order`."""
+    """The state of every configuration, tuning run, phase and batch (newest rounds of reruns), ordered by `order`."""
     is_open, is_leased = slots.c.state == "open", slots.c.state == "leased"
     is_again, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
     parts = (
@@ -23,18 +23,20 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
         *(lowest, lowest.filter(is_open), lowest.filter(is_again)),
     )
     # In the order of the table's key, and counted rather than grouped by what changes: nothing is sorted.
-    key = (slots.c.configuration, slots.c.repeat, slots.c.phase, slots.c.round, slots.c.batch)
+    key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.batch)
     rows = connection.execute(sa.select(*key, *parts).where(slots.c.study_id == study).group_by(*key).order_by(*key))
     found = [Group(*row) for row in rows]
-    rounds = {(group.configuration, group.repeat, group.phase): group.round for group in found}  # the newest comes last
-    newest = [group for group in found if group.round == rounds[group.configuration, group.repeat, group.phase]]
+    rounds = {
+        (group.configuration, group.tuning_run, group.phase): group.round for group in found
+    }  # the newest comes last
+    newest = [group for group in found if group.round == rounds[group.configuration, group.tuning_run, group.phase]]
     places = {name: place for place, name in enumerate(order)}
-    return sorted(newest, key=lambda group: (places[group.configuration], group.repeat, group.phase, group.batch))
+    return sorted(newest, key=lambda group: (places[group.configuration], group.tuning_run, group.phase, group.batch))
 
 
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:
     """Per configuration, newest rounds only: see `Ledger.counts`."""
-    key = (slots.c.configuration, slots.c.repeat, slots.c.phase)
+    key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase)
     ends = sa.case((slots.c.cause.in_(ENDS), slots.c.cause))
     columns = (*key, slots.c.round, slots.c.state, ends)
     best = sa.func.max(slots.c.value) if direction == "maximize" else sa.func.min(slots.c.value)
@@ -48,8 +50,8 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
         name: {**empty, **dict.fromkeys(ENDS, 0), "failures": {}, "best": None} for name in order
     }
     better = max if direction == "maximize" else min
-    for configuration, repeat, phase, number, state, end, count, value in rows:
-        if number != newest[configuration, repeat, phase]:
+    for configuration, tuning_run, phase, number, state, end, count, value in rows:
+        if number != newest[configuration, tuning_run, phase]:
             continue
         entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
         entry[f"{kind}_total"] += count

@@ -14,7 +14,7 @@ from hpo.storage.schema import slots, studies
 from hpo.trials import PRUNED
 
 
-def best(connection: Connection, study: int, configuration: str, repeat: int, direction: str) -> Any | None:
+def best(connection: Connection, study: int, configuration: str, tuning_run: int, direction: str) -> Any | None:
     """The slot whose setting the reruns use, or None before any trial is finished.
 
     Ties go to the lower validation loss, then to the lower slot. A run without a value is the worst. Pruned trials
@@ -25,7 +25,7 @@ def best(connection: Connection, study: int, configuration: str, repeat: int, di
         sa.select(*columns).where(
             slots.c.study_id == study,
             slots.c.configuration == configuration,
-            slots.c.repeat == repeat,
+            slots.c.tuning_run == tuning_run,
             slots.c.phase == "tune",
             slots.c.state == "done",
         )
@@ -47,16 +47,18 @@ def settle(connection: Connection, study: int, direction: str) -> None:
     Called when all tuning is over. What is left open of an older round is dropped: its setting is old.
     """
     rerun = sa.and_(slots.c.study_id == study, slots.c.phase == "rerun")
-    query = sa.select(slots).where(rerun).order_by(slots.c.configuration, slots.c.repeat, slots.c.round, slots.c.slot)
+    query = (
+        sa.select(slots).where(rerun).order_by(slots.c.configuration, slots.c.tuning_run, slots.c.round, slots.c.slot)
+    )
     groups: dict[tuple[str, int], list[Any]] = {}
     for row in connection.execute(query):
-        groups.setdefault((row.configuration, row.repeat), []).append(row)
+        groups.setdefault((row.configuration, row.tuning_run), []).append(row)
     failed = failed_configurations(connection, study)
-    for (configuration, repeat), rows in groups.items():
+    for (configuration, tuning_run), rows in groups.items():
         if configuration in failed:
             _drop(connection, rows, failed[configuration])
             continue
-        chosen = best(connection, study, configuration, repeat, direction)
+        chosen = best(connection, study, configuration, tuning_run, direction)
         if chosen is not None:
             _use(connection, rows, chosen.setting)
     connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=1))
@@ -70,7 +72,7 @@ def _drop(connection: Connection, rows: Sequence[Any], cause: str) -> None:
 
 
 def _use(connection: Connection, rows: Sequence[Any], setting: dict[str, float]) -> None:
-    """Points one configuration's and repeat's newest round at `setting`."""
+    """Points one configuration's and tuning run's newest round at `setting`."""
     newest = max(row.round for row in rows)
     present = [row for row in rows if row.round == newest]
     begun = [row for row in present if row.state in ("leased", "done", "failed")]
@@ -83,7 +85,7 @@ def _use(connection: Connection, rows: Sequence[Any], setting: dict[str, float])
     connection.execute(
         sa.insert(slots),
         [
-            new_slot(row.study_id, row.configuration, row.repeat, "rerun", row.slot, row.seed)
+            new_slot(row.study_id, row.configuration, row.tuning_run, "rerun", row.slot, row.seed)
             | {"round": newest + 1, "setting": setting}
             for row in present
         ],
@@ -96,13 +98,13 @@ def _set_open(connection: Connection, ids: Sequence[int], setting: dict[str, flo
 
 
 def new_slot(
-    study: int, configuration: str, repeat: int, phase: str, slot: int, seed: int, batch: int = 0
+    study: int, configuration: str, tuning_run: int, phase: str, slot: int, seed: int, batch: int = 0
 ) -> dict[str, Any]:
     """A row of `slots` that nobody has touched yet."""
     return {
         "study_id": study,
         "configuration": configuration,
-        "repeat": repeat,
+        "tuning_run": tuning_run,
         "phase": phase,
         "round": 0,
         "batch": batch,

@@ -108,7 +108,7 @@ def _give_up(connection: Connection, study: int, configuration: str, cause: str,
     """Fails all open slots of a configuration that gave up too many settings in one of its tuning runs."""
     mine = sa.and_(slots.c.study_id == study, slots.c.configuration == configuration)
     query = sa.select(sa.func.sum(slots.c.renewals), sa.func.count()).where(mine, slots.c.phase == "tune")
-    runs = connection.execute(query.group_by(slots.c.repeat)).all()
+    runs = connection.execute(query.group_by(slots.c.tuning_run)).all()
     if any(renewals > allowed_failures(trials) for renewals, trials in runs):
         connection.execute(
             sa.update(slots).where(mine, slots.c.state == "open").values(state="failed", cause=cause, finished=now)

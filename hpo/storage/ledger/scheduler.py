@@ -15,7 +15,7 @@ from hpo.trials import STARTUP_TRIALS
 
 @dataclass(frozen=True)
 class Group:
-    """How the slots of one configuration, repeat, phase and batch (of reruns: of the newest round) stand.
+    """How the slots of one configuration, tuning run, phase and batch (of reruns: of the newest round) stand.
 
     Attributes:
         open, leased, total: numbers of slots; `total` includes those done and failed.
@@ -24,7 +24,7 @@ class Group:
     """
 
     configuration: str
-    repeat: int
+    tuning_run: int
     phase: str
     round: int = 0
     batch: int = 0
@@ -42,9 +42,9 @@ class Group:
 
 
 class Part(NamedTuple):
-    """Slots `first` up to `last` (not included) of one repeat, round and batch."""
+    """Slots `first` up to `last` (not included) of one tuning run, round and batch."""
 
-    repeat: int
+    tuning_run: int
     round: int
     batch: int
     first: int
@@ -119,7 +119,7 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
     for group, start in zip(groups, starts, strict=False):
         first, last = max(0, low - start), min(group.total, high - start)
         if first < last:
-            parts.append(Part(group.repeat, group.round, group.batch, group.first + first, group.first + last))
+            parts.append(Part(group.tuning_run, group.round, group.batch, group.first + first, group.first + last))
     return parts
 
 
@@ -128,7 +128,7 @@ def _reruns(groups: Sequence[Group], size: int) -> list[Part]:
     lost = [group.first_again for group in groups if group.first_again is not None]
     free = [group.first_open for group in groups if group.first_open is not None]
     low, high = _population(min(lost or free), sum(group.total for group in groups), size)
-    return [Part(group.repeat, group.round, group.batch, low, high) for group in groups]
+    return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups]
 
 
 def _population(place: int, total: int, size: int) -> tuple[int, int]:

@@ -17,10 +17,10 @@ from hpo.storage.ledger.retries import failed_configurations
 from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.storage.schema import slots, studies
 
-# Rerun s has seed 1000 + s; tuning repeat r has as many seeds from 0 on as a trial has models: never the same.
+# Rerun s has seed 1000 + s; tuning run r has as many seeds from 0 on as a trial has models: never the same.
 RERUN_SEED = 1000
 # The numbers that may be raised, and the flag that says each; its words name it.
-PLANNED = {"trials": "--trials", "seeds": "--seeds", "repeats": "--tuning-repeats"}
+PLANNED = {"trials": "--trials", "seeds": "--seeds", "tuning_runs": "--tuning-runs"}
 
 
 def ensure(
@@ -87,7 +87,7 @@ def remove(connection: Connection, study: int) -> None:
 
 
 def words(flag: str) -> str:
-    """What a flag is called in a sentence: "tuning repeats" for "--tuning-repeats"."""
+    """What a flag is called in a sentence: "tuning runs" for "--tuning-runs"."""
     return flag.removeprefix("--").replace("-", " ")
 
 
@@ -130,16 +130,18 @@ def _raise(
                 f"study {row.name!r} was planned with {before[key]} {words(flag)} and {after[key]} are asked for; "
                 f"planned numbers may only be raised: give {flag} {before[key]} or more, another --name, or --fresh"
             )
-    needed = before["seeds"] + after["repeats"] - before["repeats"]  # seeds stay with the tuning run that had them
+    needed = (
+        before["seeds"] + after["tuning_runs"] - before["tuning_runs"]
+    )  # seeds stay with the tuning run that had them
     if after["seeds"] < needed:
         raise UsageError(
             f"study {row.name!r} has {after['seeds']} seeds, of which none would be left for some of "
-            f"{after['repeats']} tuning repeats; give --seeds {needed} or more"
+            f"{after['tuning_runs']} tuning runs; give --seeds {needed} or more"
         )
     models = definition.get("seeds_per_trial", 1)
-    if after["repeats"] * models > RERUN_SEED:
+    if after["tuning_runs"] * models > RERUN_SEED:
         raise UsageError(
-            f"study {row.name!r} can have {RERUN_SEED // models} tuning repeats at most, for tuning has {RERUN_SEED} "
+            f"study {row.name!r} can have {RERUN_SEED // models} tuning runs at most, for tuning has {RERUN_SEED} "
             "seeds of its own; give fewer"
         )
     if after == before:
@@ -165,41 +167,43 @@ def _add_slots(
     rounds = _newest(connection, study, slots.c.round)
     batches = {key: newest + 1 for key, newest in _newest(connection, study, slots.c.batch).items()}
     models = definition.get("seeds_per_trial", 1)
-    new_seeds = _spread(connection, study, range(before["seeds"], after["seeds"]), after["repeats"])
+    new_seeds = _spread(connection, study, range(before["seeds"], after["seeds"]), after["tuning_runs"])
     rows = []
     for configuration in definition["configurations"]:
         name, own = configuration["name"], configuration.get("trials")
         over = {"state": "failed", "cause": failed[name], "finished": now(connection)} if name in failed else {}
-        for repeat in range(after["repeats"]):
-            first, total = 0 if repeat >= before["repeats"] else own or before["trials"], own or after["trials"]
+        for tuning_run in range(after["tuning_runs"]):
+            first, total = 0 if tuning_run >= before["tuning_runs"] else own or before["trials"], own or after["trials"]
             sizes = batch_sizes(first, total)
-            numbers = [number for number, size in enumerate(sizes, batches.get((name, repeat), 0)) for _ in range(size)]
+            numbers = [
+                number for number, size in enumerate(sizes, batches.get((name, tuning_run), 0)) for _ in range(size)
+            ]
             for slot, number in zip(range(first, total), numbers, strict=True):
-                rows.append(new_slot(study, name, repeat, "tune", slot, repeat * models, number) | over)
-        for slot, repeat in new_seeds.items():
-            made = new_slot(study, name, repeat, "rerun", slot, RERUN_SEED + slot)
-            rows.append(made | {"round": rounds.get((name, repeat), 0)} | over)
+                rows.append(new_slot(study, name, tuning_run, "tune", slot, tuning_run * models, number) | over)
+        for slot, tuning_run in new_seeds.items():
+            made = new_slot(study, name, tuning_run, "rerun", slot, RERUN_SEED + slot)
+            rows.append(made | {"round": rounds.get((name, tuning_run), 0)} | over)
     if rows:
         keys = {key for row in rows for key in row}
         bulk_sql.insert(connection, slots, [dict.fromkeys(keys) | row for row in rows])
 
 
-def _spread(connection: Connection, study: int, new: Iterable[int], repeats: int) -> dict[int, int]:
-    """The tuning repeat of every new rerun slot: the one with the fewest so far, the first of several."""
-    reruns = sa.select(slots.c.slot, slots.c.repeat).where(slots.c.study_id == study, slots.c.phase == "rerun")
-    taken = Counter(row.repeat for row in connection.execute(reruns.distinct()))
+def _spread(connection: Connection, study: int, new: Iterable[int], tuning_runs: int) -> dict[int, int]:
+    """The tuning run of every new rerun slot: the one with the fewest so far, the first of several."""
+    reruns = sa.select(slots.c.slot, slots.c.tuning_run).where(slots.c.study_id == study, slots.c.phase == "rerun")
+    taken = Counter(row.tuning_run for row in connection.execute(reruns.distinct()))
     chosen = {}
     for slot in new:
-        chosen[slot] = min(range(repeats), key=lambda repeat: taken[repeat])
+        chosen[slot] = min(range(tuning_runs), key=lambda tuning_run: taken[tuning_run])
         taken[chosen[slot]] += 1
     return chosen
 
 
 def _newest(connection: Connection, study: int, column: sa.Column[int]) -> dict[tuple[str, int], int]:
-    """The highest round or batch of every configuration and repeat."""
-    query = sa.select(slots.c.configuration, slots.c.repeat, sa.func.max(column))
-    found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.repeat)
-    return {(configuration, repeat): newest for configuration, repeat, newest in connection.execute(found)}
+    """The highest round or batch of every configuration and tuning run."""
+    query = sa.select(slots.c.configuration, slots.c.tuning_run, sa.func.max(column))
+    found = query.where(slots.c.study_id == study).group_by(slots.c.configuration, slots.c.tuning_run)
+    return {(configuration, tuning_run): newest for configuration, tuning_run, newest in connection.execute(found)}
 
 
 def note_report(connection: Connection, study: int) -> None:

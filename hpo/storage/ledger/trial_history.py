@@ -13,48 +13,48 @@ from hpo.trials import DIVERGED, NO_SCORE, PRUNED, Past, Tried
 
 
 def tried(
-    connection: Connection, study: int, configuration: str, repeats: Collection[int], batch: int, pruning: bool
+    connection: Connection, study: int, configuration: str, tuning_runs: Collection[int], batch: int, pruning: bool
 ) -> dict[int, tuple[list[Tried], range]]:
-    """By repeat the finished trials of the batches before `batch`, by slot, and its own slots; see `Ledger.tried`."""
-    tuning = _tuning(study, configuration, repeats)
+    """By tuning run: the finished trials of batches before `batch`, and the slots of `batch`; see `Ledger.tried`."""
+    tuning = _tuning(study, configuration, tuning_runs)
     query = sa.select(
         sa.cast(slots.c.setting, sa.Text),
-        slots.c.repeat,
+        slots.c.tuning_run,
         slots.c.value,
         slots.c.cause,
         sa.case((slots.c.cause == PRUNED, sa.cast(slots.c.result, sa.Text))).label("result"),
     ).where(tuning, slots.c.batch < batch, slots.c.state == "done")
-    rows = connection.execute(query.order_by(slots.c.repeat, slots.c.slot)).all()
+    rows = connection.execute(query.order_by(slots.c.tuning_run, slots.c.slot)).all()
     settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
-    known: dict[int, list[Tried]] = {repeat: [] for repeat in repeats}
+    known: dict[int, list[Tried]] = {tuning_run: [] for tuning_run in tuning_runs}
     for setting, row in zip(settings, rows, strict=True):
-        known[row.repeat].append(Tried(setting, row.value, _stopped(row, pruning)))
-    ends = sa.select(slots.c.repeat, sa.func.min(slots.c.slot), sa.func.max(slots.c.slot))
-    own = connection.execute(ends.where(tuning, slots.c.batch == batch).group_by(slots.c.repeat))
-    return {repeat: (known[repeat], range(first, last + 1)) for repeat, first, last in own}
+        known[row.tuning_run].append(Tried(setting, row.value, _stopped(row, pruning)))
+    ends = sa.select(slots.c.tuning_run, sa.func.min(slots.c.slot), sa.func.max(slots.c.slot))
+    own = connection.execute(ends.where(tuning, slots.c.batch == batch).group_by(slots.c.tuning_run))
+    return {tuning_run: (known[tuning_run], range(first, last + 1)) for tuning_run, first, last in own}
 
 
 def past(
-    connection: Connection, study: int, configuration: str, repeats: Collection[int], batch: int, metric: str
+    connection: Connection, study: int, configuration: str, tuning_runs: Collection[int], batch: int, metric: str
 ) -> dict[int, list[Past]]:
-    """By repeat the finished trials of the batches before `batch` with their curves of `metric`, by slot."""
-    query = sa.select(slots.c.id, slots.c.repeat, slots.c.value, slots.c.cause, slots.c.result)
-    done = sa.and_(_tuning(study, configuration, repeats), slots.c.batch < batch, slots.c.state == "done")
-    rows = connection.execute(query.where(done).order_by(slots.c.repeat, slots.c.slot)).all()
+    """By tuning run the finished trials of the batches before `batch` with their curves of `metric`, by slot."""
+    query = sa.select(slots.c.id, slots.c.tuning_run, slots.c.value, slots.c.cause, slots.c.result)
+    done = sa.and_(_tuning(study, configuration, tuning_runs), slots.c.batch < batch, slots.c.state == "done")
+    rows = connection.execute(query.where(done).order_by(slots.c.tuning_run, slots.c.slot)).all()
     by_slot = curves.of(connection, [row.id for row in rows], metric)
-    found: dict[int, list[Past]] = {repeat: [] for repeat in repeats}
+    found: dict[int, list[Past]] = {tuning_run: [] for tuning_run in tuning_runs}
     for row in rows:
         curve = by_slot.get(row.id, [])
         epochs = int((row.result or {}).get("epochs", len(curve)))
-        found[row.repeat].append(Past(curve, row.value, epochs, row.cause == PRUNED))
+        found[row.tuning_run].append(Past(curve, row.value, epochs, row.cause == PRUNED))
     return found
 
 
-def _tuning(study: int, configuration: str, repeats: Collection[int]) -> sa.ColumnElement[bool]:
+def _tuning(study: int, configuration: str, tuning_runs: Collection[int]) -> sa.ColumnElement[bool]:
     return sa.and_(
         slots.c.study_id == study,
         slots.c.configuration == configuration,
-        slots.c.repeat.in_(sorted(repeats)),
+        slots.c.tuning_run.in_(sorted(tuning_runs)),
         slots.c.phase == "tune",
     )
 

@@ -50,9 +50,9 @@ def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
     return storage
 
 
-def study_name(study: str, configuration: str, phase: str, repeat: int = 0) -> str:
-    """STUDY/CONFIGURATION/tune or …/rerun, with /r2 behind for the second tuning repeat."""
-    return f"{study}/{configuration}/{phase}" + (f"/r{repeat + 1}" if repeat else "")
+def study_name(study: str, configuration: str, phase: str, tuning_run: int = 0) -> str:
+    """STUDY/CONFIGURATION/tune or …/rerun, with /r2 behind for the second tuning run."""
+    return f"{study}/{configuration}/{phase}" + (f"/r{tuning_run + 1}" if tuning_run else "")
 
 
 def report_name(study: str) -> str:
@@ -119,7 +119,7 @@ class Mirror:
             The number of changes made.
         """
         present = retrying(self.ledger.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations))
-        names = [study_name(self.ledger.study, group.configuration, group.phase, group.repeat) for group in present]
+        names = [study_name(self.ledger.study, group.configuration, group.phase, group.tuning_run) for group in present]
         studies = self._studies(list(dict.fromkeys(names)))  # a tuning run has several batches
         if not any(self._changes(studies)):
             return 0
@@ -162,10 +162,10 @@ class Mirror:
         """RUNNING trials for slots, given by their columns; slot id → trial id."""
         by_place: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
         for row in rows:
-            by_place.setdefault((row["configuration"], row["phase"], row["repeat"]), []).append(row)
+            by_place.setdefault((row["configuration"], row["phase"], row["tuning_run"]), []).append(row)
         found: dict[int, int] = {}
-        for (configuration, phase, repeat), present in by_place.items():
-            study = self._studies([study_name(self.ledger.study, configuration, phase, repeat)])[0]
+        for (configuration, phase, tuning_run), present in by_place.items():
+            study = self._studies([study_name(self.ledger.study, configuration, phase, tuning_run)])[0]
             shown = [Shown(row["setting"] or {}, self._attributes(row)) for row in present]
             try:
                 ids = self.trials.create(study, self._distributions[configuration], shown)
