@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hpo.analysis.float32 import shortest, shortest_results
+from hpo.analysis.float32 import shorten_results, shortest_decimals
 
 COLUMNS = {
     "slots": [
@@ -78,9 +78,9 @@ def _frame(name: str, rows: Any, order: list[str]) -> pd.DataFrame:
     for column in NUMERIC & set(columns):
         frame[column] = pd.to_numeric(frame[column]).astype(float)
     if "value" in columns:
-        frame["value"] = shortest(frame["value"])
+        frame["value"] = shortest_decimals(frame["value"])
     if "result" in columns:
-        frame["result"] = pd.Series(shortest_results(frame["result"].tolist()), dtype=object)
+        frame["result"] = pd.Series(shorten_results(frame["result"].tolist()), dtype=object)
     if name == "curves":
         frame["epoch"] = frame["epoch"].astype(int)
     return frame.sort_values(order, kind="stable", ignore_index=True)

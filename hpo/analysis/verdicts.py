@@ -95,7 +95,7 @@ def apply_rules(
     tuning_runs: int = 1,
 ) -> Verdict:
     """Applies the five rules to one comparison; a `reason` given beforehand means that rule 1 applies."""
-    within = comparison.equivalence_interval.inside(margin)
+    within = comparison.equivalence_interval.lies_within(margin)
     word: Word
     if reason or comparison.n < MIN_PAIRS:
         word, rule = "no verdict", 1

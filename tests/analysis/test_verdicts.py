@@ -108,7 +108,7 @@ def test_better_by_less_than_the_margin() -> None:
 def test_equivalent_within_the_margin() -> None:
     verdict = verdict_of(0.001 * NOISE, margin=0.01)
     assert (verdict.word, verdict.rule) == ("equivalent", 4)
-    assert verdict.comparison.equivalence_interval.inside(0.01)
+    assert verdict.comparison.equivalence_interval.lies_within(0.01)
 
 
 def test_no_detectable_difference() -> None:

@@ -1,4 +1,4 @@
-"""Paired statistics against slow, obvious second versions and numbers done by hand."""
+"""Paired statistics against slow, obvious second versions, scipy.stats, and numbers calculated by hand."""
 
 import itertools
 import math
@@ -17,26 +17,22 @@ def generator() -> np.random.Generator:
     return np.random.default_rng(3)
 
 
-def test_standard_deviation_divides_by_n_minus_one() -> None:
-    assert paired_tests.standard_deviation([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.sqrt(5 / 3))
-    assert math.isnan(paired_tests.standard_deviation([1.0]))
-
-
 @pytest.mark.parametrize(("confidence", "quantile"), [(0.95, 2.776445105), (0.90, 2.131846786)])
 def test_t_interval_by_hand(confidence: float, quantile: float) -> None:
-    low, high = paired_tests.t_interval(DIFFERENCES, confidence)
     mean = sum(DIFFERENCES) / 5
     sd = math.sqrt(sum((value - mean) ** 2 for value in DIFFERENCES) / 4)
-    assert low == pytest.approx(mean - quantile * sd / math.sqrt(5), rel=1e-8)
-    assert high == pytest.approx(mean + quantile * sd / math.sqrt(5), rel=1e-8)
+    half = quantile * sd / math.sqrt(5)
+    assert paired_tests.t_interval(DIFFERENCES, confidence) == pytest.approx((mean - half, mean + half), rel=1e-8)
 
 
-def test_t_interval_of_one_value_is_nan() -> None:
+def test_one_value_has_no_spread() -> None:
+    assert paired_tests.standard_deviation([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.sqrt(5 / 3))
+    assert math.isnan(paired_tests.standard_deviation([1.0]))
     assert all(math.isnan(limit) for limit in paired_tests.t_interval([1.0]))
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10, 100])
-def test_paired_t_equals_scipy(n: int, generator: np.random.Generator) -> None:
+def test_p_and_interval_of_the_t_test_equal_scipys(n: int, generator: np.random.Generator) -> None:
     rival, baseline = generator.normal(size=(2, n))
     expected = scipy.stats.ttest_rel(rival, baseline)
     assert paired_tests.paired_t(rival - baseline) == pytest.approx(expected.pvalue, rel=1e-9)
@@ -55,8 +51,8 @@ def test_sign_flip_by_explicit_enumeration(n: int, generator: np.random.Generato
     observed = abs(differences.sum())
     patterns = list(itertools.product((-1, 1), repeat=n))
     sums = [sum(sign * value for sign, value in zip(pattern, differences, strict=True)) for pattern in patterns]
-    reached = sum(abs(value) >= observed - 1e-9 for value in sums)
-    assert paired_tests.sign_flip(differences) == reached / 2**n
+    extreme = sum(abs(value) >= observed - 1e-9 for value in sums)
+    assert paired_tests.sign_flip(differences) == extreme / 2**n
 
 
 def test_sign_flip_cannot_reject_below_six_seeds() -> None:
@@ -64,7 +60,7 @@ def test_sign_flip_cannot_reject_below_six_seeds() -> None:
     assert paired_tests.sign_flip(np.arange(1.0, 7.0)) == 2 / 2**6 < 0.05
 
 
-def test_sign_flip_of_many_seeds_is_near_the_t_test(generator: np.random.Generator) -> None:
+def test_sign_flip_of_many_seeds_is_near_the_t_test_and_repeatable(generator: np.random.Generator) -> None:
     differences = generator.normal(0.2, 1, size=40)
     assert paired_tests.sign_flip(differences) == pytest.approx(paired_tests.paired_t(differences), abs=0.02)
     assert paired_tests.sign_flip(differences) == paired_tests.sign_flip(differences)
@@ -72,8 +68,7 @@ def test_sign_flip_of_many_seeds_is_near_the_t_test(generator: np.random.Generat
 
 def test_holm_by_hand_and_with_a_missing_test() -> None:
     assert paired_tests.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    adjusted = paired_tests.holm([0.01, math.nan, 0.03])
-    assert adjusted[[0, 2]].tolist() == pytest.approx([0.03, 0.06]) and math.isnan(adjusted[1])
+    assert paired_tests.holm([0.01, math.nan, 0.03]).tolist() == pytest.approx([0.03, math.nan, 0.06], nan_ok=True)
     assert paired_tests.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
 
 
@@ -83,27 +78,19 @@ def test_hedges_g_by_hand() -> None:
     assert math.isnan(paired_tests.hedges_g([1.0, 1.0, 1.0]))
 
 
-@pytest.mark.parametrize("n", [3, 5, 10, 30])
+@pytest.mark.parametrize("n", [2, 3, 10, 30])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
-def test_power_equals_the_noncentral_t_where_that_is_sound(n: int, alpha: float) -> None:
-    for effect in (0.0, 0.3, 0.8):
-        critical, shift = scipy.stats.t.isf(alpha / 2, n - 1), effect * math.sqrt(n)
-        expected = scipy.stats.nct.sf(critical, n - 1, shift) + scipy.stats.nct.cdf(-critical, n - 1, shift)
-        assert paired_tests.power(effect, n, alpha) == pytest.approx(expected, abs=2e-5)
+def test_the_minimal_detectable_effect_has_a_power_of_80_percent(n: int, alpha: float) -> None:
+    shift = paired_tests.minimal_detectable_effect(1.0, n, alpha) * math.sqrt(n)
+    critical = scipy.stats.t.isf(alpha / 2, n - 1)
+    # The other tail, far below one in a thousand, is NaN in scipy.
+    assert scipy.stats.nct.sf(critical, n - 1, shift) == pytest.approx(0.8, abs=1e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(3, 3.26), (5, 1.68), (10, 1.00), (20, 0.66), (30, 0.53)])
 def test_minimal_detectable_effect_in_sds(n: int, expected: float) -> None:
     assert paired_tests.minimal_detectable_effect(1.0, n) == pytest.approx(expected, abs=0.006)
     assert paired_tests.minimal_detectable_effect(0.02, n) == pytest.approx(0.02 * expected, abs=2e-4)
-
-
-def test_an_effect_of_the_mde_is_found_in_four_of_five_studies(generator: np.random.Generator) -> None:
-    effect = paired_tests.minimal_detectable_effect(1.0, 10, alpha=0.05 / 3)
-    samples = generator.normal(effect, 1, size=(20_000, 10))
-    t = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(10))
-    found = np.mean(np.abs(t) > scipy.stats.t.isf(0.05 / 6, 9))
-    assert found == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_published_gnvr_comparison_finds_nothing() -> None:
@@ -123,9 +110,7 @@ def test_compare_pairs_by_seed_and_counts_wins_by_direction() -> None:
     assert (higher.n, higher.won, higher.tied) == (3, 1, 1)
     assert (lower.won, lower.tied) == (1, 1)
     assert higher.mean == lower.mean == pytest.approx(-0.1 / 3)
-    assert higher.equivalence_interval == paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9) or math.isclose(
-        higher.equivalence_interval.low, paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9).low
-    )
+    assert higher.equivalence_interval == pytest.approx(paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9))
 
 
 def test_the_family_widens_the_equivalence_interval_and_raises_the_mde() -> None:
@@ -139,19 +124,19 @@ def test_the_family_widens_the_equivalence_interval_and_raises_the_mde() -> None
 
 @pytest.mark.parametrize("exponent", [-60, -40, 0, 40])
 def test_a_comparison_does_not_depend_on_the_unit(exponent: int) -> None:
-    """Values of 1e-13 differ by more than rounding where those of 1 would; and alike where they would not."""
+    """What counts as a rounding error is relative to the magnitude of the values."""
     rival, baseline = {1: 0.4, 2: 0.5, 3: 0.9, 4: 0.3}, {1: 0.3, 2: 0.6, 3: 0.5, 4: 0.2}
-    again = {1: 0.1 + 0.2, 2: 0.6, 3: 0.5, 4: 0.2}  # 0.1 + 0.2 is not 0.3, but for rounding
-    for one, identical in ((rival, False), (again, True)):
-        expected = paired_tests.compare(one, baseline)
-        found = paired_tests.compare(
-            *({s: math.ldexp(v, exponent) for s, v in values.items()} for values in (one, baseline))
-        )
-        assert found.identical == identical
-        assert (found.p_t, found.p_flip) == (expected.p_t, expected.p_flip)
-        assert math.ldexp(found.mean, -exponent) == expected.mean
+    rounded = {1: 0.1 + 0.2, 2: 0.6, 3: 0.5, 4: 0.2}  # 0.1 + 0.2 differs from 0.3 by a rounding error
+    for values, identical in ((rival, False), (rounded, True)):
+        expected = paired_tests.compare(values, baseline)
+        scaled = ({s: math.ldexp(v, exponent) for s, v in side.items()} for side in (values, baseline))
+        comparison = paired_tests.compare(*scaled)
+        assert comparison.identical == identical
+        assert (comparison.p_t, comparison.p_flip) == (expected.p_t, expected.p_flip)
+        assert math.ldexp(comparison.mean, -exponent) == expected.mean
 
 
 def test_compare_without_shared_seeds_is_nan() -> None:
-    nothing = paired_tests.compare({1: 0.5}, {2: 0.5})
-    assert nothing.n == 0 and math.isnan(nothing.mean) and math.isnan(nothing.p_t) and math.isnan(nothing.mde)
+    comparison = paired_tests.compare({1: 0.5}, {2: 0.5})
+    assert comparison.n == 0
+    assert all(math.isnan(value) for value in (comparison.mean, comparison.p_t, comparison.mde))
