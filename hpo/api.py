@@ -15,7 +15,7 @@ from typing import Any
 
 from hpo.errors import UsageError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Past, Work, load_study, names, new_owner, open_study
+from hpo.storage.ledger import Ledger, TrialCurve, Work, load_study, names, new_worker_id, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.studies import PLANNED, words
 from hpo.study.study import Study, planned_tuning_runs
@@ -142,15 +142,15 @@ def work(
 
     chosen = choose_device(device)
     prepare_process(threads, chosen)
-    owner = new_owner()
-    ledger.register(owner, device_name(chosen), environment())
+    worker_id = new_worker_id()
+    ledger.register(worker_id, device_name(chosen), environment())
     identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
 
-    def earlier(begun: Work) -> dict[int, list[Past]]:
-        return ledger.past(begun.configuration, {slot.tuning_run for slot in begun.slots}, begun.slots[0].batch)
+    def earlier(begun: Work) -> dict[int, list[TrialCurve]]:
+        return ledger.trial_curves(begun.configuration, {slot.tuning_run for slot in begun.slots}, begun.slots[0].batch)
 
     def loaded(source: Source) -> None:
-        ledger.note_data(owner, identify(source))
+        ledger.note_data(worker_id, identify(source))
 
     kept = checkpoints.from_environment(identity)
     trainer = Trainer(study, chosen, on_epoch, kept, population, earlier, loaded)
@@ -164,7 +164,7 @@ def work(
         if on_event:
             on_event(kind, details)
 
-    run_worker(ledger, trainer, owner, trainer.size, on_event=tell, device=device_name(chosen))
+    run_worker(ledger, trainer, worker_id, trainer.size, on_event=tell, device=device_name(chosen))
 
 
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:

@@ -15,38 +15,38 @@ Setting = dict[str, float]
 DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 
 
-class Tried(NamedTuple):
+class FinishedTrial(NamedTuple):
     """What a sampler knows of a finished trial.
 
     Attributes:
-        value: None where it has none. stopped: the epoch after which it was pruned, or None; 0 says that it diverged
-            or has no score where others were pruned: no epoch of it counts.
+        value: None where it has none. stopped_epoch: the epoch after which it was pruned, or None; 0 says that it
+            diverged or has no score where others were pruned: no epoch of it counts.
     """
 
     setting: Setting
     value: float | None
-    stopped: int | None = None
+    stopped_epoch: int | None = None
 
 
-class Past(NamedTuple):
+class TrialCurve(NamedTuple):
     """What a pruner knows of a finished trial.
 
     Attributes:
         curve: the metric that tuning optimises, by epoch, up to the epoch before it diverged.
-        value: its score at the end, if it has any. epochs: that it was trained for. stopped: whether it was pruned.
+        value: its score at the end, if it has any. epochs: that it was trained for. pruned: whether it was pruned.
     """
 
     curve: Sequence[float]
     value: float | None
     epochs: int
-    stopped: bool
+    pruned: bool
 
 
 class Slot(NamedTuple):
     """One trial or rerun in hand. `setting` is None until it is sampled; `trial` is its Optuna trial's id.
 
-    `attempt` counts the leases of this setting, from 1; `renewals` the settings given up before it. `tuning_run` is the
-    tuning run that the slot belongs to, `batch` the batch in which that tuning run asks for its setting.
+    `attempt` counts the leases of this setting, from 1; `replacements` the settings given up before it. `tuning_run` is
+    the tuning run that the slot belongs to, `batch` the batch in which that tuning run asks for its setting.
     """
 
     id: int
@@ -56,7 +56,7 @@ class Slot(NamedTuple):
     setting: Setting | None = None
     trial: int | None = None
     tuning_run: int = 0
-    renewals: int = 0
+    replacements: int = 0
     batch: int = 0
 
 

@@ -193,7 +193,7 @@ def _samples(reruns: list[Row]) -> Samples:
 def _environments(record: Record) -> list[dict[str, Any]]:
     """The distinct machines and versions among the workers that finished something (all, if none has)."""
     workers = record.workers
-    active = workers[workers.owner.isin(record.slots[record.slots.state == "done"].owner)]
+    active = workers[workers.worker_id.isin(record.slots[record.slots.state == "done"].worker_id)]
     chosen = active if len(active) else workers
     environments: list[dict[str, Any]] = []
     for row in chosen.to_dict("records"):

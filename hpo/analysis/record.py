@@ -18,7 +18,7 @@ COLUMNS = {
         "seed",
         "state",
         "attempt",
-        "owner",
+        "worker_id",
         "lease_until",
         "setting",
         "value",
@@ -30,7 +30,7 @@ COLUMNS = {
         "finished",
     ],
     "failures": ["slot_id", "attempt", "cause", "message", "setting", "time"],
-    "workers": ["owner", "host", "pid", "device", "environment", "started", "seen"],
+    "workers": ["worker_id", "host", "pid", "device", "environment", "started", "seen"],
     "curves": ["slot_id", "epoch", "metric", "value"],
 }
 NUMERIC = {"value", "seconds", "started", "finished", "time", "epoch"}
@@ -60,7 +60,7 @@ def make_record(export: Mapping[str, Any], curves: Mapping[str, Any]) -> Record:
         slots=_frame("slots", export["slots"], ["id"]),
         curves=_frame("curves", curves, ["slot_id", "epoch", "metric"]),
         failures=_frame("failures", export["failures"], ["slot_id", "attempt"]),
-        workers=_frame("workers", export["workers"], ["started", "owner"]),
+        workers=_frame("workers", export["workers"], ["started", "worker_id"]),
     )
 
 

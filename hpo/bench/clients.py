@@ -10,7 +10,7 @@ from typing import Any
 from hpo.bench.transactions import NAME, finish, outcomes, study
 from hpo.errors import HpoError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, load_study, new_owner
+from hpo.storage.ledger import Ledger, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.trials import STARTUP_TRIALS
 from hpo.worker.loop import POLL, run_worker
@@ -112,18 +112,18 @@ def _client(url: str, population: int, populations: int, kinds: list[str], barri
 
 def _bare(ledger: Ledger, population: int, populations: int) -> list[float]:
     """When each population was finished, in seconds of the machine's clock."""
-    owner, mirror, suggestions, ends = new_owner(), Mirror(ledger), Suggestions(ledger), []
+    worker_id, mirror, suggestions, ends = new_worker_id(), Mirror(ledger), Suggestions(ledger), []
     mirror.repair()
     for _ in range(populations):
-        while (work := ledger.lease(owner, population)) is None and ledger.state() != "done":
+        while (work := ledger.lease(worker_id, population)) is None and ledger.state() != "done":
             time.sleep(POLL[0])  # for the end of a batch
         if work is None or work.phase != "tune":
-            ledger.release(owner)
+            ledger.release(worker_id)
             break
-        work = ledger.assign(owner, work, suggestions.settings(work))
-        work = mirror.begin(owner, work)
+        work = ledger.assign(worker_id, work, suggestions.settings(work))
+        work = mirror.begin(worker_id, work)
         results = outcomes(work)
-        ledger.finish(owner, results)
+        ledger.finish(worker_id, results)
         mirror.finish(work, results)
         ends.append(time.monotonic())
     return ends
@@ -140,5 +140,5 @@ def _worker(ledger: Ledger, population: int, populations: int) -> list[float]:
                 stop.number = signal.SIGTERM
 
     with suppress(Stopped):
-        run_worker(ledger, outcomes, new_owner(), population, on_event=note, stop=stop)
+        run_worker(ledger, outcomes, new_worker_id(), population, on_event=note, stop=stop)
     return ends

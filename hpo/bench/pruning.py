@@ -15,7 +15,7 @@ from hpo.analysis.paired_tests import compare
 from hpo.bench.search import best, quality
 from hpo.data import load_source
 from hpo.search_space import split_space
-from hpo.storage.ledger import Outcome, Past, Slot, Tried, Work
+from hpo.storage.ledger import FinishedTrial, Outcome, Slot, TrialCurve, Work
 from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.study.definition import direction_of, full_space
 from hpo.study.pruner import SuccessiveHalving
@@ -83,15 +83,15 @@ class _Tuning:
         # Others' work on the same processor must not count.
         self.clock = time.process_time if self.trainer.device.type == "cpu" else time.perf_counter
         self.ranges = split_space(full_space(self.trainer.configuration(configuration)))[0]
-        self.tried: list[Tried] = []
-        self.past: list[Past] = []
+        self.tried: list[FinishedTrial] = []
+        self.past: list[TrialCurve] = []
         self.found: dict[str, float] = {"epochs": 0, "seconds": 0.0, "pruned": 0}
 
     def measure(self, trials: int, fresh_seeds: int) -> dict[str, float]:
         """The sums of the run, and `quality`, the test accuracy of the setting chosen."""
         for size in batch_sizes(0, trials):
             self._advance(size)
-        whole = [entry for entry in self.tried if not entry.stopped]
+        whole = [entry for entry in self.tried if not entry.stopped_epoch]
         chosen = best(whole, direction_of(self.trainer.study))
         # Seeds that are this repetition's own, in the place that they have among all of them.
         [reached] = quality(self.trainer, self.configuration, [chosen], fresh_seeds, fresh_seeds, first=self.seed)
@@ -114,8 +114,10 @@ class _Tuning:
         study, epochs = self.trainer.study, int(outcome.result["epochs"])
         lost = study.pruner and outcome.cause in (DIVERGED, NO_SCORE)
         stopped = epochs if outcome.cause == PRUNED else 0 if lost else None
-        self.tried.append(Tried(setting, outcome.value, stopped))
-        self.past.append(Past(outcome.curves.get(study.score, ()), outcome.value, epochs, outcome.cause == PRUNED))
+        self.tried.append(FinishedTrial(setting, outcome.value, stopped))
+        self.past.append(
+            TrialCurve(outcome.curves.get(study.score, ()), outcome.value, epochs, outcome.cause == PRUNED)
+        )
         self.found["epochs"] += epochs * study.seeds_per_trial
         self.found["pruned"] += outcome.cause == PRUNED
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hpo.analysis.paired_tests import compare, summarise
 from hpo.search_space import Range, split_space
-from hpo.storage.ledger import Slot, Tried, Work
+from hpo.storage.ledger import FinishedTrial, Slot, Work
 from hpo.study.definition import direction_of, full_space
 from hpo.worker.sampler import Setting, sample
 from hpo.worker.trainer import Trainer
@@ -26,7 +26,7 @@ class _Search:
     """One tuning run: what it has finished, by trial."""
 
     seed: int
-    tried: list[Tried] = dataclasses.field(default_factory=list)
+    tried: list[FinishedTrial] = dataclasses.field(default_factory=list)
 
 
 def measure_search(
@@ -100,7 +100,7 @@ def _advance(
     slots = [Slot(place, place, search.seed, 1, setting) for place, (search, setting) in enumerate(asked)]
     values = _train(trainer, Work(configuration, "tune", slots), side_by_side)
     for (search, setting), value in zip(asked, values, strict=True):
-        search.tried.append(Tried(setting, value))
+        search.tried.append(FinishedTrial(setting, value))
 
 
 def quality(
@@ -121,7 +121,7 @@ def _train(trainer: Trainer, work: Work, side_by_side: int) -> list[float | None
     return [outcome.value for part in parts for outcome in trainer(work.only(part))]
 
 
-def best(tried: Sequence[Tried], direction: str) -> Setting:
+def best(tried: Sequence[FinishedTrial], direction: str) -> Setting:
     """The setting of the best trial, the earlier one of equals."""
     sign = -1.0 if direction == "maximize" else 1.0
     return min(tried, key=lambda entry: float("inf") if entry.value is None else sign * entry.value).setting

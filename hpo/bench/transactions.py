@@ -84,18 +84,18 @@ def outcomes(work: Work) -> list[Outcome]:
     ]
 
 
-def leased(ledger: Ledger, owner: str, population: int) -> Work:
-    work = ledger.lease(owner, population)
+def leased(ledger: Ledger, worker_id: str, population: int) -> Work:
+    work = ledger.lease(worker_id, population)
     assert work is not None, "the benchmark's study has too few slots"
     return work
 
 
-def finish(ledger: Ledger, mirror: Mirror, owner: str, count: int) -> None:
+def finish(ledger: Ledger, mirror: Mirror, worker_id: str, count: int) -> None:
     """Finishes `count` slots, unmeasured."""
     while count > 0:
-        work = leased(ledger, owner, min(count, 1000))
-        work = mirror.begin(owner, ledger.assign(owner, work, spread(ledger, work)))
-        ledger.finish(owner, outcomes(work))
+        work = leased(ledger, worker_id, min(count, 1000))
+        work = mirror.begin(worker_id, ledger.assign(worker_id, work, spread(ledger, work)))
+        ledger.finish(worker_id, outcomes(work))
         mirror.finish(work, outcomes(work))
         count -= len(work.slots)
 

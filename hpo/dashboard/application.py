@@ -15,7 +15,7 @@ from hpo.dashboard.live_reports import LiveReports
 from hpo.dashboard.navigation import Linked, with_bar
 from hpo.dashboard.report_files import Progress, with_reports
 from hpo.errors import UsageError
-from hpo.storage.database import answers
+from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
 from hpo.storage.optuna.mirror import report_name
 
@@ -40,7 +40,7 @@ def build(
     """
     app = with_bar(_pages(storage), lambda: linked(storage), editable)
     app = with_reports(app, reports, lambda: progress(storage), LiveReports(storage.engine, reports).folder)
-    app = middleware.while_answering(app, lambda: answers(storage.engine))
+    app = middleware.while_answering(app, lambda: is_available(storage.engine))
     if not editable:
         app = middleware.only_reading(app)
     if password:

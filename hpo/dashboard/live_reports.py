@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hpo.dashboard.study_note import PAUSE, mark
 from hpo.report import read_record, write_report
-from hpo.storage.database import retrying
+from hpo.storage.database import run_with_retry
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.ledger.queries import newest
 
@@ -55,7 +55,7 @@ class LiveReports:
             written = (self.written / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
-        finished = retrying(self.engine, lambda link: newest(link, ledger.id))
+        finished = run_with_retry(self.engine, lambda link: newest(link, ledger.id))
         return finished is None or finished <= written
 
     def _make(self, ledger: Ledger) -> Path:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpo.dashboard.study_note import mark, refresh
-from hpo.storage.database import answers
+from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Refresher:
 
     def look(self) -> None:
         """One look at all studies. What fails is told once and tried again at the next look."""
-        if not self._try("the studies", lambda: answers(self.reading)):
+        if not self._try("the studies", lambda: is_available(self.reading)):
             return
         for name in self._try("the studies", lambda: names(self.reading)) or []:
             if self._end.is_set():

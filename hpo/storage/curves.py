@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql, schema
-from hpo.storage.database import retrying
+from hpo.storage.database import run_with_retry
 
 _POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
 # All points travel as one binary value that the server cuts up: in an array of values each byte would take two.
@@ -64,7 +64,7 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
         query = sa.select(schema.curves).select_from(table).where(schema.studies.c.name == study)
         return connection.execute(query).all()
 
-    rows = sorted(retrying(engine, select))
+    rows = sorted(run_with_retry(engine, select))
     lengths = np.array([len(row.points) // _POINT.itemsize for row in rows], dtype=np.int64)
     first = np.cumsum(lengths) - lengths
     return {

@@ -16,28 +16,28 @@ from hpo.storage.locks import creation_lock
 from hpo.storage.url import check_folder, file, read, redacted
 
 __all__ = [
-    "again",
-    "answers",
     "check_version",
+    "configure_connections",
     "connect",
+    "create_engine",
     "engine_options",
-    "listen",
+    "is_available",
     "lock_table",
     "now",
-    "plain_engine",
     "reason",
     "redacted",
-    "retrying",
+    "retry",
     "run",
+    "run_with_retry",
 ]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 TELL_AFTER = 1.0  # pauses as long as this come after three seconds without an answer: then it is told
-PATIENCE = 60.0  # seconds that a locked or restarting database is waited for
-ARRIVAL = 10.0  # the same at first contact, where the address may be wrong
-STUCK = 60.0  # seconds after which PostgreSQL ends the session of a client that was stopped in a transaction
+RETRY_TIMEOUT = 60.0  # seconds that a locked or restarting database is waited for
+CONNECT_TIMEOUT = 10.0  # the same at first contact, where the address may be wrong
+IDLE_TRANSACTION_TIMEOUT = 60.0  # seconds until PostgreSQL ends the session of a client that stopped in one
 # What PostgreSQL says to a client that it will not let in later, either.
 _REFUSALS = (
     *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
@@ -55,19 +55,19 @@ def connect(url: str) -> Engine:
     address = read(url)
     if address.get_backend_name() == "sqlite":
         check_folder(address)
-    engine = plain_engine(address)
-    listen(engine)
+    engine = create_engine(address)
+    configure_connections(engine)
     atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     shown = redacted(url)
     try:
-        found = again(lambda: _prepared(engine), ARRIVAL)
+        found = retry(lambda: _prepared(engine), CONNECT_TIMEOUT)
     except exc.DBAPIError as error:
         raise HpoError(f"the database {shown} cannot be used ({reason(error)}); check --storage") from error
     check_version(shown, found)
     return engine
 
 
-def plain_engine(address: URL) -> Engine:
+def create_engine(address: URL) -> Engine:
     """An engine for an address that was `read`, as it is: nothing is checked, made or set."""
     try:
         return sa.create_engine(address, **engine_options(address))
@@ -87,7 +87,7 @@ def check_version(shown: str, found: int | None) -> None:
 def engine_options(address: URL) -> dict[str, Any]:
     """Keyword arguments of `create_engine` for this kind of database."""
     if address.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": PATIENCE}}
+        return {"connect_args": {"timeout": RETRY_TIMEOUT}}
     # A server that vanished without a word is noticed within half a minute; the system's own limit is two hours.
     probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
     # One connection is kept between transactions: a server lets in a hundred clients, unless told otherwise.
@@ -95,7 +95,7 @@ def engine_options(address: URL) -> dict[str, Any]:
     return {**pool, "connect_args": {"connect_timeout": 10, **probes}}
 
 
-def listen(engine: Engine, reading: bool = False) -> None:
+def configure_connections(engine: Engine, reading: bool = False) -> None:
     """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
 
     On PostgreSQL: a client that was stopped in a transaction, or whose machine vanished, does not hold its locks for
@@ -105,7 +105,7 @@ def listen(engine: Engine, reading: bool = False) -> None:
 
         @event.listens_for(engine, "connect")
         def _limit(connection: Any, _: Any) -> None:
-            connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * STUCK)}")
+            connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_TRANSACTION_TIMEOUT)}")
             connection.commit()
             if reading:
                 connection.read_only = True
@@ -125,7 +125,7 @@ def listen(engine: Engine, reading: bool = False) -> None:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def answers(engine: Engine) -> bool:
+def is_available(engine: Engine) -> bool:
     """Whether the database is there now and has hpo's tables; a SQLite file that is gone is not made anew."""
     try:
         if engine.dialect.name == "sqlite" and not file(engine.url).exists():
@@ -142,22 +142,22 @@ def run(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def retrying(
+def run_with_retry(
     engine: Engine,
     work: Callable[[Connection], T],
-    patience: float | None = None,
+    timeout: float | None = None,
     on_failure: Callable[[], None] | None = None,
 ) -> T:
     """`work` in one transaction, repeated as a whole while the database is locked or away.
 
     Raises:
-        HpoError: it stayed away for `patience` seconds (PATIENCE by default) or failed for another reason (disk full).
+        HpoError: it was unavailable for `timeout` seconds (RETRY_TIMEOUT by default), or failed otherwise (disk full).
 
     Args:
         on_failure: called after every failure.
     """
     try:
-        return again(lambda: run(engine, work), patience, on_failure)
+        return retry(lambda: run(engine, work), timeout, on_failure)
     except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
         raise  # our own mistake: its traceback is wanted
     except (exc.DBAPIError, exc.PendingRollbackError) as error:
@@ -165,14 +165,14 @@ def retrying(
         raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
 
-def again(work: Callable[[], T], patience: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
-    """`work()`, repeated for up to `patience` seconds (PATIENCE by default) while it fails for a reason that passes.
+def retry(work: Callable[[], T], timeout: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
+    """`work()`, repeated for `timeout` seconds (RETRY_TIMEOUT by default) while it fails for a passing reason.
 
     Args:
         on_failure: called after every failure.
     """
-    patience = PATIENCE if patience is None else patience
-    end, pause, told = time.monotonic() + patience, 0.05, False
+    timeout = RETRY_TIMEOUT if timeout is None else timeout
+    end, pause, told = time.monotonic() + timeout, 0.05, False
     while True:
         try:
             return work()
@@ -184,7 +184,7 @@ def again(work: Callable[[], T], patience: float | None = None, on_failure: Call
                 raise
             if not told and pause > TELL_AFTER:
                 told = True
-                log.warning("the database does not answer (%s); waiting up to %.0f s for it", reason(error), patience)
+                log.warning("the database does not answer (%s); waiting up to %.0f s for it", reason(error), timeout)
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)
 
@@ -205,7 +205,7 @@ def lock_table(connection: Connection, table: sa.Table, mode: str = "SHARE ROW E
 def _prepared(engine: Engine) -> int | None:
     """The version of the schema, which is made where there is none."""
     if not sa.inspect(engine).has_table(schema.version.name):
-        with creation_lock(engine, PATIENCE):
+        with creation_lock(engine, RETRY_TIMEOUT):
             _create_schema(engine)
     return run(engine, lambda connection: connection.scalar(sa.select(schema.version.c.version)))
 

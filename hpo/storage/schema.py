@@ -25,7 +25,7 @@ studies = Table(
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
-    Column("settled", Integer, nullable=False),  # 1: every rerun has the setting that tuning chose
+    Column("settings_assigned", Integer, nullable=False),  # 1: every rerun has the setting that tuning chose
     sqlite_autoincrement=True,
 )
 
@@ -43,8 +43,8 @@ slots = Table(
     Column("seed", Integer, nullable=False),
     Column("state", String(8), nullable=False),  # open | leased | done | failed
     Column("attempt", Integer, nullable=False),  # leases of the present setting, this one included
-    Column("renewals", Integer, nullable=False),  # settings given up after too many attempts
-    Column("owner", Text),
+    Column("replacements", Integer, nullable=False),  # settings given up after too many attempts
+    Column("worker_id", Text),
     Column("lease_until", _DOUBLE),
     Column("setting", _JSON),
     Column("value", _DOUBLE),
@@ -76,7 +76,7 @@ workers = Table(
     "hpo_workers",
     metadata,
     Column("study_id", Integer, ForeignKey("hpo_studies.id"), primary_key=True),
-    Column("owner", String(200), primary_key=True),
+    Column("worker_id", String(200), primary_key=True),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("device", Text, nullable=False),

@@ -10,7 +10,7 @@ from hpo.errors import HpoError, UsageError
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.optuna.mirror import RELEASED
 from hpo.storage.optuna.safe_mirror import SafeMirror
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_heartbeat import LeaseHeartbeat
 from hpo.worker.signals import Stop, Stopped
 from hpo.worker.suggestions import Suggestions
 
@@ -26,7 +26,7 @@ Event = Callable[[str, dict[str, Any]], None]
 def run_worker(
     ledger: Ledger,
     train: Train,
-    owner: str,
+    worker_id: str,
     population: int | Size,
     on_event: Event | None = None,
     stop: Stop | None = None,
@@ -37,7 +37,7 @@ def run_worker(
 
     Args:
         train: trains the settings of one `Work` side by side and returns an `Outcome` for each slot.
-        owner: a key from `new_owner()`.
+        worker_id: a key from `new_worker_id()`.
         population: most slots trained at once; a function is asked before the first lease. Equal for all workers of a
             study, so that the same slots are trained side by side by whichever of them.
         on_event: told ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
@@ -47,7 +47,7 @@ def run_worker(
     Raises:
         Stopped: a signal came; the work in hand was given back. It is a SystemExit of 128 + signal.
     """
-    worker = _Worker(ledger, train, owner, population, on_event or _ignore, stop or Stop(), device, lease)
+    worker = _Worker(ledger, train, worker_id, population, on_event or _ignore, stop or Stop(), device, lease)
     with worker.stop.installed():
         worker.run()
 
@@ -57,30 +57,30 @@ class _Worker:
         self,
         ledger: Ledger,
         train: Train,
-        owner: str,
+        worker_id: str,
         population: int | Size,
         tell: Event,
         stop: Stop,
         device: str,
         lease: float,
     ) -> None:
-        self.ledger, self.train, self.owner = ledger, train, owner
+        self.ledger, self.train, self.worker_id = ledger, train, worker_id
         self.population, self.tell = population, tell
         self.stop, self.lease = stop, lease
         self.held_by_memory: dict[str, int] = {}  # the most models at once, by configuration, where memory is short
         self.suggestions = Suggestions(ledger)
-        self.renewal = Renewal(ledger, owner, lease)
-        self.mirror = SafeMirror(ledger, owner, device, tell)
+        self.heartbeat = LeaseHeartbeat(ledger, worker_id, lease)
+        self.mirror = SafeMirror(ledger, worker_id, device, tell)
 
     def run(self) -> None:
-        with self.renewal:
+        with self.heartbeat:
             try:
                 self.mirror.repair()
                 self._loop()
                 self.mirror.repair()
             except HpoError as error:
                 if not isinstance(error, UsageError):  # the database: it has been waited for
-                    self.ledger.patience = 1.0
+                    self.ledger.retry_timeout = 1.0
                 raise
             finally:
                 self.stop.close()
@@ -93,7 +93,7 @@ class _Worker:
         size, waited = self._size(), 0.0
         while True:
             self.stop.check()
-            work = self.ledger.lease(self.owner, size, self.lease)
+            work = self.ledger.lease(self.worker_id, size, self.lease)
             if work is None:
                 if self.ledger.state() == "done":
                     return
@@ -107,13 +107,13 @@ class _Worker:
                     return
                 continue
             waited = 0.0
-            self.renewal.hold(work)
-            work = self.ledger.assign(self.owner, work, self.suggestions.settings(work))
+            self.heartbeat.hold(work)
+            work = self.ledger.assign(self.worker_id, work, self.suggestions.settings(work))
             work = self.mirror.begin(work)
-            self.renewal.hold(work)
+            self.heartbeat.hold(work)
             self.tell("leased", {"work": work})
             self._train(work)
-            self.renewal.hold(None)
+            self.heartbeat.hold(None)
 
     def _size(self) -> int:
         if isinstance(self.population, int):
@@ -173,7 +173,7 @@ class _Worker:
         return True
 
     def _finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
-        counted = set(self.ledger.finish(self.owner, outcomes))
+        counted = set(self.ledger.finish(self.worker_id, outcomes))
         kept = [outcome for outcome in outcomes if outcome.id in counted]
         self.mirror.finish(work, kept)
         returned = {outcome.id for outcome in outcomes}
@@ -184,15 +184,15 @@ class _Worker:
             self._fail(work.only(missing), "exception", "training returned no outcome for this slot")
 
     def _fail(self, work: Work, cause: str, message: str) -> None:
-        self.ledger.fail(self.owner, work.slots, cause, message)
+        self.ledger.fail(self.worker_id, work.slots, cause, message)
         self.mirror.fail([slot.trial for slot in work.slots], cause)
         self.tell("failed", {"work": work, "cause": cause, "message": message})
 
     def _give_back(self) -> None:
         """Whatever is still held, known here or not: a signal may have come right after a lease."""
-        held, released = self.renewal.work, []
+        held, released = self.heartbeat.work, []
         with suppress(HpoError):  # the database is away: the lease runs out by itself
-            released = self.ledger.release(self.owner)
+            released = self.ledger.release(self.worker_id)
         if released:
             trials = {slot.id: slot.trial for slot in held.slots} if held else {}
             self.mirror.fail([trials.get(slot) for slot in released], RELEASED)

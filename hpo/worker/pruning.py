@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hpo.study.definition import direction_of
 from hpo.study.study import Study
 from hpo.training.loop import Prune, Result
-from hpo.trials import Past
+from hpo.trials import TrialCurve
 from hpo.worker.score import score, score_after, score_of_curve
 from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 
@@ -14,7 +14,7 @@ class TrialPruner:
     """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
 
     def __init__(
-        self, study: Study, classes: int, tuning_runs: Sequence[int], past: Mapping[int, Sequence[Past]]
+        self, study: Study, classes: int, tuning_runs: Sequence[int], past: Mapping[int, Sequence[TrialCurve]]
     ) -> None:
         """
         Args:
@@ -70,10 +70,10 @@ class TrialPruner:
             places.setdefault(owner, []).append(place)
         return {owner: own for owner, own in places.items() if len(own) == self.study.seeds_per_trial}
 
-    def _scored(self, past: Past) -> ScoredTrial:
+    def _scored(self, past: TrialCurve) -> ScoredTrial:
         """By its scores; from the epoch on in which it diverged, that of a diverged run."""
         scores = [score_of_curve(past.curve[:epoch], self.study) for epoch in range(1, len(past.curve) + 1)]
-        return ScoredTrial(scores + [past.value] * (past.epochs - len(scores)), past.value, past.stopped)
+        return ScoredTrial(scores + [past.value] * (past.epochs - len(scores)), past.value, past.pruned)
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

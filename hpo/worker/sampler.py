@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo.search_space import Range
-from hpo.trials import STARTUP_TRIALS, Tried
+from hpo.trials import STARTUP_TRIALS, FinishedTrial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -19,7 +19,7 @@ Setting = dict[str, float]
 
 def sample(
     ranges: Mapping[str, Range],
-    finished: Sequence[Tried],
+    finished: Sequence[FinishedTrial],
     pending: Sequence[Setting],
     count: int,
     direction: str,
@@ -40,7 +40,7 @@ def sample(
     if not ranges:
         return [{} for _ in range(count)]
     spaces: dict[str, BaseDistribution] = {name: interval.distribution() for name, interval in ranges.items()}
-    worst = _worst([trial.value for trial in finished if trial.stopped is None], direction)
+    worst = _worst([trial.value for trial in finished if trial.stopped_epoch is None], direction)
     sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
     study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=sampler)
     known = [_optuna_trial(trial, worst, spaces) for trial in finished]
@@ -53,7 +53,7 @@ def sample(
     ]
 
 
-def _optuna_trial(trial: Tried, worst: float, spaces: dict[str, BaseDistribution]) -> FrozenTrial:
+def _optuna_trial(trial: FinishedTrial, worst: float, spaces: dict[str, BaseDistribution]) -> FrozenTrial:
     """The finished trial for Optuna; one without a value has the worst value if complete, and NaN if pruned."""
     setting, value, stopped = trial
     if stopped is None:

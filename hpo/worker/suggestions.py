@@ -4,7 +4,7 @@ import hashlib
 from typing import NamedTuple
 
 from hpo.search_space import split_space
-from hpo.storage.ledger import Ledger, Setting, Slot, Tried, Work
+from hpo.storage.ledger import FinishedTrial, Ledger, Setting, Slot, Work
 from hpo.trials import STARTUP_TRIALS
 from hpo.worker.sampler import sample
 
@@ -43,22 +43,28 @@ class Suggestions:
                     0, self._sample(configuration, tuning_run, "startup", [], [], STARTUP_TRIALS)
                 )
         elif missing:
-            for tuning_run, (finished, slots) in self._ledger.tried(configuration, missing, number).items():
+            for tuning_run, (finished, slots) in self._ledger.finished_trials(configuration, missing, number).items():
                 settings = self._sample(configuration, tuning_run, f"batch {number}", finished, [], len(slots))
                 self._batches[tuning_run] = _Batch(slots.start, settings)
 
     def _setting(self, configuration: str, slot: Slot) -> Setting:
         batch = self._batches[slot.tuning_run]
-        if not slot.renewals:
+        if not slot.replacements:
             return batch.settings[slot.slot - batch.first]
-        key, finished, beside = f"{slot.slot}.{slot.renewals}", list[Tried](), list[Setting]()
+        key, finished, beside = f"{slot.slot}.{slot.replacements}", list[FinishedTrial](), list[Setting]()
         if slot.slot >= STARTUP_TRIALS:
-            finished, _ = self._ledger.tried(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
+            finished, _ = self._ledger.finished_trials(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
             beside = batch.settings
         return self._sample(configuration, slot.tuning_run, key, finished, beside, 1)[0]
 
     def _sample(
-        self, configuration: str, tuning_run: int, key: str, finished: list[Tried], beside: list[Setting], count: int
+        self,
+        configuration: str,
+        tuning_run: int,
+        key: str,
+        finished: list[FinishedTrial],
+        beside: list[Setting],
+        count: int,
     ) -> list[Setting]:
         text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{key}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -12,7 +12,7 @@ from hpo.data import Source, load_source
 from hpo.errors import HpoError
 from hpo.optim.schedules import Constant
 from hpo.search_space import split_space
-from hpo.storage.ledger import Outcome, Past, Slot, Work
+from hpo.storage.ledger import Outcome, Slot, TrialCurve, Work
 from hpo.study.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hpo.worker.pruning import TrialPruner
 
 EpochDone = Callable[[Work, int, int], None]
-Earlier = Callable[[Work], Mapping[int, Sequence[Past]]]
+Earlier = Callable[[Work], Mapping[int, Sequence[TrialCurve]]]
 
 
 class Trainer:

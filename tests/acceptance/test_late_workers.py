@@ -35,7 +35,7 @@ def work_beside_a_stopped_one(url: str, place: str, nursery: Nursery, folder: Pa
 
     def start(name: int, **options: object) -> object:
         paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
-        common = {"name": name, "seconds": (0.0, 0.0), "lease": LEASE, "stuck": 1.0}
+        common = {"name": name, "seconds": (0.0, 0.0), "lease": LEASE, "idle_timeout": 1.0}
         return nursery.start("storage_worker:work", url, "s", **paths, **common, **options)
 
     first = start(0, die=place, how=signal.SIGSTOP)

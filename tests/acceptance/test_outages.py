@@ -32,7 +32,9 @@ def test_a_database_that_stays_away_is_one_sentence(place: Storage, nursery: Nur
     url = place.create()
     ledger = make(connect(url))
     log, output = tmp_path / "0.log", tmp_path / "0.txt"
-    child = nursery.start("storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), patience=1.0, output=output)
+    child = nursery.start(
+        "storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), retry_timeout=1.0, output=output
+    )
     while not (log.exists() and log.stat().st_size):
         assert child.poll() is None, child.text()
     with place.away(url):

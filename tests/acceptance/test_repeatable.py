@@ -27,7 +27,7 @@ def holder(database: Path) -> int:
     while time.monotonic() < end:
         try:
             with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
-                query = "select owner from hpo_slots where state = 'leased' and setting is not null"
+                query = "select worker_id from hpo_slots where state = 'leased' and setting is not null"
                 if row := connection.execute(query).fetchone():
                     return int(row[0].split(":")[1])
         except sqlite3.OperationalError:  # not made yet

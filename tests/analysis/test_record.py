@@ -8,7 +8,7 @@ from synthetic_record import synthetic_export
 
 from hpo.report import make_record, read_record, write_report
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Slot, new_owner, open_study
+from hpo.storage.ledger import Ledger, Outcome, Slot, new_worker_id, open_study
 
 
 def open_ledger(folder: Path) -> Ledger:
@@ -35,13 +35,13 @@ def outcome(slot: Slot, phase: str) -> Outcome:
 
 
 def work(ledger: Ledger, limit: int) -> None:
-    owner = new_owner()
-    ledger.register(owner, "cpu", {"python": "3.11", "commit": "abc"})
-    while limit and (taken := ledger.lease(owner, 3)):
+    worker_id = new_worker_id()
+    ledger.register(worker_id, "cpu", {"python": "3.11", "commit": "abc"})
+    while limit and (taken := ledger.lease(worker_id, 3)):
         limit -= 1
         settings = [{"learning_rate": 1e-3, "lambda": 0.1} for slot in taken.slots if slot.setting is None]
-        taken = ledger.assign(owner, taken, settings)
-        ledger.finish(owner, [outcome(slot, taken.phase) for slot in taken.slots])
+        taken = ledger.assign(worker_id, taken, settings)
+        ledger.finish(worker_id, [outcome(slot, taken.phase) for slot in taken.slots])
 
 
 def test_a_new_study_has_every_slot_and_no_curve(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from browser import Browser
 from storages import KINDS, storage
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
 
@@ -55,7 +55,7 @@ def work(url: str) -> None:
             sum(range(10_000))
         return shown_study.outcomes(work)
 
-    run_worker(ledger, train, new_owner(), 4, workers=2)
+    run_worker(ledger, train, new_worker_id(), 4, workers=2)
 
 
 def finished(ledger: Ledger) -> int:

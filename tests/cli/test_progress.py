@@ -14,7 +14,7 @@ from hpo.cli.terminal.progress import Display
 from hpo.cli.terminal.progress_bars import Bars
 from hpo.cli.terminal.progress_lines import LONGEST, ProgressLog, opening
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, new_owner, open_study
+from hpo.storage.ledger import Ledger, new_worker_id, open_study
 
 WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
 
@@ -184,15 +184,15 @@ def test_bars_show_the_slowest_worker_and_all_models(ledger: Ledger) -> None:
 
 def test_bars_show_what_others_train(ledger: Ledger) -> None:
     bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=30))
-    owner = new_owner()
-    work = ledger.lease(owner, 4)
+    worker_id = new_worker_id()
+    work = ledger.lease(worker_id, 4)
     assert work is not None
     bars.update(ledger.counts())
     assert states(bars)["A", "trials"] == "4 in training"
     bars.hear(0, epoch(3, models=1))
     assert states(bars)["A", "trials"] == "epoch 3/6 × 4"
-    work = ledger.assign(owner, work, [{"learning_rate": 0.01}] * 4)
-    ledger.finish(owner, outcomes(work))
+    work = ledger.assign(worker_id, work, [{"learning_rate": 0.01}] * 4)
+    ledger.finish(worker_id, outcomes(work))
     bars.hear(0, {"kind": "finished"})
     bars.update(ledger.counts())
     bars.stop()

@@ -14,8 +14,8 @@ from hpo.cli.terminal.status import status, status_text
 from hpo.cli.terminal.watch import watch
 from hpo.errors import UsageError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, new_owner
-from hpo.storage.ledger.presence import LEASE, glance
+from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id
+from hpo.storage.ledger.presence import LEASE, read_activity
 from hpo.trials import CAUSES
 
 TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
@@ -26,24 +26,24 @@ def ledger(url: str) -> Ledger:
     return make(connect(url))
 
 
-def take(ledger: Ledger, owner: str, count: int) -> Work:
-    work = ledger.lease(owner, count)
+def take(ledger: Ledger, worker_id: str, count: int) -> Work:
+    work = ledger.lease(worker_id, count)
     assert work is not None
     settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
-    return ledger.assign(owner, work, settings)
+    return ledger.assign(worker_id, work, settings)
 
 
 def every_cause(ledger: Ledger) -> str:
     """One trial of A diverges, and one attempt ends for each of the other causes; returns the worker's key."""
-    owner = new_owner()
-    ledger.register(owner, "a device")
-    work = take(ledger, owner, 10)
+    worker_id = new_worker_id()
+    ledger.register(worker_id, "a device")
+    work = take(ledger, worker_id, 10)
     (diverged,) = outcomes(work.only(work.slots[:1]))
-    ledger.finish(owner, [Outcome(diverged.id, diverged.attempt, 0.1, "diverged")])
+    ledger.finish(worker_id, [Outcome(diverged.id, diverged.attempt, 0.1, "diverged")])
     for slot, cause in zip(work.slots[1:], CAUSES[1:], strict=False):
-        ledger.fail(owner, [slot], cause, TRACE)
-    ledger.finish(owner, outcomes(work.only(work.slots[5:])))
-    return owner
+        ledger.fail(worker_id, [slot], cause, TRACE)
+    ledger.finish(worker_id, outcomes(work.only(work.slots[5:])))
+    return worker_id
 
 
 def test_all_five_causes_are_told(ledger: Ledger) -> None:
@@ -63,18 +63,18 @@ def test_all_five_causes_are_told(ledger: Ledger) -> None:
 
 
 def test_the_newest_exception_of_each_configuration_is_told(ledger: Ledger) -> None:
-    owner = new_owner()
+    worker_id = new_worker_id()
     for error in ("KeyError: 'first'", "KeyError: 'second'"):
-        ledger.fail(owner, take(ledger, owner, 1).slots, "exception", f"Traceback\n{error}")
-    ledger.fail(owner, take(ledger, owner, 1).slots, "timeout", "TimeoutError: late")
-    assert glance(ledger).exceptions == {"A": "Traceback\nKeyError: 'second'"}
+        ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "exception", f"Traceback\n{error}")
+    ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "timeout", "TimeoutError: late")
+    assert read_activity(ledger).exceptions == {"A": "Traceback\nKeyError: 'second'"}
 
 
 def test_what_has_failed_for_good_is_counted(ledger: Ledger) -> None:
-    owner = new_owner()
+    worker_id = new_worker_id()
     finish_all(ledger, until="rerun")
     for _ in range(2):
-        ledger.fail(owner, take(ledger, owner, 1).slots, "exception", TRACE)
+        ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "exception", TRACE)
     assert "A: exception × 2; 1 run failed for good; the last exception: mine.py" in status_text(status(ledger.engine))
 
 
@@ -90,10 +90,10 @@ def test_the_table_of_a_finished_study(ledger: Ledger) -> None:
 
 
 def test_no_best_score_where_every_trial_diverged(ledger: Ledger) -> None:
-    owner = new_owner()
+    worker_id = new_worker_id()
     for _ in range(2):
-        work = take(ledger, owner, 1)
-        ledger.finish(owner, [Outcome(slot.id, slot.attempt, 0.1, "diverged") for slot in work.slots])
+        work = take(ledger, worker_id, 1)
+        ledger.finish(worker_id, [Outcome(slot.id, slot.attempt, 0.1, "diverged") for slot in work.slots])
     lines = status_text(status(ledger.engine)).splitlines()
     assert [line.split()[-1] for line in lines[2:4]] == ["–", "–"]
     assert status(ledger.engine)["s"]["configurations"]["A"]["best"] == 0.1
@@ -114,19 +114,19 @@ def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
     ledger.register("far:1:2:a", "a device")
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")
-    ledger.register(f"{new_owner().rsplit(':', 2)[0]}:0:gone", "a device")  # of this machine, another start time
-    found = glance(ledger).workers
+    ledger.register(f"{new_worker_id().rsplit(':', 2)[0]}:0:gone", "a device")  # of this machine, another start time
+    found = read_activity(ledger).workers
     assert [(worker["host"], worker["pid"], worker["device"]) for worker in found] == [
         ("far", 1, "a device"), ("far", 2, "a device"), ("other", 1, "GPU")
     ]  # fmt: skip
     assert all(0 <= worker["seen"] < LEASE for worker in found)
     assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(status(ledger.engine))
-    assert glance(ledger, seconds=-1).workers == []
+    assert read_activity(ledger, seconds=-1).workers == []
 
 
 def test_one_place_and_this_process(ledger: Ledger) -> None:
-    ledger.register(new_owner(), "a device")
-    (worker,) = glance(ledger).workers
+    ledger.register(new_worker_id(), "a device")
+    (worker,) = read_activity(ledger).workers
     assert worker["pid"] == os.getpid()
     assert f"; 1 worker on {worker['host']} (a device)\n" in status_text(status(ledger.engine))
     finish_all(ledger)
@@ -156,8 +156,8 @@ def watched(ledger: Ledger, steps: list[Any], study: str | None = "s", **options
 
 
 def one_step(ledger: Ledger) -> None:
-    owner = new_owner()
-    ledger.finish(owner, outcomes(take(ledger, owner, 10)))
+    worker_id = new_worker_id()
+    ledger.finish(worker_id, outcomes(take(ledger, worker_id, 10)))
 
 
 def test_a_watch_shows_block_after_block_until_the_study_is_done(ledger: Ledger) -> None:

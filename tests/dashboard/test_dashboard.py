@@ -27,7 +27,7 @@ from wsgi_client import ask
 from hpo.dashboard.application import build
 from hpo.dashboard.server import serve
 from hpo.errors import HpoError, UsageError
-from hpo.storage.database import answers, connect
+from hpo.storage.database import connect, is_available
 from hpo.storage.optuna.mirror import Mirror, open_storage
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
@@ -350,12 +350,12 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_longer_a_database_does_not_answer(url: str, tmp_path: Path) -> None:
     engine = connect(url)
-    assert answers(engine)
+    assert is_available(engine)
     engine.dispose()
     (tmp_path / "t.db").write_text("once upon a time " * 100)
-    assert not answers(engine)
+    assert not is_available(engine)
     (tmp_path / "t.db").write_text("")
-    assert not answers(engine), "an empty file is no database of hpo's"
+    assert not is_available(engine), "an empty file is no database of hpo's"
     engine.dispose()
 
 

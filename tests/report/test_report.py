@@ -89,7 +89,7 @@ def every_rerun_diverged_at_once() -> Record:
 def in_training() -> Record:
     export, curves = synthetic_export(finished_trials=3)
     for row in export["slots"][3:6]:
-        row.update(state="leased", owner="worker-1", attempt=1, setting={"learning_rate": 1e-3}, lease_until=2e9)
+        row.update(state="leased", worker_id="worker-1", attempt=1, setting={"learning_rate": 1e-3}, lease_until=2e9)
     return make_record(export, curves)
 
 

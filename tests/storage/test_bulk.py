@@ -44,7 +44,7 @@ def test_updates_touch_their_rows_alone(url: str) -> None:
         for number, (row, value) in enumerate(zip(before[1:], AWKWARD, strict=False))
     ]
     with engine.begin() as connection:
-        bulk_sql.update(connection, slots, rows, slots.c.id != rows[-1]["id"], state="done", owner=None)
+        bulk_sql.update(connection, slots, rows, slots.c.id != rows[-1]["id"], state="done", worker_id=None)
         bulk_sql.update(connection, slots, [])
     after = {row["id"]: row for row in stored(engine, slots)}
     for row in rows[:-1]:
@@ -81,7 +81,7 @@ def statements(ledger: Ledger, size: int) -> list[int]:
     work = take(ledger, "x", size)
     assert len(work.slots) in (size, size - 1)  # the first of a population may be finished
     counts.append(0)
-    ledger.renew("x", [slot.id for slot in work.slots])
+    ledger.extend_lease("x", [slot.id for slot in work.slots])
     counts.append(0)
     ledger.note_trials("x", {slot.id: slot.id for slot in work.slots})
     counts.append(0)

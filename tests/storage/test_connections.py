@@ -7,7 +7,7 @@ from postgres_server import PostgresServer
 from storage_study import make, outcomes
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Outcome, Work, new_owner
+from hpo.storage.ledger import Outcome, Work, new_worker_id
 from hpo.worker.loop import run_worker
 
 COUNT = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -25,7 +25,7 @@ def test_a_worker_keeps_one_connection_while_it_trains(postgresql: PostgresServe
             seen.append(connection.scalar(sa.text(COUNT)))
         return outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=8, lease=1.0)
+    run_worker(ledger, train, new_worker_id(), population=8, lease=1.0)
     assert seen == [1] * len(seen) and len(seen) >= 5
     ledger.engine.dispose()
     postgresql.drop(url)

@@ -9,9 +9,8 @@ from sqlalchemy.engine import Engine
 from storage_study import make
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Outcome, load_study
-from hpo.storage.ledger import connection_health as contact_module
-from hpo.storage.ledger.connection_health import Contact
+from hpo.storage.ledger import Outcome, connection_health, load_study
+from hpo.storage.ledger.connection_health import ConnectionHealth
 
 
 class Clock:
@@ -25,58 +24,58 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(contact_module, "elapsed", clock.monotonic)
+    monkeypatch.setattr(connection_health, "elapsed", clock.monotonic)
     return clock
 
 
-def talk(contact: Contact, clock: Clock, seconds: float, every: float = 5.0) -> None:
+def talk(health: ConnectionHealth, clock: Clock, seconds: float, every: float = 5.0) -> None:
     end = clock.now + seconds
     while clock.now < end:
         clock.now += every
-        contact.made()
+        health.success()
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has this clock")
 def test_a_machine_that_slept_had_no_contact_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 7.0}.get)
-    assert contact_module.elapsed() == 7.0
+    assert connection_health.elapsed() == 7.0
 
 
 def test_contact_lasts_from_the_first_answer_on(clock: Clock) -> None:
-    contact = Contact()
-    assert not contact.lasts(0.0)
-    contact.made()
-    assert contact.lasts(0.0) and not contact.lasts(60.0)
-    talk(contact, clock, 55)
-    assert not contact.lasts(60.0)
-    talk(contact, clock, 5)
-    assert contact.lasts(60.0)
+    health = ConnectionHealth()
+    assert not health.stable_for(0.0)
+    health.success()
+    assert health.stable_for(0.0) and not health.stable_for(60.0)
+    talk(health, clock, 55)
+    assert not health.stable_for(60.0)
+    talk(health, clock, 5)
+    assert health.stable_for(60.0)
 
 
 def test_a_failure_begins_it_anew(clock: Clock) -> None:
-    contact = Contact()
-    contact.made()
-    talk(contact, clock, 100)
-    contact.broken()
-    assert not contact.lasts(60.0)
-    contact.made()
-    talk(contact, clock, 55)
-    assert not contact.lasts(60.0)
-    talk(contact, clock, 5)
-    assert contact.lasts(60.0)
+    health = ConnectionHealth()
+    health.success()
+    talk(health, clock, 100)
+    health.failure()
+    assert not health.stable_for(60.0)
+    health.success()
+    talk(health, clock, 55)
+    assert not health.stable_for(60.0)
+    talk(health, clock, 5)
+    assert health.stable_for(60.0)
 
 
 def test_a_process_that_slept_begins_anew(clock: Clock) -> None:
-    contact = Contact()
-    contact.made()
-    talk(contact, clock, 100)
-    assert contact.lasts(60.0)
+    health = ConnectionHealth()
+    health.success()
+    talk(health, clock, 100)
+    assert health.stable_for(60.0)
     clock.now += 31
-    assert not contact.lasts(60.0)  # before it has had an answer
-    contact.made()
-    assert not contact.lasts(60.0)
-    talk(contact, clock, 60)
-    assert contact.lasts(60.0)
+    assert not health.stable_for(60.0)  # before it has had an answer
+    health.success()
+    assert not health.stable_for(60.0)
+    talk(health, clock, 60)
+    assert health.stable_for(60.0)
 
 
 def test_leases_that_ran_out_are_left_to_their_owners_until_contact_has_lasted(url: str) -> None:
@@ -88,8 +87,8 @@ def test_leases_that_ran_out_are_left_to_their_owners_until_contact_has_lasted(u
     assert other is not None and other.configuration != held.configuration
     time.sleep(0.35)
     ids = [slot.id for slot in held.slots]
-    assert first.renew("elsewhere:1:0:x", ids, 0.3) == ids  # late, and still the owner's
-    assert newcomer.renew("elsewhere:2:0:y", [slot.id for slot in other.slots], 60) != []
+    assert first.extend_lease("elsewhere:1:0:x", ids, 0.3) == ids  # late, and still the owner's
+    assert newcomer.extend_lease("elsewhere:2:0:y", [slot.id for slot in other.slots], 60) != []
     end = time.monotonic() + 5
     taken = None
     while taken is None and time.monotonic() < end:
@@ -106,14 +105,14 @@ def test_after_an_outage_nobody_takes_over_at_once(url: str, monkeypatch: pytest
     held = ledger.lease("elsewhere:1:0:x", 10, 0.5)
     assert held is not None
     end = time.monotonic() + 20
-    while not (ledger.state() == "work" and ledger.contact.lasts(0.5)) and time.monotonic() < end:
+    while not (ledger.state() == "work" and ledger.health.stable_for(0.5)) and time.monotonic() < end:
         time.sleep(0.05)
     assert time.monotonic() < end
 
     fail_once(monkeypatch)
     found = ledger.lease("elsewhere:2:0:y", 10, 0.5)  # the first try fails, the second is answered
     assert found is not None and found.configuration != held.configuration
-    assert ledger.renew("elsewhere:1:0:x", [slot.id for slot in held.slots]) == [slot.id for slot in held.slots]
+    assert ledger.extend_lease("elsewhere:1:0:x", [slot.id for slot in held.slots]) == [slot.id for slot in held.slots]
     assert ledger.export()["failures"] == []
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from hpo.errors import HpoError, UsageError
 from hpo.storage import database, schema
 from hpo.storage import url as storage_url
-from hpo.storage.database import connect, now, redacted, retrying
+from hpo.storage.database import connect, now, redacted, run_with_retry
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna.mirror import open_storage
 
@@ -75,7 +75,7 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
 def test_bad_storages_are_one_sentence(
     url: str, kind: type[HpoError], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ARRIVAL", 0.2)
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT", 0.2)
     with pytest.raises(kind, match=words) as caught:
         connect(url)
     assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)
@@ -93,7 +93,7 @@ def test_bad_storages_are_one_sentence(
 def test_a_refusal_is_told_at_once(
     postgresql: PostgresServer, change: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ARRIVAL", 1000.0)  # the test would not end if it were waited for
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT", 1000.0)  # the test would not end if it were waited for
     url = postgresql.url(**({"database": "postgres"} | change))
     with pytest.raises(HpoError, match=words) as caught:
         connect(url)
@@ -138,10 +138,10 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
             raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
         return connection.scalar(sa.select(schema.version.c.version)) or 0
 
-    assert retrying(engine, work) == schema.VERSION
+    assert run_with_retry(engine, work) == schema.VERSION
     failures[0] = 1000
     with pytest.raises(HpoError, match="database is locked"):
-        retrying(engine, work, patience=0.2)
+        run_with_retry(engine, work, timeout=0.2)
 
 
 def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:
@@ -149,18 +149,18 @@ def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:
         raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
 
     with pytest.raises(HpoError, match=r"failed: Can't reconnect"):
-        retrying(connect(url), work, patience=0.0)
+        run_with_retry(connect(url), work, timeout=0.0)
 
 
 def test_an_error_of_ours_keeps_its_traceback(url: str) -> None:
     with pytest.raises((OperationalError, sa.exc.ProgrammingError, HpoError), match="nonsense"):
-        retrying(connect(url), lambda connection: connection.exec_driver_sql("SELECT nonsense"))
+        run_with_retry(connect(url), lambda connection: connection.exec_driver_sql("SELECT nonsense"))
 
 
 def test_a_client_that_stopped_in_a_transaction_does_not_hold_its_locks_for_ever(
     postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "STUCK", 0.3)
+    monkeypatch.setattr(database, "IDLE_TRANSACTION_TIMEOUT", 0.3)
     url = postgresql.create()
     stuck, other = connect(url), connect(url)
     with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"), stuck.begin() as connection:
@@ -168,7 +168,7 @@ def test_a_client_that_stopped_in_a_transaction_does_not_hold_its_locks_for_ever
         with other.begin() as waiting:  # waits until the server has ended the other session
             waiting.execute(sa.update(schema.version).values(version=8))
         connection.execute(sa.select(schema.version.c.version))
-    assert retrying(stuck, lambda connection: connection.scalar(sa.select(schema.version.c.version))) == 8
+    assert run_with_retry(stuck, lambda connection: connection.scalar(sa.select(schema.version.c.version))) == 8
     postgresql.drop(url)
 
 
@@ -176,8 +176,8 @@ def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_e
     engine = connect(url)
     inside: list[int] = []
 
-    def enter(number: int, patience: float = 60.0) -> None:
-        with creation_lock(engine, patience):
+    def enter(number: int, timeout: float = 60.0) -> None:
+        with creation_lock(engine, timeout):
             inside.append(number)
             time.sleep(0.05)
             inside.append(number)
@@ -190,7 +190,7 @@ def test_the_creation_lock_is_held_by_one_at_a_time_and_not_waited_for_without_e
     assert inside[::2] == inside[1::2] and sorted(inside[::2]) == [0, 1, 2, 3]
 
     with creation_lock(engine, 60.0), pytest.raises((HpoError, OperationalError), match=r"locked|lock timeout"):
-        enter(4, patience=0.1)
+        enter(4, timeout=0.1)
     enter(5)
 
 
@@ -215,7 +215,7 @@ def create(url: str, whole: bool) -> None:
 @pytest.mark.parametrize("whole", [False, False, False, True, True])
 def test_eight_processes_meet_on_an_empty_database(url: str, whole: bool, nursery: Nursery, tmp_path: Path) -> None:
     outputs = [tmp_path / f"{number}.txt" for number in range(8)]
-    children = [nursery.start("test_database:create", url, whole, output=output) for output in outputs]
+    children = [nursery.start("tests.storage.test_database:create", url, whole, output=output) for output in outputs]
     assert [(child.wait(), child.text()) for child in children] == [(0, "")] * 8
     with connect(url).begin() as connection:
         assert connection.scalars(sa.select(schema.version.c.version)).all() == [schema.VERSION]
@@ -225,10 +225,11 @@ def test_eight_processes_meet_on_an_empty_database(url: str, whole: bool, nurser
 
 def test_a_process_that_stopped_at_first_contact_keeps_nobody_out(url: str, nursery: Nursery, tmp_path: Path) -> None:
     """It may hold the lock of creation: the others wait for it, and have what it made when it goes on."""
-    first = nursery.start("test_database:create", url, True, output=tmp_path / "first.txt")
+    first = nursery.start("tests.storage.test_database:create", url, True, output=tmp_path / "first.txt")
     first.send(signal.SIGSTOP)
     others = [
-        nursery.start("test_database:create", url, True, output=tmp_path / f"{number}.txt") for number in range(3)
+        nursery.start("tests.storage.test_database:create", url, True, output=tmp_path / f"{number}.txt")
+        for number in range(3)
     ]
     time.sleep(0.3)
     first.send(signal.SIGCONT)

@@ -9,7 +9,7 @@ from storage_study import definition, known_for_long, make, outcomes
 
 from hpo.errors import UsageError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, new_owner, open_study
+from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id, open_study
 from hpo.worker.loop import run_worker
 
 
@@ -38,14 +38,14 @@ def broken(work: Work) -> list[Outcome]:
 
 
 def test_a_configuration_that_was_given_up_is_opened_as_a_whole(ledger: Ledger) -> None:
-    run_worker(ledger, broken, new_owner(), population=12)
+    run_worker(ledger, broken, new_worker_id(), population=12)
     assert ledger.counts()["A"]["failed"] == 15
     slots = [row["id"] for row in ledger.export()["slots"] if row["configuration"] == "A" and row["slot"] == 11]
     with ledger.engine.begin() as connection:  # one slot was in hand when the rest was given up, and timed out
         connection.exec_driver_sql(f"update hpo_slots set cause = 'timeout' where id = {slots[0]}")
     again = mended(ledger)
     assert states(again, "A") == {("tune", "open", None): 12, ("rerun", "open", None): 3}
-    run_worker(again, outcomes, new_owner(), population=12)
+    run_worker(again, outcomes, new_worker_id(), population=12)
     assert states(again, "A") == {("tune", "done", None): 12, ("rerun", "done", None): 3}
     best = again.best("A")
     assert best is not None
@@ -54,16 +54,20 @@ def test_a_configuration_that_was_given_up_is_opened_as_a_whole(ledger: Ledger) 
 
 
 def test_mended_code_has_all_failures_allowed_to_it_again(ledger: Ledger) -> None:
-    run_worker(ledger, broken, new_owner(), population=12)
+    run_worker(ledger, broken, new_worker_id(), population=12)
     again = mended(ledger)
     first = [True]
 
     def train(work: Work) -> list[Outcome]:
-        if work.configuration == "A" and any(slot.slot == 3 and slot.renewals == 0 for slot in work.slots) and first:
+        if (
+            work.configuration == "A"
+            and any(slot.slot == 3 and slot.replacements == 0 for slot in work.slots)
+            and first
+        ):
             raise ValueError("one setting is still bad")
         return outcomes(work)
 
-    run_worker(again, train, new_owner(), population=1)
+    run_worker(again, train, new_worker_id(), population=1)
     assert states(again, "A") == {("tune", "done", None): 12, ("rerun", "done", None): 3}
 
 
@@ -75,9 +79,9 @@ def test_no_rerun_without_a_setting_that_tuning_chose(ledger: Ledger) -> None:
             raise MemoryError
         return outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=1)
+    run_worker(ledger, train, new_worker_id(), population=1)
     again = mended(ledger, seeds=5)
-    run_worker(again, outcomes, new_owner(), population=5)
+    run_worker(again, outcomes, new_worker_id(), population=5)
     assert again.state() == "done"
     assert states(again, "A") == {("tune", "failed", "out of memory"): 12, ("rerun", "failed", "out of memory"): 5}
     assert states(again, "B") == {("tune", "done", None): 12, ("rerun", "done", None): 5}
@@ -90,7 +94,7 @@ def test_what_no_database_stores_is_replaced(ledger: Ledger, text: str) -> None:
             raise ValueError(text)
         return outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=12)
+    run_worker(ledger, train, new_worker_id(), population=12)
     assert ledger.state() == "done" and ledger.counts()["A"]["failures"] == {"exception": 20}
     words = text.split()[0]
     assert all(words in entry["message"] for entry in ledger.export()["failures"])
@@ -98,13 +102,15 @@ def test_what_no_database_stores_is_replaced(ledger: Ledger, text: str) -> None:
 
 def test_attempts_are_counted_by_their_cause(ledger: Ledger) -> None:
     """A lost worker and one exception leave a setting its second exception; three of any kind are the end."""
-    owner = "elsewhere:1:0:x"
+    worker_id = "elsewhere:1:0:x"
 
     def attempt(cause: str) -> dict[str, object]:
-        work = ledger.lease(owner, 1)
+        work = ledger.lease(worker_id, 1)
         assert work is not None
-        work = ledger.assign(owner, work, [{"learning_rate": 0.01}] * sum(slot.setting is None for slot in work.slots))
-        ledger.fail(owner, work.slots, cause, "words")
+        work = ledger.assign(
+            worker_id, work, [{"learning_rate": 0.01}] * sum(slot.setting is None for slot in work.slots)
+        )
+        ledger.fail(worker_id, work.slots, cause, "words")
         return next(row for row in ledger.export()["slots"] if row["id"] == work.slots[0].id)
 
     first = attempt("lost worker")

@@ -17,8 +17,8 @@ from storage_study import finish_all, make, outcomes
 
 from hpo.storage import curves, database, schema
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Tried, Work, new_owner, queries
-from hpo.storage.ledger.worker_ids import gone
+from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, queries
+from hpo.storage.ledger.worker_ids import has_ended
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def ledger(url: str) -> Ledger:
     return make(connect(url))
 
 
-def take(ledger: Ledger, owner: str, limit: int = 99, seconds: float = 60.0) -> Work:
+def take(ledger: Ledger, worker_id: str, limit: int = 99, seconds: float = 60.0) -> Work:
     """Leases work and gives every new slot a setting of its own."""
-    work = ledger.lease(owner, limit, seconds)
+    work = ledger.lease(worker_id, limit, seconds)
     assert work is not None
     settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
-    return ledger.assign(owner, work, settings)
+    return ledger.assign(worker_id, work, settings)
 
 
 def rows(ledger: Ledger, configuration: str = "A", phase: str = "tune") -> list[dict]:
@@ -58,7 +58,7 @@ def places(work: Work) -> tuple[str, list[int]]:
 
 
 def test_a_batch_is_cut_into_the_same_populations_whoever_comes(ledger: Ledger) -> None:
-    several = [take(ledger, owner, limit=4) for owner in "abcdef"]
+    several = [take(ledger, worker_id, limit=4) for worker_id in "abcdef"]
     assert [places(work) for work in several] == [
         ("A", [0, 1, 2, 3]), ("B", [0, 1, 2, 3]), ("A", [4, 5, 6]), ("B", [4, 5, 6]), ("A", [7, 8, 9]),
         ("B", [7, 8, 9]),
@@ -161,11 +161,11 @@ def test_the_last_trials_may_be_finished_while_another_worker_looks_for_work(
 def test_a_late_finish_does_not_count(ledger: Ledger) -> None:
     late = take(ledger, "x", seconds=-1.0)
     present = take(ledger, "y")
-    assert ledger.finish("x", outcomes(late)) == [] and ledger.renew("x", [slot.id for slot in late.slots]) == []
+    assert ledger.finish("x", outcomes(late)) == [] and ledger.extend_lease("x", [slot.id for slot in late.slots]) == []
     ids = ledger.finish("y", outcomes(present)[:4])
     assert ids == [slot.id for slot in present.slots[:4]]
     assert ledger.finish("x", outcomes(late)) == []
-    assert Counter((row["state"], row["owner"]) for row in rows(ledger)) == {
+    assert Counter((row["state"], row["worker_id"]) for row in rows(ledger)) == {
         ("done", "y"): 4, ("leased", "y"): 6, ("open", None): 2,
     }  # fmt: skip
     assert len(curves.read(ledger.engine, "s")["value"]) == 4 * 4
@@ -185,16 +185,18 @@ def test_finish_can_be_repeated(ledger: Ledger) -> None:
 def test_a_renewed_lease_is_kept(ledger: Ledger) -> None:
     work = take(ledger, "x", seconds=-1.0)
     ids = [slot.id for slot in work.slots]
-    assert ledger.renew("x", ids, 60.0) == ids
+    assert ledger.extend_lease("x", ids, 60.0) == ids
     assert take(ledger, "y").configuration == "B"
 
 
 def test_a_dead_process_of_this_machine_loses_its_lease_at_once(ledger: Ledger) -> None:
-    code = "from hpo.storage.ledger import new_owner; print(new_owner())"
+    code = "from hpo.storage.ledger import new_worker_id; print(new_worker_id())"
     root = Path(schema.__file__).parents[2]
-    owner = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
-    lost = take(ledger, owner.strip())
-    assert gone(owner.strip()) and not gone(new_owner()) and not gone("elsewhere:1:2:3")
+    worker_id = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    lost = take(ledger, worker_id.strip())
+    assert has_ended(worker_id.strip()) and not has_ended(new_worker_id()) and not has_ended("elsewhere:1:2:3")
     assert [slot.id for slot in take(ledger, "y").slots] == [slot.id for slot in lost.slots]
 
 
@@ -212,7 +214,7 @@ def test_a_tuning_slot_out_of_attempts_takes_a_new_setting(ledger: Ledger, cause
     for attempt in range(1, attempts + 1):
         work = take(ledger, "x", limit=1)
         slot = work.slots[0]
-        assert (slot.slot, slot.attempt, slot.renewals) == (0, attempt, 0)
+        assert (slot.slot, slot.attempt, slot.replacements) == (0, attempt, 0)
         assert ledger.fail("x", work.slots, cause, "why") == [slot.id]
     assert (rows(ledger)[0]["state"], rows(ledger)[0]["setting"], rows(ledger)[0]["attempt"]) == ("open", None, 0)
     assert [entry["setting"] for entry in ledger.export()["failures"]] == [slot.setting] * attempts
@@ -283,7 +285,10 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
     ]  # fmt: skip
     assert found[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
     assert ledger.counts()["A"]["diverged"] == 2
-    assert ledger.tried("A", {0}, 1)[0][0] == [Tried(bounded.setting, 0.1), Tried(unbounded.setting, None)]
+    assert ledger.finished_trials("A", {0}, 1)[0][0] == [
+        FinishedTrial(bounded.setting, 0.1),
+        FinishedTrial(unbounded.setting, None),
+    ]
 
 
 def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:
@@ -312,7 +317,7 @@ def test_counts_and_export(ledger: Ledger) -> None:
     assert (worker["host"], worker["pid"], worker["device"]) == ("host", 7, "cpu")
     assert worker["environment"] == {"torch": "2.13.0"}
     assert set(found["slots"][0]) == {
-        "id", "configuration", "tuning_run", "phase", "round", "slot", "seed", "state", "attempt", "owner",
+        "id", "configuration", "tuning_run", "phase", "round", "slot", "seed", "state", "attempt", "worker_id",
         "lease_until",
         "setting", "value", "cause", "result", "seconds", "trial", "started", "finished",
     }  # fmt: skip

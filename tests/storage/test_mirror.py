@@ -21,11 +21,11 @@ def states(url: str, name: str) -> dict[str, int]:
     return dict(Counter(trial.state.name for trial in trials))
 
 
-def begin(ledger: Ledger, mirror: Mirror, owner: str = "x", limit: int = 3, seconds: float = 60.0):
-    work = ledger.lease(owner, limit, seconds)
+def begin(ledger: Ledger, mirror: Mirror, worker_id: str = "x", limit: int = 3, seconds: float = 60.0):
+    work = ledger.lease(worker_id, limit, seconds)
     assert work is not None
     settings = [{"learning_rate": 0.01 + slot.slot / 1000, "lambda": 1.0} for slot in work.slots if not slot.setting]
-    return mirror.begin(owner, ledger.assign(owner, work, settings))
+    return mirror.begin(worker_id, ledger.assign(worker_id, work, settings))
 
 
 def test_names() -> None:

@@ -19,12 +19,12 @@ from hpo.storage.optuna.tables import OptunaTables
 TABLES = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes", "trial_heartbeats")
 
 
-def begin(ledger: Ledger, mirror: Mirror, owner: str = "x", limit: int = 3, seconds: float = 60.0) -> Work:
-    work = ledger.lease(owner, limit, seconds)
+def begin(ledger: Ledger, mirror: Mirror, worker_id: str = "x", limit: int = 3, seconds: float = 60.0) -> Work:
+    work = ledger.lease(worker_id, limit, seconds)
     assert work is not None
     names = ["learning_rate", *(["lambda"] if work.configuration == "A" else [])]
     fresh = [dict.fromkeys(names, 0.01 + slot.slot / 997) for slot in work.slots if slot.setting is None]
-    return mirror.begin(owner, ledger.assign(owner, work, fresh))
+    return mirror.begin(worker_id, ledger.assign(worker_id, work, fresh))
 
 
 def story(ledger: Ledger, mirror: Mirror) -> None:
@@ -133,7 +133,7 @@ def test_numbers_are_unique_while_plain_optuna_writes_too(url: str) -> None:
         except BaseException as error:
             errors.append(error)
 
-    shown = [optuna_tables.Shown({"learning_rate": 0.01}, {"slot": slot}) for slot in range(3)]
+    shown = [optuna_tables.NewTrial({"learning_rate": 0.01}, {"slot": slot}) for slot in range(3)]
     number = mirrors[0]._studies(["s/A/tune"])[0]
     actions = [lambda mirror=mirror: mirror.trials.create(number, distributions, shown) for mirror in mirrors]
     threads = [threading.Thread(target=write, args=(action,)) for action in [*actions, study.ask]]

@@ -12,7 +12,7 @@ from storage_study import definition
 from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.cli.terminal.status import status, status_text
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Past, Slot, Tried, Work, open_study
+from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Slot, TrialCurve, Work, open_study
 from hpo.storage.optuna.mirror import Mirror, open_storage
 from hpo.storage.optuna.public_api import OptunaTrials
 from hpo.training.checkpoints import Checkpoints
@@ -90,9 +90,9 @@ def test_parts_hold_whole_trials_and_compete_with_those_before(monkeypatch: pyte
 def test_earlier_trials_are_asked_for_once_a_work_and_only_for_tuning() -> None:
     asked: list[Work] = []
 
-    def earlier(mine: Work) -> dict[int, list[Past]]:
+    def earlier(mine: Work) -> dict[int, list[TrialCurve]]:
         asked.append(mine)
-        return {0: [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
+        return {0: [TrialCurve([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
 
     trainer = Trainer(study(), "cpu", earlier=earlier)
     assert [outcome.result["epochs"] for outcome in trainer(work(2))] == [2, 2]
@@ -106,7 +106,7 @@ def test_tuning_runs_that_are_trained_side_by_side_are_judged_apart() -> None:
     alone = [Trainer(study(), "cpu")(work(4, rates=rates.__getitem__)) for rates in (good, bad)]
     both = work(8, rates=[*good, *bad].__getitem__)
     apart = both.only([slot._replace(tuning_run=place // 4) for place, slot in enumerate(both.slots)])
-    past = {1: [Past([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # behind all, so that it changes nobody's rank
+    past = {1: [TrialCurve([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # behind all, so that it changes nobody's rank
     found = Trainer(study(), "cpu", earlier=lambda _: past)(apart)
     expected = [outcome.result["epochs"] for outcome in (*alone[0], *alone[1])]
     assert [outcome.result["epochs"] for outcome in found[:4]] == expected[:4]
@@ -128,7 +128,7 @@ def test_a_single_trial_that_memory_does_not_hold_is_trained_to_the_end(
         return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
-    past = {0: [Past([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
+    past = {0: [TrialCurve([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
     [halved] = Trainer(study(seeds_per_trial=4), "cpu", earlier=lambda _: past)(work(1))
     assert halved.cause is None and halved.result["population"] == 2
     monkeypatch.undo()
@@ -199,19 +199,19 @@ def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
     assert best is not None and (best["slot"], best["value"]) == (2, 0.6)
     counts = ledger.counts()["A"]
     assert (counts["trials_done"], counts["pruned"], counts["diverged"], counts["best"]) == (5, 2, 1, 0.6)
-    finished, _ = ledger.tried("A", {0}, 1)[0]
+    finished, _ = ledger.finished_trials("A", {0}, 1)[0]
     assert finished == [
-        Tried(slot.setting, value, stopped)  # type: ignore[arg-type]
+        FinishedTrial(slot.setting, value, stopped)  # type: ignore[arg-type]
         for slot, (value, stopped) in zip(
             held.slots, [(0.5, None), (0.9, 2), (0.6, None), (0.1, 0), (None, 2)], strict=True
         )
     ]
-    assert ledger.past("A", {0}, 1) == {0: [
-        Past(pytest.approx([0.1 * at for at in range(1, epochs + 1)]), value, epochs, cause == "pruned")
+    assert ledger.trial_curves("A", {0}, 1) == {0: [
+        TrialCurve(pytest.approx([0.1 * at for at in range(1, epochs + 1)]), value, epochs, cause == "pruned")
         for value, cause, epochs in ENDS
     ]}  # fmt: skip
-    assert ledger.past("A", {0}, 0) == {0: []}, "those of the same batch are not known to it"
-    assert ledger.past("B", {0}, 1) == {0: []} and ledger.past("A", {1}, 1) == {1: []}
+    assert ledger.trial_curves("A", {0}, 0) == {0: []}, "those of the same batch are not known to it"
+    assert ledger.trial_curves("B", {0}, 1) == {0: []} and ledger.trial_curves("A", {1}, 1) == {1: []}
     found = status(ledger.engine, "s")
     assert found["s"]["configurations"]["A"]["pruned"] == 2
     assert "  A              5/11 (2 pruned)  0/2" in status_text(found)
@@ -220,7 +220,7 @@ def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
 def test_without_a_pruner_a_diverged_trial_has_its_value(tmp_path: Path) -> None:
     ledger = ledger_of(f"sqlite:///{tmp_path}/t.db", pruner=None)
     finish(ledger, [(0.5, None, 6), (0.1, "diverged", 4)])
-    assert [entry.stopped for entry in ledger.tried("A", {0}, 1)[0][0]] == [None, None]
+    assert [entry.stopped_epoch for entry in ledger.finished_trials("A", {0}, 1)[0][0]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def rows_left(turns: Turns) -> dict[str, int]:
         return {table: connection.exec_driver_sql(f"select count(*) from {table}").scalar_one() for table in tables}
 
 
-def spoil(ledger: Ledger, renewals: int) -> tuple[Work, Work]:
+def spoil(ledger: Ledger, replacements: int) -> tuple[Work, Work]:
     """Two workers, each with a slot of A at its last attempt, after so many settings of A were given up."""
     first, second = take(ledger, "x", limit=1), take(ledger, "y", limit=1)
     if second.configuration != "A":
@@ -47,7 +47,9 @@ def spoil(ledger: Ledger, renewals: int) -> tuple[Work, Work]:
         last = sa.update(slots).where(slots.c.id.in_([first.slots[0].id, second.slots[0].id])).values(attempt=3)
         other = sa.select(sa.func.max(slots.c.id)).where(slots.c.configuration == "A", slots.c.phase == "tune")
         connection.execute(last)
-        connection.execute(sa.update(slots).where(slots.c.id == other.scalar_subquery()).values(renewals=renewals))
+        connection.execute(
+            sa.update(slots).where(slots.c.id == other.scalar_subquery()).values(replacements=replacements)
+        )
     return tuple(work.only([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second))  # type: ignore[return-value]
 
 
@@ -81,7 +83,7 @@ def test_a_failure_reported_while_its_study_is_deleted_and_made_anew_counts_nowh
 def test_two_failures_at_once_that_are_too_many_together_give_a_configuration_up(turns: Turns) -> None:
     """Five settings may be given up; each of the two would see five if it did not know of the other."""
     ledger = make(turns.engine)
-    first, second = spoil(ledger, renewals=4)
+    first, second = spoil(ledger, replacements=4)
     with turns.stopped(lambda: ledger.fail("x", first.slots, "exception", "m")) as one:
         other = turns.start(lambda: ledger.fail("y", second.slots, "exception", "m"))
         assert turns.wait(other) == [False]
@@ -91,7 +93,7 @@ def test_two_failures_at_once_that_are_too_many_together_give_a_configuration_up
 
 def test_a_configuration_given_up_twice_at_once_is_given_up_once(turns: Turns) -> None:
     ledger = make(turns.engine)
-    first, second = spoil(ledger, renewals=5)
+    first, second = spoil(ledger, replacements=5)
     with turns.stopped(lambda: ledger.fail("x", first.slots, "timeout", "m")) as one:
         other = turns.start(lambda: ledger.fail("y", second.slots, "out of memory", "m"))
         turns.wait(other)
@@ -110,7 +112,7 @@ def calls_of(ledger: Ledger, work: Work) -> Calls:
     return {
         "finish": lambda: ledger.finish("x", outcomes(backwards)),
         "fail": lambda: ledger.fail("x", backwards.slots, "lost worker", "m"),
-        "renew": lambda: ledger.renew("x", ids, seconds=-1.0),
+        "renew": lambda: ledger.extend_lease("x", ids, seconds=-1.0),
         "release": lambda: ledger.release("x", ids),
         "assign": lambda: ledger.assign("x", backwards, []),
         "note trials": lambda: ledger.note_trials("x", dict(zip(ids, count(1), strict=False))),

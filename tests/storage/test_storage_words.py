@@ -62,6 +62,6 @@ def test_a_database_that_does_not_answer_for_seconds_is_told_once(
 
     monkeypatch.setattr(database.time, "sleep", lambda _: None)
     with caplog.at_level(logging.WARNING, "hpo"):
-        assert database.again(work, 60.0) == "there"
+        assert database.retry(work, 60.0) == "there"
     [record] = caplog.records
     assert record.getMessage() == "the database does not answer (database is locked); waiting up to 60 s for it"

@@ -125,12 +125,12 @@ def _warm_up() -> None:
     from storage_study import make, outcomes
 
     from hpo.storage.database import connect
-    from hpo.storage.ledger import new_owner
+    from hpo.storage.ledger import new_worker_id
     from hpo.worker.loop import run_worker
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = make(connect(f"sqlite:///{folder}/t.db"), trials=1, seeds=1)
-        run_worker(ledger, outcomes, new_owner(), 1)
+        run_worker(ledger, outcomes, new_worker_id(), 1)
         ledger.engine.dispose()
 
 

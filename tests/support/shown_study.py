@@ -12,7 +12,7 @@ from synthetic_record import synthetic_export
 
 from hpo.dashboard import live_reports, refresher, server, study_note
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner, open_study
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id, open_study
 from hpo.worker.loop import run_worker
 
 EPOCHS = 10
@@ -33,20 +33,20 @@ def outcomes(work: Work) -> list[Outcome]:
 
 def finish(ledger: Ledger, limit: int = 20, runs: int | None = None) -> None:
     """Works in this process until `runs` runs, or all, are finished."""
-    owner = new_owner()
-    ledger.register(owner, "a test's device")
+    worker_id = new_worker_id()
+    ledger.register(worker_id, "a test's device")
     left = math.inf if runs is None else runs
-    while left > 0 and (work := ledger.lease(owner, int(min(limit, left)))):
+    while left > 0 and (work := ledger.lease(worker_id, int(min(limit, left)))):
         settings = [_setting(work.configuration, slot.slot) for slot in work.slots if slot.setting is None]
-        ledger.finish(owner, outcomes(ledger.assign(owner, work, settings)))
+        ledger.finish(worker_id, outcomes(ledger.assign(worker_id, work, settings)))
         left -= len(work.slots)
 
 
 def work(url: str, study: str, allowed: str, population: int = 2) -> None:
     """A worker that has finished at most as many populations as the file `allowed` says; for the nursery."""
     ledger = load_study(connect(url), study)
-    owner, trained = new_owner(), count(1)
-    ledger.register(owner, "a test's device")
+    worker_id, trained = new_worker_id(), count(1)
+    ledger.register(worker_id, "a test's device")
 
     def train(work: Work) -> list[Outcome]:
         number = next(trained)
@@ -54,7 +54,7 @@ def work(url: str, study: str, allowed: str, population: int = 2) -> None:
             time.sleep(0.01)
         return outcomes(work)
 
-    run_worker(ledger, train, owner, population, device="a test's device")
+    run_worker(ledger, train, worker_id, population, device="a test's device")
 
 
 def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:

@@ -60,7 +60,7 @@ def check_budgets(ledger: Ledger, slots: Sequence[Row]) -> None:
 
 def check_attempts(slot: Row, failures: Sequence[Row]) -> None:
     """Three attempts with one setting for lost workers; then another setting, or for a rerun the end."""
-    attempt = renewals = 0
+    attempt = replacements = 0
     settings: list[Any] = []
     over = False
     for failure in failures:
@@ -71,8 +71,8 @@ def check_attempts(slot: Row, failures: Sequence[Row]) -> None:
         if attempt == ATTEMPTS:
             assert _one(settings), f"slot {slot['id']} was tried with several settings: {settings}"
             over = slot["phase"] == "rerun"
-            attempt, settings, renewals = 0, [], renewals + (not over)
-    assert slot["renewals"] == renewals and slot["lease_until"] is None
+            attempt, settings, replacements = 0, [], replacements + (not over)
+    assert slot["replacements"] == replacements and slot["lease_until"] is None
     assert slot["state"] == ("failed" if over else "done"), f"slot {slot['id']} is {slot['state']}"
     if slot["state"] == "done":
         assert slot["attempt"] == attempt + 1, f"slot {slot['id']}: attempt {slot['attempt']} after {attempt} failed"
@@ -98,7 +98,7 @@ def check_log(slots: Sequence[Row], log: Sequence[Row]) -> None:
             assert slot["value"] == 1.0 - line["setting"]["learning_rate"]
     tried: dict[tuple[int, int], set[str]] = {}
     for line in log:
-        tried.setdefault((line["slot"], line["renewals"]), set()).add(json.dumps(line["setting"], sort_keys=True))
+        tried.setdefault((line["slot"], line["replacements"]), set()).add(json.dumps(line["setting"], sort_keys=True))
     changed = {key: settings for key, settings in tried.items() if len(settings) > 1}
     assert not changed, f"another setting after a takeover: {changed}"
 

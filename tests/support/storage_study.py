@@ -5,8 +5,8 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 
-from hpo.storage.ledger import Ledger, Outcome, Work, new_owner, open_study
-from hpo.storage.ledger.connection_health import Contact
+from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id, open_study
+from hpo.storage.ledger.connection_health import ConnectionHealth
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
 KEPT: list[RDBStorage] = []
@@ -30,16 +30,16 @@ def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Led
     return known_for_long(open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"}))
 
 
-class OldContact(Contact):
+class StableConnection(ConnectionHealth):
     """Contact that has lasted for ever, so that leases that ran out are taken over at once."""
 
-    def lasts(self, seconds: float) -> bool:  # noqa: ARG002
+    def stable_for(self, seconds: float) -> bool:  # noqa: ARG002
         return True
 
 
 def known_for_long(ledger: Ledger) -> Ledger:
     """The ledger as a process sees it that has had contact with the database for long."""
-    ledger.contact = OldContact()
+    ledger.health = StableConnection()
     return ledger
 
 
@@ -58,16 +58,16 @@ def outcomes(work: Work) -> list[Outcome]:
     ]
 
 
-def finish_all(ledger: Ledger, owner: str | None = None, limit: int = 20, until: str = "") -> None:
+def finish_all(ledger: Ledger, worker_id: str | None = None, limit: int = 20, until: str = "") -> None:
     """Works through the study in this process, without the mirror; stops before work of the phase `until`."""
-    owner = owner or new_owner()
-    while work := ledger.lease(owner, limit):
+    worker_id = worker_id or new_worker_id()
+    while work := ledger.lease(worker_id, limit):
         if work.phase == until:
-            ledger.release(owner)
+            ledger.release(worker_id)
             return
         settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
-        work = ledger.assign(owner, work, settings)
-        ledger.finish(owner, outcomes(work))
+        work = ledger.assign(worker_id, work, settings)
+        ledger.finish(worker_id, outcomes(work))
 
 
 def plain_study(url: str, name: str) -> optuna.Study:

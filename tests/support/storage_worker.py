@@ -21,7 +21,7 @@ from storage_study import outcomes
 import hpo.storage.database
 from hpo.errors import HpoError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
 
@@ -49,32 +49,38 @@ def work(
     population: int = 3,
     die: str = "",
     how: int = signal.SIGKILL,
-    patience: float = 0.0,
-    stuck: float = 0.0,
+    retry_timeout: float = 0.0,
+    idle_timeout: float = 0.0,
 ) -> None:
     """Works until the study is done.
 
     Args:
         log: a file that gets a JSON object a line: what ("assigned" | "leased" | "counted" | "late"), name, slot,
-            attempt, renewals, setting.
+            attempt, replacements, setting.
         name: of this worker; in the log, in every result, and the seed of its training times.
         seconds: shortest and longest time that a population trains.
         die: where this process sends itself the signal `how`: "before finish 2", "after lease 1" (see POINTS),
             "train 3", "statement 40", "commit 9".
-        patience: seconds that a database which is away is waited for. stuck: seconds until PostgreSQL ends the
-            session of a client that stopped in a transaction. 0 keeps the program's own.
+        retry_timeout: seconds that a database which is away is waited for. idle_timeout: seconds until PostgreSQL
+            ends the session of a client that stopped in a transaction. 0 keeps the program's own.
     """
     rng = random.Random(name)
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # a warning on an outage is no defect
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    hpo.storage.database.PATIENCE = patience or hpo.storage.database.PATIENCE
-    hpo.storage.database.STUCK = stuck or hpo.storage.database.STUCK
+    hpo.storage.database.RETRY_TIMEOUT = retry_timeout or hpo.storage.database.RETRY_TIMEOUT
+    hpo.storage.database.IDLE_TRANSACTION_TIMEOUT = idle_timeout or hpo.storage.database.IDLE_TRANSACTION_TIMEOUT
     if die:
         _die_at(die, how)
 
     def note(what: str, found: Work) -> None:
         for slot in found.slots:
-            line = {"what": what, "name": name, "slot": slot.id, "attempt": slot.attempt, "renewals": slot.renewals}
+            line = {
+                "what": what,
+                "name": name,
+                "slot": slot.id,
+                "attempt": slot.attempt,
+                "replacements": slot.replacements,
+            }
             os.write(file, f"{json.dumps(line | {'setting': slot.setting})}\n".encode())
 
     def train(found: Work) -> list[Outcome]:
@@ -98,7 +104,7 @@ def work(
     passed("start")
     try:
         ledger = load_study(connect(url), study)
-        run_worker(ledger, train, new_owner(), population, on_event=remember, lease=lease)
+        run_worker(ledger, train, new_worker_id(), population, on_event=remember, lease=lease)
     except HpoError as error:  # as the command line tells it
         print(f"hpo: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
@@ -107,7 +113,7 @@ def work(
 
 _deadly: dict[str, tuple[int, int]] = {}  # place → (how often it is passed, then the signal)
 _passed: Counter[str] = Counter()
-_renewing = threading.RLock()
+_extending = threading.RLock()
 
 
 def passed(point: str) -> None:
@@ -115,19 +121,19 @@ def passed(point: str) -> None:
     _passed[point] += 1
     count, number = _deadly.get(point, (0, 0))
     if count == _passed[point]:
-        with _renewing:  # a process stopped while it renews would hold a SQLite file's lock, wherever it stopped
+        with _extending:  # a process stopped while it renews would hold a SQLite file's lock, wherever it stopped
             os.kill(os.getpid(), number)
 
 
 def _die_at(die: str, how: int) -> None:
     point, count = die.rsplit(" ", 1)
-    renew = Ledger.renew
+    extend = Ledger.extend_lease
 
-    def renew_alone(*arguments: Any) -> list[int]:
-        with _renewing:
-            return renew(*arguments)
+    def extend_alone(*arguments: Any) -> list[int]:
+        with _extending:
+            return extend(*arguments)
 
-    Ledger.renew = renew_alone  # type: ignore[method-assign,assignment]
+    Ledger.extend_lease = extend_alone  # type: ignore[method-assign,assignment]
     _deadly[point] = (int(count), how)
     for name, (owner, method) in POINTS.items():
         _around(owner, method, name)
@@ -164,10 +170,10 @@ def read_logs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def command(*words: str, arrival: float = 0.2) -> None:
-    """The command line `hpo WORDS`, which waits at first contact for `arrival` seconds alone."""
+def command(*words: str, connect_timeout: float = 0.2) -> None:
+    """The command line `hpo WORDS`, which waits at first contact for `connect_timeout` seconds alone."""
     from hpo.cli import main
 
-    hpo.storage.database.ARRIVAL = arrival
+    hpo.storage.database.CONNECT_TIMEOUT = connect_timeout
     sys.argv = ["hpo", *words]
     main()

@@ -136,7 +136,7 @@ def _slot(number: int, name: str, phase: str, slot: int, seed: int, finished: bo
         "id": number + 1, "configuration": name, "tuning_run": 0, "phase": phase, "round": 0, "slot": slot,
         "seed": seed,
         "state": "done" if finished else "open", "attempt": 1 if finished else 0,
-        "owner": "worker-1" if finished else None, "lease_until": None, "setting": None, "value": None,
+        "worker_id": "worker-1" if finished else None, "lease_until": None, "setting": None, "value": None,
         "cause": None, "result": None, "seconds": None, "trial": slot if finished else None,
         "started": 1.7e9 if finished else None, "finished": 1.7e9 + 5 if finished else None,
     }  # fmt: skip
@@ -184,6 +184,6 @@ def _worker() -> Row:
         "platform": "Linux x86_64", "commit": "7770133",
     }  # fmt: skip
     return {
-        "owner": "worker-1", "host": "box", "pid": 1, "device": "cpu", "environment": environment,
+        "worker_id": "worker-1", "host": "box", "pid": 1, "device": "cpu", "environment": environment,
         "started": 1.7e9, "seen": 1.7e9 + 60,
     }  # fmt: skip

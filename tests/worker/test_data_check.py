@@ -53,9 +53,9 @@ def ledger(url: str) -> Ledger:
     return opened(connect(url), "s", ("A", "B"), trials=4, seeds=1)
 
 
-def worker(ledger: Ledger, owner: str) -> str:
-    ledger.register(owner, "cpu", {"torch": "2"})
-    return owner
+def worker(ledger: Ledger, worker_id: str) -> str:
+    ledger.register(worker_id, "cpu", {"torch": "2"})
+    return worker_id
 
 
 @pytest.mark.parametrize("case", [*SAME, *OTHER])
@@ -69,7 +69,7 @@ def test_a_second_worker_needs_the_same_samples(case: str, ledger: Ledger) -> No
         make, what = OTHER[case]
         with pytest.raises(UsageError, match=f"other {what} here"):
             ledger.note_data(second, identify(make()))
-    stored = {row["owner"]: "data" in row["environment"] for row in ledger.export()["workers"]}
+    stored = {row["worker_id"]: "data" in row["environment"] for row in ledger.export()["workers"]}
     assert stored[first] and stored[second] == (case in SAME)
 
 
@@ -91,9 +91,9 @@ def test_samples_that_nothing_was_made_with_do_not_count(ledger: Ledger) -> None
 
 def test_the_report_shows_no_samples_among_the_versions(tmp_path: Path) -> None:
     ledger = opened(connect(f"sqlite:///{tmp_path}/t.db"), "s", ("A", "B"), trials=4, seeds=1)
-    owner = worker(ledger, "h+1:1:1:a")
+    worker_id = worker(ledger, "h+1:1:1:a")
     before = compute_numbers(read_record(ledger)).environments
-    ledger.note_data(owner, identify(plain()))
+    ledger.note_data(worker_id, identify(plain()))
     assert compute_numbers(read_record(ledger)).environments == before
     assert "data" not in before[0]
 

@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from hpo import Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.errors import UsageError
 from hpo.models import MLP
-from hpo.storage.ledger import Past
+from hpo.storage.ledger import TrialCurve
 from hpo.study.definition import describe, digest
 from hpo.study.fingerprint import fingerprint
 from hpo.training.loop import Result
@@ -248,7 +248,7 @@ def test_a_run_that_goes_on_is_judged_with_what_was_before() -> None:
 
 
 def test_the_best_epoch_so_far_is_reported_where_it_is_the_score() -> None:
-    past = [Past([0.9, 0.1], 0.9, 2, False), Past([0.2, 0.2], 0.2, 2, True)]
+    past = [TrialCurve([0.9, 0.1], 0.9, 2, False), TrialCurve([0.2, 0.2], 0.2, 2, True)]
     fell, rose = result(0.95, 0.0), result(0.0, 0.6)
     last, highest = (
         TrialPruner(study(score_epoch=at), 10, ONE_RUN, {1: past}).prune([0, 1]) for at in ("last", "best")

@@ -6,20 +6,20 @@ import random
 import pytest
 
 from hpo.search_space import linear_range, log_range
-from hpo.storage.ledger import Setting, Tried
+from hpo.storage.ledger import FinishedTrial, Setting
 from hpo.worker.sampler import sample
 
 RANGES = {"learning_rate": log_range(1e-4, 1e-1), "lambda": linear_range(0.0, 2.0)}
 
 
-def finished(count: int = 20) -> list[Tried]:
+def finished(count: int = 20) -> list[FinishedTrial]:
     """Trials whose value falls with the distance from learning rate 0.01."""
     rng = random.Random(0)
     settings = [{"learning_rate": 10 ** rng.uniform(-4, -1), "lambda": rng.uniform(0, 2)} for _ in range(count)]
-    return [Tried(setting, -abs(math.log10(setting["learning_rate"]) + 2)) for setting in settings]
+    return [FinishedTrial(setting, -abs(math.log10(setting["learning_rate"]) + 2)) for setting in settings]
 
 
-def sampled_first(known: list[Tried], direction: str = "maximize") -> list[Setting]:
+def sampled_first(known: list[FinishedTrial], direction: str = "maximize") -> list[Setting]:
     """The first setting of ten seeds."""
     return [sample(RANGES, known, [], 1, direction, seed)[0] for seed in range(10)]
 
@@ -60,9 +60,9 @@ def test_settings_move_to_where_values_were_good() -> None:
 def test_full_trials_count_more_than_pruned_ones_and_late_ones_more_than_early_ones(direction: str) -> None:
     rng = random.Random(0)
 
-    def trials(rate: float, value: float, stopped: int | None, count: int = 4) -> list[Tried]:
+    def trials(rate: float, value: float, stopped: int | None, count: int = 4) -> list[FinishedTrial]:
         settings = [{"learning_rate": rate * rng.uniform(0.9, 1.1), "lambda": rng.uniform(0, 2)} for _ in range(count)]
-        return [Tried(setting, value, stopped) for setting in settings]
+        return [FinishedTrial(setting, value, stopped) for setting in settings]
 
     low, high = (0.9, 0.1) if direction == "minimize" else (0.1, 0.9)
     early = trials(2e-4, high, 3, 30)
@@ -73,7 +73,7 @@ def test_full_trials_count_more_than_pruned_ones_and_late_ones_more_than_early_o
 def test_a_trial_without_a_value_counts_as_the_worst() -> None:
     known = finished()
     worst = min(trial.value for trial in known if trial.value is not None)
-    diverged = Tried({"learning_rate": 0.09, "lambda": 0.1}, None)
+    diverged = FinishedTrial({"learning_rate": 0.09, "lambda": 0.1}, None)
     expected = sample(RANGES, [*known, diverged._replace(value=worst)], [], 3, "maximize", 0)
     assert sample(RANGES, [*known, diverged], [], 3, "maximize", 0) == expected
     assert len(sample(RANGES, [diverged] * 12, [], 2, "minimize", 0)) == 2
@@ -81,7 +81,7 @@ def test_a_trial_without_a_value_counts_as_the_worst() -> None:
 
 def test_a_pruned_trial_without_a_value_is_the_worst_of_those_pruned_there() -> None:
     known = [trial._replace(stopped=3) for trial in finished()]
-    lost = Tried({"learning_rate": 0.01, "lambda": 1.0}, None, 3)
+    lost = FinishedTrial({"learning_rate": 0.01, "lambda": 1.0}, None, 3)
     worse = sampled_first(known + [lost] * 20)
     assert mean_distance(worse) > mean_distance(sampled_first(known + [lost._replace(value=1.0)] * 20)) + 0.1
 

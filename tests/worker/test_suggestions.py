@@ -58,7 +58,7 @@ def test_a_batch_learns_from_the_batches_before_and_from_nothing_else(ledger: Le
     rest = lease(ledger, 3)
     ledger.finish("x", outcomes(ledger.assign("x", rest, suggestions.settings(rest))))  # of the same batch
     assert by_slot(work, Suggestions(ledger).settings(work)) == expected
-    finished, slots = ledger.tried("A", {0}, 1)[0]
+    finished, slots = ledger.finished_trials("A", {0}, 1)[0]
     assert len(finished) == 10 and slots == range(10, 15)
     other = open_study(ledger.engine, "other", ledger.definition, "another digest", {"trials": 20}, {}, {})
     assert Suggestions(other).settings(lease(other, 3)) != Suggestions(ledger).settings(lease(ledger, 3))
@@ -89,7 +89,7 @@ def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger
         advance(ledger)
     work = lease(ledger, 4)
     first, *others = work.slots
-    renewed = [first._replace(renewals=renewals) for renewals in (0, 1, 2)]
+    renewed = [first._replace(replacements=replacements) for replacements in (0, 1, 2)]
     settings = [Suggestions(ledger).settings(work.only([slot]))[0] for slot in renewed]
     assert len({tuple(setting.values()) for setting in settings}) == 3
     mixed = work.only([renewed[1], *others])

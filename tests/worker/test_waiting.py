@@ -7,7 +7,7 @@ import pytest
 from storage_study import make, outcomes
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, new_owner
+from hpo.storage.ledger import Ledger, new_worker_id
 from hpo.worker import loop
 from hpo.worker.loop import run_worker
 
@@ -47,7 +47,7 @@ def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch
                     other.finish("other", outcomes(other.assign("other", work, settings)))
 
     counts = counted(mine, monkeypatch)
-    run_worker(mine, outcomes, new_owner(), population=5, on_event=event)
+    run_worker(mine, outcomes, new_worker_id(), population=5, on_event=event)
     assert mine.state() == "done" and len(waits) == 8
     assert waits[0] == loop.POLL[0] and waits[-1] > 3 * waits[0]
 

@@ -14,9 +14,9 @@ from storage_study import known_for_long, make, outcomes
 
 from hpo.errors import UsageError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_owner
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
-from hpo.worker.lease_renewal import Renewal
+from hpo.worker.lease_heartbeat import LeaseHeartbeat
 from hpo.worker.loop import run_worker
 from hpo.worker.signals import Stop, Stopped, stop_after
 
@@ -37,7 +37,7 @@ def settings(ledger: Ledger) -> dict[tuple[str, int], Any]:
 
 def test_a_study_is_worked_through(ledger: Ledger) -> None:
     events: list[str] = []
-    run_worker(ledger, outcomes, new_owner(), population=5, on_event=lambda kind, _: events.append(kind))
+    run_worker(ledger, outcomes, new_worker_id(), population=5, on_event=lambda kind, _: events.append(kind))
     counts = ledger.counts()
     assert [(counts[name]["trials_done"], counts[name]["reruns_done"]) for name in "AB"] == [(12, 3)] * 2
     assert set(events) == {"leased", "finished"} and events.count("leased") == events.count("finished")
@@ -47,7 +47,7 @@ def test_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
     found = []
     for population in (1, 4, 20):
         ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=20)
-        run_worker(ledger, outcomes, new_owner(), population)
+        run_worker(ledger, outcomes, new_worker_id(), population)
         found.append(settings(ledger))
     assert found[0] == found[1] == found[2]
     assert len({setting["learning_rate"] for setting in found[0].values()}) == 40
@@ -55,12 +55,12 @@ def test_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
 
 def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
-        if any(slot.slot == 3 and slot.tuning_run == 0 and slot.renewals == 0 for slot in work.slots):
+        if any(slot.slot == 3 and slot.tuning_run == 0 and slot.replacements == 0 for slot in work.slots):
             raise ValueError("slot 3 is bad")
         return outcomes(work)
 
     tune_only = make(ledger.engine, "t", seeds=1)
-    run_worker(tune_only, train, new_owner(), population=5)
+    run_worker(tune_only, train, new_worker_id(), population=5)
     failures = tune_only.export()["failures"]
     slots = {row["id"]: row for row in tune_only.export()["slots"]}
     assert {slots[entry["slot_id"]]["slot"] for entry in failures} == {3}
@@ -78,7 +78,7 @@ def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> No
             raise OutOfMemoryError("CUDA out of memory")
         return outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=20)
+    run_worker(ledger, train, new_worker_id(), population=20)
     assert sizes[:7] == [10, 5, 2, 2, 2, 2, 2]  # as parted as it would have been, had it been known
     assert sizes[7:14] == [10, 5, 2, 2, 2, 2, 2]  # the other configuration may need less, and finds out for itself
     assert max(sizes[14:]) == 2
@@ -97,11 +97,11 @@ def test_a_worker_asks_once_how_many_models_it_should_train_at_once(ledger: Ledg
         asked.append(ledger.counts()["A"]["leased"])
         return 3
 
-    run_worker(ledger, train, new_owner(), size)
+    run_worker(ledger, train, new_worker_id(), size)
     assert asked == [0], "before anything is held"
     assert sizes == {"A": [3, 3, 2, 2, 2, 3], "B": [3, 3, 2, 2, 2, 3]}  # batches of 10 and 2, and 3 reruns
     assert {row["attempt"] for row in ledger.export()["slots"]} == {1} and ledger.state() == "done"
-    run_worker(ledger, train, new_owner(), size)
+    run_worker(ledger, train, new_worker_id(), size)
     assert asked == [0], "nothing is left to be trained"
 
 
@@ -112,7 +112,7 @@ def test_a_signal_while_the_size_is_worked_out_stops_the_worker(ledger: Ledger) 
         return 3
 
     with pytest.raises(Stopped):
-        run_worker(ledger, outcomes, new_owner(), size)
+        run_worker(ledger, outcomes, new_worker_id(), size)
     assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
 
 
@@ -131,7 +131,7 @@ def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on
 
         def run() -> None:
             with suppress(Stopped):
-                run_worker(known_for_long(load_study(ledger.engine, "s")), train, new_owner(), 8)
+                run_worker(known_for_long(load_study(ledger.engine, "s")), train, new_worker_id(), 8)
 
         while ledger.state() != "done":
             threads = [threading.Thread(target=run) for _ in range(workers)]
@@ -157,7 +157,7 @@ def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:
             raise MemoryError
         return outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=1)
+    run_worker(ledger, train, new_worker_id(), population=1)
     counts = ledger.counts()
     assert counts["A"]["failures"] == {"out of memory": 18} and counts["A"]["failed"] == 15
     assert counts["B"]["trials_done"] == 12 and counts["B"]["reruns_done"] == 3
@@ -168,7 +168,7 @@ def test_a_failure_with_a_known_mend_stops_the_worker_and_is_no_attempt(ledger: 
         raise UsageError("the network has a BatchNorm layer; use GroupNorm")
 
     with pytest.raises(UsageError, match="GroupNorm"):
-        run_worker(ledger, train, new_owner(), population=5)
+        run_worker(ledger, train, new_worker_id(), population=5)
     rows = ledger.export()["slots"]
     assert {(row["state"], row["attempt"]) for row in rows} == {("open", 0)} and ledger.export()["failures"] == []
 
@@ -179,7 +179,7 @@ def test_a_slot_without_an_outcome_is_a_failure(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
         return outcomes(work)[1:] if short and short.pop() else outcomes(work)
 
-    run_worker(ledger, train, new_owner(), population=5)
+    run_worker(ledger, train, new_worker_id(), population=5)
     assert [entry["message"] for entry in ledger.export()["failures"]] == ["training returned no outcome for this slot"]
     assert ledger.state() == "done"
 
@@ -193,12 +193,12 @@ def test_a_signal_gives_back_what_is_in_hand(ledger: Ledger, number: int) -> Non
 
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as caught:
-        run_worker(ledger, train, new_owner(), population=5)
+        run_worker(ledger, train, new_worker_id(), population=5)
     assert caught.value.code == 128 + number and signal.getsignal(number) is before
     rows = ledger.export()["slots"]
     assert {row["state"] for row in rows} == {"open"} and {row["attempt"] for row in rows} == {0}
     assert sum(row["setting"] is not None for row in rows) == 5 and ledger.export()["failures"] == []
-    run_worker(ledger, outcomes, new_owner(), population=5)
+    run_worker(ledger, outcomes, new_worker_id(), population=5)
     assert ledger.state() == "done"
 
 
@@ -217,7 +217,7 @@ def test_a_second_signal_does_not_lose_the_release(ledger: Ledger) -> None:
         return outcomes(work)
 
     with pytest.raises(Stopped) as caught:
-        run_worker(ledger, train, new_owner(), population=5)
+        run_worker(ledger, train, new_worker_id(), population=5)
     assert caught.value.number == signal.SIGTERM
     assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
 
@@ -239,7 +239,7 @@ def test_a_broken_mirror_stops_nothing_and_is_told_once(ledger: Ledger, monkeypa
     with monkeypatch.context() as patch:
         for name in ("begin", "finish", "fail", "repair"):
             patch.setattr(Mirror, name, broken)
-        run_worker(ledger, outcomes, new_owner(), 5, on_event=lambda kind, _: events.update([kind]))
+        run_worker(ledger, outcomes, new_worker_id(), 5, on_event=lambda kind, _: events.update([kind]))
     assert events["mirror"] == 1 and ledger.state() == "done"
     assert Mirror(ledger).repair() == 30
 
@@ -247,14 +247,14 @@ def test_a_broken_mirror_stops_nothing_and_is_told_once(ledger: Ledger, monkeypa
 def test_the_lease_is_renewed_while_training(ledger: Ledger) -> None:
     work = ledger.lease("x", 5, 0.4)
     assert work is not None
-    renewal = Renewal(ledger, "x", 0.4)
-    with renewal:
-        renewal.hold(work)
+    heartbeat = LeaseHeartbeat(ledger, "x", 0.4)
+    with heartbeat:
+        heartbeat.hold(work)
         time.sleep(1.0)
         other = ledger.lease("y", 20)
         assert other is not None and {slot.id for slot in other.slots}.isdisjoint({slot.id for slot in work.slots})
     assert ledger.export()["failures"] == []
-    assert "hpo-renewal" not in {thread.name for thread in threading.enumerate()}
+    assert "hpo-heartbeat" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_worker_whose_time_is_over_gives_its_work_back(ledger: Ledger) -> None
 
     stop_after("1s")
     with pytest.raises(Stopped) as caught:
-        run_worker(ledger, train, new_owner(), population=5)
+        run_worker(ledger, train, new_worker_id(), population=5)
     assert caught.value.code == 128 + signal.SIGALRM
     rows = ledger.export()["slots"]
     assert {(row["state"], row["attempt"]) for row in rows} == {("open", 0)} and ledger.export()["failures"] == []

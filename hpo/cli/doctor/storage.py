@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from hpo.cli.doctor.check import Check
 from hpo.errors import HpoError
 from hpo.storage import schema
-from hpo.storage.database import check_version, now, plain_engine, reason, redacted
+from hpo.storage.database import check_version, create_engine, now, reason, redacted
 from hpo.storage.url import check_folder, file, file_system, read
 
 TESTED = (15,)  # the oldest PostgreSQL that hpo was tried on
@@ -30,7 +30,7 @@ def check_storage(url: str) -> list[Check]:
     shown = redacted(url)
     try:
         address = read(url)
-        engine = plain_engine(address)
+        engine = create_engine(address)
         if engine.dialect.name == "sqlite":
             check_folder(address)
     except HpoError as error:

@@ -27,7 +27,7 @@ def open_known(engine: Any, name: str) -> Ledger:
 
 
 def status(engine: Any, study: str | None = None) -> dict[str, Any]:
-    """Study → {"state", "planned", "score", "workers" (see `Glance`), "configurations" (see `Ledger.counts`)}.
+    """Study → {"state", "planned", "score", "workers" (see `Activity`), "configurations" (see `Ledger.counts`)}.
 
     A configuration also has "last_error" where an exception ended one of its attempts. A few small queries a study.
 
@@ -45,9 +45,9 @@ def status(engine: Any, study: str | None = None) -> dict[str, Any]:
 
 def _one(ledger: Ledger) -> dict[str, Any]:
     from hpo.cli.terminal.messages import own_line
-    from hpo.storage.ledger.presence import glance
+    from hpo.storage.ledger.presence import read_activity
 
-    counts, seen = ledger.counts(), glance(ledger)
+    counts, seen = ledger.counts(), read_activity(ledger)
     for configuration, trace in seen.exceptions.items():
         counts[configuration]["last_error"] = own_line(trace)
     return {

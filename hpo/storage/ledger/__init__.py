@@ -2,20 +2,20 @@
 
 from hpo.storage.ledger.ledger import Ledger, load_study, open_study
 from hpo.storage.ledger.studies import names
-from hpo.storage.ledger.worker_ids import new_owner
-from hpo.trials import Outcome, Past, Phase, Setting, Slot, Tried, Work
+from hpo.storage.ledger.worker_ids import new_worker_id
+from hpo.trials import FinishedTrial, Outcome, Phase, Setting, Slot, TrialCurve, Work
 
 __all__ = [
+    "FinishedTrial",
     "Ledger",
     "Outcome",
-    "Past",
     "Phase",
     "Setting",
     "Slot",
-    "Tried",
+    "TrialCurve",
     "Work",
     "load_study",
     "names",
-    "new_owner",
+    "new_worker_id",
     "open_study",
 ]

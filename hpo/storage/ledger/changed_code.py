@@ -62,9 +62,9 @@ def reopen_failed(connection: Connection, study: int) -> None:
     tuning = sa.select(slots.c.configuration).where(by_exception, slots.c.phase == "tune")
     given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
     opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
-    connection.execute(sa.update(slots).where(mine, given_up, slots.c.phase == "tune").values(renewals=0))
+    connection.execute(sa.update(slots).where(mine, given_up, slots.c.phase == "tune").values(replacements=0))
     again = sa.update(slots).where(mine, given_up, slots.c.state == "failed")
     connection.execute(again.values(opened | {"setting": None}))
     chosen = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
     connection.execute(sa.update(slots).where(chosen).values(opened))
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=0))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=0))

@@ -12,7 +12,7 @@ def elapsed() -> float:
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
-class Contact:
+class ConnectionHealth:
     """Whoever was cut off, or slept, cannot tell a worker that died from one that was cut off as well.
 
     After an outage all leases have run out, and the workers that hold them need a moment to renew them. So a lease
@@ -24,18 +24,18 @@ class Contact:
         self._last = -math.inf
         self._silence = math.inf
 
-    def made(self) -> None:
+    def success(self) -> None:
         """The database has just answered."""
         now = elapsed()
         if self._since is None or now - self._last > self._silence:
             self._since = now
         self._last = now
 
-    def broken(self) -> None:
+    def failure(self) -> None:
         """The database has just failed to answer."""
         self._since = None
 
-    def lasts(self, seconds: float) -> bool:
+    def stable_for(self, seconds: float) -> bool:
         """Whether contact has lasted for `seconds`; a silence of half of that breaks it from now on."""
         self._silence = seconds / 2  # leases are renewed after a quarter of their time
         now = elapsed()

@@ -14,7 +14,7 @@ ROUNDING = 1e-3  # of the largest number, what two machines may differ by
 KEY = "data"  # in a worker's environment
 
 
-def note_data(connection: Connection, study: int, owner: str, data: Mapping[str, Any]) -> None:
+def note_data(connection: Connection, study: int, worker_id: str, data: Mapping[str, Any]) -> None:
     """Stores what a worker's samples are like, once they agree with those of who has finished or holds work.
 
     Args:
@@ -24,13 +24,13 @@ def note_data(connection: Connection, study: int, owner: str, data: Mapping[str,
         UsageError: another worker's samples are others.
     """
     lock(connection, study)  # of two that begin at once the second sees what the first has stored
-    at_work = sa.select(slots.c.owner).where(slots.c.study_id == study, slots.c.state.in_(("done", "leased")))
-    query = sa.select(workers.c.owner, workers.c.host, workers.c.environment).where(
-        workers.c.study_id == study, sa.or_(workers.c.owner == owner, workers.c.owner.in_(at_work))
+    at_work = sa.select(slots.c.worker_id).where(slots.c.study_id == study, slots.c.state.in_(("done", "leased")))
+    query = sa.select(workers.c.worker_id, workers.c.host, workers.c.environment).where(
+        workers.c.study_id == study, sa.or_(workers.c.worker_id == worker_id, workers.c.worker_id.in_(at_work))
     )
     for row in connection.execute(query).all():
-        if row.owner == owner:
-            mine = sa.and_(workers.c.study_id == study, workers.c.owner == owner)
+        if row.worker_id == worker_id:
+            mine = sa.and_(workers.c.study_id == study, workers.c.worker_id == worker_id)
             connection.execute(sa.update(workers).where(mine).values(environment={**row.environment, KEY: dict(data)}))
         elif KEY in row.environment and (what := _difference(row.environment[KEY], data)):
             raise UsageError(

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
 from hpo.storage import bulk_sql
-from hpo.storage.database import now, retrying
+from hpo.storage.database import now, run_with_retry
 from hpo.storage.ledger import (
     changed_code,
     data_check,
@@ -17,16 +17,14 @@ from hpo.storage.ledger import (
     queries,
     rerun_settings,
     studies,
+    trial_history,
 )
-from hpo.storage.ledger import (
-    trial_history as tried,
-)
-from hpo.storage.ledger.connection_health import Contact
+from hpo.storage.ledger.connection_health import ConnectionHealth
 from hpo.storage.ledger.retries import end_attempts, take_back
 from hpo.storage.ledger.scheduler import Group, choose, tuning_unfinished
-from hpo.storage.ledger.worker_ids import gone
+from hpo.storage.ledger.worker_ids import has_ended
 from hpo.storage.schema import slots
-from hpo.trials import Outcome, Past, Setting, Slot, Tried, Work
+from hpo.trials import FinishedTrial, Outcome, Setting, Slot, TrialCurve, Work
 
 
 def open_study(
@@ -54,7 +52,7 @@ def open_study(
         UsageError: the definition or the code differs, or a planned number is lower than before.
     """
     given = (name, definition, digest, planned, text, fingerprint, asked, accept_changed_code)
-    row, warnings = retrying(engine, lambda link: studies.ensure(link, *given))
+    row, warnings = run_with_retry(engine, lambda link: studies.ensure(link, *given))
     return Ledger(engine, row, warnings)
 
 
@@ -64,7 +62,7 @@ def load_study(engine: Engine, name: str) -> "Ledger":
     Raises:
         UsageError: there is no study of that name.
     """
-    row = retrying(engine, lambda connection: studies.find(connection, name))
+    row = run_with_retry(engine, lambda connection: studies.find(connection, name))
     if row is None:
         known = ", ".join(studies.names(engine)) or "none yet"
         raise UsageError(f"there is no study {name!r} in this database; it holds: {known}")
@@ -93,25 +91,25 @@ class Ledger:
         self.direction: str = row.definition["direction"]
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
-        self.contact = Contact()
+        self.health = ConnectionHealth()
         self._leased = False
-        self.patience: float | None = None  # seconds to wait for a database that is away, if not `database.PATIENCE`
+        self.retry_timeout: float | None = None  # seconds; None: `database.RETRY_TIMEOUT`
 
     # A worker's side
 
-    def register(self, owner: str, device: str = "", environment: Mapping[str, Any] | None = None) -> None:
+    def register(self, worker_id: str, device: str = "", environment: Mapping[str, Any] | None = None) -> None:
         """Notes who is about to work, where and with which versions."""
-        self._run(lambda link: leases.register(link, self.id, owner, device, environment or {}))
+        self._run(lambda link: leases.register(link, self.id, worker_id, device, environment or {}))
 
-    def note_data(self, owner: str, data: Mapping[str, Any]) -> None:
+    def note_data(self, worker_id: str, data: Mapping[str, Any]) -> None:
         """Stores what a registered worker's samples are like (`hpo.data.identify`).
 
         Raises:
             UsageError: a worker with results or work in this study has other samples.
         """
-        self._run(lambda link: data_check.note_data(link, self.id, owner, data))
+        self._run(lambda link: data_check.note_data(link, self.id, worker_id, data))
 
-    def lease(self, owner: str, size: int, seconds: float = 60.0) -> Work | None:
+    def lease(self, worker_id: str, size: int, seconds: float = 60.0) -> Work | None:
         """The open slots of a population of at most `size`, held for `seconds`; None if none is free now.
 
         Which slots make a population depends on `size` and the plan alone. Leases that ran out are taken over once
@@ -125,70 +123,74 @@ class Ledger:
 
         def take(connection: Connection) -> Work | None:
             if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was made
-                leases.release(connection, self.id, owner, None)
+                leases.release(connection, self.id, worker_id, None)
             if not self._leased:
                 changed_code.check(connection, self.id, self.study, self.fingerprint)
-            choice = choose(self._prepared(connection, self.contact.lasts(seconds)), size)
-            return leases.take(connection, self.id, choice, owner, seconds) if choice else None
+            choice = choose(self._prepared(connection, self.health.stable_for(seconds)), size)
+            return leases.take(connection, self.id, choice, worker_id, seconds) if choice else None
 
         work = self._run(take)
         self._leased |= work is not None
         return work
 
-    def assign(self, owner: str, work: Work, settings: Sequence[Setting]) -> Work:
+    def assign(self, worker_id: str, work: Work, settings: Sequence[Setting]) -> Work:
         """Stores the settings of the slots that have none, in order; returns the work as it is still held."""
-        return self._run(lambda link: leases.assign(link, owner, work, settings))
+        return self._run(lambda link: leases.assign(link, worker_id, work, settings))
 
     def note_repaired(self, trials: Mapping[int, int]) -> None:
         """Stores slot id → Optuna trial id for finished slots that had none."""
         rows = [{"id": slot, "trial": trial} for slot, trial in trials.items()]
         self._run(lambda link: bulk_sql.update(link, slots, rows, slots.c.state == "done"))
 
-    def note_trials(self, owner: str, trials: Mapping[int, int]) -> None:
-        """Stores slot id → Optuna trial id for slots still held by `owner`."""
-        self._run(lambda link: leases.note_trials(link, owner, trials))
+    def note_trials(self, worker_id: str, trials: Mapping[int, int]) -> None:
+        """Stores slot id → Optuna trial id for slots still held by `worker_id`."""
+        self._run(lambda link: leases.note_trials(link, worker_id, trials))
 
-    def renew(self, owner: str, ids: Sequence[int], seconds: float = 60.0) -> list[int]:
+    def extend_lease(self, worker_id: str, ids: Sequence[int], seconds: float = 60.0) -> list[int]:
         """Holds slots for `seconds` more; returns those that are still the owner's."""
-        return self._run(lambda link: leases.renew(link, self.id, owner, ids, seconds))
+        return self._run(lambda link: leases.extend(link, self.id, worker_id, ids, seconds))
 
-    def finish(self, owner: str, outcomes: Sequence[Outcome]) -> list[int]:
+    def finish(self, worker_id: str, outcomes: Sequence[Outcome]) -> list[int]:
         """Stores results and curves of the slots whose lease is still the owner's; returns their ids.
 
-        Safe to repeat: what this owner finished before is returned again and stored once.
+        Safe to repeat: what this worker_id finished before is returned again and stored once.
         """
-        return self._run(lambda link: leases.finish(link, owner, outcomes))
+        return self._run(lambda link: leases.finish(link, worker_id, outcomes))
 
-    def fail(self, owner: str, failed: Sequence[Slot], cause: str, message: str) -> list[int]:
+    def fail(self, worker_id: str, failed: Sequence[Slot], cause: str, message: str) -> list[int]:
         """Ends the attempt of slots still held; `cause` is a key of `retries.ATTEMPTS`. Returns ids."""
 
         def end(connection: Connection) -> list[int]:
             studies.lock(connection, self.id)  # two that fail at once must both see how many have failed
-            rows = leases.held(connection, owner, {slot.id: slot.attempt for slot in failed})
+            rows = leases.held(connection, worker_id, {slot.id: slot.attempt for slot in failed})
             end_attempts(connection, rows, cause, message, now(connection))
             return [row.id for row in rows]
 
         return self._run(end)
 
-    def release(self, owner: str, ids: Sequence[int] | None = None) -> list[int]:
-        """Gives slots back (all that `owner` holds, by default) as if they had not been leased."""
-        return self._run(lambda link: leases.release(link, self.id, owner, ids))
+    def release(self, worker_id: str, ids: Sequence[int] | None = None) -> list[int]:
+        """Gives slots back (all that `worker_id` holds, by default) as if they had not been leased."""
+        return self._run(lambda link: leases.release(link, self.id, worker_id, ids))
 
-    def tried(
+    def finished_trials(
         self, configuration: str, tuning_runs: Collection[int], batch: int
-    ) -> dict[int, tuple[list[Tried], range]]:
+    ) -> dict[int, tuple[list[FinishedTrial], range]]:
         """What a sampler knows when it is asked for a batch.
 
         Returns:
             tuning_run → (finished trials of the batches before it, by slot; the slots of the batch).
         """
         pruning = "pruner" in self.definition
-        return self._run(lambda link: tried.tried(link, self.id, configuration, tuning_runs, batch, pruning))
+        return self._run(
+            lambda link: trial_history.finished_trials(link, self.id, configuration, tuning_runs, batch, pruning)
+        )
 
-    def past(self, configuration: str, tuning_runs: Collection[int], batch: int) -> dict[int, list[Past]]:
+    def trial_curves(self, configuration: str, tuning_runs: Collection[int], batch: int) -> dict[int, list[TrialCurve]]:
         """What a pruner knows of a batch: tuning_run → finished trials of those before it, with curves of the score."""
         metric = self.definition["score"]
-        return self._run(lambda link: tried.past(link, self.id, configuration, tuning_runs, batch, metric))
+        return self._run(
+            lambda link: trial_history.trial_curves(link, self.id, configuration, tuning_runs, batch, metric)
+        )
 
     # A reader's side
 
@@ -201,10 +203,10 @@ class Ledger:
                 return "done"
             if choose(found, 1):
                 return "work"
-            query = sa.select(slots.c.owner, sa.func.min(slots.c.lease_until)).group_by(slots.c.owner)
+            query = sa.select(slots.c.worker_id, sa.func.min(slots.c.lease_until)).group_by(slots.c.worker_id)
             held = connection.execute(query.where(slots.c.study_id == self.id, slots.c.state == "leased")).all()
             time = now(connection)
-            return "work" if any(until < time or gone(owner) for owner, until in held) else "wait"
+            return "work" if any(until < time or has_ended(worker_id) for worker_id, until in held) else "wait"
 
         return self._run(look)
 
@@ -244,12 +246,12 @@ class Ledger:
         studies.lock(connection, self.id)
         take_back(connection, self.id, now(connection), expired)
         groups = queries.groups(connection, self.id, self.configurations)
-        if tuning_unfinished(groups) or leases.settled(connection, self.id):
+        if tuning_unfinished(groups) or leases.settings_assigned(connection, self.id):
             return groups
-        rerun_settings.settle(connection, self.id, self.direction)
+        rerun_settings.assign_best_settings(connection, self.id, self.direction)
         return queries.groups(connection, self.id, self.configurations)
 
     def _run(self, work: Any) -> Any:
-        result = retrying(self.engine, work, self.patience, on_failure=self.contact.broken)
-        self.contact.made()
+        result = run_with_retry(self.engine, work, self.retry_timeout, on_failure=self.health.failure)
+        self.health.success()
         return result

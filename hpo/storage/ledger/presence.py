@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from hpo.storage.database import now, retrying
+from hpo.storage.database import now, run_with_retry
 from hpo.storage.ledger import Ledger
-from hpo.storage.ledger.worker_ids import gone
+from hpo.storage.ledger.worker_ids import has_ended
 from hpo.storage.schema import failures, slots, studies, workers
 
 LEASE = 60.0  # seconds: a worker renews what it holds four times in this, so one silent for longer is cut off
 
 
-class Glance(NamedTuple):
+class Activity(NamedTuple):
     """What a person wants to know beside the counts.
 
     Attributes:
@@ -27,30 +27,30 @@ class Glance(NamedTuple):
     exceptions: dict[str, str]
 
 
-def glance(ledger: Ledger, seconds: float = LEASE) -> Glance:
+def read_activity(ledger: Ledger, seconds: float = LEASE) -> Activity:
     """A look at a study in one transaction.
 
     A worker is present if it was seen within the last `seconds`: it is when it starts and whenever it renews a lease.
     One of this machine whose process has ended is left out.
     """
 
-    def look(connection: Connection) -> Glance:
+    def look(connection: Connection) -> Activity:
         planned = sa.select(studies.c.trials, studies.c.seeds, studies.c.tuning_runs).where(studies.c.id == ledger.id)
         numbers = dict(connection.execute(planned).mappings().first() or {})  # deleted a moment ago: nothing
-        return Glance(numbers, _workers(connection, ledger.id, seconds), _exceptions(connection, ledger.id))
+        return Activity(numbers, _workers(connection, ledger.id, seconds), _exceptions(connection, ledger.id))
 
-    return retrying(ledger.engine, look)
+    return run_with_retry(ledger.engine, look)
 
 
 def _workers(connection: Connection, study: int, seconds: float) -> list[dict[str, Any]]:
     time = now(connection)
     recent = sa.and_(workers.c.study_id == study, workers.c.seen >= time - seconds)
-    columns = (workers.c.owner, workers.c.host, workers.c.pid, workers.c.device, workers.c.seen)
-    rows = connection.execute(sa.select(*columns).where(recent).order_by(workers.c.started, workers.c.owner))
+    columns = (workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.device, workers.c.seen)
+    rows = connection.execute(sa.select(*columns).where(recent).order_by(workers.c.started, workers.c.worker_id))
     return [
         {"host": row.host, "pid": row.pid, "device": row.device, "seen": round(max(0.0, time - row.seen), 1)}
         for row in rows
-        if not gone(row.owner)
+        if not has_ended(row.worker_id)
     ]
 
 

@@ -11,7 +11,7 @@ from hpo.storage.schema import failures, slots, studies, workers
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
 ENDS = (DIVERGED, PRUNED, NO_SCORE)  # what may have become of a finished slot
-_HIDDEN = {"study_id", "settled", "reported", "renewals", "batch"}
+_HIDDEN = {"study_id", "settings_assigned", "reported", "replacements", "batch"}
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:

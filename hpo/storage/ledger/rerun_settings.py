@@ -41,7 +41,7 @@ def best(connection: Connection, study: int, configuration: str, tuning_run: int
     return min(whole if any(row.cause is None for row in whole) else rows, key=rank, default=None)
 
 
-def settle(connection: Connection, study: int, direction: str) -> None:
+def assign_best_settings(connection: Connection, study: int, direction: str) -> None:
     """Gives every rerun of the newest round the setting that tuning chose; a change opens a new round.
 
     Called when all tuning is over. What is left open of an older round is dropped: its setting is old.
@@ -61,7 +61,7 @@ def settle(connection: Connection, study: int, direction: str) -> None:
         chosen = best(connection, study, configuration, tuning_run, direction)
         if chosen is not None:
             _use(connection, rows, chosen.setting)
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settled=1))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=1))
 
 
 def _drop(connection: Connection, rows: Sequence[Any], cause: str) -> None:
@@ -112,7 +112,7 @@ def new_slot(
         "seed": seed,
         "state": "open",
         "attempt": 0,
-        "renewals": 0,
+        "replacements": 0,
         "setting": None,
         "cause": None,
     }

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql
-from hpo.storage.ledger.worker_ids import gone
+from hpo.storage.ledger.worker_ids import has_ended
 from hpo.storage.schema import failures, slots
 
 ATTEMPTS = {"lost worker": 3, "out of memory": 3, "timeout": 3, "exception": 2}
@@ -23,18 +23,18 @@ def allowed_failures(trials: int) -> float:
 def take_back(connection: Connection, study: int, now: float, expired: bool) -> None:
     """Ends the attempts whose process on this machine is gone and, if `expired`, those whose lease ran out."""
     held = sa.and_(slots.c.study_id == study, slots.c.state == "leased")
-    query = sa.select(slots.c.owner, sa.func.min(slots.c.lease_until)).where(held).group_by(slots.c.owner)
+    query = sa.select(slots.c.worker_id, sa.func.min(slots.c.lease_until)).where(held).group_by(slots.c.worker_id)
     owners = connection.execute(query).all()
-    dead = {owner for owner, _ in owners if gone(owner)}
+    dead = {worker_id for worker_id, _ in owners if has_ended(worker_id)}
     late = expired and any(until < now for _, until in owners)
     if not dead and not late:
         return
-    gone_or_late = [slots.c.owner.in_(sorted(dead)), *([slots.c.lease_until < now] if late else [])]
+    gone_or_late = [slots.c.worker_id.in_(sorted(dead)), *([slots.c.lease_until < now] if late else [])]
     lost = sa.or_(*gone_or_late)
     rows = connection.execute(
         sa.select(slots).where(held, lost).order_by(slots.c.id).with_for_update(skip_locked=True)
     ).all()
-    end_attempts(connection, rows, "lost worker", "the worker {owner} ended or was cut off", now)
+    end_attempts(connection, rows, "lost worker", "the worker {worker_id} ended or was cut off", now)
 
 
 def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, message: str, now: float) -> None:
@@ -52,7 +52,7 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
                 "slot_id": row.id,
                 "attempt": row.attempt,
                 "cause": cause,
-                "message": _storable(message.replace("{owner}", row.owner))[-LONGEST:],
+                "message": _storable(message.replace("{worker_id}", row.worker_id))[-LONGEST:],
                 "setting": row.setting,
                 "time": now,
             }
@@ -61,8 +61,8 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     )
     spent = {row.id for row in rows if row.attempt >= MOST or before[row.id] + 1 >= ATTEMPTS[cause]}
     over = {row.id for row in rows if row.configuration in failed or (row.id in spent and row.phase == "rerun")}
-    free: dict[str, Any] = {"state": "open", "owner": None, "lease_until": None}
-    renewed = {"setting": None, "attempt": 0, "renewals": slots.c.renewals + 1, "started": None}
+    free: dict[str, Any] = {"state": "open", "worker_id": None, "lease_until": None}
+    renewed = {"setting": None, "attempt": 0, "replacements": slots.c.replacements + 1, "started": None}
     for ids, values in (
         (over, {"state": "failed", "cause": cause, "finished": now}),
         (spent - over, renewed),
@@ -107,9 +107,9 @@ def _storable(text: str) -> str:
 def _give_up(connection: Connection, study: int, configuration: str, cause: str, now: float) -> None:
     """Fails all open slots of a configuration that gave up too many settings in one of its tuning runs."""
     mine = sa.and_(slots.c.study_id == study, slots.c.configuration == configuration)
-    query = sa.select(sa.func.sum(slots.c.renewals), sa.func.count()).where(mine, slots.c.phase == "tune")
+    query = sa.select(sa.func.sum(slots.c.replacements), sa.func.count()).where(mine, slots.c.phase == "tune")
     runs = connection.execute(query.group_by(slots.c.tuning_run)).all()
-    if any(renewals > allowed_failures(trials) for renewals, trials in runs):
+    if any(replacements > allowed_failures(trials) for replacements, trials in runs):
         connection.execute(
             sa.update(slots).where(mine, slots.c.state == "open").values(state="failed", cause=cause, finished=now)
         )

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError
 from hpo.storage import bulk_sql, schema
-from hpo.storage.database import lock_table, now, retrying
+from hpo.storage.database import lock_table, now, run_with_retry
 from hpo.storage.ledger import changed_code
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.rerun_settings import new_slot
@@ -71,7 +71,9 @@ def lock(connection: Connection, study: int) -> None:
 
 def names(engine: Engine) -> list[str]:
     """All studies of this database, in alphabetical order."""
-    return retrying(engine, lambda connection: list(connection.scalars(sa.select(studies.c.name).order_by("name"))))
+    return run_with_retry(
+        engine, lambda connection: list(connection.scalars(sa.select(studies.c.name).order_by("name")))
+    )
 
 
 def remove(connection: Connection, study: int) -> None:
@@ -109,7 +111,7 @@ def _create(
         "fingerprint": dict(fingerprint),
         "created": now(connection),
         "notes": [],
-        "settled": 0,
+        "settings_assigned": 0,
     }
     connection.execute(sa.insert(studies).values(row | numbers))
     made = find(connection, name)
@@ -147,7 +149,7 @@ def _raise(
     if after == before:
         return []
     _add_slots(connection, row.id, definition, before, after)
-    connection.execute(sa.update(studies).where(studies.c.id == row.id).values(after | {"settled": 0}))
+    connection.execute(sa.update(studies).where(studies.c.id == row.id).values(after | {"settings_assigned": 0}))
     when = " after a report" if row.reported is not None else ""
     return [
         {"time": now(connection), "event": f"{words(flag)} raised from {before[key]} to {after[key]}{when}"}

@@ -11,16 +11,16 @@ from functools import cache
 from pathlib import Path
 
 
-def new_owner() -> str:
+def new_worker_id() -> str:
     """A key that no other process has, ever: "host:pid:process start time:random"."""
     pid = os.getpid()
     return f"{host()}:{pid}:{_start_time(pid)}:{uuid.uuid4().hex[:12]}"
 
 
-def gone(owner: str) -> bool:
-    """True if `owner` ran on this machine and its process is no longer there."""
+def has_ended(worker_id: str) -> bool:
+    """True if `worker_id` ran on this machine and its process is no longer there."""
     try:
-        where, pid, started, _ = owner.split(":")
+        where, pid, started, _ = worker_id.split(":")
         return where == host() and sys.platform != "win32" and _start_time(int(pid)) != started
     except ValueError:  # a key of another shape: only its lease's end counts
         return False

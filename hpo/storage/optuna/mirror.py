@@ -16,13 +16,13 @@ from optuna.study import StudyDirection
 
 from hpo.search_space import split_space
 from hpo.storage import database
-from hpo.storage.database import again, engine_options, listen, retrying
+from hpo.storage.database import configure_connections, engine_options, retry, run_with_retry
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.ledger.queries import groups
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import tables
 from hpo.storage.optuna.public_api import OptunaTrials
-from hpo.storage.optuna.tables import Amiss, Ending, OptunaTables, Shown
+from hpo.storage.optuna.tables import Discrepancies, NewTrial, OptunaTables, TrialResult
 from hpo.trials import PRUNED
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -42,10 +42,10 @@ def open_storage(engine: Any, reading: bool = False) -> RDBStorage:
     def build() -> RDBStorage:
         return RDBStorage(escaped, engine_kwargs=engine_options(engine.url))
 
-    with ExitStack() as undo, creation_lock(engine, database.PATIENCE):
-        storage = again(build)
-        undo.callback(storage.engine.dispose)  # connections made before `listen` lack the pragmas
-    listen(storage.engine, reading)
+    with ExitStack() as undo, creation_lock(engine, database.RETRY_TIMEOUT):
+        storage = retry(build)
+        undo.callback(storage.engine.dispose)  # connections made before `configure_connections` lack the pragmas
+    configure_connections(storage.engine, reading)
     atexit.register(storage.engine.dispose)
     return storage
 
@@ -90,12 +90,12 @@ class Mirror:
         """Optuna's storage, opened where it is needed: it takes time and connections of its own."""
         return open_storage(self.ledger.engine)
 
-    def begin(self, owner: str, work: Work) -> Work:
+    def begin(self, worker_id: str, work: Work) -> Work:
         """Shows leased slots as RUNNING trials and notes their ids; trials of earlier attempts fail."""
         self.fail([slot.trial for slot in work.slots], "lost worker")
         place = {"configuration": work.configuration, "phase": work.phase}
         shown = self._show([slot._asdict() | place for slot in work.slots])
-        self.ledger.note_trials(owner, shown)
+        self.ledger.note_trials(worker_id, shown)
         return work.only([slot._replace(trial=shown[slot.id]) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
@@ -118,12 +118,16 @@ class Mirror:
         Returns:
             The number of changes made.
         """
-        present = retrying(self.ledger.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations))
+        present = run_with_retry(
+            self.ledger.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations)
+        )
         names = [study_name(self.ledger.study, group.configuration, group.phase, group.tuning_run) for group in present]
         studies = self._studies(list(dict.fromkeys(names)))  # a tuning run has several batches
         if not any(self._changes(studies)):
             return 0
-        with creation_lock(self.ledger.engine, database.PATIENCE):  # two that repair at once would show a slot twice
+        with creation_lock(
+            self.ledger.engine, database.RETRY_TIMEOUT
+        ):  # two that repair at once would show a slot twice
             endings, hidden = self._changes(studies)
             self.trials.end(endings)
             shown = self._show(self._with_devices(hidden))
@@ -141,19 +145,19 @@ class Mirror:
             self.storage.remove_session()
             self.storage.engine.dispose()
 
-    def _changes(self, studies: Sequence[int]) -> tuple[list[Ending], list[Mapping[str, Any]]]:
+    def _changes(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[Mapping[str, Any]]]:
         """What `repair` has to do: trials that must end, and rows of finished slots that must be shown."""
-        amiss: Amiss = self.trials.amiss(self.ledger.id, studies)
+        found: Discrepancies = self.trials.discrepancies(self.ledger.id, studies)
         endings = []
-        for trial, slot in amiss.unfinished:
-            row = amiss.rows.get(-1 if slot is None else slot)
+        for trial, slot in found.unfinished:
+            row = found.rows.get(-1 if slot is None else slot)
             if row and row["state"] == "done" and row["trial"] == trial:
                 endings.append(_ending(trial, row["value"], row["cause"], row["result"]))
             elif not row or row["state"] != "leased":
                 endings.append(_ending(trial, None, "lost worker"))
-        return [entry for entry in endings if entry], [amiss.rows[slot] for slot in amiss.hidden]
+        return [entry for entry in endings if entry], [found.rows[slot] for slot in found.hidden]
 
-    def _end(self, endings: Iterable[Ending | None]) -> None:
+    def _end(self, endings: Iterable[TrialResult | None]) -> None:
         known = [ending for ending in endings if ending]
         if known:
             self.trials.end(known)
@@ -166,7 +170,7 @@ class Mirror:
         found: dict[int, int] = {}
         for (configuration, phase, tuning_run), present in by_place.items():
             study = self._studies([study_name(self.ledger.study, configuration, phase, tuning_run)])[0]
-            shown = [Shown(row["setting"] or {}, self._attributes(row)) for row in present]
+            shown = [NewTrial(row["setting"] or {}, self._attributes(row)) for row in present]
             try:
                 ids = self.trials.create(study, self._distributions[configuration], shown)
             except KeyError:
@@ -177,8 +181,8 @@ class Mirror:
 
     def _with_devices(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Finished slots with the device of whoever finished them, which need not be this process."""
-        devices = {entry["owner"]: entry["device"] for entry in self.ledger.export()["workers"]} if rows else {}
-        return [{**row, "device": devices.get(row["owner"], "")} for row in rows]
+        devices = {entry["worker_id"]: entry["device"] for entry in self.ledger.export()["workers"]} if rows else {}
+        return [{**row, "device": devices.get(row["worker_id"], "")} for row in rows]
 
     def _attributes(self, row: Mapping[str, Any]) -> dict[str, Any]:
         shown = {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}}
@@ -191,7 +195,7 @@ class Mirror:
             self._ids |= self._present(unknown)
         if missing := [name for name in names if name not in self._ids]:
             _ = self.storage  # opened first: that takes the same lock
-            with creation_lock(self.ledger.engine, database.PATIENCE):
+            with creation_lock(self.ledger.engine, database.RETRY_TIMEOUT):
                 self._ids |= self._present(missing)
                 self._ids |= {name: self._made(name) for name in missing if name not in self._ids}
             self.close()  # of no more use
@@ -219,9 +223,9 @@ class Mirror:
 
 def _ending(
     trial: int | None, value: float | None, cause: str | None, result: Mapping[str, Any] | None = None
-) -> Ending | None:
+) -> TrialResult | None:
     """How a slot's trial ends, if there is one; a value that is not finite is none."""
     if trial is None:
         return None
     pruned = int((result or {}).get("epochs", 0)) if cause == PRUNED else None
-    return Ending(trial, value if value is not None and math.isfinite(value) else None, cause, pruned)
+    return TrialResult(trial, value if value is not None and math.isfinite(value) else None, cause, pruned)

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql
-from hpo.storage.database import now, retrying
+from hpo.storage.database import now, run_with_retry
 from hpo.storage.optuna import tables
 
 LONGEST = 2045  # characters of an attribute; what is longer goes on in the next
@@ -69,7 +69,7 @@ def change(engine: Engine, study: int, how: Change, storage: Callable[[], RDBSto
         KeyError: the study was deleted.
     """
     if tables.version(engine) == tables.VERSION:
-        return retrying(engine, lambda connection: _change(connection, study, how))
+        return run_with_retry(engine, lambda connection: _change(connection, study, how))
     opened = storage()
     wanted = how(opened.get_study_system_attrs(study), time.time())
     for key, value in wanted.items():

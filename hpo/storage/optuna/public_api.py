@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
 from hpo.storage.ledger import Ledger
-from hpo.storage.optuna.tables import Amiss, Ending, Shown
+from hpo.storage.optuna.tables import Discrepancies, NewTrial, TrialResult
 
 
 class OptunaTrials:
@@ -29,7 +29,7 @@ class OptunaTrials:
                 found[name] = (study, self.storage.get_study_user_attrs(study).get(attribute))
         return found
 
-    def create(self, study: int, distributions: Mapping[str, BaseDistribution], shown: Sequence[Shown]) -> list[int]:
+    def create(self, study: int, distributions: Mapping[str, BaseDistribution], shown: Sequence[NewTrial]) -> list[int]:
         """See `OptunaTables.create`."""
         templates = [
             create_trial(
@@ -42,7 +42,7 @@ class OptunaTrials:
         ]
         return [self.storage.create_new_trial(study, template) for template in templates]
 
-    def end(self, endings: Sequence[Ending]) -> None:
+    def end(self, endings: Sequence[TrialResult]) -> None:
         """See `OptunaTables.end`."""
         for ending in endings:
             with suppress(UpdateFinishedTrialError, KeyError):
@@ -54,8 +54,8 @@ class OptunaTrials:
                 values = None if ending.value is None else [ending.value]
                 self.storage.set_trial_state_values(ending.trial, ending.state, values)
 
-    def amiss(self, ledger: int, studies: Sequence[int]) -> Amiss:
-        """See `OptunaTables.amiss`; it reads all there is."""
+    def discrepancies(self, ledger: int, studies: Sequence[int]) -> Discrepancies:
+        """See `OptunaTables.discrepancies`; it reads all there is."""
         assert ledger == self.ledger.id
         # Trials first: one that runs belongs to a lease that the rows, read later, know of.
         trials = [trial for study in studies for trial in self.storage.get_all_trials(study, deepcopy=False)]
@@ -70,7 +70,7 @@ class OptunaTrials:
             if row["state"] == "done"
             and (states.get(row["trial"]) is None or _hides(states[row["trial"]], row["value"]))
         ]
-        return Amiss(unfinished, rows, hidden)
+        return Discrepancies(unfinished, rows, hidden)
 
 
 def _hides(state: TrialState, value: float | None) -> bool:

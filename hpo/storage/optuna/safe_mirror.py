@@ -12,8 +12,8 @@ Event = Callable[[str, dict[str, Any]], None]
 class SafeMirror:
     """A mirror whose failures are told once and stop nothing: the ledger is the truth, `repair` catches up."""
 
-    def __init__(self, ledger: Ledger, owner: str, device: str, tell: Event) -> None:
-        self.owner, self.tell = owner, tell
+    def __init__(self, ledger: Ledger, worker_id: str, device: str, tell: Event) -> None:
+        self.worker_id, self.tell = worker_id, tell
         self._told = False
         self._mirror: Mirror | None = None
         self._make = lambda: Mirror(ledger, device)
@@ -23,7 +23,7 @@ class SafeMirror:
 
     def begin(self, work: Work) -> Work:
         """The work with its trials' ids; without any where they could not be shown, for the old ones are over."""
-        shown = self._try(lambda mirror: mirror.begin(self.owner, work))
+        shown = self._try(lambda mirror: mirror.begin(self.worker_id, work))
         return shown or work.only([slot._replace(trial=None) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:

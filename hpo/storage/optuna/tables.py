@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql
-from hpo.storage.database import again, retrying
+from hpo.storage.database import retry, run_with_retry
 from hpo.storage.schema import slots
 
 VERSION = "v3.2.0.a"
@@ -75,14 +75,14 @@ _intermediate = _table(
 )
 
 
-class Shown(NamedTuple):
+class NewTrial(NamedTuple):
     """What a trial that begins shows of a slot."""
 
     setting: Mapping[str, float]
     attributes: Mapping[str, Any]
 
 
-class Ending(NamedTuple):
+class TrialResult(NamedTuple):
     """How a trial ends: PRUNED after the epoch `pruned`, else COMPLETE with a finite value, FAIL without one."""
 
     trial: int
@@ -97,7 +97,7 @@ class Ending(NamedTuple):
         return TrialState.FAIL if self.value is None else TrialState.COMPLETE
 
 
-class Amiss(NamedTuple):
+class Discrepancies(NamedTuple):
     """Where Optuna's tables and the ledger may differ.
 
     Attributes:
@@ -120,7 +120,7 @@ def version(engine: Engine) -> str | None:
                 return None
             return connection.scalar(sa.select(_version.c.version_num))
 
-    return again(read)
+    return retry(read)
 
 
 class OptunaTables:
@@ -134,10 +134,10 @@ class OptunaTables:
         mine = sa.and_(_study_attributes.c.study_id == _studies.c.study_id, _study_attributes.c.key == attribute)
         query = sa.select(_studies.c.study_id, _studies.c.study_name, _study_attributes.c.value_json)
         query = query.outerjoin_from(_studies, _study_attributes, mine).where(_studies.c.study_name.in_(names))
-        rows = retrying(self.engine, lambda link: link.execute(query).all())
+        rows = run_with_retry(self.engine, lambda link: link.execute(query).all())
         return {name: (study, None if text is None else json.loads(text)) for study, name, text in rows}
 
-    def create(self, study: int, distributions: Mapping[str, BaseDistribution], shown: Sequence[Shown]) -> list[int]:
+    def create(self, study: int, distributions: Mapping[str, BaseDistribution], shown: Sequence[NewTrial]) -> list[int]:
         """RUNNING trials; returns their ids, in order.
 
         Raises:
@@ -164,25 +164,25 @@ class OptunaTables:
             ])  # fmt: skip
             return ids
 
-        return retrying(self.engine, write)
+        return run_with_retry(self.engine, write)
 
-    def end(self, endings: Sequence[Ending]) -> None:
+    def end(self, endings: Sequence[TrialResult]) -> None:
         """Ends trials that have not ended; others, and those that are deleted, stay as they are."""
-        retrying(self.engine, lambda link: _end(link, {ending.trial: ending for ending in endings}))
+        run_with_retry(self.engine, lambda link: _end(link, {ending.trial: ending for ending in endings}))
 
-    def amiss(self, ledger: int, studies: Sequence[int]) -> Amiss:
-        """See `Amiss`; `ledger` is the id of the study in the ledger, `studies` are those of Optuna that show it."""
+    def discrepancies(self, ledger: int, studies: Sequence[int]) -> Discrepancies:
+        """See `Discrepancies`; `ledger`: the study's id in the ledger; `studies`: the Optuna studies that show it."""
 
-        def read(connection: Connection) -> Amiss:
+        def read(connection: Connection) -> Discrepancies:
             # Trials first: one that runs belongs to a lease that the rows, read later, know of.
             unfinished, hidden = _unfinished(connection, studies), _hidden(connection, ledger, studies)
             wanted = {*hidden, *(slot for _, slot in unfinished if slot is not None)}
             found = connection.execute(
                 sa.select(slots).where(slots.c.study_id == ledger, bulk_sql.among(connection, slots.c.id, wanted))
             )
-            return Amiss(unfinished, {row["id"]: dict(row) for row in found.mappings()}, hidden)
+            return Discrepancies(unfinished, {row["id"]: dict(row) for row in found.mappings()}, hidden)
 
-        return retrying(self.engine, read)
+        return run_with_retry(self.engine, read)
 
 
 def _new_trials(connection: Connection, study: int, count: int) -> list[int]:
@@ -197,7 +197,7 @@ def _new_trials(connection: Connection, study: int, count: int) -> list[int]:
     return list(connection.scalars(made.order_by(_trials.c.number)))
 
 
-def _end(connection: Connection, endings: Mapping[int, Ending]) -> None:
+def _end(connection: Connection, endings: Mapping[int, TrialResult]) -> None:
     query = sa.select(_trials.c.trial_id).where(
         bulk_sql.among(connection, _trials.c.trial_id, endings), _trials.c.state.in_(_OPEN)
     )

@@ -5,14 +5,14 @@ import threading
 from hpo.storage.ledger import Ledger, Work
 
 
-class Renewal:
+class LeaseHeartbeat:
     """A thread that keeps the leases in hand alive, through outages of the database too."""
 
-    def __init__(self, ledger: Ledger, owner: str, seconds: float) -> None:
-        self.ledger, self.owner, self.seconds = ledger, owner, seconds
+    def __init__(self, ledger: Ledger, worker_id: str, seconds: float) -> None:
+        self.ledger, self.worker_id, self.seconds = ledger, worker_id, seconds
         self.work: Work | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hpo-renewal", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="hpo-heartbeat", daemon=True)
 
     def hold(self, work: Work | None) -> None:
         self.work = work
@@ -30,6 +30,6 @@ class Renewal:
             if work is None:
                 continue
             try:
-                self.ledger.renew(self.owner, [slot.id for slot in work.slots], self.seconds)
+                self.ledger.extend_lease(self.worker_id, [slot.id for slot in work.slots], self.seconds)
             except Exception:  # away for a minute, or broken: the training may still be the first to finish
                 continue
