@@ -1,4 +1,4 @@
-"""Errors shown to a person: one sentence that says what is wrong and what to do, and the exit code."""
+"""Errors shown to a person: one sentence that says what is wrong and what to do, and the words that all share."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -46,3 +46,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     word = word.casefold()
     close = [word] if word in names else get_close_matches(word, names, 2, 0.75) or get_close_matches(word, names, 1)
     return f"; did you mean {' or '.join(repr(names[name]) for name in sorted(close))}?" if close else ""
+
+
+def plural(number: int, noun: str, plural_noun: str = "") -> str:
+    """ "1 seed", "3 seeds"; `plural_noun` where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural_noun or noun + 's'}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from hpo.errors import plural
+
 STARTUP_TRIALS = 10  # TPE's random trials, asked together before it models anything
 Phase = Literal["tune", "rerun"]
 Setting = dict[str, float]
@@ -111,5 +113,5 @@ def by_cause(diverged: int, attempts: Mapping[str, int]) -> dict[str, int]:
 def in_words(causes: Mapping[str, int], for_good: int = 0) -> str:
     """ "diverged × 2, exception × 4; 2 runs failed for good"; nothing for no failure."""
     words = ", ".join(f"{cause} × {times}" for cause, times in causes.items())
-    lasting = f"{for_good} run{'' if for_good == 1 else 's'} failed for good" if for_good else ""
+    lasting = f"{plural(for_good, 'run')} failed for good" if for_good else ""
     return "; ".join(part for part in (words, lasting) if part)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hpo.analysis.paired_tests import Comparison, Direction, compare, holm
+from hpo.errors import plural
 
 Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no detectable difference"]
 Outcome = Literal["held", "did not hold", "undecided"]
@@ -166,7 +167,7 @@ def tuning_run_means(values: Mapping[int, float], tuning_run_by_seed: Mapping[in
 def _too_few(n: int, unit: str = "seed") -> str:
     if n == 0:
         return "no seed has been rerun for both"
-    return f"{n} paired {unit}{'' if n == 1 else 's'}, {MIN_PAIRS} are needed"
+    return f"{plural(n, f'paired {unit}')}, {MIN_PAIRS} are needed"
 
 
 def _why_no_verdict(

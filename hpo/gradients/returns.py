@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves_with_path, tree_map
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, plural
 from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
 from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
@@ -56,7 +56,7 @@ def _whatever(returned: Any) -> str:
     """What was returned, in a word or two."""
     if isinstance(returned, tuple | list):
         kinds = ", ".join(type(value).__name__ for value in returned)
-        return f"{len(returned)} value{'' if len(returned) == 1 else 's'} ({kinds})"
+        return f"{plural(len(returned), 'value')} ({kinds})"
     return "nothing" if returned is None else f"a {type(returned).__name__}"
 
 

@@ -9,9 +9,10 @@ from hpo.analysis.performance_profiles import steps
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
+from hpo.errors import plural
 from hpo.report import comparison_tables, figures, formatting, page
 from hpo.report.figure_plan import Figure, drawn, plan_differences
-from hpo.report.formatting import count, escape
+from hpo.report.formatting import escape
 from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
 from hpo.report.warnings import cautions
@@ -124,10 +125,10 @@ def _notes(comparison: StudyComparison) -> Iterator[str]:
             )
     baselines = list(dict.fromkeys(numbers.baseline.name for numbers in comparison.studies))
     if len(baselines) > 1:
-        yield f"The studies have {count(len(baselines), 'different baseline')}: {_listed(baselines)}"
+        yield f"The studies have {plural(len(baselines), 'different baseline')}: {_listed(baselines)}"
     metrics = list(dict.fromkeys(numbers.metric.label for numbers in comparison.studies))
     if len(metrics) > 1:
-        yield f"The studies compare {count(len(metrics), 'different metric')}: {_listed(metrics)}"
+        yield f"The studies compare {plural(len(metrics), 'different metric')}: {_listed(metrics)}"
 
 
 def _listed(names: Sequence[str]) -> str:

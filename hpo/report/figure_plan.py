@@ -11,8 +11,9 @@ from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
 from hpo.analysis.verdicts import by_tuning_run
+from hpo.errors import plural
 from hpo.report import figures, tuning_frames
-from hpo.report.formatting import count, listed
+from hpo.report.formatting import listed
 
 Section = Literal["results", "analysis", "tuning"]
 Styles = dict[str, figures.Style]
@@ -107,7 +108,7 @@ def _seeds_drawn(numbers: StudyNumbers) -> str:
     runs = numbers.study["tuning_runs"]
     several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
     diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
-    return several + (f" The curves of {count(diverged, 'diverged rerun')} end early." if diverged else "")
+    return several + (f" The curves of {plural(diverged, 'diverged rerun')} end early." if diverged else "")
 
 
 def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:

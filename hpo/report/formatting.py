@@ -183,11 +183,6 @@ def margin(margin: float, metric: Metric) -> str:
     return margin_points(margin) if metric.share else bound(margin)
 
 
-def count(number_of: int, thing: str, many: str = "") -> str:
-    """1 seed, 3 seeds."""
-    return f"{number_of:,} {thing if number_of == 1 else many or thing + 's'}"
-
-
 def listed(names: Sequence[str]) -> str:
     """A, B and C."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -4,8 +4,9 @@ import re
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.errors import plural
 from hpo.report import formatting
-from hpo.report.formatting import count, p_cell, verdict_words
+from hpo.report.formatting import p_cell, verdict_words
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -93,7 +94,7 @@ def _caption(numbers: StudyNumbers) -> str:
         f"{study['text'].get('title') or study['name']}.",
         f"{metric.label.capitalize()} ({better} is better): mean ± SD over n reruns.",
         f"Δ: paired difference from {numbers.baseline.name}, {unit}{alone}; "
-        f"p: paired t test, Holm over {count(len(numbers.rivals), 'comparison')}.",
+        f"p: paired t test, Holm over {plural(len(numbers.rivals), 'comparison')}.",
     ]
     if study["tuning_runs"] == 1:
         sentences.append("Conditional on one tuning run, so every verdict is tentative.")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.verdicts import Verdict
+from hpo.errors import plural
 from hpo.report import formatting, tables
 from hpo.report.figure_plan import Figure
 from hpo.report.figures import draw_plotly
@@ -174,7 +175,7 @@ def _environment() -> Any:
         "listed": formatting.listed,
         "number_interval": formatting.number_interval,
         "p": formatting.probability,
-        "count": formatting.count,
+        "plural": plural,
         "span": formatting.span,
         "thousands": lambda value: f"{value:,}",
         "words": lambda name: name.replace("_", " "),
@@ -200,7 +201,7 @@ def _pruned_epochs(numbers: StudyNumbers) -> str:
     epochs = numbers.definition["tuning_epochs"]
     return ", ".join(
         f"{formatting.escape(entry.name)} {entry.tuning.epochs:,} of {entry.tuning.finished * epochs:,} "
-        f"({entry.tuning.pruned} of {formatting.count(entry.tuning.finished, 'trial')} pruned)"
+        f"({entry.tuning.pruned} of {plural(entry.tuning.finished, 'trial')} pruned)"
         for entry in numbers.configurations
     )
 
@@ -223,5 +224,5 @@ def _uneven_seeds(numbers: StudyNumbers) -> str:
 def _trial_budget(numbers: StudyNumbers) -> str:
     planned = {entry.name: entry.tuning.planned // numbers.study["tuning_runs"] for entry in numbers.configurations}
     if len(set(planned.values())) == 1:
-        return f"{formatting.count(next(iter(planned.values())), 'trial')} a configuration"
+        return f"{plural(next(iter(planned.values())), 'trial')} a configuration"
     return "trials: " + ", ".join(f"{formatting.escape(name)} {trials}" for name, trials in planned.items())

@@ -7,6 +7,7 @@ from hpo.analysis.metric import ACCURACY, Metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
 from hpo.analysis.verdicts import MIN_PAIRS
+from hpo.errors import plural
 from hpo.report import formatting
 from hpo.report.formatting import NOTHING, escape
 from hpo.search_space import split_space
@@ -142,7 +143,7 @@ def pairs(numbers: StudyNumbers) -> Table:
     rows = []
     for pair in (pair for pair in numbers.pairs if pair.n):
         told = pair.diverged and metric.share  # else a diverged rerun has no value and left its pair
-        counted = f", {formatting.count(pair.diverged, 'diverged rerun')} counted" if told else ""
+        counted = f", {plural(pair.diverged, 'diverged rerun')} counted" if told else ""
         difference = formatting.with_interval(pair.mean, pair.interval, metric) + counted
         won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
         rows.append([escape(pair.name), escape(pair.other), str(pair.n), escape(pair.reason) or difference, won])

@@ -7,7 +7,8 @@ from typing import Any
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import Reruns, StudyNumbers
 from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
-from hpo.report.formatting import count, escape, listed, plain_name
+from hpo.errors import plural
+from hpo.report.formatting import escape, listed, plain_name
 from hpo.search_space import split_space
 from hpo.trials import by_cause, in_words
 
@@ -41,7 +42,7 @@ def few_trials(definition: Mapping[str, Any], trials: int) -> str:
     if not short:
         return ""
     found = [
-        f"{listed(names)} {'has' if len(names) == 1 else 'have'} {planned} for {count(tuned, 'hyperparameter')}"
+        f"{listed(names)} {'has' if len(names) == 1 else 'have'} {planned} for {plural(tuned, 'hyperparameter')}"
         for (planned, tuned), names in short.items()
     ]
     return (
@@ -71,7 +72,7 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
         name, tuning, reruns = escape(entry.name), entry.tuning, entry.reruns
         of_trials, of_reruns = (in_words(by_cause(0, part.failed_attempts)) for part in (tuning, reruns))
         if tuning.failed:  # slots fail for good only where the configuration was given up
-            yield f"{name}: tuning was given up, {count(tuning.failed, 'trial')} failed for good ({of_trials})"
+            yield f"{name}: tuning was given up, {plural(tuning.failed, 'trial')} failed for good ({of_trials})"
         elif of_trials:
             yield f"{name}: attempts of trials failed and were made again ({of_trials})"
         if tuning.diverged and tuning.diverged == tuning.finished:
@@ -81,27 +82,27 @@ def _losses(numbers: StudyNumbers) -> Iterator[str]:
         elif tuning.without_score and tuning.without_score + tuning.diverged == tuning.finished:
             yield f"{name}: no trial has a finite score, so that none chose its setting"
         elif tuning.diverged:
-            yield f"{name}: {tuning.diverged} of {count(tuning.finished, 'trial')} diverged"
+            yield f"{name}: {tuning.diverged} of {plural(tuning.finished, 'trial')} diverged"
         if 0 < tuning.without_score < tuning.finished:
-            yield f"{name}: the score of {tuning.without_score} of {count(tuning.finished, 'trial')} is not finite"
+            yield f"{name}: the score of {tuning.without_score} of {plural(tuning.finished, 'trial')} is not finite"
         if reruns.diverged_seeds:
             counted = all(math.isfinite(reruns.metric_values[seed]) for seed in reruns.diverged_seeds)
             ending = "counted with the value of an untrained network" if counted else "left its comparisons undecided"
             yield (
-                f"{name}: {count(len(reruns.diverged_seeds), 'rerun')} diverged "
+                f"{name}: {plural(len(reruns.diverged_seeds), 'rerun')} diverged "
                 f"({_seeds(reruns.diverged_seeds)}) and {ending}"
             )
         for metric, seeds in _undefined(reruns, numbers.metric).items():
             judged = metric == numbers.metric.name
             ending = "left its comparisons undecided" if judged else "are left out of its numbers"
             yield (
-                f"{name}: {escape(metric.replace('_', ' '))} is not finite for {count(len(seeds), 'rerun')} "
+                f"{name}: {escape(metric.replace('_', ' '))} is not finite for {plural(len(seeds), 'rerun')} "
                 f"({_seeds(seeds)}), which did not diverge and {ending}"
             )
         if tuning.failed:
             continue  # its reruns failed with it
         if reruns.failed_seeds:
-            lost = count(len(reruns.failed_seeds), "rerun")
+            lost = plural(len(reruns.failed_seeds), "rerun")
             yield f"{name}: {lost} failed for good ({of_reruns}), so that {_seeds(reruns.failed_seeds)} left every pair"
         elif of_reruns:
             yield f"{name}: attempts of reruns failed and were made again ({of_reruns})"
@@ -139,7 +140,7 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
     if few := few_trials(definition, numbers.study["trials"]):
         yield few
     if definition["tuning_epochs"] != definition["epochs"]:
-        yield f"Tuned for {count(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
+        yield f"Tuned for {plural(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
     if "pruner" in definition:
         yield "Pruned by early scores: tuning may have cost a configuration that learns late more than another"
         epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, plural
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,7 +70,7 @@ def describe_workers(places: Sequence[str]) -> str:
     for place in dict.fromkeys(places):
         devices.setdefault(device_name(torch.device(place)), []).append(place)
     where = " and ".join(f"{', '.join(own)} ({name})" for name, own in devices.items())
-    return f"{len(places)} worker{'' if len(places) == 1 else 's'} on {where}"
+    return f"{plural(len(places), 'worker')} on {where}"
 
 
 def cpu_cores() -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool
 
 from hpo.cli.doctor.check import Check
-from hpo.errors import HpoError
+from hpo.errors import HpoError, plural
 from hpo.storage import schema
 from hpo.storage.database import check_version, create_engine, now, reason, redacted
 from hpo.storage.url import check_folder, file, file_system, read
@@ -98,7 +98,7 @@ def _version(connection: Connection, shown: str) -> str:
         return "without hpo's tables, which the first use makes"
     check_version(shown, connection.scalar(sa.select(schema.version.c.version)))
     studies = connection.scalar(sa.select(sa.func.count()).select_from(schema.studies))
-    return f"schema {schema.VERSION} with {studies} stud{'y' if studies == 1 else 'ies'}"
+    return f"schema {schema.VERSION} with {plural(studies or 0, 'study', 'studies')}"
 
 
 def _try_writing(connection: Connection) -> None:

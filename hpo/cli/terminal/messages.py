@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hpo
+from hpo.errors import plural
 from hpo.storage.ledger import Work
 
 
@@ -50,7 +51,7 @@ class Messenger:
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
             phase = "rerun" if details["phase"] == "rerun" else "trial"
-            runs = f"{details['models']} {phase}{'' if details['models'] == 1 else 's'} {kind}"
+            runs = f"{plural(details['models'], phase)} {kind}"
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
             line = f"[{seconds:6.1f} s] {details['configuration']}: {runs}{cause}"
         else:

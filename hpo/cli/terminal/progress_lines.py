@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.cli.terminal.status import best_score
+from hpo.errors import plural
 from hpo.storage.ledger.queries import ENDS
 
 PHASES = ("trials", "reruns")
@@ -21,9 +22,9 @@ def opening(study: str, definition: Mapping[str, Any], counts: Counts, workers: 
     """
     models = definition.get("seeds_per_trial", 1)
     most = "at most " if "pruner" in definition else ""
-    trials = f"{_amount(counts, 'trials', 'trial')} of {most}{_count(definition['tuning_epochs'], 'epoch')}"
+    trials = f"{_amount(counts, 'trials', 'trial')} of {most}{plural(definition['tuning_epochs'], 'epoch')}"
     trials += f" with {models} seeds" if models > 1 else ""
-    reruns = f"{_amount(counts, 'reruns', 'rerun')} of {_count(definition['epochs'], 'epoch')}"
+    reruns = f"{_amount(counts, 'reruns', 'rerun')} of {plural(definition['epochs'], 'epoch')}"
     plan = f"{len(counts)} configurations, {trials}, then {reruns}"
     lines = [f"{study}: " + "; ".join(part for part in (plan, workers, storage) if part)]
     done = [f"{_sum(counts, f'{phase}_done')} of {_sum(counts, f'{phase}_total')} {phase}" for phase in PHASES]
@@ -75,12 +76,8 @@ class ProgressLog:
 def _amount(counts: Counts, phase: str, thing: str) -> str:
     """ "40 trials each", or "100 trials in all" where configurations differ."""
     totals = [entry[f"{phase}_total"] for entry in counts.values()]
-    return f"{_count(totals[0], thing)} each" if len(set(totals)) == 1 else f"{_count(sum(totals), thing)} in all"
+    return f"{plural(totals[0], thing)} each" if len(set(totals)) == 1 else f"{plural(sum(totals), thing)} in all"
 
 
 def _sum(counts: Counts, key: str) -> int:
     return sum(entry[key] for entry in counts.values())
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

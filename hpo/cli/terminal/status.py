@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean
+from hpo.errors import UsageError, did_you_mean, plural
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.trials import NO_SCORE, PRUNED, by_cause, in_words
 
@@ -98,7 +98,7 @@ def _attendance(study: Mapping[str, Any]) -> str:
         return "; no worker seen in the last minute"
     places = Counter(f"{worker['host']} ({worker['device']})" for worker in study["workers"])
     total = len(study["workers"])
-    words = f"; {total} worker{'' if total == 1 else 's'}"
+    words = f"; {plural(total, 'worker')}"
     if len(places) == 1:
         return f"{words} on {next(iter(places))}"
     return f"{words}: " + ", ".join(f"{count} on {place}" for place, count in places.items())
