@@ -1,4 +1,4 @@
-"""What an object is, in words that are the same in every process and on every machine: no ids, addresses or orders."""
+"""The content of objects as text that is the same in every process and on every machine: no ids, no addresses."""
 
 import array
 import datetime
@@ -20,7 +20,7 @@ import torch
 from hpo.study.syntax import digest
 from hpo.user_code.object_parts import MAX_ENTRIES, PLAIN
 
-_SAID_BY_REPR = (
+_DESCRIBED_BY_REPR = (
     range, slice, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time, datetime.timedelta, re.Pattern,
     np.dtype, torch.dtype, operator.itemgetter, operator.attrgetter,
 )  # fmt: skip
@@ -28,13 +28,13 @@ _CONTAINERS = (dict, MappingProxyType, list, tuple, deque, set, frozenset)
 _DEVICE = re.compile(r"(cpu|cuda|mps)(:\d+)?")
 
 
-def content(value: Any, home: Callable[[str], str]) -> str:
-    """An object's own content; of what `reachable` looks into only the kind, for its parts have their own paths.
+def content(value: Any, module_label: Callable[[str], str]) -> str:
+    """An object's own content; for what `reachable` looks into only its kind, since its parts have paths themselves.
 
-    What has no content that is the same everywhere (a file, a lock, a generator, a library's object) is its kind alone.
+    An object whose content differs between processes (a file, a lock, a generator) is described by its kind.
 
     Args:
-        home: a module's name -> what stands for it.
+        module_label: module name -> the label that stands for it.
     """
     kind = type(value)
     try:
@@ -47,31 +47,31 @@ def content(value: Any, home: Callable[[str], str]) -> str:
         if issubclass(kind, bytearray | memoryview | array.array):
             return f"{kind.__qualname__} {_bytes(value)}"
         if issubclass(kind, np.lib.npyio.NpzFile):
-            return digest(*(f"{name} {content(value[name], home)}" for name in value.files))
+            return digest(*(f"{name} {content(value[name], module_label)}" for name in value.files))
         if issubclass(kind, type | FunctionType | BuiltinFunctionType):
-            return f"{home(str(value.__module__))} {value.__qualname__}"
+            return f"{module_label(str(value.__module__))} {value.__qualname__}"
         if issubclass(kind, ModuleType):
-            return f"module {home(value.__name__)}"
+            return f"module {module_label(value.__name__)}"
         if issubclass(kind, PurePath):
             return _plain(str(value))
         if kind.__module__.startswith("pandas.") and hasattr(value, "to_csv"):
             return f"{kind.__qualname__} {digest(value.to_csv())}"
-        if issubclass(kind, _SAID_BY_REPR):
+        if issubclass(kind, _DESCRIBED_BY_REPR):
             return repr(value)
         if issubclass(kind, enum.Enum):
-            return f"{home(kind.__module__)} {kind.__qualname__}.{value._name_}"
-        held = value.ravel().tolist() if issubclass(kind, np.ndarray) else value  # an array of objects
-        whole = _long(held) if issubclass(type(held), _CONTAINERS) else ""
-    except Exception:  # an object of the user's may do anything when it is looked at
-        whole = ""
-    return f"{home(str(kind.__module__))} {kind.__qualname__} {whole}"
+            return f"{module_label(kind.__module__)} {kind.__qualname__}.{value._name_}"
+        container = value.ravel().tolist() if issubclass(kind, np.ndarray) else value  # an array of objects
+        entries = _entries(container) if issubclass(type(container), _CONTAINERS) else ""
+    except Exception:  # a user's object may raise anything when it is inspected
+        entries = ""
+    return f"{module_label(str(kind.__module__))} {kind.__qualname__} {entries}"
 
 
-def code_content(code: CodeType, documentation: str | None = None) -> str:
-    """What the code of a function without a source does, by its instructions and constants."""
-    constants = code.co_consts[documentation is not None and code.co_consts[:1] == (documentation,) :]
-    inner = [code_content(entry) if isinstance(entry, CodeType) else _constant(entry) for entry in constants]
-    return digest(code.co_code.hex(), repr(code.co_names), *inner)
+def code_content(code: CodeType, docstring: str | None = None) -> str:
+    """A digest of the instructions and constants of a function without a source file."""
+    constants = code.co_consts[docstring is not None and code.co_consts[:1] == (docstring,) :]
+    texts = [code_content(entry) if isinstance(entry, CodeType) else _constant(entry) for entry in constants]
+    return digest(code.co_code.hex(), repr(code.co_names), *texts)
 
 
 def _constant(value: Any) -> str:
@@ -98,15 +98,15 @@ def _tensor(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)} {_bytes(flat.view(torch.uint8).numpy())}"
 
 
-def _long(container: Any) -> str:
+def _entries(container: Any) -> str:
     """The size of a container, and the plain values of a long one, which have no paths of their own."""
     if len(container) <= MAX_ENTRIES:
         return str(len(container))
     if isinstance(container, dict | MappingProxyType):
-        words = sorted(f"{key!a} {_plain(entry)}" for key, entry in container.items() if type(entry) in PLAIN)
+        texts = sorted(f"{key!a} {_plain(entry)}" for key, entry in container.items() if type(entry) in PLAIN)
     else:
-        words = [_plain(entry) for entry in container if type(entry) in PLAIN]
-    return digest(str(len(container)), *(sorted(words) if isinstance(container, set | frozenset) else words))
+        texts = [_plain(entry) for entry in container if type(entry) in PLAIN]
+    return digest(str(len(container)), *(sorted(texts) if isinstance(container, set | frozenset) else texts))
 
 
 def _bytes(data: Any) -> str:

@@ -1,10 +1,12 @@
-"""What the user's code in a study does, in digests: every module that it reaches, and the values that it uses."""
+"""Digests of the user's code in a study: every module that it reaches, and the values that it uses."""
 
 import dataclasses
 import functools
 import hashlib
 import re
 import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -13,60 +15,68 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.content import code_content, content
 from hpo.study.definition import optimizer_of, regularizer_of
-from hpo.study.read_in_calls import read_in_calls
+from hpo.study.external_inputs import external_inputs
 from hpo.study.study import Study
 from hpo.study.study_syntax import study_digests
-from hpo.study.syntax import digest, lambda_digest, module_digests, of_the_process
+from hpo.study.syntax import digest, lambda_digest, module_digests, process_dependent_names
 from hpo.study.user_modules import UserModule, user_modules
 from hpo.user_code.ownership import is_user_code
 from hpo.user_code.reachable import reachable
 
 STUDY_FILE = "study file"
 MAX_VALUES = 1_000_000
-_END = "\0"  # of a root's name in a path
-_ANY_PLACE = re.compile(r"\{\d+\}")  # of an object in a set, which has no order
-_NAME = re.compile(r"([.\[{])")
+_ROOT_END = "\0"  # ends the root's name in a path
+_SET_ENTRY = re.compile(r"\{\d+\}")  # a place in a set, which has no order
+_PATH_SEPARATOR = re.compile(r"([.\[{])")
 
 
 def fingerprint(study: Study) -> dict[str, str]:
     """Digests of the user's code and of the values that it uses, by names such as "study file: Net" and "loss.gamma".
 
     They are the same in every process and on every machine, and for every version of Python where the code has a file.
-    Comments, layout, docstrings, the author's words and the planned numbers do not count; what the definition says is
-    left to it.
+    Comments, layout, docstrings, the author's texts and the planned numbers do not count, nor does what the definition
+    contains.
     """
-    roots = {f"{name}{_END}": part for name, part in _parts(study).items()}
-    found = list(reachable(roots, MAX_VALUES, late_imports=False))  # what a call imports is no edit
-    module = study.defined_in.partition(":")[0]
-    owners = [value for _, value in found if issubclass(type(value), type | FunctionType)]
-    modules = user_modules([*owners, sys.modules.get(module)])
-    home = functools.partial(_home, module)
-    entries: dict[str, list[str]] = {}
-    for own in modules.values():
-        for name, code in _statements(own, study.defined_in).items():
-            entries.setdefault(f"{home(own.name)}: {name}", []).append(code)
-    ignored = set().union(*(of_the_process(own.tree) for own in modules.values() if own.tree))
-    files = {str(own.file): own.tree for own in modules.values()}
-    for path, value in found:
-        root, _, way = path.partition(_END)
-        if (not way and not _is_counted(value)) or ignored.intersection(re.split(r"\W+", way)):
-            continue
-        line = f"{_ANY_PLACE.sub('{}', way)} = {content(value, home)}"
-        if issubclass(type(value), FunctionType) and is_user_code(value):
-            if root != "data":  # whose inputs are compared as they are loaded
-                for name, said in read_in_calls(value).items():
-                    entries.setdefault(f"{root}: {name}", []).append(content(said, home))
-            tree = files.get(value.__code__.co_filename)
-            if tree is None:
-                line += f" {code_content(value.__code__, value.__doc__)}"
-            elif value.__name__ == "<lambda>":  # a name that many share
-                line += f" {lambda_digest(tree, value.__code__)}"
-        entries.setdefault(_variable(root, way), []).append(line)
+    roots = {f"{name}{_ROOT_END}": part for name, part in _parts(study).items()}
+    objects = list(reachable(roots, MAX_VALUES, late_imports=False))  # a call may import modules without any edit
+    study_module = study.defined_in.partition(":")[0]
+    definers = [value for _, value in objects if issubclass(type(value), type | FunctionType)]
+    modules = user_modules([*definers, sys.modules.get(study_module)])
+    module_label = functools.partial(_module_label, study_module)
+    entries: dict[str, list[str]] = defaultdict(list)
+    for module in modules.values():
+        for name, code in _statements(module, study.defined_in).items():
+            entries[f"{module_label(module.name)}: {name}"].append(code)
+    for name, line in _values(objects, modules, module_label):
+        entries[name].append(line)
     return {name: digest(*sorted(lines)) for name, lines in sorted(entries.items())}
 
 
+def _values(
+    objects: list[tuple[str, Any]], modules: Mapping[str, UserModule], module_label: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """The content of every object at its path, by the name of the variable or attribute that it belongs to."""
+    ignored = set().union(*(process_dependent_names(module.tree) for module in modules.values() if module.tree))
+    trees = {str(module.file): module.tree for module in modules.values()}
+    for full_path, value in objects:
+        root, _, path = full_path.partition(_ROOT_END)
+        if (not path and not _is_counted(value)) or ignored.intersection(re.split(r"\W+", path)):
+            continue
+        line = f"{_SET_ENTRY.sub('{}', path)} = {content(value, module_label)}"
+        if issubclass(type(value), FunctionType) and is_user_code(value):
+            if root != "data":  # whose inputs are compared when they are loaded
+                for name, text in external_inputs(value).items():
+                    yield f"{root}: {name}", content(text, module_label)
+            tree = trees.get(value.__code__.co_filename)
+            if tree is None:
+                line += f" {code_content(value.__code__, value.__doc__)}"
+            elif value.__name__ == "<lambda>":  # many functions have this name
+                line += f" {lambda_digest(tree, value.__code__)}"
+        yield _variable(root, path), line
+
+
 def _parts(study: Study) -> dict[str, Any]:
-    """The study's parts that may be the user's, without what the definition says of them: fields and arguments."""
+    """The study's parts that may be the user's code, without the fields and arguments that the definition contains."""
     described = {name: getattr(study, name) for name in ("data", "model", "schedule", "loss", "pruner")}
     described |= {f"metric {name}": metric for name, metric in study.metrics.items()}
     parts: dict[str, Any] = {}
@@ -75,8 +85,9 @@ def _parts(study: Study) -> dict[str, Any]:
             part = part.func
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
             fields = {field.name for field in dataclasses.fields(part)}
-            held = {key: value for key, value in getattr(part, "__dict__", {}).items() if key not in fields}
-            parts |= {f"{name}.{key}": held[key] for key in held if not _is_cache(part, key)}
+            for attribute, value in getattr(part, "__dict__", {}).items():
+                if attribute not in fields and not _is_cache(part, attribute):
+                    parts[f"{name}.{attribute}"] = value
             part = type(part)
         parts[name] = part
     for configuration in study.configurations:
@@ -91,35 +102,36 @@ def _parts(study: Study) -> dict[str, Any]:
 
 
 def _is_cache(part: Any, attribute: str) -> bool:
-    """Whether an attribute only keeps what was computed."""
+    """Whether an attribute only stores what was computed."""
     return attribute.startswith("_") or isinstance(vars(type(part)).get(attribute), functools.cached_property)
 
 
 def _is_counted(part: Any) -> bool:
-    """Whether a part itself counts: functions and classes that are not the user's stand in the definition."""
+    """Whether a part itself counts: functions and classes that are not the user's are named in the definition."""
     callables = type | FunctionType | BuiltinFunctionType
     return part is not None and (is_user_code(part) or not issubclass(type(part), callables))
 
 
-def _statements(own: UserModule, defined_in: str) -> dict[str, str]:
+def _statements(module: UserModule, defined_in: str) -> dict[str, str]:
     """Digests of a module's code by the names of its statements."""
-    module, _, variant = defined_in.partition(":")
-    if own.tree is not None:
+    study_module, _, variant = defined_in.partition(":")
+    if module.tree is not None:
         with suppress(RecursionError):
-            ours = own.name in (module, "__main__")
-            return study_digests(own.tree, own.variables, variant) if ours else module_digests(own.tree)
-    return {"contents": hashlib.sha256(own.file.read_bytes()).hexdigest()[:16]}
+            if module.name in (study_module, "__main__"):
+                return study_digests(module.tree, module.variables, variant)
+            return module_digests(module.tree)
+    return {"contents": hashlib.sha256(module.file.read_bytes()).hexdigest()[:16]}
 
 
-def _home(study_file: str, module: str) -> str:
-    """What a module is called: a study file the same under any name."""
-    if module == study_file:
+def _module_label(study_module: str, module: str) -> str:
+    """The label of a module in the fingerprint; a study file has the same under any name."""
+    if module == study_module:
         return STUDY_FILE
     return "script or notebook" if module == "__main__" else f"{module.replace('.', '/')}.py"
 
 
-def _variable(root: str, way: str) -> str:
+def _variable(root: str, path: str) -> str:
     """The variable or attribute that a path leads to or into: "model: WIDTH" of "model: WIDTH[0].x"."""
-    head, separator, tail = way.rpartition(": ")
-    names = _NAME.split(tail)  # ["", ".", "gamma", "[", ...] of ".gamma[0]"
+    head, separator, tail = path.rpartition(": ")
+    names = _PATH_SEPARATOR.split(tail)  # ["", ".", "gamma", "[", ...] of ".gamma[0]"
     return f"{root}{head}: {names[0]}" if separator else f"{root}{''.join(names[:3])}"

@@ -1,4 +1,4 @@
-"""Digests of Python code by syntax tree: comments, layout and docstrings do not count."""
+"""Digests of Python code by its syntax tree: comments, layout and docstrings do not change them."""
 
 import ast
 import functools
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from types import CodeType
 from typing import Any
 
-# What a study may change at any time: its author's words and the planned numbers.
-FREE = {"title", "hypothesis", "name", "trials", "seeds", "tuning_runs"}
+# Fields of a study that may change at any time: the author's texts and the planned numbers.
+FREE_FIELDS = {"title", "hypothesis", "name", "trials", "seeds", "tuning_runs"}
 IMPORTS = "imports"
-_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
+_IGNORED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 _BLOCKS = {"body", "orelse", "finalbody"}
-# What gives another value in every process or on every machine.
-_OF_THE_PROCESS = {
+# Names whose values differ between processes or machines.
+_PROCESS_DEPENDENT = {
     *("time", "time_ns", "perf_counter", "monotonic", "datetime", "uuid", "getpid", "gethostname", "uname", "socket"),
     *("now", "utcnow", "today", "uuid1", "uuid4", "mkdtemp", "mkstemp", "gettempdir", "TemporaryDirectory"),
     *("platform", "tempfile", "getpass", "getLogger", "cpu_count", "get_num_threads", "urandom", "secrets"),
@@ -26,25 +26,23 @@ def parse(source: bytes) -> ast.Module:
     """A module's syntax tree.
 
     Raises:
-        SyntaxError, ValueError: it is no Python.
+        SyntaxError, ValueError: the source is not Python.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in strings: Python has said it when it compiled them
+        warnings.simplefilter("ignore")  # about escapes in strings: Python warned when it compiled them
         return ast.parse(source)
 
 
 def digest(*texts: str) -> str:
-    """16 hexadecimal digits of the SHA-256 of texts in this order."""
+    """16 hexadecimal digits of the SHA-256 of the texts in this order."""
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def canonical(node: Any, in_function: bool = False) -> str:
-    """A syntax tree in words that are the same for every version of Python.
-
-    Docstrings and what a study may change at any time are left out.
+    """A syntax tree as text that is the same for every version of Python, without docstrings and `FREE_FIELDS`.
 
     Args:
-        in_function: whether the node stands in a function; `replace` there may change what is no study.
+        in_function: whether the node stands inside a function, where `replace` may change something else than a study.
     """
     in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     if isinstance(node, list):
@@ -53,17 +51,17 @@ def canonical(node: Any, in_function: bool = False) -> str:
         return f"{type(node.value).__name__}:{hex(node.value) if type(node.value) is int else ascii(node.value)}"
     if not isinstance(node, ast.AST):
         return ascii(node)
-    words = []
+    fields = []
     for name, value in ast.iter_fields(node):
         if name == "keywords" and changes_study(node, in_function):
-            value = [keyword for keyword in value if keyword.arg not in FREE]
+            value = [keyword for keyword in value if keyword.arg not in FREE_FIELDS]
         elif name in _BLOCKS and isinstance(value, list):
-            value = working(value)
+            value = without_docstrings(value)
         elif name == "values" and isinstance(node, ast.JoinedStr):  # versions differ in the empty parts of an f-string
             value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
-        if name not in _LEFT_OUT and value is not None and value != []:
-            words.append(f"{name}={canonical(value, in_function)}")
-    return f"{type(node).__name__}({','.join(words)})"
+        if name not in _IGNORED_FIELDS and value is not None and value != []:
+            fields.append(f"{name}={canonical(value, in_function)}")
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def changes_study(node: ast.AST, in_function: bool = False) -> bool:
@@ -73,39 +71,40 @@ def changes_study(node: ast.AST, in_function: bool = False) -> bool:
     return name == "Study" or (name == "replace" and not in_function)
 
 
-def working(statements: Iterable[ast.stmt]) -> list[ast.stmt]:
+def without_docstrings(statements: Iterable[ast.stmt]) -> list[ast.stmt]:
     """Statements without those that do nothing: docstrings and other constants."""
     return [s for s in statements if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
 
 
 def top_level(tree: ast.Module) -> list[ast.stmt]:
-    """A module's statements; an import of several names is several."""
-    found: list[ast.stmt] = []
-    for statement in working(tree.body):
+    """A module's statements; an import of several names is split into one statement for each."""
+    statements: list[ast.stmt] = []
+    for statement in without_docstrings(tree.body):
         if isinstance(statement, ast.Import):
-            found += [ast.Import([alias]) for alias in statement.names]
+            statements += [ast.Import([alias]) for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
-            found += [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
+            statements += [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
         else:
-            found.append(statement)
-    return found
+            statements.append(statement)
+    return statements
 
 
 def module_digests(tree: ast.Module) -> dict[str, str]:
-    """A digest of every top-level statement, by the names that it defines; statements without one are one entry."""
-    return by_name((name, canonical(statement)) for statement in top_level(tree) for name in names_of(statement))
+    """A digest of every top-level statement, by the names that it defines; all that define none share one entry."""
+    statements = top_level(tree)
+    return digests_by_name((name, canonical(entry)) for entry in statements for name in defined_names(entry))
 
 
-def by_name(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
+def digests_by_name(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The digests of (name, code) by name; the order of imports does not count."""
-    texts: dict[str, list[str]] = {}
-    for name, text in entries:
-        texts.setdefault(name, []).append(text)
-    return {name: digest(*(sorted(own) if name == IMPORTS else own)) for name, own in texts.items()}
+    codes: dict[str, list[str]] = {}
+    for name, code in entries:
+        codes.setdefault(name, []).append(code)
+    return {name: digest(*(sorted(texts) if name == IMPORTS else texts)) for name, texts in codes.items()}
 
 
-def names_of(statement: ast.stmt) -> list[str]:
-    """What a statement is called: the names that it defines."""
+def defined_names(statement: ast.stmt) -> list[str]:
+    """The names that a statement defines, or a label where it defines none."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -118,16 +117,16 @@ def names_of(statement: ast.stmt) -> list[str]:
 
 
 def lambda_digest(tree: ast.Module, code: CodeType) -> str:
-    """A digest of the lambda whose code it is; of all on its line where Python keeps no columns."""
+    """The digest of the lambda with this code; of all lambdas on its line where Python keeps no columns."""
     spans = [((line, column), (last, end)) for line, last, column, end in code.co_positions() if end]
-    found: list[tuple[tuple[int, int], str]] = []
+    candidates: list[tuple[tuple[int, int], str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
             start, stop = (node.body.lineno, node.body.col_offset), (node.body.end_lineno, node.body.end_col_offset)
             if all(start <= first and last <= stop for first, last in spans):
-                found.append((start, canonical(node)))
-    innermost = max((start for start, _ in found), default=None) if spans else None
-    return digest(*(text for start, text in found if innermost in (None, start)))
+                candidates.append((start, canonical(node)))
+    innermost = max((start for start, _ in candidates), default=None) if spans else None
+    return digest(*(text for start, text in candidates if innermost in (None, start)))
 
 
 def identifiers(node: ast.AST) -> set[str]:
@@ -136,17 +135,17 @@ def identifiers(node: ast.AST) -> set[str]:
     return {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
 
 
-def of_the_process(tree: ast.Module) -> set[str]:
-    """Names of a module's variables and of attributes that are made from the time, the machine or the process.
+def process_dependent_names(tree: ast.Module) -> set[str]:
+    """The names of a module's variables and of attributes that are computed from the time, the machine or the process.
 
-    They count by their code alone: their values are others for every worker.
+    Only their code counts, since their values differ between workers.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     for statement in top_level(tree):
         value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
-        if value is not None and identifiers(value) & (_OF_THE_PROCESS | found):
-            found.update(names_of(statement))
+        if value is not None and identifiers(value) & (_PROCESS_DEPENDENT | names):
+            names.update(defined_names(statement))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and identifiers(node.value) & _OF_THE_PROCESS:
-            found |= {target.attr for target in node.targets if isinstance(target, ast.Attribute)}
-    return found
+        if isinstance(node, ast.Assign) and identifiers(node.value) & _PROCESS_DEPENDENT:
+            names |= {target.attr for target in node.targets if isinstance(target, ast.Attribute)}
+    return names

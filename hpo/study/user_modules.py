@@ -1,4 +1,4 @@
-"""The user's modules that a study reaches: by import, wherever it stands, and by what its variables come from."""
+"""The user's modules that a study reaches: by import, inside functions too, and by what its variables come from."""
 
 import ast
 import sys
@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 from hpo.study.syntax import identifiers, parse
 from hpo.user_code.ownership import is_user_code, is_user_file
 
-MAX_LATE = 200  # modules that nothing has imported yet: of a library under development a whole tree is in reach
+MAX_NOT_IMPORTED = 200  # modules that nothing has imported yet: a library under development may have thousands
 
 
 class UserModule(NamedTuple):
     """A module of the user.
 
     Attributes:
-        name: its own, such as "lab.parts". file: where it stands.
-        tree: its syntax tree; None where it is no Python, such as a compiled extension.
+        name: its full name, such as "lab.parts". file: its file.
+        tree: its syntax tree; None where it is not Python, such as a compiled extension.
         variables: its variables; empty where nothing has imported it yet.
     """
 
@@ -30,39 +30,37 @@ class UserModule(NamedTuple):
 
 
 def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
-    """The user's modules that some modules, functions and classes come from, and all that those import, by name.
+    """The user's modules that define the given modules, functions and classes, and all that those import, by name.
 
-    What is imported inside a function only is found as well, without importing it.
+    What is only imported inside a function is found as well, without importing it.
     """
     found: dict[str, UserModule] = {}
-    waiting = {name for thing in start for name in _home(thing)}
+    waiting = {name for value in start for name in _module_of(value)}
     seen: set[str] = set()
-    late = 0
-    while waiting:  # by rounds and names, so that a limit means the same modules everywhere
+    not_imported = 0
+    while waiting:  # breadth first and by name, so that the limit selects the same modules everywhere
         seen |= waiting
         modules = [module for module in map(_locate, sorted(waiting)) if module is not None]
         waiting = set()
         for module in modules:
-            late += not module.variables
-            if module.variables or late <= MAX_LATE:
+            not_imported += not module.variables
+            if module.variables or not_imported <= MAX_NOT_IMPORTED:
                 found[module.name] = module
-                waiting |= {*_imports(module), *(home for thing in module.variables.values() for home in _home(thing))}
+                waiting.update(_imports(module))
+                waiting.update(name for value in module.variables.values() for name in _module_of(value))
         waiting -= seen
     return found
 
 
-def _home(thing: Any) -> Iterator[str]:
-    """The name of the user's module that a variable's value is, or comes from."""
-    if issubclass(type(thing), ModuleType):
-        if is_user_code(thing):
-            yield thing.__name__
-    elif issubclass(type(thing), type | FunctionType) and is_user_code(thing):
-        yield str(thing.__module__)
+def _module_of(value: Any) -> Iterator[str]:
+    """The name of the user's module that a variable's value is, or is defined in."""
+    if issubclass(type(value), ModuleType | type | FunctionType) and is_user_code(value):
+        yield value.__name__ if issubclass(type(value), ModuleType) else str(value.__module__)
 
 
 def _locate(name: str) -> UserModule | None:
     module = sys.modules.get(name)
-    file = getattr(module, "__file__", None) if module else _find(name)
+    file = getattr(module, "__file__", None) if module else _find_file(name)
     if not isinstance(file, str) or not is_user_file(file):
         return None
     path = Path(file)
@@ -75,25 +73,22 @@ def _locate(name: str) -> UserModule | None:
     return UserModule(name, path, tree, dict(vars(module)) if module else {})
 
 
-def _find(name: str) -> str | None:
-    """The file of a module that is not imported yet, if it is the user's."""
-    folders: Any = None
-    parts = name.split(".")
-    if parts[0] in sys.stdlib_module_names or parts[0] in sys.builtin_module_names:
+def _find_file(name: str) -> str | None:
+    """The file of a module that is not imported yet; `importlib.util.find_spec` would import its packages."""
+    package, *rest = name.split(".")
+    if package in sys.stdlib_module_names:
         return None
-    spec = None
-    for place in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: place + 1]), folders)
-        if spec is None:
+    spec = PathFinder.find_spec(package)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
             return None
-        folders = spec.submodule_search_locations
-        if folders is None and place < len(parts) - 1:
-            return None
+        package = f"{package}.{part}"
+        spec = PathFinder.find_spec(package, spec.submodule_search_locations)
     return spec.origin if spec else None
 
 
 def _imports(module: UserModule) -> list[str]:
-    """The names of all modules that a module imports or may: `from a import b` may mean the module a.b."""
+    """The names of all modules that a module may import: `from a import b` may mean the module a.b."""
     names: list[str] = []
     for node in ast.walk(module.tree) if module.tree else ():
         if isinstance(node, ast.Import):
@@ -102,16 +97,19 @@ def _imports(module: UserModule) -> list[str]:
             base = _absolute(module, node.level, node.module or "")
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call) and identifiers(node.func) & {"import_module", "__import__"}:
-            written = [entry.value for entry in node.args[:1] if isinstance(entry, ast.Constant)]
-            for name in (name for name in written if isinstance(name, str)):
+            arguments = [entry.value for entry in node.args[:1] if isinstance(entry, ast.Constant)]
+            for name in (name for name in arguments if isinstance(name, str)):
                 base = name.lstrip(".")
                 names.append(_absolute(module, len(name) - len(base), base))
-    whole = [".".join(parts[:end]) for parts in (name.split(".") for name in names) for end in range(1, len(parts) + 1)]
-    return [name for name in dict.fromkeys(whole) if name and name.split(".")[0] not in ("hpo", "torch")]
+    # Importing a.b.c imports the packages a and a.b as well.
+    packages = [".".join(parts[:end]) for parts in (n.split(".") for n in names) for end in range(1, len(parts) + 1)]
+    return [name for name in dict.fromkeys(packages) if name and name.split(".")[0] not in ("hpo", "torch")]
 
 
 def _absolute(module: UserModule, level: int, name: str) -> str:
-    """What a module calls by a name after so many dots."""
-    package = module.name.split(".") if level else []
-    package = package[: len(package) - level + (module.file.name == "__init__.py")] if level else []
-    return ".".join([*package, name] if name else package)
+    """The full name of a module that `module` imports by `name` after `level` dots."""
+    if not level:
+        return name
+    parts = module.name.split(".")
+    parts = parts[: len(parts) - level + (module.file.name == "__init__.py")]
+    return ".".join([*parts, name] if name else parts)

@@ -6,7 +6,7 @@ import pytest
 
 from hpo import Study, log_range
 from hpo.study.study_syntax import study_digests
-from hpo.study.syntax import canonical, digest, lambda_digest, module_digests, of_the_process, parse
+from hpo.study.syntax import canonical, digest, lambda_digest, module_digests, parse, process_dependent_names
 
 PINNED = {
     "imports": "f4879f5942b2ae76",
@@ -77,7 +77,7 @@ def test_a_name_given_to_something_else_than_a_study_counts() -> None:
     ],
 )
 def test_names_made_from_the_process(source: str, names: set[str]) -> None:
-    assert of_the_process(parse(source.encode())) == names
+    assert process_dependent_names(parse(source.encode())) == names
 
 
 def test_which_lambda_it_is() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpo.study.read_in_calls import read_in_calls
+from hpo.study.external_inputs import external_inputs
 
 READING = {
     "os.environ['SCALE_Z']": {"environment variable SCALE_Z"},
@@ -30,7 +30,7 @@ READING = {
 def reading(code: str, folder: Path) -> dict[str, str]:
     space: dict[str, Any] = {}
     exec(compile(f"def read():\n    return {code}\n", str(folder / "study.py"), "exec"), space)
-    return read_in_calls(space["read"])
+    return external_inputs(space["read"])
 
 
 @pytest.mark.parametrize("code", READING)
