@@ -1,14 +1,13 @@
-"""Calibration: how often verdicts are wrong where nothing differs, and how often they find an effect that is there.
+"""Calibration: how often verdicts find a difference where there is none, and one that is there.
 
-Comparisons are judged by the code that reports use. A study's pairs are rival → (the rival's, the baseline's values),
-both by unit (seed, or tuning run); all studies of a list have the same rivals and units, and no true difference.
+Verdicts come from the code that reports use. A study's pairs are rival → (the rival's, the baseline's values), both by
+unit (seed, or tuning run); all studies of a list have the same rivals and units, and no true difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from scipy.special import betaincinv
+from scipy.stats import binomtest
 
 from hpo.analysis.paired_tests import minimal_detectable_effect, standard_deviation
 from hpo.analysis.verdicts import Verdict, family_verdicts
@@ -17,103 +16,99 @@ Pairs = Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]]
 
 ALPHA = 0.05
 MARGIN = 0.01
-WANTED_POWER = (0.75, 0.85)  # "about 80%"
+TARGET_POWER = (0.75, 0.85)  # "about 80%"
 
 
 class Rate(NamedTuple):
-    """`found` of `of` cases, and the exact binomial (Clopper–Pearson) 95% interval of their true share."""
+    """`events` in `total` cases, and the exact binomial (Clopper–Pearson) interval of their true share."""
 
-    found: int
-    of: int
+    events: int
+    total: int
     low: float
     high: float
 
     @property
     def share(self) -> float:
-        return self.found / self.of
+        return self.events / self.total
 
-    def described(self) -> dict[str, float]:
-        """As JSON values."""
-        return {**self._asdict(), "share": self.share}
-
-
-def rate(found: int, of: int, confidence: float = 0.95) -> Rate:
-    """A rate with its interval; the interval ends at 0 and at 1 where nothing and where everything was found."""
-    tail = (1 - confidence) / 2
-    low = float(betaincinv(found, of - found + 1, tail)) if found else 0.0
-    high = float(betaincinv(found + 1, of - found, 1 - tail)) if found < of else 1.0
-    return Rate(found, of, low, high)
+    def at_confidence(self, confidence: float) -> "Rate":
+        """The same rate with another interval."""
+        interval = binomtest(self.events, self.total).proportion_ci(confidence, method="exact")
+        return Rate(self.events, self.total, float(interval.low), float(interval.high))
 
 
 class Calibration(NamedTuple):
-    """What verdicts made of studies without any difference, and of the same studies with one planted.
+    """Rates of verdicts on studies without any difference, and on the same studies with a planted one.
 
     Attributes:
-        wrong: studies with any "better" or "worse". covers: studies whose first interval holds the true difference, 0.
+        false_positives: studies with any "better" or "worse". coverage: studies whose first interval holds the true
+            difference, 0.
         effect: planted in the first rival: the MDE at the SD of that rival's differences over all studies.
-        found: studies in which the first rival is then "better".
-        found_stated: the same, with the MDE that each study itself states planted in it.
-        wrong_beside: studies with the effect in which another rival is "better" or "worse"; None without another.
-        confidence: of the intervals that `passes` looks at, higher than 95% where many rows are looked at together.
+        power: studies in which the first rival is then "better".
+        stated_power: the same, with the MDE that each study itself states planted in it.
+        other_false_positives: studies with the effect in which another rival is "better" or "worse"; None without
+            another.
     """
 
-    wrong: Rate
-    covers: Rate
+    false_positives: Rate
+    coverage: Rate
     effect: float
-    found: Rate
-    found_stated: Rate
-    wrong_beside: Rate | None
-    confidence: float = 0.95
+    power: Rate
+    stated_power: Rate
+    other_false_positives: Rate | None
 
-    @property
-    def passes(self) -> bool:
-        """Whether wrong verdicts are compatible with at most 5%, and those found with about 80%."""
-        low, high = WANTED_POWER
-        wrong = [self.wrong] + ([self.wrong_beside] if self.wrong_beside else [])
-        known = [rate(entry.found, entry.of, self.confidence) for entry in wrong]
-        return all(entry.low <= ALPHA for entry in known) and self.found.high >= low and self.found.low <= high
+    def passes(self, confidence: float = 0.95) -> bool:
+        """Whether false positives are compatible with at most 5%, and power with about 80%."""
+        low, high = TARGET_POWER
+        false_positives = [rate for rate in (self.false_positives, self.other_false_positives) if rate]
+        bounded = all(rate.at_confidence(confidence).low <= ALPHA for rate in false_positives)
+        return bounded and self.power.high >= low and self.power.low <= high
 
-    def described(self) -> dict[str, Any]:
-        """As JSON values."""
-        rates = {name: entry.described() for name, entry in self._asdict().items() if isinstance(entry, Rate)}
-        return {"wrong_beside": None, "effect": self.effect, **rates, "passes": self.passes}
+    def as_json(self) -> dict[str, Any]:
+        return {
+            name: {**entry._asdict(), "share": entry.share} if isinstance(entry, Rate) else entry
+            for name, entry in self._asdict().items()
+        }
 
 
 def calibrate(studies: Sequence[Pairs]) -> Calibration:
-    """Judges every study as it is, and with an effect planted in its first rival."""
+    """Evaluates every study as it is, and with an effect planted in its first rival."""
     first = next(iter(studies[0]))
-    plain = [_judged(pairs) for pairs in studies]
+    plain = [_verdicts(pairs) for pairs in studies]
     differences = [rival[unit] - baseline[unit] for rival, baseline in (s[first] for s in studies) for unit in rival]
     units = plain[0][first].comparison.n
     effect = minimal_detectable_effect(standard_deviation(differences), units, ALPHA / len(plain[0]))
-    planted = [_judged(_shifted(pairs, first, effect)) for pairs in studies]
+    planted = [_verdicts(_planted(pairs, first, effect)) for pairs in studies]
     stated = [
-        _judged(_shifted(pairs, first, own[first].comparison.mde)) for pairs, own in zip(studies, plain, strict=True)
+        _verdicts(_planted(pairs, first, verdicts[first].comparison.mde))
+        for pairs, verdicts in zip(studies, plain, strict=True)
     ]
-    beside = [{name: own for name, own in study.items() if name != first} for study in planted]
+    others = [{name: verdict for name, verdict in study.items() if name != first} for study in planted]
+    intervals = [study[first].comparison.interval for study in plain]
     return Calibration(
-        wrong=_rate([_decided(study) for study in plain]),
-        covers=_rate([study[first].comparison.interval.low <= 0 <= study[first].comparison.interval.high
-                      for study in plain]),
+        false_positives=count_rate(_any_difference(study) for study in plain),
+        coverage=count_rate(interval.low <= 0 <= interval.high for interval in intervals),
         effect=effect,
-        found=_rate([study[first].word == "better" for study in planted]),
-        found_stated=_rate([study[first].word == "better" for study in stated]),
-        wrong_beside=_rate([_decided(study) for study in beside]) if beside[0] else None,
-    )  # fmt: skip
+        power=count_rate(study[first].word == "better" for study in planted),
+        stated_power=count_rate(study[first].word == "better" for study in stated),
+        other_false_positives=count_rate(_any_difference(study) for study in others) if others[0] else None,
+    )
 
 
-def _judged(pairs: Pairs) -> dict[str, Verdict]:
+def count_rate(cases: Iterable[bool]) -> Rate:
+    """The rate of true cases, with its 95% interval."""
+    values = [bool(case) for case in cases]
+    return Rate(sum(values), len(values), 0.0, 1.0).at_confidence(0.95)
+
+
+def _verdicts(pairs: Pairs) -> dict[str, Verdict]:
     return family_verdicts(pairs, MARGIN, "maximize", ALPHA)
 
 
-def _shifted(pairs: Pairs, name: str, effect: float) -> Pairs:
+def _planted(pairs: Pairs, name: str, effect: float) -> Pairs:
     rival, baseline = pairs[name]
     return {**pairs, name: ({unit: value + effect for unit, value in rival.items()}, baseline)}
 
 
-def _decided(study: Mapping[str, Verdict]) -> bool:
+def _any_difference(study: Mapping[str, Verdict]) -> bool:
     return any(verdict.word in ("better", "worse") for verdict in study.values())
-
-
-def _rate(cases: Sequence[bool]) -> Rate:
-    return rate(int(np.count_nonzero(cases)), len(cases))

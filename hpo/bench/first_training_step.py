@@ -1,4 +1,4 @@
-"""A process that imports hpo, makes 20 models of a study and ends with their first training step.
+"""A process that imports hpo, builds 20 models of a study and ends after their first training step.
 
 `python -m hpo.bench.first_training_step DEVICE`
 """
@@ -12,14 +12,14 @@ from hpo import MLP, Configuration, Mnist1d, Study
 MODELS = 20
 
 
-def main(device: str) -> None:
-    from hpo.storage.ledger import Slot, Work
+def main(device_option: str) -> None:
     from hpo.training.devices import choose_device, cpu_cores, prepare_process
     from hpo.training.population import Population
+    from hpo.trials import Slot, Work
     from hpo.worker.trainer import Trainer
 
-    place = choose_device(device)
-    prepare_process(cpu_cores(), place)
+    device = choose_device(device_option)
+    prepare_process(cpu_cores(), device)
     study = Study(
         data=Mnist1d(label_noise=0.2),
         model=MLP((40, 256, 256, 10)),
@@ -29,13 +29,13 @@ def main(device: str) -> None:
     )
     step = Population.step
 
-    def first(*arguments: Any, **named: Any) -> None:
-        scalars = step(*arguments, **named)
-        assert all(value.isfinite().all() for value in scalars.values())  # on CUDA, it waits for the step's end
+    def step_and_exit(*arguments: Any, **options: Any) -> None:
+        scalars = step(*arguments, **options)
+        assert all(value.isfinite().all() for value in scalars.values())  # on CUDA, this waits for the step's end
         os._exit(0)
 
-    Population.step = first  # type: ignore[assignment,method-assign]
-    trainer = Trainer(study, place)
+    Population.step = step_and_exit  # type: ignore[assignment,method-assign]
+    trainer = Trainer(study, device)
     setting = trainer.setting_to_try("GNVR", {})
     trainer(Work("GNVR", "tune", [Slot(number + 1, number, 0, 1, setting) for number in range(MODELS)]))
     raise SystemExit("no training step was made")

@@ -1,69 +1,78 @@
-"""Benchmark: per-sample gradient norms by the per-layer rules, beside `vmap(grad)` over the same population."""
+"""Benchmark: per-sample gradient norms by the layer rules, compared with `vmap(grad)` over the same population."""
 
 import multiprocessing
+import re
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hpo.bench import memory
+from hpo.bench.table import OnRow, Row
 from hpo.bench.training_steps import MODELS, random_batch
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.models.losses import cross_entropy
 from hpo.training.devices import device_name, synchronize
 
-WAYS = {"rules": True, "vmap(grad)": False}
+METHODS = {"rules": True, "vmap(grad)": False}
 REPETITIONS = 15
-SECONDS = 20.0  # after which fewer repetitions do
+SECONDS = 20.0  # after which three repetitions are enough
+COLUMNS = {"method": (12, "{method}"), "ms/model": (10, "{ms:.3f}"), "MiB": (8, "{mib:.0f}")}
 
 
-def measure_norms(
-    model: str, population: int, batch_size: int, device: torch.device, show: Callable[[str], None] | None = None
-) -> dict[str, Any]:
-    """Norms [population, batch_size] of a network's per-sample gradients, computed both ways.
+def measure(model: str, population: int, batch_size: int, device: torch.device, on_row: OnRow) -> Row:
+    """Computes norms [population, batch_size] of a network's per-sample gradients by both methods.
 
-    Both are timed in turn in this process; each one's memory is the peak above the loaded network, in a process of
-    its own.
+    Both are timed alternately in this process. The memory of each is its peak above the loaded network, in a separate
+    process (CUDA, or Linux).
 
     Args:
-        model: a key of `hpo.bench.training_steps.MODELS`. show: told a line of a table as each figure is known.
+        model: a key of `hpo.bench.training_steps.MODELS`.
 
     Returns:
-        JSON values: the setting, and for each way `ms` (per model) and `mib` (of the whole population; `mib_first` at
-        the first call, which compares the rules with per-sample gradients of a few samples).
+        JSON values: the setting, and a row for each method with `ms` (per model) and `mib` (of the population).
     """
-    steps = {way: _question(model, population, batch_size, device, rules) for way, rules in WAYS.items()}
+    seconds = _time_alternately(model, population, batch_size, device)
+    rows: list[Row] = []
+    for method, taken in seconds.items():
+        arguments = (model, population, batch_size, str(device), METHODS[method], torch.get_num_threads())
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            mib = pool.apply(_peak_memory, arguments)
+        rows.append({"method": method, "ms": statistics.median(taken) / population * 1e3, "mib": mib})
+        on_row(rows[-1])
+    setting = {"model": model, "population": population, "batch_size": batch_size, "threads": torch.get_num_threads()}
+    return {"torch": torch.__version__, "device": device_name(device), **setting, "rows": rows}
+
+
+def summary(result: Row) -> str:
+    return (
+        f"per-sample gradient norms of {result['model']}, population {result['population']}, "
+        f"batch {result['batch_size']}, {result['device']}, {result['threads']} threads"
+    )
+
+
+def _time_alternately(model: str, population: int, batch_size: int, device: torch.device) -> dict[str, list[float]]:
+    steps = {method: _norms(model, population, batch_size, device, rules) for method, rules in METHODS.items()}
     torch.testing.assert_close(*(step() for step in steps.values()), rtol=1e-3, atol=1e-6)
-    seconds: dict[str, list[float]] = {way: [] for way in steps}
-    begun = time.perf_counter()
-    while len(seconds["rules"]) < REPETITIONS and (len(seconds["rules"]) < 3 or time.perf_counter() < begun + SECONDS):
-        for way, step in steps.items():
+    seconds: dict[str, list[float]] = {method: [] for method in steps}
+    end = time.perf_counter() + SECONDS
+    for repetition in range(REPETITIONS):
+        if repetition >= 3 and time.perf_counter() > end:
+            break
+        for method, step in steps.items():
             start = time.perf_counter()
             step()
             synchronize(device)
-            seconds[way].append(time.perf_counter() - start)
-    del steps
-    ways = {}
-    for way, found in seconds.items():
-        first, later = _memory(model, population, batch_size, device, WAYS[way])
-        ways[way] = {"ms": statistics.median(found) / population * 1e3, "mib": later, "mib_first": first}
-    setting = {"model": model, "population": population, "batch_size": batch_size, "threads": torch.get_num_threads()}
-    if show:
-        show(
-            f"per-sample gradient norms of {model}, population {population}, batch {batch_size}, {device_name(device)}"
-        )
-        for way, row in ways.items():
-            memory = f"{row['mib']:8.0f} MiB, {row['mib_first']:.0f} at the first call"
-            show(f"{way:12} {row['ms']:10.3f} ms/model {memory}")
-    return {"torch": torch.__version__, "device": device_name(device), **setting, "ways": ways}
+            seconds[method].append(time.perf_counter() - start)
+    return seconds
 
 
-def _question(model: str, population: int, batch_size: int, device: torch.device, rules: bool) -> Callable[[], Tensor]:
+def _norms(model: str, population: int, batch_size: int, device: torch.device, rules: bool) -> Callable[[], Tensor]:
     torch.manual_seed(0)
     modules = [MODELS[model][0]().to(device) for _ in range(population)]
     inputs, labels = random_batch((population, 1, batch_size), MODELS[model][1], device)
@@ -72,48 +81,34 @@ def _question(model: str, population: int, batch_size: int, device: torch.device
         network.without_rules("measured without them")
     trees = [{name: leaf.detach() for name, leaf in module.named_parameters()} for module in modules]
 
-    def norms(params: dict[str, Tensor], own: Tensor, classes: Tensor) -> Tensor:
-        return Objective(network, cross_entropy, own, classes).sample_grad_norms(params)
+    def norms(params: dict[str, Tensor], views: Tensor, classes: Tensor) -> Tensor:
+        return Objective(network, cross_entropy, views, classes).sample_grad_norms(params)
 
-    if population == 1:  # as in training: a single model is not lifted
+    if population == 1:  # as in training: no vmap for a single model
         return lambda: norms(trees[0], inputs[0], labels[0])[None]
     stacked = {name: torch.stack([tree[name] for tree in trees]) for name in trees[0]}
     return lambda: vmap(norms)(stacked, inputs, labels)
 
 
-def _memory(model: str, population: int, batch_size: int, device: torch.device, rules: bool) -> tuple[float, float]:
-    """Peak MiB of the first and of a second call above what is loaded before them, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak, (model, population, batch_size, str(device), rules, torch.get_num_threads()))
-
-
-def _peak(model: str, population: int, batch_size: int, device: str, rules: bool, threads: int) -> tuple[float, float]:
+def _peak_memory(model: str, population: int, batch_size: int, device: str, rules: bool, threads: int) -> float:
+    """Peak MiB of a call above what is loaded before it; the first call, which checks the rules, is not counted."""
     torch.set_num_threads(threads)
-    step = _question(model, population, batch_size, torch.device(device), rules)
-    before = _in_use(device)
-    peaks = []
-    for _ in range(2):
-        _forget_peak(device)
+    step = _norms(model, population, batch_size, torch.device(device), rules)
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated(device)
         step()
-        peaks.append(_peak_so_far(device) - before)
-    return peaks[0], peaks[1]
-
-
-def _in_use(device: str) -> float:
-    if device.startswith("cuda"):
-        return torch.cuda.memory_allocated(device) / 2**20
-    return memory.in_use()
-
-
-def _forget_peak(device: str) -> None:
-    if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-        return
-    memory.forget_peak()
+        step()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    before = _process_memory("VmRSS")
+    step()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    step()
+    return (_process_memory("VmHWM") - before) / 2**10
 
 
-def _peak_so_far(device: str) -> float:
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return memory.peak()
+def _process_memory(name: str) -> int:
+    """KiB of this process, now ("VmRSS") or at its peak ("VmHWM"); 0 where the system has no such file."""
+    status = Path("/proc/self/status")
+    return int(re.findall(rf"{name}:\s+(\d+) kB", status.read_text())[0]) if status.exists() else 0

@@ -8,20 +8,20 @@ import torch
 
 from hpo.training.devices import synchronize
 
-SECONDS = 1.0  # of measuring a figure
+SECONDS = 1.0  # for one measurement
 REPETITIONS = 7
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a step over several stretches of steps, after warming up."""
+    """Median seconds of a step over `REPETITIONS` series of steps, after warming up."""
 
-    def stretch(steps: int) -> float:
+    def time_series(steps: int) -> float:
         start = time.perf_counter()
         for _ in range(steps):
             step()
         synchronize(device)
         return (time.perf_counter() - start) / steps
 
-    stretch(3)
-    steps = max(1, round(SECONDS / REPETITIONS / stretch(3)))
-    return statistics.median(stretch(steps) for _ in range(REPETITIONS))
+    time_series(3)
+    steps = max(1, round(SECONDS / REPETITIONS / time_series(3)))
+    return statistics.median(time_series(steps) for _ in range(REPETITIONS))

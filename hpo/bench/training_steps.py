@@ -31,13 +31,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 CLASSES = 10
 OPTIMIZER = "adamw"
-BATCHES = 10  # of the samples that training draws from
+BATCHES = 10  # in the training samples
 
 
 class Setting(NamedTuple):
-    """What is timed: a key of `MODELS`, the samples of a step, where; `bfloat16` means mixed precision.
+    """What is timed: a key of `MODELS`, the samples of a step, the device.
 
-    Mixed precision comes with images' channels last, where a single network is trained.
+    `bfloat16` means mixed precision, and channels last for the images of a single network.
     """
 
     model: str
@@ -47,12 +47,12 @@ class Setting(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+        """The shape of one input."""
         return MODELS[self.model][1]
 
 
-def in_training(population: Population, setting: Setting) -> Steps:
-    """The population's steps on random samples, which are gathered for each of them; on CUDA they are one graph."""
+def training_steps(population: Population, setting: Setting) -> Steps:
+    """The population's steps on random samples, which each step gathers; on CUDA they are one graph."""
     size = setting.batch_size
     (inputs,), (labels,) = random_batch((1, 1, BATCHES * size), setting.shape, torch.device("cpu"))
     source, dataset = Source(inputs[0], labels, inputs[0], labels, CLASSES), Dataset()
@@ -62,10 +62,10 @@ def in_training(population: Population, setting: Setting) -> Steps:
     return steps
 
 
-def population_of(name: str, models: int, setting: Setting) -> tuple[Population, tuple[Tensor, Tensor]]:
+def make_population(name: str, models: int, setting: Setting) -> tuple[Population, tuple[Tensor, Tensor]]:
     """A population with a regularizer, and a batch for its step."""
     regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
-    values = _middles({**optimizer.hyperparameters, **regularizer.hyperparameters})
+    values = _defaults({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
     inputs, labels = random_batch((models, regularizer.views, setting.batch_size), setting.shape, setting.device)
     population = Population(
@@ -82,42 +82,57 @@ def population_of(name: str, models: int, setting: Setting) -> tuple[Population,
 
 
 def naive_step(name: str, setting: Setting) -> Callable[[], object]:
-    """The step of a script that trains one model: no per-layer rules, PyTorch's own optimizer."""
-    regularizer = REGULARIZERS[name]
+    """The step of a script that trains one model: no layer rules, PyTorch's own optimizer."""
     torch.manual_seed(0)
     device = setting.device
     module = MODELS[setting.model][0]().to(device)
-    inputs, labels = random_batch((1, regularizer.views, setting.batch_size), setting.shape, device)
-    plain_inputs = inputs[0, 0]
-    if setting.bfloat16 and plain_inputs.dim() == 4:
+    (inputs,), (labels,) = random_batch((1, REGULARIZERS[name].views, setting.batch_size), setting.shape, device)
+    if setting.bfloat16 and inputs[0].dim() == 4:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        plain_inputs = plain_inputs.contiguous(memory_format=torch.channels_last)
-    network = Network(module, inputs[0, 0])
-    network.bfloat16 = network.channels_last = setting.bfloat16
-    network.without_rules("the naive loop has none")
-    values = _middles(regularizer.hyperparameters)
-    hyper = {key: torch.tensor(value, device=device) for key, value in values.items()}
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=1e-3)
+    if name == "none":
+        return _plain_step(module, optimizer, inputs[0], labels, setting.bfloat16)
+    return _regularized_step(name, module, optimizer, inputs, labels, setting.bfloat16)
+
+
+def _plain_step(
+    module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, bfloat16: bool
+) -> Callable[[], object]:
+    if bfloat16 and inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(inputs.device.type, torch.bfloat16) if bfloat16 else nullcontext():
+            outputs = module(inputs)
+        F.cross_entropy(outputs.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _regularized_step(
+    name: str, module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, bfloat16: bool
+) -> Callable[[], object]:
+    regularizer = REGULARIZERS[name]
+    network = Network(module, inputs[0])
+    network.bfloat16 = network.channels_last = bfloat16
+    network.without_rules("the naive loop has none")
+    values = _defaults(regularizer.hyperparameters)
+    hyper = {key: torch.tensor(value, device=inputs.device) for key, value in values.items()}
     parameters = dict(module.named_parameters())
     state = regularizer.init({key: value.detach() for key, value in parameters.items()})
 
     def step() -> None:
         nonlocal state
-        at = {key: value.detach() for key, value in parameters.items()}
-        objective = Objective(network, cross_entropy, inputs[0], labels[0])
-        grads, state, _ = regularizer.grads(objective, at, state, hyper)
+        params = {key: value.detach() for key, value in parameters.items()}
+        objective = Objective(network, cross_entropy, inputs, labels)
+        grads, state, _ = regularizer.grads(objective, params, state, hyper)
         for key, parameter in parameters.items():
             parameter.grad = grads[key]
         optimizer.step()
 
-    def plain() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16) if setting.bfloat16 else nullcontext():
-            outputs = module(plain_inputs)
-        F.cross_entropy(outputs.float(), labels[0]).backward()
-        optimizer.step()
-
-    return plain if name == "none" else step
+    return step
 
 
 def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -127,5 +142,6 @@ def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: 
     return inputs, torch.randint(CLASSES, (models, samples), device=device)
 
 
-def _middles(hyperparameters: Any) -> dict[str, float]:
+def _defaults(hyperparameters: Any) -> dict[str, float]:
+    """Fixed values, and the middles of ranges."""
     return {key: entry.middle() if isinstance(entry, Range) else entry for key, entry in hyperparameters.items()}

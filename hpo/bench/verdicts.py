@@ -1,17 +1,18 @@
-"""Benchmark: whether verdicts are right as often as they say, on real and on simulated comparisons.
+"""Benchmark: whether verdicts are right as often as they claim, on real and on simulated comparisons.
 
-A real comparison (A/A) is one configuration against itself: every seed is trained twice on the same data in the same
-order, from other initial weights. Whatever is called better or worse there is called so wrongly.
+A real comparison (A/A test) compares one configuration with itself: every seed is trained twice on the same data in
+the same order, from different initial weights. Every "better" or "worse" there is a false positive.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from hpo.bench.calibration import Calibration, Pairs, calibrate
+from hpo.bench.calibration import Pairs, calibrate
 from hpo.bench.simulated import families, repeated
+from hpo.bench.table import OnRow, Row
 from hpo.models import MLP
 from hpo.study.study import Configuration, Study
 from hpo.training.loop import Member, train
@@ -22,17 +23,21 @@ FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other
 FAMILIES = (2, 3, 6, 12)
 TUNING_RUNS = (1, 3, 5, 10)
 REPEATED_SEEDS = 10
-SIMULATED_CONFIDENCE = 0.999  # a dozen and more rates are looked at together: at 95% one of them would often fail
+SIMULATED_CONFIDENCE = 0.999  # of more than a dozen rates at 95%, one would often fail by chance
 SETTING = {"learning_rate": 3e-3, "weight_decay": 1e-3}
-HEADER = f"{'':28} {'better or worse':>21} {'covers 0':>9} {'planted':>8} {'found':>22} {'as stated':>10}  passes"
-LEGEND = (
-    "Nothing differs, so that every verdict of better or worse is wrong. Brackets: exact binomial 95% intervals.\n"
-    "better or worse: studies with any such verdict, tentative or not, at most 5% wanted. covers 0: intervals that\n"
-    "hold the truth. planted, found: an effect of the MDE's size in the first rival, in points, at the SD over all\n"
-    "studies; about 80% wanted. as stated: found where each study's own MDE is planted. beside it: wrong verdicts on\n"
-    "rivals without it.\n"
-    "A trained row passes by its 95% interval, simulated ones, being many, by 99.9% intervals.\n"
-)
+COLUMNS = {
+    "kind": (9, "{kind}"),
+    "configurations": (14, "{configurations}"),
+    "tuning runs": (11, "{tuning_runs}"),
+    "seeds": (5, "{seeds}"),
+    "false positives": (21, "{false_positives[share]:.1%} [{false_positives[low]:.1%}, {false_positives[high]:.1%}]"),
+    "others": (6, "{other_false_positives[share]:.1%}"),
+    "coverage": (8, "{coverage[share]:.1%}"),
+    "effect": (7, "{effect:.2%}"),
+    "power": (22, "{power[share]:.1%} [{power[low]:.1%}, {power[high]:.1%}]"),
+    "stated": (6, "{stated_power[share]:.1%}"),
+    "passes": (6, "{passes!s}"),
+}
 
 
 def aa_study(data: Any, epochs: int) -> Study:
@@ -43,97 +48,94 @@ def aa_study(data: Any, epochs: int) -> Study:
     )  # fmt: skip
 
 
-def measure_verdicts(
+def measure(
     study: Study,
     comparisons: int,
     seeds: Sequence[int],
     simulated: int,
     device: torch.device,
-    side_by_side: int | None = None,
-    show: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Judges A/A comparisons of the study's baseline, and simulated studies, by the code that reports use.
+    on_row: OnRow,
+    max_population: int | None = None,
+) -> Row:
+    """Evaluates A/A comparisons of the study's baseline, and simulated studies, by the code that reports use.
 
     Args:
         comparisons: real ones for each of `seeds` (paired seeds of a comparison); 0 for none.
         simulated: studies for every row of the simulation; 0 for none.
-        side_by_side: most models in a population, by default as many as are best on the device.
-        show: told a line of a table as each row is known.
+        max_population: most models trained at once; by default as many as are efficient on the device.
 
     Returns:
-        JSON values: the setting, a row for each kind of study with what `Calibration` says, and whether all pass.
-        A row with one tuning run is there to compare with, and has no `passes`.
+        JSON values: the setting, a row for each kind of study with the values of `Calibration`, and whether all pass.
+        `passes` is None in a row with one tuning run, which is there to compare with.
     """
-    found: dict[str, Any] = {
+    rows: list[Row] = []
+
+    def add(confidence: float, numbers: dict[str, int], studies: Sequence[Pairs]) -> None:
+        result = calibrate(studies)
+        passes = None if numbers.get("tuning_runs") == 1 else result.passes(confidence)
+        kind = "trained" if confidence == 0.95 else "simulated"
+        rows.append({"kind": kind, **numbers, **result.as_json(), "passes": passes})
+        on_row(rows[-1])
+
+    if comparisons:
+        trainer = Trainer(study, device)
+        first = FIRST_SEED
+        for n in seeds:
+            drawn = range(first, first + comparisons * n)
+            pairs = train_pairs(trainer, drawn, max_population or MAX_POPULATION[device.type])
+            first = drawn.stop
+            add(0.95, {"seeds": n}, list(in_comparisons(pairs, n)))
+    if simulated:
+        for numbers, studies in _simulated_studies(seeds, simulated):
+            add(SIMULATED_CONFIDENCE, numbers, studies)
+    return {
         "comparisons": comparisons, "simulated": simulated, "epochs": study.epochs,
-        "samples": getattr(study.data, "samples", None), "rows": [],
+        "samples": getattr(study.data, "samples", None), "rows": rows,
+        "passes": all(row["passes"] is not False for row in rows),
     }  # fmt: skip
 
-    def add(kind: str, numbers: dict[str, int], told: str, studies: Sequence[Pairs], judged: bool = True) -> None:
-        result = calibrate(studies)._replace(confidence=0.95 if kind == "trained" else SIMULATED_CONFIDENCE)
-        row = {"kind": kind, **numbers, **result.described()} | ({} if judged else {"passes": None})
-        found["rows"].append(row)
-        if show:
-            show(line(told, result, judged))
 
-    if show:
-        show(LEGEND)
-        runs = 2 * comparisons * sum(seeds)
-        trained = f"{type(study.data).__name__}: {runs:,} runs, epochs of each: {study.epochs}"
-        show(f"{trained}; {simulated:,} simulated studies a row\n{HEADER}")
-    if comparisons:
-        first = FIRST_SEED
-        trainer = Trainer(study, device)
-        for n in seeds:
-            pairs = train_pairs(
-                trainer, range(first, first + comparisons * n), side_by_side or MAX_POPULATION[device.type]
-            )
-            first += comparisons * n
-            add("trained", {"seeds": n}, f"trained, {n} seeds", list(in_comparisons(pairs, n)))
-    if simulated:
-        for n in seeds:
-            for size in FAMILIES:
-                studies = list(families(size, n, simulated, np.random.default_rng([n, size])))
-                add("family", {"seeds": n, "configurations": size}, f"{size} configurations, {n} seeds", studies)
-        for tuning_runs in TUNING_RUNS:
-            studies = list(repeated(tuning_runs, REPEATED_SEEDS, simulated, np.random.default_rng([0, tuning_runs])))
-            told = f"{tuning_runs} tuning run{'s' if tuning_runs > 1 else ''}, {REPEATED_SEEDS} seeds"
-            numbers = {"seeds": REPEATED_SEEDS, "tuning_runs": tuning_runs}
-            add("tuning_runs", numbers, told, studies, judged=tuning_runs > 1)
-    found["passes"] = all(row["passes"] is not False for row in found["rows"])
-    return found
+def summary(result: Row) -> str:
+    """What the columns mean."""
+    return (
+        f"{result['comparisons']} trained comparisons of {result['epochs']} epochs for each number of seeds, "
+        f"{result['simulated']:,} simulated studies a row.\n"
+        "Nothing differs, so that every verdict of better or worse is a false positive. Brackets: exact binomial 95% "
+        "intervals.\nfalse positives: studies with any such verdict, tentative or not; the target is at most 5%. "
+        "coverage: intervals that\nhold the true difference. effect, power: studies that find an effect of the MDE's "
+        "size in the first rival, at the\nSD over all studies; the target is about 80%. stated: the same where each "
+        "study's own MDE is planted. others: false\npositives on rivals without the effect. A trained row passes by "
+        "its 95% intervals; simulated ones, being many, by\n99.9% intervals; with one tuning run a verdict is "
+        "conditional on it, so that no row is expected to pass."
+    )
 
 
-def train_pairs(trainer: Trainer, seeds: Sequence[int], side_by_side: int) -> dict[int, tuple[float, float]]:
+def _simulated_studies(seeds: Sequence[int], studies: int) -> Iterator[tuple[dict[str, int], list[Pairs]]]:
+    for n in seeds:
+        for size in FAMILIES:
+            drawn = families(size, n, studies, np.random.default_rng([n, size]))
+            yield {"seeds": n, "configurations": size}, list(drawn)
+    for tuning_runs in TUNING_RUNS:
+        drawn = repeated(tuning_runs, REPEATED_SEEDS, studies, np.random.default_rng([0, tuning_runs]))
+        yield {"seeds": REPEATED_SEEDS, "tuning_runs": tuning_runs}, list(drawn)
+
+
+def train_pairs(trainer: Trainer, seeds: Sequence[int], max_population: int) -> dict[int, tuple[float, float]]:
     """Test accuracies of the study's baseline by seed: of its usual training stream, and of a salted one."""
     name = trainer.study.baseline
     recipe = trainer.recipe(trainer.configuration(name), rerun=True)
     setting = trainer.setting_to_try(name, {})
     members = [Member(seed, setting, salt) for seed in seeds for salt in (0, 1)]
     accuracies: list[float] = []
-    for start in range(0, len(members), side_by_side):
-        results = train(recipe, members[start : start + side_by_side], trainer.device, test=True)
+    for start in range(0, len(members), max_population):
+        results = train(recipe, members[start : start + max_population], trainer.device, test=True)
         accuracies += [result.final.get("test_accuracy", 1 / trainer.source.classes) for result in results]
     return dict(zip(seeds, zip(accuracies[::2], accuracies[1::2], strict=True), strict=True))
 
 
 def in_comparisons(pairs: dict[int, tuple[float, float]], seeds: int) -> Iterator[Pairs]:
-    """Pairs by seed as comparisons of so many seeds each, none in two; the salted side is the rival."""
-    every = list(pairs)
-    for start in range(0, len(every) - seeds + 1, seeds):
-        own = every[start : start + seeds]
-        yield {"salted": ({seed: pairs[seed][1] for seed in own}, {seed: pairs[seed][0] for seed in own})}
-
-
-def line(told: str, result: Calibration, judged: bool = True) -> str:
-    """One row of the table; a second line where there are rivals beside the one with the effect."""
-
-    def cell(entry: Any) -> str:
-        return f"{entry.share:.1%} [{entry.low:.1%}, {entry.high:.1%}]"
-
-    passes = ("yes" if result.passes else "no") if judged else "conditional on one tuning run"
-    row = (
-        f"{told:28} {cell(result.wrong):>21} {result.covers.share:9.1%} {100 * result.effect:8.2f} "
-        f"{cell(result.found):>22} {result.found_stated.share:10.1%}  {passes}"
-    )
-    return row + (f"\n{'  beside it':28} {cell(result.wrong_beside):>21}" if result.wrong_beside else "")
+    """Splits pairs by seed into comparisons of `seeds` each; the salted side is the rival."""
+    numbers = list(pairs)
+    for start in range(0, len(numbers) - seeds + 1, seeds):
+        part = numbers[start : start + seeds]
+        yield {"salted": ({seed: pairs[seed][1] for seed in part}, {seed: pairs[seed][0] for seed in part})}

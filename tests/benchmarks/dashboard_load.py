@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 import shown_study
 from browser import Browser
 from storages import KINDS, storage

@@ -1,0 +1,87 @@
+"""Benchmark: start-up, from the command to `hpo --help` and to the first training step."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpo import __version__
+from hpo.bench.table import OnRow, Row
+from hpo.errors import HpoError
+
+PARTS = {  # part → arguments of Python, and the seconds that it must stay below
+    "hpo --help": (("-m", "hpo", "--help"), 0.5),
+    "import to the first training step": (("-m", "hpo.bench.first_training_step", "{device}"), 4.0),
+}
+COLUMNS = {
+    "part": (64, "{part:64}"),
+    "seconds": (8, "{seconds:.3f}"),
+    "minimum": (8, "{minimum:.3f}"),
+    "of a core": (9, "{processor_seconds:.3f}"),
+    "limit": (6, "{limit_seconds:g}"),
+    "peak MiB": (8, "{mib:.0f}"),
+}
+# A small process stands between this one and the command, because Linux hands the parent's peak down to its children.
+_TIMER = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+seconds = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, process.returncode, process.stderr]))
+"""
+
+
+def measure(device: str, repetitions: int, on_row: OnRow) -> Row:
+    """Times every part in new processes.
+
+    Returns:
+        JSON values: "cores", "load" (runnable processes over the last minute), and "rows": `time_command`'s values,
+        with "part" and "limit_seconds".
+    """
+    rows = []
+    load = os.getloadavg()[0]
+    for part, (command, limit) in PARTS.items():
+        cost = time_command([argument.format(device=device) for argument in command], repetitions)
+        rows.append({"part": part, **cost, "limit_seconds": limit})
+        on_row(rows[-1])
+    setting = {"hpo": __version__, "cores": os.cpu_count(), "load": load, "repetitions": repetitions}
+    return {**setting, "rows": rows}
+
+
+def summary(result: Row) -> str:
+    return f"{result['cores']} cores, load {result['load']:.1f}; medians of {result['repetitions']}"
+
+
+def time_command(
+    command: Sequence[str], repetitions: int, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """Costs of a command's process, from its start to its end.
+
+    Args:
+        command: arguments of this Python. environment: variables to add for it.
+
+    Returns:
+        "seconds" (median), "minimum", "processor_seconds" (minimum; they depend little on what else the machine does)
+        and "mib", the largest peak.
+
+    Raises:
+        HpoError: the command failed.
+    """
+    runs = [_run(command, {**os.environ, **(environment or {})}) for _ in range(repetitions)]
+    seconds, processor, mib = zip(*runs, strict=True)
+    least = {"minimum": min(seconds), "processor_seconds": min(processor)}
+    return {"seconds": statistics.median(seconds), **least, "mib": max(mib)}
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float, float]:
+    timer = [sys.executable, "-I", "-S", "-c", _TIMER, sys.executable, *command]
+    output: Any = subprocess.run(timer, capture_output=True, text=True, check=True, env=dict(environment)).stdout
+    seconds, processor_seconds, peak, code, errors = json.loads(output)
+    if code:
+        last = errors.strip().splitlines()[-1:] or ["it printed no error"]
+        raise HpoError(f"python {' '.join(command)} ended with exit code {code}: {last[0]}")
+    return seconds, processor_seconds, peak / (2**20 if sys.platform == "darwin" else 2**10)

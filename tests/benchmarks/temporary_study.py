@@ -1,0 +1,117 @@
+"""A study whose results are made up instead of trained, and a worker's transactions on it.
+
+It has a name that nobody else uses and is deleted before and after a benchmark.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+import numpy as np
+from sqlalchemy.engine import Engine
+from synthetic_record import synthetic_export
+
+from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, load_study, names, open_study
+from hpo.storage.optuna.mirror import Mirror, clear
+from hpo.trials import Outcome, Setting, Work
+
+NAME = "hpo-bench"
+OWNER = "benchmark"
+METRICS = ("train_loss", "validation_loss", "validation_accuracy", "noisy_labels_fitted", "clean_labels_fitted")
+EPOCHS = 30
+SPACE = {
+    "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True, "off": None},
+    "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True, "off": None},
+    "strength": {"low": 1e-3, "high": 1.0, "log": True, "off": None},
+    "momentum": {"low": 0.0, "high": 0.99, "log": False, "off": None},
+}
+
+
+@contextmanager
+def temporary_study(
+    url: str, trials: int, seeds: int = 1, configurations: int = 1, tuned: bool = True
+) -> Iterator[Ledger]:
+    """A study whose configurations have four tuned hyperparameters each, or none."""
+    engine = connect(url)
+    titles = [f"A{number}" for number in range(configurations)]
+    common = {"optimizer": "adamw", "regularizer": "none", "prediction": None, "trials": None}
+    entries = [{"name": title, **common, "space": SPACE if tuned else {}} for title in titles]
+    _delete(engine)
+    try:
+        study = synthetic_export(titles, epochs=EPOCHS, configurations=entries)[0]["study"]
+        planned, text = (
+            {"trials": trials, "seeds": seeds, "tuning_runs": 1},
+            {"title": NAME, "hypothesis": "", "command": ""},
+        )
+        yield open_study(engine, NAME, study["definition"], study["digest"], planned, text, {})
+    finally:
+        _delete(engine)
+        engine.dispose()
+
+
+def _delete(engine: Engine) -> None:
+    if NAME in names(engine):
+        load_study(engine, NAME).delete()
+    clear(engine, NAME)
+
+
+def enlarge(ledger: Ledger, trials: int) -> Ledger:
+    """The same study with this number of trials of every configuration."""
+    planned = {"trials": trials}
+    return open_study(
+        ledger.engine, NAME, ledger.definition, ledger.digest, planned, ledger.text, ledger.fingerprint, planned
+    )
+
+
+def lease(ledger: Ledger, count: int) -> Work:
+    work = ledger.lease(OWNER, count)
+    assert work is not None, "the benchmark's study has too few slots"
+    return work
+
+
+def spread_settings(work: Work, tuned: bool = True) -> list[Setting]:
+    """Settings for the slots that have none, spread over the ranges without any sampler."""
+    return [
+        {
+            name: bounds["low"] + (bounds["high"] - bounds["low"]) * ((slot.slot + 1) * (0.6180339887 + place) % 1)
+            for place, (name, bounds) in enumerate(SPACE.items() if tuned else ())
+        }
+        for slot in work.slots
+        if slot.setting is None
+    ]
+
+
+def outcomes(work: Work, with_curves: bool = True) -> list[Outcome]:
+    """Results as of training for 30 epochs; the accuracy follows from the slot."""
+    found = []
+    for slot in work.slots:
+        accuracy = (slot.slot * 0.7548776662) % 1
+        curve = accuracy * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 10))
+        result: dict[str, Any] = dict.fromkeys(METRICS, accuracy)
+        result |= {"train_accuracy": accuracy, "epochs": EPOCHS, "classes": 10, "population": len(work.slots)}
+        result |= {"training_samples": 2560, "validation_samples": 640}
+        if work.phase == "rerun":
+            result |= {"test_accuracy": accuracy, "test_loss": 1.0, "test_samples": 800}
+        curves = {metric: curve.tolist() for metric in METRICS} if with_curves else {}
+        found.append(Outcome(slot.id, slot.attempt, accuracy, None, result, curves, seconds=0.1))
+    return found
+
+
+def finish(
+    ledger: Ledger, count: int, with_curves: bool = True, mirror: Mirror | None = None, tuned: bool = True
+) -> None:
+    """Finishes `count` slots of the study, in the order of the schedule."""
+    while count > 0:
+        work = lease(ledger, min(count, 1000))
+        work = ledger.assign(OWNER, work, spread_settings(work, tuned))
+        work = mirror.begin(OWNER, work) if mirror else work
+        results = outcomes(work, with_curves)
+        ledger.finish(OWNER, results)
+        if mirror:
+            mirror.finish(work, results)
+        count -= len(work.slots)

@@ -1,0 +1,58 @@
+"""Every benchmark program runs on a small study, prints what it measured and leaves nothing in the database."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from storage_study import make, plain_names
+
+from hpo.storage.database import connect
+from hpo.storage.ledger import names
+
+PROGRAMS = Path(__file__).parent
+
+
+def run(program: str, url: str, *options: str) -> Any:
+    """What the program prints as JSON; another study in the database must stay as it is."""
+    ledger = make(connect(url), "other")
+    command = [sys.executable, str(PROGRAMS / program), "--storage", url, "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROGRAMS.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert names(ledger.engine) == ["other"] and ledger.state() == "work" and plain_names(url) == []
+    return json.loads(done.stdout)
+
+
+def test_storage(url: str) -> None:
+    sizes = ["--population", "4", "--finished", "20", "--large-population", "30", "--large-study", "60"]
+    result = run("storage.py", url, *sizes, "--training", "1")
+    steps = {"lease", "sample", "assign", "begin", "extend", "finish", "finish in Optuna", "release"}
+    assert set(result["steps"]) == steps and 0 < result["ms_a_trial"] < sum(result["steps"].values())
+    large = result["large_population"]["steps"]
+    assert set(large) == steps - {"sample"}
+    assert all(0 < step["statements"] < 20 for step in large.values()), "a statement for each of 30 trials"
+    assert [row["workers"] for row in result["workers"]] == [1, 10, 100, 1000]
+    one, _, _, thousand = result["workers"]
+    first = thousand["first"]
+    assert thousand["use"][first] == max(thousand["use"].values()) > 10 * one["use"][first]
+    assert one["trials_per_second"] > 0
+
+
+def test_throughput(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    result = run("throughput.py", url, "--clients", "2", "--population", "3", "--populations", "2", "--rounds", "1")
+    assert result["workers"] > 0 and result["ratio"] == result["workers"] / result["baseline"]
+
+
+def test_overheads(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    sizes = ["--finished", "20", "--suggested", "6", "--runs", "4", "--trials", "40", "--reruns", "8"]
+    result = run("overheads.py", url, "--repetitions", "1", *sizes)
+    assert set(result["seconds"]) == {"suggest", "finish", "curves written", "curves read", "report"}
+    assert all(taken > 0 for taken in result["seconds"].values()) and 50 < result["report_mib"] < 1000
+
+
+def test_dashboard_load_starts() -> None:
+    command = [sys.executable, str(PROGRAMS / "dashboard_load.py"), "--help"]
+    assert "--turns" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
