@@ -13,11 +13,15 @@ from hpo.study.python_errors import explain
 from hpo.study.study import Study
 
 STUDIES = Path("studies")
+PACKAGE = Path(__file__).parents[1]
+# The project's own studies: inside an installed package, beside it in a checkout.
+BUILT_IN = next((folder for folder in (PACKAGE / "studies", PACKAGE.parent / "studies") if folder.is_dir()), STUDIES)
 
 
 def study_files() -> list[Path]:
-    """The study files in ./studies, by name."""
-    return sorted(path for path in STUDIES.glob("*.py") if not path.name.startswith("_"))
+    """The study files by name: those in ./studies, and the built-in ones that have no namesake there."""
+    paths = [path for folder in (BUILT_IN, STUDIES) for path in folder.glob("*.py") if not path.name.startswith("_")]
+    return sorted({path.stem: path for path in paths}.values(), key=lambda path: path.stem)
 
 
 def study_name(reference: str) -> str:
@@ -31,18 +35,17 @@ def study_name(reference: str) -> str:
 
 
 def study_path(reference: str) -> Path:
-    """The file that a reference names.
+    """The file that a reference names: a path, a name in ./studies, or the name of a built-in study.
 
     Raises:
         UsageError: there is no such file.
     """
     target = reference.partition(":")[0]
-    path = Path(target) if target.endswith(".py") else STUDIES / f"{target}.py"
+    files = {path.stem: path for path in study_files()}
+    path = Path(target) if target.endswith(".py") else files.get(target, STUDIES / f"{target}.py")
     if path.is_file():
         return path
-    known = [file.stem for file in study_files()]
-    here = f"studies here: {', '.join(known)}" if known else "there is no folder ./studies with study files here"
-    raise UsageError(f"no study file {path}; {here}{did_you_mean(path.stem, known)}")
+    raise UsageError(f"no study file {path}; studies are: {', '.join(files)}{did_you_mean(path.stem, files)}")
 
 
 def variants(path: Path) -> list[str]:

@@ -1,31 +1,35 @@
-"""`hpo new`: a study file to begin with."""
+"""`hpo new`: a study file to start from."""
 
 import re
 from importlib.resources import files
 from pathlib import Path
 
 from hpo.errors import UsageError
-from hpo.study.loading import STUDIES
+from hpo.study.loading import STUDIES, study_path
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-def write_study(name: str) -> Path:
-    """Writes ./studies/NAME.py, a commented study with a regularizer of its own; returns its path.
+def write_study(name: str, source: str | None = None) -> Path:
+    """Writes ./studies/NAME.py, a commented study with a custom regularizer or a copy of `source`; returns its path.
+
+    Args:
+        name: the study's name. source: a study as `hpo run` takes it, such as "gnvr".
 
     Raises:
-        UsageError: the name cannot be a study's, the file is there already, or it cannot be written.
+        UsageError: `name` is not a valid name, there is no study `source`, or the file exists or cannot be written.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a study's name; begin with a letter and use letters, digits and '_'")
     path = STUDIES / f"{name}.py"
-    text = files("hpo.study").joinpath("template.py.txt").read_text(encoding="utf-8")
+    template = study_path(source) if source else files("hpo.study").joinpath("template.py.txt")
+    text = template.read_text(encoding="utf-8")
     try:
         STUDIES.mkdir(exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(text.replace("NAME", name))
+            file.write(text if source else text.replace("NAME", name))
     except FileExistsError as error:
         raise UsageError(f"{error.filename} exists already; choose another name, or delete it first") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}); go to a folder that is yours") from error
+        raise UsageError(f"{path} cannot be written ({error.strerror}); change to a folder you can write to") from error
     return path

@@ -118,7 +118,8 @@ def prepare_process(threads: int, device: torch.device) -> None:
 
 def environment() -> dict[str, Any]:
     """Versions and commit, for the record of who computed what with which code."""
-    packages = {package: version(package) for package in ("hpo", "torch", "optuna", "numpy", "mnist1d")}
+    distributions = {"hpo": "hpo-studies"} | {name: name for name in ("torch", "optuna", "numpy", "mnist1d")}
+    packages = {name: version(distribution) for name, distribution in distributions.items()}
     system = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     return {**system, **packages, "commit": _commit()}
 

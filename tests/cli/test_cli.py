@@ -56,7 +56,6 @@ GIVE = "give NAME=NUMBER with one of learning_rate, weight_decay, beta1, beta2, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("run smal", "no study file studies/smal.py; studies here: small; did you mean 'small'?"),
         ("try small -c mien", "small has no configuration 'mien'; choose one of AdamW, Mine; did you mean 'Mine'?"),
         ("try small -c Mine lamda=1", f"'lamda=1' is no setting of 'Mine'; {GIVE}, lambda; did you mean 'lambda'?"),
         ("try small -c AdamW beta1", "'beta1' has no value; write for example beta1=0.1, without blanks"),

@@ -8,7 +8,7 @@ import pytest
 
 from hpo.errors import UsageError
 from hpo.study.definition import describe, digest
-from hpo.study.loading import load, study_files, study_name, study_path
+from hpo.study.loading import BUILT_IN, load, study_name, study_path
 
 GOOD = """
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
@@ -67,7 +67,6 @@ def test_a_study_by_name_and_by_path() -> None:
     assert load("elsewhere/other.py").name == "other"
     absolute = str(Path("elsewhere/other.py").resolve())
     assert load(absolute).name == "other"
-    assert [path.name for path in study_files()] == ["mine.py"]
 
 
 def test_a_name_of_its_own_stands() -> None:
@@ -91,12 +90,20 @@ def test_a_variant_where_there_are_none() -> None:
 
 
 def test_a_missing_file() -> None:
-    assert refusal("gnvr") == "no study file studies/gnvr.py; there is no folder ./studies with study files here"
     write(GOOD)
-    write(GOOD, "studies/second.py")
     write(GOOD, "studies/_shared.py")
-    assert refusal("gnvr") == "no study file studies/gnvr.py; studies here: mine, second"
-    assert refusal("no/such.py") == "no study file no/such.py; studies here: mine, second"
+    for reference, path in (("other", "studies/other.py"), ("no/such.py", "no/such.py")):
+        start, _, listed = refusal(reference).partition("; studies are: ")
+        assert start == f"no study file {path}"
+        assert listed.split(", ") == sorted([*(path.stem for path in BUILT_IN.glob("*.py")), "mine"])
+
+
+def test_the_projects_own_studies_are_found_in_any_folder_and_give_way_to_a_namesake() -> None:
+    assert load("gnvr").title == load(str(BUILT_IN / "gnvr.py")).title
+    assert load("rogc:noisy").name == "rogc-noisy"
+    write(GOOD, "studies/gnvr.py")
+    assert load("gnvr").configurations == load("studies/gnvr.py").configurations
+    assert load("gnvr").title != load(str(BUILT_IN / "gnvr.py")).title
 
 
 def test_a_file_without_a_study() -> None:
@@ -287,7 +294,7 @@ def test_a_misspelt_part_is_found_on_loading(before: str, after: str, hint: str)
 
 def test_a_name_that_is_nearly_one_of_those_here() -> None:
     write(VARIANTS)
-    assert refusal("mien").endswith("studies here: mine; did you mean 'mine'?")
+    assert refusal("mien").endswith("; did you mean 'mine'?")
     assert refusal("mine:nosy").endswith("mine:clean, mine:noisy; name one of them; did you mean 'noisy'?")
 
 

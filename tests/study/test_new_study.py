@@ -12,7 +12,7 @@ from hpo.errors import UsageError
 from hpo.report.warnings import few_trials
 from hpo.study.definition import describe
 from hpo.study.fingerprint import fingerprint
-from hpo.study.loading import load
+from hpo.study.loading import BUILT_IN, load
 from hpo.study.scaffold import write_study
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,19 @@ def test_it_is_written_and_tried_from_the_command_line(folder: Path) -> None:
     assert result["diverged_epoch"] is None
     message = hpo(folder, "new", "my_idea", code=2)
     assert message == "hpo: studies/my_idea.py exists already; choose another name, or delete it first\n"
+
+
+def test_a_study_is_copied(folder: Path) -> None:
+    assert hpo(folder, "new", "--from", "rogc:noisy").splitlines() == [
+        "wrote studies/rogc.py; next:",
+        "  hpo run rogc:noisy",
+    ]
+    original = BUILT_IN / "rogc.py"
+    assert (folder / "studies" / "rogc.py").read_text() == original.read_text()
+    assert write_study("second", "rogc").read_text() == original.read_text()
+    assert load("second:clean").name == "second-clean"
+    assert "gnvr" in hpo(folder, "new", "--from", "gnvrr", code=2)
+    assert hpo(folder, "new", code=2).startswith("hpo: give the new study a name")
 
 
 def test_what_is_there_is_left_alone(folder: Path) -> None:

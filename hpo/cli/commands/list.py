@@ -9,7 +9,7 @@ from hpo.cli.options import AsJson, app
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Studies here, and the built-in regularizers, optimizers, networks, data sets and schedules."""
+    """Studies, and the built-in regularizers, optimizers, networks, data sets and schedules."""
     from hpo.cli.terminal import catalogue
 
     found = catalogue.catalogue()

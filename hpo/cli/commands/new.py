@@ -1,16 +1,28 @@
-"""`hpo new`: a study to begin with."""
+"""`hpo new`: a study to start from."""
 
 from typing import Annotated
 
 import typer
 
 from hpo.cli.options import app
+from hpo.errors import UsageError
 
 
 @app.command()
-def new(name: Annotated[str, typer.Argument(help="Letters, digits and '_'; the study's name.")]) -> None:
-    """Write studies/NAME.py, a commented study of an idea of your own to begin with."""
+def new(
+    name: Annotated[str | None, typer.Argument(help="The study's name: letters, digits and '_'.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="STUDY", help="Copy this study; NAME is then optional.")
+    ] = None,
+) -> None:
+    """Write studies/NAME.py: a commented study of a custom regularizer, or a copy of a study."""
+    from hpo.study.loading import study_path
     from hpo.study.scaffold import write_study
 
-    typer.echo(f"wrote {write_study(name)}; next:")
-    typer.echo(f"  hpo try {name} -c Mine\n  hpo run {name}")
+    if name is None and source is None:
+        raise UsageError("give the new study a name, or a study to copy: hpo new my_idea, hpo new --from gnvr")
+    name = name or study_path(source or "").stem
+    typer.echo(f"wrote {write_study(name, source)}; next:")
+    if source is None:
+        typer.echo(f"  hpo try {name} -c Mine")
+    typer.echo(f"  hpo run {name}{''.join((source or '').partition(':')[1:])}")

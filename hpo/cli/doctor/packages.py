@@ -14,9 +14,11 @@ TOLD = ("torch", "optuna")
 def check_packages() -> list[Check]:
     """One line if all fits, else one for each that does not."""
     try:
-        declared, python = requires("hpo") or [], metadata("hpo")["Requires-Python"]
+        declared, python = requires("hpo-studies") or [], metadata("hpo-studies")["Requires-Python"]
     except PackageNotFoundError:
-        return [Check("packages", "warning", "hpo is not installed, so its ranges are unknown: pip install -e .")]
+        return [
+            Check("packages", "warning", "hpo is not installed, so its ranges are unknown: pip install hpo-studies")
+        ]
     needed = [entry for entry in map(Requirement, declared) if not entry.marker or entry.marker.evaluate({"extra": ""})]
     problems = [problem for entry in needed if (problem := _problem(entry))]
     if not SpecifierSet(python).contains(platform.python_version()):
