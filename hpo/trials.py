@@ -115,3 +115,11 @@ def in_words(causes: Mapping[str, int], for_good: int = 0) -> str:
     words = ", ".join(f"{cause} × {times}" for cause, times in causes.items())
     lasting = f"{plural(for_good, 'run')} failed for good" if for_good else ""
     return "; ".join(part for part in (words, lasting) if part)
+
+
+STATES = {"done": "finished", "work": "unfinished", "wait": "unfinished, waiting for running trials"}
+
+
+def describe_state(state: str, failed: int) -> str:
+    """What `Ledger.state` returns, in words; `failed` is the number of runs that failed for good."""
+    return "finished, but some runs failed for good" if state == "done" and failed else STATES[state]

@@ -1,1 +1,1 @@
-"""`hpo dashboard`: optuna-dashboard and the written reports in a browser, for reading and from this machine alone."""
+"""`hpo dashboard`: studies, reports and optuna-dashboard in a browser; read-only and on localhost by default."""

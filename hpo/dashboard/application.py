@@ -1,6 +1,5 @@
-"""The dashboard as one WSGI application: optuna-dashboard behind its guards, with the reports beside it."""
+"""The dashboard as one WSGI application: the list of studies, their reports and optuna-dashboard."""
 
-import math
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,14 +11,12 @@ from optuna.storages import RDBStorage
 
 from hpo.dashboard import middleware
 from hpo.dashboard.live_reports import LiveReports
-from hpo.dashboard.navigation import Linked, with_bar
-from hpo.dashboard.report_files import Progress, with_reports
+from hpo.dashboard.report_files import StudyRow, with_reports
 from hpo.errors import UsageError
 from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
 from hpo.storage.optuna.mirror import report_name
-
-STATES = {"done": "finished", "work": "has open work", "wait": "in training"}
+from hpo.trials import describe_state
 
 
 def build(
@@ -34,64 +31,51 @@ def build(
     Args:
         storage: from `mirror.open_storage`, of a database with hpo's tables.
         reports: the folder of reports.
-        host: the name or address it listens on; decides which Host headers are its own.
-        password: asked for where given.
+        host: the name or address that the server listens on; it decides which Host headers are accepted.
+        password: required from every client; None: no password.
         editable: whether requests may change the database.
     """
-    app = with_bar(_pages(storage), lambda: linked(storage), editable)
-    app = with_reports(app, reports, lambda: progress(storage), LiveReports(storage.engine, reports).folder)
-    app = middleware.while_answering(app, lambda: is_available(storage.engine))
-    if not editable:
-        app = middleware.only_reading(app)
+    local = middleware.is_loopback(host)
+    hosts = {*middleware.LOOPBACK, host, *(() if local else (socket.gethostname(), socket.getfqdn()))}
+    checks = [middleware.known_host(hosts, any_address=not local)]
     if password:
-        app = middleware.with_password(app, password)
-    if middleware.is_loopback(host):
-        app = middleware.from_known_hosts(app, {*middleware.LOOPBACK, host})
-    else:
-        own = {*middleware.LOOPBACK, host, socket.gethostname(), socket.getfqdn()}
-        app = middleware.from_known_hosts(app, own, addresses=True)
-    return middleware.with_safe_headers(app)
+        checks.append(middleware.basic_auth(password))
+    if not editable:
+        checks.append(middleware.read_only)
+    checks.append(middleware.database_available(lambda: is_available(storage.engine)))
+    live = LiveReports(storage.engine, reports)
+    app = with_reports(_optuna_pages(storage), reports, lambda: study_rows(storage), live.folder)
+    return middleware.guarded(app, checks)
 
 
-def _pages(storage: RDBStorage) -> WSGIApplication:
-    """optuna-dashboard, which answers 500 to a client that names no encoding, mended."""
+def _optuna_pages(storage: RDBStorage) -> WSGIApplication:
+    """optuna-dashboard, which by itself answers 500 to a client without an Accept-Encoding header."""
     app = optuna_dashboard.wsgi(storage)
 
-    def mended(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    def with_encoding(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")
         return app(environ, start)
 
-    return mended
+    return with_encoding
 
 
-def progress(storage: RDBStorage) -> Sequence[Progress]:
-    """How far every study of the database is."""
-    found = []
+def study_rows(storage: RDBStorage) -> Sequence[StudyRow]:
+    """The progress of every study in the database."""
+    rows = []
     for name in names(storage.engine):
-        try:
+        with suppress(UsageError):  # deleted a moment ago
             ledger = load_study(storage.engine, name)
-        except UsageError:  # deleted a moment ago
-            continue
-        counts = list(ledger.counts().values())
-        trials, reruns = (
-            "/".join(str(sum(entry[f"{kind}_{part}"] for entry in counts)) for part in ("done", "total"))
-            for kind in ("trials", "reruns")
-        )
-        state = ledger.state()
-        words = STATES[state]
-        if state == "done" and any(entry["failed"] for entry in counts):
-            words = "finished, but some runs failed for good"
-        found.append(Progress(name, words, trials, reruns, _summary(storage, name), state == "done"))
-    return found
+            counts, state = list(ledger.counts().values()), ledger.state()
+            trials, reruns = (
+                "/".join(str(sum(entry[f"{phase}_{part}"] for entry in counts)) for part in ("done", "total"))
+                for phase in ("trials", "reruns")
+            )
+            words = describe_state(state, sum(entry["failed"] for entry in counts))
+            rows.append(StudyRow(name, words, trials, reruns, _summary_id(storage, name), state == "done"))
+    return rows
 
 
-def linked(storage: RDBStorage) -> Sequence[Linked]:
-    """All studies, those whose summary is the newest first."""
-    found = [Linked(name, _summary(storage, name)) for name in names(storage.engine)]
-    return sorted(found, key=lambda entry: entry.summary or math.inf, reverse=True)
-
-
-def _summary(storage: RDBStorage, study: str) -> int | None:
+def _summary_id(storage: RDBStorage, study: str) -> int | None:
     with suppress(KeyError):
         return storage.get_study_id_from_name(report_name(study))
     return None

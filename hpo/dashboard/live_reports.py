@@ -1,70 +1,72 @@
-"""Reports of studies that have none in the reports folder, or only an old one, made when they are asked for."""
+"""Reports written on request, for studies whose report in the reports folder is missing or out of date."""
 
 import atexit
 import shutil
 import tempfile
 import threading
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hpo.dashboard.study_note import PAUSE, mark
+from hpo.dashboard.study_note import PAUSE, results_digest
 from hpo.report import read_record, write_report
 from hpo.storage.database import run_with_retry
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.ledger.queries import newest
 
 
-class Made(NamedTuple):
-    """A report that was made here: where, when (by a clock that only runs on), and of what."""
+class LiveReport(NamedTuple):
+    """A report written here: the folder around it, the monotonic clock's seconds, and `results_digest` at that time."""
 
     folder: Path
     time: float
-    of: str
+    digest: str
 
 
 class LiveReports:
-    """Makes reports in a temporary folder, each at most once in PAUSE seconds and only if something has changed."""
+    """Writes reports to a temporary folder, each at most once in PAUSE seconds and only if its results changed."""
 
-    def __init__(self, engine: Any, written: Path, analyses: Path = Path("studies")) -> None:
-        """`written`: the reports folder. `analyses`: where STUDY.md holds the author's own words."""
-        self.engine, self.written, self.analyses = engine, written, analyses
+    def __init__(self, engine: Any, reports: Path, analyses: Path = Path("studies")) -> None:
+        """reports: the folder of reports. analyses: the folder whose STUDY.md holds an author's text."""
+        self.engine, self.reports, self.analyses = engine, reports, analyses
         self._lock = threading.Lock()
-        self._made: dict[str, Made] = {}
-        self._folder: Path | None = None
+        self._written: dict[str, LiveReport] = {}
 
     def folder(self, study: str) -> Path | None:
-        """A folder that holds the folder `study` with its report; None if what was written is all there can be."""
+        """A folder with the folder `study` and its report; None if the one in the reports folder is up to date."""
         if study not in names(self.engine):
             return None
         ledger = load_study(self.engine, study)
-        if self._is_written(ledger):
+        if self._is_up_to_date(ledger):
             return None
-        with self._lock:  # whoever else asks for it meanwhile finds it made
-            made, present = self._made.get(study), mark(ledger)
-            if made is None or (made.of != present and time.monotonic() - made.time >= PAUSE):
-                began = time.monotonic()
-                self._made[study] = Made(self._make(ledger), began, present)
-                if made:
-                    shutil.rmtree(made.folder, ignore_errors=True)
-            return self._made[study].folder
+        with self._lock:  # other requests for the report wait until it is written
+            last, digest = self._written.get(study), results_digest(ledger)
+            if last is None or (last.digest != digest and time.monotonic() - last.time >= PAUSE):
+                start = time.monotonic()
+                self._written[study] = LiveReport(self._write(ledger), start, digest)
+                if last:
+                    shutil.rmtree(last.folder, ignore_errors=True)
+            return self._written[study].folder
 
-    def _is_written(self, ledger: Ledger) -> bool:
-        """Whether the reports folder holds a report that is no older than what was finished last."""
+    def _is_up_to_date(self, ledger: Ledger) -> bool:
+        """Whether the reports folder has a report that is no older than the newest result."""
         try:
-            written = (self.written / ledger.study / "report.html").stat().st_mtime
+            written = (self.reports / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
         finished = run_with_retry(self.engine, lambda link: newest(link, ledger.id))
         return finished is None or finished <= written
 
-    def _make(self, ledger: Ledger) -> Path:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="hpo-reports-"))
-            atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
-        place = Path(tempfile.mkdtemp(dir=self._folder))
-        record = read_record(ledger)
-        words = self.analyses / f"{ledger.study}.md"
-        analysis = words.read_text(encoding="utf-8") if words.is_file() else None
-        write_report(record, place / ledger.study, ledger.study, [record.study["text"]["command"]], analysis)
-        return place
+    def _write(self, ledger: Ledger) -> Path:
+        folder = Path(tempfile.mkdtemp(dir=self._root))
+        record, analysis = read_record(ledger), self.analyses / f"{ledger.study}.md"
+        text = analysis.read_text(encoding="utf-8") if analysis.is_file() else None
+        write_report(record, folder / ledger.study, ledger.study, [record.study["text"]["command"]], text)
+        return folder
+
+    @cached_property
+    def _root(self) -> Path:
+        root = Path(tempfile.mkdtemp(prefix="hpo-reports-"))
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        return root

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from hpo.dashboard.study_note import mark, refresh
+from hpo.dashboard.study_note import refresh, results_digest
 from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
 
 T = TypeVar("T")
-LOOK = 5.0  # seconds between two looks whether something has been finished
+INTERVAL = 5.0  # seconds between two checks for new results
 
 
 class Refresher:
-    """A thread that looks through the studies every few seconds; a look at one that has not changed only reads."""
+    """A thread that checks all studies every few seconds; for a study without new results it only reads."""
 
-    def __init__(self, reading: Any, writing: Any) -> None:
-        self.reading, self.writing = reading, writing
-        self._told: set[str] = set()
-        self._marks: dict[int, str] = {}  # of the studies whose summary tells of all there is
+    def __init__(self, read_engine: Any, write_engine: Any) -> None:
+        self.read_engine, self.write_engine = read_engine, write_engine
+        self._printed: set[str] = set()
+        self._digests: dict[int, str] = {}  # ledger id -> the results in an up-to-date summary
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="summaries", daemon=True)
 
@@ -28,39 +28,37 @@ class Refresher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it, after the summary that it may be writing, unless that has to wait for the database."""
+        """Ends the thread after the summary that it is writing, but does not wait long for the database."""
         self._end.set()
         self._thread.join(timeout=5.0)
 
-    def look(self) -> None:
-        """One look at all studies. What fails is told once and tried again at the next look."""
-        if not self._try("the studies", lambda: is_available(self.reading)):
+    def _run(self) -> None:
+        self._refresh_all()
+        while not self._end.wait(INTERVAL):
+            self._refresh_all()
+
+    def _refresh_all(self) -> None:
+        if not self._try("the studies", lambda: is_available(self.read_engine)):
             return
-        for name in self._try("the studies", lambda: names(self.reading)) or []:
+        for name in self._try("the studies", lambda: names(self.read_engine)) or []:
             if self._end.is_set():
                 return
             self._try(name, partial(self._refresh, name))
 
     def _refresh(self, name: str) -> None:
-        ledger = load_study(self.reading, name)
-        present = mark(ledger)
-        if self._marks.get(ledger.id) != present and refresh(load_study(self.writing, name)):
-            self._marks[ledger.id] = present
+        ledger = load_study(self.read_engine, name)
+        digest = results_digest(ledger)
+        if self._digests.get(ledger.id) != digest and refresh(load_study(self.write_engine, name)):
+            self._digests[ledger.id] = digest
 
-    def _run(self) -> None:
-        self.look()
-        while not self._end.wait(LOOK):
-            self.look()
-
-    def _try(self, what: str, action: Callable[[], T]) -> T | None:
+    def _try(self, subject: str, action: Callable[[], T]) -> T | None:
+        """The action's result; an error is printed once and the action is repeated at the next check."""
         try:
             return action()
-        except Exception as error:  # whatever it is: the pages must go on
-            said = str(error).strip().splitlines() or [""]
-            line = (
-                f"hpo: the summary of {what} was not kept up to date ({type(error).__name__}: {said[0]}); trying again"
-            )
-            if line not in self._told:
-                self._told.add(line)
+        except Exception as error:  # of any kind: the pages must not fail for it
+            reason = (str(error).strip().splitlines() or [""])[0]
+            line = f"hpo: the summary of {subject} could not be updated ({type(error).__name__}: {reason}); retrying"
+            if line not in self._printed:
+                self._printed.add(line)
                 print(line, file=sys.stderr, flush=True)
             return None

@@ -1,4 +1,4 @@
-"""The process that serves the dashboard: what it needs to start, the link it prints, and how it ends."""
+"""The server of the dashboard: it checks its address and database, prints its link, and stops at a signal."""
 
 import os
 import socket
@@ -22,57 +22,57 @@ PASSWORD = "HPO_DASHBOARD_PASSWORD"
 
 
 def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None:
-    """Serves until a signal comes.
+    """Serves until a signal arrives.
 
     Args:
-        url: the database. port: 0 for any that is free.
+        url: the database's URL. port: 0 for any free port. editable: whether the pages may change the database.
 
     Raises:
-        UsageError: the address is taken or not this machine's, or it needs a password and has none.
+        UsageError: the address is in use or not this machine's, or it needs a password and has none.
         HpoError: there is no database, or it cannot be used.
-        Stopped: a signal came.
+        Stopped: a signal arrived.
     """
     password = os.environ.get(PASSWORD) or None
     if not is_loopback(host) and not password:
-        raise UsageError(f"--host {host} lets other machines in; set a password in the variable {PASSWORD}")
+        raise UsageError(f"--host {host} lets other machines connect; set the environment variable {PASSWORD}")
     address = read(url)
     if address.get_backend_name() == "sqlite" and not file(address).exists():
-        raise HpoError(f"there is no database {redacted(url)}; `hpo run STUDY` makes it, or give another --storage")
+        raise HpoError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
     engine = connect(url)
     if not names(engine):
-        print("hpo: there are no studies yet; the page fills once `hpo run STUDY` has begun one", file=sys.stderr)
+        print("hpo: no studies yet; the page shows them once `hpo run STUDY` has created one", file=sys.stderr)
     storage = open_storage(engine, reading=not editable)
-    engine.dispose()  # it is opened again where a summary is to be written
+    engine.dispose()  # the refresher reconnects where it writes a summary
     refresher = Refresher(storage.engine, engine)
     app = build(storage, reports, host, password, editable)
     listening = _listen(host, port)
-    # Of one socket it makes a server that ends by itself; `ident` would tell strangers its version.
+    # `ident` would show the server's version to everyone.
     server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, max_request_body_size=1 << 24)
-    print(f"dashboard: {_link(host, listening)}  (reports: /reports/; Ctrl-C ends it)", flush=True)
-    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one for every plot of a short study
+    print(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)", flush=True)
+    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one a plot of a short study
     stop = Stop()
     refresher.start()
     with stop.installed(), stop.interruptible():
-        server.run()  # returns when a signal is raised in it
+        server.run()  # returns when a signal handler raises in it
     refresher.stop()
     stop.check()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+    """A socket that listens on the address.
 
     Raises:
-        UsageError: the port is taken, or the host is not this machine.
+        UsageError: the port is in use, or the host is not this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((str(address[0]), int(address[1])), family=family)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name can be like that
+    except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
 
 
 def _link(host: str, listening: socket.socket) -> str:
-    """Where a browser finds the server."""
+    """The server's URL for a browser."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else host
     return f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}/"

@@ -1,8 +1,7 @@
-"""The summary of a study where Optuna's dashboard shows it: kept up to date, a person's own note left alone."""
+"""A study's summary in Optuna's dashboard: kept up to date, except that a note which a person edited stays."""
 
 import json
 from contextlib import closing
-from functools import partial
 from hashlib import sha256
 
 from hpo.report import Record, read_record
@@ -12,67 +11,64 @@ from hpo.storage.optuna import notes
 from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.optuna.notes import Attributes
 
-PAUSE = 30.0  # seconds between two summaries of a study, whoever writes them
-KEY = "hpo:summary"  # of the attribute that says when the last one was begun, of what, and which note it left
+PAUSE = 30.0  # seconds between two summaries of a study, from all processes together
+# The attribute of the last summary: when it was started, the digest of its results, and the digest of its note.
+KEY = "hpo:summary"
 
 
 def publish(ledger: Ledger, record: Record) -> None:
-    """Writes the summary of `record` now, as one who has just reported does."""
-    _write(ledger, summarise(record), "")  # something may have been finished since it was read: nobody can say
+    """Writes the summary of `record` now, as `hpo report` does."""
+    _write(ledger, summarise(record), "")  # more runs may have finished since the record was read
 
 
 def refresh(ledger: Ledger, pause: float | None = None) -> bool:
-    """Writes the summary anew if more is finished than it tells of and `pause` (PAUSE) seconds have gone by.
+    """Writes the summary again if there are new results and `pause` (PAUSE) seconds have passed since the last one.
 
-    Of several processes that see the same, one writes. One that dies meanwhile is made up for after a pause.
+    One process writes where several see the same results. If it dies meanwhile, another one writes after a pause.
 
     Returns:
-        Whether the summary tells of all there is. False: try again later.
+        Whether the summary is up to date; if not, try again later.
     """
     pause = PAUSE if pause is None else pause
-    present = mark(ledger)
-    with closing(Mirror(ledger)) as mirror:
-        told: list[bool] = []
+    digest, up_to_date = results_digest(ledger), False
 
-        def claim(found: Attributes, now: float) -> Attributes:
-            last = found.get(KEY) or {}
-            told.append(last.get("of") == present)
-            if told[-1] or 0 <= now - last.get("time", 0.0) < pause:
-                return {}
-            return {KEY: {**last, "time": now}}
+    def claim(attributes: Attributes, now: float) -> Attributes:
+        nonlocal up_to_date
+        last = attributes.get(KEY) or {}
+        up_to_date = last.get("results") == digest
+        waits = 0 <= now - last.get("time", 0.0) < pause
+        return {} if up_to_date or waits else {KEY: {**last, "time": now}}
 
-        claimed = _change(mirror, claim)
-    if claimed:
-        _write(ledger, summarise(read_record(ledger)), present)
-    return claimed or told[-1]
+    if _change(ledger, claim):
+        _write(ledger, summarise(read_record(ledger)), digest)
+        return True
+    return up_to_date
 
 
-def mark(ledger: Ledger) -> str:
-    """A digest of all that is finished or failed; it stays the same while work is only begun or given back."""
+def results_digest(ledger: Ledger) -> str:
+    """A digest of all finished and failed runs; leasing and releasing runs does not change it."""
     counts = [{key: value for key, value in entry.items() if key != "leased"} for entry in ledger.counts().values()]
-    return sha256(json.dumps(counts, sort_keys=True).encode()).hexdigest()
+    return _digest(json.dumps(counts, sort_keys=True))
 
 
-def _write(ledger: Ledger, summary: Summary, of: str) -> None:
+def _write(ledger: Ledger, summary: Summary, digest: str) -> None:
+    def update(attributes: Attributes, now: float) -> Attributes:
+        last, changes = attributes.get(KEY) or {}, {}
+        note = notes.note(attributes)
+        if note in ("", summary.note) or _digest(note) == last.get("note"):  # else a person edited it
+            if note != summary.note:
+                changes = notes.with_note(attributes, summary.note)
+            last = {**last, "note": _digest(summary.note)}
+        for identifier, drawing in summary.plots.items():
+            changes |= notes.with_plot(attributes, identifier, drawing)
+        return {**changes, KEY: {**last, "time": now, "results": digest}}
+
+    _change(ledger, update)
+
+
+def _change(ledger: Ledger, change: notes.Change) -> bool:
     with closing(Mirror(ledger)) as mirror:
-        _change(mirror, partial(_changes, summary, of))
-
-
-def _changes(summary: Summary, of: str, found: Attributes, now: float) -> Attributes:
-    """What has to change, given what stands there at this moment."""
-    last, changes = found.get(KEY) or {}, {}
-    present = notes.note(found)
-    if present in ("", summary.note) or _digest(present) == last.get("note"):
-        if present != summary.note:
-            changes = notes.with_note(found, summary.note)
-        last = {**last, "note": _digest(summary.note)}
-    for identifier, drawing in summary.plots.items():
-        changes |= notes.with_plot(found, identifier, drawing)
-    return {**changes, KEY: {**last, "time": now, "of": of}}
-
-
-def _change(mirror: Mirror, how: notes.Change) -> bool:
-    return notes.change(mirror.ledger.engine, mirror.report_study(), how, lambda: mirror.storage)
+        return notes.change(ledger.engine, mirror.report_study(), change, lambda: mirror.storage)
 
 
 def _digest(text: str) -> str:

@@ -162,7 +162,7 @@ def one_step(ledger: Ledger) -> None:
 
 def test_a_watch_shows_block_after_block_until_the_study_is_done(ledger: Ledger) -> None:
     text = watched(ledger, [lambda: one_step(ledger), lambda: finish_all(ledger)])
-    assert [text.count(words) for words in ("s: has open work", "s: finished", "  A  ")] == [2, 1, 3]
+    assert [text.count(words) for words in ("s: unfinished", "s: finished", "  A  ")] == [2, 1, 3]
     assert text.index("0/12") < text.index("10/12") < text.index("s: finished")
     assert "\x1b" not in text
 

@@ -1,4 +1,4 @@
-"""The dashboard: what it shows, whom it refuses, and that nothing outside the reports can be read."""
+"""The dashboard: its pages, the requests that it refuses, and that nothing outside the reports can be read."""
 
 import base64
 import json
@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,43 +32,54 @@ from hpo.storage.optuna.mirror import Mirror, open_storage
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
 CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")
+SHOWN = ["small/A/rerun", "small/A/tune", "small/B/rerun", "small/B/tune"]
 
 
 def basic(password: str, user: str = "anyone") -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+def studies(app: Any) -> list[str]:
+    return sorted(entry["study_name"] for entry in ask(app, "/api/studies").json()["study_summaries"])
+
+
+def close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with one finished study of two configurations, shown to Optuna."""
+    """A database with one finished study of two configurations, mirrored for Optuna."""
     path = tmp_path_factory.mktemp("database") / "t.db"
     engine = connect(f"sqlite:///{path}")
     ledger = make(engine, "small", trials=2, seeds=1)
     finish_all(ledger)
-    mirror = Mirror(ledger)
-    mirror.repair()
-    mirror.close()
+    with closing(Mirror(ledger)) as mirror:
+        mirror.repair()
     engine.dispose()
     return path
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reports folder with one report, and secrets beside and linked from inside it."""
-    around = tmp_path_factory.mktemp("around")
-    folder = around / "reports"
-    (folder / "small" / "figures").mkdir(parents=True)
-    (folder / "small" / "report.html").write_text(PAGE)
-    (folder / "small" / "README.md").write_text("# t")
-    (folder / "small" / "figures" / "1-λ.png").write_bytes(b"png")
-    (folder / "small" / ".hidden.json").write_text("secret")
-    (folder / "small" / "key.pem").write_text("secret")
+    """A reports folder with one report, and secrets next to it and linked from inside it."""
+    parent = tmp_path_factory.mktemp("parent")
+    folder = parent / "reports"
+    for path, text in {
+        "small/report.html": PAGE,
+        "small/README.md": "# t",
+        "small/figures/1-λ.png": "png",
+        "small/.hidden.json": "secret",
+        "small/key.pem": "secret",
+        "../secret.html": "secret",
+        "../reports-secret/report.html": "secret",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
     (folder / "small" / "folder.html").mkdir()
-    (around / "secret.html").write_text("secret")
-    (around / "reports-secret").mkdir()
-    (around / "reports-secret" / "report.html").write_text("secret")
-    (folder / "small" / "out.html").symlink_to(around / "secret.html")
-    (folder / "away").symlink_to(around)
+    (folder / "small" / "out.html").symlink_to(parent / "secret.html")
+    (folder / "away").symlink_to(parent)
     (folder / "circle.html").symlink_to(folder / "circle.html")
     (folder / "again").symlink_to(folder / "small")
     return folder
@@ -76,7 +87,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(original: Path, reports: Path) -> Iterator[Callable[..., Any]]:
-    """Makes an application with the options of `build`, over a database that nothing can change."""
+    """Builds an application with the options of `build`, over a database that nothing can change."""
     storage = open_storage(connect(f"sqlite:///{original}"), reading=True)
     yield lambda **options: build(storage, reports, **options)
     close(storage)
@@ -84,16 +95,9 @@ def opened(original: Path, reports: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def url(original: Path, tmp_path: Path) -> str:
-    """A copy of the database that a test may spoil."""
+    """A copy of the database that a test may change."""
     shutil.copy(original, tmp_path / "t.db")
     return f"sqlite:///{tmp_path}/t.db"
-
-
-@pytest.fixture
-def editable(url: str, reports: Path) -> Iterator[Any]:
-    storage = open_storage(connect(url))
-    yield build(storage, reports, editable=True)
-    close(storage)
 
 
 @pytest.fixture
@@ -103,21 +107,10 @@ def reading(url: str) -> Iterator[RDBStorage]:
     close(storage)
 
 
-def close(storage: RDBStorage) -> None:
-    storage.remove_session()
-    storage.engine.dispose()
-
-
-def studies(app: Any) -> list[str]:
-    return sorted(entry["study_name"] for entry in ask(app, "/api/studies").json()["study_summaries"])
-
-
-SHOWN = ["small/A/rerun", "small/A/tune", "small/B/rerun", "small/B/tune"]
-
-
 def test_studies_and_trials_are_shown(opened: Callable[..., Any]) -> None:
     app = opened()
-    assert ask(app).status == 302
+    start = ask(app)
+    assert (start.status, start.headers["Location"]) == (302, "/reports/")
     assert b"bundle.js" in ask(app, "/dashboard").body
     assert studies(app) == SHOWN
     summaries = ask(app, "/api/studies").json()["study_summaries"]
@@ -130,7 +123,7 @@ def test_studies_and_trials_are_shown(opened: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.1"])
-def test_its_own_names_are_served(opened: Callable[..., Any], host: str) -> None:
+def test_loopback_hosts_are_served(opened: Callable[..., Any], host: str) -> None:
     assert ask(opened(), "/api/studies", host=host).status == 200
     assert ask(opened(), "/api/studies", host=host, origin=f"http://{host}".lower()).status == 200
 
@@ -169,24 +162,19 @@ def test_nothing_can_be_changed(opened: Callable[..., Any], method: str) -> None
     for path in ("studies/1", "studies", "studies/1/rename", "studies/1/note", "trials/1/tell"):
         answer = ask(app, f"/api/{path}", method, body)
         assert answer.status == 403 and "--allow-edit" in answer.json()["reason"]
-    assert studies(app) == SHOWN
-
-
-def test_a_method_in_a_header_changes_nothing(opened: Callable[..., Any]) -> None:
-    app = opened()
-    assert ask(app, "/api/studies/1", x_http_method_override="DELETE", x_http_method="DELETE").status == 200
+    assert ask(app, "/api/studies/1", x_http_method_override=method, x_http_method=method).status == 200
     assert studies(app) == SHOWN
 
 
 def test_the_database_itself_refuses_changes(reading: RDBStorage) -> None:
-    """Should a request that changes something ever get through."""
+    """In case a request that changes something gets past the checks."""
     with pytest.raises(StorageInternalError) as caught:
         reading.delete_study(1)
     assert "readonly" in str(caught.value.__cause__)
     assert len(reading.get_all_studies()) == 4
 
 
-def test_reading_keeps_no_writer_waiting(reading: RDBStorage, url: str) -> None:
+def test_a_reader_does_not_block_a_writer(reading: RDBStorage, url: str) -> None:
     engine = connect(url)
     with reading.engine.begin() as reader, engine.begin() as writer:
         count = sa.text("SELECT count(*) FROM hpo_studies WHERE name = 'small'")
@@ -196,17 +184,20 @@ def test_reading_keeps_no_writer_waiting(reading: RDBStorage, url: str) -> None:
     engine.dispose()
 
 
-def test_editing_is_there_when_asked_for(editable: Any) -> None:
-    assert ask(editable, "/api/studies/1", "DELETE", b"{}").status == 204
-    assert len(studies(editable)) == 3
+def test_an_editable_dashboard_deletes(url: str, reports: Path) -> None:
+    storage = open_storage(connect(url))
+    app = build(storage, reports, editable=True)
+    assert ask(app, "/api/studies/1", "DELETE", b"{}").status == 204
+    assert len(studies(app)) == 3
+    close(storage)
 
 
-def test_a_password_is_asked_for(opened: Callable[..., Any]) -> None:
+def test_the_password_is_required(opened: Callable[..., Any]) -> None:
     app = opened(password="sésame: open")
     assert ask(app, "/api/studies", authorization=basic("sésame: open")).status == 200
     assert ask(app, "/reports/small/", authorization=basic("sésame: open", "")).status == 200
-    asked = ask(app, "/api/studies")
-    assert asked.status == 401 and asked.headers["WWW-Authenticate"].startswith("Basic realm=")
+    refused = ask(app, "/api/studies")
+    assert refused.status == 401 and refused.headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +216,7 @@ def test_a_wrong_password_is_refused(opened: Callable[..., Any], header: str) ->
     assert ask(app, "/api/studies", authorization=basic("sesame")).status == 200
 
 
-def test_for_other_machines_it_goes_by_its_name_and_its_addresses(opened: Callable[..., Any]) -> None:
+def test_other_machines_may_use_its_name_and_its_addresses(opened: Callable[..., Any]) -> None:
     app = opened(host="0.0.0.0", password="sesame")
     for host in ("127.0.0.1:8080", "localhost:8080", socket.gethostname(), "192.168.0.7:8080", "[fe80::1]:8080"):
         assert ask(app, host=host, authorization=basic("sesame")).status == 302
@@ -236,9 +227,9 @@ def test_for_other_machines_it_goes_by_its_name_and_its_addresses(opened: Callab
 
 def test_reports_are_listed_and_served(opened: Callable[..., Any]) -> None:
     app = opened()
-    listed = ask(app, "/reports/")
-    assert "<td>small<td>" not in listed.body.decode() and '<a href="small/">report</a>' in listed.body.decode()
-    assert "<td>finished</td><td>4/4</td><td>2/2</td>" in listed.body.decode()
+    listed = ask(app, "/reports/").body.decode()
+    assert '<a href="/reports/small/">' in listed
+    assert "<td>small</td><td>finished</td><td>4/4</td><td>2/2</td>" in listed
     assert ask(app, "/reports").headers["Location"] == "/reports/"
     page = ask(app, "/reports/small/")
     assert (page.status, page.body) == (200, PAGE.encode()) and page.headers["Content-Type"].startswith("text/html")
@@ -249,63 +240,45 @@ def test_reports_are_listed_and_served(opened: Callable[..., Any]) -> None:
     assert ask(opened(editable=True), "/reports/small/report.html", "DELETE").status == 405
 
 
-def test_a_report_runs_its_own_scripts_and_reaches_nothing(opened: Callable[..., Any]) -> None:
+def test_a_report_runs_only_its_own_scripts(opened: Callable[..., Any]) -> None:
     headers = ask(opened(), "/reports/small/").headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["Content-Security-Policy"].split(";"))
-    assert policy["default-src"] == "'none'" and "connect-src" not in policy  # so that nothing can be fetched
+    assert policy["default-src"] == "'none'" and "connect-src" not in policy  # nothing can be fetched
     assert policy["script-src"] == "'unsafe-inline' 'self'"  # its own, and the plotly.js that all reports share
     assert "allow-same-origin" not in policy["sandbox"]
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
 
 
-def test_names_are_shown_as_they_are(reading: RDBStorage, url: str, tmp_path: Path) -> None:
+def test_study_names_are_escaped(reading: RDBStorage, url: str, tmp_path: Path) -> None:
     engine = connect(url)
     make(engine, '<script>"&', digest="e")
     engine.dispose()
     app = build(reading, tmp_path / "none")
     listed = ask(app, "/reports/").body.decode()
-    assert "has open work" in listed and '<a href="small/">report</a>' in listed
-    for page in (listed, ask(app, "/dashboard").body.decode().partition("<nav")[2]):
-        assert "<script>" not in page.partition("</nav>")[0] and "&lt;script&gt;&quot;&amp;" in page
+    assert "<td>unfinished</td>" in listed and "<script>" not in listed
+    assert "&lt;script&gt;&#34;&amp;" in listed and '<a href="/reports/%3Cscript%3E%22%26/">' in listed
     assert ask(app, "/reports/nobody/").status == 404
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *(
-            "../secret.html",
-            "small/../../secret.html",
-            "small/../report.html",
-            "..%2fsecret.html",
-            "%2e%2e/secret.html",
-        ),
-        *(
-            "%2e%2e%2fsecret.html",
-            "small/%2e%2e/%2e%2e/secret.html",
-            "%252e%252e%252fsecret.html",
-            "..%255csecret.html",
-        ),
-        *(
-            "..%5csecret.html",
-            "..\\secret.html",
-            "small/..%5c..%5csecret.html",
-            "....//secret.html",
-            "./small/README.md",
-        ),
-        *("/small/README.md", "//etc/passwd", "%2fetc%2fpasswd", "/etc/hosts.html", "small//README.md"),
-        *("%c0%ae%c0%ae/secret.html", "%c0%ae%c0%ae%c0%afsecret.html", "%uff0e%uff0e/secret.html", "%ff%fe"),
-        *("..%00/secret.html", "small/README.md%00.html", "%00", "..;/secret.html", "../reports-secret/report.html"),
-        *("small/out.html", "away/secret.html", "away/reports/small/README.md/", "circle.html", "away/t.db"),
-        *("small/.hidden.json", "small/key.pem", "small/folder.html", "small/figures", "small", "a" * 5000),
-    ],
-)
+UNREADABLE = [
+    "../secret.html", "small/../../secret.html", "small/../report.html", "..%2fsecret.html", "%2e%2e/secret.html",
+    "%2e%2e%2fsecret.html", "small/%2e%2e/%2e%2e/secret.html", "%252e%252e%252fsecret.html", "..%255csecret.html",
+    "..%5csecret.html", "..\\secret.html", "small/..%5c..%5csecret.html", "....//secret.html", "./small/README.md",
+    "/small/README.md", "//etc/passwd", "%2fetc%2fpasswd", "/etc/hosts.html", "small//README.md",
+    "%c0%ae%c0%ae/secret.html", "%c0%ae%c0%ae%c0%afsecret.html", "%uff0e%uff0e/secret.html", "%ff%fe",
+    "..%00/secret.html", "small/README.md%00.html", "%00", "..;/secret.html", "../reports-secret/report.html",
+    "small/out.html", "away/secret.html", "away/reports/small/README.md/", "circle.html", "away/t.db",
+    "small/.hidden.json", "small/key.pem", "small/folder.html", "small/figures", "small",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [*UNREADABLE, "a" * 5000])
 def test_nothing_else_can_be_read(opened: Callable[..., Any], path: str) -> None:
     answer = ask(opened(), f"/reports/{path}")
     assert answer.status == 404 and b"secret" not in answer.body and b"root:" not in answer.body
 
 
-def test_a_database_that_goes_away_and_comes_back(reading: RDBStorage, tmp_path: Path) -> None:
+def test_a_lost_database_file_is_unavailable_until_it_is_back(reading: RDBStorage, tmp_path: Path) -> None:
     app = build(reading)
     assert studies(app) == SHOWN
     files = [path for path in tmp_path.glob("t.db*") if path.is_file()]
@@ -314,22 +287,20 @@ def test_a_database_that_goes_away_and_comes_back(reading: RDBStorage, tmp_path:
         shutil.copy(path, tmp_path / "aside")
         path.unlink()
     page = ask(app, "/dashboard")
-    assert page.status == 503 and b"does not answer" in page.body and b'http-equiv="refresh"' in page.body
-    assert ask(app, "/api/studies").status == 503 and "does not answer" in ask(app, "/api/studies").json()["reason"]
+    assert page.status == 503 and b"unavailable" in page.body and b'http-equiv="refresh"' in page.body
+    assert ask(app, "/api/studies").status == 503 and "unavailable" in ask(app, "/api/studies").json()["reason"]
     assert ask(app, "/reports/").status == 503
-    assert not (tmp_path / "t.db").exists(), "a new database was made in place of the lost one"
+    assert not (tmp_path / "t.db").exists(), "a new database replaced the lost one"
     for path in (tmp_path / "aside").iterdir():
         shutil.copy(path, tmp_path)
     assert ask(app, "/dashboard").status == 200 and studies(app) == SHOWN
 
 
-def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
-    server = PostgresServer()
-    try:
+def test_a_stopped_server_is_unavailable_until_it_runs_again(tmp_path: Path) -> None:
+    with closing(PostgresServer()) as server:
         engine = connect(server.create())
-        mirror = Mirror(make(engine, "small", trials=2, seeds=1))
-        assert mirror.begin("someone", mirror.ledger.lease("someone", 4) or pytest.fail("no work"))
-        mirror.close()
+        with closing(Mirror(make(engine, "small", trials=2, seeds=1))) as mirror:
+            assert mirror.begin("someone", mirror.ledger.lease("someone", 4) or pytest.fail("no work"))
         storage = open_storage(engine, reading=True)
         app = build(storage, tmp_path)
         assert studies(app) == ["small/A/tune"]
@@ -341,25 +312,22 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             assert ask(app, path).status == 503
         server.start()
         assert studies(app) == ["small/A/tune"] and ask(app, "/dashboard").status == 200
-        assert b"has open work" in ask(app, "/reports/").body
+        assert b"unfinished" in ask(app, "/reports/").body
         close(storage)
         engine.dispose()
-    finally:
-        server.close()
 
 
-def test_a_file_that_is_no_longer_a_database_does_not_answer(url: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_longer_a_database_is_unavailable(url: str, tmp_path: Path) -> None:
     engine = connect(url)
     assert is_available(engine)
-    engine.dispose()
-    (tmp_path / "t.db").write_text("once upon a time " * 100)
-    assert not is_available(engine)
-    (tmp_path / "t.db").write_text("")
-    assert not is_available(engine), "an empty file is no database of hpo's"
+    for text in ("once upon a time " * 100, ""):
+        engine.dispose()
+        (tmp_path / "t.db").write_text(text)
+        assert not is_available(engine), text
     engine.dispose()
 
 
-def test_what_cannot_be_served_is_one_sentence(
+def test_every_problem_of_a_start_is_one_sentence(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("HPO_DASHBOARD_PASSWORD", raising=False)
@@ -373,7 +341,7 @@ def test_what_cannot_be_served_is_one_sentence(
     for host in ("0.0.0.0", "::", "192.168.0.7", "example.org", "*", ""):
         assert "HPO_DASHBOARD_PASSWORD" in refusal(UsageError, host=host)
         monkeypatch.setenv("HPO_DASHBOARD_PASSWORD", "")
-    assert "there is no database" in refusal(HpoError, f"sqlite:///{tmp_path}/none.db")
+    assert "none.db" in refusal(HpoError, f"sqlite:///{tmp_path}/none.db")
     assert not (tmp_path / "none.db").exists()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -388,8 +356,7 @@ def test_what_cannot_be_served_is_one_sentence(
     assert "no studies yet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_a_signal(url: str, tmp_path: Path, number: signal.Signals) -> None:
+def test_the_command_serves_until_a_signal(url: str, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HPO_")}
     environment |= {"HPO_STORAGE": url, "HPO_DASHBOARD_PASSWORD": "sesame"}
     command = [sys.executable, "-m", "hpo", "dashboard", "--port", "0", "--host", "localhost"]
@@ -405,10 +372,8 @@ def test_the_command_serves_until_a_signal(url: str, tmp_path: Path, number: sig
         with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             urllib.request.urlopen(f"{link[0]}api/studies", timeout=30)
         refused.value.close()
-        began = time.monotonic()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 128 + number and "Traceback" not in output + errors, errors
-    assert time.monotonic() - began < 30
+    assert process.returncode == 128 + signal.SIGINT and "Traceback" not in output + errors, errors

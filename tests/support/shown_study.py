@@ -60,7 +60,7 @@ def work(url: str, study: str, allowed: str, population: int = 2) -> None:
 def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
     """The dashboard, to be started in the nursery; summaries and reports may follow one another that soon."""
     study_note.PAUSE = live_reports.PAUSE = pause
-    refresher.LOOK = pause / 4
+    refresher.INTERVAL = pause / 4
     server.serve(url, "127.0.0.1", port, Path(reports), editable=False)
 
 

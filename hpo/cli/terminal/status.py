@@ -7,9 +7,8 @@ from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, plural
 from hpo.storage.ledger import Ledger, load_study, names
-from hpo.trials import NO_SCORE, PRUNED, by_cause, in_words
+from hpo.trials import NO_SCORE, PRUNED, by_cause, describe_state, in_words
 
-STATES = {"done": "finished", "work": "has open work", "wait": "workers hold the rest"}
 MEANING = "failures (a run that diverged is finished; any other cause ends an attempt, which is made again):"
 
 
@@ -77,9 +76,7 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
         words = in_words(by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
         failures += [f"    {configuration}: {words}"] if words else []
-    state = STATES[study["state"]]
-    if study["state"] == "done" and any(entry["failed"] for entry in study["configurations"].values()):
-        state = "finished, but some runs failed for good"
+    state = describe_state(study["state"], sum(entry["failed"] for entry in study["configurations"].values()))
     head = f"{name}: {state}{_attendance(study)}"
     return "\n".join([head, table(rows), *([f"  {MEANING}", *failures] if failures else [])])
 
