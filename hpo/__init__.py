@@ -1,13 +1,23 @@
-"""hpo: fair, seed-averaged comparisons of optimizers and regularizers."""
+"""Fair, seed-averaged comparisons of optimizers and regularizers.
 
-import importlib
+Studies          Study, Configuration, SuccessiveHalving, load, run
+Search spaces    Range, log_range, linear_range
+Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
+Networks         MLP, ConvNet1d, ResNet18, WideResNet
+Training         CrossEntropy, Constant, Cosine, MultiStep
+Your own method  Regularizer, Objective, Optimizer, per_model
+Errors           HpoError, UsageError
+
+`help(hpo.Study)` describes every field of a study; `hpo --help` lists the commands.
+"""
+
 from typing import TYPE_CHECKING, Any
 
-from hpo.study.public_names import HOME_OF
+from hpo.study.public_names import PUBLIC_NAMES, load_public_name
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", *HOME_OF]
+__all__ = ["__version__", *PUBLIC_NAMES]
 
 if TYPE_CHECKING:
     from hpo.api import run
@@ -30,7 +40,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what is imported from here on first use: `hpo --help` must not wait for PyTorch."""
-    if name not in HOME_OF:
+    """Imports a public name when it is first used, so that `hpo --help` does not wait for PyTorch."""
+    if name not in PUBLIC_NAMES:
         raise AttributeError(f"module 'hpo' has no attribute {name!r}")
-    return getattr(importlib.import_module(HOME_OF[name]), name)
+    return load_public_name(name)

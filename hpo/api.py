@@ -18,7 +18,8 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, TrialCurve, Work, load_study, names, new_worker_id, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.studies import PLANNED, words
-from hpo.study.study import Study, planned_tuning_runs
+from hpo.study.study import Study
+from hpo.study.validation import planned_tuning_runs
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
-"""What importing a part of the package loads; who may import whom is `lint-imports`' to say, by pyproject.toml."""
+"""What importing a module loads; which module may import which is checked by `lint-imports` (pyproject.toml)."""
 
 import json
-import pkgutil
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,6 @@ import hpo
 
 ROOT = Path(hpo.__file__).parent
 HEAVY = ("torch", "optuna", "pandas", "plotly", "matplotlib", "scipy", "sqlalchemy", "mnist1d")
-GPU_ONLY = {"hpo.optim.adam_triton"}  # needs Triton
-MODULES = [found.name for found in pkgutil.walk_packages([str(ROOT)], "hpo.")]
 
 
 def loaded(module: str) -> set[str]:
@@ -44,30 +43,17 @@ def test_what_is_really_loaded(module: str, forbidden: set[str]) -> None:
     assert loaded(module) & forbidden == set()
 
 
-IMPORT_EACH_FIRST = """
-import importlib, sys
-for module in sys.argv[1:]:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "hpo"]:
-        del sys.modules[name]
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        print(module, error)
-"""
-
-
-def test_every_module_can_be_the_first_one_imported() -> None:
-    """No two wait for one another: whichever comes first, the others follow."""
-    modules = [name for name in MODULES if name not in GPU_ONLY | {"hpo.__main__"}]
-    assert "hpo.analysis.metric" in modules
-    command = [sys.executable, "-c", IMPORT_EACH_FIRST, *modules]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent, check=True)
-    assert done.stdout == ""
-
-
-def test_every_public_name_is_there() -> None:
-    for name in hpo.__all__:
-        assert getattr(hpo, name) is not None
+def test_dir_and_help_show_the_public_names() -> None:
     assert set(dir(hpo)) == set(hpo.__all__)
+    assert all(getattr(hpo, name) is not None for name in hpo.__all__)
+    page = pydoc.plain(pydoc.render_doc(hpo))
+    groups = page.partition("DESCRIPTION")[2].partition("`help(hpo.Study)`")[0]
+    names = {name for name in re.findall(r"\w+", groups) if hasattr(hpo, name)}
+    described = re.findall(r"^    class (\w+)", page, re.MULTILINE)
+    described += re.findall(r"^    (\w+)\(", page.partition("\nFUNCTIONS\n")[2], re.MULTILINE)
+    assert names == set(described) == set(hpo.__all__) - {"__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'hpo' has no attribute 'Nonsense'"):
         _ = hpo.Nonsense

@@ -1,4 +1,4 @@
-"""The canonical definition of a study: JSON that says everything a result depends on, its digest, and changes."""
+"""The canonical definition of a study: JSON with everything that a result depends on, and its digest."""
 
 import dataclasses
 import functools
@@ -15,25 +15,26 @@ from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
 from hpo.search_space import Range
 from hpo.study.study import Configuration, Study
+from hpo.study.validation import first_lookalikes
 
 
 def regularizer_of(configuration: Configuration) -> Regularizer:
     """The configuration's regularizer, looked up by name where a name is given."""
-    return _component(configuration, "regularizer", configuration.regularizer, REGULARIZERS, Regularizer)
+    return _component(configuration, "regularizer", REGULARIZERS, Regularizer)
 
 
 def optimizer_of(configuration: Configuration) -> Optimizer:
     """The configuration's optimizer, looked up by name where a name is given."""
-    return _component(configuration, "optimizer", configuration.optimizer, OPTIMIZERS, Optimizer)
+    return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
 
 
 def loss_of(study: Study) -> SampleLoss:
-    """The loss of a sample that the study trains."""
+    """The loss per sample that the study trains."""
     return study.loss or CrossEntropy(float(study.label_smoothing))
 
 
 def direction_of(study: Study) -> str:
-    """Whether tuning is to "maximize" or "minimize" the study's score."""
+    """Whether tuning should "maximize" or "minimize" the study's score."""
     return study.direction or ("minimize" if study.score.endswith("loss") else "maximize")
 
 
@@ -41,7 +42,8 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
     """Every hyperparameter of the configuration with its range or fixed value, defaults filled in.
 
     Raises:
-        UsageError: the configuration's space names something that neither its optimizer nor its regularizer has.
+        UsageError: the optimizer and the regularizer have hyperparameters that could be confused, or the space has one
+            that belongs to neither of them.
     """
     optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
     defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
@@ -51,14 +53,12 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
             f"configuration {configuration.name!r}: optimizer {optimizer.name!r} and regularizer "
             f"{regularizer.name!r} both have {min(shared)!r}; rename the regularizer's"
         )
-    shown: dict[str, str] = {}
-    for name in defaults:
-        other = shown.setdefault(" ".join(name.replace("_", " ").split()), name)
-        if other != name:
-            raise UsageError(
-                f"configuration {configuration.name!r}: hyperparameters {other!r} and {name!r} look alike in reports, "
-                "which show no '_'; rename one of them"
-            )
+    lookalikes = first_lookalikes(defaults, lambda name: name.replace("_", " "))
+    if lookalikes:
+        raise UsageError(
+            f"configuration {configuration.name!r}: hyperparameters {lookalikes[0]!r} and {lookalikes[1]!r} look alike "
+            "in reports, which show no '_'; rename one of them"
+        )
     for name in configuration.space:
         if name not in defaults:
             raise UsageError(
@@ -75,12 +75,13 @@ def full_space(configuration: Configuration) -> dict[str, Range | float]:
 
 
 def describe(study: Study) -> dict[str, Any]:
-    """The study's definition as JSON values, everything filled in; the numbers that may be raised are not in it.
+    """The study's definition as JSON values, defaults filled in; the planned numbers, which may grow, are not in it.
 
-    The loss is named where it is another than plain cross-entropy, metrics and the pruner where the study has any.
+    A loss other than plain cross-entropy, metrics, a pruner and other options only have a key where the study uses
+    them, so that new options do not change the digests of earlier studies.
 
     Raises:
-        UsageError: the parts do not fit together: a hyperparameter that is nobody's, views that nobody makes.
+        UsageError: the parts do not fit together, such as a hyperparameter that belongs to none of them.
     """
     loss = loss_of(study)
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
@@ -107,7 +108,7 @@ def describe(study: Study) -> dict[str, Any]:
 
 
 def _check_views(study: Study) -> None:
-    """Refuses a regularizer of several augmented views on data of which all views would be the same."""
+    """Raises UsageError for a regularizer that needs several augmented views of data that have only one."""
     for configuration in study.configurations:
         regularizer = regularizer_of(configuration)
         if regularizer.views > 1 and not study.data.augments:
@@ -123,14 +124,16 @@ def digest(definition: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _component(configuration: Configuration, field: str, given: Any, registry: Mapping[str, Any], kind: type) -> Any:
-    if isinstance(given, kind):
-        return given
-    if isinstance(given, str) and given in registry:
-        return registry[given]
+def _component(configuration: Configuration, field: str, registry: Mapping[str, Any], kind: type) -> Any:
+    value = getattr(configuration, field)
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str) and value in registry:
+        return registry[value]
+    hint = did_you_mean(value, registry) if isinstance(value, str) else ""
     raise UsageError(
-        f"configuration {configuration.name!r}: {field} is {given!r}; give an hpo.{kind.__name__} or one of "
-        f"{', '.join(registry)}{did_you_mean(given, registry) if isinstance(given, str) else ''}"
+        f"configuration {configuration.name!r}: {field} is {value!r}; give an hpo.{kind.__name__} or one of "
+        f"{', '.join(registry)}{hint}"
     )
 
 
@@ -150,18 +153,19 @@ def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
 
 
 def _named(component: Any, registry: Mapping[str, Any]) -> str:
-    """A component's name, marked where it is the user's own under a built-in's name."""
+    """A component's name, marked where a custom component has the name of a built-in one."""
     return component.name if registry.get(component.name) in (None, component) else f"own:{component.name}"
 
 
 def _describe_part(part: Any) -> dict[str, Any]:
     """A part of a study: a frozen dataclass by its fields, a partial by its arguments, anything else by its name."""
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if _counts(part, field)}
-        described = {"kind": type(part).__name__, **_beside(fields, "kind")}
+        fields = [field.name for field in dataclasses.fields(part) if _is_described(part, field)]
+        values = {_key(name, "kind"): getattr(part, name) for name in fields}
+        described = {"kind": type(part).__name__, **values}
     elif isinstance(part, functools.partial):
-        given = _beside(part.keywords, "kind", "arguments")
-        described = {"kind": _qualified_name(part.func), "arguments": part.args, **given}
+        values = {_key(name, "kind", "arguments"): value for name, value in part.keywords.items()}
+        described = {"kind": _qualified_name(part.func), "arguments": part.args, **values}
     else:
         described = {"kind": _qualified_name(part)}
     try:
@@ -172,19 +176,19 @@ def _describe_part(part: Any) -> dict[str, Any]:
         ) from error
 
 
-def _beside(fields: Mapping[str, Any], *taken: str) -> dict[str, Any]:
-    """Fields under names that leave those taken here to their meaning."""
-    return {f"own {name}" if name in taken else name: value for name, value in fields.items()}
+def _key(name: str, *reserved: str) -> str:
+    """The key of a field in a description, where some keys have a meaning already."""
+    return f"own {name}" if name in reserved else name
 
 
-def _counts(part: Any, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field belongs to the definition.
+def _is_described(part: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field belongs to the definition, as its metadata `described` says (default: True).
 
-    A field with metadata `{"described": False}` never does (where a machine keeps its files), and one with the name of
-    another field does while that one is true, not 0 and not empty.
+    False is for what does not affect results, such as a machine's folders; the name of another field means that the
+    field only matters while that one is true, not 0 and not empty.
     """
-    told = field.metadata.get("described", True)
-    return bool(getattr(part, told)) if isinstance(told, str) else bool(told)
+    described = field.metadata.get("described", True)
+    return bool(getattr(part, described)) if isinstance(described, str) else bool(described)
 
 
 def _qualified_name(part: Any) -> str:

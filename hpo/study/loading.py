@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.study.python_errors import explain
+from hpo.study.python_errors import error_hint
 from hpo.study.study import Study
 
 STUDIES = Path("studies")
@@ -25,13 +25,10 @@ def study_files() -> list[Path]:
 
 
 def study_name(reference: str) -> str:
-    """The name that a reference has in the database, without loading anything: `rogc:noisy` is rogc-noisy."""
+    """The name of a referenced study in the database, without loading anything: `rogc:noisy` is rogc-noisy."""
     target, _, variant = reference.partition(":")
-    return (
-        Path(target).stem + (f"-{variant}" if variant else "")
-        if target.endswith(".py")
-        else reference.replace(":", "-")
-    )
+    stem = Path(target).stem if target.endswith(".py") else target
+    return f"{stem}-{variant}" if variant else stem
 
 
 def study_path(reference: str) -> Path:
@@ -55,16 +52,16 @@ def variants(path: Path) -> list[str]:
         UsageError: the file cannot be executed.
     """
     module = _execute(path)
-    found = getattr(module, "STUDIES", None)
-    return list(found) if isinstance(found, dict) and not isinstance(getattr(module, "STUDY", None), Study) else []
+    studies = getattr(module, "STUDIES", None)
+    return list(studies) if isinstance(studies, dict) and not isinstance(getattr(module, "STUDY", None), Study) else []
 
 
 def load(reference: str) -> Study:
     """Loads and validates a study.
 
     Raises:
-        UsageError: no such file or variant, or the file does not define a valid study; the message names the file,
-            the line where known, and the mend.
+        UsageError: there is no such file or variant, or the file does not define a valid study; the message says in
+            which line, where that is known, and what to change.
     """
     from hpo.study.definition import describe
 
@@ -72,8 +69,8 @@ def load(reference: str) -> Study:
     module = _execute(path)
     variant = reference.partition(":")[2]
     study = _choose(module, path, variant)
-    home = f"{module.__name__}:{variant}"
-    study = dataclasses.replace(study, name=study.name or study_name(reference), defined_in=home)
+    defined_in = f"{module.__name__}:{variant}"
+    study = dataclasses.replace(study, name=study.name or study_name(reference), defined_in=defined_in)
     try:
         describe(study)
     except UsageError as error:
@@ -86,19 +83,19 @@ def _execute(path: Path) -> ModuleType:
     if specification is None or specification.loader is None:
         raise UsageError(f"{path} cannot be read as Python; give a .py file")
     module = importlib.util.module_from_spec(specification)
-    sys.modules[module.__name__] = module  # pickling and inspect.getsource look it up there
+    sys.modules[module.__name__] = module  # where pickling and inspect.getsource look for it
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.append(folder)
     try:
         specification.loader.exec_module(module)
     except UsageError as error:
-        raise UsageError(f"{_where(path, error)}: {error}") from error
+        raise UsageError(f"{_location(path, error)}: {error}") from error
     except (Exception, SystemExit) as error:
-        said = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
-        words = f"{type(error).__name__}: {said}".strip().removesuffix(":").partition("\n")[0]
-        better = explain(error, vars(module))
-        raise UsageError(f"{_where(path, error)}: {better or f'{words}; mend that line'}") from error
+        text = error.msg if isinstance(error, SyntaxError) and _is_same(path, error.filename) else str(error)
+        message = f"{type(error).__name__}: {text}".strip().removesuffix(":").partition("\n")[0]
+        hint = error_hint(error, vars(module)) or f"{message}; fix that line"
+        raise UsageError(f"{_location(path, error)}: {hint}") from error
     return module
 
 
@@ -114,12 +111,12 @@ def _choose(module: ModuleType, path: Path, variant: str) -> Study:
         )
     if variant not in variants:
         names = ", ".join(f"{path.stem}:{name}" for name in variants)
-        raise UsageError(f"{path} has the variants {names}; name one of them{did_you_mean(variant, variants)}")
+        raise UsageError(f"{path} has the variants {names}; choose one of them{did_you_mean(variant, variants)}")
     return variants[variant]
 
 
-def _where(path: Path, error: BaseException) -> str:
-    """The study file, and the line in it that led to the error as far as it is known: number and text."""
+def _location(path: Path, error: BaseException) -> str:
+    """The study file, and the number and text of the line in it that led to the error, where that is known."""
     if isinstance(error, SyntaxError) and error.lineno and _is_same(path, error.filename):
         return f"{path}, line {error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_same(path, frame.filename)]

@@ -1,6 +1,9 @@
-"""The names that `from hpo import …` gives, and the modules that hold them."""
+"""The names that `from hpo import …` offers, and the modules that define them."""
 
-HOMES = {
+import importlib
+from typing import Any
+
+_NAMES_BY_MODULE = {
     "hpo.study.study": ("Configuration", "Study"),
     "hpo.search_space": ("Range", "linear_range", "log_range"),
     "hpo.errors": ("HpoError", "UsageError"),
@@ -15,4 +18,9 @@ HOMES = {
     "hpo.study.loading": ("load",),
     "hpo.api": ("run",),
 }
-HOME_OF = {name: home for home, names in HOMES.items() for name in names}
+PUBLIC_NAMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+
+def load_public_name(name: str) -> Any:
+    """The object with a public name, from its module, which is imported if it is not yet."""
+    return getattr(importlib.import_module(PUBLIC_NAMES[name]), name)

@@ -1,6 +1,5 @@
-"""Python's complaints about a study file, said so that a person knows what to write instead."""
+"""Hints for Python errors in a study file: what a person has to write instead."""
 
-import importlib
 import inspect
 import re
 import traceback
@@ -8,62 +7,57 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import did_you_mean
-from hpo.study.public_names import HOME_OF
+from hpo.study.public_names import PUBLIC_NAMES, load_public_name
 
-UNKNOWN = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
-MISSING = re.compile(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
+UNKNOWN_ARGUMENT = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
+MISSING_ARGUMENT = re.compile(r"([\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
+UNKNOWN_PUBLIC_NAME = re.compile(r"cannot import name '(\w+)' from 'hpo'|module 'hpo' has no attribute '(\w+)'")
 
 
-def explain(error: BaseException, known: Mapping[str, Any]) -> str:
-    """What is wrong and what to write; "" where nothing better can be said than Python said.
+def error_hint(error: BaseException, variables: Mapping[str, Any]) -> str:
+    """One sentence that says what is wrong and what to write; "" where Python's own message says all that is known.
 
     Args:
-        known: the names that the file had at its disposal when it stopped.
+        variables: the file's variables at the time of the error.
     """
-    text = str(error)
     if isinstance(error, TypeError):
-        return _about_a_call(text, known)
-    if isinstance(error, NameError) and error.name and _place(error) == known.get("__file__"):
-        return _about_a_name(error.name, known)
-    if isinstance(error, ImportError) and (found := re.match(r"cannot import name '(\w+)' from 'hpo'", text)):
-        return f"hpo has no {found[1]!r}{did_you_mean(found[1], HOME_OF)}"
-    if isinstance(error, AttributeError) and (found := re.match(r"module 'hpo' has no attribute '(\w+)'", text)):
-        return f"hpo has no {found[1]!r}{did_you_mean(found[1], HOME_OF)}"
+        return _call_hint(str(error), variables)
+    if isinstance(error, NameError) and error.name:
+        frames = traceback.extract_tb(error.__traceback__)
+        return _name_hint(error.name, variables) if frames[-1].filename == variables.get("__file__") else ""
+    if isinstance(error, ImportError | AttributeError) and (match := UNKNOWN_PUBLIC_NAME.match(str(error))):
+        name = match[1] or match[2]
+        return f"hpo has no {name!r}{did_you_mean(name, PUBLIC_NAMES)}"
     return ""
 
 
-def _about_a_call(text: str, known: Mapping[str, Any]) -> str:
-    if found := UNKNOWN.search(text):
-        function = found[1].removesuffix(".__init__").removesuffix(".__new__")
-        takes = _arguments(function, known)
-        hint = did_you_mean(found[2], takes) or (f"; it takes {', '.join(takes)}" if takes else "")
-        return f"{function} takes no {found[2]!r}{hint}"
-    if found := MISSING.search(text):
-        function = found[1].removesuffix(".__init__").removesuffix(".__new__")
-        return f"{function} lacks {found[2]}; add it (`hpo new` writes a complete file)"
+def _call_hint(message: str, variables: Mapping[str, Any]) -> str:
+    unknown, missing = UNKNOWN_ARGUMENT.search(message), MISSING_ARGUMENT.search(message)
+    if unknown:
+        function = _without_constructor(unknown[1])
+        arguments = _arguments(function, variables)
+        alternatives = f"; it takes {', '.join(arguments)}" if arguments else ""
+        return f"{function} takes no {unknown[2]!r}{did_you_mean(unknown[2], arguments) or alternatives}"
+    if missing:
+        return f"{_without_constructor(missing[1])} lacks {missing[2]}; add it (`hpo new` writes a complete file)"
     return ""
 
 
-def _about_a_name(name: str, known: Mapping[str, Any]) -> str:
-    if name in HOME_OF:
+def _name_hint(name: str, variables: Mapping[str, Any]) -> str:
+    if name in PUBLIC_NAMES:
         return f"{name!r} is not imported; write `from hpo import {name}` at the top"
-    return f"{name!r} is not defined{did_you_mean(name, [*known, *HOME_OF]) or '; define it above that line'}"
+    hint = did_you_mean(name, [*variables, *PUBLIC_NAMES]) or "; define it above that line"
+    return f"{name!r} is not defined{hint}"
 
 
-def _arguments(function: str, known: Mapping[str, Any]) -> list[str]:
-    """The names that a function or class takes, looked up among the file's names and hpo's own."""
-    candidates = [*known.values(), *([_from_hpo(function)] if function in HOME_OF else [])]
+def _without_constructor(function: str) -> str:
+    return function.removesuffix(".__init__").removesuffix(".__new__")
+
+
+def _arguments(function: str, variables: Mapping[str, Any]) -> list[str]:
+    """The arguments of a function or class that is a variable of the file or a public name of hpo."""
+    candidates = [*variables.values(), *([load_public_name(function)] if function in PUBLIC_NAMES else [])]
     for candidate in candidates:
         if callable(candidate) and getattr(candidate, "__qualname__", "") == function:
             return [name for name in inspect.signature(candidate).parameters if name != "self"]
     return []
-
-
-def _place(error: BaseException) -> str | None:
-    """The file whose line raised the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return frames[-1].filename if frames else None
-
-
-def _from_hpo(name: str) -> Any:
-    return getattr(importlib.import_module(HOME_OF[name]), name)

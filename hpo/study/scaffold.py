@@ -20,7 +20,7 @@ def write_study(name: str, source: str | None = None) -> Path:
         UsageError: `name` is not a valid name, there is no study `source`, or the file exists or cannot be written.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a study's name; begin with a letter and use letters, digits and '_'")
+        raise UsageError(f"{name!r} is not a name for a study; start with a letter and use letters, digits and '_'")
     path = STUDIES / f"{name}.py"
     template = study_path(source) if source else files("hpo.study").joinpath("template.py.txt")
     text = template.read_text(encoding="utf-8")

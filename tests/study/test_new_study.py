@@ -1,13 +1,13 @@
 """`hpo new`: the file it writes, and what it refuses."""
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hpo.cli import main
 from hpo.errors import UsageError
 from hpo.report.warnings import few_trials
 from hpo.study.definition import describe
@@ -15,30 +15,25 @@ from hpo.study.fingerprint import fingerprint
 from hpo.study.loading import BUILT_IN, load
 from hpo.study.scaffold import write_study
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("folder")
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project folder as the working directory; what loading adds to the interpreter is taken back."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    return tmp_path
+@pytest.fixture
+def hpo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command; returns what it printed on the stream that matters."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["hpo", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert ended.value.code == code, out + err
+        return err if code else out
+
+    return run
 
 
-def hpo(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Runs a command in the folder; returns what it printed on the stream that matters."""
-    environment = os.environ | {"HPO_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "hpo", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr if code else done.stdout
-
-
-def test_the_written_study_is_whole() -> None:
+def test_the_written_study_is_complete() -> None:
     path = write_study("my_idea")
     assert path == Path("studies/my_idea.py")
     assert "NAME" not in path.read_text()
@@ -51,49 +46,39 @@ def test_the_written_study_is_whole() -> None:
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 
-def test_it_is_written_and_tried_from_the_command_line(folder: Path) -> None:
-    assert hpo(folder, "new", "my_idea").splitlines() == [
-        "wrote studies/my_idea.py; next:",
+def test_it_is_written_and_tried_from_the_command_line(hpo: Callable[..., str]) -> None:
+    assert [line for line in hpo("new", "my_idea").splitlines() if line.startswith("  hpo ")] == [
         "  hpo try my_idea -c Mine",
         "  hpo run my_idea",
     ]
-    result = json.loads(hpo(folder, "try", "my_idea", "-c", "Mine", "strength=0.5", "--epochs", "2", "--json"))
-    assert len(result["curves"]["aux/penalty"]) == 2
+    result = json.loads(hpo("try", "my_idea", "-c", "Mine", "strength=0.5", "--epochs", "1", "--json"))
+    assert len(result["curves"]["aux/penalty"]) == 1
     assert result["diverged_epoch"] is None
-    message = hpo(folder, "new", "my_idea", code=2)
-    assert message == "hpo: studies/my_idea.py exists already; choose another name, or delete it first\n"
+    assert hpo("new", "my_idea", code=2).startswith("hpo: studies/my_idea.py exists already;")
 
 
-def test_a_study_is_copied(folder: Path) -> None:
-    assert hpo(folder, "new", "--from", "rogc:noisy").splitlines() == [
-        "wrote studies/rogc.py; next:",
-        "  hpo run rogc:noisy",
-    ]
+def test_a_study_is_copied(folder: Path, hpo: Callable[..., str]) -> None:
+    assert hpo("new", "--from", "rogc:noisy").splitlines()[1:] == ["  hpo run rogc:noisy"]
     original = BUILT_IN / "rogc.py"
     assert (folder / "studies" / "rogc.py").read_text() == original.read_text()
     assert write_study("second", "rogc").read_text() == original.read_text()
     assert load("second:clean").name == "second-clean"
-    assert "gnvr" in hpo(folder, "new", "--from", "gnvrr", code=2)
-    assert hpo(folder, "new", code=2).startswith("hpo: give the new study a name")
-
-
-def test_what_is_there_is_left_alone(folder: Path) -> None:
-    (folder / "studies").mkdir()
-    (folder / "studies" / "mine.py").write_text("mine")
-    with pytest.raises(UsageError, match=r"mine\.py exists already"):
-        write_study("mine")
-    assert (folder / "studies" / "mine.py").read_text() == "mine"
+    assert "gnvr" in hpo("new", "--from", "gnvrr", code=2)
+    assert "give the new study a name" in hpo("new", code=2)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "mine.py", "1st", "_hidden", "a-b", "my idea", "a:b", "größe"])
-def test_a_name_that_cannot_be_a_studys_is_refused(name: str, folder: Path) -> None:
-    with pytest.raises(UsageError, match="begin with a letter and use letters, digits and '_'") as caught:
+def test_a_wrong_name_is_refused(name: str, folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
         write_study(name)
-    assert "\n" not in str(caught.value)
+    assert repr(name) in str(caught.value) and "\n" not in str(caught.value)
     assert list(folder.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_to_is_told(folder: Path) -> None:
-    (folder / "studies").write_text("a file in the folder's place")
-    with pytest.raises(UsageError, match="studies exists already"):
+@pytest.mark.parametrize("existing", ["studies/mine.py", "studies"])
+def test_an_existing_file_is_left_alone(existing: str) -> None:
+    Path(existing).parent.mkdir(exist_ok=True)
+    Path(existing).write_text("mine")
+    with pytest.raises(UsageError, match=f"{existing} exists already"):
         write_study("mine")
+    assert Path(existing).read_text() == "mine"

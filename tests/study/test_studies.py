@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,6 @@ NAMES = [reference.rpartition("/")[2].replace(".py", "") for reference in REFERE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 every_study = pytest.mark.parametrize("reference", REFERENCES, ids=NAMES)
-
-
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What loading adds to the interpreter is taken back."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    known = set(sys.modules)
-    yield
-    for name in [name for name in sys.modules if name not in known and name.startswith("hpo_study_")]:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

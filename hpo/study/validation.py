@@ -1,0 +1,136 @@
+"""Checks of a study and its configurations when they are created; every error says which field to change, and how."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require, require_whole
+from hpo.search_space import Range
+from hpo.study.pruner import check_pruner
+from hpo.user_code.metrics import check_metrics
+
+SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+MAX_TUNING_SEEDS = 1000  # the seeds of the reruns begin there
+TUNING_RUNS = 3  # the fewest with which verdicts include the luck of tuning
+
+
+def planned_tuning_runs(tuning_runs: int | None, seeds: int) -> int:
+    """How many tuning runs a study with so many seeds plans: by default 3, or fewer where each would have no rerun."""
+    return min(TUNING_RUNS, seeds) if tuning_runs is None else tuning_runs
+
+
+def check_configuration(configuration: Any) -> None:
+    """Raises UsageError unless the configuration's fields are valid by themselves."""
+    name, space = configuration.name, configuration.space
+    owner = f"configuration {name!r}"
+    valid = isinstance(name, str) and name and "/" not in name and name == name.strip()
+    require(bool(valid), "the name of a configuration", name, "one with characters, no '/' and no blanks at its ends")
+    require(isinstance(space, Mapping), f"{owner}: space", space, "a dict of hyperparameters and their ranges")
+    for parameter, entry in space.items():
+        number = isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
+        expected = "log_range(low, high), linear_range(low, high) or a finite number"
+        require(number or isinstance(entry, Range), f"{owner}: space[{parameter!r}]", entry, expected)
+    if configuration.trials is not None:
+        require_whole(f"{owner}: trials", configuration.trials)
+    _require_choice(f"{owner}: prediction", configuration.prediction, "better", "worse", "equivalent", None)
+
+
+def check_study(study: Any) -> None:
+    """Raises UsageError unless the study's fields are valid and fit together."""
+    _check_budget(study)
+    if study.name:
+        valid = bool(STUDY_NAME.fullmatch(study.name))
+        require(valid, "name", study.name, "a name of letters, digits, '_', '.', '+' and '-'")
+        expected = "another name, since reports of comparisons have such names"
+        require(not study.name.startswith("compare-"), "name", study.name, expected)
+    _check_configurations([configuration.name for configuration in study.configurations], study.baseline)
+    _check_score(study)
+    _check_training(study)
+    number = isinstance(study.margin, int | float) and study.margin > 0
+    require(number, "margin", study.margin, "a number above 0, such as 0.01 for one point")
+    _check_parts(study)
+
+
+def first_lookalikes(names: Iterable[str], displayed: Callable[[str], str]) -> tuple[str, str] | None:
+    """The first two names that read the same in a report, if any; `displayed` gives a name as reports show it."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = " ".join(displayed(name).split())
+        if key in seen:
+            return seen[key], name
+        seen[key] = name
+    return None
+
+
+def _require_choice(name: str, value: object, *choices: str | None) -> None:
+    *others, last = map(repr, choices)
+    require(value in choices, name, value, f"{', '.join(others)} or {last}")
+
+
+def _check_budget(study: Any) -> None:
+    for name in ("batch_size", "epochs", "trials", "seeds", "seeds_per_trial", "tuning_runs", "tuning_epochs"):
+        value = getattr(study, name)
+        if value is not None or name not in ("tuning_runs", "tuning_epochs"):
+            require_whole(name, value)
+    tuning_runs = planned_tuning_runs(study.tuning_runs, study.seeds)
+    tuning_seeds = tuning_runs * study.seeds_per_trial
+    if tuning_seeds > MAX_TUNING_SEEDS:
+        raise UsageError(
+            f"tuning_runs × seeds_per_trial is {tuning_seeds} and there are {MAX_TUNING_SEEDS} tuning seeds; "
+            "lower one of the two"
+        )
+    if tuning_runs > study.seeds:
+        raise UsageError(
+            f"tuning_runs is {tuning_runs} and seeds is {study.seeds}, so some tuning runs would have no rerun; "
+            "give at least as many seeds, or a lower tuning_runs"
+        )
+    if study.trial_timeout is not None:
+        require(study.trial_timeout > 0, "trial_timeout", study.trial_timeout, "seconds above 0, or None")
+    check_pruner(study.pruner, study.tuning_epochs or study.epochs)
+
+
+def _check_configurations(names: list[str], baseline: str) -> None:
+    if len(names) < 2:
+        raise UsageError("configurations has fewer than two entries; give a baseline and at least one rival")
+    lookalikes = first_lookalikes(names, lambda name: unicodedata.normalize("NFKC", name))
+    if lookalikes:
+        one, other = lookalikes
+        relation = f"named {one!r}" if one == other else f"that look alike, {one!r} and {other!r}"
+        raise UsageError(f"configurations has two entries {relation}; rename one of them")
+    hint = did_you_mean(str(baseline), names)
+    require(baseline in names, "baseline", baseline, f"the name of one of the configurations: {', '.join(names)}{hint}")
+
+
+def _check_score(study: Any) -> None:
+    check_metrics(study.metrics)
+    scores = (*SCORES, *(f"validation_{name}" for name in study.metrics))
+    hint = did_you_mean(str(study.score), scores)
+    require(study.score in scores, "score", study.score, f"one of {', '.join(scores)}{hint}")
+    if study.score.removeprefix("validation_") in study.metrics and study.direction is None:
+        raise UsageError(f"score is the custom metric {study.score!r}; give direction='maximize' or 'minimize'")
+    _require_choice("direction", study.direction, "maximize", "minimize", None)
+    _require_choice("score_epoch", study.score_epoch, "last", "best")
+
+
+def _check_training(study: Any) -> None:
+    _require_choice("precision", study.precision, "float32", "bfloat16")
+    smoothing = study.label_smoothing
+    require(is_fraction_below_one(smoothing), "label_smoothing", smoothing, "a number from 0 up to but not 1")
+    if study.loss is not None and not callable(study.loss):
+        raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one per sample, or None")
+    if study.loss is not None and smoothing:
+        raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
+
+
+def _check_parts(study: Any) -> None:
+    model = study.model
+    if not callable(model) or (not isinstance(model, type) and hasattr(model, "parameters")):
+        raise UsageError("model is not a function; give hpo.MLP(...) or a function that returns a new torch.nn.Module")
+    if not hasattr(study.data, "load"):
+        raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
+    for attribute in ("label_noise", "noise", "validation", "split", "augment", "augments"):
+        if not hasattr(study.data, attribute):
+            raise UsageError(f"data: {type(study.data).__name__} has no {attribute}; make it a subclass of hpo.Dataset")
