@@ -78,7 +78,9 @@ def open_ledger(
     if not stored:
         dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_runs=planned["tuning_runs"])
     if fresh:
-        _delete(engine, study.name)
+        from hpo.storage.optuna.studies import delete_study
+
+        delete_study(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, own)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     whole = (definition, digest(definition), planned, text, fingerprint(study))
@@ -238,11 +240,3 @@ def _stored(engine: object, name: str) -> dict[str, int] | None:
         return load_study(engine, name).planned  # type: ignore[arg-type]
     except UsageError:
         return None
-
-
-def _delete(engine: object, name: str) -> None:
-    from hpo.storage.optuna.mirror import clear
-
-    if name in names(engine):  # type: ignore[arg-type]
-        load_study(engine, name).delete()  # type: ignore[arg-type]
-    clear(engine, name)

@@ -15,7 +15,7 @@ from hpo.dashboard.report_files import StudyRow, with_reports
 from hpo.errors import UsageError
 from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
-from hpo.storage.optuna.mirror import report_name
+from hpo.storage.optuna.studies import report_name
 from hpo.trials import describe_state
 
 

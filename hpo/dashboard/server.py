@@ -14,7 +14,7 @@ from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
 from hpo.storage.database import connect, redacted
 from hpo.storage.ledger import names
-from hpo.storage.optuna.mirror import open_storage
+from hpo.storage.optuna.studies import open_storage
 from hpo.storage.url import file, read
 from hpo.worker.signals import Stop
 

@@ -1,7 +1,6 @@
 """A study's summary in Optuna's dashboard: kept up to date, except that a note which a person edited stays."""
 
 import json
-from contextlib import closing
 from hashlib import sha256
 
 from hpo.report import Record, read_record
@@ -67,8 +66,7 @@ def _write(ledger: Ledger, summary: Summary, digest: str) -> None:
 
 
 def _change(ledger: Ledger, change: notes.Change) -> bool:
-    with closing(Mirror(ledger)) as mirror:
-        return notes.change(ledger.engine, mirror.report_study(), change, lambda: mirror.storage)
+    return notes.change(ledger.engine, Mirror(ledger).report_study(), change)
 
 
 def _digest(text: str) -> str:

@@ -85,7 +85,6 @@ class _Worker:
             finally:
                 self.stop.close()
                 self._give_back()
-                self.mirror.close()
 
     def _loop(self) -> None:
         if not isinstance(self.population, int) and self.ledger.state() == "done":

@@ -54,7 +54,6 @@ def measure_suggestions(url: str, finished: int, count: int, repetitions: int) -
             seconds["suggest"].append(taken)
             results = outcomes(work)
             seconds["finish"].append(timed(lambda work=work, results=results: store(work, results))[0])
-        mirror.close()
     return {part: median(taken[1:]) for part, taken in seconds.items()}
 
 

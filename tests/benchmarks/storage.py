@@ -85,7 +85,6 @@ def measure_steps(url: str, population: int, finished: int) -> dict[str, float]:
         watch("suggest", sample, ranges, known[:finished], [], SUGGESTED, "maximize", 0)
         lease(ledger, population)
         watch("release", ledger.release, OWNER)
-        mirror.close()
     return {step: (fmean if step == "sample" else median)(taken) for step, taken in watch.seconds.items()}
 
 
@@ -111,7 +110,6 @@ def measure_population(url: str, size: int) -> dict[str, dict[str, float]]:
         unassigned = work.only([slot._replace(setting=None) for slot in work.slots])
         work = watch("assign", ledger.assign, OWNER, unassigned, spread_settings(unassigned))
         time_results(watch, ledger, mirror, work)
-        mirror.close()
     return {step: {"seconds": taken[0], "statements": watch.statements[step]} for step, taken in watch.seconds.items()}
 
 

@@ -12,12 +12,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import numpy as np
-from sqlalchemy.engine import Engine
 from synthetic_record import synthetic_export
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, load_study, names, open_study
-from hpo.storage.optuna.mirror import Mirror, clear
+from hpo.storage.ledger import Ledger, open_study
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.studies import delete_study
 from hpo.trials import Outcome, Setting, Work
 
 NAME = "hpo-bench"
@@ -41,7 +41,7 @@ def temporary_study(
     titles = [f"A{number}" for number in range(configurations)]
     common = {"optimizer": "adamw", "regularizer": "none", "prediction": None, "trials": None}
     entries = [{"name": title, **common, "space": SPACE if tuned else {}} for title in titles]
-    _delete(engine)
+    delete_study(engine, NAME)
     try:
         study = synthetic_export(titles, epochs=EPOCHS, configurations=entries)[0]["study"]
         planned, text = (
@@ -50,14 +50,8 @@ def temporary_study(
         )
         yield open_study(engine, NAME, study["definition"], study["digest"], planned, text, {})
     finally:
-        _delete(engine)
+        delete_study(engine, NAME)
         engine.dispose()
-
-
-def _delete(engine: Engine) -> None:
-    if NAME in names(engine):
-        load_study(engine, NAME).delete()
-    clear(engine, NAME)
 
 
 def enlarge(ledger: Ledger, trials: int) -> Ledger:

@@ -72,7 +72,6 @@ def run_baseline(url: str, population: int, populations: int) -> list[float]:
         ledger.finish(worker_id, results)
         mirror.finish(work, results)
         ends.append(time.monotonic())
-    mirror.close()
     return ends
 
 

@@ -28,7 +28,8 @@ from hpo.dashboard.application import build
 from hpo.dashboard.server import serve
 from hpo.errors import HpoError, UsageError
 from hpo.storage.database import connect, is_available
-from hpo.storage.optuna.mirror import Mirror, open_storage
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.studies import open_storage
 
 PAGE = "<!doctype html><title>t</title><script>1</script>"
 CHANGING = ("POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "delete", "PROPFIND")
@@ -55,8 +56,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = connect(f"sqlite:///{path}")
     ledger = make(engine, "small", trials=2, seeds=1)
     finish_all(ledger)
-    with closing(Mirror(ledger)) as mirror:
-        mirror.repair()
+    Mirror(ledger).repair()
     engine.dispose()
     return path
 
@@ -299,8 +299,8 @@ def test_a_lost_database_file_is_unavailable_until_it_is_back(reading: RDBStorag
 def test_a_stopped_server_is_unavailable_until_it_runs_again(tmp_path: Path) -> None:
     with closing(PostgresServer()) as server:
         engine = connect(server.create())
-        with closing(Mirror(make(engine, "small", trials=2, seeds=1))) as mirror:
-            assert mirror.begin("someone", mirror.ledger.lease("someone", 4) or pytest.fail("no work"))
+        mirror = Mirror(make(engine, "small", trials=2, seeds=1))
+        assert mirror.begin("someone", mirror.ledger.lease("someone", 4) or pytest.fail("no work"))
         storage = open_storage(engine, reading=True)
         app = build(storage, tmp_path)
         assert studies(app) == ["small/A/tune"]

@@ -19,7 +19,7 @@ from hpo.dashboard.live_reports import LiveReports
 from hpo.dashboard.report_files import StudyRow, with_reports
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
-from hpo.storage.optuna.mirror import open_storage
+from hpo.storage.optuna.studies import open_storage
 
 
 @pytest.fixture

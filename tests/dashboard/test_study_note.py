@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from hpo.dashboard.study_note import refresh
 from hpo.report import read_record
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
-from hpo.storage.optuna import notes, tables
-from hpo.storage.optuna.mirror import Mirror, clear, open_storage
+from hpo.storage.optuna import notes
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.studies import delete_study, open_storage
 
 NAME = "shown/report"
 BOTH = pytest.mark.parametrize("ledger", KINDS, indirect=True)
@@ -103,7 +103,7 @@ def test_a_finished_study_is_summarised(ledger: Ledger, storage: RDBStorage) -> 
 
 
 def _change(storage: RDBStorage, study: optuna.Study, change: notes.Change) -> None:
-    notes.change(storage.engine, study._study_id, change, lambda: storage)
+    notes.change(storage.engine, study._study_id, change)
 
 
 def _lengths(attributes: dict[str, Any]) -> dict[str, int]:
@@ -161,8 +161,7 @@ def test_one_of_several_processes_writes_it(ledger: Ledger, summaries: list[Any]
 
 
 def test_a_note_that_a_person_edited_stays(ledger: Ledger, storage: RDBStorage) -> None:
-    with closing(Mirror(ledger)) as mirror:
-        mirror.report_study()
+    Mirror(ledger).report_study()
     for text in ("before the first summary", "my own words"):
         optuna_dashboard.save_note(study(storage), text)
         refresh(ledger, pause=0.0)
@@ -192,16 +191,6 @@ def test_the_report_writes_it_and_does_not_fail_for_it(
     assert "shown" in caplog.text
 
 
-@BOTH
-def test_it_is_written_to_tables_of_another_version(
-    ledger: Ledger, storage: RDBStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "VERSION", "another")
-    shown_study.finish(ledger)
-    assert refresh(ledger)
-    assert "6 of 6 reruns" in note(storage) and len(plots(storage)) == 4
-
-
 def test_a_deleted_summary_is_written_again(ledger: Ledger, storage: RDBStorage) -> None:
     refresh(ledger)
     storage.delete_study(study(storage)._study_id)
@@ -216,7 +205,7 @@ def test_it_is_deleted_with_its_study(ledger: Ledger, storage: RDBStorage) -> No
     ledger.delete()
     assert refresh(shown_study.make(ledger.engine, trials=2, seeds=2))
     assert "0 of 4 trials" in note(storage) and plots(storage) == {}
-    clear(ledger.engine, "shown")
+    delete_study(ledger.engine, "shown")
     assert storage.get_all_studies() == []
 
 

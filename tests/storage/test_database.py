@@ -18,7 +18,7 @@ from hpo.storage import database, schema
 from hpo.storage import url as storage_url
 from hpo.storage.database import connect, now, redacted, run_with_retry
 from hpo.storage.locks import creation_lock
-from hpo.storage.optuna.mirror import open_storage
+from hpo.storage.optuna.studies import open_storage
 
 
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:

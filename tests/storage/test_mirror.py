@@ -1,14 +1,32 @@
-"""Optuna's tables agree with the ledger, also after a crash between the two."""
+"""Optuna's tables agree with the ledger, also after a crash, and are row by row as Optuna's public API writes them."""
 
+import math
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import optuna
 import pytest
-from storage_study import finish_all, make, outcomes, plain_names, plain_study
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+from storage_study import counted_statements, finish_all, make, outcomes, plain_names, plain_study
 
+from hpo.errors import HpoError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome
-from hpo.storage.optuna.mirror import Mirror, clear, study_name
+from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.optuna import mirror as mirror_module
+from hpo.storage.optuna import schema
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.studies import delete_study, open_storage, study_name
+from hpo.storage.optuna.trials import NewTrial, TrialResult, create_trials
+
+TABLES = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes", "trial_heartbeats")
 
 
 @pytest.fixture
@@ -21,40 +39,40 @@ def states(url: str, name: str) -> dict[str, int]:
     return dict(Counter(trial.state.name for trial in trials))
 
 
-def begin(ledger: Ledger, mirror: Mirror, worker_id: str = "x", limit: int = 3, seconds: float = 60.0):
+def begin(ledger: Ledger, mirror: Mirror, worker_id: str = "x", limit: int = 3, seconds: float = 60.0) -> Work:
     work = ledger.lease(worker_id, limit, seconds)
     assert work is not None
-    settings = [{"learning_rate": 0.01 + slot.slot / 1000, "lambda": 1.0} for slot in work.slots if not slot.setting]
+    names = ["learning_rate", *(["lambda"] if work.configuration == "A" else [])]
+    settings = [dict.fromkeys(names, 0.01 + slot.slot / 997) for slot in work.slots if slot.setting is None]
     return mirror.begin(worker_id, ledger.assign(worker_id, work, settings))
 
 
-def test_names() -> None:
+def test_names_of_optuna_studies() -> None:
     assert study_name("gnvr", "A", "tune") == "gnvr/A/tune"
     assert study_name("gnvr", "A", "rerun", 1) == "gnvr/A/rerun/r2"
 
 
-def test_running_then_complete_or_fail(ledger: Ledger, url: str) -> None:
+def test_trials_run_and_then_complete_or_fail(ledger: Ledger, url: str) -> None:
     mirror = Mirror(ledger, device="cpu")
-    work = begin(ledger, mirror)
-    assert states(url, "s/A/tune") == {"RUNNING": 3}
-    first, second, third = work.slots
-    ended = [Outcome(first.id, 1, 0.8), Outcome(second.id, 1, 0.1, "diverged"), Outcome(third.id, 1, None, "diverged")]
-    ledger.finish("x", ended)
-    mirror.finish(work, ended)
+    work = begin(ledger, mirror, limit=4)
+    assert states(url, "s/A/tune") == {"RUNNING": 4}
+    ends = [(0.8, None), (0.1, "diverged"), (None, "diverged"), (math.inf, None)]
+    results = [Outcome(slot.id, 1, value, cause) for slot, (value, cause) in zip(work.slots, ends, strict=True)]
+    ledger.finish("x", results)
+    mirror.finish(work, results)
     study = plain_study(url, "s/A/tune")
-    assert study.direction == optuna.study.StudyDirection.MAXIMIZE and study.metric_names == ["validation_accuracy"]
-    assert [(trial.state.name, trial.user_attrs.get("cause")) for trial in study.trials] == [
-        ("COMPLETE", None), ("COMPLETE", "diverged"), ("FAIL", "diverged"),
-    ]  # fmt: skip
+    assert study.direction == StudyDirection.MAXIMIZE and study.metric_names == ["validation_accuracy"]
+    expected = [("COMPLETE", None), ("COMPLETE", "diverged"), ("FAIL", "diverged"), ("FAIL", None)]
+    found = [(trial.state.name, trial.user_attrs.get("cause")) for trial in study.trials]
+    assert found == expected
     best = study.best_trial
-    assert best.value == 0.8 and best.params == {"learning_rate": 0.01, "lambda": 1.0}
-    assert {key: best.user_attrs[key] for key in ("slot", "seed", "attempt", "device")} == {
-        "slot": 0, "seed": 0, "attempt": 1, "device": "cpu",
-    }  # fmt: skip
-    assert [row["trial"] for row in ledger.export()["slots"][:3]] == [slot.trial for slot in work.slots]
+    assert best.value == 0.8 and best.params == {"learning_rate": 0.01, "lambda": 0.01}
+    attributes = {key: best.user_attrs[key] for key in ("slot", "seed", "attempt", "device")}
+    assert attributes == {"slot": 0, "seed": 0, "attempt": 1, "device": "cpu"}
+    assert [row["trial"] for row in ledger.export()["slots"][:4]] == [slot.trial for slot in work.slots]
 
 
-def test_a_taken_over_trial_is_closed(ledger: Ledger, url: str) -> None:
+def test_the_trial_of_a_lost_worker_is_closed(ledger: Ledger, url: str) -> None:
     mirror = Mirror(ledger)
     begin(ledger, mirror, "x", seconds=-1.0)
     work = begin(ledger, mirror, "y")
@@ -67,32 +85,207 @@ def test_a_taken_over_trial_is_closed(ledger: Ledger, url: str) -> None:
 def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str) -> None:
     mirror = Mirror(ledger)
     done, lost, hidden = begin(ledger, mirror).slots
+    assert mirror.repair() == 0 and states(url, "s/A/tune") == {"RUNNING": 3}, "running trials are left alone"
     work = ledger.lease("x", 1)  # finished without ever being shown
     assert work is not None
     work = ledger.assign("x", work, [{"learning_rate": 0.05}])
     ledger.finish("x", [*outcomes(work), Outcome(done.id, 1, 0.9), Outcome(hidden.id, 1, 0.7)])
-    assert hidden.trial is not None
     mirror.fail([hidden.trial], "lost worker")  # closed too early
     ledger.fail("x", [lost], "exception", "Traceback")
+    assert lost.trial is not None
+    open_storage(ledger.engine).set_trial_user_attr(lost.trial, "cause", "half written")
     assert mirror.repair() == 4 and mirror.repair() == 0
     assert states(url, "s/A/tune") == {"COMPLETE": 2, "FAIL": 2} and states(url, "s/B/tune") == {"COMPLETE": 1}
-    assert plain_study(url, "s/A/tune").best_value == 0.9
+    trials = plain_study(url, "s/A/tune").trials
+    assert max(trial.value or 0 for trial in trials) == 0.9 and trials[1].user_attrs["cause"] == "lost worker"
     assert Mirror(ledger).repair() == 0
 
 
-def test_repair_leaves_living_trials_alone(ledger: Ledger, url: str) -> None:
-    mirror = Mirror(ledger)
-    begin(ledger, mirror)
-    assert mirror.repair() == 0 and states(url, "s/A/tune") == {"RUNNING": 3}
-
-
-def test_a_study_made_afresh_gets_fresh_optuna_studies(ledger: Ledger, url: str) -> None:
+def test_a_study_that_was_deleted_leaves_no_optuna_studies(ledger: Ledger, url: str) -> None:
     finish_all(ledger)
     Mirror(ledger).repair()
     assert states(url, "s/A/tune") == {"COMPLETE": 12} and states(url, "s/B/rerun") == {"COMPLETE": 3}
     ledger.delete()
-    again = make(ledger.engine)
-    Mirror(again).repair()
+    fresh = make(ledger.engine)
+    Mirror(fresh).repair()
     assert states(url, "s/A/tune") == {}
-    clear(ledger.engine, "s")
+    delete_study(fresh.engine, "s")
     assert plain_names(url) == []
+
+
+def test_other_versions_of_optunas_tables_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mirror(ledger)
+    monkeypatch.setattr(schema, "VERSION", "v9.0.0.a")
+    with pytest.raises(HpoError, match=r"v3\.2\.0\.a .* v9\.0\.0\.a.*optuna storage upgrade"):
+        Mirror(ledger)
+
+
+def test_rows_are_as_optunas_public_api_writes_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = connect(url)
+    one, other = make(engine, "one"), make(engine, "other")
+    history(one, Mirror(one, "cpu"))
+    storage = open_storage(engine)
+    monkeypatch.setattr(mirror_module, "create_trials", lambda _, *arguments: create_one_by_one(storage, *arguments))
+    monkeypatch.setattr(mirror_module, "end_trials", lambda _, results: end_one_by_one(storage, results))
+    history(other, Mirror(other, "cpu"))
+    rows = optuna_rows(engine, one)
+    assert len(rows) > 60 and {row[0] for row in rows} >= {"/A/tune", *TABLES[:3]}
+    assert rows == optuna_rows(engine, other)
+
+
+def history(ledger: Ledger, mirror: Mirror) -> None:
+    """All that a mirror writes: values, divergence, failures, takeovers, and a repair after crashes."""
+    first, second, third = begin(ledger, mirror).slots
+    results = [
+        Outcome(first.id, 1, 1 / 3),
+        Outcome(second.id, 1, 0.1, "diverged"),
+        Outcome(third.id, 1, None, "diverged"),
+    ]
+    ledger.finish("x", results)
+    mirror.finish(Work("A", "tune", [first, second, third]), results)
+    begin(ledger, mirror, "lost", limit=2, seconds=-1.0)
+    work = begin(ledger, mirror, "y", limit=2)
+    ledger.fail("y", work.slots[:1], "exception", "why")
+    mirror.fail([work.slots[0].trial, work.slots[0].trial, None], "exception")
+    ledger.finish("y", [Outcome(work.slots[1].id, 2, 0.7)])  # and dies before the mirror
+    hidden = ledger.lease("z", 3)  # the one that failed and a fresh one
+    assert hidden is not None
+    hidden = ledger.assign("z", hidden, [{"learning_rate": 0.05}] * 2)
+    ledger.finish("z", [Outcome(slot.id, slot.attempt, -0.5) for slot in hidden.slots])
+    assert mirror.repair() == 3 and mirror.repair() == 0
+    begin(ledger, mirror, "w", limit=1)
+
+
+def create_one_by_one(
+    storage: RDBStorage, study: int, distributions: Mapping[str, BaseDistribution], new: Sequence[NewTrial]
+) -> list[int]:
+    templates = [
+        create_trial(
+            state=TrialState.RUNNING,
+            params=dict(entry.setting),
+            distributions={name: distributions[name] for name in entry.setting},
+            user_attrs=dict(entry.attributes),
+        )
+        for entry in new
+    ]
+    return [storage.create_new_trial(study, template) for template in templates]
+
+
+def end_one_by_one(storage: RDBStorage, results: Iterable[TrialResult]) -> None:
+    for result in results:
+        if result.trial is not None:
+            with suppress(UpdateFinishedTrialError):
+                if result.cause is not None:
+                    storage.set_trial_user_attr(result.trial, "cause", result.cause)
+                values = None if result.value is None else [result.value]
+                storage.set_trial_state_values(result.trial, result.state, values)
+
+
+def optuna_rows(engine: sa.Engine, ledger: Ledger) -> list[list[Any]]:
+    """Everything that Optuna's tables hold of a ledger; ids become positions, times become whether they are now."""
+    tables = sa.MetaData()
+    tables.reflect(engine, only=["studies", "trials", *TABLES])
+    positions = {row["id"]: position for position, row in enumerate(ledger.export()["slots"])}
+    found: list[list[Any]] = []
+    with engine.begin() as connection:
+        studies, trials = tables.tables["studies"], tables.tables["trials"]
+        query = sa.select(trials, studies.c.study_name).join_from(trials, studies)
+        query = query.where(studies.c.study_name.like(f"{ledger.study}/%"))
+        for trial in connection.execute(query.order_by(studies.c.study_name, trials.c.trial_id)).mappings():
+            times = [trial["datetime_start"], trial["datetime_complete"]]
+            now = datetime.now(UTC).replace(tzinfo=None)
+            recent = [time and abs(now - time) < timedelta(minutes=10) for time in times]
+            name = trial["study_name"].removeprefix(ledger.study)
+            found.append([name, trial["number"], str(trial["state"]), *recent])
+            for table in (tables.tables[name] for name in TABLES):
+                columns = table.c[2 if table.name == "trial_values" else 1 :]
+                rows = sa.select(*columns).where(table.c.trial_id == trial["trial_id"])
+                ordered = connection.execute(rows.order_by(*table.primary_key.columns)).mappings()
+                found += [[table.name, _without_ids(row, positions)] for row in ordered]
+    return found
+
+
+def _without_ids(row: Any, positions: dict[int, int]) -> dict[str, Any]:
+    columns = {name: str(value) if name == "value_type" else value for name, value in row.items() if name != "trial_id"}
+    if columns.get("key") == "slot_id":
+        columns["value_json"] = positions[int(columns["value_json"])]
+    return columns
+
+
+def test_numbers_are_unique_while_plain_optuna_writes_too(url: str) -> None:
+    ledger = make(connect(url), trials=10)
+    mirror = Mirror(ledger)
+    mirror.repair()
+    study = plain_study(url, "s/A/tune")
+    [number] = mirror.studies.ids(["s/A/tune"])
+    new = [NewTrial({"learning_rate": 0.01}, {"slot": slot}) for slot in range(3)]
+    errors: list[BaseException] = []
+
+    def write(action: Callable[[], object]) -> None:
+        try:
+            for _ in range(5):
+                action()
+        except BaseException as error:
+            errors.append(error)
+
+    def create() -> object:
+        return create_trials(ledger.engine, number, mirror._distributions["A"], new)
+
+    threads = [threading.Thread(target=write, args=(action,)) for action in [create, create, create, study.ask]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [trial.number for trial in study.get_trials(deepcopy=False)] == list(range(5 * (3 * 3 + 1)))
+
+
+def test_statements_do_not_grow_with_the_population(url: str) -> None:
+    ledger = make(connect(url), trials=300)
+    mirror = Mirror(ledger)
+
+    def statements(size: int) -> list[int]:
+        work = ledger.lease("x", size)
+        assert work is not None and len(work.slots) == size
+        work = ledger.assign("x", work, [{"learning_rate": 0.01}] * size)
+        results = [Outcome(slot.id, 1, 0.5, "diverged") for slot in work.slots]
+        with counted_statements(ledger.engine) as begun:
+            work = mirror.begin("x", work)
+        with counted_statements(ledger.engine) as finished:
+            mirror.finish(work, results)
+        ledger.finish("x", results)
+        assert mirror.repair() == 0
+        return [*begun, *finished]
+
+    for _ in "AB":
+        assert statements(10)[0] > 0
+    few, many = statements(1), statements(49)
+    assert few == many and sum(many) < 20
+
+
+def test_a_repair_of_nothing_takes_no_lock(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker repairs when it starts and ends: a thousand of them must not wait for one another."""
+    Mirror(ledger).repair()
+
+    def locked(*_: Any) -> None:
+        raise AssertionError("the creation lock was taken")
+
+    for module in ("mirror", "studies"):
+        monkeypatch.setattr(f"hpo.storage.optuna.{module}.creation_lock", locked)
+    mirror = Mirror(ledger)
+    work = begin(ledger, mirror)
+    ledger.finish("x", [Outcome(slot.id, 1, 0.5) for slot in work.slots])
+    mirror.finish(work, [Outcome(slot.id, 1, 0.5) for slot in work.slots])
+    assert mirror.repair() == 0
+
+
+def test_a_study_deleted_in_optuna_is_created_at_the_next_call(ledger: Ledger, url: str) -> None:
+    mirror = Mirror(ledger)
+    open_storage(ledger.engine).delete_study(mirror.studies.ids(["s/A/tune"])[0])
+    work = ledger.lease("x", 2)
+    assert work is not None
+    work = ledger.assign("x", work, [{"learning_rate": 0.01}] * 2)
+    with pytest.raises(KeyError):
+        mirror.begin("x", work)
+    assert len(mirror.begin("x", work).slots) == 2
+    assert states(url, "s/A/tune") == {"RUNNING": 2}

@@ -13,8 +13,8 @@ from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.cli.terminal.status import status, status_text
 from hpo.storage.database import connect
 from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Slot, TrialCurve, Work, open_study
-from hpo.storage.optuna.mirror import Mirror, open_storage
-from hpo.storage.optuna.public_api import OptunaTrials
+from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.studies import open_storage
 from hpo.training.checkpoints import Checkpoints
 from hpo.worker import trainer as trainer_module
 from hpo.worker.trainer import Trainer
@@ -240,13 +240,10 @@ def test_a_pruned_trial_is_chosen_where_no_whole_one_went_well(
     assert best is not None and best["slot"] == slot
 
 
-@pytest.mark.parametrize("public", [False, True], ids=["tables", "trials"])
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "by repair"])
-def test_optuna_shows_pruned_trials_with_what_they_reported(url: str, public: bool, late: bool) -> None:
+def test_optuna_shows_pruned_trials_with_what_they_reported(url: str, late: bool) -> None:
     ledger = ledger_of(url)
     mirror = Mirror(ledger)
-    if public:
-        mirror.trials = OptunaTrials(mirror.storage, ledger)
     leased = ledger.lease("x", len(ENDS))
     assert leased is not None
     held = ledger.assign("x", leased, [{"learning_rate": 1e-3, "lambda": 0.5}] * len(ENDS))
@@ -271,4 +268,3 @@ def test_optuna_shows_pruned_trials_with_what_they_reported(url: str, public: bo
         and trials[4].intermediate_values[2] != trials[4].intermediate_values[2]
     )
     assert mirror.repair() == 0
-    mirror.close()

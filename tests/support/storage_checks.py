@@ -11,7 +11,7 @@ from storage_study import kept
 
 from hpo.storage import curves, schema
 from hpo.storage.ledger import Ledger
-from hpo.storage.optuna.mirror import study_name
+from hpo.storage.optuna.studies import study_name
 
 METRICS, EPOCHS = 2, 2  # of `storage_study.outcomes`
 ATTEMPTS = 3  # with one setting, for lost workers

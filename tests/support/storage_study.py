@@ -1,8 +1,11 @@
 """A small study without training, and what it looks like to a user of plain Optuna."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
+import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id, open_study
@@ -68,6 +71,20 @@ def finish_all(ledger: Ledger, worker_id: str | None = None, limit: int = 20, un
         settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
         work = ledger.assign(worker_id, work, settings)
         ledger.finish(worker_id, outcomes(work))
+
+
+@contextmanager
+def counted_statements(engine: Any) -> Iterator[list[int]]:
+    """One number: the statements in the block. A list of rows counts on PostgreSQL as a statement a row."""
+    counts = [0]
+
+    def count(*arguments: Any) -> None:
+        _, _, _, parameters, _, many = arguments
+        counts[0] += len(parameters) if many and engine.dialect.name == "postgresql" else 1
+
+    sa.event.listen(engine, "before_cursor_execute", count)
+    yield counts
+    sa.event.remove(engine, "before_cursor_execute", count)
 
 
 def plain_study(url: str, name: str) -> optuna.Study:

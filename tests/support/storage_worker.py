@@ -35,7 +35,6 @@ POINTS: dict[str, tuple[type, str]] = {
     "finish": (Ledger, "finish"),
     "mirror": (Mirror, "finish"),
     "release": (Ledger, "release"),
-    "close": (Mirror, "close"),
 }
 
 

@@ -21,7 +21,7 @@ from hpo.report.tables import seeds, tuning
 from hpo.report.warnings import cautions
 from hpo.storage.database import connect
 from hpo.storage.ledger import Outcome, Slot, Work
-from hpo.storage.optuna.mirror import _ending
+from hpo.storage.optuna.mirror import _result
 from hpo.training.loop import Member, Recipe, train
 from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
@@ -154,8 +154,8 @@ def test_the_ledger_keeps_such_trials_apart(tmp_path: Path) -> None:
     assert (counts["trials_done"], counts["without a finite score"], counts["diverged"]) == (4, 2, 1)
     best = ledger.best(work.configuration)
     assert best is not None and best["value"] == counts["best"] == 0.2
-    ending = _ending(1, None, "without a finite score")
-    assert ending is not None and (ending.state.name, ending.cause) == ("FAIL", "without a finite score")
+    result = _result(1, None, "without a finite score", None)
+    assert (result.state.name, result.cause) == ("FAIL", "without a finite score")
 
 
 def report_of(lost: dict[str, list[int]], diverged: int | None = None) -> tuple[str, Any]:

@@ -1,1 +1,1 @@
-"""The ledger as Optuna's studies and trials show it."""
+"""The ledger shown as Optuna studies and trials."""

@@ -1,0 +1,125 @@
+"""The Optuna studies that show a study of the ledger: their names, and how they are created and deleted."""
+
+import atexit
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from sqlalchemy.engine import Engine
+
+from hpo.errors import HpoError
+from hpo.storage import database
+from hpo.storage.database import configure_connections, engine_options, retry
+from hpo.storage.ledger import Ledger, load_study, names
+from hpo.storage.locks import creation_lock
+from hpo.storage.optuna import schema
+from hpo.storage.optuna.trials import find_studies
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STUDY_ID = "hpo_study"  # user attribute of an Optuna study: the id in the ledger of the study that it shows
+
+
+def study_name(study: str, configuration: str, phase: str, tuning_run: int = 0) -> str:
+    """STUDY/CONFIGURATION/tune or …/rerun, followed by /r2 for the second tuning run."""
+    return f"{study}/{configuration}/{phase}" + (f"/r{tuning_run + 1}" if tuning_run else "")
+
+
+def report_name(study: str) -> str:
+    """The Optuna study without trials whose note and plots summarize `study`."""
+    return f"{study}/report"
+
+
+def open_storage(engine: Engine, reading: bool = False) -> RDBStorage:
+    """Optuna's storage in the database of `engine` (from `database.connect`), with the same pragmas.
+
+    `reading`: it is read-only once it is open.
+    """
+    url = engine.url.render_as_string(hide_password=False)
+    escaped = url.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
+    with creation_lock(engine, database.RETRY_TIMEOUT):
+        storage = retry(lambda: RDBStorage(escaped, engine_kwargs=engine_options(engine.url)))
+        storage.engine.dispose()  # connections opened before `configure_connections` lack the pragmas
+    configure_connections(storage.engine, reading)
+    atexit.register(storage.engine.dispose)
+    return storage
+
+
+def create_tables(engine: Engine) -> None:
+    """Creates Optuna's tables where there are none.
+
+    Raises:
+        HpoError: they have another version than hpo can write.
+    """
+    if schema.read_version(engine) is None:
+        with _opened(engine):
+            pass
+    if (version := schema.read_version(engine)) != schema.VERSION:
+        raise HpoError(
+            f"Optuna's tables in this database have version {version} and hpo writes version {schema.VERSION}; "
+            "upgrade older ones by `optuna storage upgrade`, or give another --storage"
+        )
+
+
+def delete_study(engine: Engine, name: str) -> None:
+    """Deletes a study with all its results, and the Optuna studies that show it."""
+    if name in names(engine):
+        load_study(engine, name).delete()
+    with _opened(engine) as storage:
+        for study in storage.get_all_studies():
+            if study.study_name.startswith(f"{name}/") and STUDY_ID in study.user_attrs:
+                storage.delete_study(study._study_id)
+
+
+class OptunaStudies:
+    """The ids of the Optuna studies that show one study; those that are missing are created."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._ids: dict[str, int] = {}
+
+    def ids(self, wanted: Sequence[str]) -> list[int]:
+        """By name. A study that shows another one of the ledger, which was deleted, is replaced."""
+        self._find(wanted)
+        if any(name not in self._ids for name in wanted):
+            with _opened(self.ledger.engine) as storage, creation_lock(self.ledger.engine, database.RETRY_TIMEOUT):
+                self._find(wanted)
+                self._ids |= {name: self._create(storage, name) for name in wanted if name not in self._ids}
+        return [self._ids[name] for name in wanted]
+
+    def forget(self) -> None:
+        """Looks all ids up at the next call: somebody deleted a study in Optuna."""
+        self._ids.clear()
+
+    def _find(self, wanted: Sequence[str]) -> None:
+        if unknown := [name for name in wanted if name not in self._ids]:
+            found = find_studies(self.ledger.engine, unknown, STUDY_ID)
+            self._ids |= {name: study for name, (study, ledger) in found.items() if ledger == self.ledger.id}
+
+    def _create(self, storage: RDBStorage, name: str) -> int:
+        with suppress(KeyError):
+            storage.delete_study(storage.get_study_id_from_name(name))  # left over from a deleted study
+        tuning = name.removeprefix(f"{self.ledger.study}/").split("/")[1:2] == ["tune"]
+        direction = self.ledger.direction if tuning else "maximize"
+        with suppress(DuplicatedStudyError):
+            storage.create_new_study([StudyDirection[direction.upper()]], name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study = optuna.load_study(study_name=name, storage=storage)
+            study.set_metric_names([self.ledger.definition["score"] if tuning else "test_accuracy"])
+        storage.set_study_user_attr(study._study_id, STUDY_ID, self.ledger.id)  # last: says that the study is complete
+        return study._study_id
+
+
+@contextmanager
+def _opened(engine: Engine) -> Iterator[RDBStorage]:
+    storage = open_storage(engine)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
