@@ -1,4 +1,4 @@
-"""Published archives: fetched once, checked every time, and never unpickled or unpacked onto the disk."""
+"""Published archives: downloaded once, checked in every process, and neither unpickled nor unpacked onto the disk."""
 
 import hashlib
 import logging
@@ -19,11 +19,11 @@ from hpo.errors import HpoError
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20  # bytes read at once
-SILENCE = 60.0  # seconds without a byte after which a connection counts as lost
+TIMEOUT = 60.0  # seconds without a byte after which a connection counts as lost
 
 
 class Archive(NamedTuple):
-    """A file that its authors publish: its address, whose last part is its name, and the MD5 that they give for it."""
+    """A published file: its URL, which ends in its name, and the MD5 that its authors publish."""
 
     url: str
     md5: str
@@ -42,102 +42,100 @@ ARCHIVES = {
 
 
 def obtain(archive: Archive, folder: Path) -> Path:
-    """The archive's path in the folder, fetched if it is not there, and checked.
+    """The archive's path in the folder; it is downloaded if it is missing, and always checked.
 
     Raises:
-        HpoError: it cannot be fetched or kept, or what is there is not the whole published file; that is left as it is.
+        HpoError: it cannot be downloaded or stored, or the file in the folder is not the published one; that file is
+            not changed.
     """
     path = folder / archive.name
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
-                if not path.exists():  # another process may have fetched it meanwhile
-                    _fetch(archive, path)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, _md5).hexdigest()
+            with _locked(folder):
+                if not path.exists():  # another process may have downloaded it meanwhile
+                    _download(archive, path)
+        found = _md5(path)
     except OSError as error:
         raise HpoError(
-            f"{path} cannot be kept or read ({error.strerror or error}); set HPO_DATA to a folder that can be used"
+            f"{path} cannot be written or read ({error.strerror or error}); set HPO_DATA to another folder"
         ) from error
     if found != archive.md5:
         raise HpoError(
-            f"{path} is damaged or not the published file (its MD5 is {found}, not {archive.md5}); "
-            "it is left as it is: remove it, and it is fetched anew"
+            f"{path} is damaged or not the published file (its MD5 is {found}, not {archive.md5}); delete it for a new "
+            "download"
         )
     return path
 
 
 def read_members(path: Path, names: Sequence[str]) -> dict[str, bytearray]:
-    """The contents of some members of a .tar.gz, by the last part of their names.
+    """The contents of members of a .tar.gz, by the last part of their names.
 
     Raises:
         HpoError: the archive cannot be read to its end, or a member is missing.
     """
-    found: dict[str, bytearray] = {}
+    contents: dict[str, bytearray] = {}
     try:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
                 if name in names and (file := archive.extractfile(member)):
-                    found[name] = bytearray(file.read())
+                    contents[name] = bytearray(file.read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise HpoError(f"{path} cannot be unpacked ({error}); it is left as it is") from error
-    if missing := [name for name in names if name not in found]:
-        raise HpoError(f"{path} has no {missing[0]} in it; it is left as it is")
-    return found
+        raise HpoError(f"{path} cannot be unpacked ({error}); delete it for a new download") from error
+    if missing := [name for name in names if name not in contents]:
+        raise HpoError(f"{path} does not contain {missing[0]}; delete it for a new download")
+    return contents
 
 
-def _fetch(archive: Archive, path: Path) -> None:
-    """Downloads to a name of its own and renames once all is there and right."""
+def _download(archive: Archive, path: Path) -> None:
+    """Downloads to a temporary name and renames the file once it is complete and right."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    digest = _md5()
     try:
         with part.open("xb") as file:
-            for block in _received(archive, path):
+            for block in _receive(archive, path):
                 file.write(block)
-                digest.update(block)
-        if digest.hexdigest() != archive.md5:
-            raise _not_fetched(archive, path, f"what came has the MD5 {digest.hexdigest()}, not {archive.md5}")
+        if (found := _md5(part)) != archive.md5:
+            raise _download_error(archive, path, f"the received file has the MD5 {found}, not {archive.md5}")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _received(archive: Archive, path: Path) -> Iterator[bytes]:
-    """The file's bytes in blocks, its progress told in tenths."""
-    done = told = 0
+def _receive(archive: Archive, path: Path) -> Iterator[bytes]:
+    """The file's bytes in blocks; every tenth of it is logged."""
+    received = tenths = 0
     try:
-        with urlopen(archive.url, timeout=SILENCE) as answer:
-            total = answer.length
-            log.warning("fetching %s%s into %s", archive.url, f" ({_megabytes(total)})" if total else "", path.parent)
-            while block := answer.read(BLOCK):
-                done += len(block)
-                if total and 10 * done // total > told:
-                    told = 10 * done // total
-                    log.warning("%s: %s of %s", archive.name, _megabytes(done), _megabytes(total))
+        with urlopen(archive.url, timeout=TIMEOUT) as response:
+            total = response.length
+            log.warning("downloading %s%s to %s", archive.url, f" ({total / 1e6:.1f} MB)" if total else "", path.parent)
+            while block := response.read(BLOCK):
+                received += len(block)
+                if total and 10 * received // total > tenths:
+                    tenths = 10 * received // total
+                    log.warning("%s: %.1f MB of %.1f MB", archive.name, received / 1e6, total / 1e6)
                 yield block
     except HTTPError as error:
         error.close()  # it holds the connection
-        raise _not_fetched(archive, path, str(error)) from error
+        raise _download_error(archive, path, str(error)) from error
     except (OSError, HTTPException) as error:
-        raise _not_fetched(archive, path, str(getattr(error, "reason", error)) or type(error).__name__) from error
-    if total and done < total:
-        raise _not_fetched(archive, path, f"the connection ended after {done:,} of {total:,} bytes")
+        raise _download_error(archive, path, str(getattr(error, "reason", error)) or type(error).__name__) from error
+    if total and received < total:
+        raise _download_error(archive, path, f"the connection ended after {received:,} of {total:,} bytes")
 
 
-def _not_fetched(archive: Archive, path: Path, reason: str) -> HpoError:
+def _download_error(archive: Archive, path: Path, reason: str) -> HpoError:
     return HpoError(
-        f"{archive.name} is not in {path.parent} and could not be fetched ({reason}): download {archive.url} "
-        f"yourself and put it there as {path.name}, or name its folder by `folder` or HPO_DATA"
+        f"{path} is missing and could not be downloaded ({reason}); download {archive.url} yourself and save it there, "
+        "or set `folder` or HPO_DATA to the folder that has it"
     )
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Held by one process at a time, so that workers that start together fetch once; where files can be locked."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time download to the folder, where folders can be locked."""
     handle = None
-    with suppress(ImportError, OSError):  # Windows, some network file systems: each fetches to a name of its own
+    with suppress(ImportError, OSError):  # Windows, some network file systems: each downloads to a temporary name
         import fcntl
 
         handle = os.open(folder, os.O_RDONLY)
@@ -149,10 +147,6 @@ def _alone(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _md5() -> "hashlib._Hash":
-    """Against damage, not against forgery; the pixels are read as numbers whatever they are."""
-    return hashlib.md5(usedforsecurity=False)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:  # against damage, not forgery: the pixels are only ever read as numbers
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,4 @@
-"""Where generated and downloaded data sets are kept."""
+"""The folders of generated and downloaded data sets."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,6 @@ def cache_folder() -> Path:
 
 
 def data_folder(named: str | os.PathLike[str] | None) -> Path:
-    """Where a published archive belongs: the folder that a data set names, else `HPO_DATA`, else the cache."""
+    """The folder of a published archive: the one that a data set names, else `HPO_DATA`, else the cache."""
     chosen = named or os.environ.get("HPO_DATA")
     return Path(chosen).expanduser() if chosen else cache_folder()

@@ -11,27 +11,27 @@ from torch import Tensor
 from hpo.data.archives import ARCHIVES, obtain, read_members
 from hpo.data.augmentation import crop_and_flip, cut_out
 from hpo.data.cache import data_folder
-from hpo.data.source import Dataset, Source, augmentation, require
+from hpo.data.source import Dataset, Source, augmentation
 from hpo.errors import HpoError, is_whole
 
 SHAPE = (3, 32, 32)  # channels, rows, columns, in the order of the bytes
-PIXELS = 3072
+PIXEL_BYTES = 3072
 
 
 @dataclass(frozen=True)
 class _Cifar(Dataset):
-    """Colour images of 32×32 pixels from the published binary archive, which is fetched on first use.
+    """Colour images of 32×32 pixels from the published binary archive, which is downloaded on first use.
 
-    The augmentations and their strengths are those of SAM's and its successors' experiments.
+    The augmentations and their strengths are those of the experiments of SAM and its successors.
 
     Attributes:
-        folder: where the archive is, or is fetched to; by default `HPO_DATA`, else the cache. It is no part of a
-            study's definition: each machine may keep its own.
-        augmented: whether training sees every image cropped, mirrored and cut out.
-        padding: black pixels around the image before a crop of its size; 0 for no crop.
-        flip: probability of a mirror image; 0 for none.
-        cutout: side of the square that is set to the mean colour, in pixels; 0 for none.
-        cutout_probability: of such a square.
+        folder: the folder of the archive, or of its download; by default `HPO_DATA`, else the cache. It is not part of
+            a study's definition: it may differ between machines.
+        augmented: whether training sees every image cropped, flipped and with a cutout.
+        padding: black pixels around the image before a random crop of its size; 0: no crop.
+        flip: probability of a horizontal flip; 0: no flip.
+        cutout: side in pixels of the square that is set to the mean colour; 0: no cutout.
+        cutout_probability: probability of a cutout.
     """
 
     folder: str | os.PathLike[str] | None = field(default=None, metadata={"described": False})
@@ -41,27 +41,27 @@ class _Cifar(Dataset):
     cutout: int = augmentation(16)
     cutout_probability: float = augmentation(0.5)
 
-    archive: ClassVar[str]  # its key in ARCHIVES
+    archive: ClassVar[str]  # the key in ARCHIVES
     classes: ClassVar[int]
     label_bytes: ClassVar[int]  # before the pixels of a record; the last of them is the class
     training_files: ClassVar[Sequence[str]]
     test_file: ClassVar[str]
-    # Of every channel of the 50,000 training images, from 0 to 1.
+    # Per channel, over the 50,000 training images, with pixels from 0 to 1.
     means: ClassVar[Sequence[float]]
     deviations: ClassVar[Sequence[float]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("padding", "cutout"):
-            require(self, name, is_whole(getattr(self, name), 0), "a whole number of pixels, 0 for none")
+            self._require(name, is_whole(getattr(self, name), 0), "a whole number of pixels, 0 for none")
         for name in ("flip", "cutout_probability"):
-            require(self, name, 0 <= getattr(self, name) <= 1, "a probability between 0 and 1")
+            self._require(name, 0 <= getattr(self, name) <= 1, "a probability between 0 and 1")
 
     def load(self) -> Source:
         """inputs [50000, 3, 32, 32] and test inputs [10000, 3, 32, 32], standardised float32 (740 MB).
 
         Raises:
-            HpoError: the archive is neither there nor to be had, or is not what was published.
+            HpoError: the archive can neither be found nor downloaded, or is not the published one.
         """
         path = obtain(ARCHIVES[self.archive], data_folder(self.folder))
         files = read_members(path, [*self.training_files, self.test_file])
@@ -69,7 +69,7 @@ class _Cifar(Dataset):
             inputs, labels = self._read([files.pop(name) for name in self.training_files])
             test_inputs, test_labels = self._read([files.pop(self.test_file)])
         except ValueError as error:
-            raise HpoError(f"{path} is not in the published format ({error}); it is left as it is") from error
+            raise HpoError(f"{path} is not in the published format ({error}); delete it for a new download") from error
         return Source(inputs, labels, test_inputs, test_labels, self.classes)
 
     @property
@@ -77,7 +77,7 @@ class _Cifar(Dataset):
         return self.augmented and bool(self.padding or self.flip or (self.cutout and self.cutout_probability))
 
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
-        """Images [N, 3, 32, 32] cropped, mirrored and cut out; see `Dataset.augment`."""
+        """Images [N, 3, 32, 32] cropped, flipped and with a cutout; see `Dataset.augment`."""
         if not self.augmented:
             return inputs
         black = [-mean / deviation for mean, deviation in zip(self.means, self.deviations, strict=True)]
@@ -85,11 +85,11 @@ class _Cifar(Dataset):
         return cut_out(cropped, keys, self.cutout, self.cutout_probability)
 
     def _read(self, files: Sequence[bytearray]) -> tuple[Tensor, Tensor]:
-        """Standardised images [M, 3, 32, 32] and labels [M] from files of records: label bytes, then pixels."""
-        size = self.label_bytes + PIXELS
+        """Standardised images [M, 3, 32, 32] and labels [M] from files of records (label bytes, then pixels)."""
+        size = self.label_bytes + PIXEL_BYTES
         for content in files:
             if not content or len(content) % size:
-                raise ValueError(f"{len(content)} bytes are no whole number of records of {size}")
+                raise ValueError(f"{len(content)} bytes are not a multiple of {size}, the size of a record")
         records = [torch.frombuffer(content, dtype=torch.uint8).view(-1, size) for content in files]
         labels = torch.cat([part[:, self.label_bytes - 1] for part in records]).long()
         if int(labels.max()) >= self.classes:

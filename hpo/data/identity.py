@@ -1,4 +1,4 @@
-"""What a source holds, in a few numbers by which two processes can tell whether they were given the same one."""
+"""A short description of a source, by which two processes can check that they loaded the same data."""
 
 import hashlib
 from typing import Any
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from hpo.data.source import Source
 
-PROBES = 64  # samples of each part that are looked at
+PROBES = 64  # samples of each part that are compared
 
 
 def identify(source: Source) -> dict[str, Any]:
-    """JSON values: the shapes, a digest of all labels, and a number for each of some samples, evenly spread.
+    """JSON values: the shapes, a digest of all labels, and one number for each of some samples, evenly spread.
 
-    The numbers are sums, for a machine may round otherwise; `hpo.storage.ledger.data_check` compares them.
+    Machines may round the numbers differently; `hpo.storage.ledger.data_check` compares them with a tolerance.
     """
     labels = torch.cat([source.labels, source.test_labels]).to(torch.int64)
     return {
@@ -25,10 +25,10 @@ def identify(source: Source) -> dict[str, Any]:
 
 
 def _probe(inputs: Tensor) -> list[float]:
-    """For each of the samples looked at the sum of its numbers, each times a factor of its place."""
+    """For each probed sample the sum of its values, weighted by position."""
     count = min(PROBES, len(inputs))
-    places = torch.arange(count, device=inputs.device) * len(inputs) // count
-    samples = inputs[places].cpu().reshape(count, -1)
+    indices = torch.arange(count, device=inputs.device) * len(inputs) // count
+    samples = inputs[indices].cpu().reshape(count, -1)
     samples = torch.view_as_real(samples).flatten(1) if samples.is_complex() else samples
-    factors = torch.arange(samples.shape[1], dtype=torch.float64).cos()
-    return [float(value) for value in samples.double() @ factors]
+    weights = torch.arange(samples.shape[1], dtype=torch.float64).cos()
+    return [float(value) for value in samples.double() @ weights]

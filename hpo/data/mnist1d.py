@@ -1,7 +1,6 @@
 """MNIST-1D (Greydanus & Kobak, arXiv:2011.14439): 40 measurements of a stylised digit, generated, not downloaded."""
 
-import random
-import tempfile
+import secrets
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from hpo.data.augmentation import add_noise, rescale, shift_around
 from hpo.data.cache import cache_folder
-from hpo.data.source import Dataset, Source, augmentation, require
-from hpo.errors import HpoError, UsageError, is_whole
+from hpo.data.source import Dataset, Source, augmentation
+from hpo.errors import HpoError, is_whole
 
 ARRAYS = ("x", "y", "x_test", "y_test")
 
@@ -23,16 +22,16 @@ class Mnist1d(Dataset):
     """MNIST-1D with the package's own generator and settings.
 
     Attributes:
-        samples: how many are generated, a multiple of 10; the first 80% are for training and validation, the rest
+        samples: number of generated samples, a multiple of 10; the first 80% are for training and validation, the rest
             is the test set.
-        generator_seed: of the generator; 42 is the published data set.
-        augmented: whether training sees every sequence shifted, scaled and with a little noise, as the generator
-            itself varies its templates.
-        shift: the most measurements that a sequence moves to either side, around its ends as in the generator. The
-            generator's own shifts never cut a digit in two; another one may if the digit is within `shift` of an
-            end, so that only small values keep the data what they are. 0 for none.
-        scale: width of the factors' range around 1, half to either side (the generator: 0.4); 0 for none.
-        jitter: standard deviation of the noise on the standardised scale (the generator's is 0.13); 0 for none.
+        generator_seed: the generator's seed; 42 gives the published data set.
+        augmented: whether training sees every sequence shifted, scaled and with a little noise, in the way that the
+            generator varies its templates.
+        shift: largest shift in measurements, in both directions; what leaves one end enters at the other, as in the
+            generator. The generator's own shifts never cut a digit in two; others may if the digit is within `shift`
+            of an end, so that only small values leave the data as they are. 0: no shift.
+        scale: width of the range of factors around 1 (the generator: 0.4); 0: no scaling.
+        jitter: standard deviation of the noise on the standardised scale (the generator: 0.13); 0: no noise.
     """
 
     samples: int = 4000
@@ -44,11 +43,11 @@ class Mnist1d(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "shift", is_whole(self.shift, 0), "a whole number of measurements, 0 for none")
-        require(self, "scale", 0 <= self.scale < 2, "a width below 2, 0 for none")
-        require(self, "jitter", self.jitter >= 0, "a standard deviation, 0 for none")
-        if not isinstance(self.samples, int) or self.samples < 50 or self.samples % 10:
-            raise UsageError(f"Mnist1d: samples is {self.samples!r}; give a multiple of 10, at least 50")
+        self._require("shift", is_whole(self.shift, 0), "a whole number of measurements, 0 for none")
+        self._require("scale", 0 <= self.scale < 2, "a width below 2, 0 for none")
+        self._require("jitter", self.jitter >= 0, "a standard deviation, 0 for none")
+        valid = is_whole(self.samples, 50) and self.samples % 10 == 0
+        self._require("samples", valid, "a multiple of 10, at least 50")
 
     def load(self) -> Source:
         """inputs [0.8 · samples, 40] and test inputs [0.2 · samples, 40], standardised; 10 classes."""
@@ -74,42 +73,33 @@ def _cached(samples: int, seed: int) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file) as stored:
             return {name: stored[name] for name in ARRAYS}
-    except Exception:  # not there yet, or damaged in any of the ways that an archive can be: made anew
+    except Exception:  # missing, or damaged in any of the ways in which an archive can be
         arrays = _generate(samples, seed)
     _write(path, arrays)
     return arrays
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes beside the file's place and renames, so that no other process ever reads half a file."""
+    """Writes to a temporary name and renames, so that no other process reads half a file."""
+    part = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            beside = Path(file.name)
-            try:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
+        try:
+            np.savez(part, **arrays)  # type: ignore[arg-type]
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise HpoError(
-            f"the data set cannot be cached in {path.parent} ({error.strerror}); "
-            "set HPO_CACHE to a folder that can be written to"
+            f"the data set cannot be cached in {path.parent} ({error.strerror}); set HPO_CACHE to a writable folder"
         ) from error
 
 
 def _generate(samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The package's arrays. It seeds the global generators, which every `load` restores."""
     from mnist1d.data import get_dataset_args, make_dataset
     from mnist1d.utils import ObjectView
 
     settings = get_dataset_args(as_dict=True) | {"num_samples": samples, "seed": seed}
-    # The package seeds the global generators; a caller's own draws must not notice.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
-        dataset = make_dataset(ObjectView(settings))
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
+    dataset = make_dataset(ObjectView(settings))
     return {name: np.asarray(dataset[name]) for name in ARRAYS}

@@ -1,7 +1,6 @@
-"""What a data set is, and what a seed makes of it: labels with noise, a training part and a validation part."""
+"""A data set as a study names it, its samples, and what a seed makes of them: label noise and a split."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -9,21 +8,21 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, require
 from hpo.random import stream, stream_key
 from hpo.user_code.generators import seeded
 
 
 class Source(NamedTuple):
-    """A data set before any seed has touched it.
+    """The samples of a data set, before label noise and split.
 
-    `load` may give numpy arrays and other integer labels, in a column [M, 1] too; see `hpo.data.loading`.
+    `load` may return numpy arrays, other integer types and labels in a column [M, 1]; see `hpo.data.loading`.
 
     Attributes:
         inputs: [M, ...] of any type, without NaN and infinities; labels: [M] int64 in 0 … classes − 1. Training and
             validation are drawn from these.
-        test_inputs: [T, ...] like the inputs; test_labels: [T]. Reruns alone read these.
-        classes: how many there are, at least 2.
+        test_inputs: [T, ...] like the inputs; test_labels: [T]. Only reruns read these.
+        classes: the number of classes, at least 2.
     """
 
     inputs: Tensor
@@ -34,25 +33,25 @@ class Source(NamedTuple):
 
 
 def seeded_load() -> AbstractContextManager[None]:
-    """Around `load`: what it draws from Python's, numpy's and PyTorch's global generators is the same each time."""
+    """Seeds the global generators of Python, numpy and PyTorch for a `load`, so that it draws the same each time."""
     return seeded(stream_key(0, "data", "load"))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What every data set lets a study choose; a data set of your own is a subclass with a `load`.
+    """The fields that every data set has; a custom data set is a subclass with a `load`.
 
-    A field is part of a study's definition unless its metadata says otherwise: `{"described": False}` for what is a
-    machine's affair, `{"described": "label_noise"}` for what matters only while that other field is not 0.
+    A field is part of a study's definition unless its metadata says otherwise: `{"described": False}` for a field that
+    may differ between machines, `{"described": "label_noise"}` for one that matters only if that other field is not 0.
 
     Attributes:
-        label_noise: share of the samples outside the test set whose label is drawn for a change. It falls on training
-            and validation alike; the test set stays clean.
-        noise: what becomes of those labels. `"symmetric"` redraws them uniformly over all classes, the right one
-            included; `"asymmetric"` changes each to the class that `confusions` names for it, and leaves the others.
-        validation: share of the samples outside the test set that is kept for validation.
-        split: `"random"` draws the validation part anew for every seed; `"last"` takes the last samples.
-        confusions: class -> the class that it is mistaken for; a property of the data set, not of a study.
+        label_noise: fraction of the samples outside the test set whose label is redrawn. Training and validation have
+            label noise, the test set has none.
+        noise: `"symmetric"` redraws a label uniformly over all classes, the true one included; `"asymmetric"` changes
+            it to the class that `confusions` maps it to, and keeps the labels of other classes.
+        validation: fraction of the samples outside the test set that is used for validation.
+        split: `"random"` draws another validation part for every seed; `"last"` takes the last samples.
+        confusions: class -> the class that it is mistaken for; fixed for a data set, not chosen by a study.
     """
 
     label_noise: float = 0.0
@@ -65,77 +64,59 @@ class Dataset:
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         if "load" in vars(cls):
-            cls.load = _seeded(cls.load)  # type: ignore[assignment,method-assign]
+            cls.load = seeded_load()(cls.load)  # type: ignore[method-assign,operator]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_noise <= 1:
-            raise UsageError(f"data: label_noise is {self.label_noise!r}; give a share between 0 and 1")
-        if self.noise not in ("symmetric", "asymmetric"):
-            raise UsageError(f"data: noise is {self.noise!r}; give 'symmetric' or 'asymmetric'")
-        if self.noise == "asymmetric" and not self.confusions:
-            raise UsageError(
-                f"data: noise is 'asymmetric', but {type(self).__name__} does not say which class is mistaken for "
-                "which; give 'symmetric', or a data set with `confusions`"
-            )
-        if not 0 < self.validation < 1:
-            raise UsageError(f"data: validation is {self.validation!r}; give a share above 0 and below 1")
-        if self.split not in ("random", "last"):
-            raise UsageError(f"data: split is {self.split!r}; give 'random' or 'last'")
+        self._require("label_noise", 0 <= self.label_noise <= 1, "a fraction between 0 and 1")
+        self._require("noise", self.noise in ("symmetric", "asymmetric"), "'symmetric' or 'asymmetric'")
+        mapped = self.noise == "symmetric" or bool(self.confusions)
+        self._require("noise", mapped, "'symmetric', or add `confusions` (class -> class) to the data set")
+        self._require("validation", 0 < self.validation < 1, "a fraction above 0 and below 1")
+        self._require("split", self.split in ("random", "last"), "'random' or 'last'")
+
+    def _require(self, name: str, valid: bool, expected: str) -> None:
+        """Raises UsageError unless the value of a field is valid; `expected` completes "give …"."""
+        require(valid, f"{type(self).__name__}: {name}", getattr(self, name), expected)
 
     def load(self) -> Source:
         """The whole data set on the CPU.
 
-        Random numbers from Python's, numpy's and PyTorch's global generators are the same at every call.
+        Random numbers from the global generators of Python, numpy and PyTorch are the same in every call.
         """
         raise UsageError(f"data: {type(self).__name__} has no load(); write one that returns an hpo.Source")
 
     @property
     def augments(self) -> bool:
-        """Whether training sees augmented inputs: whether `augment` does anything."""
+        """Whether training sees augmented inputs, that is, whether `augment` changes anything."""
         return type(self).augment is not Dataset.augment
 
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
-        """A random variation of every sample, the same for the same key, whatever else is in the batch.
+        """A random variation of every sample, which depends only on the sample and its key.
 
-        Randomness comes from `hpo.random` and the keys alone.
+        Random numbers come from `hpo.random` and the keys.
 
         Args:
-            inputs: [N, ...] on any device, left as they are. keys: [N] int64, 0 … 2³² − 1, on the same device.
+            inputs: [N, ...] on any device, not modified. keys: [N] int64, 0 … 2³² − 1, on the same device.
 
         Returns:
-            [N, ...] of the inputs' dtype; the inputs themselves for a data set without augmentations.
+            [N, ...] of the inputs' dtype; the inputs themselves if the data set has no augmentation.
         """
         del keys
         return inputs
 
 
-def _seeded(load: Callable[[Any], Source]) -> Callable[[Any], Source]:
-    @functools.wraps(load)
-    def seeded(dataset: Any) -> Source:
-        with seeded_load():
-            return load(dataset)
-
-    return seeded
-
-
-def require(dataset: Dataset, name: str, holds: bool, wanted: str) -> None:
-    """Refuses a field's value unless it holds; `wanted` completes "give …"."""
-    if not holds:
-        raise UsageError(f"{type(dataset).__name__}: {name} is {getattr(dataset, name)!r}; give {wanted}")
-
-
 def augmentation(default: Any) -> Any:
-    """A field that is part of the definition only while the data set's `augmented` is true."""
+    """A field that is part of the definition only if the data set's `augmented` is true."""
     return field(default=default, metadata={"described": "augmented"})
 
 
 class Split(NamedTuple):
-    """What one seed makes of a source of M samples.
+    """The training and validation part of a source of M samples, for one seed.
 
     Attributes:
-        labels: [M] labels as given to training, noise included.
-        training, validation: positions in the source, int64, disjoint, together all of 0 … M − 1.
-        changed: positions of training samples whose label differs from the true one.
+        labels: [M] labels for training, with noise.
+        training, validation: indices into the source, int64, disjoint, together all of 0 … M − 1.
+        changed: indices of training samples whose label differs from the true one.
     """
 
     labels: Tensor
@@ -145,7 +126,7 @@ class Split(NamedTuple):
 
 
 def split(source: Source, dataset: Dataset, seed: int) -> Split:
-    """Label noise and split of one seed; the same whoever asks."""
+    """Label noise and split of one seed, the same for every configuration."""
     total = len(source.labels)
     labels = source.labels.clone()
     noise = stream(seed, "data", "label noise")
@@ -156,10 +137,9 @@ def split(source: Source, dataset: Dataset, seed: int) -> Split:
     else:
         labels[drawn] = torch.randint(source.classes, (len(drawn),), generator=noise)
 
-    kept = total - round(dataset.validation * total)
     order = torch.arange(total)
     if dataset.split == "random":
         order = torch.randperm(total, generator=stream(seed, "data", "split"))
-    training = order[:kept]
+    training, validation = order.tensor_split([total - round(dataset.validation * total)])
     changed = training[labels[training] != source.labels[training]]
-    return Split(labels, training, order[kept:], changed)
+    return Split(labels, training, validation, changed)

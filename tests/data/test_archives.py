@@ -1,4 +1,4 @@
-"""Fetching an archive, from a server on this machine: whole, half, altered, not at all, and side by side."""
+"""Downloads from a server on this machine: complete, cut off, altered, missing, and by several workers at once."""
 
 import errno
 import logging
@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
     """Serves one file under any name, in one of several ways; counts the requests."""
 
     content = b""
-    way = "whole"
+    way = "complete"
     requests = 0
 
     @property
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if way != "of unknown length":
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if way == "half":
+        if way == "cut off":
             content = content[: len(content) // 2]
         elif way == "altered":
             content = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
@@ -62,8 +62,9 @@ class Handler(BaseHTTPRequestHandler):
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Publishes a small CIFAR-10 archive; its checksum is accepted."""
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(archives_module, "BLOCK", 4096)
     with Server(("127.0.0.1", 0), Handler) as serving:
-        serving.content = archives.publish(monkeypatch, tmp_path / "made", "cifar-10", 3).read_bytes()
+        serving.content = archives.publish(monkeypatch, tmp_path / "published", "cifar-10", 3).read_bytes()
         archives.accept(monkeypatch, "cifar-10", serving.content, serving.url)
         thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -72,32 +73,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-@pytest.mark.parametrize("way", ["whole", "of unknown length"])
-def test_an_archive_is_fetched_once(
-    way: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(archives_module, "BLOCK", 4096)
-    server.way = way
-    folder = tmp_path / "not there yet" / "images"
-    with caplog.at_level(logging.WARNING, "hpo"):
-        loaded = Cifar10(folder=folder).load()
-    assert (folder / FILE).read_bytes() == server.content
-    assert torch.equal(loaded.inputs, Cifar10(folder=tmp_path / "made").load().inputs)
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0].startswith(f"fetching {server.url}")
-    assert lines[0].endswith(f" into {folder}")
-    assert len(lines) == (11 if way == "whole" else 1)  # a line a tenth, where the length is known
-    if way == "whole":
-        assert lines[-1] == f"{FILE}: 0.1 MB of 0.1 MB"
-
-    caplog.clear()
-    Cifar10(folder=folder).load()
-    assert server.requests == 1
-    assert not caplog.records
-    assert [path.name for path in folder.iterdir()] == [FILE]
-
-
-def refused(folder: Path) -> str:
+def refusal(folder: Path | None) -> str:
     with pytest.raises(HpoError) as caught:
         Cifar10(folder=folder).load()
     message = str(caught.value)
@@ -105,103 +81,97 @@ def refused(folder: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize(
-    ("way", "reason"),
-    [
-        ("half", "the connection ended after "),
-        ("altered", "what came has the MD5 "),
-        ("missing", "HTTP Error 404: Not Found"),
-    ],
-)
-def test_what_did_not_come_whole_is_never_taken_for_the_archive(
-    way: str, reason: str, server: Server, tmp_path: Path
+@pytest.mark.parametrize("way", ["complete", "of unknown length"])
+def test_an_archive_is_downloaded_once(
+    way: str, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    server.way = way
+    folder = tmp_path / "new folder" / "images"
+    with caplog.at_level(logging.WARNING, "hpo"):
+        loaded = Cifar10(folder=folder).load()
+    assert (folder / FILE).read_bytes() == server.content
+    assert torch.equal(loaded.inputs, Cifar10(folder=tmp_path / "published").load().inputs)
+    lines = [record.getMessage() for record in caplog.records]
+    assert server.url in lines[0] and lines[0].endswith(str(folder))
+    assert len(lines) == (11 if way == "complete" else 1)  # a line for every tenth of a known length
+    if way == "complete":
+        assert lines[-1] == f"{FILE}: 0.1 MB of 0.1 MB"
+    caplog.clear()
+    Cifar10(folder=folder).load()
+    assert server.requests == 1
+    assert not caplog.records
+    assert [path.name for path in folder.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(("way", "reason"), [("cut off", "bytes"), ("altered", "MD5"), ("missing", "HTTP Error 404")])
+def test_an_incomplete_download_is_never_used(way: str, reason: str, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     server.way = way
-    message = refused(folder)
-    assert message.startswith(f"{FILE} is not in {folder} and could not be fetched ({reason}")
-    assert f"download {server.url} yourself and put it there as {FILE}" in message
+    message = refusal(folder)
+    assert str(folder / FILE) in message and reason in message and server.url in message and "HPO_DATA" in message
     assert list(folder.iterdir()) == []
-    server.way = "whole"  # and the next attempt begins afresh
+    server.way = "complete"
     assert len(Cifar10(folder=folder).load().labels) == 15
 
 
-def test_without_a_network_one_sentence_says_which_file_to_put_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_network_the_message_names_file_and_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    archives.accept(monkeypatch, "cifar-10", b"")  # nobody listens there
+    archives.accept(monkeypatch, "cifar-10", b"")  # nobody listens on this port
     monkeypatch.setenv("HPO_DATA", str(tmp_path / "images"))
-    with pytest.raises(HpoError) as caught:
-        Cifar10().load()
-    message = str(caught.value)
-    assert message.startswith(f"{FILE} is not in {tmp_path / 'images'} and could not be fetched (")
-    assert "refused" in message
-    assert message.endswith(
-        f"download {ARCHIVES['cifar-10'].url} yourself and put it there as {FILE}, or name its folder by `folder` "
-        "or HPO_DATA"
-    )
-    assert "\n" not in message
+    message = refusal(None)
+    for words in (str(tmp_path / "images" / FILE), "refused", ARCHIVES["cifar-10"].url, "`folder`", "HPO_DATA"):
+        assert words in message
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-def test_a_download_that_is_broken_off_leaves_nothing(
+def test_an_interrupted_download_leaves_nothing(
     error: BaseException, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C, or a full disk, after the first block."""
-    whole: Callable[..., Generator[bytes, None, None]] = archives_module._received  # type: ignore[assignment]
+    receive: Callable[..., Generator[bytes, None, None]] = archives_module._receive  # type: ignore[assignment]
 
     def breaks(archive: Archive, path: Path) -> Iterator[bytes]:
-        with closing(whole(archive, path)) as blocks:
+        with closing(receive(archive, path)) as blocks:
             yield next(blocks)
         raise error
 
-    monkeypatch.setattr(archives_module, "BLOCK", 4096)
-    monkeypatch.setattr(archives_module, "_received", breaks)
+    monkeypatch.setattr(archives_module, "_receive", breaks)
     folder = tmp_path / "images"
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else HpoError
     with pytest.raises(expected) as caught:
         obtain(ARCHIVES["cifar-10"], folder)
     assert list(folder.iterdir()) == []
     if expected is HpoError:
-        assert str(caught.value) == (
-            f"{folder / FILE} cannot be kept or read (No space left on device); set HPO_DATA to a folder that can "
-            "be used"
-        )
+        assert str(folder / FILE) in str(caught.value) and "No space left on device" in str(caught.value)
     assert server.requests == 1
 
 
-def test_a_folder_that_cannot_be_used_is_one_sentence(server: Server, tmp_path: Path) -> None:
+def test_an_unusable_folder_is_one_sentence(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where a folder is needed")
-    message = refused(tmp_path / "file")
-    assert message.startswith(f"{tmp_path / 'file' / FILE} cannot be kept or read (")
+    assert str(tmp_path / "file" / FILE) in refusal(tmp_path / "file")
     (tmp_path / "images" / FILE).mkdir(parents=True)
-    assert "cannot be kept or read (Is a directory)" in refused(tmp_path / "images")
+    assert "(Is a directory)" in refusal(tmp_path / "images")
     assert server.requests == 0
 
 
-def test_workers_that_start_together_fetch_once(server: Server, tmp_path: Path) -> None:
-    """Threads stand for processes: each has a handle of its own on the folder, as a process would."""
+def test_workers_that_start_together_download_once(server: Server, tmp_path: Path) -> None:
+    """Threads stand for processes: each locks the folder through its own handle, as a process would."""
     start = threading.Barrier(4)
     folder = tmp_path / "images"
 
-    def fetch(_: int) -> Path:
+    def download(_: int) -> Path:
         start.wait(30)
         return obtain(ARCHIVES["cifar-10"], folder)
 
     with ThreadPoolExecutor(4) as workers:
-        assert set(workers.map(fetch, range(4))) == {folder / FILE}
+        assert set(workers.map(download, range(4))) == {folder / FILE}
     assert server.requests == 1
     assert [path.name for path in folder.iterdir()] == [FILE]
 
 
-def test_where_nothing_can_be_locked_each_fetches_on_its_own(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
-
+def test_without_locks_each_process_downloads(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     assert obtain(ARCHIVES["cifar-10"], tmp_path / "images").read_bytes() == server.content
