@@ -161,7 +161,7 @@ def work(
     def tell(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
             stored = {outcome.id for outcome in details["outcomes"]}
-            trainer.forget(details["work"].only([slot for slot in details["work"].slots if slot.id in stored]))
+            trainer.forget(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
         elif kind == "failed":
             trainer.forget(details["work"])
         if on_event:

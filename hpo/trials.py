@@ -1,28 +1,32 @@
-"""Trials and reruns: what passes between ledger, worker and reports, and failures by cause.
+"""Trials and reruns as ledger, worker and reports exchange them, and their failures by cause.
 
-A run that diverged is finished and counts. The other causes end an attempt, which is made again; a run that no attempt
-is left for has failed for good.
+A run that diverged is finished and counts. Any other cause ends an attempt, which is retried; a run with no attempts
+left has failed for good.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from hpo.errors import plural
 
-STARTUP_TRIALS = 10  # TPE's random trials, asked together before it models anything
+STARTUP_TRIALS = 10  # TPE's random trials, sampled together before it models any result
 Phase = Literal["tune", "rerun"]
 Setting = dict[str, float]
-# Causes of a finished slot; the last is that of a trial which trained well and whose metric is not finite.
+# Causes of a finished slot; the last means that training went well but the metric is not finite.
 DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
+# Causes of failure: the first ends a run, each other one an attempt.
+CAUSES = (DIVERGED, "out of memory", "exception", "lost worker", "timeout")
+STATES = {"done": "finished", "work": "unfinished", "wait": "unfinished, waiting for running trials"}
 
 
 class FinishedTrial(NamedTuple):
-    """What a sampler knows of a finished trial.
+    """A finished trial as a sampler sees it.
 
     Attributes:
-        value: None where it has none. stopped_epoch: the epoch after which it was pruned, or None; 0 says that it
-            diverged or has no score where others were pruned: no epoch of it counts.
+        value: its score, if it has one. stopped_epoch: the epoch after which it was pruned, or None; 0 where it
+            diverged or has no score in a study that prunes, since none of its epochs counts.
     """
 
     setting: Setting
@@ -31,11 +35,11 @@ class FinishedTrial(NamedTuple):
 
 
 class TrialCurve(NamedTuple):
-    """What a pruner knows of a finished trial.
+    """A finished trial as a pruner sees it.
 
     Attributes:
-        curve: the metric that tuning optimises, by epoch, up to the epoch before it diverged.
-        value: its score at the end, if it has any. epochs: that it was trained for. pruned: whether it was pruned.
+        curve: the score by epoch, up to the epoch before it diverged. value: its final score, if it has one.
+        epochs: how many it was trained for. pruned: whether it was pruned.
     """
 
     curve: Sequence[float]
@@ -45,10 +49,14 @@ class TrialCurve(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """One trial or rerun in hand. `setting` is None until it is sampled; `trial` is its Optuna trial's id.
+    """A leased trial or rerun.
 
-    `attempt` counts the leases of this setting, from 1; `replacements` the settings given up before it. `tuning_run` is
-    the tuning run that the slot belongs to, `batch` the batch in which that tuning run asks for its setting.
+    Attributes:
+        id: its row in the ledger. slot: its number in its configuration, phase and tuning run. seed: of its data,
+            initial weights and batches.
+        attempt: the leases of this setting, from 1. setting: None until it is sampled.
+        trial: the id of its Optuna trial. tuning_run: the tuning run that it belongs to.
+        replacements: settings given up before this one. batch: the batch of the tuning run that samples its setting.
     """
 
     id: int
@@ -64,14 +72,14 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """Slots of one configuration and one phase, of one or several tuning runs, to be trained side by side."""
+    """Slots of one configuration and one phase, of one or several tuning runs, that are trained side by side."""
 
     configuration: str
     phase: Phase
     slots: list[Slot]
 
-    def only(self, slots: Sequence[Slot]) -> "Work":
-        """The same work with these slots alone."""
+    def with_slots(self, slots: Sequence[Slot]) -> "Work":
+        """The same work with these slots only."""
         return replace(self, slots=list(slots))
 
 
@@ -80,10 +88,10 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        value: the score (tuning) or test accuracy (rerun); None where a run has none.
-        cause: None, "diverged", "pruned" or "without a finite score"; a pruned trial's value is its score at the epoch
-            where it was stopped.
-        result: scalars of the end of the run. curves: metric → one value an epoch, from epoch 1.
+        value: the score (tuning) or test accuracy (rerun); None where a run has none. A pruned trial's value is its
+            score at the epoch where it was stopped.
+        cause: None, "diverged", "pruned" or "without a finite score".
+        result: scalars at the end of the run. curves: metric → one value per epoch, from epoch 1.
         seconds: wall time of the population divided by its size.
     """
 
@@ -96,28 +104,29 @@ class Outcome:
     seconds: float | None = None
 
 
-CAUSES = ("diverged", "out of memory", "exception", "lost worker", "timeout")
+def trial_rank(value: float | None, result: Mapping[str, Any] | None, slot: int, direction: str) -> tuple[float, ...]:
+    """The sort key of finished trials, best first: by score, then lower validation loss, then lower slot."""
+    sign = -1.0 if direction == "maximize" else 1.0
+    loss = (result or {}).get("validation_loss")
+    return math.inf if value is None else sign * value, math.inf if loss is None else loss, slot
 
 
-def by_cause(diverged: int, attempts: Mapping[str, int]) -> dict[str, int]:
-    """Cause → how often, only causes that occurred, always in the same order.
+def count_by_cause(diverged: int, attempts: Mapping[str, int]) -> dict[str, int]:
+    """Cause → number of failures, for the causes that occurred, always in the same order.
 
     Args:
         diverged: runs that diverged. attempts: other causes → attempts that they ended.
     """
-    found = {"diverged": diverged, **attempts}
-    known = [cause for cause in CAUSES if cause in found]
-    return {cause: found[cause] for cause in [*known, *sorted(found.keys() - set(CAUSES))] if found[cause]}
+    counts = {DIVERGED: diverged, **attempts}
+    order = [*CAUSES, *sorted(counts.keys() - set(CAUSES))]
+    return {cause: counts[cause] for cause in order if counts.get(cause)}
 
 
-def in_words(causes: Mapping[str, int], for_good: int = 0) -> str:
-    """ "diverged × 2, exception × 4; 2 runs failed for good"; nothing for no failure."""
-    words = ", ".join(f"{cause} × {times}" for cause, times in causes.items())
-    lasting = f"{plural(for_good, 'run')} failed for good" if for_good else ""
-    return "; ".join(part for part in (words, lasting) if part)
-
-
-STATES = {"done": "finished", "work": "unfinished", "wait": "unfinished, waiting for running trials"}
+def failure_text(causes: Mapping[str, int], for_good: int = 0) -> str:
+    """ "diverged × 2, exception × 4; 2 runs failed for good"; empty for no failure."""
+    counts = ", ".join(f"{cause} × {count}" for cause, count in causes.items())
+    lost = f"{plural(for_good, 'run')} failed for good" if for_good else ""
+    return "; ".join(part for part in (counts, lost) if part)
 
 
 def describe_state(state: str, failed: int) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that describe one run or one search: smoothness, memorisation, place in the range."""
+"""Numbers that describe one run or one tuning run: smoothness, memorisation, position in a range."""
 
 from collections.abc import Sequence
 from math import comb
@@ -10,17 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from hpo.analysis.paired_tests import Direction
 from hpo.search_space import Range, Side
 
-SMALLEST_LOSS = 1e-12  # what a loss of exactly 0 is drawn as on a log axis
-EDGE = 0.1  # the outer tenth of a range, on its own scale
+SMALLEST_LOSS = 1e-12  # stands for a loss of exactly 0 in logarithms
+EDGE = 0.1  # the outer tenth of a range, on its scale
 
 
 class RangePosition(NamedTuple):
-    """Where the best trials of one hyperparameter lie.
+    """Where the values of one hyperparameter in the best trials lie in its range.
 
     Attributes:
-        position: median place on the range's own scale, 0 at its low and 1 at its high end.
-        trials: how many of the best trials it is the median of.
-        end: the end it is close to, if any. off: whether that is where the regularizer has no effect.
+        position: median position on the range's scale, 0 at its low and 1 at its high end.
+        trials: the number of best trials. end: the end that is close, if any.
+        off: whether the regularizer has no effect at that end.
     """
 
     position: float
@@ -30,9 +30,12 @@ class RangePosition(NamedTuple):
 
 
 def range_position(bounds: Range, *searches: Sequence[float]) -> RangePosition:
-    """The place of the values of the best max(3, 10%) finished trials of every search, each sorted best first.
+    """The position of the values of the best max(3, 10%) finished trials of every tuning run.
 
-    Searches have seeds of their own, and an easier one would fill the best tenth of all trials alone.
+    Tuning runs have different seeds; the best tenth of all trials could come from the one with the easiest seed only.
+
+    Args:
+        searches: the values of the trials of each tuning run, best trial first.
     """
     best = [value for search in searches for value in search[: max(3, round(len(search) / 10))]]
     position = float(np.median([bounds.position(value) for value in best]))
@@ -50,13 +53,13 @@ def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) 
 
 
 def roughness(loss: ArrayLike) -> float:
-    """√(mean (Δ²ℓ)²/6) of ℓ = log loss [epoch]: SD of white noise around a straight line; NaN below three."""
+    """√(mean (Δ²ℓ)²/6) of ℓ = log loss [epoch]: the SD of white noise around a line; NaN below three epochs."""
     steps = np.diff(np.log(np.asarray(loss, dtype=float)), n=2)
     return float(np.sqrt(np.mean(steps**2) / 6)) if steps.size else float("nan")
 
 
 def upward_variation(loss: ArrayLike) -> float:
-    """Σ max(0, Δℓ)/(ℓ₀ − min ℓ) of ℓ = log loss [epoch]: ascents by the whole descent; NaN without one."""
+    """Σ max(0, Δℓ)/(ℓ₀ − min ℓ) of ℓ = log loss [epoch]: all ascents relative to the descent; NaN without one."""
     logs = np.log(np.asarray(loss, dtype=float))
     descent = float(logs[0] - logs.min()) if logs.size else 0.0
     return float(np.maximum(0, np.diff(logs)).sum() / descent) if descent > 0 else float("nan")
@@ -69,7 +72,7 @@ def spikes(loss: ArrayLike) -> int:
 
 
 def best_so_far(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
-    """The best of the first n scores [trial], for n = 1 … N: the course of one search."""
+    """The best of the first n scores [trial], for n = 1 … N: the history of one tuning run."""
     numbers = np.asarray(scores, dtype=float)
     return np.maximum.accumulate(numbers) if direction == "maximize" else np.minimum.accumulate(numbers)
 
@@ -77,13 +80,10 @@ def best_so_far(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
 def expected_best(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
     """The mean best of n of the N scores of a random search, over all choices of n, for n = 1 … N.
 
-    Σ_{i≥n} C(i−1, n−1) v₍ᵢ₎ / C(N, n), v sorted from the worst; it says nothing about a search that learns.
+    Σ_{i≥n} C(i−1, n−1) v₍ᵢ₎ / C(N, n), with v sorted worst first; not valid for a sampler that learns.
     """
     numbers = np.sort(np.asarray(scores, dtype=float))
     worst_first = numbers if direction == "maximize" else numbers[::-1]
     total = worst_first.size
-    best = np.empty(total)
-    for count in range(1, total + 1):
-        weights = np.array([comb(place - 1, count - 1) / comb(total, count) for place in range(1, total + 1)])
-        best[count - 1] = weights @ worst_first
-    return best
+    weights = [[comb(i - 1, n - 1) / comb(total, n) for i in range(1, total + 1)] for n in range(1, total + 1)]
+    return np.array(weights).reshape(total, total) @ worst_first

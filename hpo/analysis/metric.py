@@ -1,4 +1,4 @@
-"""The verdict's metric: which test metric the configurations are compared by."""
+"""The test metric by which verdicts compare configurations."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ class Metric(NamedTuple):
     """A test metric that verdicts compare.
 
     Attributes:
-        name: as reruns report it, such as `test_accuracy`. direction: which sign of a difference is the better one.
-        share: whether it is a fraction, shown in percent, with differences in percentage points; a rerun that
-            diverged then has the value of an untrained network, and none where this is False.
+        name: its key in the results of reruns, such as `test_accuracy`. direction: which values are better.
+        share: whether it is a fraction, shown in percent, with differences in percentage points. A diverged rerun then
+            has the value of an untrained network, else no value.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Metric(NamedTuple):
 
     @property
     def label(self) -> str:
-        """In words: test accuracy."""
+        """Its name in text: "test accuracy"."""
         return self.name.replace("_", " ")
 
 
@@ -29,11 +29,11 @@ ACCURACY = Metric("test_accuracy", "maximize", share=True)
 
 
 def metric_of(definition: Mapping[str, Any]) -> Metric:
-    """The test metric that answers to the study's score, in the score's direction.
+    """The test metric that corresponds to the study's score, in the score's direction.
 
-    A score without one (the training loss, the noisy labels fitted) leaves the verdict to test accuracy.
+    For a score without one (the training loss, the noisy labels fitted) verdicts compare test accuracy.
     """
-    part, _, own = str(definition["score"]).partition("_")
+    part, _, name = str(definition["score"]).partition("_")
     if part != "validation":
         return ACCURACY
-    return Metric(f"test_{own}", definition["direction"], share=own == "accuracy")
+    return Metric(f"test_{name}", definition["direction"], share=name == "accuracy")

@@ -1,7 +1,7 @@
 """Performance profiles after Dolan and Moré (2002), with time to a target as AlgoPerf (2023) measures it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median, median_low
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
 
-WORST = 4.0  # the largest ratio that a profile is drawn and scored to
-SHOWN = (1.0, 1.5, 2.0, 4.0)  # the ratios that the table shows
+MAX_RATIO = 4.0  # the largest ratio in the figure and in the score
+TABLE_RATIOS = (1.0, 1.5, 2.0, 4.0)
 
 
 class TimeToTarget(NamedTuple):
-    """One study's times to its target.
+    """The times to the target of one study.
 
     Attributes:
-        metric: the tuning score, by epoch on validation data. target: what has to be reached.
-        epochs: configuration → epochs until then, the lower median over its reruns; infinite where it is never reached.
-        ratios: epochs divided by the fewest epochs of any configuration; infinite where nobody reaches the target.
+        metric: the tuning score, by epoch on validation data. target: the value to reach.
+        epochs: configuration → epochs until then, the lower median over its reruns; infinite where never reached.
+        ratios: epochs divided by the fewest epochs of any configuration; infinite where never reached.
     """
 
     study: str
@@ -32,17 +32,21 @@ class TimeToTarget(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """One configuration over all races.
+    """The performance profile of one configuration over several studies.
 
     Attributes:
-        shares: (τ, share of the studies with a ratio of at most τ) for the τ of `SHOWN`.
-        score: the area below the profile from 1 to `WORST`, divided by the width: 1 is first everywhere.
+        ratios: by study. shares: (τ, share of the studies with a ratio of at most τ) for the τ of `TABLE_RATIOS`.
+        score: the mean height of the profile from τ = 1 to `MAX_RATIO`; 1 means the fastest in every study.
     """
 
     name: str
     ratios: dict[str, float]
     shares: list[tuple[float, float]]
     score: float
+
+    def share(self, ratio: float) -> float:
+        """The share of the studies with a ratio of at most `ratio`."""
+        return sum(entry <= ratio for entry in self.ratios.values()) / len(self.ratios)
 
 
 def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) -> TimeToTarget | None:
@@ -56,11 +60,11 @@ def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) 
     reruns = {entry.name: entry.reruns for entry in numbers.configurations}
     if not all(reruns[name].finished + len(reruns[name].failed_seeds) for name in names):
         return None
-    own = curves[curves.configuration == numbers.baseline.name]
-    own = own[~own.seed.isin(reruns[numbers.baseline.name].diverged_seeds)]
-    if own.empty:
+    baseline = curves[curves.configuration == numbers.baseline.name]
+    baseline = baseline[~baseline.seed.isin(numbers.baseline.reruns.diverged_seeds)]
+    if baseline.empty:
         return None
-    last = own.loc[own.groupby("seed")["epoch"].idxmax(), "value"]
+    last = baseline.loc[baseline.groupby("seed")["epoch"].idxmax(), "value"]
     target = float(median(last.tolist()))
     reached = curves[sign * curves["value"] >= sign * target].groupby(["configuration", "seed"])["epoch"].min()
     epochs = {}
@@ -69,35 +73,27 @@ def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) 
         seeds = [*reruns[name].test_accuracy, *reruns[name].failed_seeds]
         times = [math.inf if seed in lost else float(reached.get((name, seed), math.inf)) for seed in seeds]
         epochs[name] = median_low(times)
-    return TimeToTarget(numbers.study["name"], metric, target, epochs, _ratios(epochs))
+    fewest = min(epochs.values())
+    ratios = {name: time / fewest if math.isfinite(time) else math.inf for name, time in epochs.items()}
+    return TimeToTarget(numbers.study["name"], metric, target, epochs, ratios)
 
 
-def profile(races: Sequence[TimeToTarget], names: Sequence[str]) -> list[Profile]:
-    """The profile of every configuration over one race or more."""
+def performance_profiles(times: Sequence[TimeToTarget], names: Sequence[str]) -> list[Profile]:
+    """The profile of every configuration over one study or more."""
     profiles = []
     for name in names:
-        ratios = {race.study: race.ratios[name] for race in races}
-        shares = [(limit, _share(ratios, limit)) for limit in SHOWN]
-        # Each study adds the width that is left of the area from its ratio on.
-        area = sum(max(0.0, WORST - ratio) for ratio in ratios.values()) / len(ratios)
-        profiles.append(Profile(name, ratios, shares, area / (WORST - 1)))
+        profile = Profile(name, {entry.study: entry.ratios[name] for entry in times}, [], 0.0)
+        # A study adds the width from its ratio to the largest one to the area under the profile.
+        area = sum(max(0.0, MAX_RATIO - ratio) for ratio in profile.ratios.values()) / len(times)
+        shares = [(ratio, profile.share(ratio)) for ratio in TABLE_RATIOS]
+        profiles.append(profile._replace(shares=shares, score=area / (MAX_RATIO - 1)))
     return profiles
 
 
-def steps(profiles: Sequence[Profile]) -> pd.DataFrame:
-    """The profiles as lines that rise in steps: columns configuration, ratio, share, from 1 to `WORST`."""
-    rows = []
-    for entry in profiles:
-        inner = sorted({ratio for ratio in entry.ratios.values() if 1 < ratio < WORST})
-        rows += [(entry.name, limit, _share(entry.ratios, limit)) for limit in [1.0, *inner, WORST]]
-    return pd.DataFrame(rows, columns=["configuration", "ratio", "share"])
-
-
-def _ratios(epochs: Mapping[str, float]) -> dict[str, float]:
-    """Times in units of the shortest; those that tie for it all have 1."""
-    fewest = min(epochs.values())
-    return {name: time / fewest if math.isfinite(time) else math.inf for name, time in epochs.items()}
-
-
-def _share(ratios: Mapping[str, float], limit: float) -> float:
-    return sum(ratio <= limit for ratio in ratios.values()) / len(ratios)
+def profile_steps(profiles: Sequence[Profile]) -> pd.DataFrame:
+    """The profiles as step functions: columns configuration, ratio, share, from ratio 1 to `MAX_RATIO`."""
+    steps = []
+    for profile in profiles:
+        inner = sorted({ratio for ratio in profile.ratios.values() if 1 < ratio < MAX_RATIO})
+        steps += [(profile.name, ratio, profile.share(ratio)) for ratio in [1.0, *inner, MAX_RATIO]]
+    return pd.DataFrame(steps, columns=["configuration", "ratio", "share"])

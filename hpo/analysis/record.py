@@ -8,42 +8,31 @@ import pandas as pd
 from hpo.analysis.float32 import shorten_results, shortest_decimals
 
 COLUMNS = {
-    "slots": [
-        "id",
-        "configuration",
-        "tuning_run",
-        "phase",
-        "round",
-        "slot",
-        "seed",
-        "state",
-        "attempt",
-        "worker_id",
-        "lease_until",
-        "setting",
-        "value",
-        "cause",
-        "result",
-        "seconds",
-        "trial",
-        "started",
-        "finished",
-    ],
-    "failures": ["slot_id", "attempt", "cause", "message", "setting", "time"],
-    "workers": ["worker_id", "host", "pid", "device", "environment", "started", "seen"],
-    "curves": ["slot_id", "epoch", "metric", "value"],
+    "slots": (
+        *("id", "configuration", "tuning_run", "phase", "round", "slot", "seed", "state", "attempt", "worker_id"),
+        *("lease_until", "setting", "value", "cause", "result", "seconds", "trial", "started", "finished"),
+    ),
+    "failures": ("slot_id", "attempt", "cause", "message", "setting", "time"),
+    "workers": ("worker_id", "host", "pid", "device", "environment", "started", "seen"),
+    "curves": ("slot_id", "epoch", "metric", "value"),
 }
-NUMERIC = {"value", "seconds", "started", "finished", "time", "epoch"}
+ORDER = {
+    "slots": ["id"],
+    "failures": ["slot_id", "attempt"],
+    "workers": ["started", "worker_id"],
+    "curves": ["slot_id", "epoch", "metric"],
+}
+NUMERIC = {"value", "seconds", "started", "finished", "time"}
 
 
 class Record(NamedTuple):
-    """A study as the ledger holds it at one moment.
+    """A study as it is in the ledger at one moment.
 
     Attributes:
         study: name, definition, digest, text, fingerprint, trials, seeds, tuning_runs, created, notes.
-        slots: one row a trial or rerun, in the order of their ids; `setting` and `result` are dicts or None.
-        curves: one row a (slot_id, epoch, metric) with its value. Values are without the noise of float32.
-        failures: one row a failed or lost attempt. workers: one row a process that took part.
+        slots: one row per trial or rerun, in the order of their ids; `setting` and `result` are dicts or None.
+        curves: one row per (slot_id, epoch, metric) with its value, without the digits that float64 adds to float32.
+        failures: one row per failed or lost attempt. workers: one row per process that took part.
     """
 
     study: dict[str, Any]
@@ -54,28 +43,23 @@ class Record(NamedTuple):
 
 
 def make_record(export: Mapping[str, Any], curves: Mapping[str, Any]) -> Record:
-    """A Record from `Ledger.export()` and the columns of `curves.read()`; rows are put in a fixed order."""
-    return Record(
-        study=dict(export["study"]),
-        slots=_frame("slots", export["slots"], ["id"]),
-        curves=_frame("curves", curves, ["slot_id", "epoch", "metric"]),
-        failures=_frame("failures", export["failures"], ["slot_id", "attempt"]),
-        workers=_frame("workers", export["workers"], ["started", "worker_id"]),
-    )
+    """A Record from `Ledger.export()` and the columns of `curves.read()`; rows are sorted."""
+    tables = {**export, "curves": curves}
+    return Record(study=dict(export["study"]), **{name: _frame(name, tables[name]) for name in COLUMNS})
 
 
 def read_record(ledger: Any) -> Record:
-    """Reads all of a study from its `hpo.storage.ledger.Ledger`."""
+    """Reads everything about a study from its `hpo.storage.ledger.Ledger`."""
     from hpo.storage import curves
 
     export = ledger.export()
     return make_record(export, curves.read(ledger.engine, export["study"]["name"]))
 
 
-def _frame(name: str, rows: Any, order: list[str]) -> pd.DataFrame:
-    columns = COLUMNS[name]
+def _frame(name: str, rows: Any) -> pd.DataFrame:
+    columns = list(COLUMNS[name])
     frame = pd.DataFrame(rows if isinstance(rows, Mapping) else list(rows), columns=columns)
-    for column in NUMERIC & set(columns):
+    for column in NUMERIC.intersection(columns):
         frame[column] = pd.to_numeric(frame[column]).astype(float)
     if "value" in columns:
         frame["value"] = shortest_decimals(frame["value"])
@@ -83,4 +67,4 @@ def _frame(name: str, rows: Any, order: list[str]) -> pd.DataFrame:
         frame["result"] = pd.Series(shorten_results(frame["result"].tolist()), dtype=object)
     if name == "curves":
         frame["epoch"] = frame["epoch"].astype(int)
-    return frame.sort_values(order, kind="stable", ignore_index=True)
+    return frame.sort_values(ORDER[name], kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Selection: which slots of a record a report rests on, as rows of plain Python values."""
+"""Which slots of a record a report uses, as rows of plain Python values."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import pandas as pd
 
 from hpo.analysis.paired_tests import Direction
 from hpo.analysis.record import Record
+from hpo.trials import DIVERGED, PRUNED, trial_rank
 
 Row = dict[str, Any]
-DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 
 
 def rows(frame: pd.DataFrame) -> list[Row]:
-    """A frame's rows as dicts; `result` and `setting` become empty dicts where there are none."""
+    """A frame's rows as dicts; a missing `result` or `setting` becomes an empty dict."""
     records: list[Row] = frame.to_dict("records")
     for row in records:
         for column in ("result", "setting"):
@@ -30,16 +30,14 @@ def tuning_slots(record: Record, configuration: str) -> list[Row]:
 
 
 def newest_reruns(record: Record, configuration: str) -> list[Row]:
-    """The rerun slots of a configuration's newest round, for every tuning run."""
+    """The rerun slots in the newest round of every tuning run of a configuration."""
     reruns = _reruns(record, configuration)
-    newest = reruns.groupby("tuning_run")["round"].transform("max")
-    return rows(reruns[reruns["round"] == newest])
+    return rows(reruns[~superseded(reruns)])
 
 
-def superseded(slots: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rerun slots belong to an older round: tuning has chosen another setting since."""
-    newest = slots.groupby(["configuration", "tuning_run"])["round"].transform("max")
-    return slots["round"] < newest
+def superseded(reruns: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rerun slots belong to an older round, whose setting tuning has replaced since."""
+    return reruns["round"] < reruns.groupby(["configuration", "tuning_run"])["round"].transform("max")
 
 
 def rounds_read(record: Record, configuration: str) -> int:
@@ -50,31 +48,22 @@ def rounds_read(record: Record, configuration: str) -> int:
 
 
 def ranked(trials: list[Row], direction: Direction) -> list[Row]:
-    """Finished trials that did not diverge, best first; ties: lower validation loss, then lower slot.
-
-    Those that were pruned come last.
-    """
-    sign = -1.0 if direction == "maximize" else 1.0
-    valued = [row for row in trials if row["state"] == "done" and row["cause"] != DIVERGED]
+    """Finished trials with a score that did not diverge, best first (see `trial_rank`); pruned ones come last."""
+    scored = [
+        row for row in trials if row["state"] == "done" and row["cause"] != DIVERGED and not pd.isna(row["value"])
+    ]
     return sorted(
-        (row for row in valued if row["value"] == row["value"]),
-        key=lambda row: (
-            row["cause"] == PRUNED,
-            sign * row["value"],
-            row["result"].get("validation_loss", float("inf")),
-            row["slot"],
-        ),
+        scored,
+        key=lambda row: (row["cause"] == PRUNED, trial_rank(row["value"], row["result"], row["slot"], direction)),
     )
 
 
 def rerun_curves(record: Record, metric: str) -> pd.DataFrame:
     """One metric by epoch over the newest reruns: columns configuration, seed, epoch, value (finite only)."""
-    slots = record.slots
-    reruns = slots[(slots.phase == "rerun") & (slots.state == "done")]
-    newest = slots[slots.phase == "rerun"].groupby(["configuration", "tuning_run"])["round"].transform("max")
-    reruns = reruns[reruns["round"] == newest.reindex(reruns.index)]
+    reruns = record.slots[record.slots.phase == "rerun"]
+    newest = reruns[(reruns.state == "done") & ~superseded(reruns)]
     curves = record.curves[record.curves.metric == metric]
-    merged = curves.merge(reruns[["id", "configuration", "seed"]], left_on="slot_id", right_on="id")
+    merged = curves.merge(newest[["id", "configuration", "seed"]], left_on="slot_id", right_on="id")
     finite = merged[merged["value"].abs() < float("inf")]
     return finite[["configuration", "seed", "epoch", "value"]]
 

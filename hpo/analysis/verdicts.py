@@ -10,19 +10,20 @@ from hpo.errors import plural
 
 Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no detectable difference"]
 Outcome = Literal["held", "did not hold", "undecided"]
+Values = Mapping[int, float]
 
 MIN_PAIRS = 3
-MIN_FIRM_PAIRS = 5  # below this many, rule 3 says "tentatively"
+MIN_FIRM_PAIRS = 5  # with fewer pairs, rule 3 says "tentatively"
 
 
 class Verdict(NamedTuple):
     """A verdict and the numbers it rests on.
 
     Attributes:
-        word: what the rule says. rule: 1–5, the rule that decided.
+        word: the verdict. rule: the rule that decided, 1–5.
         reason: why there is no verdict (rule 1 only, else empty).
-        tentative: what the rule says may not outlast more data; see `_is_tentative`.
-        within_margin: rule 3, but the equivalence interval lies within ±margin.
+        tentative: whether more data could overturn it; see `_is_tentative`.
+        within_margin: rule 3 decided, but the equivalence interval lies within ±margin.
         comparison: the paired numbers. p_holm: p of the t test, Holm-adjusted over the family.
         diverged: reruns of the two configurations that diverged (counted, never dropped).
     """
@@ -40,97 +41,81 @@ class Verdict(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The verdict in words, as every report, table, terminal and file says it: "tentatively better"."""
+        """The verdict as every report, table, terminal and file shows it: "tentatively better"."""
         return f"tentatively {self.word}" if self.tentative else self.word
 
     @property
     def firm(self) -> bool:
-        """Whether the verdict is "better" or "worse" without "tentatively": all that may be set in bold."""
+        """Whether the verdict is "better" or "worse" without "tentatively": only these may be set in bold."""
         return self.rule == 3 and not self.tentative
 
 
 def family_verdicts(
-    pairs: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]],
+    pairs: Mapping[str, tuple[Values, Values]],
     margin: float,
     direction: Direction = "maximize",
     alpha: float = 0.05,
     diverged: Mapping[str, int] | None = None,
     tuning_runs: int = 1,
 ) -> dict[str, Verdict]:
-    """Judges every rival against the baseline, as one family.
+    """The verdicts of all rivals against the baseline, as one family of tests.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed, or `by_tuning_run` of several
-            tuning runs. A rerun that diverged is in it with the value of an untrained network (bounded metrics) or with
-            NaN (unbounded: no verdict).
+        pairs: name → (the rival's values, the baseline's values), both by seed, or with several tuning runs by tuning
+            run (`by_tuning_run`). A rerun that diverged has the value of an untrained network (bounded metrics) or NaN
+            (unbounded metrics: no verdict).
         margin: the smallest difference that matters, in the metric's units.
-        diverged: name → reruns diverged in the rival or the baseline; by default the NaNs are counted.
+        diverged: name → reruns that diverged in the rival or the baseline; by default the NaNs are counted.
         tuning_runs: how many tuning runs chose the settings; after a single one every verdict is tentative.
     """
     unit = "seed" if tuning_runs == 1 else "tuning run"
-    comparisons = {
-        name: compare(*_finite_where_both(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()
+    comparisons = {name: compare(*_finite_pairs(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()}
+    lost = {name: _count_not_finite(*pair) for name, pair in pairs.items()}
+    # Several reruns may be lost with one tuning run.
+    counts = {name: lost[name] if diverged is None else diverged.get(name, 0) for name in pairs}
+    reasons = {
+        name: f"{max(lost[name], counts[name])} diverged" if lost[name] else _why_too_few(*pair, unit)
+        for name, pair in pairs.items()
     }
-    unbounded = {name: _diverged_pairs(*pair) for name, pair in pairs.items()}
-    testable = [
-        comparison.p_t if not unbounded[name] and comparison.n >= MIN_PAIRS else float("nan")
-        for name, comparison in comparisons.items()
-    ]
+    p_values = holm([float("nan") if reasons[name] else comparisons[name].p_t for name in pairs])
     verdicts = {}
-    for (name, comparison), p_holm in zip(comparisons.items(), holm(testable), strict=True):
-        counted = unbounded[name] if diverged is None else diverged.get(name, 0)
-        lost = unbounded[name] and max(unbounded[name], counted)  # several reruns may be lost with one tuning run
-        reason = _why_no_verdict(comparison, *pairs[name], lost, unit)
-        verdicts[name] = apply_rules(comparison, float(p_holm), margin, direction, alpha, reason, counted, tuning_runs)
+    for (name, comparison), p_holm in zip(comparisons.items(), p_values, strict=True):
+        within = comparison.equivalence_interval.lies_within(margin)
+        word, rule = _apply_rules(comparison, float(p_holm), alpha, direction, within, bool(reasons[name]))
+        verdicts[name] = Verdict(
+            word=word,
+            rule=rule,
+            reason=reasons[name],
+            tentative=_is_tentative(rule, comparison.n, tuning_runs),
+            within_margin=rule == 3 and within,
+            comparison=comparison,
+            p_holm=float(p_holm),
+            alpha=alpha,
+            margin=margin,
+            diverged=counts[name],
+        )
     return verdicts
 
 
-def apply_rules(
-    comparison: Comparison,
-    p_holm: float,
-    margin: float,
-    direction: Direction = "maximize",
-    alpha: float = 0.05,
-    reason: str = "",
-    diverged: int = 0,
-    tuning_runs: int = 1,
-) -> Verdict:
-    """Applies the five rules to one comparison; a `reason` given beforehand means that rule 1 applies."""
-    within = comparison.equivalence_interval.lies_within(margin)
-    word: Word
-    if reason or comparison.n < MIN_PAIRS:
-        word, rule = "no verdict", 1
-        reason = reason or _too_few(comparison.n)
-    elif comparison.identical:
-        word, rule = "identical", 2
-    elif p_holm < alpha:
-        word = "better" if (comparison.mean > 0) == (direction == "maximize") else "worse"
-        rule = 3
-    elif within:
-        word, rule = "equivalent", 4
-    else:
-        word, rule = "no detectable difference", 5
-    return Verdict(
-        word=word,
-        rule=rule,
-        reason=reason,
-        tentative=_is_tentative(rule, comparison.n, tuning_runs),
-        within_margin=rule == 3 and within,
-        comparison=comparison,
-        p_holm=p_holm,
-        alpha=alpha,
-        margin=margin,
-        diverged=diverged,
-    )
+def _apply_rules(
+    comparison: Comparison, p_holm: float, alpha: float, direction: Direction, within_margin: bool, undecidable: bool
+) -> tuple[Word, int]:
+    if undecidable:
+        return "no verdict", 1
+    if comparison.identical:
+        return "identical", 2
+    if p_holm < alpha:
+        return "better" if (comparison.mean > 0) == (direction == "maximize") else "worse", 3
+    return ("equivalent", 4) if within_margin else ("no detectable difference", 5)
 
 
 def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
-    """Whether one tuning run or few pairs make a verdict tentative.
+    """Whether a single tuning run or few pairs make a verdict tentative.
 
-    One more trial can change the setting that a single tuning run chooses, and with it the word of every rule that
-    speaks of the configurations (3, 4 and 5), however many seeds that one setting is rerun with. "No verdict" (rule 1)
-    claims nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same
-    amount and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
+    One more trial can change the setting that a single tuning run chooses, and with it the word of every rule about
+    the configurations (3, 4 and 5), however many seeds that one setting is rerun with. "No verdict" (rule 1) claims
+    nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same amount
+    and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
     """
     return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < MIN_FIRM_PAIRS)
 
@@ -145,52 +130,43 @@ def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:
 
 
 def by_tuning_run(
-    rival: Mapping[int, float], baseline: Mapping[int, float], tuning_run_by_seed: Mapping[int, int]
+    rival: Values, baseline: Values, tuning_run_by_seed: Mapping[int, int]
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Both sides of a comparison by tuning run: means over the seeds of the tuning run that both sides have.
 
-    Seeds of one tuning run share its luck of tuning and are no independent evidence about it; tuning runs are.
+    The reruns of one tuning run share its setting, so they are not independent evidence about tuning; tuning runs are.
     """
     shared = sorted(rival.keys() & baseline.keys())
     sides = [tuning_run_means({seed: side[seed] for seed in shared}, tuning_run_by_seed) for side in (rival, baseline)]
     return sides[0], sides[1]
 
 
-def tuning_run_means(values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int]) -> dict[int, float]:
+def tuning_run_means(values: Values, tuning_run_by_seed: Mapping[int, int]) -> dict[int, float]:
     """The mean of values by seed for each tuning run that has any."""
-    tuning_runs: dict[int, list[float]] = {}
+    groups: dict[int, list[float]] = {}
     for seed, value in values.items():
-        tuning_runs.setdefault(tuning_run_by_seed[seed], []).append(value)
-    return {tuning_run: float(np.mean(own)) for tuning_run, own in tuning_runs.items()}
+        groups.setdefault(tuning_run_by_seed[seed], []).append(value)
+    return {tuning_run: float(np.mean(group)) for tuning_run, group in groups.items()}
 
 
-def _too_few(n: int, unit: str = "seed") -> str:
-    if n == 0:
-        return "no seed has been rerun for both"
-    return f"{plural(n, f'paired {unit}')}, {MIN_PAIRS} are needed"
-
-
-def _why_no_verdict(
-    comparison: Comparison, rival: Mapping[int, float], baseline: Mapping[int, float], unbounded: int, unit: str
-) -> str:
-    if unbounded:
-        return f"{unbounded} diverged"
-    if comparison.n >= MIN_PAIRS:
+def _why_too_few(rival: Values, baseline: Values, unit: str) -> str:
+    """Why there are too few pairs for a verdict; empty where there are enough."""
+    shared = len(rival.keys() & baseline.keys())
+    if shared >= MIN_PAIRS:
         return ""
     if min(len(rival), len(baseline)) >= MIN_PAIRS:
-        return f"the seeds are not paired, {comparison.n} of them {'is' if comparison.n == 1 else 'are'} shared"
-    return _too_few(comparison.n, unit)
-
-
-def _diverged_pairs(rival: Mapping[int, float], baseline: Mapping[int, float]) -> int:
-    return sum(
-        int(not np.isfinite(values[seed])) for seed in rival.keys() & baseline.keys() for values in (rival, baseline)
+        return f"the seeds are not paired, {shared} of them {'is' if shared == 1 else 'are'} shared"
+    return (
+        f"{plural(shared, f'paired {unit}')}, {MIN_PAIRS} are needed" if shared else "no seed has been rerun for both"
     )
 
 
-def _finite_where_both(
-    rival: Mapping[int, float], baseline: Mapping[int, float]
-) -> tuple[dict[int, float], dict[int, float]]:
-    """The pairs that can be subtracted; the others are counted by `_diverged_pairs` and forbid a verdict."""
+def _count_not_finite(rival: Values, baseline: Values) -> int:
+    shared = rival.keys() & baseline.keys()
+    return sum(not np.isfinite(side[seed]) for seed in shared for side in (rival, baseline))
+
+
+def _finite_pairs(rival: Values, baseline: Values) -> tuple[dict[int, float], dict[int, float]]:
+    """The pairs that can be subtracted; the others forbid a verdict (`_count_not_finite`)."""
     seeds = [s for s in rival.keys() & baseline.keys() if np.isfinite(rival[s]) and np.isfinite(baseline[s])]
     return {seed: rival[seed] for seed in seeds}, {seed: baseline[seed] for seed in seeds}

@@ -129,7 +129,7 @@ def quality(
 def _train(trainer: Trainer, work: Work, max_population: int) -> list[float | None]:
     starts = range(0, len(work.slots), max_population)
     populations = [work.slots[start : start + max_population] for start in starts]
-    return [outcome.value for slots in populations for outcome in trainer(work.only(slots))]
+    return [outcome.value for slots in populations for outcome in trainer(work.with_slots(slots))]
 
 
 def best_setting(finished: Sequence[FinishedTrial], direction: str) -> Setting:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.analysis.performance_profiles import steps
+from hpo.analysis.performance_profiles import profile_steps
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
@@ -58,7 +58,7 @@ def _figures(comparison: StudyComparison) -> Iterator[Figure]:
         yield drawn(info, "results", ending)
     if comparison.profiles:
         own = {name: style for name, style in styles.items() if name in comparison.shared}
-        yield drawn(figures.performance_profiles(steps(comparison.profiles), own), "results")
+        yield drawn(figures.performance_profiles(profile_steps(comparison.profiles), own), "results")
 
 
 def _body(comparison: StudyComparison, planned: Sequence[Figure], folder: Path, command: str) -> page.Body:

@@ -2,7 +2,7 @@
 
 import math
 
-from hpo.analysis.performance_profiles import SHOWN
+from hpo.analysis.performance_profiles import TABLE_RATIOS
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison
 from hpo.report import formatting
@@ -42,7 +42,7 @@ def overall(comparison: StudyComparison) -> Table:
 
 def profiles(comparison: StudyComparison) -> Table:
     """A4: the performance profiles in numbers."""
-    header = ["configuration", *(f"within τ = {limit:g}" for limit in SHOWN), "score"]
+    header = ["configuration", *(f"within τ = {limit:g}" for limit in TABLE_RATIOS), "score"]
     rows = [
         [escape(entry.name), *(formatting.percent(share, 0) for _, share in entry.shares), f"{entry.score:.3f}"]
         for entry in comparison.profiles

@@ -11,7 +11,7 @@ from hpo.errors import plural
 from hpo.report import formatting
 from hpo.report.formatting import NOTHING, escape
 from hpo.search_space import split_space
-from hpo.trials import CAUSES, by_cause
+from hpo.trials import CAUSES, count_by_cause
 
 ONE_A_RUN = "one a tuning run"
 
@@ -258,7 +258,7 @@ def failures(numbers: StudyNumbers) -> Table:
             ("trials", tuning.diverged, tuning.failed_attempts, tuning.failed),
             ("reruns", len(reruns.diverged_seeds), reruns.failed_attempts, len(reruns.failed_seeds)),
         )
-        counted += [(entry.name, phase, by_cause(own, attempts), lost) for phase, own, attempts, lost in phases]
+        counted += [(entry.name, phase, count_by_cause(own, attempts), lost) for phase, own, attempts, lost in phases]
     known = dict.fromkeys([*CAUSES, *(cause for _, _, causes, _ in counted for cause in causes)])
     rows = [
         [escape(name), phase, *(str(causes.get(cause, 0)) for cause in known), str(lost)]

@@ -10,10 +10,11 @@ import pandas as pd
 from hpo.analysis import descriptors
 from hpo.analysis.paired_tests import Direction
 from hpo.analysis.record import Record
-from hpo.analysis.selection import PRUNED, Row, ranked, tuning_slots
+from hpo.analysis.selection import Row, ranked, tuning_slots
 from hpo.report.figures import Searched
 from hpo.report.formatting import plain_name, setting
 from hpo.search_space import Range, split_space
+from hpo.trials import PRUNED, STARTUP_TRIALS
 
 ENOUGH_TRIALS = 50  # importances from fewer finished trials are noise
 
@@ -65,8 +66,6 @@ def all_random(record: Record) -> bool:
 
     Those that a pruner lets live are no random choice.
     """
-    from hpo.trials import STARTUP_TRIALS
-
     if "pruner" in record.study["definition"]:
         return False
     planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]

@@ -10,7 +10,7 @@ from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.errors import plural
 from hpo.report.formatting import escape, listed, plain_name
 from hpo.search_space import split_space
-from hpo.trials import by_cause, in_words
+from hpo.trials import count_by_cause, failure_text
 
 ENOUGH_SEEDS = 10
 ENOUGH_TRIALS = 20  # of a configuration in one tuning run
@@ -70,7 +70,7 @@ def _unfinished(numbers: StudyNumbers) -> Iterator[str]:
 def _losses(numbers: StudyNumbers) -> Iterator[str]:
     for entry in numbers.configurations:
         name, tuning, reruns = escape(entry.name), entry.tuning, entry.reruns
-        of_trials, of_reruns = (in_words(by_cause(0, part.failed_attempts)) for part in (tuning, reruns))
+        of_trials, of_reruns = (failure_text(count_by_cause(0, part.failed_attempts)) for part in (tuning, reruns))
         if tuning.failed:  # slots fail for good only where the configuration was given up
             yield f"{name}: tuning was given up, {plural(tuning.failed, 'trial')} failed for good ({of_trials})"
         elif of_trials:

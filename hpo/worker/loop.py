@@ -139,7 +139,7 @@ class _Worker:
         while done < len(work.slots):
             self.stop.check()
             most = self.held_by_memory.get(work.configuration, len(work.slots))
-            part = work.only(work.slots[done : done + most])
+            part = work.with_slots(work.slots[done : done + most])
             if self._train_together(part):
                 done += len(part.slots)
 
@@ -168,7 +168,7 @@ class _Worker:
         else:
             for slot in work.slots:
                 self.stop.check()
-                self._train_together(work.only([slot]))
+                self._train_together(work.with_slots([slot]))
         return True
 
     def _finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
@@ -180,7 +180,7 @@ class _Worker:
         self.tell("finished", {"work": work, "outcomes": kept})
         missing = [slot for slot in work.slots if slot.id not in returned]
         if missing:
-            self._fail(work.only(missing), "exception", "training returned no outcome for this slot")
+            self._fail(work.with_slots(missing), "exception", "training returned no outcome for this slot")
 
     def _fail(self, work: Work, cause: str, message: str) -> None:
         self.ledger.fail(self.worker_id, work.slots, cause, message)

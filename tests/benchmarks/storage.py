@@ -107,7 +107,7 @@ def measure_population(url: str, size: int) -> dict[str, dict[str, float]]:
         assert len(work.slots) == size, "not all slots were leased at once"
         watch("release", ledger.release, OWNER)
         work = lease(ledger, size)
-        unassigned = work.only([slot._replace(setting=None) for slot in work.slots])
+        unassigned = work.with_slots([slot._replace(setting=None) for slot in work.slots])
         work = watch("assign", ledger.assign, OWNER, unassigned, spread_settings(unassigned))
         time_results(watch, ledger, mirror, work)
     return {step: {"seconds": taken[0], "statements": watch.statements[step]} for step, taken in watch.seconds.items()}

@@ -38,11 +38,11 @@ def every_cause(ledger: Ledger) -> str:
     worker_id = new_worker_id()
     ledger.register(worker_id, "a device")
     work = take(ledger, worker_id, 10)
-    (diverged,) = outcomes(work.only(work.slots[:1]))
+    (diverged,) = outcomes(work.with_slots(work.slots[:1]))
     ledger.finish(worker_id, [Outcome(diverged.id, diverged.attempt, 0.1, "diverged")])
     for slot, cause in zip(work.slots[1:], CAUSES[1:], strict=False):
         ledger.fail(worker_id, [slot], cause, TRACE)
-    ledger.finish(worker_id, outcomes(work.only(work.slots[5:])))
+    ledger.finish(worker_id, outcomes(work.with_slots(work.slots[5:])))
     return worker_id
 
 

@@ -12,7 +12,7 @@ from browser import Browser
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
-from hpo.analysis.performance_profiles import TimeToTarget, profile, steps, time_to_target
+from hpo.analysis.performance_profiles import TimeToTarget, performance_profiles, profile_steps, time_to_target
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
 from hpo.report import Record, make_record, write_comparison
 from hpo.report.comparison_page import _figures
@@ -107,13 +107,13 @@ def test_the_profile_by_hand() -> None:
         TimeToTarget("c", "s", 0.5, {}, {"A": 1.0, "B": 5.0, "C": math.inf}),
         TimeToTarget("d", "s", 0.5, {}, {"A": math.inf, "B": math.inf, "C": math.inf}),
     ]
-    a, b, c = profile(races, ["A", "B", "C"])
+    a, b, c = performance_profiles(races, ["A", "B", "C"])
     assert a.shares == [(1.0, 0.5), (1.5, 0.5), (2.0, 0.75), (4.0, 0.75)]
     assert b.shares == [(1.0, 0.25), (1.5, 0.5), (2.0, 0.5), (4.0, 0.5)]
     assert c.shares == [(limit, 0.0) for limit in (1.0, 1.5, 2.0, 4.0)]
     assert a.score == pytest.approx((0.5 * 1 + 0.75 * 2) / 3)
     assert b.score == pytest.approx((0.25 * 0.5 + 0.5 * 2.5) / 3) and c.score == 0.0
-    drawn = steps([a, b, c])
+    drawn = profile_steps([a, b, c])
     assert drawn[drawn.configuration == "A"][["ratio", "share"]].values.tolist() == [[1, 0.5], [2, 0.75], [4, 0.75]]
     grid = np.linspace(1, 4, 30_001)[:-1]
     for entry in (a, b, c):

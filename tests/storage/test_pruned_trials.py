@@ -105,7 +105,7 @@ def test_tuning_runs_that_are_trained_side_by_side_are_judged_apart() -> None:
     good, bad = [3e-3, 2e-3, 1e-3, 5e-4], [4e-5, 1e-5, 1e-6, 1e-7]  # every good one is ahead of every bad one
     alone = [Trainer(study(), "cpu")(work(4, rates=rates.__getitem__)) for rates in (good, bad)]
     both = work(8, rates=[*good, *bad].__getitem__)
-    apart = both.only([slot._replace(tuning_run=place // 4) for place, slot in enumerate(both.slots)])
+    apart = both.with_slots([slot._replace(tuning_run=place // 4) for place, slot in enumerate(both.slots)])
     past = {1: [TrialCurve([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # behind all, so that it changes nobody's rank
     found = Trainer(study(), "cpu", earlier=lambda _: past)(apart)
     expected = [outcome.result["epochs"] for outcome in (*alone[0], *alone[1])]

@@ -50,7 +50,7 @@ def spoil(ledger: Ledger, replacements: int) -> tuple[Work, Work]:
         connection.execute(
             sa.update(slots).where(slots.c.id == other.scalar_subquery()).values(replacements=replacements)
         )
-    return tuple(work.only([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second))  # type: ignore[return-value]
+    return tuple(work.with_slots([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second))  # type: ignore[return-value]
 
 
 def test_a_study_deleted_while_a_worker_reports_a_failure_is_gone(turns: Turns) -> None:
@@ -106,7 +106,7 @@ def test_a_configuration_given_up_twice_at_once_is_given_up_once(turns: Turns) -
 
 def calls_of(ledger: Ledger, work: Work) -> Calls:
     """What x, who holds `work`, another worker and two people may do; lists go the wrong way round."""
-    backwards = work.only(work.slots[::-1])
+    backwards = work.with_slots(work.slots[::-1])
     ids = [slot.id for slot in backwards.slots]
     more = {"trials": 5, "seeds": 3}
     return {

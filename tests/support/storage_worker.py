@@ -97,7 +97,7 @@ def work(
 
     def remember(kind: str, details: dict[str, Any]) -> None:
         if kind == "leased":
-            leased.update({slot.id: details["work"].only([slot]) for slot in details["work"].slots})
+            leased.update({slot.id: details["work"].with_slots([slot]) for slot in details["work"].slots})
 
     _after(Ledger, "finish", counted)
     passed("start")

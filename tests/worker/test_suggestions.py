@@ -45,7 +45,9 @@ def test_parts_of_a_batch_have_the_settings_of_the_whole(ledger: Ledger, begun: 
     whole = lease(ledger, 99)
     together = by_slot(whole, Suggestions(ledger).settings(whole))
     assert len(together) == (10 if begun else 20)
-    alone = [by_slot(part, Suggestions(ledger).settings(part)) for slot in whole.slots for part in [whole.only([slot])]]
+    alone = [
+        by_slot(part, Suggestions(ledger).settings(part)) for slot in whole.slots for part in [whole.with_slots([slot])]
+    ]
     assert {key: setting for part in alone for key, setting in part.items()} == together
     assert len({tuple(setting.values()) for setting in together.values()}) == len(together)
 
@@ -90,9 +92,9 @@ def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger
     work = lease(ledger, 4)
     first, *others = work.slots
     renewed = [first._replace(replacements=replacements) for replacements in (0, 1, 2)]
-    settings = [Suggestions(ledger).settings(work.only([slot]))[0] for slot in renewed]
+    settings = [Suggestions(ledger).settings(work.with_slots([slot]))[0] for slot in renewed]
     assert len({tuple(setting.values()) for setting in settings}) == 3
-    mixed = work.only([renewed[1], *others])
+    mixed = work.with_slots([renewed[1], *others])
     assert Suggestions(ledger).settings(mixed)[0] == settings[1]
     assert Suggestions(ledger).settings(mixed)[1:] == Suggestions(ledger).settings(work)[1:]
     for setting in settings:

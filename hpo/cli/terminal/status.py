@@ -7,7 +7,7 @@ from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, plural
 from hpo.storage.ledger import Ledger, load_study, names
-from hpo.trials import NO_SCORE, PRUNED, by_cause, describe_state, in_words
+from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
 MEANING = "failures (a run that diverged is finished; any other cause ends an attempt, which is made again):"
 
@@ -73,7 +73,7 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
         ends = [f"{entry[end]} {end}" for end in (PRUNED, NO_SCORE) if entry[end]]
         trials += f" ({', '.join(ends)})" if ends else ""
         rows.append((configuration, trials, reruns, str(entry["leased"]), best_score(entry)))
-        words = in_words(by_cause(entry["diverged"], entry["failures"]), entry["failed"])
+        words = failure_text(count_by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
         failures += [f"    {configuration}: {words}"] if words else []
     state = describe_state(study["state"], sum(entry["failed"] for entry in study["configurations"].values()))

@@ -86,7 +86,7 @@ def assign(connection: Connection, worker_id: str, work: Work, settings: Sequenc
     filled = [slot if slot.setting is not None else slot._replace(setting=next(fresh)) for slot in work.slots]
     mine = _still_held(connection, worker_id, {slot.id: slot.attempt for slot in filled})
     bulk_sql.update(connection, slots, [{"id": slot.id, "setting": slot.setting} for slot in filled if slot.id in mine])
-    return work.only([slot for slot in filled if slot.id in mine])
+    return work.with_slots([slot for slot in filled if slot.id in mine])
 
 
 def note_trials(connection: Connection, worker_id: str, trials: Mapping[int, int]) -> None:

@@ -1,6 +1,5 @@
 """From tuning to reruns: the best setting of every tuning run, and the reruns that use it."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from hpo.storage import bulk_sql
 from hpo.storage.database import now
 from hpo.storage.ledger.retries import failed_configurations
 from hpo.storage.schema import slots, studies
-from hpo.trials import PRUNED
+from hpo.trials import PRUNED, trial_rank
 
 
 def best(connection: Connection, study: int, configuration: str, tuning_run: int, direction: str) -> Any | None:
@@ -30,15 +29,12 @@ def best(connection: Connection, study: int, configuration: str, tuning_run: int
             slots.c.state == "done",
         )
     ).all()
-    sign = -1.0 if direction == "maximize" else 1.0
 
-    def rank(row: Any) -> tuple[float, float, int]:
-        loss = (row.result or {}).get("validation_loss")
-        worst = math.inf
-        return (worst if row.value is None else sign * row.value, worst if loss is None else loss, row.slot)
+    def rank(row: Any) -> tuple[float, ...]:
+        return trial_rank(row.value, row.result, row.slot, direction)
 
-    whole = [row for row in rows if row.cause != PRUNED]
-    return min(whole if any(row.cause is None for row in whole) else rows, key=rank, default=None)
+    full_length = [row for row in rows if row.cause != PRUNED]
+    return min(full_length if any(row.cause is None for row in full_length) else rows, key=rank, default=None)
 
 
 def assign_best_settings(connection: Connection, study: int, direction: str) -> None:

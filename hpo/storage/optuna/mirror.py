@@ -41,7 +41,7 @@ class Mirror:
         shared = {"configuration": work.configuration, "phase": work.phase, "device": self.device}
         trials = self._create([slot._asdict() | shared for slot in work.slots])
         self.ledger.note_trials(worker_id, trials)
-        return work.only([slot._replace(trial=trials[slot.id]) for slot in work.slots])
+        return work.with_slots([slot._replace(trial=trials[slot.id]) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
         """COMPLETE with its value, or PRUNED; a run that diverged without a value is a FAIL."""

@@ -23,7 +23,7 @@ class SafeMirror:
     def begin(self, work: Work) -> Work:
         """The work with the ids of its new trials; without any if they could not be created: the old ones are over."""
         shown = self._try(lambda mirror: mirror.begin(self.worker_id, work))
-        return shown or work.only([slot._replace(trial=None) for slot in work.slots])
+        return shown or work.with_slots([slot._replace(trial=None) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         self._try(lambda mirror: mirror.finish(work, outcomes))
