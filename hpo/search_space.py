@@ -1,4 +1,4 @@
-"""Search spaces: which hyperparameters are tuned, between which bounds, on which scale."""
+"""Search spaces: which hyperparameters are tuned, in which range and on which scale."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ Side = Literal["low", "high"]
 
 @dataclass(frozen=True)
 class Range:
-    """An interval [low, high] that a hyperparameter is tuned over, uniformly in its value or in its logarithm.
+    """An interval [low, high] in which a hyperparameter is tuned, uniformly in its value or in its logarithm.
 
-    `off` names the end at which the regularizer has no effect (`"low"` for a penalty's weight, `"high"` for a
-    clipping threshold): a best setting close to that end means that tuning switched the method off.
+    `off` is the end at which the regularizer has no effect (`"low"` for a penalty's weight, `"high"` for a clipping
+    threshold): a best setting close to that end means that tuning switched the method off.
     """
 
     low: float
@@ -40,13 +40,13 @@ class Range:
             )
 
     def position(self, value: float) -> float:
-        """Where `value` lies on the range's own scale: 0 at `low`, 1 at `high`."""
+        """The position of `value` on the range's scale: 0 at `low`, 1 at `high`."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def middle(self) -> float:
-        """The value half-way on the range's own scale (the geometric mean on a log range)."""
+        """The value in the middle of the range's scale (the geometric mean on a log range)."""
         return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
 
     def distribution(self) -> "FloatDistribution":
@@ -57,17 +57,17 @@ class Range:
 
 
 def log_range(low: float, high: float, off: Side | None = None) -> Range:
-    """A range searched uniformly in log(value); `low` must be above 0."""
+    """A range that is searched uniformly in log(value); `low` must be above 0."""
     return Range(float(low), float(high), log=True, off=off)
 
 
 def linear_range(low: float, high: float, off: Side | None = None) -> Range:
-    """A range searched uniformly in the value itself."""
+    """A range that is searched uniformly in the value."""
     return Range(float(low), float(high), log=False, off=off)
 
 
 def split_space(space: Mapping[str, Any]) -> tuple[dict[str, Range], dict[str, float]]:
-    """Splits a described space (see `definition.describe`) into what is tuned and what is fixed.
+    """Splits the space of a definition (see `definition.describe`) into tuned and fixed hyperparameters.
 
     Args:
         space: name → number, `Range`, or the dict that a `Range` becomes in JSON.

@@ -1,1 +1,1 @@
-"""What a study's record says, in numbers without words: selection, paired tests, verdicts, comparisons."""
+"""What the numbers of a study say: record, selection of runs, paired tests, verdicts, comparisons."""

@@ -1,4 +1,4 @@
-"""Quantities: the named tuples that a report's text is made from and results.json stores."""
+"""The named tuples that contain every number of a report, as results.json stores them."""
 
 from typing import Any, NamedTuple
 
@@ -19,11 +19,13 @@ class BestTrial(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """What the trials of one configuration came to; `range_positions` has one entry a tuned hyperparameter.
+    """The trials of one configuration.
 
-    `without_score` counts trials that trained well and whose score is not finite.
-    `epochs` is how many the finished trials were trained for, all together. `failed` counts trials that failed for
-    good, `failed_attempts` by cause the attempts that ended without a result.
+    Attributes:
+        without_score: trials that were trained to the end and whose score is not finite.
+        epochs: epochs of all finished trials together.
+        failed: trials that failed for good. failed_attempts: attempts that ended without a result, by cause.
+        best: the best trial of every tuning run. range_positions: one entry per tuned hyperparameter.
     """
 
     planned: int
@@ -39,19 +41,19 @@ class Tuning(NamedTuple):
 
 
 class Reruns(NamedTuple):
-    """What the newest reruns of one configuration came to; accuracies and shares are fractions.
+    """The newest reruns of one configuration; accuracies and shares are fractions.
 
     Attributes:
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
-        settings: the settings rerun, one a tuning run. rounds_read: how often the test set was read.
+        settings: the settings rerun, one per tuning run. rounds_read: how often the test set was read.
         metric_values: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
-            (accuracy: 1/classes), or NaN where the metric is unbounded, and NaN stands for a metric that is not
-            finite as well. metric_summary: of those that are not NaN.
-        test_accuracy: by seed, whatever verdicts compare; diverged reruns with the value 1/classes.
-        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first
-            also by seed as noisy_labels_fitted. adjusted_memorisation: beyond what errors alone would hit.
-        seconds_per_epoch: wall time divided by the models trained side by side.
-        custom_metrics: the study's own metrics on the test set, name → value by seed, without diverged reruns.
+            (accuracy: 1/classes), or NaN where the metric is unbounded, and so has a metric that is not finite.
+            metric_summary: their summary without the NaNs.
+        test_accuracy: by seed, also where verdicts compare another metric; diverged reruns have 1/classes.
+        memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first also by
+            seed as noisy_labels_fitted. adjusted_memorisation: the share beyond what errors would hit by chance.
+        seconds_per_epoch: wall time divided by the models trained side by side. populations: the sizes trained.
+        custom_metrics: the study's custom metrics on the test set, name → value by seed, without diverged reruns.
     """
 
     planned: int
@@ -84,7 +86,7 @@ class Reruns(NamedTuple):
 
 
 class ConfigurationNumbers(NamedTuple):
-    """One configuration: its tuning, its reruns, and how smoothly their training loss fell."""
+    """One configuration: its tuning, its reruns, and the smoothness of their training loss."""
 
     name: str
     tuning: Tuning
@@ -93,10 +95,12 @@ class ConfigurationNumbers(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """One configuration against the baseline.
+    """One configuration compared with the baseline.
 
-    `memorisation` compares the noisy labels fitted, if any, `roughness` the training loss's, if there are curves, and
-    `custom_metrics` the study's own metrics by name. `same_learning_rate`: whether both were rerun at the same one.
+    Attributes:
+        outcome: whether its prediction held. memorisation: comparison of the noisy labels fitted, if any.
+        roughness: comparison of the training losses, if there are curves. custom_metrics: comparisons by name.
+        same_learning_rate: whether both were rerun at the same one. cost_ratio: ratio of the seconds per epoch.
     """
 
     name: str
@@ -113,8 +117,9 @@ class Rival(NamedTuple):
 class Pair(NamedTuple):
     """Two rivals of one study compared with each other, outside the family of tests: no verdict, no p.
 
-    `reason`: why there is nothing to be said, else empty; `diverged`: reruns of the two; `mean` and `interval` are of
-    name − other, in the metric.
+    Attributes:
+        reason: why they cannot be compared, else empty. diverged: reruns of the two that diverged.
+        mean, interval: of the differences name − other, in the units of the metric.
     """
 
     name: str
@@ -128,7 +133,7 @@ class Pair(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Sizes of the data as the reruns saw them, None before the first; labels really changed, by seed."""
+    """Sizes of the data in the reruns, None before the first one; changed labels by seed, and their statistics."""
 
     training: int | None
     validation: int | None
@@ -141,7 +146,7 @@ class Samples(NamedTuple):
 
 
 class StudyNumbers(NamedTuple):
-    """Everything a report says in numbers, and the definition they belong to; `metric` is the verdicts'."""
+    """Every number of a report, the study that they belong to, and the metric that its verdicts compare."""
 
     study: dict[str, Any]
     metric: Metric

@@ -1,1 +1,1 @@
-"""What a person writes: a study, its pruner, its file; and its definition as JSON."""
+"""What a person writes: a study, its pruner, its file; its definition as JSON and the fingerprint of its code."""
