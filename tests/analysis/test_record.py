@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from synthetic_record import synthetic_export
 
+from hpo.analysis.compute import compute_numbers
 from hpo.report import make_record, read_record, write_report
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Slot, new_worker_id, open_study
@@ -44,27 +46,26 @@ def work(ledger: Ledger, limit: int) -> None:
         ledger.finish(worker_id, [outcome(slot, taken.phase) for slot in taken.slots])
 
 
-def test_a_new_study_has_every_slot_and_no_curve(tmp_path: Path) -> None:
-    record = read_record(open_ledger(tmp_path))
-    assert record.slots.phase.value_counts().to_dict() == {"tune": 8, "rerun": 6}
-    assert (len(record.curves), len(record.failures), len(record.workers)) == (0, 0, 0)
-    assert "no seed has been rerun" in write_report(record, tmp_path / "report", "s", []).read_text()
-
-
-def test_a_record_half_way_and_at_the_end(tmp_path: Path) -> None:
+def test_the_record_of_a_new_study_at_half_way_and_at_the_end(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
+    new = read_record(ledger)
+    assert new.slots.phase.value_counts().to_dict() == {"tune": 8, "rerun": 6}
+    assert (len(new.curves), len(new.failures), len(new.workers)) == (0, 0, 0)
     work(ledger, 1)
     half = read_record(ledger)
     assert (half.slots.state == "done").sum() == 2 and set(half.workers.device) == {"cpu"}
-    assert "AdamW 2 of 4, GNVR 0 of 4" in write_report(half, tmp_path / "report", "s", []).read_text()
+    assert [entry.tuning.finished for entry in compute_numbers(half).configurations] == [2, 0]
     work(ledger, 99)
-    whole = read_record(ledger)
-    assert (whole.slots.state == "done").all() and len(whole.curves) == 14 * 2 * 2
-    assert whole.curves[whole.curves.metric == "train_loss"]["value"].isna().sum() == 14
-    text = write_report(whole, tmp_path / "report", "s", ["hpo run s"]).read_text()
-    assert "identical on every seed" in text and "51.00% ± 1.00%" in text
-    assert "| cpu | 3.11 | abc |" in text and "`ab`" in text
-    assert "1 of 4 trials diverged" in text
+    end = read_record(ledger)
+    assert (end.slots.state == "done").all() and len(end.curves) == 14 * 2 * 2
+    assert end.curves[end.curves.metric == "train_loss"]["value"].isna().sum() == 14
+    numbers = compute_numbers(end)
+    assert numbers.rivals[0].verdict.rule == 2
+    assert (numbers.baseline.tuning.diverged, numbers.baseline.tuning.planned) == (1, 4)
+    assert numbers.baseline.reruns.accuracy[1:3] == (pytest.approx(0.51), pytest.approx(0.01))
+    assert numbers.environments == [{"device": "cpu", "python": "3.11", "commit": "abc"}]
+    for record, words in ((new, "no seed has been rerun"), (half, "2 of 4"), (end, "51.00% ± 1.00%")):
+        assert words in write_report(record, tmp_path / "report", "s", []).read_text()
 
 
 def test_rows_are_sorted_whatever_their_order() -> None:
