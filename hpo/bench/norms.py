@@ -78,7 +78,7 @@ def _norms(model: str, population: int, batch_size: int, device: torch.device, r
     inputs, labels = random_batch((population, 1, batch_size), MODELS[model][1], device)
     network = Network(modules[0], inputs[0, 0])
     if not rules:
-        network.without_rules("measured without them")
+        network.disable_rules("measured without them")
     trees = [{name: leaf.detach() for name, leaf in module.named_parameters()} for module in modules]
 
     def norms(params: dict[str, Tensor], views: Tensor, classes: Tensor) -> Tensor:

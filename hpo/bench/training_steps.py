@@ -117,7 +117,7 @@ def _regularized_step(
     regularizer = REGULARIZERS[name]
     network = Network(module, inputs[0])
     network.bfloat16 = network.channels_last = bfloat16
-    network.without_rules("the naive loop has none")
+    network.disable_rules("the naive loop has none")
     values = _defaults(regularizer.hyperparameters)
     hyper = {key: torch.tensor(value, device=inputs.device) for key, value in values.items()}
     parameters = dict(module.named_parameters())

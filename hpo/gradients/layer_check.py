@@ -1,12 +1,12 @@
-"""Layers and parameters that cannot be trained side by side, told by name before anything is run."""
+"""Refuses, by name and before anything runs, layers and parameters that a population cannot train."""
 
 import torch
 from torch import nn
 
 from hpo.errors import UsageError
-from hpo.user_code.messages import DROPOUT_ADVICE
+from hpo.user_code.messages import UNSEEDED, describe_layer
 
-_DRAWS: dict[type[nn.Module], str] = {
+_WITHOUT_DRAWS: dict[type[nn.Module], str] = {
     nn.RReLU: "LeakyReLU",
     nn.FractionalMaxPool2d: "AdaptiveMaxPool2d",
     nn.FractionalMaxPool3d: "AdaptiveMaxPool3d",
@@ -14,43 +14,46 @@ _DRAWS: dict[type[nn.Module], str] = {
 
 
 def check_layers(module: nn.Module) -> None:
-    """Raises UsageError for a layer that draws random numbers of its own, or changes its weights as it runs."""
+    """Raises UsageError for a layer that draws its own random numbers, or changes its weights in a forward pass."""
     for name, layer in module.named_modules():
-        who = f"layer {name!r} ({type(layer).__name__})"
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None:
-            raise UsageError(
-                f"{who} has max_norm, by which it changes its weight in every forward pass, beside the optimizer; "
-                "leave it out, or limit the norms of what it looks up in forward"
+        if problem := _find_problem(layer):
+            raise UsageError(f"{describe_layer(name, layer)} {problem}")
+
+
+def _find_problem(layer: nn.Module) -> str | None:
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        if layer.max_norm is not None:
+            return (
+                "has max_norm, by which it changes its weight in every forward pass; "
+                "leave it out, or limit the norms of the looked-up rows in forward"
             )
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.sparse:
-            raise UsageError(f"{who} has sparse=True, and gradients are dense here; leave it out, for the same numbers")
-        several = not isinstance(layer, nn.RNNBase) or layer.num_layers > 1
-        if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout and several:
-            raise UsageError(f"{who} draws random numbers that do not follow from the seed; {DROPOUT_ADVICE}")
-        for kind, other in _DRAWS.items():
-            if isinstance(layer, kind):
-                raise UsageError(f"{who} draws random numbers that do not follow from the seed; use {other} instead")
+        if layer.sparse:
+            return "has sparse=True, but gradients must be dense; leave it out, the numbers stay the same"
+    uses_dropout = not isinstance(layer, nn.RNNBase) or layer.num_layers > 1
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout and uses_dropout:
+        return UNSEEDED
+    other = next((other for kind, other in _WITHOUT_DRAWS.items() if isinstance(layer, kind)), None)
+    return f"draws random numbers that do not follow from the seed; use {other} instead" if other else None
 
 
 def check_dtypes(module: nn.Module) -> None:
-    """Raises UsageError unless all parameters are float32, or all float64: hyperparameters are of their kind."""
-    kinds: dict[torch.dtype, str] = {}
+    """Raises UsageError unless all parameters are float32, or all float64: hyperparameters take their dtype."""
+    names: dict[torch.dtype, str] = {}
     for name, parameter in module.named_parameters():
-        kind = str(parameter.dtype).removeprefix("torch.")
+        dtype = str(parameter.dtype).removeprefix("torch.")
         if parameter.is_complex():
             raise UsageError(
-                f"parameter {name!r} is {kind}, and norms and signs are those of real numbers; hold it as two real "
+                f"parameter {name!r} is {dtype}, but norms and signs need real numbers; store two real "
                 "numbers (torch.view_as_real) and make it complex in forward (torch.view_as_complex)"
             )
         if parameter.dtype not in (torch.float32, torch.float64):
             raise UsageError(
-                f"parameter {name!r} is {kind}; keep parameters in float32, and give the study precision='bfloat16' "
+                f"parameter {name!r} is {dtype}; keep parameters in float32, and give the study precision='bfloat16' "
                 "for passes in reduced precision"
             )
-        kinds.setdefault(parameter.dtype, name)
-    if len(kinds) > 1:
-        single, double = kinds[torch.float32], kinds[torch.float64]
+        names.setdefault(parameter.dtype, name)
+    if len(names) > 1:
         raise UsageError(
-            f"parameter {single!r} is float32 and {double!r} is float64; make all of one kind, by the network's "
-            ".float() or .double()"
+            f"parameter {names[torch.float32]!r} is float32 and {names[torch.float64]!r} is float64; use one dtype for "
+            "all, by the network's .float() or .double()"
         )

@@ -1,4 +1,4 @@
-"""Network: a `torch.nn.Module` as a function of its parameters, one of whose answers are its layers' inputs."""
+"""Network: a `torch.nn.Module` as a function of its parameters and buffers."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from torch.func import functional_call
 
 from hpo.errors import UsageError
 from hpo.gradients.layer_check import check_dtypes
-from hpo.gradients.layer_rules import LayerRecorder, Rule
+from hpo.gradients.layer_rules import LayerRecorder
 from hpo.gradients.substitutes import Substitutes
-from hpo.models.dropout import find_samples, seed_dropout
+from hpo.models.dropout import find_sample_axes, seed_dropout
 from hpo.tree import Tree
-from hpo.user_code.messages import DROPOUT_ADVICE, describe_layer, explain, failing_layer
+from hpo.user_code.messages import describe_layer, explain, failing_layer
 
-# Of one step's Dropout masks: (key [], positions [N]).
+# What the Dropout masks of one step follow from: (key [], positions of the samples in the batch [N]).
 DropoutDraws = tuple[Tensor, Tensor]
 
 
@@ -24,36 +24,33 @@ def repeat_buffers(buffers: Tree, samples: int) -> Tree:
 
 
 class Network:
-    """A module called with explicit parameters and buffers.
+    """A module that is called with explicit parameters and buffers.
 
     Attributes:
-        module: gives the structure; its own parameter values are used for the check of the rules alone.
-        example: a few inputs [N, ...] for that check. dtype: of the parameters, which the inputs need not have.
-        rules_checked: whether it has been made. output_shapes: known since, shapes [...] of the outputs of `layers`
-            for one sample.
+        module: gives the structure; only the check of the layer rules uses its own parameter values.
+        example: a few inputs [N, ...] for that check. dtype: of the parameters; inputs may have another.
+        recorder: runs the layer rules' passes. rules_checked: whether the rules have been checked.
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
         channels_last: whether images [N, C, H, W] are laid out with their channels last.
-        drops: whether anything in it follows from a step's key.
+        drops: whether the network has Dropout layers, whose masks follow from a step's key.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         """
         Args:
-            example: a few inputs [N, ...] that the module can be run on; at least one.
+            example: at least one input [N, ...] that the module can be run on.
 
         Raises:
-            UsageError: the parameters are not all float32 or all float64, or a layer drops in a way that no seed fixes.
+            UsageError: the parameters are not all float32 or all float64, or a layer's Dropout cannot be seeded.
         """
         check_dtypes(module)
         self.module, self.example = module, example
         self.dtype = next(module.parameters()).dtype
-        self.bfloat16 = self.channels_last = False
-        self.rules_checked = False
-        self.output_shapes: list[torch.Size] = []
+        self.bfloat16 = self.channels_last = self.rules_checked = False
+        self.recorder = LayerRecorder(module)
         self._dropouts = seed_dropout(module)
         self.drops = bool(self._dropouts)
-        self._knows_samples = not self.drops
-        self._recorder = LayerRecorder(module)
+        self._sample_axes_known = not self.drops
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
 
     def __call__(self, params: Tree, inputs: Tensor, buffers: Tree | None = None) -> Tensor:
@@ -72,24 +69,21 @@ class Network:
             return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
         except RuntimeError as error:
             name, layer = failing_layer(error, self.module)
-            torchs = type(layer).__module__.startswith("torch.")
-            explain(error, describe_layer(name, layer), DROPOUT_ADVICE, own_line=not torchs)
+            is_pytorch = type(layer).__module__.startswith("torch.")
+            explain(error, describe_layer(name, layer), own_line=not is_pytorch)
             raise
 
     def run(self, params: Tree, inputs: Tensor, buffers: Tree, draws: DropoutDraws | None) -> tuple[Tensor, Tree]:
-        """A pass in training: outputs [N, ...] and the buffers as the pass leaves them.
-
-        Args:
-            buffers: left as they are. draws: what Dropout's masks follow from.
+        """A training pass: outputs [N, ...] and the buffers after the pass; `buffers` itself is not changed.
 
         Raises:
             UsageError: as `check_leaves`.
         """
         self.check_leaves(params)
-        if not self._knows_samples and draws is not None:
-            find_samples(self._dropouts, self._look, self.example)
-            self._knows_samples = True
-        # Copies made here, inside whatever transform is under way: changing a captured tensor would be refused.
+        if not self._sample_axes_known and draws is not None:
+            find_sample_axes(self._dropouts, self._run_module, self.example)
+            self._sample_axes_known = True
+        # Copied here, inside the current transform: PyTorch refuses to change a captured tensor.
         leaves = {**params, **{name: value.clone() for name, value in buffers.items()}}
         for layer in self._dropouts:
             layer.draws, layer.calls = draws, 0
@@ -98,64 +92,49 @@ class Network:
         finally:
             for layer in self._dropouts:
                 layer.draws = None
-        return outputs, {name: leaves[name] for name in buffers}  # where a buffer was replaced, the new one
+        return outputs, {name: leaves[name] for name in buffers}  # the new one where the pass replaced a buffer
 
-    def _look(self, inputs: Tensor) -> None:
-        """A pass with the module's own values, which stay as they are."""
+    def _run_module(self, inputs: Tensor) -> None:
+        """A pass with copies of the module's own values."""
         params = {name: parameter.detach() for name, parameter in self.module.named_parameters()}
         self._call(params | {name: value.clone() for name, value in self.module.named_buffers()}, inputs)
 
+    def run_with_probes(
+        self, params: Tree, inputs: Tensor, probes: list[Tensor] | None, buffers: Tree, draws: DropoutDraws | None
+    ) -> tuple[Tensor, list[Tensor], Tree]:
+        """As `run`, with probes added to the layers' outputs: outputs, the layers' inputs, the buffers afterwards."""
+        (outputs, after), layer_inputs = self.recorder.run(lambda: self.run(params, inputs, buffers, draws), probes)
+        return outputs, layer_inputs, after
+
     def check_leaves(self, params: Tree) -> None:
-        """Raises UsageError unless these are this network's parameters, all of them and of their shapes."""
-        # A leaf that is left out would take the value that one of the networks began with.
+        """Raises UsageError unless these are all of this network's parameters, with their shapes."""
+        # Without the check a missing leaf would silently take the value of the module's own parameter.
         if not isinstance(params, dict):
-            raise UsageError(f"the objective is asked about a {type(params).__name__}; give a dict like params")
+            raise UsageError(f"the objective got a {type(params).__name__} as parameters; give a dict like params")
         for name, shape in self._shapes.items():
             if name not in params:
                 raise UsageError(
-                    f"the objective is asked about parameters without {name!r}; give all of them, as in "
-                    "{**params, name: changed}"
+                    f"the objective got parameters without {name!r}; give all, as in {{**params, name: changed}}"
                 )
             if params[name].shape != shape:
                 raise UsageError(
-                    f"the objective is asked about {name!r} of shape {tuple(params[name].shape)}; the parameter has "
+                    f"the objective got {name!r} of shape {tuple(params[name].shape)}; give the parameter's shape "
                     f"{tuple(shape)}"
                 )
 
-    def run_with_probes(
-        self, params: Tree, inputs: Tensor, probes: list[Tensor], buffers: Tree, draws: DropoutDraws | None
-    ) -> tuple[Tensor, list[Tensor], Tree]:
-        """Outputs in training with probes added to the layers' outputs, the layers' inputs, the buffers afterwards."""
-        (outputs, after), seen = self._recorder.run(lambda: self.run(params, inputs, buffers, draws), probes)
-        return outputs, seen, after
-
-    def look(self, params: Tree, inputs: Tensor, buffers: Tree, draws: DropoutDraws | None) -> list[torch.Size]:
-        """Shapes [N, ...] of the layers' outputs in a pass in training; empty if that finds an `obstacle`."""
-        return self._recorder.output_shapes(lambda: self.run(params, inputs, buffers, draws))
-
-    def probes(self, samples: int, params: Tree) -> list[Tensor]:
-        """Zeros [samples, ...] like the layers' outputs, to be added to them; known since `rules_checked`."""
-        like = next(iter(params.values()))
-        return [like.new_zeros(samples, *shape) for shape in self.output_shapes]
-
-    @property
-    def layers(self) -> list[tuple[str, nn.Module, Rule]]:
-        """(name, module, rule) of every layer with a rule."""
-        return self._recorder.layers
-
     @property
     def obstacle(self) -> str | None:
-        """Why per-sample questions are answered by per-sample gradients; None while the rules stand."""
-        return self._recorder.obstacle
+        """Why per-sample gradients are computed one by one; None while the layer rules hold."""
+        return self.recorder.obstacle
 
-    def without_rules(self, reason: str) -> None:
-        """Answers per-sample questions by per-sample gradients from now on."""
-        self.rules_checked, self._recorder.obstacle = True, reason
+    def disable_rules(self, reason: str) -> None:
+        """Has per-sample gradients computed one by one from now on."""
+        self.rules_checked, self.recorder.obstacle = True, reason
 
     def leaves_of(self, layers: Sequence[str] = ()) -> list[str]:
         """The names of the parameters of some layers, by default of the last Linear layer, the classifier.
 
-        A parameter that layers share has one name, that of its first use.
+        A parameter that layers share is listed once, by the name of its first use.
 
         Raises:
             UsageError: there is no such layer, or it has no parameters.
@@ -164,11 +143,11 @@ class Network:
         linear = [name for name, layer in modules.items() if isinstance(layer, nn.Linear)]
         if not layers and not linear:
             raise UsageError("the network has no Linear layer to serve as its last; name the layers instead")
-        wanted: set[int] = set()
+        chosen: set[int] = set()
         for name in [layers] if isinstance(layers, str) else layers or linear[-1:]:
-            own = {id(parameter) for parameter in modules.get(name, nn.Identity()).parameters()}
-            if not own:
+            parameters = {id(parameter) for parameter in modules.get(name, nn.Identity()).parameters()}
+            if not parameters:
                 known = ", ".join(repr(other) for other in modules if other)
                 raise UsageError(f"the network has no layer {name!r} with parameters; choose from {known}")
-            wanted |= own
-        return [name for name, parameter in self.module.named_parameters() if id(parameter) in wanted]
+            chosen |= parameters
+        return [name for name, parameter in self.module.named_parameters() if id(parameter) in chosen]

@@ -1,6 +1,6 @@
-"""Objective: the questions that a regularizer may ask about one minibatch.
+"""Objective: the losses and gradients of one minibatch, as a regularizer requests them.
 
-Everything here is written for one model with scalar hyperparameters; `population` adds the leading axis by `vmap`.
+Everything here is written for one model with scalar hyperparameters; `Population` adds the leading axis by `vmap`.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.gradients.network import Network
-from hpo.gradients.passes import PassCache, RecordedLayers
+from hpo.gradients.passes import PassCache, RecordedLayer
 from hpo.models.losses import SampleLoss
 from hpo.tree import Tree
 from hpo.user_code.messages import describe_value
@@ -21,12 +21,12 @@ Penalty = Callable[[Tree], Tensor]
 
 
 class Objective:
-    """One minibatch of N samples, closed over; every method takes the parameters to ask about.
+    """The loss of one minibatch of N samples as a function of the parameters, which every method takes.
 
     g_i is the gradient of sample i's loss with respect to all parameters, g = mean_i g_i.
 
     Raises:
-        UsageError: whatever is asked about other parameters or views than there are, or given another loss.
+        UsageError: parameters or a view that do not exist, or a loss that does not give one number a sample.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Objective:
         Args:
             sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
             inputs: [V, N, ...], one entry a view. labels: [N].
-            buffers: the network's, such as BatchNorm's running statistics; left as they are.
+            buffers: the network's, such as BatchNorm's running statistics; they are not changed.
             key: int64 [], what Dropout's masks follow from.
         """
         self._network = network
         self._passes = PassCache(network, sample_loss, inputs, labels, buffers or {}, key)
 
     def __getattr__(self, name: str) -> Any:
-        known = [question for question in dir(type(self)) if not question.startswith("_")]
+        known = [method for method in dir(type(self)) if not method.startswith("_")]
         raise AttributeError(f"the objective has no {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
 
     @property
@@ -59,23 +59,23 @@ class Objective:
 
     @property
     def buffers(self) -> Tree:
-        """The network's buffers after the first pass: a step updates them once, however often it evaluates."""
+        """The network's buffers after the first pass: a step updates them once, however many passes it makes."""
         return self._passes.buffers
 
     def subset(self, samples: slice) -> "Objective":
-        """The same questions about some of the samples, in all views, answered by passes of their own.
+        """The objective of some of the samples, in all views, with passes over these samples only.
 
-        BatchNorm sees them alone; `task_loss` and `buffers` of this objective stay those of the whole batch. As the
-        order of samples is drawn anew, from the seed, in each epoch, the first n are n random ones, none twice.
+        BatchNorm sees only them; `task_loss` and `buffers` of this objective stay those of the whole batch. The order
+        of samples is drawn from the seed in each epoch, so that the first n are n random ones without repetition.
 
         Args:
-            samples: their places in the batch, such as slice(32); those beyond its end are left out.
+            samples: their positions in the batch, such as slice(32); those beyond its end are left out.
         """
         count = len(self._passes.labels)
         if not isinstance(samples, slice) or not range(count)[samples]:
-            raise UsageError(f"subset is given {samples!r} for {count} samples; give a slice of them, as slice(32) is")
+            raise UsageError(f"subset got {samples!r} for {count} samples; give a slice that selects some: slice(32)")
         chosen = copy.copy(self)
-        chosen._passes = self._passes.of(samples)
+        chosen._passes = self._passes.subset(samples)
         return chosen
 
     def sample_losses(self, params: Tree, view: int = 0) -> Tensor:
@@ -93,26 +93,25 @@ class Objective:
     def penalised_grad(self, params: Tree, penalty: Penalty, view: int = 0) -> tuple[Tree, Tensor]:
         """Gradient of mean loss + penalty, and the penalty's value [].
 
-        `penalty` maps parameters to a scalar and may ask this objective anything: what it asks is differentiated,
-        and a forward pass it has made is used for the loss as well.
+        Args:
+            penalty: params -> tensor []. It may call any method of this objective, and all of that is differentiated;
+                the loss reuses a forward pass that the penalty has made.
         """
 
         def total(at: Tree) -> tuple[Tensor, Tree]:
-            extra = penalty(at)
-            if not isinstance(extra, Tensor) or extra.dim():
-                raise UsageError(
-                    f"its penalty gives {describe_value(extra)}; return a tensor of one number, as mean() is"
-                )
-            return self.loss(at, view) + extra, {"penalty": extra}
+            value = penalty(at)
+            if not isinstance(value, Tensor) or value.dim():
+                raise UsageError(f"its penalty gives {describe_value(value)}; return one number, as .mean() does")
+            return self.loss(at, view) + value, {"penalty": value}
 
         gradient, scalars = self.grad_of(total, params)
         return gradient, scalars["penalty"]
 
     def grad_of(self, function: Callable[[Tree], tuple[Tensor, Tree]], params: Tree) -> tuple[Tree, Tree]:
-        """Gradient of any scalar function of the parameters that asks this objective.
+        """Gradient of any scalar function of the parameters that uses this objective.
 
         Args:
-            function: params -> (scalar [] to differentiate, further tensors to hand out). May be nested.
+            function: params -> (scalar [] to differentiate, further tensors to return). Calls may be nested.
 
         Returns:
             (gradient with the leaves of `params`, the further tensors).
@@ -120,12 +119,12 @@ class Objective:
         return self._passes.grad_of(function, params)
 
     def last_layer_grad(self, params: Tree, view: int = 0, layers: Sequence[str] = ()) -> Tree:
-        """Gradient of the mean loss with respect to some layers alone; differentiable in all parameters.
+        """Gradient of the mean loss with respect to some layers only; differentiable in all parameters.
 
-        The pass serves `loss(params, view)` as well.
+        `loss(params, view)` reuses the pass.
 
         Args:
-            layers: names of submodules, each of which stands for all that is in it; by default the last Linear layer.
+            layers: names of submodules with all that they contain; by default the last Linear layer.
         """
         self._network.check_leaves(params)
         leaves = {name: params[name] for name in self._network.leaves_of(layers)}
@@ -133,57 +132,50 @@ class Objective:
 
     def sample_grad_norms(self, params: Tree, view: int = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
-        recorded = self._passes.recorded_layers(params, view)
-        if recorded is None:
-            squares = [g.reshape(len(g), -1).square().sum(1) for g in self.sample_grads(params, view).values()]
-        else:
-            layers = zip(self._network.layers, recorded, strict=True)
-            squares = [rule.square_norms(layer, *seen) for (_, layer, rule), seen in layers]
+        layers = self._passes.recorded_layers(params, view)
+        squares = [rule.square_norms(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
         return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
     def weighted_grad(self, params: Tree, weights: Tensor, view: int = 0) -> Tree:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
-        labels = self._passes.labels
-        if not isinstance(weights, Tensor) or weights.shape != labels.shape:
-            raise UsageError(
-                f"weighted_grad is given {describe_value(weights)} for {len(labels)} samples; give weights [N]"
-            )
+        count = len(self._passes.labels)
+        if not isinstance(weights, Tensor) or weights.shape != (count,):
+            raise UsageError(f"weighted_grad got {describe_value(weights)} for {count} samples; give weights [N]")
         weights = weights.to(_dtype(params))
-        recorded = self._passes.recorded_layers(params, view)
-        if recorded is None:
-            samples = self.sample_grads(params, view)
-            return {name: torch.einsum("n,n...->...", weights, g) / len(weights) for name, g in samples.items()}
-        return self._by_rule(params, recorded, lambda layer, rule, seen: rule.weighted_grad(layer, *seen, weights))
+        layers = self._passes.recorded_layers(params, view)
+        means = [rule.weighted_grad(layer, inputs, delta, weights) for _, layer, rule, inputs, delta in layers]
+        return _join_leaves(params, layers, means)
 
     def mean_grad(self, params: Tree, view: int = 0) -> Tree:
-        """g = mean_i g_i from the pass that answers the other per-sample questions; leaves as `params`.
+        """g = mean_i g_i from the pass that the other per-sample methods use; leaves as `params`.
 
-        Equal to `grad`, and cheaper where the same parameters are asked for norms or signs as well.
+        Equal to `grad`, and cheaper where norms or signs at the same parameters are needed as well.
         """
         return self.weighted_grad(params, torch.ones_like(self._passes.labels, dtype=_dtype(params)), view)
 
     def sign_mean(self, params: Tree, view: int = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""
-        recorded = self._passes.recorded_layers(params, view)
-        if recorded is None:
-            return {name: g.sign().mean(0) for name, g in self.sample_grads(params, view).items()}
-        return self._by_rule(params, recorded, lambda layer, rule, seen: rule.sign_mean(layer, *seen))
+        layers = self._passes.recorded_layers(params, view)
+        means = [rule.sign_mean(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
+        return _join_leaves(params, layers, means)
 
     def sample_grads(self, params: Tree, view: int = 0) -> Tree:
-        """Every g_i, leaves [N, ...]: the slow answer that holds for any module whose samples do not mix.
+        """Every g_i, leaves [N, ...]: slow, and valid for any module that does not mix samples.
 
         Raises:
             UsageError: the module has a layer that mixes samples.
         """
         return self._passes.sample_grads(params, view)
 
-    def _by_rule(self, params: Tree, recorded: RecordedLayers, ask: Callable[..., Tree]) -> Tree:
-        leaves = {
-            f"{name}.{leaf}" if name else leaf: value
-            for (name, layer, rule), seen in zip(self._network.layers, recorded, strict=True)
-            for leaf, value in ask(layer, rule, seen).items()
-        }
-        return {name: leaves[name] for name in params}
+
+def _join_leaves(params: Tree, layers: Sequence[RecordedLayer], trees: Sequence[Tree]) -> Tree:
+    """One tree, in the order of the parameters, from a tree for every layer."""
+    leaves = {
+        f"{layer.name}.{leaf}" if layer.name else leaf: value
+        for layer, tree in zip(layers, trees, strict=True)
+        for leaf, value in tree.items()
+    }
+    return {name: leaves[name] for name in params}
 
 
 def _dtype(params: Tree) -> torch.dtype:

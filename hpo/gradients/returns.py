@@ -1,6 +1,6 @@
-"""What a user's regularizer, optimizer or metric returns: checked leaf by leaf, and put into the order of what it got.
+"""Checks of what a user's regularizer, optimizer, loss or metric returns.
 
-A step is traced once and then replayed, so that what goes round from step to step must keep its names and kinds.
+A step is traced once and then replayed, so that its results must keep their names, order, shapes and dtypes.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,90 +14,84 @@ from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
 from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
 
-Judge = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N]) -> what should be [N]
+SampleFunction = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N]) -> should be [N]
 
 
 def validate_gradient(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
-    """What `grads` returned: the gradient in the order of the parameters, the state as it is, and the scalars.
+    """The gradient in the order of the parameters, the state, and the scalars that `grads` returned.
 
     Raises:
-        UsageError: these are not three, or the gradient or the scalars are none.
+        UsageError: these are not three values, or the gradient or the scalars are invalid.
     """
-    shape = isinstance(returned, tuple | list) and len(returned) == 3
-    if not shape or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
+    is_triple = isinstance(returned, tuple | list) and len(returned) == 3
+    if not is_triple or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
         raise UsageError(
-            f"{who}: its grads returns {_whatever(returned)}; return (gradient, state, scalars), scalars being a dict"
+            f"{who}: its grads returns {_describe(returned)}; return (gradient, state, scalars), scalars being a dict"
         )
     gradient, state, scalars = returned
     for name, value in scalars.items():
         if not isinstance(value, Tensor) or value.dim():
             raise UsageError(f"{who}: its scalar {name!r} is no tensor of one number; return one, or leave it out")
-    _check_leaves(who, "gradient", gradient, params)
-    return {leaf: gradient[leaf] for leaf in params}, state, scalars
+    return _validate_leaves(who, "gradient", gradient, params), state, scalars
 
 
 def validate_update(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
-    """What an optimizer's `update` returned: the parameters in their order, and its state as it is.
+    """The parameters in their order and the state that an optimizer's `update` returned.
 
     Raises:
-        UsageError: these are not two, or the parameters are not like those before.
+        UsageError: these are not two values, or the parameters are not like those before.
     """
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[0], dict):
         raise UsageError(
-            f"{who}: its update returns {_whatever(returned)}; return (params, state), params being a dict"
+            f"{who}: its update returns {_describe(returned)}; return (params, state), params being a dict"
         )
-    after, state = returned
-    _check_leaves(who, "result", after, params)
-    # The dict itself where it can stay, by which an optimizer may know that nobody else has touched it.
-    return after if list(after) == list(params) else {leaf: after[leaf] for leaf in params}, state
+    return _validate_leaves(who, "result", returned[0], params), returned[1]
 
 
-def _whatever(returned: Any) -> str:
-    """What was returned, in a word or two."""
+def _describe(returned: Any) -> str:
     if isinstance(returned, tuple | list):
         kinds = ", ".join(type(value).__name__ for value in returned)
         return f"{plural(len(returned), 'value')} ({kinds})"
-    return "nothing" if returned is None else f"a {type(returned).__name__}"
+    return "nothing" if returned is None else describe_value(returned)
 
 
-def _check_leaves(who: str, what: str, found: Mapping[str, Any], params: Tree) -> None:
-    """Raises UsageError unless a tree has the leaves, shapes and kinds of the parameters."""
-    for leaf in [*params, *found]:
-        if leaf not in found:
-            raise UsageError(f"{who}: its {what} lacks the leaf {leaf!r}; return one for every parameter")
-        if leaf not in params:
-            raise UsageError(f"{who}: its {what} has a leaf {leaf!r} that is no parameter; leave it out")
-        value, parameter = found[leaf], params[leaf]
-        if not isinstance(value, Tensor):
-            raise UsageError(f"{who}: its {what} for {leaf!r} is {value!r}; return a tensor of the parameter's shape")
-        if value.shape != parameter.shape:
+def _validate_leaves(who: str, what: str, tree: Tree, params: Tree) -> Tree:
+    """The tree in the order of the parameters; raises UsageError unless it has their names, shapes and dtypes."""
+    _check_names(f"{who}: its {what}", tree, params, "return one leaf for every parameter")
+    for name, parameter in params.items():
+        value = tree[name]
+        if not isinstance(value, Tensor) or (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
             raise UsageError(
-                f"{who}: its {what} for {leaf!r} has shape {tuple(value.shape)}, and the parameter has "
-                f"{tuple(parameter.shape)}; return a {what} of the parameter's shape"
+                f"{who}: its {what} for {name!r} is {describe_value(value)}, and the parameter is "
+                f"{describe_value(parameter)}; return a tensor of the same shape and dtype"
             )
-        if value.dtype != parameter.dtype:
-            raise UsageError(
-                f"{who}: its {what} for {leaf!r} is {_kind(value)}, and the parameter is {_kind(parameter)}; "
-                "return it as the parameter is"
-            )
+    # The dict itself where possible: an optimizer may rely on it to see that nobody else has changed it.
+    return tree if list(tree) == list(params) else {name: tree[name] for name in params}
 
 
-def check_state(who: str, state: Any, name: str = "") -> None:
-    """Raises UsageError unless what `init` returned are nested dicts of tensors."""
+def _check_names(what: str, names: Mapping[str, Any], expected: Mapping[str, Any], advice: str, path: str = "") -> None:
+    for name in [*expected, *names]:
+        if (name in names) != (name in expected):
+            difference = "lacks the leaf" if name in expected else "has an additional leaf"
+            raise UsageError(f"{what} {difference} {_join(path, name)!r}; {advice}")
+
+
+def check_state(who: str, state: Any, path: str = "") -> None:
+    """Raises UsageError unless the state that `init` returned consists of nested dicts of tensors."""
     if isinstance(state, dict):
         for key, value in state.items():
-            check_state(who, value, f"{name}.{key}" if name else str(key))
-    elif not isinstance(state, Tensor) or not name:
-        where = f"its state's leaf {name!r}" if name else "its state"
-        number = isinstance(state, int | float)
-        mend = f"torch.tensor({float(state)})" if number and name else "{} for none"
-        raise UsageError(f"{who}: {where} is {describe_value(state)}; let init give tensors in a dict, such as {mend}")
+            check_state(who, value, _join(path, key))
+    elif not isinstance(state, Tensor) or not path:
+        example = f"torch.tensor({float(state)})" if isinstance(state, int | float) and path else "{} for none"
+        raise UsageError(
+            f"{who}: {_leaf(path)} is {describe_value(state)}; return tensors in a dict from init, such as {example}"
+        )
 
 
 def check_stacked_state(who: str, state: Any, models: int) -> None:
-    """Raises UsageError unless the state of an optimizer on the stack are nested dicts of tensors [models, ...].
+    """Raises UsageError unless an optimizer's state consists of nested dicts of tensors [models, ...].
 
-    What it keeps under a name with "_" in front is its own affair.
+    Caches, whose names begin with "_", are not checked.
     """
     if isinstance(state, dict):
         state = without_caches(state)
@@ -106,80 +100,67 @@ def check_stacked_state(who: str, state: Any, models: int) -> None:
         if leaf.shape[:1] != (models,):
             name = ".".join(str(entry.key) for entry in path)  # type: ignore[attr-defined]
             raise UsageError(
-                f"{who}: its state's leaf {name!r} is {describe_value(leaf)}, and its first axis is to be that of the "
-                f"models ({models} here); or write the optimizer for one model, with hpo.per_model"
+                f"{who}: {_leaf(name)} is {describe_value(leaf)}, but its first axis must be that of the models "
+                f"({models} here); or write the optimizer for one model, with hpo.per_model"
             )
 
 
 def without_caches(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's state without what it keeps under names with "_" in front, which it makes again by itself."""
+    """An optimizer's state without its caches, whose names begin with "_" and which it can recompute."""
     return {name: leaf for name, leaf in state.items() if not str(name).startswith("_")}
 
 
-def validate_state(who: str, state: Any, before: Any, name: str = "") -> Any:
-    """The state that a step returned, in the order of the one it was given.
+def validate_state(who: str, state: Any, before: Any, path: str = "") -> Any:
+    """The state that a step returned, in the order of the state before it.
 
     Raises:
-        UsageError: it has other leaves, or leaves of other kinds.
+        UsageError: its leaves have other names, shapes or dtypes.
     """
-    where = f"its state's leaf {name!r}" if name else "its state"
-    if isinstance(before, dict):
-        if not isinstance(state, dict):
-            raise UsageError(
-                f"{who}: {where} becomes {describe_value(state)}; return a dict like the one that init gives"
-            )
-        for key in [*before, *state]:
-            inner = f"{name}.{key}" if name else str(key)
-            if key not in state:
-                raise UsageError(f"{who}: its state loses the leaf {inner!r}; return all that init gives, each time")
-            if key not in before:
-                raise UsageError(f"{who}: its state gains a leaf {inner!r}; let init give it from the start")
-        return {
-            key: validate_state(who, state[key], before[key], f"{name}.{key}" if name else str(key)) for key in before
-        }
-    if not isinstance(state, Tensor):
+    if isinstance(state, dict) and isinstance(before, dict):
+        _check_names(f"{who}: its state", state, before, "return the same leaves from init and from every step", path)
+        return {key: validate_state(who, state[key], value, _join(path, key)) for key, value in before.items()}
+    is_tensor = isinstance(state, Tensor) and isinstance(before, Tensor)
+    if not is_tensor or (state.shape, state.dtype) != (before.shape, before.dtype):
         raise UsageError(
-            f"{who}: {where} becomes {describe_value(state)}; return a tensor like the one that init gives"
-        )
-    if (state.shape, state.dtype) != (before.shape, before.dtype):
-        raise UsageError(
-            f"{who}: {where} becomes {describe_value(state)} after {describe_value(before)}; "
-            "return tensors of one shape and kind"
+            f"{who}: {_leaf(path)} becomes {describe_value(state)} after {describe_value(before)}; "
+            "return the same kind, shape and dtype from init and from every step"
         )
     return state
 
 
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _leaf(path: str) -> str:
+    return f"its state's leaf {path!r}" if path else "its state"
+
+
 def unalias(state: Any, params: Tree) -> Any:
-    """A regularizer's state in memory of its own: the weights that it keeps must not move with the weights."""
-    moving = {leaf.untyped_storage().data_ptr() for leaf in params.values()}
-    return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in moving else leaf, state)
+    """A regularizer's state with copies of the leaves that share memory with the parameters, which change in place."""
+    shared = {leaf.untyped_storage().data_ptr() for leaf in params.values()}
+    return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in shared else leaf, state)
 
 
-def compute_losses(loss: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
+def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
     """Losses [N]; raises UsageError unless the loss gives one float a sample."""
     with Substitutes():
         losses = call_user_code("the loss", "loss(outputs, labels)", loss, outputs, labels)
     if not isinstance(losses, Tensor) or losses.shape != labels.shape or not losses.is_floating_point():
         raise UserCodeError(
-            f"the loss gives {describe_value(losses)} for {len(labels)} samples; return a tensor of one float a "
-            "sample, [N], without taking their mean"
+            f"the loss gives {describe_value(losses)} for {len(labels)} samples; return one float a sample, a tensor "
+            "[N], without taking the mean"
         )
     return losses
 
 
-def compute_metric(name: str, metric: Judge, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Values [N]; raises UsageError unless a metric of the user's own gives one number a sample."""
+def compute_metric(name: str, metric: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Values [N]; raises UsageError unless a custom metric gives one real number a sample."""
     with Substitutes():
         values = call_user_code(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-    if isinstance(values, Tensor) and values.is_complex():
-        raise UsageError(f"metric {name!r} gives complex numbers; return real ones, such as their abs()")
-    if not isinstance(values, Tensor) or values.shape != labels.shape:
-        found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
+    if not isinstance(values, Tensor) or values.shape != labels.shape or values.is_complex():
         raise UsageError(
-            f"metric {name!r} gives {found} for {len(labels)} samples; return a tensor of one number a sample, [N]"
+            f"metric {name!r} gives {describe_value(values)} for {len(labels)} samples; return one real number a "
+            "sample, a tensor [N]"
         )
     return values
-
-
-def _kind(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")

@@ -1,7 +1,7 @@
-"""PyTorch's functions that fail under `vmap` or when differentiated twice, in operations that do not.
+"""Substitutes for PyTorch's functions that fail under `vmap` or when differentiated twice.
 
 Some of them fail silently: `prelu` under two `vmap`s and the second derivative of `batch_norm` under one give wrong
-numbers in PyTorch 2.13. Where the kernels are right they stay.
+numbers in PyTorch 2.13. Correct kernels stay in use.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hpo.gradients import choosing, recurrence
+from hpo.gradients import indexing, recurrence
 
 Function = Callable[..., Any]
 
 
 def _count(kind: TransformType) -> int:
-    """How many `vmap`s or `grad`s are under way."""
+    """How many `vmap`s or `grad`s are active."""
     return sum(interpreter.key() == kind for interpreter in get_interpreter_stack() or ())
 
 
@@ -36,6 +36,10 @@ def _twice() -> bool:
     return _count(TransformType.Grad) > 1
 
 
+def _several_or_twice() -> bool:
+    return _several() or _twice()
+
+
 def _by_sample_twice() -> bool:
     """Whether the gradients of single samples are differentiated: a `vmap` between two `grad`s."""
     kinds = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
@@ -46,7 +50,7 @@ def _by_sample_twice() -> bool:
 
 
 def _mathematical(function: Function) -> Function:
-    """Attention as the products and the softmax that it is defined by."""
+    """Attention by the products and the softmax of its definition."""
 
     def attention(*args: Any, **options: Any) -> Any:
         with sdpa_kernel(SDPBackend.MATH):
@@ -71,13 +75,13 @@ def _standardised(inputs: Tensor, axes: list[int], epsilon: float) -> tuple[Tens
 
 
 def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
-    """values · gain + shift, which are of a shape that broadcasts, or None."""
+    """values · gain + shift; both are optional and are reshaped to broadcast."""
     values = values if weight is None else values * weight.reshape(shape)
     return values if bias is None else values + bias.reshape(shape)
 
 
 def _by_channel(inputs: Tensor) -> list[int]:
-    """The shape in which a value a channel broadcasts over inputs [N, C, ...]."""
+    """The shape in which one value a channel broadcasts over inputs [N, C, ...]."""
     return [-1, *[1] * (inputs.dim() - 2)]
 
 
@@ -91,7 +95,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if training:  # it mixes samples, which is told by its name
+    if training:  # it mixes samples, which `rule_check` refuses
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     shape = _by_channel(input)
     values = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps).rsqrt()
@@ -121,12 +125,7 @@ def _instance_norm(
 
 
 def _group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
 ) -> Tensor:
     values = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)[0]
     return _scaled(values.reshape(input.shape), weight, bias, _by_channel(input))
@@ -163,12 +162,11 @@ def _vdot(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
-    found = F.normalize(input, p, dim, eps)
-    return found if out is None else out.copy_(found)
+    result = F.normalize(input, p, dim, eps)
+    return result if out is None else out.copy_(result)
 
 
-MORE = {**recurrence.SUBSTITUTES, **choosing.SUBSTITUTES}
-# What is called -> when its kernel does not do, and what does.
+# Function -> (when its kernel fails, its substitute).
 _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.scaled_dot_product_attention: (_twice, _mathematical(F.scaled_dot_product_attention)),
     F.multi_head_attention_forward: (_twice, _mathematical(F.multi_head_attention_forward)),
@@ -181,19 +179,20 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     F.layer_norm: (_by_sample_twice, _layer_norm),
     torch.group_norm: (_by_sample_twice, _group_norm),
     torch.layer_norm: (_by_sample_twice, _layer_norm),
-    F.instance_norm: (lambda: _several() or _twice(), _instance_norm),
+    F.instance_norm: (_several_or_twice, _instance_norm),
     F.embedding_bag: (_twice, _embedding_bag(F.embedding_bag)),
     F.normalize: (_several, _normalize),
     torch.vdot: (_several, _vdot),
-    # Asked whether padded sequences can be packed, as evaluation of one model does: not so.
+    # PyTorch asks this before it packs padded sequences, which `vmap` does not allow.
     torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
-    **{function: (lambda: _several() or _twice(), other) for function, other in MORE.items()},
+    **{function: (_several_or_twice, other) for function, other in recurrence.SUBSTITUTES.items()},
+    **{function: (_several_or_twice, other) for function, other in indexing.SUBSTITUTES.items()},
 }
 
 
 class Substitutes(TorchFunctionMode):
-    """Sees every call of PyTorch's functions, and answers those that their kernels would answer wrongly or not."""
+    """Replaces calls of PyTorch's functions whose kernels would fail or give wrong numbers."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         needed, substitute = _SUBSTITUTES.get(function, (None, None))

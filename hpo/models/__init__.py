@@ -2,8 +2,7 @@
 
 from hpo.models.convnet import ConvNet1d
 from hpo.models.mlp import MLP
-from hpo.models.resnet import ResNet18
-from hpo.models.wide_resnet import WideResNet
+from hpo.models.resnet import ResNet18, WideResNet
 
 MODELS = {"MLP": MLP, "ConvNet1d": ConvNet1d, "ResNet18": ResNet18, "WideResNet": WideResNet}
 

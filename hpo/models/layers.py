@@ -1,4 +1,4 @@
-"""What several networks are made of, and the checks of what they are described by."""
+"""Layers that several networks share, and checks of the networks' settings."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ def check_whole(network: Any, *fields: str) -> None:
 def check_dropout(network: Any) -> None:
     """Raises UsageError unless `dropout` is a probability below 1."""
     value, name = network.dropout, f"{type(network).__name__}: dropout"
-    require(is_fraction_below_one(value), name, value, "a number from 0 up to but not 1")
+    require(is_fraction_below_one(value), name, value, "a number from 0 to below 1")
 
 
 def check_norm(network: Any, *choices: str | None) -> None:
@@ -36,21 +36,9 @@ def dropout_layers(probability: float) -> list[nn.Module]:
 def norm_of_images(norm: str, channels: int, groups: int) -> nn.Module:
     """BatchNorm ("batch") or GroupNorm ("group") over [N, channels, H, W].
 
-    `groups` is met where it divides the channels into groups of at least two, and else comes down to the largest
-    common number: a group of one channel on a 1 × 1 map would always be normalised to 0.
+    `groups` is used where it divides the channels into groups of at least two, otherwise the largest common divisor:
+    a group of one channel on a 1 × 1 map would always be normalised to 0.
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(math.gcd(groups, max(1, channels // 2)), channels)
-
-
-def initialise(network: nn.Module) -> None:
-    """As the authors of the residual networks: He's normal distribution over fan-out; the classifier's bias 0.
-
-    He et al., "Delving deep into rectifiers", arXiv:1502.01852, in the form of their published training code.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.bias)

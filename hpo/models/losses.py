@@ -26,21 +26,21 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy, with smoothed labels if wanted (Szegedy et al., arXiv:1512.00567).
+    """Cross-entropy, with or without smoothed labels (Szegedy et al., arXiv:1512.00567).
 
     With smoothing s a label stands for s/C on every one of the C classes and 1 − s more on its own, so that the loss is
     (1 − s) · cross-entropy + s · the mean of −log softmax over the classes, as in
     `torch.nn.functional.cross_entropy(label_smoothing=s)`.
 
     Attributes:
-        label_smoothing: s, from 0 up to but not 1. Label noise of the data set is another thing: it changes labels.
+        label_smoothing: s, from 0 to below 1. (Label noise of the data set is something else: it changes labels.)
     """
 
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         value = self.label_smoothing
-        require(is_fraction_below_one(value), "label_smoothing", value, "a number from 0 up to but not 1")
+        require(is_fraction_below_one(value), "label_smoothing", value, "a number from 0 to below 1")
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Losses [N] for logits [N, C] and int64 labels [N]."""
@@ -52,5 +52,5 @@ class CrossEntropy:
 
 
 def evaluated_loss(trained: SampleLoss) -> SampleLoss:
-    """The loss that evaluation reports: without the smoothing of labels, which only training is to feel."""
+    """The loss that evaluation reports: without label smoothing, which concerns only training."""
     return cross_entropy if isinstance(trained, CrossEntropy) else trained

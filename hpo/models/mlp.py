@@ -18,7 +18,7 @@ class MLP:
     """
 
     widths: tuple[int, ...] = (40, 256, 256, 10)
-    # Named in a definition only where there is any: studies from before it stay what they are.
+    # A definition names it only where it is not 0, so that the digests of older studies stay the same.
     dropout: float = field(default=0.0, metadata={"described": "dropout"})
 
     def __post_init__(self) -> None:

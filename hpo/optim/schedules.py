@@ -3,47 +3,55 @@
 import math
 from dataclasses import dataclass
 
-from hpo.errors import UsageError
+from hpo.errors import require
+
+
+class _Schedule:
+    """A linear warm-up of `warmup_epochs` epochs, times the schedule's own factor."""
+
+    warmup_epochs: float
+
+    def __post_init__(self) -> None:
+        require(self.warmup_epochs >= 0, "schedule: warmup_epochs", self.warmup_epochs, "0 or more")
+
+    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
+        """Factor of step number `step` (from 0) of `steps`."""
+        warmup_steps = self.warmup_epochs * steps_per_epoch
+        warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+        return warmup * self._factor(step, steps, steps_per_epoch, warmup_steps)
+
+    def _factor(self, step: int, steps: int, steps_per_epoch: int, warmup_steps: float) -> float:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Constant:
-    """The learning rate as it is, after a linear warm-up of so many epochs."""
+class Constant(_Schedule):
+    """A constant learning rate, after a linear warm-up."""
 
     warmup_epochs: float = 0.0
 
-    def __post_init__(self) -> None:
-        _check_warmup(self.warmup_epochs)
-
-    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:  # noqa: ARG002
-        """Factor of step number `step` (from 0) of `steps`."""
-        return _warmup(step, self.warmup_epochs * steps_per_epoch)
+    def _factor(self, *_: float) -> float:
+        return 1.0
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Schedule):
     """Half a cosine from 1 to 0 over the run (Loshchilov & Hutter, arXiv:1608.03983), after a linear warm-up."""
 
     warmup_epochs: float = 0.0
 
-    def __post_init__(self) -> None:
-        _check_warmup(self.warmup_epochs)
-
-    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Factor of step number `step` (from 0) of `steps`."""
-        warm = self.warmup_epochs * steps_per_epoch
-        if step < warm:
-            return _warmup(step, warm)
-        return (1 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm))) / 2
+    def _factor(self, step: int, steps: int, _: int, warmup_steps: float) -> float:
+        share = max(0.0, step - warmup_steps) / max(1.0, steps - warmup_steps)
+        return (1 + math.cos(math.pi * share)) / 2
 
 
 @dataclass(frozen=True)
-class MultiStep:
+class MultiStep(_Schedule):
     """The learning rate multiplied by `factor` at every milestone, after a linear warm-up.
 
     Attributes:
-        milestones: when it falls, in ascending order; each a share of the run where below 1 (0.5: half-way), else a
-            number of epochs from the beginning. Shares follow a study's `tuning_epochs`, numbers of epochs do not.
+        milestones: when it falls, in ascending order: shares of the run (all below 1; 0.5 is half-way), or numbers of
+            epochs from the beginning. Shares scale with a study's `tuning_epochs`, numbers of epochs do not.
         factor: above 0, at most 1.
         warmup_epochs: milestones count from the beginning of the run, not from the end of the warm-up.
     """
@@ -54,33 +62,18 @@ class MultiStep:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        _check_warmup(self.warmup_epochs)
-        shares = [milestone for milestone in self.milestones if milestone < 1]
-        epochs = [milestone for milestone in self.milestones if milestone >= 1]
-        rising = all(first < second for first, second in zip(self.milestones, self.milestones[1:], strict=False))
-        if not self.milestones or not rising or min(self.milestones) <= 0 or (shares and epochs):
-            raise UsageError(
-                f"schedule: milestones is {self.milestones!r}; give ascending numbers above 0, "
-                "all of them shares of the run (below 1) or all of them epochs"
-            )
-        if not 0 < self.factor <= 1:
-            raise UsageError(f"schedule: factor is {self.factor!r}; give a number above 0 and at most 1")
+        super().__post_init__()
+        is_ascending = list(self.milestones) == sorted(set(self.milestones))
+        kinds = {milestone < 1 for milestone in self.milestones}
+        valid = len(kinds) == 1 and is_ascending and min(self.milestones) > 0
+        expected = "ascending numbers above 0, all of them shares of the run (below 1) or all of them epochs"
+        require(valid, "schedule: milestones", self.milestones, expected)
+        require(0 < self.factor <= 1, "schedule: factor", self.factor, "a number above 0 and at most 1")
 
-    def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """Factor of step number `step` (from 0) of `steps`."""
+    def _factor(self, step: int, steps: int, steps_per_epoch: int, _: float) -> float:
         # To the nearest step: 0.7 · 10 is 7.000000000000001.
         falls = [round(milestone * (steps if milestone < 1 else steps_per_epoch)) for milestone in self.milestones]
-        passed = sum(step >= fall for fall in falls)
-        return _warmup(step, self.warmup_epochs * steps_per_epoch) * self.factor**passed
+        return self.factor ** sum(step >= fall for fall in falls)
 
 
 SCHEDULES = {"Constant": Constant, "Cosine": Cosine, "MultiStep": MultiStep}
-
-
-def _warmup(step: int, warm: float) -> float:
-    return min(1.0, (step + 1) / warm) if warm else 1.0
-
-
-def _check_warmup(epochs: float) -> None:
-    if epochs < 0:
-        raise UsageError(f"schedule: warmup_epochs is {epochs!r}; give 0 or more")

@@ -12,7 +12,6 @@ from hpo.tree import Tree
 from hpo.user_code.calls import call_twice
 
 TRIED = 8  # samples of each model
-BY_KEYS = "draw them by hpo.random from the keys that augment is given"
 
 
 def check_calls(
@@ -28,7 +27,7 @@ def check_calls(
     """
     places = samples.training[:, :TRIED]
     if samples.dataset.augments:
-        call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1), draws=BY_KEYS)
+        call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1))
         _check_apart(samples, places)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}

@@ -21,7 +21,6 @@ from hpo.training.output_check import check_outputs
 from hpo.training.population import Metric, Population
 from hpo.training.samples import Samples
 from hpo.training.steps import Steps
-from hpo.user_code.calls import RANDOM_ADVICE
 from hpo.user_code.generators import no_global_draws
 from hpo.user_code.metrics import check_metrics
 
@@ -188,7 +187,7 @@ class _Run:
     def advance(self) -> dict[str, list[float]]:
         """One epoch of training and validation; returns its metrics, a list over the members present each."""
         self.epoch += 1
-        with no_global_draws("the regularizer, network, loss, augmentation or a metric", RANDOM_ADVICE):
+        with no_global_draws("the regularizer, network, loss, augmentation or a metric"):
             metrics = self.steps.epoch(self.epoch)
             self.last = validate(self.population, self.samples, self.label_fits)
         metrics |= self.last

@@ -12,7 +12,6 @@ from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
 from hpo.tree import Tree
 from hpo.user_code.messages import (
-    DROPOUT_ADVICE,
     RefuseRandomOperations,
     describe_layer,
     describe_value,
@@ -98,7 +97,7 @@ def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
         raise
     except Exception as error:
         name, layer = failing_layer(error, module)
-        explain(error, describe_layer(name, layer), DROPOUT_ADVICE)
+        explain(error, describe_layer(name, layer))
         if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_user_code(error):
             raise  # the user's own forward, whose line is worth more
         if "dtype" in str(error) or "scalar type" in str(error):

@@ -12,9 +12,9 @@ from torch.func import functional_call
 from hpo.errors import UsageError
 from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
-from hpo.user_code.calls import PURITY_ADVICE, STATE_ADVICE
+from hpo.user_code.calls import PURITY_ADVICE
 from hpo.user_code.generators import seeded
-from hpo.user_code.python_state import unchanged_state
+from hpo.user_code.python_state import STATE_ADVICE, unchanged_state
 
 SAMPLES = 2  # of a call
 MODES = (False, True)  # evaluation, training
@@ -51,7 +51,7 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
     _call(used, other_params, others, False)
     for mode in (True, False):
         _call(used, other_params, others, mode)
-        with unchanged_state({"the network": used}, STATE_ADVICE):
+        with unchanged_state({"the network": used}):
             after = _call(used, params, inputs, mode)
         if not _close(after, expected[mode]):
             raise UsageError(

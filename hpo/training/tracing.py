@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
 from hpo.training.trace import Operation, Slot, Trace
-from hpo.user_code.calls import STATE_ADVICE, equal_values
+from hpo.user_code.calls import equal_values
+from hpo.user_code.python_state import STATE_ADVICE
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The global random generators of Python, numpy and PyTorch: seeded where user code builds, watched where it steps."""
+"""The global random generators of Python, numpy and PyTorch: seeded while user code builds, watched while it runs."""
 
 import random
 from collections.abc import Iterator
@@ -10,33 +10,38 @@ import torch
 
 from hpo.errors import UsageError
 
+RANDOM_ADVICE = (
+    "use nn.Dropout layers in the network, not torch.nn.functional.dropout or the dropout=... of other layers, and "
+    "elsewhere hpo.random, with the keys that augment gets or with a step number from the state"
+)
+
 
 @contextmanager
-def seeded(number: int) -> Iterator[None]:
-    """Seeds all three for the code inside, and gives the caller's states back afterwards.
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds all three for the code inside, and restores the caller's states afterwards.
 
     Args:
-        number: 0 … 2⁶⁴ − 1; numpy takes its lower 32 bits.
+        seed: 0 … 2⁶⁴ − 1; numpy takes its lower 32 bits.
     """
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
-            random.seed(number)
-            np.random.seed(number & 0xFFFFFFFF)  # noqa: NPY002
-            torch.manual_seed(number)
+            random.seed(seed)
+            np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
+            torch.manual_seed(seed)
             yield
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @contextmanager
-def no_global_draws(who: str, advice: str) -> Iterator[None]:
-    """Around code whose random numbers must follow from hpo's keys: nothing inside draws from a global generator.
+def no_global_draws(who: str) -> Iterator[None]:
+    """Around code whose random numbers must follow from hpo's keys: refuses draws from a global generator.
 
     Args:
-        who: whose code it is, such as "metric 'rank'". advice: what to do instead.
+        who: whose code it is, such as "metric 'rank'".
 
     Raises:
         UsageError: a generator has moved.
@@ -46,14 +51,16 @@ def no_global_draws(who: str, advice: str) -> Iterator[None]:
     after = _states()
     for name, state in before.items():
         if state != after[name]:
-            raise UsageError(f"{who} draws random numbers from {name}, which do not follow from the seed; {advice}")
+            raise UsageError(
+                f"{who} draws random numbers from {name}, which do not follow from the seed; {RANDOM_ADVICE}"
+            )
 
 
 def _states() -> dict[str, Any]:
-    numpys: Any = np.random.get_state()  # noqa: NPY002
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
     states: dict[str, Any] = {
         "Python's random module": random.getstate(),
-        "numpy.random": (numpys[1].tobytes(), *numpys[2:]),
+        "numpy.random": (numpy_state[1].tobytes(), *numpy_state[2:]),
         "PyTorch's generator": torch.get_rng_state().numpy().tobytes(),
     }
     if torch.cuda.is_initialized():

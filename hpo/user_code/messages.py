@@ -1,13 +1,14 @@
-"""What goes wrong inside the code of a user, in one sentence.
+"""Errors inside user code, explained in one sentence.
 
-A regularizer, network, loss or optimizer is written for one model and run for many; what PyTorch says then is about
-`vmap`, of which its writer need know nothing.
+A regularizer, network, loss or optimizer is written for one model and runs for many. PyTorch's errors then speak of
+`vmap`, which its author need not know.
 """
 
 import functools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,49 +17,31 @@ from torch.utils._pytree import register_pytree_node
 
 from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError, did_you_mean
+from hpo.user_code.generators import RANDOM_ADVICE
 
 log = logging.getLogger(__name__)
 
+UNSEEDED = f"draws random numbers that do not follow from the seed; {RANDOM_ADVICE}"
 _RANDOM = "called random operation while in randomness error mode"
-# What to use in the place of PyTorch's random numbers.
-DROPOUT_ADVICE = "use nn.Dropout layers instead of torch.nn.functional.dropout and of the dropout=... of other layers"
-COUNTER_ADVICE = "take them from hpo.random, by a step that the state counts"
-
-# For a function that is lifted for a single model as well, there is no such way out.
-_ALONE = ", or train with --population 1 and without per-sample gradients"
-_LOOKS = (
-    "looks at the value of a tensor (if, float(), .item(), .numpy(), or one_hot without num_classes), which is many "
-    "values where several models are trained at once; choose by torch.where, or compare with torch.arange"
+_READS = (
+    "reads a tensor's value (if, float(), .item(), .numpy(), or one_hot without num_classes); several models trained "
+    "at once have several values there, so choose by torch.where, or compare with torch.arange"
 )
 _SHAPES = (
-    "makes a shape depend on values (a boolean mask, nonzero or unique), which several models trained at once do not "
-    "share; use torch.where or a weight of 0"
+    "makes a shape depend on values (a boolean mask, nonzero or unique); several models trained at once cannot have "
+    "different shapes, so use torch.where or a weight of 0"
 )
-_MISSING = "uses an operation that PyTorch cannot do for several models at once; use another"
+_MISSING = "uses an operation that PyTorch cannot run for several models at once; use another"
 _COPIES = "copies a tensor by torch.tensor or copy.deepcopy; clone() it instead"
 _ADDS = (
-    "changes a tensor in place (+=, an assignment to its entries) by what is larger than it or differs from model to "
-    "model; make a new tensor instead, as in x = x + y"
+    "changes a tensor in place (+=, an assignment to its entries) with a larger tensor or with one that differs "
+    "between models; make a new tensor instead, as in x = x + y"
 )
-# Words of PyTorch's errors -> what the code does that several models at once do not allow. A single model may do it.
-_OF_SEVERAL = {
-    "calling .item() on a Tensor": _LOOKS,
-    "data-dependent control flow": _LOOKS,
-    "Cannot access data pointer of Tensor that doesn't have storage": _LOOKS,
-    "operators that can support dynamic shape": _SHAPES,
-    "operators that can output dynamic shape": _SHAPES,
-    "vmap: we do not yet support": _MISSING,
-    "Batching rule not implemented for": _MISSING,
-    "explicit positive num_classes": _LOOKS,
-    "Can't detach views in-place": _COPIES,
-    "Cannot access storage of BatchedTensorImpl": _COPIES,
-    "is not possible because there exists a Tensor": _ADDS,
-    "doesn't match the broadcast shape": _ADDS,
-}
-_IN_PLACE = "changes a tensor in place that it was given; make a new one instead, as in x = x + 1 rather than x += 1"
-_BACKWARD = "calls backward(), torch.autograd.grad or requires_grad_(); ask objective.grad or objective.grad_of instead"
-# The same for what is not allowed for one model either.
-_NEVER = {
+_IN_PLACE = "changes one of its arguments in place; make a new tensor instead, as in x = x + 1 rather than x += 1"
+_BACKWARD = "calls backward(), torch.autograd.grad or requires_grad_(); use objective.grad or objective.grad_of instead"
+# A part of PyTorch's error -> what the code does wrong, for one model as for several.
+_ALWAYS_WRONG = {
+    _RANDOM: UNSEEDED,
     "override the setup_context staticmethod": (
         "uses a torch.autograd.Function whose forward takes ctx; write forward without ctx and "
         "setup_context(ctx, inputs, output), and set generate_vmap_rule = True"
@@ -73,56 +56,69 @@ _NEVER = {
     "element 0 of tensors does not require grad": _BACKWARD,
     "backward() called inside a functorch transform": _BACKWARD,
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
-    "index out of range in self": "is given a number that it has no row for; give it one for every number, from 0",
+    "index out of range in self": "looks up a number for which it has no row; give it a row for every number, from 0",
     "may have escaped from inside a function": (
-        "uses a tensor after the step or the torch.func transform that made it; keep what is to last in the state"
+        "uses a tensor after the step or the torch.func transform that made it; keep lasting tensors in the state"
     ),
 }
-
-_ONCE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
+# The same for what a single model may do.
+_WRONG_FOR_SEVERAL = {
+    "calling .item() on a Tensor": _READS,
+    "data-dependent control flow": _READS,
+    "Cannot access data pointer of Tensor that doesn't have storage": _READS,
+    "explicit positive num_classes": _READS,
+    "operators that can support dynamic shape": _SHAPES,
+    "operators that can output dynamic shape": _SHAPES,
+    "vmap: we do not yet support": _MISSING,
+    "Batching rule not implemented for": _MISSING,
+    "Can't detach views in-place": _COPIES,
+    "Cannot access storage of BatchedTensorImpl": _COPIES,
+    "is not possible because there exists a Tensor": _ADDS,
+    "doesn't match the broadcast shape": _ADDS,
+}
+_SINGLE_MODEL = ", or train with --population 1 and without per-sample gradients"
+_NOT_TWICE = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 
 
 class UserCodeError(UsageError):
-    """A sentence that says already whose code it is about."""
+    """A sentence that already names the code it is about."""
 
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """A warning in the log, the first time in this process: populations follow one another by the hundred."""
+    """Logs a warning, the first time in this process: hundreds of populations follow one another."""
     log.warning(text)
 
 
-def explain(error: Exception, who: str, instead: str, always_lifted: bool = False, own_line: bool = True) -> None:
-    """Raises the error anew with a sentence in the place of PyTorch's words, if these are known; else returns.
+def explain(error: Exception, who: str, always_lifted: bool = False, own_line: bool = True) -> None:
+    """Raises a sentence instead of a known error of PyTorch; returns if the error is unknown.
 
-    What fails for several models alone stays a RuntimeError, with its way through the user's code, if it has an
-    `own_line` there.
+    What fails only for several models stays a RuntimeError with its traceback through the user's code.
 
     Args:
-        who: whose code it is, such as "regularizer 'mine'". instead: of drawing random numbers.
-        always_lifted: also for a single model.
+        who: whose code it is, such as "regularizer 'mine'".
+        always_lifted: whether the code runs under `vmap` for a single model as well.
+        own_line: whether the traceback has a line of the user's code.
     """
     text = str(error)
-    if _RANDOM in text:
-        raise UserCodeError(f"{who} draws random numbers that do not follow from the seed; {instead}") from error
-    for words, sentence in _NEVER.items():
+    for words, sentence in _ALWAYS_WRONG.items():
         if words in text:
             raise UserCodeError(f"{who} {sentence}") from error
-    if found := _ONCE.search(text):
+    if match := _NOT_TWICE.search(text):
         raise UserCodeError(
-            f"{who} differentiates gradients, and PyTorch can differentiate {found[1]!r} only once; choose another "
+            f"{who} differentiates gradients, but PyTorch can differentiate {match[1]!r} only once; choose another "
             "regularizer, or another operation in the network or the loss"
         ) from error
-    for words, sentence in _OF_SEVERAL.items():
+    for words, sentence in _WRONG_FOR_SEVERAL.items():
         if words in text:
-            sentence += "" if always_lifted else _ALONE
+            sentence += "" if always_lifted else _SINGLE_MODEL
             if not own_line:
                 raise UserCodeError(f"{who} {sentence}") from error
             raise RuntimeError(f"{who} {sentence}").with_traceback(error.__traceback__) from None
 
 
 def call_user_code(who: str, takes: str, function: Callable[..., Any], *args: Any, always_lifted: bool = False) -> Any:
-    """`function(*args)`, a user's.
+    """Calls a user's function.
 
     Args:
         who, always_lifted: as in `explain`. takes: how it is called, such as "grads(objective, params, state, hyper)".
@@ -131,26 +127,30 @@ def call_user_code(who: str, takes: str, function: Callable[..., Any], *args: An
         UsageError: it does not take these arguments, or does what is not allowed.
     """
     if isinstance(function, type) and issubclass(function, nn.Module):
-        raise UserCodeError(f"{who} is the class {function.__name__}; give one made from it, {function.__name__}(...)")
+        raise UserCodeError(f"{who} is the class {function.__name__}; give an instance, {function.__name__}(...)")
     try:
         return function(*args)
     except TypeError as error:
-        if error.__traceback__ is None or error.__traceback__.tb_next is None:  # not from inside the function
-            raise UserCodeError(f"{who} is called as {takes} and does not take that: {error}") from error
+        if error.__traceback__ is None or error.__traceback__.tb_next is None:  # raised by the call itself
+            raise UserCodeError(f"{who} is called as {takes} and does not take these arguments: {error}") from error
         raise
     except RuntimeError as error:
-        explain(error, who, COUNTER_ADVICE, always_lifted)
+        explain(error, who, always_lifted)
         raise
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
 
 
 def failing_layer(error: BaseException, module: nn.Module) -> tuple[str, nn.Module]:
-    """The innermost layer of a network that an error passed through, with its name."""
+    """The name and the innermost layer of a network that an error passed through."""
     layers = {id(layer): (name, layer) for name, layer in module.named_modules()}
-    found, trace = ("", module), error.__traceback__
-    while trace is not None:
-        found = layers.get(id(trace.tb_frame.f_locals.get("self")), found)
-        trace = trace.tb_next
-    return found
+    passed = [layers.get(id(frame.f_locals.get("self"))) for frame in _frames(error)]
+    return next(filter(None, reversed(passed)), ("", module))
 
 
 def describe_layer(name: str, layer: nn.Module) -> str:
@@ -159,31 +159,27 @@ def describe_layer(name: str, layer: nn.Module) -> str:
 
 
 def passed_user_code(error: BaseException) -> bool:
-    """Whether an error came by code that is neither PyTorch's nor this package's."""
-    trace = error.__traceback__
-    while trace is not None:
-        if str(trace.tb_frame.f_globals.get("__name__")).split(".")[0] not in ("torch", "hpo"):
-            return True
-        trace = trace.tb_next
-    return False
+    """Whether an error passed through code that is neither PyTorch's nor hpo's."""
+    modules = (str(frame.f_globals.get("__name__")) for frame in _frames(error))
+    return any(module.split(".")[0] not in ("torch", "hpo") for module in modules)
 
 
 def describe_value(value: Any) -> str:
-    """What a function returned: a tensor's kind and shape, or the value itself."""
+    """A value in words: a tensor's dtype and shape, a number or text itself, otherwise the type."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of {str(value.dtype).removeprefix('torch.')} and shape {tuple(value.shape)}"
     return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
 
 
 class Hyperparameters(dict[str, Any]):
-    """Hyperparameters by name; one that is not there is told with those that are."""
+    """Hyperparameters by name; the error for a missing name lists the existing ones."""
 
     def __missing__(self, name: str) -> Any:
         known = ", ".join(map(repr, self))
         raise KeyError(f"there is no hyperparameter {name!r}; there are {known}{did_you_mean(str(name), self)}")
 
 
-# `vmap` and `grad` take apart the containers they know, and a dict's subclass is none of them.
+# `vmap` and `grad` only take apart containers that they know; subclasses of dict have to be registered.
 register_pytree_node(
     Hyperparameters,
     lambda hyper: (list(hyper.values()), list(hyper)),
@@ -192,16 +188,16 @@ register_pytree_node(
 
 
 class RefuseRandomOperations(DispatchMode):
-    """Holds a model that runs without `vmap` to what `vmap` allows: random numbers are refused in the same words."""
+    """Refuses random operations as `vmap` does, with the same error, where a model runs without `vmap`."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in function.tags and _drops(function, args, kwargs or {}):
+        if torch.Tag.nondeterministic_seeded in function.tags and _draws(function, args, kwargs or {}):
             raise RuntimeError(_RANDOM)
         return function(*args, **(kwargs or {}))
 
 
-def _drops(function: Any, args: Any, kwargs: Any) -> bool:
-    """False for what could draw and is told not to, such as attention without dropout."""
-    known = {argument.name: argument.default_value for argument in function._schema.arguments}
-    given = known | dict(zip(known, args, strict=False)) | kwargs
-    return given.get("dropout_p", given.get("dropout")) != 0 and given.get("training") is not False
+def _draws(function: Any, args: Any, kwargs: Any) -> bool:
+    """False for a random operation that is called without its random part, such as attention without dropout."""
+    defaults = {argument.name: argument.default_value for argument in function._schema.arguments}
+    values = defaults | dict(zip(defaults, args, strict=False)) | kwargs
+    return values.get("dropout_p", values.get("dropout")) != 0 and values.get("training") is not False

@@ -1,4 +1,4 @@
-"""What single objects hold: the entries of containers, what wrappers wrap and the attributes of instances."""
+"""The parts of an object: entries of containers, what wrappers wrap and attributes of instances."""
 
 import argparse
 import configparser
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-MAX_ENTRIES = 64  # a longer container of plain values is one value: it is compared as a whole
+MAX_ENTRIES = 64  # a longer container of plain values is compared as one value
 PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
 HOLDERS = (types.SimpleNamespace, argparse.Namespace, configparser.RawConfigParser, ChainMap, UserDict, UserList)
 _ARRAY_LIKE = ("scipy.sparse", "scipy.interpolate", "numpy.polynomial")
 FUNCTIONS = (types.FunctionType, property, staticmethod, classmethod, functools.cached_property)
 
-Parts = list[tuple[str, Any]]  # how a path goes on, and where it leads
+Parts = list[tuple[str, Any]]  # (rest of the path, part)
 
 _WRAPPERS: dict[type, tuple[str, ...]] = {
     types.MethodType: ("__self__", "__func__"),
@@ -27,32 +27,32 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     functools.partialmethod: ("func",),
     type(functools.cache(len)): ("__wrapped__",),
 }
-# What PyTorch gives every module, of interest only where the user's code put something in.
+# PyTorch gives these to every module; they matter only where user code filled them.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def has_attributes(kind: type) -> bool:
-    """Whether the instances of a library's class are what their attributes are."""
+    """Whether the attributes of a library's class determine its instances."""
     return issubclass(kind, (nn.Module, np.poly1d, *HOLDERS)) or kind.__module__.startswith(_ARRAY_LIKE)
 
 
 def entries(value: Any) -> Parts:
-    """The entries of a container; of a long one only what is no plain value."""
+    """The entries of a container; without plain values if it is long."""
     parts: Parts = []
-    kind = type(value)  # `isinstance` would ask the object itself, which may be a trap
+    kind = type(value)  # `isinstance` would call code of the object
     if issubclass(kind, dict | types.MappingProxyType):
         pairs = list(dict.items(value) if issubclass(kind, dict) else value.items())
-        parts = [(f"[{_key(key, place)}]", entry) for place, (key, entry) in enumerate(pairs)]
-        parts += [(f"[key {place}]", key) for place, (key, _) in enumerate(pairs) if type(key) not in PLAIN]
+        parts = [(f"[{_key(key, index)}]", entry) for index, (key, entry) in enumerate(pairs)]
+        parts += [(f"[key {index}]", key) for index, (key, _) in enumerate(pairs) if type(key) not in PLAIN]
     elif issubclass(kind, set | frozenset):
-        order = sorted(value, key=lambda entry: (type(entry).__name__, _key(entry, 0)))
-        parts = [(f"{{{_key(entry, place)}}}", entry) for place, entry in enumerate(order)]
+        ordered = sorted(value, key=lambda entry: (type(entry).__name__, _key(entry, 0)))
+        parts = [(f"{{{_key(entry, index)}}}", entry) for index, entry in enumerate(ordered)]
     elif issubclass(kind, tuple | list | deque):
         fields = getattr(kind, "_fields", ())
         named = len(fields) == len(value) and issubclass(kind, tuple)
-        parts = [(f".{fields[at]}" if named else f"[{at}]", entry) for at, entry in enumerate(value)]
+        parts = [(f".{fields[index]}" if named else f"[{index}]", entry) for index, entry in enumerate(value)]
     elif issubclass(kind, np.ndarray) and value.dtype == object:
-        parts = [(f"[{at}]", entry) for at, entry in enumerate(value.ravel().tolist())]
+        parts = [(f"[{index}]", entry) for index, entry in enumerate(value.ravel().tolist())]
     if len(parts) > MAX_ENTRIES:
         return [(label, entry) for label, entry in parts if type(entry) not in PLAIN]
     return parts
@@ -61,7 +61,7 @@ def entries(value: Any) -> Parts:
 def wrapped(value: Any) -> Parts:
     """The functions, objects and arguments behind methods, partials, properties and decorated functions."""
     if issubclass(type(value), functools.partial):
-        arguments = {f"argument {place}": argument for place, argument in enumerate(value.args, 1)} | value.keywords
+        arguments = {f"argument {index}": argument for index, argument in enumerate(value.args, 1)} | value.keywords
         return [(".func", value.func), *((f": {name}", argument) for name, argument in arguments.items())]
     if issubclass(type(value), types.BuiltinMethodType | types.MethodWrapperType):  # such as a generator's random()
         return [] if isinstance(value.__self__, types.ModuleType | None) else [(".__self__", value.__self__)]
@@ -83,23 +83,23 @@ def attributes(value: Any) -> Parts:
                     values[name] = slot.__get__(value)
                 except AttributeError:  # not set
                     continue
-    found: Parts = []
+    result: Parts = []
     if issubclass(type(value), nn.Module):
         for registry in ("_parameters", "_buffers", "_modules"):
-            found += [(f".{name}", entry) for name, entry in values.pop(registry, {}).items() if entry is not None]
+            result += [(f".{name}", entry) for name, entry in values.pop(registry, {}).items() if entry is not None]
         for name in _OF_EVERY_MODULE - {"training"}:
             if not values.get(name, True):
                 del values[name]
-            elif isinstance(values.get(name), dict):  # of hooks, whose keys count all hooks of the process
+            elif isinstance(values.get(name), dict):  # of hooks, keyed by a counter of the process
                 values[name] = list(values[name].values())
     for name, field in getattr(type(value), "__dataclass_fields__", {}).items():
         if field.metadata.get("described", True) is False:
             values.pop(name, None)
-    return found + [(f".{name}", entry) for name, entry in values.items()]
+    return result + [(f".{name}", entry) for name, entry in values.items()]
 
 
-def _key(key: Any, place: int) -> str:
-    """What stands for a key or a member of a set in a path; its place where its words differ between processes."""
+def _key(key: Any, index: int) -> str:
+    """A key or a member of a set as part of a path; its index where its text differs between processes."""
     if type(key) in PLAIN or (type(key) is tuple and all(type(entry) in PLAIN for entry in key)):
         return repr(key)
-    return str(getattr(key, "__qualname__", place)) if isinstance(key, type | types.FunctionType) else str(place)
+    return str(getattr(key, "__qualname__", index)) if isinstance(key, type | types.FunctionType) else str(index)

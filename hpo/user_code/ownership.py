@@ -1,4 +1,4 @@
-"""Whose code something is: the user's, or that of Python, an installed package, PyTorch or hpo."""
+"""Tells user code from the code of Python, installed packages, PyTorch and hpo."""
 
 import functools
 import sys
@@ -24,8 +24,8 @@ _FOLDERS = tuple(
 def is_user_code(thing: Any) -> bool:
     """Whether a function, method, class, module or code object, or the class of an instance, is the user's code.
 
-    It is unless its file belongs to the standard library, an installed package, PyTorch or hpo; what was typed into an
-    interpreter or a notebook has no file and is the user's.
+    Everything is, unless its file belongs to the standard library, an installed package, PyTorch or hpo; code typed
+    into an interpreter or a notebook has no file and is the user's.
     """
     if isinstance(thing, types.MethodType):
         thing = thing.__func__
@@ -49,7 +49,7 @@ def _is_users_module(name: str) -> bool:
     root = name.partition(".")[0]
     if root in ("hpo", "torch", "builtins"):
         return False
-    if name == "__main__":  # a script or an interpreter; what starts hpo defines nothing that anyone holds
+    if name == "__main__":  # a script or an interpreter; hpo's start-up script defines nothing to be reached
         return True
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)

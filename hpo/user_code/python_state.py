@@ -1,7 +1,7 @@
-"""What user code remembers in Python from call to call, outside the tensors it is given and returns.
+"""What user code changes in Python from call to call, outside the tensors that it gets and returns.
 
 A training step is recorded once and then replayed, and one module stands for all models of a population: a counter, a
-flag or a generator that Python changes on the way would be lost or shared. Such code is found here and refused.
+flag or a generator that Python changes in a step would be lost or shared. Such code is found here and refused.
 """
 
 import contextvars
@@ -12,7 +12,7 @@ import threading
 import types
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -25,28 +25,31 @@ from hpo.errors import UsageError
 from hpo.user_code.object_parts import PLAIN
 from hpo.user_code.reachable import reachable
 
-HASHED_BYTES = 1 << 20  # of an array: what a step changes in a larger one shows in a sample of it
-MOST_ENTRIES = 10_000  # of a container that are compared
-LONGEST = 200  # characters of a value's text that are compared
-_JOINED = {enumerate, filter, map, zip}  # iterators over iterators
+STATE_ADVICE = (
+    "a training step is recorded once and repeated for all models, so keep what changes from step to step in tensors, "
+    "in the state that init returns or in a buffer of the network"
+)
+HASHED_BYTES = 1 << 20  # of an array: a change to a larger one shows in a sample of it
+MAX_COMPARED_ENTRIES = 10_000  # of a container
+MAX_COMPARED_CHARACTERS = 200  # of a value's text
 
 
 class _Tensor(NamedTuple):
-    """A tensor as it was; the tensor itself is held, so that no other one takes its identity."""
+    """A tensor and its version; the tensor is held so that no other one gets its identity."""
 
     tensor: Tensor
     version: int
 
 
 @contextmanager
-def unchanged_state(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
-    """Around a call of user code that must leave its own Python state as it is.
+def unchanged_state(roots: Mapping[str, Any]) -> Iterator[None]:
+    """Around a call of user code that must not change its own Python state.
 
-    A tensor that is replaced by another is allowed, as where a layer keeps its last activations to be looked at:
-    whether that changes any numbers shows where a replayed step is compared with the code.
+    A tensor may be replaced by another, as where a layer keeps its last activations for inspection: the comparison
+    of a replayed step with the code shows whether that changes any numbers.
 
     Args:
-        roots: the code by what messages call it. advice: what to do instead.
+        roots: the code by its name in messages.
 
     Raises:
         UsageError: something that the code can reach has changed.
@@ -54,24 +57,24 @@ def unchanged_state(roots: Mapping[str, Any], advice: str) -> Iterator[None]:
     before = snapshot(roots)
     yield
     after = snapshot(roots)
-    for path in (*before, *(path for path in after if path not in before)):
+    for path in before | after:
         if _differs(before.get(path), after.get(path)):
-            raise UsageError(f"{_in_words(path, roots)} changes in a call{_from_to(before, after, path)}; {advice}")
+            change = _describe_change(before, after, path)
+            raise UsageError(f"{_describe_path(path, roots)} changes in a call{change}; {STATE_ADVICE}")
     for path, old in before.items():
-        kept = after.get(path)
-        same = isinstance(old, _Tensor) and isinstance(kept, _Tensor) and old.tensor is kept.tensor
-        if same and _is_of_several_models(old.tensor):
-            raise UsageError(f"{_in_words(path, roots)} is kept from an earlier call; {advice}")
+        new = after.get(path)
+        is_kept = isinstance(old, _Tensor) and isinstance(new, _Tensor) and old.tensor is new.tensor
+        if is_kept and _differs_between_models(old.tensor):
+            raise UsageError(f"{_describe_path(path, roots)} is kept from an earlier call; {STATE_ADVICE}")
 
 
-def _is_of_several_models(tensor: Tensor) -> bool:
-    """Whether a tensor was made under `vmap`, which is over, from what differs from model to model."""
+def _differs_between_models(tensor: Tensor) -> bool:
+    """Whether a tensor was made under a `vmap` that is over, with different values for different models."""
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(tensor):
-        batched = functorch.is_batchedtensor(tensor)
-        dim = functorch.maybe_get_bdim(tensor)
+        is_batched, dim = functorch.is_batchedtensor(tensor), functorch.maybe_get_bdim(tensor)
         tensor = functorch.get_unwrapped(tensor)
-        if batched:
+        if is_batched:
             rows = tensor.movedim(dim, 0)
             if bool((rows != rows[:1]).any()):
                 return True
@@ -80,93 +83,94 @@ def _is_of_several_models(tensor: Tensor) -> bool:
 
 
 def snapshot(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """Path -> what tells one value from another, for all that the roots reach."""
+    """Path -> `state_digest`, for all that the roots reach."""
     return {path: state_digest(value) for path, value in reachable(roots) if not path.endswith(".training")}
 
 
 def state_digest(value: Any) -> Any:
-    """Something comparable by == that changes when the value does; for containers and unknown objects its type."""
+    """Something comparable by == that changes when the value does; for containers and unknown objects their type."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"  # PyTorch makes a class for a parametrized module
     if isinstance(value, Tensor):
         return _Tensor(value, value._version)
     if isinstance(value, np.ndarray):
-        return kind, value.dtype.str, value.shape, hash(_sampled(value).tobytes())
+        flat = value.reshape(-1)
+        sample = flat if value.nbytes <= HASHED_BYTES else flat[:: value.nbytes // HASHED_BYTES + 1]
+        return kind, value.dtype.str, value.shape, hash(sample.tobytes())
     if type(value) in PLAIN:
         return kind, repr(value)
     if isinstance(value, set | frozenset):
-        return kind, len(value), sorted(repr(entry)[:LONGEST] for entry in value)
+        return kind, len(value), sorted(_text(entry) for entry in value)
     if isinstance(value, list | tuple | deque):
-        return kind, len(value), _plain(value)
+        return kind, len(value), _plain_digest(value)
     if isinstance(value, dict):
-        return kind, len(value), _plain(value), _plain(value.values())
+        return kind, len(value), _plain_digest(value), _plain_digest(value.values())
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         return kind, value.__module__, value.__qualname__
-    return kind, _generator_state(value)
+    for types_, state in _STATES.items():
+        if isinstance(value, types_):
+            return kind, state(value)
+    return kind, _iterator_state(value)
 
 
-def _plain(values: Iterable[Any]) -> int:
+def _text(value: Any) -> str:
+    return repr(value)[:MAX_COMPARED_CHARACTERS]
+
+
+def _plain_digest(values: Iterable[Any]) -> int:
     """A digest of the plain values among the entries of a container."""
-    return hash(tuple(repr(value) for value in islice(values, MOST_ENTRIES) if type(value) in PLAIN))
+    return hash(tuple(repr(value) for value in islice(values, MAX_COMPARED_ENTRIES) if type(value) in PLAIN))
 
 
-def _generator_state(value: Any) -> Any:
-    """The state of a random generator or an iterator; the text of another object of Python's own; else nothing."""
-    if isinstance(value, random.Random):
-        return None if isinstance(value, random.SystemRandom) else value.getstate()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    if isinstance(value, np.random.BitGenerator):
-        return repr(value.state)
-    if isinstance(value, np.random.RandomState):
-        return repr(value.get_state(legacy=False))
-    if isinstance(value, torch.Generator):
-        return value.get_state().numpy().tobytes()
-    if isinstance(value, types.GeneratorType):
-        frame = value.gi_frame
-        return frame and (frame.f_lasti, {name: repr(own)[:LONGEST] for name, own in frame.f_locals.items()})
-    if isinstance(value, contextvars.ContextVar):
-        return state_digest(value.get(None))
-    if isinstance(value, threading.local):
-        return state_digest(vars(value))
-    if isinstance(value, MutableMapping):  # such as a WeakKeyDictionary
-        return len(value), _plain(value.values())
-    if type(value) in _JOINED:
-        return [state_digest(part) for part in value.__reduce__()[1]]
+def _frame_state(generator: Any) -> Any:
+    frame = generator.gi_frame
+    return frame and (frame.f_lasti, {name: _text(local) for name, local in frame.f_locals.items()})
+
+
+# The state of random generators, iterators and holders of other values.
+_STATES: dict[Any, Callable[[Any], Any]] = {
+    random.SystemRandom: lambda _: None,
+    random.Random: lambda value: value.getstate(),
+    np.random.Generator: lambda value: repr(value.bit_generator.state),
+    np.random.BitGenerator: lambda value: repr(value.state),
+    np.random.RandomState: lambda value: repr(value.get_state(legacy=False)),
+    torch.Generator: lambda value: value.get_state().numpy().tobytes(),
+    types.GeneratorType: _frame_state,
+    contextvars.ContextVar: lambda value: state_digest(value.get(None)),
+    threading.local: lambda value: state_digest(vars(value)),
+    MutableMapping: lambda value: (len(value), _plain_digest(value.values())),  # such as a WeakKeyDictionary
+    (enumerate, filter, map, zip): lambda value: [state_digest(part) for part in value.__reduce__()[1]],
+}
+
+
+def _iterator_state(value: Any) -> Any:
+    """The position of an iterator; the text of another object of the standard library; otherwise None."""
     if hasattr(type(value), "__length_hint__"):  # iterators over lists, ranges and tuples
         return operator.length_hint(value, -1)  # an endless one has none
     if type(value).__module__ == "itertools":
         with warnings.catch_warnings(action="ignore"):  # copying them is deprecated, and gone in Python 3.14
             return repr(value) if "object at" not in repr(value) else repr(getattr(value, "__reduce__", str)())
     if type(value).__module__.partition(".")[0] in sys.stdlib_module_names and not callable(value):
-        text = repr(value)
-        return "" if " at 0x" in text else text[:LONGEST]
+        return "" if " at 0x" in repr(value) else _text(value)
     return None
-
-
-def _sampled(value: np.ndarray) -> np.ndarray:
-    flat = value.reshape(-1)
-    return flat if value.nbytes <= HASHED_BYTES else flat[:: value.nbytes // HASHED_BYTES + 1]
 
 
 def _differs(old: Any, new: Any) -> bool:
     if isinstance(new, _Tensor):
-        kept = old is None or old == state_digest(None) or isinstance(old, _Tensor)
-        same = isinstance(old, _Tensor) and old.tensor is new.tensor
-        return not kept or (same and old.version != new.version)
-    if isinstance(old, _Tensor):
-        return new != state_digest(None)
-    return bool(old != new)
+        if isinstance(old, _Tensor):
+            return old.tensor is new.tensor and old.version != new.version
+        return old is not None and old != state_digest(None)
+    return bool(new != state_digest(None)) if isinstance(old, _Tensor) else bool(old != new)
 
 
-def _in_words(path: str, roots: Mapping[str, Any]) -> str:
+def _describe_path(path: str, roots: Mapping[str, Any]) -> str:
     """A path as "root: rest", such as "the network: blocks.0.seen"."""
     root = max((name for name in roots if path.startswith(name)), key=len, default="")
     rest = path[len(root) :].lstrip(".: ")
     return f"{root}: {rest}" if root and rest else path
 
 
-def _from_to(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> str:
-    """Its values in words, where they are short."""
-    values = [marks[path][1] for marks in (before, after) if isinstance(marks.get(path), tuple)]
-    plain = len(values) == 2 and all(isinstance(value, str) and len(value) < 40 for value in values)
-    return f" (from {values[0]} to {values[1]})" if plain else ""
+def _describe_change(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> str:
+    """The old and the new value, where they are short."""
+    values = [digests[path][1] for digests in (before, after) if isinstance(digests.get(path), tuple)]
+    is_short = len(values) == 2 and all(isinstance(value, str) and len(value) < 40 for value in values)
+    return f" (from {values[0]} to {values[1]})" if is_short else ""

@@ -1,7 +1,5 @@
 """Networks whose outputs have no accuracy are refused before anything is trained, whatever the loss."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hpo import cli
 from hpo.errors import UsageError
 from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
@@ -22,8 +21,6 @@ from hpo.training.loop import Member, Recipe, train
 from tests.data.test_data_loading import CLASSES, SGD, Given, plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROOT = Path(__file__).parents[2]
 
 
 def binary(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -107,21 +104,24 @@ STUDIES = {"logit": study(Coins()), "raw": study(Coins(raw=True))}
 
 
 @pytest.mark.parametrize(("variant", "named"), [("logit", "one number a sample"), ("raw", "labels are float32")])
-def test_the_commands_say_it_at_once(variant: str, named: str, tmp_path: Path) -> None:
-    """And the sentence comes alone, without a traceback; nothing has been trained."""
+def test_the_commands_refuse_it_before_training(
+    variant: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "own.py").write_text(STUDY)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "studies" / f"own_{variant}.py").write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     for name in ("HPO_STORAGE", "OPTUNA_STORAGE"):
-        environment.pop(name, None)
-
-    def hpo(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "hpo", *arguments, "--device", "cpu"]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
-
-    for done in (hpo("try", f"own:{variant}", "-c", "A"), hpo("run", f"own:{variant}", "--workers", "1")):
-        text = done.stdout + done.stderr
-        assert done.returncode and named in text and "Traceback" not in text, text
-    ledger = load_study(connect(f"sqlite:///{tmp_path}/hpo.db"), f"own-{variant}")
-    assert [row["state"] for row in ledger.export()["slots"] if row["state"] != "open"] == []
+        monkeypatch.delenv(name, raising=False)
+    for arguments in (
+        ("try", f"own_{variant}:{variant}", "-c", "A"),
+        ("run", f"own_{variant}:{variant}", "--workers", "1"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["hpo", *arguments, "--device", "cpu"])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        text = "".join(capfd.readouterr())
+        assert exit.value.code and named in text and "Traceback" not in text, text
+    ledger = load_study(connect(f"sqlite:///{tmp_path}/hpo.db"), f"own_{variant}-{variant}")
+    assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
     assert not ledger.export()["failures"]

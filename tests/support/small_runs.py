@@ -1,4 +1,4 @@
-"""A few steps of a small population with a part that may be wrong, and what is said of it."""
+"""A few steps of a small population with a part that may be wrong."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +48,10 @@ def run(
     return population, scalars
 
 
+def assert_trains(members: int, **parts: Any) -> None:
+    assert run(members, **parts)[1][-1]["train_loss"].isfinite().all()
+
+
 def said(members: int, **parts: Any) -> str:
     """The one line that a run ends with."""
     with pytest.raises(UsageError) as caught:
@@ -56,20 +60,36 @@ def said(members: int, **parts: Any) -> str:
     return str(caught.value)
 
 
-def mine(grads: Grads, init: Callable[[], Any] = dict) -> Regularizer:
+def assert_refused(members: int, *fragments: str, **parts: Any) -> None:
+    """A run ends with one line that has these fragments."""
+    text = said(members, **parts)
+    assert all(fragment in text for fragment in fragments), text
+
+
+def assert_same_losses(one: list[Tree], other: list[Tree], **tolerance: float) -> None:
+    for first, second in zip(one, other, strict=True):
+        torch.testing.assert_close(first["train_loss"], second["train_loss"], **tolerance)
+
+
+def custom(grads: Grads, init: Callable[[], Any] = dict) -> Regularizer:
     return Regularizer("mine", grads, {"strength": 0.5}, lambda _: init())
 
 
-def asking(ask: Grads) -> Regularizer:
-    """The plain gradient, and a question whose answer is shown."""
-    return mine(lambda objective, params, state, hyper: (
-        objective.grad(params), state, {"answer": ask(objective, params, state, hyper)}
+def with_scalar(compute: Grads) -> Regularizer:
+    """The plain gradient, and a scalar that uses the objective."""
+    return custom(lambda objective, params, state, hyper: (
+        objective.grad(params), state, {"scalar": compute(objective, params, state, hyper)}
     ))  # fmt: skip
 
 
-def keeping(change: Callable[[Any], Any], init: Callable[[], Any]) -> Regularizer:
+def with_state(change: Callable[[Any], Any], init: Callable[[], Any]) -> Regularizer:
     """The plain gradient, and a state that changes."""
-    return mine(lambda objective, params, state, _: (objective.grad(params), change(state), {}), init)
+    return custom(lambda objective, params, state, _: (objective.grad(params), change(state), {}), init)
+
+
+def with_gradient(change: Callable[[Tree], Any]) -> Regularizer:
+    """A changed gradient."""
+    return custom(lambda objective, params, state, _: (change(objective.grad(params)), state, {}))
 
 
 def seen() -> dict[str, Tensor]:

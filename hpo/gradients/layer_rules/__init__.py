@@ -1,11 +1,11 @@
-"""Per-layer rules: what per-sample gradients are needed for, without the per-sample gradients.
+"""Layer rules: what per-sample gradients are needed for, without the per-sample gradients.
 
 With a = a layer's input and δ = ∂loss_i/∂(its output), a layer's gradient for sample i is a function of a_i and δ_i
-alone. δ comes from adding a zero probe to the layer's output and differentiating with respect to the probe.
+only. δ comes from adding a zero probe to the layer's output and differentiating with respect to the probe.
 """
 
 from hpo.gradients.layer_rules.recorder import LayerRecorder
 from hpo.gradients.layer_rules.registry import RULES
-from hpo.gradients.layer_rules.rule import Rule
+from hpo.gradients.layer_rules.rule import SAMPLE_GRADS, Rule
 
-__all__ = ["RULES", "LayerRecorder", "Rule"]
+__all__ = ["RULES", "SAMPLE_GRADS", "LayerRecorder", "Rule"]

@@ -1,25 +1,25 @@
-"""LayerRecorder: runs a module and records what the rules need to know."""
+"""LayerRecorder: runs a module and records the inputs and output shapes that the layer rules need."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hpo.gradients.layer_rules.registry import RULES
+from hpo.tree import Tree
 
 Result = TypeVar("Result")
 
 
 class LayerRecorder:
-    """Runs a module with zero probes on the outputs of its layers and records the layers' inputs.
+    """Adds probes to the outputs of a module's layers and records the layers' inputs.
 
-    Hooks are registered once and act only while a recording is under way, so that ordinary forward passes pay
-    nothing for them.
+    Hooks are registered once and act only during a recording, so that ordinary forward passes cost nothing more.
 
     Attributes:
         layers: (name, module, rule) of every submodule that has parameters and a rule, in order of definition.
-        obstacle: why the rules cannot stand for this module's per-sample gradients; None if they can.
+        obstacle: why the rules cannot give this module's per-sample gradients; None if they can.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -29,61 +29,58 @@ class LayerRecorder:
             if type(layer) in RULES and next(layer.parameters(recurse=False), None) is not None
         ]
         self.obstacle = _uncovered_parameter(module, [name for name, _, _ in self.layers])
-        self._index = {layer: number for number, (_, layer, _) in enumerate(self.layers)}
+        self._index = {layer: index for index, (_, layer, _) in enumerate(self.layers)}
         self._inputs: list[Tensor | None] | None = None
-        self._shapes: list[torch.Size | None] = []
         self._probes: list[Tensor] | None = None
+        self._output_shapes = [torch.Size()] * len(self.layers)
         for _, layer, _ in self.layers:
             layer.register_forward_hook(self._record)
 
     def _record(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self._inputs is None:
             return None
-        number = self._index[layer]
-        name, _, rule = self.layers[number]
+        index = self._index[layer]
+        name, _, rule = self.layers[index]
         if not args:
-            self.obstacle = f"layer {name!r} is called with its input by keyword, where it is not seen"
+            self.obstacle = f"layer {name!r} is called with its input by keyword, which cannot be recorded"
             return None
-        if self._inputs[number] is not None:
+        if self._inputs[index] is not None:
             self.obstacle = f"layer {name!r} is called more than once in a forward pass"
         elif not rule.accepts(layer, args[0]):
             self.obstacle = f"layer {name!r} with an input of shape {tuple(args[0].shape)} is not covered by its rule"
-        self._inputs[number] = args[0]
-        self._shapes[number] = output.shape
-        return None if self._probes is None else output + self._probes[number]
+        self._inputs[index] = args[0]
+        self._output_shapes[index] = output.shape[1:]
+        return None if self._probes is None else output + self._probes[index]
 
     def run(self, forward: Callable[[], Result], probes: list[Tensor] | None) -> tuple[Result, list[Tensor]]:
-        """Runs `forward` with `probes` added to the layers' outputs.
+        """Runs `forward` with `probes`, if any, added to the layers' outputs; may find an `obstacle`.
 
         Returns:
-            (the result of `forward`, the input [N, ...] of every layer). With `probes=None` only looks.
+            (the result of `forward`, the input [N, ...] of every layer).
         """
-        self._inputs, self._shapes = [None] * len(self.layers), [None] * len(self.layers)
-        self._probes = probes
+        self._inputs, self._probes = [None] * len(self.layers), probes
         try:
             result = forward()
-            for (name, _, _), seen in zip(self.layers, self._inputs, strict=True):
-                if seen is None and not self.obstacle:
+            for (name, _, _), inputs in zip(self.layers, self._inputs, strict=True):
+                if inputs is None and not self.obstacle:
                     self.obstacle = f"layer {name!r} is not called in a forward pass"
             return result, self._inputs  # type: ignore[return-value]
         finally:
             self._inputs = self._probes = None
 
-    def output_shapes(self, forward: Callable[[], Any]) -> list[torch.Size]:
-        """Shapes [N, ...] of the layers' outputs in one forward pass; empty if `obstacle` is set by it."""
-        self.run(forward, None)
-        if self.obstacle:
-            return []
-        return [shape for shape in self._shapes if shape is not None]
+    def zero_probes(self, samples: int, params: Tree) -> list[Tensor]:
+        """Zeros [samples, ...] with the shapes of the layers' outputs, as the last `run` found them."""
+        like = next(iter(params.values()))
+        return [like.new_zeros(samples, *shape) for shape in self._output_shapes]
 
 
 def _uncovered_parameter(module: nn.Module, layers: list[str]) -> str | None:
-    """The first parameter that is not exactly one layer's own weight or bias, in words; None if there is none."""
-    seen: dict[int, str] = {}
+    """Says which parameter is not exactly one layer's weight or bias; None if there is none."""
+    names: dict[int, str] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if id(parameter) in seen:
-            return f"parameters {seen[id(parameter)]!r} and {name!r} are one tied tensor"
-        seen[id(parameter)] = name
+        if id(parameter) in names:
+            return f"parameters {names[id(parameter)]!r} and {name!r} are one tied tensor"
+        names[id(parameter)] = name
         if name.rpartition(".")[0] not in layers:
             return f"parameter {name!r} belongs to no layer with a rule"
     return None

@@ -1,4 +1,4 @@
-"""The table of rules, by layer type; a type that is not in it, subclasses included, has none."""
+"""The layer rules by layer type; a type that is not listed, subclasses included, has none."""
 
 from torch import nn
 

@@ -25,29 +25,33 @@ class Rule(NamedTuple):
     """
 
     accepts: Callable[[Module, Tensor], bool]
-    square_norms: Callable[[Module, Tensor, Tensor], Tensor]
-    weighted_grad: Callable[[Module, Tensor, Tensor, Tensor], Tree]
-    sign_mean: Callable[[Module, Tensor, Tensor], Tree]
+    square_norms: Callable[[Module, Any, Any], Tensor]
+    weighted_grad: Callable[[Module, Any, Any, Tensor], Tree]
+    sign_mean: Callable[[Module, Any, Any], Tree]
 
 
-def rule_of_small_leaves(
-    accepts: Callable[[Module, Tensor], bool], sample_grads: Callable[[Module, Tensor, Tensor], Tree]
+def rule_from_sample_grads(
+    accepts: Callable[[Module, Tensor], bool], sample_grads: Callable[[Module, Any, Any], Tree]
 ) -> Rule:
-    """The rule of a layer whose per-sample gradients are no larger than its output: they are simply formed.
+    """A rule that forms the per-sample gradients: for layers where these are no larger than the layer's output.
 
     Args:
         sample_grads: (module, input [N, ...], delta [N, ...]) -> leaves [N, ...].
     """
 
-    def square_norms(module: Module, inputs: Tensor, delta: Tensor) -> Tensor:
+    def square_norms(module: Module, inputs: Any, delta: Any) -> Tensor:
         leaves = sample_grads(module, inputs, delta).values()
-        return torch.stack([leaf.flatten(1).square().sum(1) for leaf in leaves]).sum(0)
+        return torch.stack([leaf.reshape(len(leaf), -1).square().sum(1) for leaf in leaves]).sum(0)
 
-    def weighted_grad(module: Module, inputs: Tensor, delta: Tensor, weights: Tensor) -> Tree:
+    def weighted_grad(module: Module, inputs: Any, delta: Any, weights: Tensor) -> Tree:
         leaves = sample_grads(module, inputs, delta)
-        return {name: torch.tensordot(weights, leaf, 1) / len(weights) for name, leaf in leaves.items()}
+        return {name: torch.einsum("n,n...->...", weights, leaf) / len(weights) for name, leaf in leaves.items()}
 
-    def sign_mean(module: Module, inputs: Tensor, delta: Tensor) -> Tree:
+    def sign_mean(module: Module, inputs: Any, delta: Any) -> Tree:
         return {name: leaf.sign().mean(0) for name, leaf in sample_grads(module, inputs, delta).items()}
 
     return Rule(accepts, square_norms, weighted_grad, sign_mean)
+
+
+# The rule of any module, with its per-sample gradients (leaves [N, ...]) as the input and no delta.
+SAMPLE_GRADS = rule_from_sample_grads(lambda *_: True, lambda _module, leaves, _delta: leaves)

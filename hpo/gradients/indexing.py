@@ -1,4 +1,4 @@
-"""One-hot rows and assignments by a mask without a look at values, which models trained at once do not share."""
+"""One-hot rows and assignments by a mask, without reading values, which differ between the models of a population."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Raises RuntimeError, PyTorch's own, without num_classes, and for a class that is not among them on a CPU."""
+    """As PyTorch's; without num_classes, or for a class out of range on a CPU, PyTorch's RuntimeError."""
     if num_classes < 1:
         return F.one_hot(tensor, num_classes)
     rows = torch.zeros(*tensor.shape, num_classes, dtype=torch.int64, device=tensor.device)
@@ -17,7 +17,7 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def _assign(tensor: Tensor, index: Any, value: Any) -> None:
-    """One number wherever a mask is true is filled in; anything else is assigned as PyTorch does it."""
+    """Fills in one number where a mask is true; PyTorch does every other assignment."""
     by_mask = isinstance(index, Tensor) and index.dtype == torch.bool and tensor.is_floating_point()
     if by_mask and (isinstance(value, int | float) or (isinstance(value, Tensor) and not value.dim())):
         tensor.masked_fill_(index.reshape(*index.shape, *[1] * (tensor.dim() - index.dim())), value)
