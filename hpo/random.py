@@ -1,11 +1,10 @@
 """Random numbers: named streams of a seed, and counter-based draws on any device and inside `vmap`.
 
-Every draw of a run is named, so that a seed means the same draws whoever makes them. A seed has a *data* stream (label
+Every draw of a run is named, so that a seed gives the same draws in every process. A seed has a *data* stream (label
 noise, split, batch order, augmentation) and a *training* stream (initial weights, dropout); a *salt* gives the same
-data another training stream. Draws never come from a generator that other members of a population or other epochs
-share.
+data another training stream. Members of a population and epochs never share a generator.
 
-A generator's draws depend on who drew before; counter-based ones depend on integers that say what is drawn, such as
+The draws of a generator depend on earlier draws; counter-based draws depend on integers that identify them, such as
 (seed, epoch, sample). The mixing steps are those of a 32-bit integer hash with low bias (C. Wellons, "Prospecting for
 hash functions", 2018: shifts 16, 15, 16 and multipliers 0x7feb352d, 0x846ca68b).
 """
@@ -22,7 +21,7 @@ _MASK = 0xFFFFFFFF
 def mix(key: Tensor | int, *parts: Tensor | int) -> Tensor:
     """One 32-bit key (int64 tensor, 0 … 2³² − 1) from integers of any broadcastable shapes, order included.
 
-    At least one of them is a tensor, which says the device.
+    At least one of them is a tensor, which determines the device.
     """
     mixed: Tensor | int = 0
     for part in (key, *parts):
@@ -65,7 +64,7 @@ def stream_key(seed: int, *names: str | int) -> int:
 
 
 def training_names(salt: int = 0) -> tuple[str | int, ...]:
-    """The names that a seed's training stream begins with; every salt has a stream of its own, 0 the usual one."""
+    """The first names of a seed's training stream; every salt has its own stream, 0 the usual one."""
     return ("training", "salt", salt) if salt else ("training",)
 
 

@@ -1,6 +1,6 @@
-"""Arithmetic on parameter trees: dicts of tensors, one leaf a parameter, as single-pass operations.
+"""Arithmetic on parameter trees, which are dicts of tensors with one leaf a parameter.
 
-Inside `vmap` a leaf has the shape of one model's parameter, and every function here works on one model.
+Every function works on one model; inside `vmap` a leaf has the shape of one model's parameter.
 """
 
 import torch
@@ -34,9 +34,9 @@ def add_scaled(tree: Tree, factor: Tensor, direction: Tree) -> Tree:
 
 
 def clip_factors(norms: Tensor, threshold: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """min(1, threshold/(norm + epsilon)): the factors that bring norms down to a threshold, as clipping does.
+    """min(1, threshold/(norm + epsilon)): the factors by which clipping limits norms to a threshold.
 
-    epsilon is that of the published ROGC script.
+    The default epsilon is that of the published ROGC script.
     """
     return (threshold / (norms + epsilon)).clamp(max=1.0)
 
@@ -52,12 +52,12 @@ def lerp(first: Tree, second: Tree, share: Tensor) -> Tree:
 
 
 def normalized_step(tree: Tree, length: Tensor, direction: Tree, epsilon: float = TINY) -> Tree:
-    """tree + length · direction/(‖direction‖ + epsilon); a direction of zeros leaves the tree as it is."""
+    """tree + length · direction/(‖direction‖ + epsilon); a direction of zeros leaves the tree unchanged."""
     return add_scaled(tree, length / (norm(direction) + epsilon), direction)
 
 
 def adaptive_normalized_step(tree: Tree, length: Tensor, direction: Tree) -> Tree:
-    """tree + length · tree² direction/(‖|tree| direction‖ + 1e-12), by component: large entries move further."""
+    """tree + length · tree² direction/(‖|tree| direction‖ + 1e-12), componentwise: larger entries move further."""
     weighted = {name: leaf * direction[name] for name, leaf in tree.items()}
     factor = length / (norm(weighted) + TINY)
     return {name: torch.addcmul(leaf, factor * leaf, weighted[name]) for name, leaf in tree.items()}
@@ -69,5 +69,5 @@ def zeros_like(tree: Tree) -> Tree:
 
 
 def broadcast_to(values: Tensor, leaf: Tensor) -> Tensor:
-    """values [K] in a shape that broadcasts over leaf [K, ...]."""
+    """values [K], reshaped to broadcast over leaf [K, ...]."""
     return values.reshape(-1, *[1] * (leaf.dim() - 1))

@@ -1,5 +1,8 @@
 """Checks the layer rules of a network against per-sample gradients, at their first use with it."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
@@ -71,22 +74,15 @@ class _Check:
         buffers = self.buffers if buffers is None else buffers
         return self.network.run(params, inputs, buffers, (self.key, positions))[0]
 
-    @torch.no_grad()
     def check_outputs(self) -> None:
         """Raises UsageError unless a sample's output is the same alone and in a batch."""
-        together = self.outputs(self.params, self.example, self.positions)
-        rows = zip(self.example.split(1), self.positions.split(1), strict=True)
-        alone = torch.cat([self.outputs(self.params, *row) for row in rows])
-        _check_not_mixed("the network", "output", alone, together)
+        _check_not_mixed("the network", "output", partial(self.outputs, self.params), self.example, self.positions)
 
-    @torch.no_grad()
     def check_losses(self, sample_loss: SampleLoss) -> None:
         """Raises UsageError unless a sample's loss is the same alone and in a batch."""
         outputs = self.outputs(self.params, self.example, self.positions)
         labels = torch.zeros_like(self.positions)  # class 0, which every data set has
-        together = sample_loss(outputs, labels)
-        alone = torch.cat([sample_loss(*row) for row in zip(outputs.split(1), labels.split(1), strict=True)])
-        _check_not_mixed("the loss", "loss", alone, together)
+        _check_not_mixed("the loss", "loss", sample_loss, outputs, labels)
 
     @torch.no_grad()
     def find_obstacle(self) -> str | None:
@@ -118,7 +114,11 @@ class _Check:
         return network.obstacle
 
 
-def _check_not_mixed(who: str, what: str, alone: Tensor, together: Tensor) -> None:
+@torch.no_grad()
+def _check_not_mixed(who: str, what: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
+    """Raises UsageError unless a function gives the same values for a batch and for its samples one by one."""
+    together = function(*batch)
+    alone = torch.cat([function(*sample) for sample in zip(*(part.split(1) for part in batch), strict=True)])
     tolerance = TOLERANCE if together.dtype is torch.float64 else COARSE_TOLERANCE
     if not all(_close(one, other, tolerance) for one, other in zip(alone, together, strict=True)):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Optimizers on the stack: how K gradients become K updates, in place, each model with its own hyperparameters."""
+"""Optimizers of K stacked models: how K gradients become K updates, in place, with hyperparameters for each model."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -23,11 +23,12 @@ class Optimizer(NamedTuple):
     """How a gradient becomes an update, for a stack of K models.
 
     Attributes:
-        name: what error messages and listings call it.
+        name: its name in messages and listings.
         init: params (leaves [K, ...]) -> state, nested dicts of tensors [K, ...].
-        update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all but grads in place.
-        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. All have
-            `learning_rate`, which reaches `update` already multiplied by the schedule.
+        update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all
+            arguments except grads in place.
+        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. Every
+            optimizer has `learning_rate`, which `update` gets already multiplied by the schedule.
     """
 
     name: str
@@ -42,7 +43,7 @@ def per_model(
     update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]],
     hyperparameters: Mapping[str, Range | float],
 ) -> Optimizer:
-    """An optimizer from pure functions written for one model: leaves [...] and hyperparameters []."""
+    """An optimizer from pure functions for one model: leaves [...] and hyperparameters []."""
     who = f"optimizer {name!r}"
 
     @functools.wraps(init)
@@ -53,7 +54,7 @@ def per_model(
 
     @functools.wraps(update)
     def checked_update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
-        before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
+        before = tree_map(lambda leaf: leaf, state)  # a copy: `update` may change the dicts
         returned = call_user_code(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
         after, state = validate_update(who, returned, params)
         return after, validate_state(who, state, before)

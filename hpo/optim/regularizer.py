@@ -1,4 +1,4 @@
-"""Regularizer: what is asked of an objective, as pure functions, and what they remember from step to step."""
+"""Regularizer: how a gradient is formed from an objective, as pure functions with explicit state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ State = dict[str, Any]
 
 
 def stateless(_: Tree) -> State:
-    """The `init` of a regularizer that remembers nothing from step to step."""
+    """The `init` of a regularizer without state."""
     return {}
 
 
@@ -21,7 +21,7 @@ class Regularizer(NamedTuple):
     """How a gradient is formed.
 
     Attributes:
-        name: what error messages and listings call it.
+        name: its name in messages and listings.
         grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
             of `params`; `scalars` is a dict of tensors [] whose epoch means land in the curves as `aux/<name>`.
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
@@ -31,7 +31,7 @@ class Regularizer(NamedTuple):
     """
 
     name: str
-    grads: Callable[["Objective", Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
+    grads: Callable[[Objective, Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
     hyperparameters: Mapping[str, Range | float] = {}
     init: Callable[[Tree], State] = stateless
     views: int = 1

@@ -112,23 +112,6 @@ def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str,
     assert all(value.tolist() == [STEPS] * members for value in counted)
 
 
-@pytest.mark.parametrize("name", WHOLE_BATCH)
-@pytest.mark.parametrize("network", ["sequences"])
-def test_stack_equals_solo(network: str, name: str) -> None:
-    regularizer = REGULARIZERS[name]
-    together = populate([build(NETWORKS[network], seed) for seed in range(2)], regularizer, [0, 1])
-    alone = [populate([build(NETWORKS[network], seed)], regularizer, [seed]) for seed in range(2)]
-    for number in range(STEPS):
-        together.step(*batches(regularizer, [0, 1], number))
-        for member, solo in enumerate(alone):
-            solo.step(*batches(regularizer, [member], number))
-    for member, solo in enumerate(alone):
-        for found, expected in ((together.params, solo.params), (together.buffers, solo.buffers)):
-            assert found.keys() == expected.keys()
-            for key, leaf in expected.items():
-                torch.testing.assert_close(found[key][member], leaf[0], rtol=1e-10, atol=1e-10, msg=key)
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("members", [1, 2])
 def test_evaluation_uses_the_running_statistics_and_leaves_them(network: str, members: int) -> None:

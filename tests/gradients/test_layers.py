@@ -1,4 +1,4 @@
-"""Every common layer of torch.nn under every kind of regularizer, alone and in a population: as in a plain loop."""
+"""Every common layer of torch.nn trains as in a plain loop, under every kind of regularizer, alone and together."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,21 +27,21 @@ pytestmark = [
 # One step more than are compared with a trace, so that the last one is replayed.
 STEPS, SAMPLES, MEMBERS = 4, 2, 3
 BY_SAMPLE = " one by one"
-NAMES = ["none", "sam", "gvr", "gnvr", "sgsc", "clip_sample"]
-NAMES += [name + BY_SAMPLE for name in ("gnvr", "sgsc", "clip_sample")]
+NAMES = ["sam", "gvr", "gnvr", "sgsc"]
+WITH_RULE = [*NAMES, "clip_sample", *(name + BY_SAMPLE for name in ("gnvr", "sgsc", "clip_sample"))]
 MIXING = [name for name in LAYERS if name.startswith("BatchNorm")]
 
 
 def names_of(layer: str) -> list[str]:
-    """Without parameters a layer has kernels to show: to a second derivative, to single samples, and to both."""
+    """A layer without parameters shows only its kernels: second derivatives, single samples, and both."""
     module = LAYERS[layer].build()
     if not list(module.parameters()) or layer.startswith("Trans"):
         return ["gvr", "gnvr", "gnvr" + BY_SAMPLE]
-    return [name for name in NAMES if type(module) in RULES or not name.endswith(BY_SAMPLE)]
+    return WITH_RULE if type(module) in RULES else NAMES
 
 
 PAIRS = [(layer, name) for layer in LAYERS for name in names_of(layer)]
-SINGLE = [name for name in NAMES if name.startswith(("gnvr", "sgsc", "clip_sample"))]
+SINGLE = [name for name in WITH_RULE if name.startswith(("gnvr", "sgsc", "clip_sample"))]
 
 
 def settings(name: str, member: int) -> dict[str, float]:

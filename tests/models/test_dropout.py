@@ -1,4 +1,4 @@
-"""Dropout: masks that follow from the seed, under every regularizer, alone and in a population."""
+"""Dropout: masks that follow from the seed, under every regularizer, for one model and in a population."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,22 +88,6 @@ def step(population: Population, members: list[int], number: int) -> Tree:
     return population.step(inputs, labels, keys=mix(torch.tensor(members), number))
 
 
-@pytest.mark.parametrize("name", ["nn.Dropout over channels", "reused"])
-@pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
-def test_stack_equals_solo(regularizer: Regularizer, name: str) -> None:
-    chosen = [SGD | middle(regularizer, 1 - member / 4) for member in range(2)]
-    together = populate([build(name, seed) for seed in range(2)], regularizer, chosen)
-    alone = [populate([build(name, seed)], regularizer, [chosen[seed]]) for seed in range(2)]
-    for number in range(STEPS):
-        scalars = step(together, [0, 1], number)
-        for member, solo in enumerate(alone):
-            for key, value in step(solo, [member], number).items():
-                torch.testing.assert_close(scalars[key][member], value[0], rtol=1e-10, atol=1e-10)
-    for member, solo in enumerate(alone):
-        for key, leaf in solo.params.items():
-            torch.testing.assert_close(together.params[key][member], leaf[0], rtol=1e-10, atol=1e-10)
-
-
 class Given(nn.Module):
     """A layer with a mask for every sample [N, ...], asked one sample at a time."""
 
@@ -163,14 +147,14 @@ def test_every_pass_of_a_step_has_the_same_masks(regularizer: Regularizer) -> No
 
 
 def masks(layer: int, key: int, positions: list[int], features: int = 1000, p: float = 0.3, call: int = 0) -> Tensor:
-    """What a Dropout layer makes of ones [N, F]."""
+    """The output of a Dropout layer for ones [N, F]."""
     dropout = Dropout(p)
     dropout.number, dropout.calls = layer, call
     dropout.draws = (torch.tensor(key), torch.tensor(positions))
     return dropout(torch.ones(len(positions), features, dtype=torch.float64))
 
 
-def test_masks_follow_from_key_layer_call_and_position_alone() -> None:
+def test_masks_follow_only_from_key_layer_call_and_position() -> None:
     many = masks(2, 77, [0, 1, 2, 3])
     for position in range(4):
         assert torch.equal(masks(2, 77, [position])[0], many[position])
@@ -186,7 +170,7 @@ def test_masks_follow_from_key_layer_call_and_position_alone() -> None:
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_masks_keep_the_right_share_and_are_independent(p: float) -> None:
-    """Of 64,000 numbers, within 5 standard deviations; a mask says nothing about that of its neighbours."""
+    """Of 64,000 numbers, within 5 standard deviations; the masks of neighbours are uncorrelated."""
     here = {
         "itself": masks(0, 5, list(range(64)), p=p),
         "next step": masks(0, 6, list(range(64)), p=p),
@@ -212,7 +196,7 @@ def test_a_layer_used_twice_drops_twice(name: str) -> None:
     network = Network(module, minibatch(0)[0][0])
     params = {key: value.detach() for key, value in module.named_parameters()}
     draws = (torch.tensor(3), torch.arange(8))
-    network.run(params, minibatch(0)[0][0], {}, draws)  # with a look at where the samples are
+    network.run(params, minibatch(0)[0][0], {}, draws)  # finds the sample axes
     for layer in {layer for layer in module.modules() if isinstance(layer, Dropout)}:
         layer.register_forward_hook(lambda _, args, output: seen.append(output / args[0]))
     for _ in range(2):
@@ -239,29 +223,32 @@ def test_evaluation_drops_nothing(name: str, members: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["MLP", "nn.Dropout over channels"])
-def test_the_rules_answer_for_the_same_masks_as_per_sample_gradients(name: str) -> None:
+def test_layer_rules_use_the_same_masks_as_per_sample_gradients(name: str) -> None:
     module = build(name, 4)
     network = Network(module, minibatch(0)[0][0])
     inputs, labels = minibatch(5)
     params = {key: value.detach() for key, value in module.named_parameters()}
     assert rules_hold(network), network.obstacle
 
-    def ask(question: Callable[[Objective], Any], key: int = 31) -> Any:
-        return question(Objective(network, references.cross_entropy, inputs, labels, {}, torch.tensor(key)))
+    def compute(method: Callable[[Objective], Any], key: int = 31) -> Any:
+        return method(Objective(network, references.cross_entropy, inputs, labels, {}, torch.tensor(key)))
 
-    samples = ask(lambda objective: objective.sample_grads(params))
+    samples = compute(lambda objective: objective.sample_grads(params))
     norms = torch.stack([leaf.flatten(1).square().sum(1) for leaf in samples.values()]).sum(0).sqrt()
     weights = torch.linspace(0.5, 1.5, len(labels), dtype=torch.float64)
     means = {key: leaf.mean(0) for key, leaf in samples.items()}
     weighted = {key: torch.einsum("n,n...->...", weights, leaf) / len(weights) for key, leaf in samples.items()}
     signs = {key: leaf.sign().mean(0) for key, leaf in samples.items()}
     exact = {"rtol": 1e-10, "atol": 1e-12}
-    torch.testing.assert_close(ask(lambda objective: objective.sample_grad_norms(params)), norms, **exact)
-    torch.testing.assert_close(ask(lambda objective: objective.weighted_grad(params, weights)), weighted, **exact)
-    torch.testing.assert_close(ask(lambda objective: objective.sign_mean(params)), signs, **exact)
-    for found in (ask(lambda objective: objective.grad(params)), ask(lambda objective: objective.mean_grad(params))):
+    torch.testing.assert_close(compute(lambda objective: objective.sample_grad_norms(params)), norms, **exact)
+    torch.testing.assert_close(compute(lambda objective: objective.weighted_grad(params, weights)), weighted, **exact)
+    torch.testing.assert_close(compute(lambda objective: objective.sign_mean(params)), signs, **exact)
+    for found in (
+        compute(lambda objective: objective.grad(params)),
+        compute(lambda objective: objective.mean_grad(params)),
+    ):
         torch.testing.assert_close(found, means, **exact)
-    assert (ask(lambda objective: objective.sample_grad_norms(params), 32) - norms).abs().max() > 1e-3
+    assert (compute(lambda objective: objective.sample_grad_norms(params), 32) - norms).abs().max() > 1e-3
 
 
 @dataclass(frozen=True)
@@ -277,7 +264,7 @@ class Clouds(Dataset):
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
-def test_a_seed_fixes_the_run_whatever_stands_beside_it(regularizer: Regularizer) -> None:
+def test_a_seed_fixes_the_run_in_any_population(regularizer: Regularizer) -> None:
     def run(seeds: list[int], dropout: float = 0.4) -> list[Any]:
         def network() -> nn.Module:
             return MLP((FEATURES, 7, CLASSES), dropout=dropout)().double()
@@ -302,12 +289,12 @@ def test_a_seed_fixes_the_run_whatever_stands_beside_it(regularizer: Regularizer
 
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
-def test_a_probability_that_is_none_is_refused(p: float) -> None:
-    with pytest.raises(UsageError, match=f"Dropout: p is {p}; give a probability from 0 up to but not 1"):
+def test_an_invalid_probability_is_refused(p: float) -> None:
+    with pytest.raises(UsageError, match=f"Dropout: p is {p};"):
         Dropout(p)
 
 
-def test_a_layer_that_drops_otherwise_is_refused_by_name() -> None:
+def test_another_kind_of_dropout_is_refused() -> None:
     module = nn.Sequential(nn.Linear(6, 6), nn.AlphaDropout(0.5))
-    with pytest.raises(UsageError, match=r"layer '1' \(AlphaDropout\) draws masks that do not follow from the seed"):
+    with pytest.raises(UsageError, match=r"layer '1' \(AlphaDropout\)"):
         Network(module, minibatch(0)[0][0])

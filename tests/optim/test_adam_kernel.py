@@ -12,7 +12,7 @@ from hpo.optim import adam
 
 COMPARED = """
 import torch
-from hpo import adam
+from hpo.optim import adam
 from hpo.tree import zeros_like
 
 generator = torch.Generator().manual_seed(0)
@@ -25,9 +25,9 @@ for decoupled in (True, False):
     states = adam.init(kernel), adam.init(plain)
     for step in range(4):
         grads = {name: torch.randn(leaf.shape, generator=generator) for name, leaf in kernel.items()}
-        for way, state, tree in zip((adam.by_kernel, adam.elementwise), states, (kernel, plain)):
+        for method, state, tree in zip((adam.by_kernel, adam.elementwise), states, (kernel, plain)):
             state["step"] += 1
-            way(decoupled, grads, state, tree, hyper)
+            method(decoupled, grads, state, tree, hyper)
     for name in kernel:
         for one, other in ((kernel, plain), *((states[0][key], states[1][key]) for key in ("mean", "square"))):
             torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=2e-5)

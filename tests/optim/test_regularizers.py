@@ -1,4 +1,4 @@
-"""Every regularizer in the registry: slow = fast, for one model and under vmap, on networks that mislead the rules."""
+"""Every regularizer: slow = fast, for one model and under vmap, also where layer rules would be wrong."""
 
 import copy
 import logging
@@ -34,7 +34,7 @@ Answer = tuple[dict[str, Tensor], dict[str, float]]
 
 
 def settings(name: str) -> list[dict[str, float]]:
-    """Both ends and the middle of every range, and the fixed values; one empty setting where there is nothing."""
+    """Both ends and the middle of every range, and the fixed values; one empty setting without hyperparameters."""
     chosen = {
         key: [entry.low, entry.middle(), entry.high] if isinstance(entry, Range) else [float(entry)] * 3
         for key, entry in REGULARIZERS[name].hyperparameters.items()
@@ -156,7 +156,7 @@ OWN["adamw"] = OWN["adam"]
 @pytest.mark.parametrize("optimizer", OWN)
 @pytest.mark.parametrize("members", [1, 3])
 def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str, optimizer: str, members: int) -> None:
-    """Five steps; every member with its own weights, minibatches and hyperparameters, and what it remembers."""
+    """Five steps; every member has its own weights, minibatches, hyperparameters and state."""
     views = REGULARIZERS[name].views
     hypers = [
         settings(name)[member % len(settings(name))] | {key: values[member] for key, values in OWN[optimizer].items()}
@@ -186,13 +186,13 @@ def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str,
             assert_same((params, told), (weights, expected), 1e-9)
 
 
-# The size of the loss at which what is added to a norm counts as much as the norm.
+# The size of the loss at which the epsilon added to a norm is as large as the norm.
 EPSILONS = {"sam": 1e-12, "asam": 1e-12, "vasso": 1e-7, "gam": 1e-12, "gam_paper": 1e-12, "gam_adaptive": 1e-12}
 EPSILONS |= {"gnvr": 1e-4, "clip_global": 1e-6, "clip_sample": 1e-8, "rogc": 1e-8}
 
 
 @pytest.mark.parametrize("name", EPSILONS)
-def test_what_is_added_to_norms_is_the_sources(name: str) -> None:
+def test_epsilons_are_those_of_the_sources(name: str) -> None:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return EPSILONS[name] * references.cross_entropy(outputs, labels)
 
@@ -221,7 +221,7 @@ def test_a_clipping_threshold_is_pytorchs() -> None:
 @pytest.mark.parametrize("samples", [8, 32, 33, 80])
 @pytest.mark.parametrize("name", ["gvr", "gvr_independent"])
 def test_gvrs_subsets(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 samples of each view in passes of their own, after those of the whole batch; the same 32 for `gvr`."""
+    """32 samples of each view in separate passes, after those of the whole batch; `gvr` uses the same 32."""
     seen: list[int] = []
     original = Network.run
 
@@ -238,11 +238,13 @@ def test_gvrs_subsets(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) 
     swapped, _ = fast_alone(module, name, {"alpha": 1.0}, inputs.flip(0), labels)
     assert (swapped[1] == pytest.approx(found[1])) == (samples <= 32 or name == "gvr")
     equal, _ = fast_alone(module, name, {"alpha": 1.0}, inputs[[0, 0]], labels)
-    assert (equal[1]["penalty"] == 0) == (samples <= 32 or name == "gvr"), "equal views: there is sampling alone"
+    assert (equal[1]["penalty"] == 0) == (samples <= 32 or name == "gvr"), (
+        "with equal views only sampling makes a difference"
+    )
 
 
 def test_gvr_where_the_last_layer_is_tied_to_another() -> None:
-    """The last layer's weight counts though it goes by the name of the first."""
+    """The last layer's weight counts although its name is that of the first."""
     module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6, bias=False)).double()
     module[2].weight = module[0].weight
     inputs, labels = minibatch(seed=2, views=2)
@@ -253,7 +255,7 @@ def test_gvr_where_the_last_layer_is_tied_to_another() -> None:
 
 
 def test_gvr_over_chosen_layers() -> None:
-    """All layers: the distance of the whole gradients. A layer that is not there is named."""
+    """All layers: the distance of the whole gradients."""
     module = networks.build("MLP", seed=1)
     network = Network(copy.deepcopy(module), minibatch(0)[0][0])
     inputs, labels = minibatch(seed=2, views=2)
@@ -270,7 +272,7 @@ def test_gvr_over_chosen_layers() -> None:
     assert penalty() == penalty("linear3") == pytest.approx(square["linear3.weight"] + square["linear3.bias"])
     assert penalty("linear1", "linear2", "linear3") == pytest.approx(sum(square.values()))
     assert gvr_over().name == "gvr"
-    assert gvr_over("linear1").name == "gvr(linear1)", "what a definition tells one from the other by"
+    assert gvr_over("linear1").name == "gvr(linear1)"
     assert gvr_over(("linear1", "linear3"), 16).name == "gvr(linear1, linear3, 16 samples)"
     for absent in ("linear9", "relu1"):
         with pytest.raises(UsageError, match=f"no layer '{absent}' with parameters; choose from .*'linear1'"):
@@ -281,7 +283,7 @@ AUTHORS_LAYERS = ("blocks.6", "blocks.7", "linear")
 
 
 def test_gvr_of_a_resnet_over_its_authors_layers() -> None:
-    """Last stage and classifier, with BatchNorm, which sees whose pass it is; members side by side and each alone."""
+    """Last stage and classifier, with BatchNorm; as a population and each member alone."""
     modules = []
     for seed in range(3):
         torch.manual_seed(seed)
@@ -320,7 +322,7 @@ def test_gvr_of_a_resnet_over_its_authors_layers() -> None:
 
 
 def wrong(rule: Rule, what: str) -> Rule:
-    """The rule with one of its answers off by a little, as a slip in its derivation would leave it."""
+    """The rule with an error in one of its functions."""
     if what == "square_norms":  # the bias forgotten
         return rule._replace(square_norms=lambda _, a, d: d.square().sum(-1) * a.square().sum(-1))
     if what == "weighted_grad":  # weighted twice
@@ -329,9 +331,7 @@ def wrong(rule: Rule, what: str) -> Rule:
 
 
 @pytest.mark.parametrize("what", ["square_norms", "weighted_grad", "sign_mean"])
-def test_a_wrong_rule_is_found_and_the_numbers_stay_right(
-    what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_wrong_rule_is_not_used(what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setitem(RULES, nn.Linear, wrong(RULES[nn.Linear], what))
     module = networks.build("MLP", seed=1)
     inputs, labels = minibatch(seed=2, views=2)
@@ -344,30 +344,30 @@ def test_a_wrong_rule_is_found_and_the_numbers_stay_right(
             assert_same(found, slow(module, name, hyper, inputs, labels))
             assert not rules_hold(network)
             assert "'linear1'" in (network.obstacle or "")
-    assert "linear1" in caplog.text  # the last regularizer asks about single samples, and says what it costs
+    assert "linear1" in caplog.text  # rogc, the last regularizer, uses per-sample norms
 
 
-def test_the_check_leaves_the_right_rules_alone_on_large_and_small_inputs() -> None:
+def test_the_check_accepts_correct_rules_on_large_and_small_inputs() -> None:
     module = networks.build("MLP", seed=1)
     for size in (1e-6, 1.0, 1e6):
         network = Network(copy.deepcopy(module), minibatch(seed=2)[0][0] * size)
         assert rules_hold(network), network.obstacle
 
 
-def test_a_check_for_which_there_is_no_memory_says_nothing_about_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_without_enough_memory_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     network = Network(networks.build("MLP", seed=1), minibatch(seed=2)[0][0])
     with monkeypatch.context() as patch:
-        patch.setattr(Network, "look", full)
+        patch.setattr(Network, "run_with_probes", full)
         with pytest.raises(torch.OutOfMemoryError):
             rules_hold(network)
     assert rules_hold(network), network.obstacle
 
 
 class Projected(nn.Module):
-    """A float32 network with a buffer that is no parameter, and perhaps with a cast that float64 cannot pass."""
+    """A float32 network with a buffer, and with or without a cast that fails in float64."""
 
     def __init__(self, cast: bool) -> None:
         super().__init__()
@@ -382,7 +382,7 @@ class Projected(nn.Module):
 
 @pytest.mark.parametrize("cast", [False, True])
 def test_a_float32_network_with_a_buffer(cast: bool) -> None:
-    """The check runs in float64: buffers go along, and a network that cannot is answered sample by sample."""
+    """The check casts buffers to float64; where the network fails in float64, per-sample gradients are used."""
     module = Projected(cast)
     inputs, labels = minibatch(seed=2, views=2)
     inputs = inputs.float()
@@ -410,7 +410,7 @@ def test_a_float32_network_with_a_buffer(cast: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("network_name", ["MLP", "tied weights"])
-def test_switched_off_a_regularizer_equals_none(
+def test_a_regularizer_that_is_switched_off_equals_none(
     name: str, hyper: dict[str, float], relative: float, network_name: str
 ) -> None:
     module = networks.build(network_name, seed=3)
@@ -434,8 +434,8 @@ def test_gvr_without_its_penalty_is_the_sum_of_both_views(name: str, network_nam
 
 
 @pytest.mark.parametrize("network_name", ["MLP", "called twice"])
-def test_vasso_with_all_of_the_new_gradient_is_sam(network_name: str) -> None:
-    """Over steps, so that there is an old direction to forget; and with less of the new it is not SAM."""
+def test_vasso_at_theta_1_is_sam(network_name: str) -> None:
+    """Over several steps, so that there is an old direction; with a smaller θ it is not SAM."""
     module = networks.build(network_name, seed=5)
     network = Network(copy.deepcopy(module), minibatch(0)[0][0])
     params = {key: value.detach() for key, value in module.named_parameters()}
@@ -463,7 +463,7 @@ def test_gam_without_radii_and_corrections_is_none(name: str) -> None:
 
 
 def test_sgsc_where_the_signs_cancel() -> None:
-    """Two equal inputs with opposite labels: every mean sign is 0. γ = 0 leaves g whole (0⁰ = 1), γ = 1 nothing."""
+    """Two equal inputs with opposite labels: every mean sign is 0. γ = 0 keeps g (0⁰ = 1), γ = 1 gives 0."""
     module = nn.Linear(2, 2).double()
     with torch.no_grad():
         module.weight.copy_(torch.tensor([[0.3, -0.2], [0.1, 0.5]]))
@@ -479,8 +479,8 @@ def test_sgsc_where_the_signs_cancel() -> None:
     assert all(leaf.eq(0).all() for leaf in gone.values())
 
 
-def test_clipping_bounds_what_it_says() -> None:
-    """The batch gradient's norm is c; every clipped sample's is."""
+def test_clipping_limits_norms() -> None:
+    """The norm of the batch gradient is c, and so is that of every clipped sample."""
     module = networks.build("MLP", seed=5)
     inputs, labels = minibatch(seed=6)
     (gradient, scalars), _ = fast_alone(module, "clip_global", {"clip": 0.1}, inputs, labels)
@@ -504,7 +504,7 @@ def test_a_zero_gradient_stays_zero() -> None:
 
 
 def test_members_with_a_zero_gradient_stay_finite_over_steps() -> None:
-    """Dead, then alive again: a running direction of zeros, and a zero gradient after one that is not."""
+    """A zero gradient at first, then none, then again: a running direction may be zero."""
     module = nn.Linear(2, 2, bias=False).double()
     with torch.no_grad():
         module.weight.copy_(torch.tensor([[1e4, 0.0], [-1e4, 0.0]]))

@@ -1,4 +1,4 @@
-"""Small networks on which a per-layer rule is right, missing, or would be wrong if it were not checked."""
+"""Small networks for which the layer rules are right, missing, or would be wrong without their check."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,11 +13,11 @@ FEATURES, CLASSES = 6, 3
 
 
 class Case(NamedTuple):
-    """A network and what must be said about it.
+    """A network and whether the layer rules hold.
 
     Attributes:
         build: makes the module: inputs [N, 6] -> logits [N, 3] or [N, T, 3].
-        obstacle: words that the reason for the fall-back must contain; none where the rules hold.
+        obstacle: words of the reason why the rules do not hold; none where they do.
     """
 
     build: Callable[[], nn.Module]
@@ -48,7 +48,7 @@ class OverTime(nn.Module):
 
 
 class Offset(nn.Module):
-    """A parameter that is no layer's."""
+    """A parameter outside layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Offset(nn.Module):
 
 
 class Borrowed(nn.Module):
-    """A layer whose weight is used a second time, behind its back."""
+    """A layer whose weight is used a second time outside it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Borrowed(nn.Module):
 
 
 class Idle(nn.Module):
-    """A layer that the forward pass leaves out."""
+    """A layer that the forward pass does not call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Idle(nn.Module):
 
 
 class ByKeyword(nn.Module):
-    """A layer that is handed its input by keyword, where a forward hook does not see it."""
+    """A layer that gets its input by keyword, which a forward hook does not see."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ByKeyword(nn.Module):
 
 
 class Own(nn.Linear):
-    """A subclass: it may do anything in its forward pass, so that Linear's rule must not be taken for it."""
+    """A subclass, whose forward pass may differ, so that Linear's rule must not be used."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return super().forward(inputs) * self.weight.sum()
@@ -110,6 +110,18 @@ class Gain(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs * self.factors
+
+
+class Tempered(nn.Module):
+    """A parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(FEATURES, CLASSES)
+        self.temperature = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.hidden(inputs) / self.temperature
 
 
 def without_bias() -> nn.Module:
@@ -149,6 +161,7 @@ NETWORKS: dict[str, Case] = {
     "convolutional": Case(convolutional),
     "circular padding": Case(circular, ("1", "(4, 2, 3)", "not covered")),
     "bare parameter": Case(Offset, ("offset", "no layer with a rule")),
+    "scalar parameter": Case(Tempered, ("temperature", "no layer with a rule")),
     "borrowed weight": Case(Borrowed, ("lender", "differs")),
     "idle layer": Case(Idle, ("idle", "not called")),
     "input by keyword": Case(ByKeyword, ("named", "keyword")),

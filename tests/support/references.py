@@ -8,17 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from references_batch import Batch, Hyper, Memory, cross_entropy, mean, square_norm, weighted_mean
-from references_sharpness import (
-    Answer,
-    asam,
-    gam,
-    gam_adaptive,
-    gam_paper,
-    gvr,
-    gvr_independent,
-    sam,
-    vasso,
-)
+from references_sharpness import Answer, asam, gam, gam_adaptive, gam_paper, gvr, gvr_independent, sam, vasso
 from torch import Tensor, nn
 
 
@@ -104,18 +94,10 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor], Hyper], torch.optim.Optimizer]] = 
         params, hyper["learning_rate"], hyper["momentum"], weight_decay=hyper["weight_decay"], nesterov=True
     ),
     "adam": lambda params, hyper: torch.optim.Adam(
-        params,
-        hyper["learning_rate"],
-        (hyper["beta1"], hyper["beta2"]),
-        hyper["epsilon"],
-        hyper["weight_decay"],
+        params, hyper["learning_rate"], (hyper["beta1"], hyper["beta2"]), hyper["epsilon"], hyper["weight_decay"]
     ),
     "adamw": lambda params, hyper: torch.optim.AdamW(
-        params,
-        hyper["learning_rate"],
-        (hyper["beta1"], hyper["beta2"]),
-        hyper["epsilon"],
-        hyper["weight_decay"],
+        params, hyper["learning_rate"], (hyper["beta1"], hyper["beta2"]), hyper["epsilon"], hyper["weight_decay"]
     ),
 }
 

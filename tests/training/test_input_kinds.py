@@ -258,7 +258,7 @@ def test_a_number_without_a_row_is_told_before_training(
     train(made, members(count, "sgd"), test=True)
     changed = getattr(source, part).clone()
     changed[17, 1] = number
-    with pytest.raises(UsageError, match=rf"layer '{layer}' \(Embedding\) is given a number that it has no row for"):
+    with pytest.raises(UsageError, match=rf"layer '{layer}' \(Embedding\) looks up a number for which it has no row"):
         train(made._replace(source=source._replace(**{part: changed})), members(count, "sgd"))
 
 

@@ -193,7 +193,7 @@ def test_steps_are_recorded_anew_for_those_who_are_left(monkeypatch: pytest.Monk
     whole = train(chosen, members)
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
-    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
+    monkeypatch.setattr(adam, "_by_member", adam.elementwise)
     found = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}))
     compared = {16, 30}  # a power of 4, and the last step; step 4 comes before any recording
     assert recordings.made == 3 and recordings.replays == 6 * 5 - 3 * BEFORE_RECORDING - len(compared)

@@ -211,15 +211,15 @@ def step(values: Iterator[Any]) -> None:
 )
 def test_what_python_itself_keeps_is_seen(change: Callable[[Any], None], make: Callable[[], Any]) -> None:
     kept = make()
-    with unchanged_state({"the code": lambda: kept}, "advice"):
+    with unchanged_state({"the code": lambda: kept}):
         pass
-    with pytest.raises(UsageError, match="changes in a call"), unchanged_state({"the code": lambda: kept}, "advice"):
+    with pytest.raises(UsageError, match="changes in a call"), unchanged_state({"the code": lambda: kept}):
         change(kept)
 
 
 @pytest.mark.parametrize("kept", [itertools.repeat(1), random.SystemRandom()])
 def test_what_has_neither_length_nor_state_is_left_alone(kept: Any) -> None:
-    with unchanged_state({"the code": lambda: kept}, "advice"):
+    with unchanged_state({"the code": lambda: kept}):
         pass
 
 

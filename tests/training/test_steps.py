@@ -104,7 +104,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recordings:
     """Training records its steps, and AdamW computes as it does on a GPU."""
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
-    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
+    monkeypatch.setattr(adam, "_by_member", adam.elementwise)
     return recordings
 
 

@@ -11,10 +11,8 @@ from hpo.optim.regularizers.sam import asam, sam
 from hpo.optim.regularizers.sgsc import sgsc
 from hpo.optim.regularizers.vasso import vasso
 
-_EVERY = (
-    *(none, sam, asam, vasso, gam, gam_paper, gam_adaptive, gvr, gvr_independent),
-    *(gnvr, sgsc, clip_global, clip_sample, rogc),
-)
-REGULARIZERS: dict[str, Regularizer] = {regularizer.name: regularizer for regularizer in _EVERY}
+_SAM_FAMILY = (sam, asam, vasso, gam, gam_paper, gam_adaptive)
+_OTHERS = (gvr, gvr_independent, gnvr, sgsc, clip_global, clip_sample, rogc)
+REGULARIZERS: dict[str, Regularizer] = {regularizer.name: regularizer for regularizer in (none, *_SAM_FAMILY, *_OTHERS)}
 
 __all__ = ["REGULARIZERS", "gvr_over"]

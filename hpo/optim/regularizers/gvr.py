@@ -1,10 +1,10 @@
 """GVR, gradient variance reduction: L₁ + L₂ + α ‖∇L₁ − ∇L₂‖², the losses of two augmented views of a minibatch.
 
-`gvr` is the authors' code (Habibu-Ahmad/Gradient-Variance-Reduction): the penalty's gradients are those of one random
-subset of 32 samples, the same in both views, each in a forward pass of its own; the first 32 of the minibatch, whose
-order is random. With respect to the layers of the last stage and the classifier in the code, of the last Linear here
-unless `gvr_over` names others. `gvr_independent` is the authors' text, "the views are subsampled independently": 32
-samples for each view, so that the penalty holds the variance of sampling as well.
+`gvr` follows the authors' code (Habibu-Ahmad/Gradient-Variance-Reduction): the penalty's gradients are computed on a
+random subset of 32 samples, the same in both views, each in its own forward pass; here the first 32 of the minibatch,
+whose order is random. In the code they are with respect to the layers of the last stage and the classifier, here to
+the last Linear layer unless `gvr_over` names others. `gvr_independent` follows the authors' text, "the views are
+subsampled independently": each view has its own 32 samples, so that the penalty includes the variance of sampling.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ SAMPLES = 32
 
 
 def gvr_over(layers: Sequence[str] = (), samples: int = SAMPLES, independent: bool = False) -> Regularizer:
-    """GVR with its own layers, by their names in the network, and its own number of samples of a penalty gradient.
+    """GVR over chosen layers, by their names in the network, with a chosen number of samples for the penalty.
 
     Args:
         layers: as in `Objective.last_layer_grad`. For `ResNet18` the authors' are "blocks.6", "blocks.7" and "linear".
-        independent: whether the second view's samples are others, the last of the minibatch.
+        independent: whether the second view has other samples: the last of the minibatch.
     """
     layers = (layers,) if isinstance(layers, str) else tuple(layers)
-    # The name is all that a study's definition says about a regularizer of ours.
+    # A study's definition describes a built-in regularizer by its name only.
     chosen = ", ".join([*layers, *([] if samples == SAMPLES else [f"{samples} samples"])])
     name = ("gvr_independent" if independent else "gvr") + (f"({chosen})" if chosen else "")
-    shares = slice(samples), slice(-samples, None) if independent else slice(samples)
+    subsets = slice(samples), slice(-samples, None) if independent else slice(samples)
 
     def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
-        parts = [objective.subset(share) for share in shares]
+        parts = [objective.subset(samples) for samples in subsets]
 
         def total(at: Tree) -> tuple[Tensor, Tree]:
             losses = objective.loss(at, 0) + objective.loss(at, 1)

@@ -1,6 +1,6 @@
 """SGSC, soft gradient sign consistency: every component of g times |mean_i sign(g_i)|^γ.
 
-γ = 0 leaves g as it is, also where no sign prevails (0⁰ = 1).
+γ = 0 leaves g unchanged, also where the mean sign is 0 (0⁰ = 1).
 """
 
 import torch
