@@ -2,8 +2,6 @@
 
 import multiprocessing
 import re
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,23 +11,22 @@ from torch import Tensor
 from torch.func import vmap
 
 from hpo.bench.table import OnRow, Row
+from hpo.bench.timing import seconds
 from hpo.bench.training_steps import MODELS, random_batch
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.models.losses import cross_entropy
-from hpo.training.devices import device_name, synchronize
+from hpo.training.devices import device_name
 
 METHODS = {"rules": True, "vmap(grad)": False}
-REPETITIONS = 15
-SECONDS = 20.0  # after which three repetitions are enough
 COLUMNS = {"method": (12, "{method}"), "ms/model": (10, "{ms:.3f}"), "MiB": (8, "{mib:.0f}")}
 
 
 def measure(model: str, population: int, batch_size: int, device: torch.device, on_row: OnRow) -> Row:
     """Computes norms [population, batch_size] of a network's per-sample gradients by both methods.
 
-    Both are timed alternately in this process. The memory of each is its peak above the loaded network, in a separate
-    process (CUDA, or Linux).
+    Both are timed in this process. The memory of each is its peak above the loaded network, in a separate process
+    (CUDA, or Linux).
 
     Args:
         model: a key of `hpo.bench.training_steps.MODELS`.
@@ -37,13 +34,14 @@ def measure(model: str, population: int, batch_size: int, device: torch.device, 
     Returns:
         JSON values: the setting, and a row for each method with `ms` (per model) and `mib` (of the population).
     """
-    seconds = _time_alternately(model, population, batch_size, device)
+    steps = {method: _norms(model, population, batch_size, device, rules) for method, rules in METHODS.items()}
+    torch.testing.assert_close(*(step() for step in steps.values()), rtol=1e-3, atol=1e-6)
     rows: list[Row] = []
-    for method, taken in seconds.items():
+    for method, step in steps.items():
         arguments = (model, population, batch_size, str(device), METHODS[method], torch.get_num_threads())
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             mib = pool.apply(_peak_memory, arguments)
-        rows.append({"method": method, "ms": statistics.median(taken) / population * 1e3, "mib": mib})
+        rows.append({"method": method, "ms": seconds(step, device) / population * 1e3, "mib": mib})
         on_row(rows[-1])
     setting = {"model": model, "population": population, "batch_size": batch_size, "threads": torch.get_num_threads()}
     return {"torch": torch.__version__, "device": device_name(device), **setting, "rows": rows}
@@ -54,22 +52,6 @@ def summary(result: Row) -> str:
         f"per-sample gradient norms of {result['model']}, population {result['population']}, "
         f"batch {result['batch_size']}, {result['device']}, {result['threads']} threads"
     )
-
-
-def _time_alternately(model: str, population: int, batch_size: int, device: torch.device) -> dict[str, list[float]]:
-    steps = {method: _norms(model, population, batch_size, device, rules) for method, rules in METHODS.items()}
-    torch.testing.assert_close(*(step() for step in steps.values()), rtol=1e-3, atol=1e-6)
-    seconds: dict[str, list[float]] = {method: [] for method in steps}
-    end = time.perf_counter() + SECONDS
-    for repetition in range(REPETITIONS):
-        if repetition >= 3 and time.perf_counter() > end:
-            break
-        for method, step in steps.items():
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            seconds[method].append(time.perf_counter() - start)
-    return seconds
 
 
 def _norms(model: str, population: int, batch_size: int, device: torch.device, rules: bool) -> Callable[[], Tensor]:

@@ -1,4 +1,7 @@
-"""Benchmark: start-up, from the command to `hpo --help` and to the first training step."""
+"""Benchmark: start-up, from the command to `hpo --help` and to the first training step.
+
+`python -m hpo.bench.startup DEVICE` is the process that is timed: it ends after the first step of 20 models.
+"""
 
 import json
 import os
@@ -8,13 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpo import __version__
+from hpo import MLP, Configuration, Mnist1d, Study, __version__
 from hpo.bench.table import OnRow, Row
 from hpo.errors import HpoError
 
+MODELS = 20
 PARTS = {  # part → arguments of Python, and the seconds that it must stay below
     "hpo --help": (("-m", "hpo", "--help"), 0.5),
-    "import to the first training step": (("-m", "hpo.bench.first_training_step", "{device}"), 4.0),
+    "import to the first training step": (("-m", "hpo.bench.startup", "{device}"), 4.0),
 }
 COLUMNS = {
     "part": (64, "{part:64}"),
@@ -85,3 +89,33 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float,
         last = errors.strip().splitlines()[-1:] or ["it printed no error"]
         raise HpoError(f"python {' '.join(command)} ended with exit code {code}: {last[0]}")
     return seconds, processor_seconds, peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def train_one_step(device_option: str) -> None:
+    """Imports hpo, builds the models of a study and exits after their first training step."""
+    from hpo.training.devices import choose_device, cpu_cores, prepare_process
+    from hpo.training.population import Population
+    from hpo.trials import Slot, Work
+    from hpo.worker.trainer import Trainer
+
+    device = choose_device(device_option)
+    prepare_process(cpu_cores(), device)
+    configurations = (Configuration("AdamW"), Configuration("GNVR", regularizer="gnvr"))
+    data, model = Mnist1d(label_noise=0.2), MLP((40, 256, 256, 10))
+    study = Study(data=data, model=model, baseline="AdamW", configurations=configurations, name="first-step")
+    step = Population.step
+
+    def step_and_exit(*arguments: Any, **options: Any) -> None:
+        scalars = step(*arguments, **options)
+        assert all(value.isfinite().all() for value in scalars.values())  # on CUDA, this waits for the step's end
+        os._exit(0)
+
+    Population.step = step_and_exit  # type: ignore[assignment,method-assign]
+    trainer = Trainer(study, device)
+    setting = trainer.setting_to_try("GNVR", {})
+    trainer(Work("GNVR", "tune", [Slot(number + 1, number, 0, 1, setting) for number in range(MODELS)]))
+    raise SystemExit("no training step was made")
+
+
+if __name__ == "__main__":
+    train_one_step(sys.argv[1])

@@ -84,26 +84,21 @@ def make_population(name: str, models: int, setting: Setting) -> tuple[Populatio
 def naive_step(name: str, setting: Setting) -> Callable[[], object]:
     """The step of a script that trains one model: no layer rules, PyTorch's own optimizer."""
     torch.manual_seed(0)
-    device = setting.device
+    device, bfloat16 = setting.device, setting.bfloat16
     module = MODELS[setting.model][0]().to(device)
-    (inputs,), (labels,) = random_batch((1, REGULARIZERS[name].views, setting.batch_size), setting.shape, device)
-    if setting.bfloat16 and inputs[0].dim() == 4:
+    (views,), (labels,) = random_batch((1, REGULARIZERS[name].views, setting.batch_size), setting.shape, device)
+    if bfloat16 and len(setting.shape) == 3:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=1e-3)
-    if name == "none":
-        return _plain_step(module, optimizer, inputs[0], labels, setting.bfloat16)
-    return _regularized_step(name, module, optimizer, inputs, labels, setting.bfloat16)
-
-
-def _plain_step(
-    module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, bfloat16: bool
-) -> Callable[[], object]:
-    if bfloat16 and inputs.dim() == 4:
+    if name != "none":
+        return _regularized_step(name, module, optimizer, views, labels, bfloat16)
+    inputs = views[0]
+    if bfloat16 and len(setting.shape) == 3:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(inputs.device.type, torch.bfloat16) if bfloat16 else nullcontext():
+        with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
             outputs = module(inputs)
         F.cross_entropy(outputs.float(), labels).backward()
         optimizer.step()
@@ -112,22 +107,21 @@ def _plain_step(
 
 
 def _regularized_step(
-    name: str, module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, bfloat16: bool
+    name: str, module: nn.Module, optimizer: torch.optim.Optimizer, views: Tensor, labels: Tensor, bfloat16: bool
 ) -> Callable[[], object]:
     regularizer = REGULARIZERS[name]
-    network = Network(module, inputs[0])
+    network = Network(module, views[0])
     network.bfloat16 = network.channels_last = bfloat16
     network.disable_rules("the naive loop has none")
     values = _defaults(regularizer.hyperparameters)
-    hyper = {key: torch.tensor(value, device=inputs.device) for key, value in values.items()}
+    hyper = {key: torch.tensor(value, device=views.device) for key, value in values.items()}
     parameters = dict(module.named_parameters())
     state = regularizer.init({key: value.detach() for key, value in parameters.items()})
 
     def step() -> None:
         nonlocal state
         params = {key: value.detach() for key, value in parameters.items()}
-        objective = Objective(network, cross_entropy, inputs, labels)
-        grads, state, _ = regularizer.grads(objective, params, state, hyper)
+        grads, state, _ = regularizer.grads(Objective(network, cross_entropy, views, labels), params, state, hyper)
         for key, parameter in parameters.items():
             parameter.grad = grads[key]
         optimizer.step()

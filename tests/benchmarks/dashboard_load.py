@@ -1,14 +1,13 @@
-"""What the dashboard costs beside 1,000 trials and 100 reruns: its first page, its memory, and the workers' pace.
+"""What the dashboard costs with 1,000 trials and 100 reruns: its first pages, its memory, and the workers' throughput.
 
-    python tests/benchmarks/dashboard_load.py --storage sqlite --turns 6 --seconds 30
+    python tests/benchmarks/dashboard_load.py --turns 6 --seconds 30
 
-Two workers spend a fixed processor time on every population of a second study in the same database, by turns with
-three pages that poll as a browser does (every 10 seconds; the list of studies every 5) and without; the dashboard
-writes its summaries in both, and every other pair of turns is in the other order. The first page is timed in Chromium,
-from the request until what was asked for is seen. `--turns 0` times the pages alone.
+Two workers spend a fixed processor time on every population of a second study in the same database, alternately with
+three pages that poll as a browser does (every 10 seconds; the list of studies every 5) and without. The first pages are
+timed in Chromium, from the request until the content is visible. `--turns 0` times only the pages.
 """
 
-import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,71 +19,71 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from statistics import mean, median
-from typing import NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import shown_study
 from browser import Browser
-from storages import KINDS, storage
+from temporary_study import run_program
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
+from hpo.storage.ledger import Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
 
-BURNT = 0.25  # seconds of processor time that a population takes
+PROCESSOR_SECONDS = 0.25  # of a population
 LARGE, BUSY = "large", "busy"
+PAGES = {  # what is timed → address and what becomes visible
+    "list of studies": ("/", f"text={LARGE}/GNVR/tune"),
+    "tuning": ("/dashboard/studies/2", "#plot-history .main-svg"),
+    "list of reports": ("/reports/", f"text={LARGE}"),
+}
+POLLED = (("/api/studies/1?after=50", 10.0), ("/api/studies/2?after=500", 10.0), ("/reports/", 5.0))
 
 
-def prepare(url: str) -> None:
-    """A study of 1,000 trials and 100 reruns, half of the reruns finished, and one for the workers."""
+def prepare(url: str, trials: int, reruns: int) -> None:
+    """A study with half of its reruns finished, and one for the workers."""
     engine = connect(url)
-    large = shown_study.make(engine, LARGE, trials=500, seeds=50)
-    shown_study.finish(large, limit=50, runs=1050)
+    large = shown_study.make(engine, LARGE, trials=trials // 2, seeds=reruns // 2)
+    shown_study.finish(large, limit=50, runs=trials + reruns // 2)
     Mirror(large).repair()
     shown_study.make(engine, BUSY, trials=5000, seeds=2)
     engine.dispose()
 
 
 def work(url: str) -> None:
-    """A worker that computes for ever."""
-    ledger = load_study(connect(url), BUSY)
+    """A worker that computes until it is killed."""
 
     def train(work: Work) -> list[Outcome]:
-        end = time.process_time() + BURNT
+        end = time.process_time() + PROCESSOR_SECONDS
         while time.process_time() < end:
             sum(range(10_000))
         return shown_study.outcomes(work)
 
-    run_worker(ledger, train, new_worker_id(), 4, workers=2)
-
-
-def finished(ledger: Ledger) -> int:
-    return sum(entry["trials_done"] for entry in ledger.counts().values())
+    run_worker(load_study(connect(url), BUSY), train, new_worker_id(), 4)
 
 
 def get(address: str) -> float:
-    """Seconds that an answer takes."""
-    began = time.monotonic()
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        answer.read()
-    return time.monotonic() - began
+    """Seconds until the response."""
+    start = time.monotonic()
+    with urllib.request.urlopen(address, timeout=60) as response:
+        response.read()
+    return time.monotonic() - start
 
 
 @contextmanager
-def polled(address: str, answers: list[float]) -> Iterator[None]:
+def polled(address: str, responses: list[float]) -> Iterator[None]:
     """Three open pages: the tuning and the reruns of the large study, and the list of all studies."""
     end = threading.Event()
 
     def poll(path: str, pause: float) -> None:
         while not end.is_set():
             with suppress(OSError):
-                answers.append(get(address + path))
+                responses.append(get(address + path))
             end.wait(pause)
 
-    paths = [("/api/studies/1?after=50", 10.0), ("/api/studies/2?after=500", 10.0), ("/reports/", 5.0)]
-    threads = [threading.Thread(target=poll, args=entry) for entry in paths]
+    threads = [threading.Thread(target=poll, args=entry) for entry in POLLED]
     for thread in threads:
         thread.start()
     yield
@@ -93,123 +92,88 @@ def polled(address: str, answers: list[float]) -> Iterator[None]:
         thread.join()
 
 
-def first_pages(address: str) -> dict[str, float]:
-    """Seconds until a reader sees what was asked for; the median of five times."""
+def time_pages(address: str, repetitions: int) -> dict[str, float]:
+    """Median seconds until a reader sees the content, and seconds of a report that is written on request."""
     browser = Browser()
-    pages = {
-        "list of studies": ("/", f"text={LARGE}/GNVR/tune"),
-        "tuning of 500 trials": ("/dashboard/studies/2", "#plot-history .main-svg"),
-        "list of reports": ("/reports/", f"text={LARGE}"),
-    }
-    found: dict[str, list[float]] = {name: [] for name in pages}
-    for _ in range(5):
-        for name, (path, shown) in pages.items():
+    seconds: dict[str, list[float]] = {name: [] for name in PAGES}
+    for _ in range(repetitions):
+        for name, (path, content) in PAGES.items():
             with browser.tab() as tab:
-                began = time.monotonic()
+                start = time.monotonic()
                 tab.open(address + path)
-                tab.page.wait_for_selector(shown)
-                found[name].append(time.monotonic() - began)
+                tab.page.wait_for_selector(content)
+                seconds[name].append(time.monotonic() - start)
     browser.close()
-    return {name: median(times) for name, times in found.items()}
+    first, second = (get(f"{address}/reports/{LARGE}/") for _ in range(2))
+    return {name: median(times) for name, times in seconds.items()} | {"new report": first, "same report": second}
 
 
-def memory(pid: int) -> tuple[float, float, float]:
-    """MB now and at most, and seconds of processor time."""
+def peak_mb(pid: int) -> float:
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    now, most = (int(lines[name].split()[0]) / 1000 for name in ("VmRSS", "VmHWM"))
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return now, most, (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+    return int(lines["VmHWM"].split()[0]) / 1000
 
 
 @contextmanager
-def dashboard(url: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """Its address, once the first summaries are there, and its process id."""
-    command = [sys.executable, "-m", "hpo", "dashboard", "--port", "0", "--reports", str(folder / "reports")]
+def dashboard(url: str, folder: str, warmup: float) -> Iterator[tuple[str, int]]:
+    """Its address after it has written its first summaries, and its process id."""
+    command = [sys.executable, "-m", "hpo", "dashboard", "--port", "0", "--reports", f"{folder}/reports"]
     environment = os.environ | {"HPO_STORAGE": url}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder)
-    assert process.stdout is not None
-    address = process.stdout.readline().split()[1].rstrip("/")
-    time.sleep(10)
-    try:
-        yield address, process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def workers(url: str) -> Iterator[None]:
-    started = [subprocess.Popen([sys.executable, __file__, "--work", url]) for _ in range(2)]
-    time.sleep(10)
-    try:
-        yield
-    finally:
-        for process in started:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1].rstrip("/")
+        time.sleep(warmup)
+        try:
+            yield address, process.pid
+        finally:
             process.terminate()
-            process.wait()
 
 
-def first(address: str, pid: int) -> None:
-    for name, found in first_pages(address).items():
-        print(f"{name}: {found:.2f} s")
-    made, again = (get(f"{address}/reports/{LARGE}/") for _ in range(2))
-    print(f"a report that is made when it is asked for: {made:.2f} s; the same again: {again:.2f} s")
-    print("memory: {:.0f} MB, at most {:.0f} MB; {:.1f} s of processor time".format(*memory(pid)), flush=True)
-
-
-class Turn(NamedTuple):
-    """Trials a second, and the share of a core that the dashboard took."""
-
-    pace: float
-    share: float
-
-
-def compare(url: str, address: str, pid: int, turns: int, seconds: float) -> None:
+def compare(url: str, address: str, turns: int, seconds: float, warmup: float) -> dict[str, float]:
+    """The workers' trials a second with three open pages and without, and the seconds of the responses to the pages."""
+    processes = [multiprocessing.Process(target=work, args=(url,), daemon=True) for _ in range(2)]
+    for process in processes:
+        process.start()
+    time.sleep(warmup)
     ledger = load_study(connect(url), BUSY)
-    answers: list[float] = []
-    found: dict[bool, list[Turn]] = {True: [], False: []}
-    for number in range(turns):
-        for polling in (True, False) if number % 2 else (False, True):
-            before, used, began = finished(ledger), memory(pid)[2], time.monotonic()
-            with polled(address, answers) if polling else nullcontext():
+    responses: list[float] = []
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(turns):
+        for polling in (True, False) if turn % 2 else (False, True):
+            before, start = count_finished(ledger), time.monotonic()
+            with polled(address, responses) if polling else nullcontext():
                 time.sleep(seconds)
-            took = time.monotonic() - began
-            turn = Turn((finished(ledger) - before) / took, (memory(pid)[2] - used) / took)
-            found[polling].append(turn)
-            pages, load = "three pages" if polling else "no page", os.getloadavg()[0]
-            print(
-                f"{pages}: {turn.pace:.2f} trials/s, dashboard {turn.share:.1%} of a core, load {load:.1f}", flush=True
-            )
-    (pace, share), (alone, idle) = (Turn(*map(mean, zip(*found[key], strict=True))) for key in (True, False))
-    print(f"workers: {pace:.2f} trials/s with three pages, {alone:.2f} without: {pace / alone - 1:+.1%}")
-    print(f"dashboard: {share:.1%} of a core with three pages, {idle:.1%} without")
-    print(f"answers to pages: median {median(answers):.2f} s, at most {max(answers):.2f} s")
-    print("memory: {:.0f} MB, at most {:.0f} MB; {:.1f} s of processor time".format(*memory(pid)))
+            rates[polling].append((count_finished(ledger) - before) / (time.monotonic() - start))
+    for process in processes:
+        process.terminate()
+    means = {"with pages": mean(rates[True]), "without pages": mean(rates[False])}
+    return means | {"median response": median(responses), "slowest response": max(responses)}
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--storage", choices=KINDS, default="sqlite")
-    options.add_argument("--turns", type=int, default=6, help="pairs of turns")
-    options.add_argument("--seconds", type=float, default=30.0, help="of a turn")
-    options.add_argument("--work", help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.work:
-        work(given.work)
-        return
-    place = storage(given.storage)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            url = place.create()
-            prepare(url)
-            with dashboard(url, Path(folder)) as (address, pid):
-                first(address, pid)
-                if given.turns:
-                    with workers(url):
-                        compare(url, address, pid, given.turns, given.seconds)
-    finally:
-        place.close()
+def count_finished(ledger: Any) -> int:
+    return sum(entry["trials_done"] for entry in ledger.counts().values())
+
+
+def measure(
+    url: str, repetitions: int, turns: int, seconds: float, trials: int, reruns: int, warmup: float
+) -> dict[str, Any]:
+    prepare(url, trials, reruns)
+    with tempfile.TemporaryDirectory() as folder, dashboard(url, folder, warmup) as (address, pid):
+        pages = time_pages(address, repetitions)
+        load = compare(url, address, turns, seconds, warmup) if turns else {}
+        return {"pages": pages, "load": load, "peak_mb": peak_mb(pid)}
+
+
+def print_result(result: dict[str, Any]) -> None:
+    for page, seconds in result["pages"].items():
+        print(f"{page}: {seconds:.2f} s")
+    if load := result["load"]:
+        change = load["with pages"] / load["without pages"] - 1
+        print(f"workers: {load['with pages']:.2f} trials/s with three pages, {change:+.1%}")
+        print(f"responses: median {load['median response']:.2f} s, at most {load['slowest response']:.2f} s")
+    print(f"memory: at most {result['peak_mb']:.0f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(
+        __doc__, measure, print_result, repetitions=5, turns=6, seconds=30.0, trials=1000, reruns=100, warmup=10.0
+    )

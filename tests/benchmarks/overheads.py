@@ -7,16 +7,13 @@ on 10,000 trials and 1,000 reruns with curves, with its peak memory. `hpo bench 
 process. It leaves nothing behind in the database.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from temporary_study import EPOCHS, METRICS, NAME, OWNER, enlarge, finish, lease, outcomes, temporary_study
+from temporary_study import EPOCHS, METRICS, NAME, OWNER, enlarge, finish, lease, outcomes, run_program, temporary_study
 
 from hpo.bench.startup import time_command
 from hpo.storage import curves
@@ -89,30 +86,20 @@ def measure_report(url: str, trials: int, reruns: int, repetitions: int) -> dict
         return time_command(["-m", "hpo", "report", NAME, "--reports", folder], repetitions, {"HPO_STORAGE": url})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", help="database URL; by default a SQLite file in a temporary folder")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--finished", type=int, default=1000, help="finished trials when settings are suggested")
-    parser.add_argument("--suggested", type=int, default=256)
-    parser.add_argument("--runs", type=int, default=1000, help="runs whose curves are written")
-    parser.add_argument("--trials", type=int, default=10_000, help="trials of the study that is reported")
-    parser.add_argument("--reruns", type=int, default=1000, help="reruns of the study that is reported")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = given.storage or f"sqlite:///{Path(folder) / 'benchmark.db'}"
-        seconds = measure_suggestions(url, given.finished, given.suggested, given.repetitions)
-        seconds |= measure_curves(url, given.runs, given.repetitions)
-        report = measure_report(url, given.trials, given.reruns, given.repetitions)
-    result = {"seconds": {**seconds, "report": report["seconds"]}, "report_mib": report["mib"]}
-    if given.json:
-        print(json.dumps(result))
-        return
+def measure(
+    url: str, repetitions: int, finished: int, suggested: int, runs: int, trials: int, reruns: int
+) -> dict[str, Any]:
+    seconds = measure_suggestions(url, finished, suggested, repetitions) | measure_curves(url, runs, repetitions)
+    report = measure_report(url, trials, reruns, repetitions)
+    return {"seconds": {**seconds, "report": report["seconds"]}, "report_mib": report["mib"]}
+
+
+def print_result(result: dict[str, Any]) -> None:
     for part, taken in result["seconds"].items():
         print(f"{part:16} {taken:8.3f} s" + (f", goal {GOALS[part]:g} s" if part in GOALS else ""))
-    print(f"{'memory of report':16} {report['mib']:8.0f} MiB")
+    print(f"{'memory of report':16} {result['report_mib']:8.0f} MiB")
 
 
 if __name__ == "__main__":
-    main()
+    sizes = {"finished": 1000, "suggested": 256, "runs": 1000, "trials": 10_000, "reruns": 1000}
+    run_program(__doc__, measure, print_result, repetitions=3, **sizes)

@@ -5,23 +5,20 @@
 1. Milliseconds a trial of each of a worker's steps, where 1,000 trials are finished: lease, sample, assign, begin (the
    trials appear in Optuna's tables), extend (a heartbeat), finish, finish in Optuna's tables.
 2. Seconds and SQL statements of the same steps for one population of 1,000.
-3. Calculated from these: which part of the database is used up first by 1, 10, 100 and 1,000 workers.
+3. Calculated from these, and from a lease in a study of 20,000 slots: which part of the database is used up first by 1,
+   10, 100 and 1,000 workers whose populations train for `--training` seconds.
 
 It leaves nothing behind in the database.
 """
 
-import argparse
-import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from temporary_study import OWNER, enlarge, finish, lease, outcomes, spread_settings, temporary_study
+from temporary_study import OWNER, enlarge, finish, lease, outcomes, run_program, spread_settings, temporary_study
 
 from hpo.search_space import split_space
 from hpo.storage.database import connect
@@ -226,23 +223,6 @@ def print_result(result: dict[str, Any]) -> None:
         print(f"{last['workers'] / share:.0f} workers use up the {part}: {LIMITS[part]}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", help="database URL; by default a SQLite file in a temporary folder")
-    parser.add_argument("--population", type=int, default=32, help="trials leased at once")
-    parser.add_argument("--finished", type=int, default=1000, help="trials that are finished before")
-    parser.add_argument("--large-population", type=int, default=1000)
-    parser.add_argument("--large-study", type=int, default=20_000, help="slots of a large study")
-    parser.add_argument("--training", type=float, default=30.0, help="seconds that a population trains")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = given.storage or f"sqlite:///{Path(folder) / 'benchmark.db'}"
-        result = measure(
-            url, given.population, given.finished, given.large_population, given.large_study, given.training
-        )
-    print(json.dumps(result)) if given.json else print_result(result)
-
-
 if __name__ == "__main__":
-    main()
+    sizes = {"population": 32, "finished": 1000, "large_population": 1000, "large_study": 20_000}
+    run_program(__doc__, measure, print_result, **sizes, training=30.0)

@@ -1,10 +1,13 @@
-"""A study whose results are made up instead of trained, and a worker's transactions on it.
+"""What the programs share: their options, and a study whose results are made up instead of trained.
 
-It has a name that nobody else uses and is deleted before and after a benchmark.
+The study has a name that nobody else uses and is deleted before and after a benchmark.
 """
 
+import argparse
+import json
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,3 +112,19 @@ def finish(
         if mirror:
             mirror.finish(work, results)
         count -= len(work.slots)
+
+
+def run_program(
+    description: str | None, measure: Callable[..., Any], print_result: Callable[[Any], None], **defaults: float
+) -> None:
+    """Calls `measure(url, …)` with the command line's options, one for each of `defaults`, and prints its result."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", help="database URL; by default a SQLite file in a temporary folder")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default: {value}")
+    options = vars(parser.parse_args())
+    url, as_json = options.pop("storage"), options.pop("json")
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(url or f"sqlite:///{Path(folder) / 'benchmark.db'}", **options)
+    print(json.dumps(result)) if as_json else print_result(result)

@@ -2,22 +2,19 @@
 
     python tests/benchmarks/throughput.py --storage postgresql://user@host/database --clients 8
 
+In each of the rounds every client finishes `--populations` populations of `--population` trials.
 A baseline client leases, assigns, begins and finishes trials, and does nothing else; a worker is `run_worker` with a
 training that returns at once. Nothing is tuned, so that neither samples. Both kinds run in turns. It leaves nothing
 behind in the database.
 """
 
-import argparse
-import json
 import multiprocessing
 import signal
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from temporary_study import NAME, finish, outcomes, temporary_study
+from temporary_study import NAME, finish, outcomes, run_program, temporary_study
 
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study, new_worker_id
@@ -89,21 +86,10 @@ def run_one_worker(url: str, population: int, populations: int) -> list[float]:
     return ends
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", help="database URL; by default a SQLite file in a temporary folder")
-    parser.add_argument("--clients", type=int, default=8, help="processes that work at the same time")
-    parser.add_argument("--population", type=int, default=32, help="trials leased at once")
-    parser.add_argument("--populations", type=int, default=4, help="populations of each client in a round")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        url = given.storage or f"sqlite:///{Path(folder) / 'benchmark.db'}"
-        result = measure(url, given.clients, given.population, given.populations, given.rounds)
+def print_result(result: dict[str, Any]) -> None:
     text = "{clients} workers: {workers:.0f} trials/s; baseline clients: {baseline:.0f} trials/s; ratio {ratio:.2f}"
-    print(json.dumps(result) if given.json else text.format(**result))
+    print(text.format(**result))
 
 
 if __name__ == "__main__":
-    main()
+    run_program(__doc__, measure, print_result, clients=8, population=32, populations=4, rounds=2)
