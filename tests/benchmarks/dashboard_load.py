@@ -35,9 +35,9 @@ from hpo.worker.loop import run_worker
 PROCESSOR_SECONDS = 0.25  # of a population
 LARGE, BUSY = "large", "busy"
 PAGES = {  # what is timed → address and what becomes visible
-    "list of studies": ("/", f"text={LARGE}/GNVR/tune"),
+    "list of studies": ("/", f"text={LARGE}"),
+    "Optuna's list of studies": ("/dashboard", f"text={LARGE}/GNVR/tune"),
     "tuning": ("/dashboard/studies/2", "#plot-history .main-svg"),
-    "list of reports": ("/reports/", f"text={LARGE}"),
 }
 POLLED = (("/api/studies/1?after=50", 10.0), ("/api/studies/2?after=500", 10.0), ("/reports/", 5.0))
 
@@ -174,6 +174,5 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_program(
-        __doc__, measure, print_result, repetitions=5, turns=6, seconds=30.0, trials=1000, reruns=100, warmup=10.0
-    )
+    sizes = {"repetitions": 5, "turns": 6, "trials": 1000, "reruns": 100}
+    run_program(__doc__, measure, print_result, **sizes, seconds=30.0, warmup=10.0)

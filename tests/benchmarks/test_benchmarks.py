@@ -58,20 +58,8 @@ def test_overheads(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("browser")
 def test_dashboard_load(tmp_path: Path) -> None:
-    sizes = [
-        "--repetitions",
-        "1",
-        "--turns",
-        "1",
-        "--seconds",
-        "3",
-        "--trials",
-        "24",
-        "--reruns",
-        "10",
-        "--warmup",
-        "2",
-    ]
-    result = run("dashboard_load.py", f"sqlite:///{tmp_path}/t.db", *sizes, keeps={"large", "busy"})
+    url = f"sqlite:///{tmp_path}/t.db"
+    sizes = ["--repetitions", "1", "--turns", "1", "--seconds", "3", "--trials", "24", "--reruns", "10"]
+    result = run("dashboard_load.py", url, *sizes, "--warmup", "2", keeps={"large", "busy"})
     assert all(taken > 0 for taken in result["pages"].values()) and len(result["pages"]) == 5
     assert min(result["load"].values()) > 0 and 50 < result["peak_mb"] < 2000
