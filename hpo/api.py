@@ -1,21 +1,20 @@
-"""A study from definition to report: what the command line and a notebook share.
+"""A study from definition to report, as the command line and notebooks run it.
 
-PyTorch is imported where training is near, so that status and reports do without it.
+PyTorch is imported only where something is trained, so that status and reports start without it.
 """
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hpo.errors import UsageError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, TrialCurve, Work, load_study, names, new_worker_id, open_study
+from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.studies import PLANNED, words
 from hpo.study.study import Study
@@ -23,16 +22,16 @@ from hpo.study.validation import planned_tuning_runs
 
 log = logging.getLogger(__name__)
 
-LONGEST_FOLDER = 100  # letters of a comparison's folder
+MAX_FOLDER_NAME = 100  # characters of a comparison's folder
 
 
 def storage_url(given: str | None) -> str:
-    """The database: as given, else `HPO_STORAGE`, else `OPTUNA_STORAGE`, else a SQLite file here."""
+    """The database's URL: `given`, else `HPO_STORAGE`, else `OPTUNA_STORAGE`, else a SQLite file in this folder."""
     return given or os.environ.get("HPO_STORAGE") or os.environ.get("OPTUNA_STORAGE") or "sqlite:///hpo.db"
 
 
 def with_overrides(study: Study, name: str | None, epochs: int | None) -> Study:
-    """The study under another name or with other epochs (for tuning and rerunning alike)."""
+    """The study with another name, or with other epochs for trials and reruns."""
     changes: dict[str, object] = {"name": name} if name else {}
     if epochs is not None:
         changes |= {"epochs": epochs, "tuning_epochs": None}
@@ -49,17 +48,17 @@ def open_ledger(
     fresh: bool = False,
     accept_changed_code: bool = False,
 ) -> Ledger:
-    """Opens the study in the database, or makes it there.
+    """Opens the study in the database, or creates it.
 
     Args:
-        trials, seeds, tuning_runs: planned numbers in place of the study's own. A study that exists keeps its numbers
-            where none is given; they may only be raised.
-        command: the command line that the report's Reproduce section shows; numbers planned before are added to it.
-        fresh: delete what the database holds under this name first.
-        accept_changed_code: let results of the old and the new code stand side by side, with a note in the report.
+        trials, seeds, tuning_runs: planned numbers instead of the study's own. A study in the database keeps its
+            numbers where none is given; they can only be raised.
+        command: the command line for the report's section Reproduce; flags for earlier planned numbers are added.
+        fresh: first delete everything that the database has under this name.
+        accept_changed_code: keep results of the old code next to those of the new one; the report says so.
 
     Raises:
-        UsageError: the study exists with another definition, or other code that something was trained with.
+        UsageError: the study exists with another definition, or its code changed after the first trials.
     """
     from hpo.study.definition import describe, digest
     from hpo.study.fingerprint import fingerprint
@@ -67,38 +66,33 @@ def open_ledger(
     if not study.name:
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
-    definition = describe(study)
-    stored = None if fresh else _stored(engine, study.name)
+    stored = None if fresh else _stored_plan(engine, study.name)
     flags = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
-    runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
-    own = {"trials": study.trials, "seeds": study.seeds, "tuning_runs": runs}
     given = {key: number for key, number in flags.items() if number is not None}
-    planned = {key: (stored or own)[key] for key in own} | given
-    # Flags may say what the file may say, and nothing is deleted for one that is refused.
+    runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
+    of_file = {"trials": study.trials, "seeds": study.seeds, "tuning_runs": runs}
+    planned = (stored or of_file) | given
     if not stored:
-        dataclasses.replace(study, trials=planned["trials"], seeds=planned["seeds"], tuning_runs=planned["tuning_runs"])
+        dataclasses.replace(study, **planned)  # type: ignore[arg-type]  # checks the numbers before a deletion
     if fresh:
         from hpo.storage.optuna.studies import delete_study
 
         delete_study(engine, study.name)
-    shown = _with_planned(command or f"hpo run {study.name}", planned, own)
+    shown = _with_planned(command or f"hpo run {study.name}", planned, of_file)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
-    whole = (definition, digest(definition), planned, text, fingerprint(study))
-    ledger = open_study(engine, study.name, *whole, given, accept_changed_code)
-    ledger.warnings += [
-        f"{study.name} was planned with {stored[key]} {words(flag)} and its file now plans {own[key]}; "
-        f"give {flag} {own[key]} to raise it"
-        for key, flag in PLANNED.items()
-        if stored and key not in given and own[key] > stored[key]
-    ]
+    description = describe(study)
+    identity = (description, digest(description), planned, text, fingerprint(study))
+    ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
+    if stored:
+        ledger.warnings += _raise_hints(study.name, stored, of_file, given)
     return ledger
 
 
 def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Ledger:
-    """Opens the study as a worker does: as it stands in the database, or made there if this one is the first.
+    """Opens the study for a worker, with the numbers planned in the database; the first worker creates it.
 
     Raises:
-        UsageError: the study in the database is another one than `study`, or has other code; see `open_ledger`.
+        UsageError: the study in the database has another definition, or its code changed; see `open_ledger`.
     """
     from hpo.study.definition import describe, digest
     from hpo.study.fingerprint import fingerprint
@@ -118,72 +112,24 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     return ledger
 
 
-def work(
-    study: Study,
-    ledger: Ledger,
-    device: str = "auto",
-    population: int | None = None,
-    threads: int = 1,
-    on_event: Callable[[str, dict[str, Any]], None] | None = None,
-    on_epoch: Callable[[Work, int, int], None] | None = None,
-) -> None:
-    """Works on the study in this process until it needs nothing more.
+def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
+    """Writes the study's report below `reports`, and its summary for the dashboard; returns the report's README.md.
 
     Args:
-        population: most models trained at once; by default as many as suit the network and the device.
-        threads: of the CPU; the last digits of results may depend on them.
-
-    Raises:
-        Stopped: a signal came; the work in hand was given back.
+        analysis: a Markdown file with the author's text, if it exists. standalone: put everything into report.html.
     """
-    from hpo.data import Source, identify
-    from hpo.study.fingerprint import fingerprint
-    from hpo.training import checkpoints
-    from hpo.training.devices import choose_device, device_name, environment, prepare_process
-    from hpo.worker.loop import run_worker
-    from hpo.worker.trainer import Trainer
-
-    chosen = choose_device(device)
-    prepare_process(threads, chosen)
-    worker_id = new_worker_id()
-    ledger.register(worker_id, device_name(chosen), environment())
-    identity = json.dumps([ledger.digest, sorted(fingerprint(study).items())])
-
-    def earlier(begun: Work) -> dict[int, list[TrialCurve]]:
-        return ledger.trial_curves(begun.configuration, {slot.tuning_run for slot in begun.slots}, begun.slots[0].batch)
-
-    def loaded(source: Source) -> None:
-        ledger.note_data(worker_id, identify(source))
-
-    kept = checkpoints.from_environment(identity)
-    trainer = Trainer(study, chosen, on_epoch, kept, population, earlier, loaded)
-
-    def tell(kind: str, details: dict[str, Any]) -> None:
-        if kind == "finished":
-            stored = {outcome.id for outcome in details["outcomes"]}
-            trainer.forget(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
-        elif kind == "failed":
-            trainer.forget(details["work"])
-        if on_event:
-            on_event(kind, details)
-
-    run_worker(ledger, trainer, worker_id, trainer.size, on_event=tell, device=device_name(chosen))
-
-
-def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
-    """Writes the study's report below `reports`, and its summary for the dashboard; returns its README.md."""
     from hpo.dashboard.study_note import publish
     from hpo.report import read_record, write_report
 
     record = read_record(ledger)
-    own_words = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
+    text = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
     command = record.study["text"]["command"]
-    path = write_report(record, reports / ledger.study, ledger.study, [command], own_words, standalone)
+    path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone)
     ledger.note_report()
     try:
         publish(ledger, record)
-    except Exception as error:  # what Optuna's dashboard shows may be old; the report may not fail for it
-        log.warning("Optuna's dashboard keeps its old summary of %s (%s)", ledger.study, error)
+    except Exception as error:  # an old summary in Optuna's dashboard does no harm; a failed report would
+        log.warning("the summary of %s in Optuna's dashboard was not updated (%s)", ledger.study, error)
     return path
 
 
@@ -193,7 +139,7 @@ def compare(ledgers: Sequence[Ledger], reports: Path, standalone: bool = False) 
 
     names = [ledger.study for ledger in ledgers]
     folder = f"compare-{'-'.join(names)}"
-    if len(folder) > LONGEST_FOLDER:
+    if len(folder) > MAX_FOLDER_NAME:
         digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:8]
         folder = f"compare-{names[0]}-and-{len(names) - 1}-more-{digest}"
     command = shlex.join(["hpo", "report", *names, "--compare"])
@@ -212,15 +158,17 @@ def run(
     threads: int = 1,
     accept_changed_code: bool = False,
 ) -> Path:
-    """Tunes, reruns and reports a study in this process, as a notebook does; resumes where it stopped.
+    """Tunes, reruns and reports a study in this process, as a notebook does; resumes an interrupted study.
 
     Args:
-        threads: of the CPU; by default as many as each worker of `hpo run` has, so that results are the same.
+        threads: CPU threads; the default is that of each worker of `hpo run`, so that results are the same.
         accept_changed_code: continue although the code changed since the study's first trials.
 
     Returns:
         The report's README.md.
     """
+    from hpo.worker.work import work
+
     url = storage_url(storage)
     ledger = open_ledger(study, url, trials, seeds, tuning_runs, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
@@ -229,14 +177,27 @@ def run(
     return report(ledger, Path(reports))
 
 
-def _with_planned(command: str, planned: Mapping[str, int], own: Mapping[str, int]) -> str:
-    """The command with a flag for each planned number that the study's file has otherwise, from whichever run it is."""
-    missing = [key for key in PLANNED if planned[key] != own[key] and PLANNED[key] not in command.split()]
+def _stored_plan(engine: Any, name: str) -> dict[str, int] | None:
+    """The planned numbers of a study in the database; None if it does not exist."""
+    try:
+        return load_study(engine, name).planned
+    except UsageError:
+        return None
+
+
+def _with_planned(command: str, planned: Mapping[str, int], of_file: Mapping[str, int]) -> str:
+    """The command with a flag for each planned number that differs from the study file's."""
+    missing = [key for key in PLANNED if planned[key] != of_file[key] and PLANNED[key] not in command.split()]
     return " ".join([command, *(f"{PLANNED[key]} {planned[key]}" for key in missing)])
 
 
-def _stored(engine: object, name: str) -> dict[str, int] | None:
-    try:
-        return load_study(engine, name).planned  # type: ignore[arg-type]
-    except UsageError:
-        return None
+def _raise_hints(
+    study: str, stored: Mapping[str, int], of_file: Mapping[str, int], given: Mapping[str, int]
+) -> list[str]:
+    """A sentence for each planned number that the study's file has raised since."""
+    return [
+        f"{study} was planned with {stored[key]} {words(flag)}, but its file now plans {of_file[key]}; "
+        f"give {flag} {of_file[key]} to raise it"
+        for key, flag in PLANNED.items()
+        if key not in given and of_file[key] > stored[key]
+    ]

@@ -1,4 +1,4 @@
-"""The command line: `hpo run gnvr`. Heavy imports wait until a command needs them."""
+"""The command line: `hpo run gnvr`. Large packages are imported only by the commands that need them."""
 
 import gc
 import sys
@@ -11,7 +11,7 @@ __all__ = ["app", "commands", "main"]
 
 
 def main() -> None:
-    """Runs the command line; errors with a known mend are one sentence on stderr."""
+    """Runs the command line; an HpoError is one sentence on stderr."""
     try:
         app()
     except HpoError as error:
@@ -20,4 +20,4 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
-        gc.freeze()  # at its end a process searches all that was loaded for cycles, for most of a second
+        gc.freeze()  # else the exiting process searches everything for reference cycles, for most of a second

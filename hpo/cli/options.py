@@ -1,41 +1,52 @@
-"""Options that several commands share, and the application that the commands belong to."""
+"""The command-line application, and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
-    help="Fair, seed-averaged comparisons of optimizers and regularizers.",
+    help="Fair comparisons of optimizers and regularizers, averaged over seeds.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name in ./studies, NAME:VARIANT, or a .py file.")]
+
+def whole_number(help: str, minimum: int = 1) -> Any:
+    """An option that takes a whole number of at least `minimum`."""
+    return typer.Option(min=minimum, metavar="N", help=help)
+
+
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name (see `hpo list`), NAME:VARIANT, or a .py file.")
+]
 Storage = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Database URL; else HPO_STORAGE, OPTUNA_STORAGE, or sqlite:///hpo.db."),
+    str | None,
+    typer.Option(metavar="URL", help="Database; default: $HPO_STORAGE, $OPTUNA_STORAGE or sqlite:///hpo.db."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:NUMBER.")]
-Trials = Annotated[Optional[int], typer.Option(min=1, help="Settings tried for each configuration and tuning run.")]  # noqa: UP045
-Seeds = Annotated[Optional[int], typer.Option(min=1, help="Reruns of each configuration, shared by its tuning runs.")]  # noqa: UP045
-TuningRuns = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Independent tuning runs, which share the reruns; with one, all verdicts are tentative."),
-]
-Epochs = Annotated[Optional[int], typer.Option(min=1, help="Epochs of every run.")]  # noqa: UP045
-Name = Annotated[Optional[str], typer.Option(help="The study's name in the database.")]  # noqa: UP045
-PopulationSize = Annotated[Optional[int], typer.Option(min=1, help="Most models trained at once.")]  # noqa: UP045
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER.")]
+Trials = Annotated[int | None, whole_number("Trials per configuration and tuning run.")]
+Seeds = Annotated[int | None, whole_number("Reruns per configuration, shared by its tuning runs.")]
+TuningRuns = Annotated[int | None, whole_number("Independent tuning runs; with one, all verdicts are tentative.")]
+Epochs = Annotated[int | None, whole_number("Epochs of every trial and rerun.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="The study's name in the database.")]
+PopulationSize = Annotated[int | None, whole_number("Largest number of models trained at once.")]
 AcceptChangedCode = Annotated[
-    bool, typer.Option("--accept-changed-code", help="Continue although the code changed since the first trials.")
+    bool, typer.Option("--accept-changed-code", help="Continue although the code changed after the first trials.")
 ]
-Workers = Annotated[Optional[int], typer.Option(min=1, help="Worker processes to start here.")]  # noqa: UP045
+Workers = Annotated[int | None, whole_number("Worker processes on this machine.")]
+MaxTime = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Release unfinished runs and stop after e.g. 2h or 90m; exit code 142."),
+]
+Reports = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder of reports.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from hpo import __version__
 
         typer.echo(__version__)
@@ -43,17 +54,9 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _whole(
+def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Fair, seed-averaged comparisons of optimizers and regularizers."""
-
-
-MaxTime = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Give work back and stop after a time such as 2h or 90m; exit code 142."),
-]
-Reports = Annotated[Path, typer.Option(help="The folder of reports.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+    """Fair comparisons of optimizers and regularizers, averaged over seeds."""

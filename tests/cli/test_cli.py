@@ -1,6 +1,7 @@
-"""The command line's sentences, read in this process: what is misspelt is named, with the name that was meant."""
+"""Commands in this process: misspelt names, the watch's options, and `hpo report`."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 from storage_study import finish_all, make
 
-from hpo import cli
+from hpo import api, cli
 from hpo.storage.database import connect
+from hpo.storage.ledger import load_study
+from tests.report.golden_studies import STUDIES
 
 STUDY = '''
 """A small study."""
@@ -24,7 +27,7 @@ STUDY = Study(
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Path]:  # noqa: ARG001
-    """A folder with one study as the working directory; what loading adds to the interpreter is taken back."""
+    """A folder with one study as the working directory; the interpreter is as before afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -34,6 +37,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) ->
     (tmp_path / "studies" / "small.py").write_text(STUDY)
     yield tmp_path
     sys.modules.pop("hpo_study_small", None)
+
+
+@pytest.fixture
+def golden(folder: Path) -> Path:
+    """The folder, with a database of two finished studies and an unfinished one."""
+    engine = connect(f"sqlite:///{folder}/hpo.db")
+    for create in STUDIES.values():
+        create(engine)
+    engine.dispose()
+    return folder
 
 
 def hpo(*arguments: str) -> int:
@@ -49,30 +62,26 @@ def hpo(*arguments: str) -> int:
     return 0
 
 
-NO_STUDY = "there is no study 'smal' in this database; it holds: small; did you mean 'small'?"
-GIVE = "give NAME=NUMBER with one of learning_rate, weight_decay, beta1, beta2, epsilon"
-
-
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "words"),
     [
-        ("try small -c mien", "small has no configuration 'mien'; choose one of AdamW, Mine; did you mean 'Mine'?"),
-        ("try small -c Mine lamda=1", f"'lamda=1' is no setting of 'Mine'; {GIVE}, lambda; did you mean 'lambda'?"),
-        ("try small -c AdamW beta1", "'beta1' has no value; write for example beta1=0.1, without blanks"),
-        ("report smal", NO_STUDY),
-        ("status smal", NO_STUDY),
-        ("status smal --watch", NO_STUDY),
-        (
-            "bench --regularizer gnrv",
-            "there is no regularizer 'gnrv'; choose from none, sam, asam, vasso, gam, gam_paper, gam_adaptive, "
-            "gvr, gvr_independent, gnvr, sgsc, clip_global, clip_sample, rogc; did you mean 'gnvr'?",
-        ),
+        ("run smal", ["studies/smal.py", "did you mean 'small'?"]),
+        ("try small -c mien", ["'mien'", "AdamW, Mine", "did you mean 'Mine'?"]),
+        ("try small -c Mine lamda=1", ["'lamda'", "learning_rate, weight_decay", "did you mean 'lambda'?"]),
+        ("try small -c AdamW beta1", ["'beta1'", "beta1=0.1"]),
+        ("try small -c AdamW beta1=high", ["'beta1=high'", "beta1=0.1"]),
+        ("report smal", ["'smal'", "did you mean 'small'?"]),
+        ("status smal", ["'smal'", "did you mean 'small'?"]),
+        ("status smal --watch", ["'smal'", "did you mean 'small'?"]),
+        ("bench --regularizer gnrv", ["'gnrv'", "clip_sample, rogc", "did you mean 'gnvr'?"]),
     ],
 )
-def test_a_misspelt_name(arguments: str, sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_name(arguments: str, words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(connect(f"sqlite:///{folder}/hpo.db"), "small")
     assert hpo(*arguments.split()) == 2
-    assert capsys.readouterr().err == f"hpo: {sentence}\n"
+    message = capsys.readouterr().err
+    assert message.startswith("hpo: ") and message.count("\n") == 1
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(
@@ -84,8 +93,63 @@ def test_the_watch_with_and_without_seconds(
     finish_all(make(connect(f"sqlite:///{folder}/hpo.db"), "small"))
     assert hpo("status", *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["small"]["state"] == "done"
-
-
-def test_a_watch_that_would_never_rest_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert hpo("status", "--watch", "0") == 2
     assert "--watch" in capsys.readouterr().err
+
+
+def test_a_report_creates_no_database(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("report", "gnvr") == 2
+    assert "sqlite:///hpo.db" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["studies"]
+
+
+def test_one_report(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("report", "plain") == 0
+    verdict, warning, path = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("GNVR against AdamW: tentatively better; Δ = +") and "*" not in verdict
+    assert warning.startswith("warning: Few trials") and "AdamW has 4 for 2 hyperparameters" in warning
+    assert path == "report: reports/plain/README.md"
+    assert sorted(path.name for path in (golden / "reports").iterdir()) == ["plain", "plotly.min.js"]
+
+
+def test_several_standalone_reports(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("report", "plain", "under_way", "plain", "--standalone", "--reports", "r") == 0
+    output = capsys.readouterr().out
+    assert re.findall("^report: (.*)$", output, re.MULTILINE) == ["r/plain/README.md", "r/under_way/README.md"]
+    assert "a|b_c 50% against AdamW: " in output and "GNVR and a|b_c 50% have 3 for 3 hyperparameters" in output
+    assert sorted(path.name for path in (golden / "r").iterdir()) == ["plain", "under_way"]
+    assert "plotly.js v" in (golden / "r" / "plain" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_unknown_study_writes_nothing(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("report", "plain", "plane") == 2
+    assert "'plane'" in capsys.readouterr().err
+    assert not (golden / "reports").exists()
+
+
+@pytest.mark.parametrize("standalone", [False, True])
+def test_a_comparison(standalone: bool, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extra = ["--standalone"] if standalone else []
+    assert hpo("report", "plain", "under_way", "--compare", *extra) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["plain", "under_way", "under_way", "report"]
+    assert lines[-1] == "report: reports/compare-plain-under_way/README.md"
+    readme = (golden / lines[-1].removeprefix("report: ")).read_text(encoding="utf-8")
+    assert "\nhpo report plain under_way --compare\n" in readme
+    assert (golden / "reports" / "plotly.min.js").exists() != standalone
+    page = (golden / "reports" / "compare-plain-under_way" / "report.html").read_text(encoding="utf-8")
+    assert ("plotly.js v" in page) == standalone
+
+
+def test_a_comparison_of_one_study(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("report", "under_way", "--compare") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "report: reports/compare-under_way/README.md"
+    assert "1 study" in (golden / "reports" / "compare-under_way" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_comparison_of_many_studies_has_a_short_folder_name(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.report.write_comparison", lambda _, folder, *more: folder)  # noqa: ARG005
+    ledgers = [load_study(connect(f"sqlite:///{golden}/hpo.db"), "plain")] * 20
+    name = api.compare(ledgers, golden / "reports").name
+    assert re.fullmatch(r"compare-plain-and-19-more-[0-9a-f]{8}", name)
+    assert api.compare(ledgers[:19], golden / "reports").name != name

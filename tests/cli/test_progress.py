@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, off a terminal and on one."""
+"""The progress of a running study, with and without a terminal."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from storage_study import definition, finish_all, outcomes
 from hpo.cli.terminal import progress
 from hpo.cli.terminal.progress import Display
 from hpo.cli.terminal.progress_bars import Bars
-from hpo.cli.terminal.progress_lines import LONGEST, ProgressLog, opening
+from hpo.cli.terminal.progress_lines import MAX_SECONDS, ProgressLog, opening
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, new_worker_id, open_study
 
@@ -53,51 +53,50 @@ def epoch(epoch: int, configuration: str = "A", models: int = 5, phase: str = "t
     return {"kind": "epoch", **about, "epoch": epoch, "epochs": 6}
 
 
-def told_pruned(**changes: Any) -> str:
+def line(score: str = "validation_accuracy", **changes: Any) -> str:
     """The line of a configuration whose trials have just been finished."""
-    (line,) = ProgressLog({"A": entry()}, "validation_accuracy", 0).lines({"A": entry(**changes)}, 1)
+    (line,) = ProgressLog({"A": entry()}, score, 0).lines({"A": entry(trials_done=40) | changes}, 1)
     return line
 
 
-def test_the_first_line_says_what_will_be_done() -> None:
+def test_the_opening_has_the_plan() -> None:
     counts = {"AdamW": entry(), "GNVR": entry()}
-    whole = {"epochs": 30, "tuning_epochs": 15}
-    assert opening("gnvr", whole, counts, *WHERE) == [
+    definition = {"epochs": 30, "tuning_epochs": 15}
+    assert opening("gnvr", definition, counts, *WHERE) == [
         "gnvr: 2 configurations, 40 trials each of 15 epochs, then 10 reruns each of 30 epochs; "
         "2 workers on cpu (AMD EPYC); sqlite:///hpo.db"
     ]
-    (line,) = opening("gnvr", whole | {"seeds_per_trial": 3}, counts, "", "")
-    assert "40 trials each of 15 epochs with 3 seeds, then 10 reruns each of 30 epochs" in line
-    (line,) = opening("gnvr", whole | {"pruner": {"kind": "SuccessiveHalving"}}, counts, "", "")
-    assert "40 trials each of at most 15 epochs, then 10 reruns each of 30 epochs" in line
-    assert told_pruned(pruned=5, trials_done=40, best=0.5).endswith("best validation accuracy 0.5, 5 pruned")
+    (first,) = opening("gnvr", definition | {"seeds_per_trial": 3}, counts, "", "")
+    assert "of 15 epochs with 3 seeds," in first
+    (first,) = opening("gnvr", definition | {"pruner": {"kind": "SuccessiveHalving"}}, counts, "", "")
+    assert "of at most 15 epochs," in first
     counts["GNVR"] = entry(trials_total=1, trials_done=1, reruns_total=9)
     first, second = opening("gnvr", {"epochs": 1, "tuning_epochs": 1}, counts, "", "")
-    assert first == "gnvr: 2 configurations, 41 trials in all of 1 epoch, then 19 reruns in all of 1 epoch"
-    assert second == "goes on from 1 of 41 trials and 0 of 19 reruns"
+    assert first == "gnvr: 2 configurations, 41 trials in total of 1 epoch, then 19 reruns in total of 1 epoch"
+    assert "1 of 41 trials and 0 of 19 reruns" in second
 
 
-def test_plain_lines_come_by_quarters_and_at_the_end() -> None:
+def test_a_line_comes_after_every_quarter_or_half_minute_and_at_the_end() -> None:
     log = ProgressLog({"A": entry(), "B": entry()}, "validation_accuracy", start=100.0)
 
-    def told(time: float, **changes: Any) -> list[str]:
+    def lines(time: float, **changes: Any) -> list[str]:
         return log.lines({"A": entry(**changes), "B": entry()}, 100.0 + time)
 
-    assert told(1, trials_done=9, best=0.4) == []
-    assert told(2, trials_done=10, best=0.48) == ["[   2.0 s] A: 10 of 40 trials, best validation accuracy 0.48"]
-    assert told(3, trials_done=10, best=0.48) == []
-    assert told(4, trials_done=19, best=0.5) == []
-    assert told(2 + LONGEST, trials_done=19, best=0.5) == [
+    assert lines(1, trials_done=9, best=0.4) == []
+    assert lines(2, trials_done=10, best=0.48) == ["[   2.0 s] A: 10 of 40 trials, best validation accuracy 0.48"]
+    assert lines(3, trials_done=10, best=0.48) == []
+    assert lines(4, trials_done=19, best=0.5) == []
+    assert lines(2 + MAX_SECONDS, trials_done=19, best=0.5) == [
         "[  32.0 s] A: 19 of 40 trials, best validation accuracy 0.5"
     ]
-    assert told(90, trials_done=40, best=0.123456, diverged=3) == [
+    assert lines(90, trials_done=40, best=0.123456, diverged=3) == [
         "[  90.0 s] A: 40 of 40 trials, best validation accuracy 0.1235, 3 diverged"
     ]
-    assert told(91, trials_done=40, reruns_done=10) == ["[  91.0 s] A: 10 of 10 reruns"]
-    assert told(500, trials_done=40, reruns_done=10) == []
+    assert lines(91, trials_done=40, reruns_done=10) == ["[  91.0 s] A: 10 of 10 reruns"]
+    assert lines(500, trials_done=40, reruns_done=10) == []
 
 
-def test_plain_lines_of_what_was_done_before_are_not_repeated() -> None:
+def test_results_from_before_are_not_printed() -> None:
     log = ProgressLog({"A": entry(trials_done=30)}, "validation_loss", start=0)
     assert log.lines({"A": entry(trials_done=30, best=1.0)}, 100.0) == []
     assert log.lines({"A": entry(trials_done=40, best=1e-7)}, 101.0) == [
@@ -105,29 +104,22 @@ def test_plain_lines_of_what_was_done_before_are_not_repeated() -> None:
     ]
 
 
-def test_no_best_score_where_all_diverged() -> None:
-    (line,) = ProgressLog({"A": entry()}, "validation_accuracy", 0).lines(
-        {"A": entry(trials_done=40, best=0.1, diverged=40)}, 1
-    )
-    assert line.endswith("40 of 40 trials, 40 diverged")
+def test_pruned_diverged_and_unscored_trials_are_counted() -> None:
+    assert line(pruned=5, best=0.5).endswith("best validation accuracy 0.5, 5 pruned")
+    assert line(best=0.1, diverged=40).endswith("40 of 40 trials, 40 diverged")
+    unscored = line("validation_gain", best=0.5, **{"without a finite score": 3})
+    assert unscored.endswith("40 of 40 trials, best validation gain 0.5, 3 without a finite score")
 
 
-def test_trials_without_a_finite_score_are_counted() -> None:
-    (line,) = ProgressLog({"A": entry()}, "validation_gain", 0).lines(
-        {"A": entry(trials_done=40, best=0.5) | {"without a finite score": 3}}, 1
-    )
-    assert line.endswith("40 of 40 trials, best validation gain 0.5, 3 without a finite score")
-
-
-def test_work_of_others_is_shown_without_a_message(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LOOK", 0.01)
+def test_results_of_other_processes_are_shown(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.01)
     shown, screen = display(ledger)
     lines = threading.Event()
     with shown:
         assert screen.getvalue().startswith("s: 2 configurations, 12 trials each of 6 epochs, then 3 reruns each")
-        line = shown.line
-        monkeypatch.setattr(shown, "line", lambda text, on=None: (line(text, on), lines.set()))
-        finish_all(ledger, until="rerun")  # by another worker, of which this display hears nothing
+        print_line = shown.print
+        monkeypatch.setattr(shown, "print", lambda text, file=None: (print_line(text, file), lines.set()))
+        finish_all(ledger, until="rerun")  # by another worker, without messages to this display
         assert lines.wait(30)
         finish_all(ledger)
     text = screen.getvalue()
@@ -135,14 +127,14 @@ def test_work_of_others_is_shown_without_a_message(ledger: Ledger, monkeypatch: 
     assert [text.count(words) for words in ("A: 3 of 3 reruns", "B: 3 of 3 reruns")] == [1, 1]
 
 
-def test_what_was_done_in_the_last_moment_is_shown(ledger: Ledger) -> None:
+def test_the_last_results_are_shown(ledger: Ledger) -> None:
     shown, screen = display(ledger)
     with shown:
         finish_all(ledger)
     assert screen.getvalue().splitlines()[-1].endswith("B: 3 of 3 reruns")
 
 
-def test_a_sentence_that_several_workers_say_is_shown_once(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sentence_of_several_workers_is_shown_once(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     shown, screen = display(ledger)
     with shown:
         for worker in range(3):
@@ -153,9 +145,9 @@ def test_a_sentence_that_several_workers_say_is_shown_once(ledger: Ledger, capsy
         shown.show(0, failed("timeout", "TimeoutError: late"))
     text = screen.getvalue()
     assert text.count("hpo: no rule for Odd\n") == 1
-    assert text.count("mine\n") == 3, "the user's own lines are left alone"
+    assert text.count("mine\n") == 3, "a user's prints are all shown"
     assert text.count("\nA: a trial failed (exception): mine.py, line 3: no\n") == 1
-    assert text.splitlines()[-1] == "3 times in all: A: a trial failed (exception): mine.py, line 3: no"
+    assert text.splitlines()[-1] == "3 times in total: A: a trial failed (exception): mine.py, line 3: no"
     assert text.count("TimeoutError: late") == 1
     assert capsys.readouterr().err == "hpo: its gradient has shape (); return another\n"
 
@@ -182,31 +174,31 @@ def test_bars_show_the_slowest_worker_and_all_models(ledger: Ledger) -> None:
     assert ["3/3" in line for line in last] == [False, False, True, True]
 
 
-def test_bars_show_what_others_train(ledger: Ledger) -> None:
+def test_bars_show_the_trainings_of_other_processes(ledger: Ledger) -> None:
     bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=30))
     worker_id = new_worker_id()
     work = ledger.lease(worker_id, 4)
     assert work is not None
     bars.update(ledger.counts())
     assert states(bars)["A", "trials"] == "4 in training"
-    bars.hear(0, epoch(3, models=1))
+    bars.receive(0, epoch(3, models=1))
     assert states(bars)["A", "trials"] == "epoch 3/6 × 4"
     work = ledger.assign(worker_id, work, [{"learning_rate": 0.01}] * 4)
     ledger.finish(worker_id, outcomes(work))
-    bars.hear(0, {"kind": "finished"})
+    bars.receive(0, {"kind": "finished"})
     bars.update(ledger.counts())
     bars.stop()
-    assert (states(bars)["A", "trials"], bars.bars.tasks[0].completed) == ("", 4)
+    assert (states(bars)["A", "trials"], bars.progress.tasks[0].completed) == ("", 4)
 
 
-def test_where_bars_lack_room_those_of_the_present_phase_are_shown(ledger: Ledger) -> None:
+def test_only_the_present_phase_is_shown_if_not_all_bars_fit(ledger: Ledger) -> None:
     bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=5))
-    assert [task.visible for task in bars.bars.tasks] == [True, True, False, False]
+    assert [task.visible for task in bars.progress.tasks] == [True, True, False, False]
     finish_all(ledger, until="rerun")
     bars.update(ledger.counts())
     bars.stop()
-    assert [task.visible for task in bars.bars.tasks] == [False, False, True, True]
+    assert [task.visible for task in bars.progress.tasks] == [False, False, True, True]
 
 
 def states(bars: Bars) -> dict[tuple[str, str], str]:
-    return {bar: bars.bars.tasks[place].fields["state"] for place, bar in enumerate(bars.tasks)}
+    return {bar: bars.progress.tasks[index].fields["state"] for index, bar in enumerate(bars.tasks)}

@@ -1,17 +1,18 @@
-"""How far studies are: numbers and tables on hand-made ledgers, and the watch that redraws them."""
+"""The progress of studies: numbers and tables of hand-made ledgers, and the watch that redraws them."""
 
 import io
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from storage_study import finish_all, make, outcomes
 
-from hpo.cli.terminal.status import status, status_text
-from hpo.cli.terminal.watch import watch
+from hpo.cli.terminal.status import read_status, status_text
+from hpo.cli.terminal.watch import watch_status
 from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id
@@ -22,8 +23,14 @@ TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 /
 
 
 @pytest.fixture
-def ledger(url: str) -> Ledger:
-    return make(connect(url))
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    """An empty study in SQLite, or in the databases of the fixture `url` for tests that ask for it."""
+    return make(
+        connect(request.getfixturevalue("url") if "url" in request.fixturenames else f"sqlite:///{tmp_path}/t.db")
+    )
+
+
+BOTH = pytest.mark.usefixtures("url")
 
 
 def take(ledger: Ledger, worker_id: str, count: int) -> Work:
@@ -46,9 +53,10 @@ def every_cause(ledger: Ledger) -> str:
     return worker_id
 
 
-def test_all_five_causes_are_told(ledger: Ledger) -> None:
+@BOTH
+def test_all_five_causes_are_shown(ledger: Ledger) -> None:
     every_cause(ledger)
-    found = status(ledger.engine, "s")["s"]
+    found = read_status(ledger.engine, "s")["s"]
     entry = found["configurations"]["A"]
     assert (entry["diverged"], entry["failed"], entry["trials_done"]) == (1, 0, 6)
     assert entry["failures"] == {"out of memory": 1, "exception": 1, "lost worker": 1, "timeout": 1}
@@ -62,7 +70,8 @@ def test_all_five_causes_are_told(ledger: Ledger) -> None:
     assert not any(line.startswith("    B:") for line in text.splitlines())
 
 
-def test_the_newest_exception_of_each_configuration_is_told(ledger: Ledger) -> None:
+@BOTH
+def test_the_newest_exception_of_each_configuration_is_shown(ledger: Ledger) -> None:
     worker_id = new_worker_id()
     for error in ("KeyError: 'first'", "KeyError: 'second'"):
         ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "exception", f"Traceback\n{error}")
@@ -70,23 +79,26 @@ def test_the_newest_exception_of_each_configuration_is_told(ledger: Ledger) -> N
     assert read_activity(ledger).exceptions == {"A": "Traceback\nKeyError: 'second'"}
 
 
-def test_what_has_failed_for_good_is_counted(ledger: Ledger) -> None:
+@BOTH
+def test_runs_that_failed_for_good_are_counted(ledger: Ledger) -> None:
     worker_id = new_worker_id()
     finish_all(ledger, until="rerun")
     for _ in range(2):
         ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "exception", TRACE)
-    assert "A: exception × 2; 1 run failed for good; the last exception: mine.py" in status_text(status(ledger.engine))
+    assert "A: exception × 2; 1 run failed for good; the last exception: mine.py" in status_text(
+        read_status(ledger.engine)
+    )
 
 
 def test_the_table_of_a_finished_study(ledger: Ledger) -> None:
     finish_all(ledger)
-    assert status_text(status(ledger.engine, "s")).splitlines() == [
+    assert status_text(read_status(ledger.engine, "s")).splitlines() == [
         "s: finished",
         "  configuration  trials  reruns  in training  best validation accuracy",
         "  A              12/12   3/3     0            0.999",
         "  B              12/12   3/3     0            0.999",
     ]
-    assert status(ledger.engine)["s"]["planned"] == {"trials": 12, "seeds": 3, "tuning_runs": 1}
+    assert read_status(ledger.engine)["s"]["planned"] == {"trials": 12, "seeds": 3, "tuning_runs": 1}
 
 
 def test_no_best_score_where_every_trial_diverged(ledger: Ledger) -> None:
@@ -94,23 +106,24 @@ def test_no_best_score_where_every_trial_diverged(ledger: Ledger) -> None:
     for _ in range(2):
         work = take(ledger, worker_id, 1)
         ledger.finish(worker_id, [Outcome(slot.id, slot.attempt, 0.1, "diverged") for slot in work.slots])
-    lines = status_text(status(ledger.engine)).splitlines()
+    lines = status_text(read_status(ledger.engine)).splitlines()
     assert [line.split()[-1] for line in lines[2:4]] == ["–", "–"]
-    assert status(ledger.engine)["s"]["configurations"]["A"]["best"] == 0.1
+    assert read_status(ledger.engine)["s"]["configurations"]["A"]["best"] == 0.1
 
 
-def test_a_database_without_studies(url: str) -> None:
-    assert status_text(status(connect(url))) == "no studies yet; `hpo run STUDY` begins one"
+def test_a_database_without_studies(tmp_path: Path) -> None:
+    assert status_text(read_status(connect(f"sqlite:///{tmp_path}/empty.db"))).startswith("no studies yet")
 
 
-def test_a_study_that_is_not_there(ledger: Ledger) -> None:
+def test_an_unknown_study(ledger: Ledger) -> None:
     make(ledger.engine, "gnvr")
-    with pytest.raises(UsageError, match=r"no study 'gnrv' .* it holds: gnvr, s; did you mean 'gnvr'\?"):
-        status(ledger.engine, "gnrv")
+    with pytest.raises(UsageError, match=r"'gnrv' .* gnvr, s; did you mean 'gnvr'\?"):
+        read_status(ledger.engine, "gnrv")
 
 
+@BOTH
 def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
-    assert "; no worker seen in the last minute" in status_text(status(ledger.engine))
+    assert "; no worker in the last minute" in status_text(read_status(ledger.engine))
     ledger.register("far:1:2:a", "a device")
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")
@@ -120,27 +133,27 @@ def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
         ("far", 1, "a device"), ("far", 2, "a device"), ("other", 1, "GPU")
     ]  # fmt: skip
     assert all(0 <= worker["seen"] < LEASE for worker in found)
-    assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(status(ledger.engine))
+    assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(read_status(ledger.engine))
     assert read_activity(ledger, seconds=-1).workers == []
 
 
-def test_one_place_and_this_process(ledger: Ledger) -> None:
+def test_this_process_is_a_worker(ledger: Ledger) -> None:
     ledger.register(new_worker_id(), "a device")
     (worker,) = read_activity(ledger).workers
     assert worker["pid"] == os.getpid()
-    assert f"; 1 worker on {worker['host']} (a device)\n" in status_text(status(ledger.engine))
+    assert f"; 1 worker on {worker['host']} (a device)\n" in status_text(read_status(ledger.engine))
     finish_all(ledger)
-    assert "worker" not in status_text(status(ledger.engine))
+    assert "worker" not in status_text(read_status(ledger.engine))
 
 
-def test_a_worker_counts_as_seen_for_as_long_as_its_lease() -> None:
+def test_a_worker_is_shown_for_as_long_as_its_lease() -> None:
     from hpo.worker.loop import LEASE as WORKERS_LEASE
 
     assert LEASE == WORKERS_LEASE
 
 
 def watched(ledger: Ledger, steps: list[Any], study: str | None = "s", **options: Any) -> str:
-    """What a watch prints whose every pause does the next step on the ledger."""
+    """The output of a watch with the next step on the ledger in every pause."""
     screen = io.StringIO()
     terminal = options.pop("terminal", False)
     console = Console(file=screen, force_terminal=terminal, width=100, height=30, highlight=False, color_system=None)
@@ -150,7 +163,7 @@ def watched(ledger: Ledger, steps: list[Any], study: str | None = "s", **options
         assert seconds == 2
         next(pauses)()
 
-    watch(ledger.engine, study, 2, console=console, sleep=pause, **options)
+    watch_status(ledger.engine, study, 2, console=console, sleep=pause, **options)
     assert next(pauses, None) is None, "the watch ended before the study was done"
     return screen.getvalue()
 
@@ -160,7 +173,7 @@ def one_step(ledger: Ledger) -> None:
     ledger.finish(worker_id, outcomes(take(ledger, worker_id, 10)))
 
 
-def test_a_watch_shows_block_after_block_until_the_study_is_done(ledger: Ledger) -> None:
+def test_a_watch_prints_block_after_block_until_the_study_is_finished(ledger: Ledger) -> None:
     text = watched(ledger, [lambda: one_step(ledger), lambda: finish_all(ledger)])
     assert [text.count(words) for words in ("s: unfinished", "s: finished", "  A  ")] == [2, 1, 3]
     assert text.index("0/12") < text.index("10/12") < text.index("s: finished")
@@ -170,16 +183,16 @@ def test_a_watch_shows_block_after_block_until_the_study_is_done(ledger: Ledger)
 def test_a_watch_redraws_in_place_on_a_terminal(ledger: Ledger) -> None:
     text = watched(ledger, [lambda: finish_all(ledger)], terminal=True)
     assert "\x1b[1A" in text and "\x1b[2K" in text  # up a line, clear it
-    assert text.rindex("s: finished") > text.rindex("Ctrl-C ends the watch"), "the last table stands alone"
+    assert text.rindex("s: finished") > text.rindex("Ctrl-C quits")
 
 
-def test_a_watch_in_json_is_one_document_a_line(ledger: Ledger) -> None:
+def test_a_watch_in_json_prints_one_document_per_line(ledger: Ledger) -> None:
     text = watched(ledger, [lambda: finish_all(ledger)], as_json=True, terminal=True)
     first, last = map(json.loads, text.splitlines())
     assert (first["s"]["state"], last["s"]["state"]) == ("work", "done")
 
 
-def test_a_watch_of_all_studies_goes_on_until_interrupted(ledger: Ledger) -> None:
+def test_a_watch_of_all_studies_runs_until_interrupted(ledger: Ledger) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -189,18 +202,18 @@ def test_a_watch_of_all_studies_goes_on_until_interrupted(ledger: Ledger) -> Non
             watched(ledger, [lambda: make(ledger.engine, "later"), interrupt], study=None, terminal=terminal)
 
 
-def test_a_look_reads_neither_settings_nor_curves(ledger: Ledger) -> None:
-    """The watch looks every two seconds: what it reads must not grow with settings, results and tracebacks."""
+def test_the_status_reads_neither_settings_nor_curves(ledger: Ledger) -> None:
+    """The watch reads every two seconds: the amount must not grow with settings, results and tracebacks."""
     from sqlalchemy import event
 
     finish_all(ledger)
     read: list[str] = []
     event.listen(ledger.engine, "before_cursor_execute", lambda *given: read.append(given[2]))
-    status(ledger.engine, "s")
+    read_status(ledger.engine, "s")
     assert 0 < len([statement for statement in read if statement.lstrip().upper().startswith("SELECT")]) <= 12
     for column in ("hpo_slots.setting", "hpo_slots.result", "hpo_curves", "environment"):
         assert not [statement for statement in read if column in statement]
 
 
 if sys.platform == "win32":
-    pytestmark = pytest.mark.skip(reason="processes of this machine are told by /proc")
+    pytestmark = pytest.mark.skip(reason="processes of this machine are found in /proc")

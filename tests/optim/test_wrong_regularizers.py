@@ -11,7 +11,7 @@ from networks import FEATURES, minibatch
 from small_runs import NETWORK, SIZES, Grads, assert_refused, custom, run, seen, with_gradient, with_scalar, with_state
 from torch import Tensor, nn
 
-from hpo.cli.terminal.messages import own_traceback
+from hpo.cli.terminal.messages import user_traceback
 from hpo.errors import UsageError
 from hpo.gradients.objective import Objective
 from hpo.models.losses import cross_entropy
@@ -146,7 +146,7 @@ def test_a_misspelt_name_is_shown_at_the_users_line(members: int) -> None:
     with pytest.raises(AttributeError, match=f"'sample_norms'; it has {methods}; .*'sample_grad_norms'") as unknown:
         run(members, with_scalar(lambda objective, params, *_: objective.sample_norms(params)))
     for error, line in ((misspelt, 'hyper["strenght"]'), (unknown, "objective.sample_norms(params)")):
-        shown = own_traceback(error.value).splitlines()
+        shown = user_traceback(error.value).splitlines()
         assert shown[0] == "Traceback into your code:"
         assert any(line in each for each in shown[1:-1])
         assert error.value.args[0] in shown[-1]
@@ -196,7 +196,7 @@ def test_what_one_model_may_do_and_several_may_not(case: str) -> None:
     with pytest.raises(RuntimeError, match=f"^regularizer 'mine' {words}.*--population 1") as caught:
         run(3, with_scalar(compute))
     assert "vmap" not in str(caught.value) and "\n" not in str(caught.value)
-    assert own_traceback(caught.value).startswith("Traceback into your code:")
+    assert user_traceback(caught.value).startswith("Traceback into your code:")
 
 
 @SIZES

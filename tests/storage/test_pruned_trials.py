@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from storage_study import definition
 
 from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
-from hpo.cli.terminal.status import status, status_text
+from hpo.cli.terminal.status import read_status, status_text
 from hpo.storage.database import connect
 from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Slot, TrialCurve, Work, open_study
 from hpo.storage.optuna.mirror import Mirror
@@ -212,7 +212,7 @@ def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
     ]}  # fmt: skip
     assert ledger.trial_curves("A", {0}, 0) == {0: []}, "those of the same batch are not known to it"
     assert ledger.trial_curves("B", {0}, 1) == {0: []} and ledger.trial_curves("A", {1}, 1) == {1: []}
-    found = status(ledger.engine, "s")
+    found = read_status(ledger.engine, "s")
     assert found["s"]["configurations"]["A"]["pruned"] == 2
     assert "  A              5/11 (2 pruned)  0/2" in status_text(found)
 

@@ -1,24 +1,16 @@
 """The commands of the command line, one file each."""
 
-# In the order that `hpo --help` shows them in.
-from hpo.cli.commands import run  # isort: split
-
-from hpo.cli.commands import worker  # isort: split
-
-from hpo.cli.commands import status  # isort: split
-
-from hpo.cli.commands import report  # isort: split
-
-from hpo.cli.commands import list  # isort: split
-
-from hpo.cli.commands import try_once  # isort: split
-
-from hpo.cli.commands import new  # isort: split
-
-from hpo.cli.commands import bench  # isort: split
-
-from hpo.cli.commands import doctor  # isort: split
-
+# `hpo --help` lists the commands in the order of these imports.
+# isort: off
+from hpo.cli.commands import run
+from hpo.cli.commands import worker
+from hpo.cli.commands import status
+from hpo.cli.commands import report
+from hpo.cli.commands import list
+from hpo.cli.commands import try_once
+from hpo.cli.commands import new
+from hpo.cli.commands import doctor
 from hpo.cli.commands import dashboard
+from hpo.cli.commands import bench
 
 __all__ = ["bench", "dashboard", "doctor", "list", "new", "report", "run", "status", "try_once", "worker"]

@@ -11,12 +11,14 @@ from hpo.cli.options import Reports, Storage, app
 @app.command()
 def dashboard(
     storage: Storage = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
-    host: Annotated[str, typer.Option(help="Another one needs HPO_DASHBOARD_PASSWORD.")] = "127.0.0.1",
-    allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the pages change and delete.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0: any free port.")] = 8080,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Others than localhost need $HPO_DASHBOARD_PASSWORD.")
+    ] = "127.0.0.1",
+    allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the pages change and delete studies.")] = False,
     reports: Reports = Path("reports"),
 ) -> None:
-    """Show all studies, trials and reports in a browser; for reading and on this machine alone."""
+    """Show studies, trials and reports in a browser; read-only, on localhost."""
     from hpo import api
     from hpo.dashboard.server import serve
 

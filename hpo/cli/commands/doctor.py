@@ -1,4 +1,4 @@
-"""`hpo doctor`: what would fail, said before it does."""
+"""`hpo doctor`: checks before a study runs."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ from hpo.cli.options import AsJson, Device, Reports, Storage, app
 def doctor(
     storage: Storage = None, device: Device = "auto", reports: Reports = Path("reports"), as_json: AsJson = False
 ) -> None:
-    """Look at database, clock, device, disks and packages, and say what would fail; exit code 1 if something would."""
+    """Check database, clock, device, disks and packages; exit code 1 if a check fails."""
     from hpo import api
-    from hpo.cli.doctor import as_text, examine
+    from hpo.cli.doctor import as_text, check_all
 
-    checks = examine(api.storage_url(storage), device, reports)
+    checks = check_all(api.storage_url(storage), device, reports)
     typer.echo(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
     if any(check.state == "fails" for check in checks):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`hpo list`: studies here, and the built-in parts."""
+"""`hpo list`: the studies here and the built-in parts."""
 
 import json
 
@@ -9,8 +9,8 @@ from hpo.cli.options import AsJson, app
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Studies, and the built-in regularizers, optimizers, networks, data sets and schedules."""
+    """List studies and built-in regularizers, optimizers, networks, data sets and schedules."""
     from hpo.cli.terminal import catalogue
 
-    found = catalogue.catalogue()
-    typer.echo(json.dumps(found, indent=1) if as_json else catalogue.catalogue_text(found))
+    parts = catalogue.catalogue()
+    typer.echo(json.dumps(parts, indent=1) if as_json else catalogue.catalogue_text(parts))

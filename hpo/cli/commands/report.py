@@ -1,4 +1,4 @@
-"""The command that writes reports: `hpo report`."""
+"""`hpo report`: reports and comparisons from the database."""
 
 import json
 from collections.abc import Iterable
@@ -18,44 +18,48 @@ def report(
     standalone: Annotated[
         bool, typer.Option("--standalone", help="Put everything that report.html shows into that one file.")
     ] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Write one page about all these studies.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Write one page that compares these studies.")] = False,
 ) -> None:
-    """Rebuild reports from the database alone; works while a study runs."""
+    """Write reports from the database, also while a study runs."""
     from hpo import api
-    from hpo.cli.terminal.status import open_known
+    from hpo.cli.terminal.status import open_existing
     from hpo.errors import UsageError
     from hpo.storage.database import connect
     from hpo.storage.url import check_folder, exists, read, redacted
     from hpo.study import loading
 
     url = api.storage_url(storage)
-    if not exists(url):  # reading makes no database
+    if not exists(url):  # a report does not create a database
         check_folder(read(url))
-        raise UsageError(f"there is no database {redacted(url)} yet; `hpo run STUDY` makes it, --storage names another")
+        raise UsageError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
     engine = connect(url)
-    ledgers = [open_known(engine, name) for name in dict.fromkeys(map(loading.study_name, studies))]
+    ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(loading.study_name, studies))]
     if compare:
         path = api.compare(ledgers, reports, standalone)
-        for name, lines in json.loads((path.parent / "results.json").read_text(encoding="utf-8"))["verdicts"].items():
-            _print_lines(f"{name}: {line}" for line in lines)
+        for name, verdicts in _results(path)["verdicts"].items():
+            _print_lines(f"{name}: {verdict}" for verdict in verdicts)
         typer.echo(f"report: {path}")
         return
     for ledger in ledgers:
         path = api.report(ledger, reports, loading.STUDIES / f"{ledger.study}.md", standalone)
         print_verdicts(path)
-        typer.echo(f"report: {path}")
 
 
 def print_verdicts(readme: Path) -> None:
-    """The verdict lines at the top of a report, and a line where trials were few."""
+    """Prints a report's verdicts, a warning if there were few trials, and its path."""
     from hpo.report.warnings import few_trials
 
-    results: dict[str, Any] = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
+    results = _results(readme)
     few = few_trials(results["study"]["definition"], results["study"]["trials"])
     _print_lines([*results["verdicts"], *([f"warning: {few}"] if few else [])])
+    typer.echo(f"report: {readme}")
+
+
+def _results(readme: Path) -> dict[str, Any]:
+    return json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    """Lines of Markdown as plain ones."""
+    """Prints lines of Markdown as plain text."""
     for line in lines:
         typer.echo(line.replace("\\", "").replace("**", ""))

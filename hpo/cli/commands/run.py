@@ -4,9 +4,8 @@ import importlib
 import shlex
 import sys
 import threading
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +27,10 @@ from hpo.cli.options import (
 )
 from hpo.errors import HpoError
 
-REPORTS_NEED = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
+if TYPE_CHECKING:
+    from hpo.storage.ledger import Ledger
+
+REPORT_MODULES = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
 
 @app.command()
@@ -45,66 +47,60 @@ def run(
     workers: Workers = None,
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's earlier results first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="First delete the study's results.")] = False,
     accept_changed_code: AcceptChangedCode = False,
 ) -> None:
-    """Tune, rerun and report a study; goes on where it stopped."""
+    """Tune, rerun and report a study; resumes an interrupted one."""
     from hpo import api
     from hpo.cli.commands.report import print_verdicts
-    from hpo.cli.terminal.progress import Display
-    from hpo.storage.database import redacted
     from hpo.study import loading
-    from hpo.training.devices import choose_device, describe_workers, worker_devices
-    from hpo.worker.processes import run_workers
-    from hpo.worker.signals import Stopped, stop_after
+    from hpo.training.devices import choose_device, worker_devices
+    from hpo.worker.signals import stop_after
 
     if max_time:
         stop_after(max_time)
     definition = api.with_overrides(loading.load(study), name, epochs)
+    chosen_device = choose_device(device)
     url = api.storage_url(storage)
-    chosen = _given(
-        {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs, "--epochs": epochs, "--name": name}
-    )
-    place = choose_device(device)
-    command = shlex.join(["hpo", "run", study, *chosen])
+    planned = {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs}
+    command = shlex.join(["hpo", "run", study, *_words(planned | {"--epochs": epochs, "--name": name})])
     numbers = (trials, seeds, tuning_runs)
     ledger = api.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
     for warning in ledger.warnings:
         print(f"hpo: {warning}", file=sys.stderr)
 
     if ledger.state() != "done":
-        places = worker_devices(place, workers, len(definition.configurations) * ledger.planned["tuning_runs"])
+        tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
         flags = {"--name": name, "--epochs": epochs, "--population": population}
-        commands = _worker_commands(study, places, flags)
-        # The report's packages load while the workers train.
-        threading.Thread(target=_load, args=(REPORTS_NEED,), daemon=True).start()
-        try:
-            with Display(ledger, describe_workers(places), redacted(url)) as display:
-                run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
-        except Stopped:
-            print("hpo: stopped; the same command goes on from here", file=sys.stderr)
-            raise
-    path = api.report(ledger, reports, loading.study_path(study).with_suffix(".md"))
-    print_verdicts(path)
-    typer.echo(f"report: {path}")
+        _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags)
+    print_verdicts(api.report(ledger, reports, loading.study_path(study).with_suffix(".md")))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
-            "some work failed for good; `hpo status` says why; mend it and run the same command again, "
-            "with --accept-changed-code to keep the other results"
+            "some runs failed for good; see `hpo status`, fix the cause and run the same command again, with "
+            "--accept-changed-code to keep the other results"
         )
 
 
-def _load(modules: Iterable[str]) -> None:
-    for module in modules:
-        importlib.import_module(module)
+def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any]) -> None:
+    """Runs one worker process per device and shows their progress until the study is done."""
+    from hpo.cli.terminal.progress import Display
+    from hpo.storage.database import redacted
+    from hpo.training.devices import describe_workers
+    from hpo.worker.processes import run_workers
+    from hpo.worker.signals import Stopped
+
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_words(flags)]
+    commands = [[*command, "--device", device] for device in devices]
+    # The report's modules load while the workers train.
+    threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()
+    try:
+        with Display(ledger, describe_workers(devices), redacted(url)) as display:
+            run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
+    except Stopped:
+        print("hpo: interrupted; run the same command to resume", file=sys.stderr)
+        raise
 
 
-def _worker_commands(study: str, places: list[str], flags: dict[str, Any]) -> list[list[str]]:
-    """The command line of one worker for each place."""
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_given(flags)]
-    return [[*command, "--device", place] for place in places]
-
-
-def _given(flags: dict[str, Any]) -> list[str]:
-    """The flags that have a value, as words of a command line."""
-    return [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+def _words(flags: dict[str, Any]) -> list[str]:
+    """The words of a command line for the flags that have a value."""
+    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hpo.cli.options import AcceptChangedCode, Device, Epochs, MaxTime, Name, PopulationSize, Storage, StudyName, app
+from hpo.cli.options import (
+    AcceptChangedCode,
+    Device,
+    Epochs,
+    MaxTime,
+    Name,
+    PopulationSize,
+    Storage,
+    StudyName,
+    app,
+    whole_number,
+)
 from hpo.errors import HpoError
 
 
@@ -18,12 +29,12 @@ def worker(
     name: Name = None,
     epochs: Epochs = None,
     population: PopulationSize = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads; give all workers of a study as many.")] = 1,
+    threads: Annotated[int, whole_number("CPU threads; the same for all workers of a study.")] = 1,
     max_time: MaxTime = None,
     accept_changed_code: AcceptChangedCode = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
 ) -> None:
-    """Work on a study beside any other workers, as the first one too; ends when nothing is left. No report."""
+    """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
     from hpo import api
     from hpo.cli.terminal.messages import Messenger
     from hpo.storage.database import redacted
@@ -43,11 +54,13 @@ def worker(
             messenger.send("warning", text=warning)
         if not messages:
             print(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}", flush=True)
-        api.work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
+        from hpo.worker.work import work
+
+        work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
-            why = "the time is over" if stopped.number == signal.SIGALRM else "stopped"
-            print(f"hpo: {why}; the work in hand was given back", file=sys.stderr)
+            reason = "time limit reached" if stopped.number == signal.SIGALRM else "interrupted"
+            print(f"hpo: {reason}; unfinished trials and reruns were released", file=sys.stderr)
         raise
     except HpoError as error:
         if not messages:

@@ -1,4 +1,4 @@
-"""One thing looked at, and how it is told."""
+"""The result of one check, and its line in the terminal."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ State = Literal["ok", "warning", "fails"]
 
 
 class Check(NamedTuple):
-    """What was found: `text` is one sentence, with what to do about it unless the state is "ok"."""
+    """A result: `text` is one sentence, which says what to do unless the state is "ok"."""
 
     name: str
     state: State
@@ -15,17 +15,17 @@ class Check(NamedTuple):
 
 
 def as_text(checks: Sequence[Check]) -> str:
-    """One line a check, for a terminal."""
+    """One line per check, for a terminal."""
     width = max(len(check.name) for check in checks)
     return "\n".join(f"{check.state:<7}  {check.name:<{width}}  {check.text}" for check in checks)
 
 
-def guarded(name: str, look: Callable[[], Sequence[Check]]) -> Sequence[Check]:
-    """`look()`; what it did not foresee is a failed check, so that one thing broken does not hide the others.
+def guarded(name: str, check: Callable[[], Sequence[Check]]) -> Sequence[Check]:
+    """The results of `check()`; an unexpected error is a failed check, so that it does not hide the other results.
 
-    Only the kind of an unforeseen error is told: its words might hold a password.
+    Only the type of the error is shown: its message might contain a password.
     """
     try:
-        return look()
+        return check()
     except Exception as error:
-        return [Check(name, "fails", f"this could not be looked at ({type(error).__name__}); please report it")]
+        return [Check(name, "fails", f"the check itself failed ({type(error).__name__}); please report this bug")]

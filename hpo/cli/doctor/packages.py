@@ -1,40 +1,38 @@
-"""Python and the packages against the ranges that hpo declares."""
+"""Python and the installed packages, against the versions that hpo requires."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from hpo.cli.doctor.check import Check
 
-TOLD = ("torch", "optuna")
+DISTRIBUTION = "hpo-studies"
 
 
 def check_packages() -> list[Check]:
-    """One line if all fits, else one for each that does not."""
+    """One result if everything fits, else one for each package that does not."""
     try:
-        declared, python = requires("hpo-studies") or [], metadata("hpo-studies")["Requires-Python"]
+        declared = map(Requirement, requires(DISTRIBUTION) or [])
+        python = Requirement(f"python{metadata(DISTRIBUTION)['Requires-Python']}")
     except PackageNotFoundError:
-        return [
-            Check("packages", "warning", "hpo is not installed, so its ranges are unknown: pip install hpo-studies")
-        ]
-    needed = [entry for entry in map(Requirement, declared) if not entry.marker or entry.marker.evaluate({"extra": ""})]
-    problems = [problem for entry in needed if (problem := _problem(entry))]
-    if not SpecifierSet(python).contains(platform.python_version()):
-        problems.insert(0, f"this is Python {platform.python_version()} and hpo needs {python}; use another Python")
+        text = f"hpo is not installed, so its requirements are unknown; pip install {DISTRIBUTION}"
+        return [Check("packages", "warning", text)]
+    needed = [entry for entry in declared if not entry.marker or entry.marker.evaluate({"extra": ""})]
+    problems = [problem for entry in [python, *needed] if (problem := _problem(entry))]
     if problems:
         return [Check("packages", "fails", problem) for problem in problems]
-    told = ", ".join(f"{name} {version(name)}" for name in TOLD)
-    return [Check("packages", "ok", f"Python {platform.python_version()}, {told}; all {len(needed)} in their ranges")]
+    shown = ", ".join(f"{name} {version(name)}" for name in ("torch", "optuna"))
+    text = f"Python {platform.python_version()}, {shown}; all {len(needed)} required packages have the right version"
+    return [Check("packages", "ok", text)]
 
 
 def _problem(needed: Requirement) -> str | None:
-    """What is wrong with one package, if anything."""
+    """The sentence about a package that is missing or has another version."""
+    advice = "use another Python" if needed.name == "python" else f"pip install '{needed}'"
     try:
-        found = version(needed.name)
+        found = platform.python_version() if needed.name == "python" else version(needed.name)
     except PackageNotFoundError:
-        return f"{needed.name} is not installed: pip install '{needed}'"
-    if needed.specifier.contains(found, prereleases=True):
-        return None
-    return f"{needed.name} {found} is outside of what hpo is made for: pip install '{needed}'"
+        return f"{needed.name} is not installed; {advice}"
+    fits = needed.specifier.contains(found, prereleases=True)
+    return None if fits else f"{needed.name} {found} is installed, but hpo needs {needed.specifier}; {advice}"

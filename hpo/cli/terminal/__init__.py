@@ -1,1 +1,1 @@
-"""What a person sees in a terminal: progress, status, listings and messages."""
+"""Output for a terminal: progress, status, catalogue and messages."""

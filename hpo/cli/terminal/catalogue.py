@@ -1,4 +1,4 @@
-"""What there is: the catalogue of studies and built-in parts, and settings of them as a person types them."""
+"""The catalogue of studies and built-in parts, and settings as they are typed."""
 
 import ast
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from hpo.study import loading
 
 
 def catalogue() -> dict[str, Any]:
-    """Studies here and the built-in parts, each with a line about it."""
+    """Studies and built-in parts by kind: name → a line about it, or its hyperparameters."""
     from hpo.data import DATASETS
     from hpo.models import MODELS
     from hpo.optim.optimizers import OPTIMIZERS
@@ -26,14 +26,14 @@ def catalogue() -> dict[str, Any]:
             for name, part in registry.items()
         }
     for kind, classes in (("models", MODELS), ("data", DATASETS), ("schedules", SCHEDULES)):
-        parts[kind] = {name: (part.__doc__ or "").splitlines()[0] for name, part in classes.items()}
+        parts[kind] = {name: (part.__doc__ or "").partition("\n")[0] for name, part in classes.items()}
     return parts
 
 
-def catalogue_text(found: Mapping[str, Any]) -> str:
+def catalogue_text(catalogue: Mapping[str, Any]) -> str:
     """The catalogue for a terminal."""
     lines = []
-    for kind, parts in found.items():
+    for kind, parts in catalogue.items():
         lines.append(kind)
         width = max((len(name) for name in parts), default=0)
         for name, about in parts.items():
@@ -43,7 +43,7 @@ def catalogue_text(found: Mapping[str, Any]) -> str:
 
 
 def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]:
-    """`name=value` pairs as numbers.
+    """Converts `name=value` pairs to numbers by name.
 
     Raises:
         UsageError: a pair is malformed or names no hyperparameter of the configuration.
@@ -53,18 +53,16 @@ def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]
     known = full_space(configuration)
     setting = {}
     for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if name in known and not sign:
-            raise UsageError(f"{name!r} has no value; write for example {name}=0.1, without blanks")
-        if name not in known or not sign:
+        name, _, value = pair.partition("=")
+        if name not in known:
             raise UsageError(
-                f"{pair!r} is no setting of {configuration.name!r}; give NAME=NUMBER with one of {', '.join(known)}"
-                f"{did_you_mean(name, known) if name not in known else ''}"
+                f"{configuration.name!r} has no hyperparameter {name!r}; choose from {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
         try:
             setting[name] = float(value)
         except ValueError:
-            raise UsageError(f"{pair!r}: {value!r} is not a number; write for example {name}=0.1") from None
+            raise UsageError(f"{pair!r} gives {name} no number; write for example {name}=0.1, without spaces") from None
     return setting
 
 
@@ -79,4 +77,4 @@ def _first_line(source: str) -> str:
     try:
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
     except SyntaxError as error:
-        return f"(does not parse: line {error.lineno})"
+        return f"(syntax error in line {error.lineno})"

@@ -1,9 +1,8 @@
-"""What a worker says: plain lines for a person, or one JSON message a line for the `hpo run` that started it."""
+"""A worker's output: lines for a person, or one JSON message per line for the `hpo run` that started it."""
 
 import json
 import logging
 import re
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from hpo.storage.ledger import Work
 
 
 class Messenger:
-    """Turns a worker's events, epochs and log warnings into lines on standard output."""
+    """Prints a worker's events, epochs and logged warnings to standard output."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -26,65 +25,63 @@ class Messenger:
         logging.getLogger("hpo").addHandler(handler)
 
     def on_event(self, kind: str, details: dict[str, Any]) -> None:
-        """An event of `run_worker`."""
+        """Takes an event of `run_worker`."""
         if kind == "failed":
-            text = own_line(details["message"])
-            self.send(kind, **_about(details["work"]), cause=details["cause"], text=text)
+            self.send(kind, **_about(details["work"]), cause=details["cause"], text=error_line(details["message"]))
         elif kind == "finished":
             self.send(kind, **_about(details["work"]))
         elif kind == "mirror":
-            text = f"Optuna's tables could not be written and will be repaired later: {details['error']}"
+            text = f"Optuna's tables could not be written ({details['error']}); they will be repaired later"
             self.send("warning", text=text)
         elif kind == "population":
-            models = f"{details['size']} models at once"
-            self.send("warning", text=f"{details['configuration']}: out of memory; from now on {models}")
+            text = f"{details['configuration']}: out of memory; continuing with {details['size']} models at once"
+            self.send("warning", text=text)
 
     def on_epoch(self, work: Work, epoch: int, epochs: int) -> None:
-        """The end of an epoch."""
+        """Takes the end of an epoch."""
         if self.as_json:
             self.send("epoch", **_about(work), epoch=epoch, epochs=epochs)
 
     def send(self, kind: str, **details: Any) -> None:
-        """One message."""
+        """Prints one message."""
         if self.as_json:
             line = json.dumps({"kind": kind, **details})
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
-            phase = "rerun" if details["phase"] == "rerun" else "trial"
-            runs = f"{plural(details['models'], phase)} {kind}"
+            runs = plural(details["models"], "rerun" if details["phase"] == "rerun" else "trial")
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
-            line = f"[{seconds:6.1f} s] {details['configuration']}: {runs}{cause}"
+            line = f"[{seconds:6.1f} s] {details['configuration']}: {runs} {kind}{cause}"
         else:
             line = f"hpo: {details['text']}"
         print(line, flush=True)
 
 
 def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:
-    """One line an epoch with the first member's metrics."""
+    """Prints the metrics of the first model after an epoch."""
     metrics = "  ".join(f"{name} {values[0]:.4g}" for name, values in rows.items())
-    print(f"epoch {epoch:3d}  {metrics}", flush=True, file=sys.stdout)
+    print(f"epoch {epoch:3d}  {metrics}", flush=True)
 
 
-def own_line(trace: str) -> str:
-    """The last line of a traceback's text, behind the last place in it that is neither ours nor a library's."""
+def error_line(trace: str) -> str:
+    """The last line of a traceback's text, after the last file and line in it that belong to the user."""
     last = trace.strip().splitlines()[-1]
-    places = [(file, line) for file, line in re.findall(r'File "(.+?)", line (\d+)', trace) if _is_own(file)]
-    return f"{Path(places[-1][0]).name}, line {places[-1][1]}: {last}" if places else last
+    lines = [match for match in re.findall(r'File "(.+?)", line (\d+)', trace) if _is_users(match[0])]
+    return f"{Path(lines[-1][0]).name}, line {lines[-1][1]}: {last}" if lines else last
 
 
-def own_traceback(error: BaseException) -> str:
-    """A traceback of the frames in the user's own files, or of all where there are none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+def user_traceback(error: BaseException) -> str:
+    """A traceback of the frames in the user's files, or of all frames if there are none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if not frames:
         return "".join(traceback.format_exception(error)).rstrip()
     lines = ["Traceback into your code:\n", *traceback.format_list(frames), *traceback.format_exception_only(error)]
     return "".join(lines).rstrip()
 
 
-def _is_own(file: str) -> bool:
+def _is_users(file: str) -> bool:
     path = Path(file)
-    ours = path.is_relative_to(Path(hpo.__file__).parent)
-    return not ours and not {"site-packages", "dist-packages"} & set(path.parts) and not file.startswith("<")
+    of_hpo = path.is_relative_to(Path(hpo.__file__).parent)
+    return not of_hpo and not {"site-packages", "dist-packages"} & set(path.parts) and not file.startswith("<")
 
 
 def _about(work: Work) -> dict[str, Any]:

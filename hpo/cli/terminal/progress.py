@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: bars on a terminal, plain lines elsewhere."""
+"""The progress of a running study: bars on a terminal, lines of text elsewhere."""
 
 import sys
 import threading
@@ -15,33 +15,33 @@ from hpo.cli.terminal.progress_lines import ProgressLog, failure_sentence, openi
 from hpo.errors import HpoError
 from hpo.storage.ledger import Ledger
 
-LOOK = 1.5  # seconds between looks at the ledger, which holds the work of all workers, here and elsewhere
+INTERVAL = 1.5  # seconds between reads of the ledger, which holds the results of the workers on all machines
 
 Message = Mapping[str, Any]
 
 
 class Display:
-    """Progress of a study, read from its ledger now and then, with what its own workers say.
+    """The progress of a study, from its ledger and the messages of the workers of this process.
 
-    Sentences that several workers say, or one again and again, are shown once.
+    A sentence that several workers send, or one of them repeatedly, is shown once.
     """
 
     def __init__(self, ledger: Ledger, workers: str = "", storage: str = "", console: Console | None = None) -> None:
-        """workers, storage: how many where, and the database's address without its password, for the first line."""
+        """workers, storage: number and devices of the workers, and the database's URL without its password."""
         self.ledger = ledger
-        self.first_line = (workers, storage)
+        self.workers, self.storage = workers, storage
         self.console = console or Console(highlight=False)
         self.bars: Bars | None = None
-        self.said: Counter[str] = Counter()
+        self._shown: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._over = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._look_again, name="hpo-progress", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="hpo-progress", daemon=True)
 
     def __enter__(self) -> "Display":
         counts = self.ledger.counts()
-        for line in opening(self.ledger.study, self.ledger.definition, counts, *self.first_line):
-            self.line(line)
+        for line in opening(self.ledger.study, self.ledger.definition, counts, self.workers, self.storage):
+            self.print(line)
         self.log = ProgressLog(counts, self.ledger.definition["score"], time.monotonic())
         if self.console.is_terminal:
             self.bars = Bars(counts, self.console)
@@ -55,54 +55,53 @@ class Display:
         self._wake.set()
         self._thread.join(timeout=5)
         try:
-            if kind is None:  # else what went wrong is waited for, not the database
+            if kind is None:  # after an error nobody should have to wait for the database
                 self._show_counts()
         finally:
             if self.bars:
                 self.bars.stop()
-        for sentence, times in self.said.items():
+        for sentence, times in self._shown.items():
             if times > 1:
-                self.line(f"{times} times in all: {sentence}")
+                self.print(f"{times} times in total: {sentence}")
 
     def show(self, worker: int, message: Message) -> None:
-        """One message of a worker of this process."""
+        """Shows a message of a worker of this process."""
         kind = message["kind"]
         with self._lock:
             if kind == "print":
-                self.line(message["text"])
-            elif kind == "error":
-                self._once(f"hpo: {message['text']}", on=sys.stderr, count=False)
-            elif kind == "warning":
-                self._once(f"hpo: {message['text']}", count=False)
+                self.print(message["text"])
             elif kind == "failed":
-                self._once(failure_sentence(message))
+                self._print_once(failure_sentence(message))
+                self._shown[failure_sentence(message)] += 1
+            elif kind in ("error", "warning"):
+                self._print_once(f"hpo: {message['text']}", sys.stderr if kind == "error" else None)
             if self.bars:
-                self.bars.hear(worker, message)
+                self.bars.receive(worker, message)
         if kind in ("finished", "failed"):
             self._wake.set()
 
-    def line(self, text: str, on: Any = None) -> None:
-        """A plain line, above the bars where there are any."""
-        if on is not None and not self.bars:
-            print(text, file=on, flush=True)
+    def print(self, text: str, file: Any = None) -> None:
+        """Prints a line, above the bars if there are any, else to `file` (standard output)."""
+        if file is not None and not self.bars:
+            print(text, file=file, flush=True)
             return
         self.console.print(text, markup=False, soft_wrap=True)
         self.console.file.flush()
 
-    def _once(self, sentence: str, on: Any = None, count: bool = True) -> None:
-        if sentence not in self.said:
-            self.line(sentence, on)
-        self.said[sentence] += 1 if count or sentence not in self.said else 0
+    def _print_once(self, sentence: str, file: Any = None) -> None:
+        if sentence not in self._shown:
+            self._shown[sentence] = 0
+            self.print(sentence, file)
 
-    def _look_again(self) -> None:
+    def _follow(self) -> None:
         while True:
-            self._wake.wait(LOOK)
+            self._wake.wait(INTERVAL)
             self._wake.clear()
             if self._over:
                 return
             try:
                 self._show_counts()
-            except HpoError:  # the database is away: the workers wait for it, and so does this
+            except HpoError:  # the database is unavailable: the workers wait for it, and so does this thread
                 continue
 
     def _show_counts(self) -> None:
@@ -112,4 +111,4 @@ class Display:
                 self.bars.update(counts)
                 return
             for line in self.log.lines(counts, time.monotonic()):
-                self.line(line)
+                self.print(line)

@@ -1,4 +1,4 @@
-"""How far the studies in a database are: as numbers, and as a table for a terminal."""
+"""The progress of studies: as numbers, and as tables for a terminal."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,63 +9,64 @@ from hpo.errors import UsageError, did_you_mean, plural
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
-MEANING = "failures (a run that diverged is finished; any other cause ends an attempt, which is made again):"
+FAILURES = "failures (a diverged run counts as finished; after any other cause it is tried again):"
 
 
-def open_known(engine: Any, name: str) -> Ledger:
-    """A study that exists.
+def open_existing(engine: Any, name: str) -> Ledger:
+    """A study of the database.
 
     Raises:
-        UsageError: there is none of that name; the message offers one that is close.
+        UsageError: there is no study of this name; the message suggests a similar one.
     """
     known = names(engine)
     if name not in known:
-        held = ", ".join(known) or "none yet"
-        raise UsageError(f"there is no study {name!r} in this database; it holds: {held}{did_you_mean(name, known)}")
+        existing = ", ".join(known) or "none yet"
+        hint = did_you_mean(name, known)
+        raise UsageError(f"there is no study {name!r} in this database; studies are: {existing}{hint}")
     return load_study(engine, name)
 
 
-def status(engine: Any, study: str | None = None) -> dict[str, Any]:
+def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:
     """Study → {"state", "planned", "score", "workers" (see `Activity`), "configurations" (see `Ledger.counts`)}.
 
-    A configuration also has "last_error" where an exception ended one of its attempts. A few small queries a study.
+    A configuration has "last_error" if one of its attempts raised an exception. Takes a few small queries per study.
 
     Raises:
         UsageError: there is no such study.
     """
     if study:
-        return {study: _one(open_known(engine, study))}
-    found = {}
+        return {study: _read(open_existing(engine, study))}
+    studies = {}
     for name in names(engine):
         with suppress(UsageError):  # deleted a moment ago
-            found[name] = _one(load_study(engine, name))
-    return found
+            studies[name] = _read(load_study(engine, name))
+    return studies
 
 
-def _one(ledger: Ledger) -> dict[str, Any]:
-    from hpo.cli.terminal.messages import own_line
+def _read(ledger: Ledger) -> dict[str, Any]:
+    from hpo.cli.terminal.messages import error_line
     from hpo.storage.ledger.presence import read_activity
 
-    counts, seen = ledger.counts(), read_activity(ledger)
-    for configuration, trace in seen.exceptions.items():
-        counts[configuration]["last_error"] = own_line(trace)
+    counts, activity = ledger.counts(), read_activity(ledger)
+    for configuration, trace in activity.exceptions.items():
+        counts[configuration]["last_error"] = error_line(trace)
     return {
         "state": ledger.state(),
-        "planned": seen.planned,
+        "planned": activity.planned,
         "score": ledger.definition["score"],
-        "workers": seen.workers,
+        "workers": activity.workers,
         "configurations": counts,
     }
 
 
-def status_text(found: Mapping[str, Any]) -> str:
-    """The status for a terminal: a table a study, and under it the failures by cause."""
-    if not found:
-        return "no studies yet; `hpo run STUDY` begins one"
-    return "\n\n".join(_block(name, study) for name, study in found.items())
+def status_text(studies: Mapping[str, Any]) -> str:
+    """The status for a terminal: one table per study, followed by its failures by cause."""
+    if not studies:
+        return "no studies yet; `hpo run STUDY` creates one"
+    return "\n\n".join(_study_text(name, study) for name, study in studies.items())
 
 
-def _block(name: str, study: Mapping[str, Any]) -> str:
+def _study_text(name: str, study: Mapping[str, Any]) -> str:
     rows = [("configuration", "trials", "reruns", "in training", f"best {study['score'].replace('_', ' ')}")]
     failures = []
     for configuration, entry in study["configurations"].items():
@@ -73,37 +74,36 @@ def _block(name: str, study: Mapping[str, Any]) -> str:
         ends = [f"{entry[end]} {end}" for end in (PRUNED, NO_SCORE) if entry[end]]
         trials += f" ({', '.join(ends)})" if ends else ""
         rows.append((configuration, trials, reruns, str(entry["leased"]), best_score(entry)))
-        words = failure_text(count_by_cause(entry["diverged"], entry["failures"]), entry["failed"])
-        words += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
-        failures += [f"    {configuration}: {words}"] if words else []
+        text = failure_text(count_by_cause(entry["diverged"], entry["failures"]), entry["failed"])
+        text += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
+        failures += [f"    {configuration}: {text}"] if text else []
     state = describe_state(study["state"], sum(entry["failed"] for entry in study["configurations"].values()))
-    head = f"{name}: {state}{_attendance(study)}"
-    return "\n".join([head, table(rows), *([f"  {MEANING}", *failures] if failures else [])])
+    head = f"{name}: {state}{_workers_text(study)}"
+    return "\n".join([head, table(rows), *([f"  {FAILURES}", *failures] if failures else [])])
 
 
 def best_score(entry: Mapping[str, Any]) -> str:
-    """The best score of a configuration's trials; none where all that were not pruned diverged."""
+    """The best score of a configuration's trials; "–" if every trial that was not pruned diverged."""
     finished = entry["trials_done"] + entry["reruns_done"]
     return "–" if entry["best"] is None or entry["diverged"] + entry["pruned"] >= finished else f"{entry['best']:.4g}"
 
 
-def _attendance(study: Mapping[str, Any]) -> str:
-    """Who is at work: nothing for a finished study."""
+def _workers_text(study: Mapping[str, Any]) -> str:
+    """The number of workers by machine and device; empty for a finished study."""
     if study["state"] == "done":
         return ""
     if not study["workers"]:
-        return "; no worker seen in the last minute"
-    places = Counter(f"{worker['host']} ({worker['device']})" for worker in study["workers"])
-    total = len(study["workers"])
-    words = f"; {plural(total, 'worker')}"
-    if len(places) == 1:
-        return f"{words} on {next(iter(places))}"
-    return f"{words}: " + ", ".join(f"{count} on {place}" for place, count in places.items())
+        return "; no worker in the last minute"
+    machines = Counter(f"{worker['host']} ({worker['device']})" for worker in study["workers"])
+    total = plural(len(study["workers"]), "worker")
+    if len(machines) == 1:
+        return f"; {total} on {next(iter(machines))}"
+    return f"; {total}: " + ", ".join(f"{count} on {machine}" for machine, count in machines.items())
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns, two blanks in front."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    """Rows of text in aligned columns, indented by two spaces."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

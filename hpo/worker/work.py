@@ -1,0 +1,60 @@
+"""One worker of a study in this process: its device, its entry in the ledger, its trainer and its checkpoints."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hpo.data import Source, identify
+from hpo.storage.ledger import Ledger, TrialCurve, Work, new_worker_id
+from hpo.study.fingerprint import fingerprint
+from hpo.study.study import Study
+from hpo.training import checkpoints
+from hpo.training.devices import choose_device, device_name, environment, prepare_process
+from hpo.worker.loop import run_worker
+from hpo.worker.trainer import Trainer
+
+
+def work(
+    study: Study,
+    ledger: Ledger,
+    device: str = "auto",
+    population: int | None = None,
+    threads: int = 1,
+    on_event: Callable[[str, dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[Work, int, int], None] | None = None,
+) -> None:
+    """Runs a worker in this process until the study has no work left.
+
+    Args:
+        population: the largest number of models trained at once; by default what suits the network and the device.
+        threads: CPU threads; the last digits of results may depend on their number.
+        on_event: called with each event of `run_worker`.
+        on_epoch: called with (work, epoch from 1, epochs) after every epoch.
+
+    Raises:
+        Stopped: a signal arrived; the leased trials and reruns were released.
+    """
+    chosen = choose_device(device)
+    prepare_process(threads, chosen)
+    worker_id = new_worker_id()
+    ledger.register(worker_id, device_name(chosen), environment())
+
+    def curves(work: Work) -> dict[int, list[TrialCurve]]:
+        tuning_runs = {slot.tuning_run for slot in work.slots}
+        return ledger.trial_curves(work.configuration, tuning_runs, work.slots[0].batch)
+
+    def note_data(source: Source) -> None:
+        ledger.note_data(worker_id, identify(source))
+
+    def forget_checkpoints(kind: str, details: dict[str, Any]) -> None:
+        if kind == "finished":
+            stored = {outcome.id for outcome in details["outcomes"]}
+            trainer.forget(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
+        elif kind == "failed":
+            trainer.forget(details["work"])
+        if on_event:
+            on_event(kind, details)
+
+    folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
+    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data)
+    run_worker(ledger, trainer, worker_id, trainer.size, on_event=forget_checkpoints, device=device_name(chosen))
