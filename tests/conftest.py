@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from nursery import Nursery
+from fork_server import ForkServer
 from postgres_server import PostgresServer
 from storages import KINDS, Storage, storage
 
@@ -62,9 +62,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """Where tests start worker processes."""
-    made = Nursery()
+    made = ForkServer()
     yield made
     made.close()
 

@@ -1,14 +1,9 @@
-"""An edit between two runs of one study, from the command line: refused, or accepted and told in the report."""
+"""An edit between two runs of one study: refused, or accepted and shown in the report."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-import hpo
+from command_line import CommandLine
+from fork_server import ForkServer
 
 STUDY = """
 import torch
@@ -25,33 +20,19 @@ STUDY = Study(
 """
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Runs hpo in a folder with a study whose network has a width from another file; returns exit code and output."""
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "s.py").write_text(STUDY)
-    package = str(Path(hpo.__file__).parent.parent)
-    paths = {"PYTHONPATH": os.pathsep.join([package, str(tmp_path)]), "HPO_CACHE": str(tmp_path / "cache")}
+def test_an_edit_in_another_file_is_refused_until_it_is_accepted(fork_server: ForkServer, tmp_path: Path) -> None:
+    hpo = CommandLine(fork_server, tmp_path / "work", HPO_CACHE=str(tmp_path / "cache"))
+    hpo.write_study("s", STUDY)
+    shared = hpo.folder / "shared.py"
+    shared.write_text("WIDTH = 8\n")
+    hpo.run("run", "s", "--device", "cpu", "--workers", "1")
 
-    def run(width: int, *arguments: str) -> tuple[int, str]:
-        (tmp_path / "shared.py").write_text(f"WIDTH = {width}\n")
-        whole = [sys.executable, "-m", "hpo", *arguments, "--device", "cpu"]
-        environment = {**os.environ, **paths, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(whole, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout + done.stderr
-
-    return run
-
-
-def test_an_edit_in_another_file_is_refused_by_run_and_worker_until_it_is_accepted(
-    command: Callable[..., tuple[int, str]], tmp_path: Path
-) -> None:
-    one = ("--workers", "1")
-    assert command(8, "run", "s", *one)[0] == 0
-    for subcommand in (("run", "s", "--trials", "2", *one), ("worker", "s")):
-        code, output = command(16, *subcommand)
-        assert code == 2 and "shared.py: WIDTH" in output and "--accept-changed-code" in output
-        assert len(output.strip().splitlines()) == 1
-    code, output = command(16, "run", "s", "--trials", "2", "--accept-changed-code", *one)
-    assert code == 0 and "shared.py: WIDTH" in output
-    assert "shared.py: WIDTH" in (tmp_path / "reports" / "s" / "README.md").read_text()
+    shared.write_text("WIDTH = 16\n")
+    more = ("run", "s", "--device", "cpu", "--workers", "1", "--trials", "2")
+    for words in (more, ("worker", "s", "--device", "cpu")):
+        message = hpo.run(*words, code=2)
+        assert "shared.py: WIDTH" in message and "--accept-changed-code" in message and message.count("\n") == 1
+    accepted = hpo.start(*more, "--accept-changed-code")
+    hpo.finish(accepted)
+    assert "shared.py: WIDTH" in accepted.text()
+    assert "shared.py: WIDTH" in (hpo.folder / "reports" / "s" / "README.md").read_text()

@@ -2,12 +2,11 @@
 
 import base64
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import CommandLine
+from fork_server import ForkServer, LoggedChild
 from postgres_server import PostgresServer
 
 from hpo.storage.database import connect
@@ -155,14 +156,6 @@ def test_no_container_runs_as_root_or_may_become_it() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The containers' working folder, with one study."""
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "tiny.py").write_text(STUDY)
-    return tmp_path
-
-
-@pytest.fixture
 def database(postgresql: PostgresServer) -> Iterator[str]:
     """A new, empty database on the test server; its URL with the password in it."""
     url = postgresql.create()
@@ -173,34 +166,25 @@ def database(postgresql: PostgresServer) -> Iterator[str]:
 class Stack:
     """The services' command lines as processes of this machine, with the test server in place of `db`."""
 
-    def __init__(self, folder: Path, server: PostgresServer, database: str) -> None:
-        self.folder, self.server = folder, server
-        self.place = f"@127.0.0.1:{server.port}/{database.rpartition('/')[2]}"
+    def __init__(self, hpo: CommandLine, server: PostgresServer, database: str) -> None:
+        self.hpo, self.server = hpo, server
+        self.address = f"@127.0.0.1:{server.port}/{database.rpartition('/')[2]}"
 
-    def start(self, name: str, *more: str) -> subprocess.Popen[str]:
-        variables = SECRETS | {"PGPASSWORD": self.server.password, "STUDY": "tiny"}
-        service = interpolated(SERVICES[name], variables)
-        given: dict[str, str] = service["environment"]
-        assert given["HPO_STORAGE"].endswith("@db/hpo")
-        given["HPO_STORAGE"] = given["HPO_STORAGE"].replace("@db/hpo", self.place)
+    def start(self, name: str, *more: str) -> LoggedChild:
+        service = interpolated(SERVICES[name], SECRETS | {"PGPASSWORD": self.server.password, "STUDY": "tiny"})
+        environment: dict[str, str] = service["environment"]
+        assert environment["HPO_STORAGE"].endswith("@db/hpo")
+        environment["HPO_STORAGE"] = environment["HPO_STORAGE"].replace("@db/hpo", self.address)
         for variable in ("HPO_CACHE", "HPO_CHECKPOINTS"):  # both are volumes
-            assert any(volume.endswith(f":{given[variable]}") for volume in service["volumes"])
-            given[variable] = str(self.folder.parent) + given[variable]
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HPO_", "PG", "OPTUNA_"))}
+            assert any(volume.endswith(f":{environment[variable]}") for volume in service["volumes"])
+            environment[variable] = str(self.hpo.folder.parent) + environment[variable]
         assert service["command"][0] == "hpo"
-        return subprocess.Popen(
-            [sys.executable, "-m", "hpo", *service["command"][1:], *more],
-            cwd=self.folder,
-            env=kept | {"PYTHONPATH": str(ROOT)} | given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.hpo.start(*service["command"][1:], *more, **environment)
 
     def finish(self, name: str) -> str:
-        output, errors = (process := self.start(name)).communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert self.server.password not in output + errors
+        child = self.start(name)
+        output = self.hpo.finish(child)
+        assert self.server.password not in child.text()
         return output
 
 
@@ -219,22 +203,24 @@ def visit(port: int, path: str, password: str | None, host: str) -> tuple[int, b
             return error.code, error.read()
 
 
-def test_the_command_lines_work_against_a_real_server(folder: Path, postgresql: PostgresServer, database: str) -> None:
-    stack = Stack(folder, postgresql, database)
+def test_the_command_lines_work_against_a_real_server(
+    fork_server: ForkServer, postgresql: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    hpo = CommandLine(fork_server, tmp_path / "work")  # the containers' working folder
+    hpo.write_study("tiny", STUDY)
+    stack = Stack(hpo, postgresql, database)
     stack.finish("worker-cpu")
     engine = connect(database)
     assert load_study(engine, "tiny").state() == "done"
     engine.dispose()
     stack.finish("worker")  # another one, which finds nothing to do
     assert "report: reports/tiny/README.md" in stack.finish("report")
-    assert "AdamW against Adam" in (folder / "reports" / "tiny" / "README.md").read_text()
+    assert "AdamW against Adam" in (hpo.folder / "reports" / "tiny" / "README.md").read_text()
 
     dashboard = stack.start("dashboard", "--port", "0")
     try:
-        assert dashboard.stdout is not None
-        found = re.search(r"http://\S+:(\d+)/", dashboard.stdout.readline())
-        assert found is not None
-        port, secret = int(found[1]), SECRETS["HPO_DASHBOARD_PASSWORD"]
+        port = wait_for_port(dashboard)
+        secret = SECRETS["HPO_DASHBOARD_PASSWORD"]
         for host in ("127.0.0.1:8080", "localhost:8080", f"{socket.gethostname()}:8080"):
             status, body = visit(port, "/api/studies", secret, host)
             assert status == 200 and len(json.loads(body)["study_summaries"]) == 5
@@ -243,8 +229,13 @@ def test_the_command_lines_work_against_a_real_server(folder: Path, postgresql: 
             assert visit(port, "/api/studies", wrong, "localhost:8080")[0] == 401
         assert visit(port, "/api/studies", secret, "evil.example:8080")[0] == 403
         dashboard.send_signal(signal.SIGTERM)
-        _, errors = dashboard.communicate(timeout=30)
+        assert "Traceback" not in hpo.finish(dashboard, code=128 + signal.SIGTERM)
     finally:
         dashboard.kill()
-        dashboard.communicate()
-    assert dashboard.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
+
+
+def wait_for_port(dashboard: LoggedChild) -> int:
+    while not (address := re.search(r"http://\S+:(\d+)/", dashboard.text())):
+        assert dashboard.poll() is None, dashboard.text()
+        time.sleep(0.02)
+    return int(address[1])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import shown_study
 from browser import FOREIGN, Browser, Tab
-from nursery import ROOT, Child, Nursery
+from fork_server import ROOT, Child, ForkServer
 from postgres_server import PostgresServer
 
 from hpo.storage.database import connect
@@ -40,15 +40,15 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(nursery: Nursery, url: str, folder: Path, **options: Any) -> Iterator[Served]:
+def served(fork_server: ForkServer, url: str, folder: Path, **options: Any) -> Iterator[Served]:
     output = folder / f"dashboard{time.monotonic_ns()}.txt"
     output.touch()
-    child = nursery.start("shown_study:serve", url, str(folder / "reports"), output=output, **options)
+    child = fork_server.start("shown_study:serve", url, str(folder / "reports"), output=output, **options)
     try:
         link = until(lambda: re.search(r"(http://\S+)/ ", child.text()) or (child.poll() is not None and child.text()))
         assert isinstance(link, re.Match), link
         yield Served(child, link[1], url, folder / "reports")
-        child.send(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)
         assert child.wait() == 128 + signal.SIGTERM
         assert len(child.text().splitlines()) == 1, child.text()
     finally:
@@ -65,14 +65,14 @@ def until(look: Callable[[], Any], patience: float = 60.0) -> Any:
 
 
 @pytest.fixture
-def finished(nursery: Nursery, tmp_path: Path) -> Iterator[Served]:
+def finished(fork_server: ForkServer, tmp_path: Path) -> Iterator[Served]:
     """A dashboard of a finished study."""
     engine = connect(f"sqlite:///{tmp_path}/t.db")
     ledger = shown_study.make(engine, trials=4, seeds=5)
     shown_study.finish(ledger)
     Mirror(ledger).repair()
     engine.dispose()
-    with served(nursery, f"sqlite:///{tmp_path}/t.db", tmp_path) as dashboard:
+    with served(fork_server, f"sqlite:///{tmp_path}/t.db", tmp_path) as dashboard:
         yield dashboard
 
 
@@ -108,14 +108,14 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def made_up(nursery: Nursery, url: str, folder: Path) -> Iterator[Running]:
+def made_up(fork_server: ForkServer, url: str, folder: Path) -> Iterator[Running]:
     """Results that follow from settings and seeds without training."""
     engine = connect(url)
     shown_study.make(engine, "gnvr", trials=15, seeds=8)
     engine.dispose()
     allowed, numbers = folder / "allowed", count(2, 2)  # populations of two: 4, 8 and 12 of 30 trials
     allowed.write_text("0")
-    worker = nursery.start("shown_study:work", url, "gnvr", allowed=str(allowed), output=folder / "worker.txt")
+    worker = fork_server.start("shown_study:work", url, "gnvr", allowed=str(allowed), output=folder / "worker.txt")
 
     def more() -> None:
         allowed.write_text(str(next(numbers)))
@@ -151,18 +151,18 @@ def trained(url: str) -> Iterator[Running]:
 
 
 @pytest.fixture
-def running(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Running]:
+def running(request: pytest.FixtureRequest, fork_server: ForkServer, tmp_path: Path) -> Iterator[Running]:
     url = f"sqlite:///{tmp_path}/t.db"
     pictures = request.config.getoption("--screenshots")
-    with trained(url) if pictures else made_up(nursery, url, tmp_path) as study:
+    with trained(url) if pictures else made_up(fork_server, url, tmp_path) as study:
         yield study
 
 
 def test_a_study_is_followed_while_it_runs(
-    browser: Browser, nursery: Nursery, running: Running, tmp_path: Path, screenshots: Path
+    browser: Browser, fork_server: ForkServer, running: Running, tmp_path: Path, screenshots: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
-    with served(nursery, url, tmp_path) as dashboard, browser.tab(height=800) as tab:
+    with served(fork_server, url, tmp_path) as dashboard, browser.tab(height=800) as tab:
         tab.open(f"{dashboard.address}/reports/")
         running.more()
         trials = until(lambda: _finished(tab), running.patience)
@@ -294,7 +294,7 @@ def test_a_report_reaches_nothing_and_nothing_beside_it_is_served(
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_page_says_that_the_database_is_away_and_recovers(
-    browser: Browser, nursery: Nursery, tmp_path: Path, kind: str
+    browser: Browser, fork_server: ForkServer, tmp_path: Path, kind: str
 ) -> None:
     server = PostgresServer() if kind == "postgresql" else None
     try:
@@ -304,7 +304,7 @@ def test_a_page_says_that_the_database_is_away_and_recovers(
         shown_study.finish(ledger, runs=1)
         Mirror(ledger).repair()
         engine.dispose()
-        with served(nursery, url, tmp_path) as dashboard, browser.tab() as tab:
+        with served(fork_server, url, tmp_path) as dashboard, browser.tab() as tab:
             open_note(tab, dashboard)
             with _away(server, tmp_path):
                 until(lambda: "unavailable" in _shown(tab, f"{dashboard.address}/reports/"))

@@ -1,17 +1,18 @@
-"""The main job for real: a small study through the command line, killed, resumed, and its report."""
+"""A small study from the command line to its report: run, raised, interrupted, killed and resumed."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from command_line import CommandLine
+from fork_server import ForkServer, LoggedChild
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,225 +41,193 @@ STUDY = Study(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "small.py").write_text(STUDY)
-    return tmp_path
+def hpo(fork_server: ForkServer, tmp_path: Path) -> CommandLine:
+    """The command line in a folder with the study."""
+    commands = CommandLine(fork_server, tmp_path / "work", HPO_CACHE=str(tmp_path.parent / "cache"))
+    commands.write_study("small", STUDY)
+    return commands
 
 
-def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    environment = os.environ | {"HPO_CACHE": str(folder.parent / "cache"), "PYTHONPATH": str(ROOT)}
-    for name in ("HPO_STORAGE", "OPTUNA_STORAGE"):
-        environment.pop(name, None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "hpo", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+def counts(hpo: CommandLine) -> dict[str, Any]:
+    return json.loads(hpo.run("status", "small", "--json"))["small"]["configurations"]
 
 
-def hpo(folder: Path, *arguments: str, code: int = 0, traceback: bool = False) -> str:
-    """Runs a command to its end; returns what it printed on the stream that matters."""
-    process = start(folder, *arguments)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == code, output + errors
-    assert traceback or "Traceback" not in output + errors
-    return errors if code else output
+def check_finished(hpo: CommandLine, trials: int, reruns: int) -> None:
+    """Each configuration has so many finished trials and reruns, and nothing that failed for good."""
+    for entry in counts(hpo).values():
+        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (trials, reruns, 0)
 
 
-def counts(folder: Path) -> dict[str, Any]:
-    return json.loads(hpo(folder, "status", "small", "--json"))["small"]["configurations"]
+def optuna_trials(hpo: CommandLine, name: str) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=f"small/{name}", storage=f"sqlite:///{hpo.folder}/hpo.db").trials
 
 
-def finished(folder: Path) -> int:
-    """Trials and reruns that are done, read without starting a process."""
-    import sqlite3
+def report(hpo: CommandLine, name: str = "README.md") -> str:
+    return (hpo.folder / "reports" / "small" / name).read_text()
 
+
+def start_and_wait_for_a_finished_trial(hpo: CommandLine, *words: str) -> LoggedChild:
+    process = hpo.start(*words)
+    while not _finished(hpo.folder / "hpo.db"):
+        assert process.poll() is None, process.text()
+        time.sleep(0.02)
+    return process
+
+
+def _finished(database: Path) -> int:
     try:
-        with sqlite3.connect(f"file:{folder / 'hpo.db'}?mode=ro", uri=True, timeout=10) as connection:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
             return connection.execute("select count(*) from hpo_slots where state = 'done'").fetchone()[0]
-    except sqlite3.OperationalError:  # not made yet
+    except sqlite3.OperationalError:  # there is no database yet
         return 0
 
 
-def wait_for(folder: Path, done: int) -> None:
-    deadline = time.monotonic() + 60
-    while finished(folder) < done:
-        assert time.monotonic() < deadline, "the study made no progress"
-        time.sleep(0.05)
-
-
-def test_run_tunes_reruns_and_reports(folder: Path) -> None:
-    output = hpo(folder, "run", "small")
-
+def test_run_tunes_reruns_and_reports(hpo: CommandLine) -> None:
+    output = hpo.run("run", "small")
     assert output.splitlines()[-1] == "report: reports/small/README.md"
     assert "GNVR against AdamW:" in output
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (12, 3, 0)
-    report = (folder / "reports" / "small" / "README.md").read_text()
-    assert "hpo run small" in report
-    results = json.loads((folder / "reports" / "small" / "results.json").read_text())
-    accuracies = results["configurations"][0]["reruns"]["test_accuracy"]
+    check_finished(hpo, trials=12, reruns=3)
+    text = report(hpo)
+    assert "hpo run small" in text
+    accuracies = json.loads(report(hpo, "results.json"))["configurations"][0]["reruns"]["test_accuracy"]
     assert sorted(accuracies) == ["1000", "1001", "1002"]
     assert all(0 < accuracy < 1 for accuracy in accuracies.values())
 
-    trials = optuna.load_study(study_name="small/GNVR/tune", storage=f"sqlite:///{folder}/hpo.db").trials
+    trials = optuna_trials(hpo, "GNVR/tune")
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
     assert set(trials[0].params) == {"learning_rate", "lambda"}
-    reruns = optuna.load_study(study_name="small/GNVR/rerun", storage=f"sqlite:///{folder}/hpo.db").trials
+    reruns = optuna_trials(hpo, "GNVR/rerun")
     assert sorted(trial.user_attrs["seed"] for trial in reruns) == [1000, 1001, 1002]
     assert len({tuple(trial.params.items()) for trial in reruns}) == 1
 
-    before = (folder / "reports" / "small" / "README.md").read_bytes()
-    again = hpo(folder, "run", "small")
+    again = hpo.run("run", "small")
     assert " of 12 trials" in output and " of 12 trials" not in again, "finished work was repeated"
-    few = "warning: Few trials a tuning run: AdamW has 12 for 1 hyperparameter, GNVR has 12 for 2 hyperparameters; "
-    assert output.splitlines()[-2].startswith(few) and again.splitlines()[-2:] == output.splitlines()[-2:]
-    assert (folder / "reports" / "small" / "README.md").read_bytes() == before
+    assert "Few trials" in output.splitlines()[-2] and again.splitlines()[-2:] == output.splitlines()[-2:]
+    assert report(hpo) == text
 
 
-def test_changed_definition_is_refused(folder: Path) -> None:
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2")
-    (folder / "studies" / "small.py").write_text(STUDY.replace("batch_size=32", "batch_size=16"))
-    message = hpo(folder, "run", "small", code=2)
+def test_a_changed_definition_is_refused(hpo: CommandLine) -> None:
+    few = ("--trials", "2", "--seeds", "2")
+    hpo.run("run", "small", *few)
+    hpo.write_study("small", STUDY.replace("batch_size=32", "batch_size=16"))
+    message = hpo.run("run", "small", code=2)
     assert "batch_size" in message and "--name" in message and "--fresh" in message
     assert message.count("\n") == 1
 
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", "--fresh")
-    assert all(entry["trials_done"] == 2 for entry in counts(folder).values())
+    hpo.run("run", "small", *few, "--fresh")
+    check_finished(hpo, trials=2, reruns=2)
 
 
-def test_more_trials_and_seeds_take_up_only_what_is_missing(folder: Path) -> None:
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2")
-    first = optuna.load_study(study_name="small/AdamW/tune", storage=f"sqlite:///{folder}/hpo.db").trials
-    hpo(folder, "run", "small", "--trials", "4", "--seeds", "3")
-    after = optuna.load_study(study_name="small/AdamW/tune", storage=f"sqlite:///{folder}/hpo.db").trials
+def test_more_trials_and_seeds_add_only_what_is_missing(hpo: CommandLine) -> None:
+    hpo.run("run", "small", "--trials", "2", "--seeds", "2")
+    first = optuna_trials(hpo, "AdamW/tune")
+    hpo.run("run", "small", "--trials", "4", "--seeds", "3")
+    after = optuna_trials(hpo, "AdamW/tune")
     assert [trial.params for trial in after[:2]] == [trial.params for trial in first]
     assert len(after) == 4
-    assert "fewer" not in hpo(folder, "status")
-    message = hpo(folder, "run", "small", "--trials", "3", code=2)
-    assert "may only be raised" in message
+    assert "may only be raised" in hpo.run("run", "small", "--trials", "3", code=2)
 
 
-def test_tuning_is_repeated_and_its_runs_share_the_reruns(folder: Path) -> None:
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "6", "--tuning-runs", "3")
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (6, 6, 0)
-    report = (folder / "reports" / "small" / "README.md").read_text()
-    assert "hpo run small --trials 2 --seeds 6 --tuning-runs 3" in report
-    assert "3 paired tuning runs" in report and "conditional on one tuning run" not in report
-    assert "3 tuning runs a configuration" in report
+def test_several_tuning_runs_share_the_reruns(hpo: CommandLine) -> None:
+    command = ("run", "small", "--trials", "2", "--seeds", "6", "--tuning-runs", "3")
+    hpo.run(*command)
+    check_finished(hpo, trials=6, reruns=6)
+    text = report(hpo)
+    assert f"hpo {' '.join(command)}" in text
+    assert "3 paired tuning runs" in text and "conditional on one tuning run" not in text
 
-    hpo(folder, "run", "small")  # the number is remembered
-    message = hpo(folder, "run", "small", "--tuning-runs", "2", code=2)
-    assert "was planned with 3 tuning runs and 2 are asked for; planned numbers may only be raised" in message
-    message = hpo(folder, "run", "small", "--tuning-runs", "4", code=2)
-    assert "none would be left for some of 4 tuning runs; give --seeds 7 or more" in message
+    hpo.run("run", "small")  # the number is remembered
+    message = hpo.run("run", "small", "--tuning-runs", "2", code=2)
+    assert "3 tuning runs" in message and "may only be raised" in message
+    assert "--seeds 7" in hpo.run("run", "small", "--tuning-runs", "4", code=2)
 
-    hpo(folder, "run", "small", "--tuning-runs", "4", "--seeds", "8")
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (8, 8, 0)
-    report = (folder / "reports" / "small" / "README.md").read_text()
-    assert "Tuning runs raised from 3 to 4 after a report" in report and "4 paired tuning runs" in report
+    hpo.run("run", "small", "--tuning-runs", "4", "--seeds", "8")
+    check_finished(hpo, trials=8, reruns=8)
+    text = report(hpo)
+    assert "raised from 3 to 4 after a report" in text and "4 paired tuning runs" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_gives_work_back_and_the_next_run_goes_on(folder: Path, number: signal.Signals) -> None:
-    process = start(folder, "run", "small", "--epochs", "40")
-    wait_for(folder, 1)
+def test_a_signal_releases_the_trials_and_the_next_run_resumes(hpo: CommandLine, number: signal.Signals) -> None:
+    process = start_and_wait_for_a_finished_trial(hpo, "run", "small", "--epochs", "40")
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + number, output + errors
-    assert "Traceback" not in output + errors
-    held = json.loads(hpo(folder, "status", "small", "--json"))["small"]["configurations"]
-    assert all(entry["leased"] == 0 for entry in held.values())
+    hpo.finish(process, code=128 + number)
+    assert all(entry["leased"] == 0 for entry in counts(hpo).values())
 
-    hpo(folder, "run", "small", "--epochs", "40")
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failures"]) == (12, 3, {})
+    hpo.run("run", "small", "--epochs", "40")
+    check_finished(hpo, trials=12, reruns=3)
+    assert all(entry["failures"] == {} for entry in counts(hpo).values())
 
 
-def test_killed_run_resumes_with_exact_totals_and_the_same_settings(folder: Path) -> None:
-    process = start(folder, "run", "small", "--epochs", "40")
-    wait_for(folder, 1)
+def test_a_killed_run_resumes_with_exact_totals_and_the_same_settings(hpo: CommandLine) -> None:
+    process = start_and_wait_for_a_finished_trial(hpo, "run", "small", "--epochs", "40")
     process.kill()
-    process.communicate(timeout=30)
-    database = f"sqlite:///{folder}/hpo.db"
-    before = {
-        trial.user_attrs["slot"]: trial.params
-        for name in ("AdamW", "GNVR")
-        for trial in optuna.load_study(study_name=f"small/{name}/tune", storage=database).trials
-        if name == "GNVR"
-    }
+    before = {trial.user_attrs["slot"]: trial.params for trial in optuna_trials(hpo, "GNVR/tune")}
 
-    hpo(folder, "run", "small", "--epochs", "40")
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (12, 3, 0)
-    trials = optuna.load_study(study_name="small/GNVR/tune", storage=database).trials
-    complete = {t.user_attrs["slot"]: t.params for t in trials if t.state.name == "COMPLETE"}
+    hpo.run("run", "small", "--epochs", "40")
+    check_finished(hpo, trials=12, reruns=3)
+    trials = optuna_trials(hpo, "GNVR/tune")
+    complete = {trial.user_attrs["slot"]: trial.params for trial in trials if trial.state.name == "COMPLETE"}
     assert sorted(complete) == list(range(12))
     assert all(complete[slot] == params for slot, params in before.items())
     assert not [trial for trial in trials if trial.state.name == "RUNNING"]
 
 
-def test_errors_are_one_sentence(folder: Path) -> None:
-    assert "no study file" in hpo(folder, "run", "nothing", code=2)
-    assert "there is no database" in hpo(folder, "report", "other", code=2)
-    assert "--device" in hpo(folder, "run", "small", "--device", "tpu", code=2)
-    assert "has no configuration 'X'" in hpo(folder, "try", "small", "-c", "X", code=2)
-    assert "lambda" in hpo(folder, "try", "small", "-c", "GNVR", "lamda=1", code=2)
+def test_errors_are_one_sentence(hpo: CommandLine) -> None:
+    for words, name in [
+        (("run", "nothing"), "nothing"),
+        (("report", "other"), "database"),
+        (("run", "small", "--device", "tpu"), "--device"),
+        (("try", "small", "-c", "X"), "'X'"),
+        (("try", "small", "-c", "GNVR", "lamda=1"), "lambda"),
+    ]:
+        message = hpo.run(*words, code=2)
+        assert message.count("\n") == 1 and message.startswith("hpo: ") and name in message
 
 
-def test_try_trains_once_without_a_database(folder: Path) -> None:
-    output = hpo(folder, "try", "small", "-c", "GNVR", "lambda=0.5")
+def test_try_trains_once_without_a_database(hpo: CommandLine) -> None:
+    output = hpo.run("try", "small", "-c", "GNVR", "lambda=0.5")
     assert len(re.findall(r"^epoch +\d", output, re.MULTILINE)) == 3
     assert "aux/penalty" in output and "test" not in output
-    result = json.loads(hpo(folder, "try", "small", "-c", "GNVR", "lambda=0.5", "--json"))
+    result = json.loads(hpo.run("try", "small", "-c", "GNVR", "lambda=0.5", "--json"))
     assert len(result["curves"]["train_loss"]) == 3
-    assert not (folder / "hpo.db").exists()
+    assert not (hpo.folder / "hpo.db").exists()
 
     pruned = STUDY.replace("Study, log", "Study, SuccessiveHalving, log").replace(
         "trials=", "pruner=SuccessiveHalving(2, 2), trials="
     )
-    (folder / "studies" / "pruned.py").write_text(pruned)
-    result = json.loads(hpo(folder, "try", "pruned", "-c", "AdamW", "--epochs", "1", "--json"))
-    assert len(result["curves"]["train_loss"]) == 1, "a pruner of longer trials does not stand in the way"
+    hpo.write_study("pruned", pruned)
+    result = json.loads(hpo.run("try", "pruned", "-c", "AdamW", "--epochs", "1", "--json"))
+    assert len(result["curves"]["train_loss"]) == 1, "a pruner of longer trials is ignored"
 
 
-def test_readme_example_of_an_own_regularizer_works(folder: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+def test_the_readmes_custom_regularizer_works(hpo: CommandLine) -> None:
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None
-    (folder / "studies" / "mine.py").write_text(example[1])
-    output = hpo(folder, "run", "mine", "--trials", "2", "--seeds", "3", "--epochs", "1")
+    hpo.write_study("mine", example[1])
+    output = hpo.run("run", "mine", "--trials", "2", "--seeds", "3", "--epochs", "1")
     assert "Mine against AdamW:" in output
-    curves = (folder / "reports" / "mine" / "curves.csv").read_text().splitlines()[0]
+    curves = (hpo.folder / "reports" / "mine" / "curves.csv").read_text().splitlines()[0]
     assert "aux/penalty" in curves
 
 
-def test_exception_in_a_users_regularizer_fails_its_configuration_alone(folder: Path) -> None:
+def test_an_exception_in_a_regularizer_fails_only_its_configuration(hpo: CommandLine) -> None:
     broken = STUDY.replace("from hpo import MLP", "from hpo import Regularizer, MLP").replace(
         'regularizer="gnvr", space=RATE', 'regularizer=Regularizer("broken", lambda o, p, s, h: 1 / 0), space=RATE'
     )
-    (folder / "studies" / "small.py").write_text(broken)
-    message = hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", code=1)
-    assert "hpo status" in message
-    entries = counts(folder)
+    command = ("run", "small", "--trials", "2", "--seeds", "2")
+    hpo.write_study("small", broken)
+    assert "hpo status" in hpo.run(*command, code=1)
+    entries = counts(hpo)
     assert entries["AdamW"]["reruns_done"] == 2
     assert entries["GNVR"]["failures"]["exception"] > 0 and entries["GNVR"]["trials_done"] == 0
-    assert "GNVR" in (folder / "reports" / "small" / "README.md").read_text()
-    assert "small.py, line 19: ZeroDivisionError: division by zero" in hpo(folder, "status", "small")
-    trace = hpo(folder, "try", "small", "-c", "GNVR", code=1, traceback=True)
+    assert "GNVR" in report(hpo)
+    assert "small.py, line 19: ZeroDivisionError: division by zero" in hpo.run("status", "small")
+    trace = hpo.run("try", "small", "-c", "GNVR", code=1)
     assert "small.py" in trace and "tracing.py" not in trace
 
-    # The code is mended: what it made fail is tried again, and nothing else.
-    mended = broken.replace("1 / 0", "(o.grad(p), s, {})")
-    (folder / "studies" / "small.py").write_text(mended)
-    assert "regularizer of GNVR" in hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", code=2)
-    hpo(folder, "run", "small", "--trials", "2", "--seeds", "2", "--accept-changed-code")
-    for entry in counts(folder).values():
-        assert (entry["trials_done"], entry["reruns_done"], entry["failed"]) == (2, 2, 0)
+    # When the code is fixed, only what failed is tried again.
+    hpo.write_study("small", broken.replace("1 / 0", "(o.grad(p), s, {})"))
+    assert "regularizer of GNVR" in hpo.run(*command, code=2)
+    hpo.run(*command, "--accept-changed-code")
+    check_finished(hpo, trials=2, reruns=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import fault_injection
 import pytest
 from fault_schedules import carry_out, draw
-from nursery import Nursery
+from fork_server import ForkServer
 from storages import Storage
 
 SEEDS = [1, 3, 20]
@@ -21,8 +21,10 @@ def test_the_schedules_have_every_fault_and_number_of_workers() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whatever_happens_the_study_is_whole(seed: int, place: Storage, nursery: Nursery, tmp_path: Path) -> None:
-    carry_out(draw(seed), nursery, place, tmp_path)
+def test_whatever_happens_the_study_is_whole(
+    seed: int, place: Storage, fork_server: ForkServer, tmp_path: Path
+) -> None:
+    carry_out(draw(seed), fork_server, place, tmp_path)
 
 
 def test_a_schedule_that_fails_names_the_command_that_repeats_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from nursery import Nursery
+from fork_server import ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import POINTS, read_logs
@@ -33,11 +33,11 @@ def test_every_place_is_there() -> None:
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=", ".join)
-def test_a_worker_may_die_anywhere(url: str, chain: tuple[str, ...], nursery: Nursery, tmp_path: Path) -> None:
+def test_a_worker_may_die_anywhere(url: str, chain: tuple[str, ...], fork_server: ForkServer, tmp_path: Path) -> None:
     ledger = make(connect(url), trials=4, seeds=2)
     for name, die in enumerate((*chain, "")):
         log, output = str(tmp_path / f"{name}.log"), tmp_path / f"{name}.txt"
-        child = nursery.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, die, output=output)
+        child = fork_server.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, die, output=output)
         assert (child.wait(), child.text()) == (-9 if die else 0, "")
     check(ledger, url, read_logs(tmp_path))
     assert len(read(ledger, schema.failures)) <= 3 * len(chain)  # a death costs what was in hand, and no more

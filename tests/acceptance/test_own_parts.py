@@ -1,15 +1,12 @@
 """A study every part of which is the user's own: through the command line, workers and report included."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from command_line import CommandLine
+from fork_server import ForkServer
 
 IDEAS = '''
 """The user's package, beside the studies: what a study imports from there works as well."""
@@ -115,29 +112,13 @@ STUDY = Study(
 '''
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "own.py").write_text(STUDY)
-    (tmp_path / "ideas.py").write_text(IDEAS)
-    return tmp_path
-
-
-def hpo(folder: Path, *arguments: str) -> str:
-    environment = os.environ | {"HPO_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    for name in ("HPO_STORAGE", "OPTUNA_STORAGE"):
-        environment.pop(name, None)
-    command = [sys.executable, "-m", "hpo", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
-
-
-def test_everything_may_be_the_users_own(folder: Path) -> None:
-    output = hpo(folder, "run", "own", "--device", "cpu", "--workers", "1")
-    assert "Mine against AdamW:" in output
-    report = (folder / "reports" / "own" / "README.md").read_text()
+def test_every_part_may_be_the_users_own(fork_server: ForkServer, tmp_path: Path) -> None:
+    hpo = CommandLine(fork_server, tmp_path / "work", HPO_CACHE=str(tmp_path / "cache"))
+    hpo.write_study("own", STUDY)
+    (hpo.folder / "ideas.py").write_text(IDEAS)
+    assert "Mine against AdamW:" in hpo.run("run", "own", "--device", "cpu", "--workers", "1")
+    reports = hpo.folder / "reports" / "own"
+    report = (reports / "README.md").read_text()
     for name in (
         "Clouds",
         "Squared",
@@ -147,7 +128,7 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
         "verdicts compare test rank (lower is better)",
     ):
         assert name in report, name
-    results: dict[str, Any] = json.loads((folder / "reports" / "own" / "results.json").read_text())
+    results: dict[str, Any] = json.loads((reports / "results.json").read_text())
     accuracies = [entry["reruns"]["test_accuracy"] for entry in results["configurations"]]
     assert all(len(own) == 3 and 0 <= min(own.values()) <= 1 for own in accuracies)
 
@@ -160,13 +141,13 @@ def test_everything_may_be_the_users_own(folder: Path) -> None:
     assert rival["verdict"]["comparison"]["mean"] == rival["custom_metrics"]["rank"]["mean"]
     assert rival["custom_metrics"]["rank"]["n"] == 3
 
-    header, *rows = (folder / "reports" / "own" / "curves.csv").read_text().splitlines()
+    header, *rows = (reports / "curves.csv").read_text().splitlines()
     assert "aux/seen" in header and "aux/norm" in header and "validation_rank" in header and rows
-    trials = [row.split(",") for row in (folder / "reports" / "own" / "trials.csv").read_text().splitlines()]
+    trials = [row.split(",") for row in (reports / "trials.csv").read_text().splitlines()]
     value, metric = trials[0].index("value"), trials[0].index("result/validation_rank")
     assert len(trials) == 7 and all(row[value] == row[metric] != "" for row in trials[1:])
 
-    tried = json.loads(hpo(folder, "try", "own", "-c", "Mine", "--json", "--device", "cpu"))
+    tried = json.loads(hpo.run("try", "own", "-c", "Mine", "--json", "--device", "cpu"))
     assert all(0 <= value <= 2 for value in tried["curves"]["validation_rank"])
     # 120 training samples are 6 steps an epoch; the state counts them.
     assert tried["curves"]["aux/seen"] == pytest.approx([2.5, 8.5, 14.5, 20.5])

@@ -4,11 +4,16 @@ import csv
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
-from tests.acceptance.test_end_to_end import STUDY, start
+from command_line import CommandLine
+from fork_server import ROOT, ForkServer
+
+from tests.acceptance.test_end_to_end import STUDY
 
 # Three tuning runs with batches of 10 and 4, in populations of up to 4.
 PLANNED = ("--trials", "14", "--tuning-runs", "3", "--epochs", "2", "--population", "4")
@@ -21,7 +26,7 @@ TABLES = {
 }
 
 
-def holder(database: Path) -> int:
+def lease_holder(database: Path) -> int:
     """The process that holds a trial, as soon as there is one."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -36,19 +41,20 @@ def holder(database: Path) -> int:
     raise AssertionError("no worker began")
 
 
-def made(folder: Path, workers: int, kill: bool = False) -> dict[str, list[list[str]]]:
-    """Runs the study in a folder of its own; the tables of its report, without times."""
-    (folder / "studies").mkdir(parents=True)
-    (folder / "studies" / "small.py").write_text(STUDY)
-    process = start(folder, "run", "small", *PLANNED, "--workers", str(workers))
-    if kill:
-        os.kill(holder(folder / "hpo.db"), signal.SIGKILL)
-    output, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, output + errors
-    if kill:
-        with closing(sqlite3.connect(folder / "hpo.db")) as connection:
-            causes = connection.execute("select distinct cause from hpo_failures").fetchall()
-        assert causes == [("lost worker",)]
+def lose_a_worker(folder: Path, environment: dict[str, str]) -> None:
+    """Runs the study with three workers of its own processes, the first of which that trains is killed."""
+    command = [sys.executable, "-m", "hpo", "run", "small", *PLANNED, "--workers", "3"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    os.kill(lease_holder(folder / "hpo.db"), signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    with closing(sqlite3.connect(folder / "hpo.db")) as connection:
+        assert connection.execute("select distinct cause from hpo_failures").fetchall() == [("lost worker",)]
+
+
+def read_tables(folder: Path) -> dict[str, list[list[str]]]:
     return {name: read(folder / "reports" / "small" / name, times) for name, times in TABLES.items()}
 
 
@@ -60,9 +66,18 @@ def read(path: Path, times: set[str]) -> list[list[str]]:
     return [[row[place] for place in kept] for row in (header, *rows)]
 
 
-def test_the_files_depend_neither_on_the_workers_nor_on_a_loss(tmp_path: Path) -> None:
-    alone = made(tmp_path / "alone", workers=1)
-    trials = alone["trials.csv"]
+def test_the_files_depend_neither_on_the_workers_nor_on_a_loss(fork_server: ForkServer, tmp_path: Path) -> None:
+    tables = []
+    for name in ("one worker", "three workers"):
+        environment = {"HPO_CACHE": str(tmp_path / "cache"), "HPO_STORAGE": "sqlite:///hpo.db", "PYTHONPATH": str(ROOT)}
+        hpo = CommandLine(fork_server, tmp_path / name, **environment)
+        hpo.write_study("small", STUDY)
+        if name == "one worker":
+            hpo.run("run", "small", *PLANNED, "--workers", "1")
+        else:
+            lose_a_worker(hpo.folder, environment)
+        tables.append(read_tables(hpo.folder))
+    trials = tables[0]["trials.csv"]
     name, rate = trials[0].index("configuration"), trials[0].index("setting/learning_rate")
     assert len({(row[name], row[rate]) for row in trials[1:]}) == len(trials) - 1 == 2 * 14 * 3
-    assert made(tmp_path / "several", workers=3, kill=True) == alone
+    assert tables[1] == tables[0]

@@ -4,15 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from nursery import ROOT, Nursery
+from command_line import CommandLine
+from fork_server import ROOT, ForkServer, LoggedChild
 from postgres_server import PostgresServer, program
 
 from hpo.storage.database import connect
@@ -28,49 +28,41 @@ STUDY = Study(data=Mnist1d(samples=200), model=MLP((40, 8, 10)), batch_size=32, 
 """
 
 
-class Place:
-    """A folder with a study, a database of the user "ann", and all that was seen of hpo there."""
+class SecretDatabase(CommandLine):
+    """A folder with a study, a database of the user "ann", and all that could be seen of hpo there.
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        (folder / "studies").mkdir()
-        (folder / "studies" / "small.py").write_text(STUDY)
+    Attributes:
+        url: with the password. bare_url: without it. password_file: for libpq.
+        outputs: what commands have printed. command_lines: those of their processes.
+    """
+
+    def __init__(self, fork_server: ForkServer, server: PostgresServer, folder: Path) -> None:
+        super().__init__(fork_server, folder, HPO_CACHE=str(folder / "cache"))
+        self.write_study("small", STUDY)
+        self.postgresql = server
         server.execute(f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE secret OWNER ann")
-        self.bare = server.url("secret", "ann", "")
-        self.whole = server.url("secret", "ann", PASSWORD)
-        self.key = folder.parent / "passwords"
+        self.bare_url = server.url("secret", "ann", "")
+        self.url = server.url("secret", "ann", PASSWORD)
+        self.password_file = folder.parent / "passwords"
         fields = ["127.0.0.1", str(server.port), "secret", "ann", PASSWORD]
-        self.key.write_text(":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in fields))
-        self.key.chmod(0o600)
+        self.password_file.write_text(":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in fields))
+        self.password_file.chmod(0o600)
         self.outputs: list[str] = []
-        self.commands: set[bytes] = set()
+        self.command_lines: set[bytes] = set()
 
-    def start(self, *words: str, **environment: str) -> "subprocess.Popen[str]":
-        names = ("HPO_STORAGE", "OPTUNA_STORAGE", "PGPASSWORD", "PGPASSFILE")
-        inherited = {name: value for name, value in os.environ.items() if name not in names}
-        own = {"PYTHONPATH": str(ROOT), "HPO_CACHE": str(self.folder / "cache"), "PYTHONFAULTHANDLER": "1"}
+    def finish(self, child: LoggedChild, code: int = 0) -> str:
+        output = super().finish(child, code)
+        self.outputs.append(child.text())
+        return output
+
+    def start_program(self, *words: str) -> "subprocess.Popen[str]":
+        """`python -m hpo WORDS`, whose processes have the command lines that a user sees."""
+        variables = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", "HPO_STORAGE": self.url}
         return subprocess.Popen(
             [sys.executable, "-m", "hpo", *words],
-            cwd=self.folder, env=inherited | own | environment,
+            cwd=self.folder, env=os.environ | self.environment | variables,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-
-    def hpo(self, *words: str, code: int = 0, **environment: str) -> str:
-        """Runs a command to its end while its process and its workers are watched; returns what it said."""
-        process = self.start(*words, **environment)
-        over = threading.Event()
-        watching = threading.Thread(target=self.watch, args=(process.pid, over))
-        watching.start()
-        said, _ = process.communicate(timeout=120)
-        over.set()
-        watching.join()
-        self.outputs.append(said)
-        assert process.returncode == code, said
-        return said
-
-    def watch(self, pid: int, over: threading.Event) -> None:
-        while not over.wait(0.02):
-            self.commands |= {command for command in map(command_line, [pid, *descendants(pid)]) if command}
 
 
 def command_line(pid: int) -> bytes:
@@ -91,80 +83,70 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def place(postgresql: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    folder = tmp_path_factory.mktemp("secrets") / "work"
-    folder.mkdir()
-    return Place(postgresql, folder)
+def database(
+    fork_server: ForkServer, postgresql: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> SecretDatabase:
+    return SecretDatabase(fork_server, postgresql, tmp_path_factory.mktemp("secrets") / "work")
 
 
-def ways(place: Place) -> Mapping[str, Mapping[str, str]]:
-    """The environment by the way in which the password is given."""
-    return {
-        "URL": {"HPO_STORAGE": place.whole},
-        "PGPASSWORD": {"HPO_STORAGE": place.bare, "PGPASSWORD": PASSWORD},
-        "PGPASSFILE": {"HPO_STORAGE": place.bare, "PGPASSFILE": str(place.key)},
-    }
+def contains_password(text: str | bytes) -> bool:
+    searched = text if isinstance(text, bytes) else text.encode()
+    return any(piece.encode() in searched for piece in PIECES)
 
 
-def tells(text: str | bytes) -> bool:
-    found = text if isinstance(text, bytes) else text.encode()
-    return any(piece.encode() in found for piece in PIECES)
-
-
-def look_everywhere(place: Place) -> None:
+def look_everywhere(database: SecretDatabase) -> None:
     """Raises AssertionError where a piece of the password is found."""
-    assert place.outputs and not [said for said in place.outputs if tells(said)]
-    assert any(b"worker" in command for command in place.commands)
-    assert not [command for command in place.commands if tells(command)]
-    files = [path for path in place.folder.rglob("*") if path.is_file()]
+    assert database.outputs and not any(map(contains_password, database.outputs))
+    assert not any(map(contains_password, database.command_lines))
+    files = [path for path in database.folder.rglob("*") if path.is_file()]
     assert any(path.name == "README.md" for path in files)
-    assert not [path for path in files if tells(path.read_bytes())]
+    assert not [path for path in files if contains_password(path.read_bytes())]
     dump = subprocess.run(
-        [program("pg_dump"), "--dbname", place.server.url("secret")], capture_output=True, text=True, check=True
+        [program("pg_dump"), "--dbname", database.postgresql.url("secret")], capture_output=True, text=True, check=True
     ).stdout
-    assert "hpo_slots" in dump and "trial_params" in dump and not tells(dump)
+    assert "hpo_slots" in dump and "trial_params" in dump and not contains_password(dump)
 
 
-def test_what_is_looked_for_would_be_found(place: Place) -> None:
-    assert tells(place.whole) and tells(quote(PASSWORD)) and tells(repr(PASSWORD)) and not tells(place.bare)
+def test_a_password_would_be_found(database: SecretDatabase) -> None:
+    assert contains_password(database.url) and contains_password(quote(PASSWORD)) and contains_password(repr(PASSWORD))
+    assert not contains_password(database.bare_url)
 
 
-def test_a_study_from_run_to_report(place: Place) -> None:
-    found = ways(place)
-    assert "report: reports/" in place.hpo("run", "small", "--workers", "2", **found["URL"])
-    place.hpo("worker", "small", "--name", "another", **found["PGPASSWORD"])
-    place.hpo("report", "another", **found["PGPASSFILE"])
-    assert "another" in place.hpo("status", **found["PGPASSWORD"])
-    assert "ann" in place.hpo("doctor", **found["PGPASSFILE"])
-    look_everywhere(place)
+def test_a_study_from_run_to_report(database: SecretDatabase) -> None:
+    in_variable = {"HPO_STORAGE": database.bare_url, "PGPASSWORD": PASSWORD}
+    in_file = {"HPO_STORAGE": database.bare_url, "PGPASSFILE": str(database.password_file)}
+    assert "report: reports/" in database.run("run", "small", "--workers", "1", HPO_STORAGE=database.url)
+    database.run("worker", "small", "--name", "another", **in_variable)
+    database.run("report", "another", **in_file)
+    assert "another" in database.run("status", **in_variable)
+    assert "ann" in database.run("doctor", **in_file)
+    look_everywhere(database)
 
 
-def test_commands_that_fail(place: Place, nursery: Nursery, tmp_path: Path) -> None:
-    whole, output = place.whole, tmp_path / "said.txt"
-    urls = [
+def test_commands_that_fail(database: SecretDatabase) -> None:
+    whole, port = database.url, f":{database.postgresql.port}"
+    for url in [
         whole.replace("ann:", "bob:"),
         whole.replace("ann:", "ann:@"),
         whole.replace("/secret", "/absent"),
         whole.replace("postgresql", "mysql"),
         whole.replace("@127.0.0.1", "@no.host.invalid"),
-        whole.replace(f":{place.server.port}", ":port"),
-        whole.replace(f":{place.server.port}", ":1"),
-        place.bare.replace("ann@", f"ann:{PASSWORD}@"),
-        f"{place.bare}?password={quote(PASSWORD, safe='')}x",
+        whole.replace(port, ":port"),
+        whole.replace(port, ":1"),
+        database.bare_url.replace("ann@", f"ann:{PASSWORD}@"),
+        f"{database.bare_url}?password={quote(PASSWORD, safe='')}x",
         f"nonsense {PASSWORD}",
-    ]
-    for url in urls:
-        output.unlink(missing_ok=True)
-        child = nursery.start("storage_worker:command", "status", output=output, environment={"HPO_STORAGE": url})
+    ]:
+        child = database.start("status", HPO_STORAGE=url)
         assert child.wait() in (1, 2)
-        said = child.text()
-        assert said.startswith("hpo: ") and said.count("\n") == 1 and not tells(said)
+        message = child.text()
+        assert message.startswith("hpo: ") and message.count("\n") == 1 and not contains_password(message)
 
 
-def test_crashes(place: Place) -> None:
-    """A worker and the process that started it are made to dump where they are; so does a defect of ours."""
-    process = place.start("run", "small", "--name", "crash", "--epochs", "3000", HPO_STORAGE=place.whole)
-    engine = connect(place.server.url("secret"))
+def test_crashes(database: SecretDatabase) -> None:
+    """A worker and the process that started it abort with a dump; a defect of hpo prints a traceback."""
+    process = database.start_program("run", "small", "--name", "crash", "--epochs", "3000", "--workers", "2")
+    engine = connect(database.postgresql.url("secret"))
     leased = sa.text("SELECT count(*) FROM hpo_slots WHERE state = 'leased'")
     while True:
         with engine.begin() as connection:
@@ -172,22 +154,18 @@ def test_crashes(place: Place) -> None:
                 break
         assert process.poll() is None
         time.sleep(0.05)
-    worker = next(pid for pid in descendants(process.pid) if b"worker" in command_line(pid))
-    place.watch(process.pid, over=_soon())
-    os.kill(worker, signal.SIGABRT)
+    workers = {pid: command_line(pid) for pid in descendants(process.pid)}
+    assert len(workers) == 2 and all(b"worker" in command for command in workers.values())
+    database.command_lines = {command_line(process.pid), *workers.values()}
+    os.kill(min(workers), signal.SIGABRT)
     time.sleep(0.5)
     process.send_signal(signal.SIGABRT)
-    said, _ = process.communicate(timeout=60)
-    place.outputs.append(said)
-    assert said.count("Fatal Python error: Aborted") == 2
+    output, _ = process.communicate(timeout=60)
+    database.outputs.append(output)
+    assert output.count("Fatal Python error: Aborted") == 2
 
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE hpo_failures RENAME COLUMN cause TO reason"))
-    assert "Traceback" in place.hpo("status", code=1, HPO_STORAGE=place.whole)
-    look_everywhere(place)
-
-
-def _soon() -> threading.Event:
-    over = threading.Event()
-    threading.Timer(0.1, over.set).start()
-    return over
+    engine.dispose()
+    assert "Traceback" in database.run("status", code=1, HPO_STORAGE=database.url)
+    look_everywhere(database)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nursery import Child, Nursery
+from fork_server import Child, ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
@@ -28,18 +28,18 @@ def wait_for_training(child: Child, log: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_stopped_worker_gives_back_what_it_has_in_hand(
-    url: str, number: signal.Signals, nursery: Nursery, tmp_path: Path
+    url: str, number: signal.Signals, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     ledger = make(connect(url), trials=4, seeds=2)
 
     def start(name: int, seconds: float) -> Child:
         paths = {"log": str(tmp_path / f"{name}.log"), "output": tmp_path / f"{name}.txt"}
-        return nursery.start("storage_worker:work", url, "s", **paths, name=name, seconds=(seconds, seconds))
+        return fork_server.start("storage_worker:work", url, "s", **paths, name=name, seconds=(seconds, seconds))
 
     first = start(0, seconds=100.0)
     wait_for_training(first, tmp_path / "0.log")
     in_hand = held(ledger)
-    first.send(number)
+    first.send_signal(number)
     assert (first.wait(), first.text()) == (128 + number, "")
     assert len(in_hand) == 2 and held(ledger) == {}
     assert {row["attempt"] for row in ledger.export()["slots"]} == {0} and read(ledger, schema.failures) == []
@@ -54,12 +54,12 @@ def test_a_stopped_worker_gives_back_what_it_has_in_hand(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_worker_that_waits_for_others_stops_at_once(
-    url: str, number: signal.Signals, nursery: Nursery, tmp_path: Path
+    url: str, number: signal.Signals, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     ledger = make(connect(url), trials=1, seeds=1)
     ledger.lease("another", 1), ledger.lease("another", 1)
-    child = nursery.start("storage_worker:work", url, "s", log=str(tmp_path / "0.log"), output=tmp_path / "0.txt")
+    child = fork_server.start("storage_worker:work", url, "s", log=str(tmp_path / "0.log"), output=tmp_path / "0.txt")
     time.sleep(0.5)
     assert child.poll() is None
-    child.send(number)
+    child.send_signal(number)
     assert (child.wait(), child.text()) == (128 + number, "") and len(held(ledger)) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from nursery import ROOT, Nursery
+from fork_server import ROOT, ForkServer
 from postgres_server import PostgresServer
 from storage_study import make
 
@@ -29,7 +29,7 @@ Say = Callable[..., str]
 
 
 @pytest.fixture
-def say(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+def say(fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
     """Runs a command that must fail with exit code 1 or 2; returns the one sentence that it said."""
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "small.py").write_text(STUDY)
@@ -38,7 +38,7 @@ def say(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sa
     def run(url: str, *words: str) -> str:
         output = tmp_path / "said.txt"
         output.unlink(missing_ok=True)
-        child = nursery.start("storage_worker:command", *words, output=output, environment={"HPO_STORAGE": url})
+        child = fork_server.start("command_line:command", *words, output=output, environment={"HPO_STORAGE": url})
         assert child.wait() in (1, 2), child.text()
         lines = child.text().splitlines()
         assert len(lines) == 1 and lines[0].startswith("hpo: "), child.text()
@@ -88,7 +88,7 @@ def run_as_anybody(code: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the superuser may write anywhere")
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_folder_that_cannot_be_written(exists: bool, tmp_path: Path, nursery: Nursery) -> None:
+def test_a_folder_that_cannot_be_written(exists: bool, tmp_path: Path, fork_server: ForkServer) -> None:
     folder = tmp_path / "fixed"
     folder.mkdir()
     url = f"sqlite:///{folder}/t.db"
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written(exists: bool, tmp_path: Path, nursery: 
     folder.chmod(0o500)
     environment = {"HPO_STORAGE": url, "PYTHONPATH": str(ROOT)}
     output = tmp_path / "said.txt"
-    child = nursery.start(f"{__name__}:run_as_anybody", "status", output=output, environment=environment)
+    child = fork_server.start(f"{__name__}:run_as_anybody", "status", output=output, environment=environment)
     assert child.wait() == 1 and child.text().count("\n") == 1
     assert f"hpo: {folder}/t.db cannot be written; change its permissions, or use another --storage" in child.text()
     folder.chmod(0o700)
@@ -105,16 +105,16 @@ def test_a_folder_that_cannot_be_written(exists: bool, tmp_path: Path, nursery: 
 
 def run_limited(size: int, *words: str) -> None:
     """The command line where no file may grow beyond `size` bytes."""
-    from storage_worker import command
+    from command_line import command
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     command(*words)
 
 
-def test_files_that_may_not_grow(tmp_path: Path, nursery: Nursery) -> None:
+def test_files_that_may_not_grow(tmp_path: Path, fork_server: ForkServer) -> None:
     environment = {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db"}
-    child = nursery.start(
+    child = fork_server.start(
         f"{__name__}:run_limited", 8192, "worker", GNVR, output=tmp_path / "said.txt", environment=environment
     )
     assert child.wait() == 1 and child.text().count("\n") == 1, child.text()
@@ -139,7 +139,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert "(database or disk is full)" in done.stderr or "(disk I/O error)" in done.stderr
 
 
-def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, nursery: Nursery) -> None:
+def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, fork_server: ForkServer) -> None:
     """The worker ends with a sentence; once there is room again, another one goes on with what it had."""
     from storage_checks import check
     from storage_worker import read_logs
@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, nursery: Nursery) 
     url = f"sqlite:///{tmp_path}/t.db"
     ledger = make(connect(url), trials=12, seeds=2)
     log, output = tmp_path / "0.log", tmp_path / "0.txt"
-    child = nursery.start("storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), output=output)
+    child = fork_server.start("storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), output=output)
     while not (log.exists() and log.stat().st_size):
         assert child.poll() is None, child.text()
     size = (tmp_path / "t.db-wal").stat().st_size
@@ -155,6 +155,6 @@ def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, nursery: Nursery) 
     assert child.wait() == 1
     assert child.text().count("\n") == 1 and child.text().startswith("hpo: the database "), child.text()
 
-    after = nursery.start("storage_worker:work", url, "s", str(tmp_path / "1.log"), 1, output=tmp_path / "1.txt")
+    after = fork_server.start("storage_worker:work", url, "s", str(tmp_path / "1.log"), 1, output=tmp_path / "1.txt")
     assert (after.wait(), after.text()) == (0, "")
     check(ledger, url, read_logs(tmp_path))

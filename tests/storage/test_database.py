@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from nursery import Nursery
+from fork_server import ForkServer
 from postgres_server import PostgresServer
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
@@ -213,9 +213,13 @@ def create(url: str, whole: bool) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, False, False, True, True])
-def test_eight_processes_meet_on_an_empty_database(url: str, whole: bool, nursery: Nursery, tmp_path: Path) -> None:
+def test_eight_processes_meet_on_an_empty_database(
+    url: str, whole: bool, fork_server: ForkServer, tmp_path: Path
+) -> None:
     outputs = [tmp_path / f"{number}.txt" for number in range(8)]
-    children = [nursery.start("tests.storage.test_database:create", url, whole, output=output) for output in outputs]
+    children = [
+        fork_server.start("tests.storage.test_database:create", url, whole, output=output) for output in outputs
+    ]
     assert [(child.wait(), child.text()) for child in children] == [(0, "")] * 8
     with connect(url).begin() as connection:
         assert connection.scalars(sa.select(schema.version.c.version)).all() == [schema.VERSION]
@@ -223,14 +227,16 @@ def test_eight_processes_meet_on_an_empty_database(url: str, whole: bool, nurser
             assert connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 1
 
 
-def test_a_process_that_stopped_at_first_contact_keeps_nobody_out(url: str, nursery: Nursery, tmp_path: Path) -> None:
+def test_a_process_that_stopped_at_first_contact_keeps_nobody_out(
+    url: str, fork_server: ForkServer, tmp_path: Path
+) -> None:
     """It may hold the lock of creation: the others wait for it, and have what it made when it goes on."""
-    first = nursery.start("tests.storage.test_database:create", url, True, output=tmp_path / "first.txt")
-    first.send(signal.SIGSTOP)
+    first = fork_server.start("tests.storage.test_database:create", url, True, output=tmp_path / "first.txt")
+    first.send_signal(signal.SIGSTOP)
     others = [
-        nursery.start("tests.storage.test_database:create", url, True, output=tmp_path / f"{number}.txt")
+        fork_server.start("tests.storage.test_database:create", url, True, output=tmp_path / f"{number}.txt")
         for number in range(3)
     ]
     time.sleep(0.3)
-    first.send(signal.SIGCONT)
+    first.send_signal(signal.SIGCONT)
     assert [(child.wait(), child.text()) for child in (first, *others)] == [(0, "")] * 4

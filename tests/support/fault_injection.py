@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fault_schedules import STUDY, carry_out, draw, outage
-from nursery import Nursery
+from fork_server import ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
@@ -32,17 +32,17 @@ from storages import KINDS, Storage, storage
 from hpo.storage import schema
 from hpo.storage.database import connect
 
-Trial = Callable[[Nursery, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
+Trial = Callable[[ForkServer, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
 
 
-def killed_at(statement: int, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
     """A worker dies at its n-th SQL statement, if it comes so far, and another one does the rest."""
     url = place.create()
     ledger = make(connect(url), STUDY, trials=4, seeds=2)
     died = 0
     for name, die in enumerate((f"statement {statement}", "")):
         paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
-        child = nursery.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), die=die, **paths)
+        child = fork_server.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), die=die, **paths)
         code = child.wait()
         died += code == -signal.SIGKILL
         assert code in ((0, -signal.SIGKILL) if die else (0,)) and not child.text(), f"{code}\n{child.text()}"
@@ -77,21 +77,21 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
     start, total, count = time.monotonic(), Counter[str](), 0
-    nursery, place = Nursery(), storage(options.storage)
+    fork_server, place = ForkServer(), storage(options.storage)
     try:
         for again, trial in trials(options):
-            total += _run(again, trial, nursery, place, options.storage)
+            total += _run(again, trial, fork_server, place, options.storage)
             count += 1
     finally:
-        nursery.close()
+        fork_server.close()
         place.close()
     print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
 
 
-def _run(again: str, trial: Trial, nursery: Nursery, place: Storage, kind: str) -> Counter[str]:
+def _run(again: str, trial: Trial, fork_server: ForkServer, place: Storage, kind: str) -> Counter[str]:
     folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
     try:
-        found = trial(nursery, place, folder)
+        found = trial(fork_server, place, folder)
     except Exception:
         traceback.print_exc()
         print(

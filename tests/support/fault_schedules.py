@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nursery import Child, Nursery
+from fork_server import Child, ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
@@ -74,8 +74,8 @@ def outage(
 class Run:
     """One schedule carried out: workers, and those that are paused at the moment."""
 
-    def __init__(self, schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> None:
-        self.schedule, self.nursery, self.place, self.folder = schedule, nursery, place, folder
+    def __init__(self, schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> None:
+        self.schedule, self.fork_server, self.place, self.folder = schedule, fork_server, place, folder
         self.url = place.create()
         self.ledger = make(connect(self.url), STUDY, **schedule.planned)
         self.running: list[Child] = []
@@ -113,7 +113,7 @@ class Run:
         self.started += 1
         work = (self.url, STUDY, str(self.folder / f"{name}.log"), name, self.schedule.training, self.schedule.lease)
         size, output = self.schedule.population, self.folder / f"{name}.txt"
-        self.running.append(self.nursery.start("storage_worker:work", *work, size, output=output))
+        self.running.append(self.fork_server.start("storage_worker:work", *work, size, output=output))
 
     def kill(self, worker: int) -> None:
         if self.running:
@@ -127,7 +127,7 @@ class Run:
     def pause(self, worker: int, seconds: float) -> None:
         if self.running:
             child = self.running[worker % len(self.running)]
-            child.send(signal.SIGSTOP)
+            child.send_signal(signal.SIGSTOP)
             self.paused.append((time.monotonic() + seconds, child))
 
     def outage(self, seconds: float) -> None:
@@ -144,7 +144,9 @@ class Run:
         self.running = []
 
     def _ended(self, child: Child) -> None:
-        assert child.code == 0 and not child.text(), f"worker {child.pid} ended with {child.code}:\n{child.text()}"
+        assert child.returncode == 0 and not child.text(), (
+            f"worker {child.pid} ended with {child.returncode}:\n{child.text()}"
+        )
 
     def _wait_for_work(self) -> None:
         end = time.monotonic() + 60
@@ -161,14 +163,14 @@ class Run:
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end or any(until <= now for until, _ in self.paused):
             for entry in [entry for entry in self.paused if entry[0] <= now]:
-                entry[1].send(signal.SIGCONT)
+                entry[1].send_signal(signal.SIGCONT)
                 self.paused.remove(entry)
             time.sleep(0.01)
 
 
-def carry_out(schedule: Schedule, nursery: Nursery, place: Storage, folder: Path) -> Counter[str]:
+def carry_out(schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
     """A schedule from its first worker to the checks; raises AssertionError where a promise is broken."""
-    run = Run(schedule, nursery, place, folder)
+    run = Run(schedule, fork_server, place, folder)
     try:
         return run.carry_out()
     finally:

@@ -43,7 +43,7 @@ def finish(ledger: Ledger, limit: int = 20, runs: int | None = None) -> None:
 
 
 def work(url: str, study: str, allowed: str, population: int = 2) -> None:
-    """A worker that has finished at most as many populations as the file `allowed` says; for the nursery."""
+    """A worker that has finished at most as many populations as the file `allowed` says; for the fork_server."""
     ledger = load_study(connect(url), study)
     worker_id, trained = new_worker_id(), count(1)
     ledger.register(worker_id, "a test's device")
@@ -58,7 +58,7 @@ def work(url: str, study: str, allowed: str, population: int = 2) -> None:
 
 
 def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
-    """The dashboard, to be started in the nursery; summaries and reports may follow one another that soon."""
+    """The dashboard, to be started in the fork_server; summaries and reports may follow one another that soon."""
     study_note.PAUSE = live_reports.PAUSE = pause
     refresher.INTERVAL = pause / 4
     server.serve(url, "127.0.0.1", port, Path(reports), editable=False)

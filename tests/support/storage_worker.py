@@ -167,12 +167,3 @@ def read_logs(folder: Path) -> list[dict[str, Any]]:
     """All lines of all workers' logs in a folder (*.log), by worker."""
     lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text().splitlines()]
     return [json.loads(line) for line in lines]
-
-
-def command(*words: str, connect_timeout: float = 0.2) -> None:
-    """The command line `hpo WORDS`, which waits at first contact for `connect_timeout` seconds alone."""
-    from hpo.cli import main
-
-    hpo.storage.database.CONNECT_TIMEOUT = connect_timeout
-    sys.argv = ["hpo", *words]
-    main()
