@@ -1,4 +1,4 @@
-"""The project's own studies: what each says, and that each runs from end to end, made small."""
+"""The project's own studies: their protocols, and that every part of them runs from end to end in a small version."""
 
 import dataclasses
 import json
@@ -9,16 +9,21 @@ import cifar_archives
 import pytest
 
 from hpo import MLP, Cifar10, Cifar100, Digits, Mnist1d, ResNet18, Study, api
+from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe, digest
 from hpo.study.loading import load, variants
 
-PROJECT = Path(__file__).parents[2]
-FILES = sorted((PROJECT / "studies").glob("*.py"))
+STUDIES = Path(__file__).parents[2] / "studies"
+FILES = sorted(STUDIES.glob("*.py"))
 REFERENCES = [f"{path}{variant and f':{variant}'}" for path in FILES for variant in variants(path) or ("",)]
 NAMES = [reference.rpartition("/")[2].replace(".py", "") for reference in REFERENCES]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-every_study = pytest.mark.parametrize("reference", REFERENCES, ids=NAMES)
+
+
+def described(name: str) -> dict[str, Any]:
+    file, _, variant = name.partition(":")
+    return describe(load(f"{STUDIES / file}.py{variant and f':{variant}'}"))
 
 
 @pytest.fixture(scope="module")
@@ -36,68 +41,71 @@ def test_every_source_has_its_study() -> None:
     assert set(NAMES) == expected
 
 
-@every_study
-def test_it_says_what_it_compares(reference: str) -> None:
+@pytest.mark.parametrize("reference", REFERENCES, ids=NAMES)
+def test_a_study_is_a_short_declaration_of_what_it_compares(reference: str) -> None:
     study = load(reference)
-    described = describe(study)
-    assert described == json.loads(json.dumps(described))
-    assert digest(described) == digest(describe(load(reference)))
+    assert digest(describe(study)) == digest(describe(load(reference)))
     assert study.name == reference.rpartition("/")[2].replace(".py", "").replace(":", "-")
     assert study.title
     assert len(study.hypothesis.split()) > 15
     baseline, *rivals = study.configurations
-    assert study.baseline == baseline.name
-    assert baseline.prediction is None
+    assert study.baseline == baseline.name and baseline.prediction is None
     assert any(rival.prediction for rival in rivals)
-
-
-@every_study
-def test_it_is_tuned_three_times_but_where_a_published_protocol_tuned_once(reference: str) -> None:
-    study = load(reference)
     assert study.tuning_runs == (1 if "_published" in reference else 3)
-    assert study.seeds % study.tuning_runs == 0, "every tuning run has as many reruns"
-
-
-@every_study
-def test_it_is_short_and_holds_no_logic(reference: str) -> None:
+    assert study.seeds % study.tuning_runs == 0, "every tuning run has the same number of reruns"
     lines = Path(reference.partition(".py")[0] + ".py").read_text().splitlines()
     assert len(lines) < 60
     assert not [line for line in lines if line.split()[:1] in (["def"], ["class"], ["if"], ["lambda"])]
 
 
-def small(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """The same comparison with little data, a narrow network, one epoch and one or two trials and seeds.
+def new_parts() -> dict[str, set[str]]:
+    """Study -> its configurations with an optimizer and a regularizer that no earlier study has on its kind of data."""
+    seen: set[tuple[Any, ...]] = set()
+    parts: dict[str, set[str]] = {}
+    for reference in REFERENCES:
+        study = load(reference)
+        for entry in describe(study)["configurations"]:
+            part = (isinstance(study.model, ResNet18), entry["optimizer"], entry["regularizer"])
+            if part not in seen:
+                seen.add(part)
+                parts.setdefault(reference, {study.baseline}).add(entry["name"])
+    return parts
 
-    One at a time for images: convolutions side by side are slow on few cores, and populations have their own tests.
+
+NEW_PARTS = new_parts()
+
+
+def small(study: Study, names: set[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The comparison of some configurations with little data, a narrow network, one epoch and few trials and seeds.
+
+    One model at a time for images: convolutions side by side are slow on few cores.
     """
     data: Any = study.data
     if isinstance(data, Cifar10 | Cifar100):
-        count = 4 if isinstance(data, Cifar10) else 20  # 18 images to train on
-        cifar_archives.publish(monkeypatch, folder, data.archive, count)
-        changes: dict[str, Any] = {
-            "data": dataclasses.replace(data, folder=folder),
-            "batch_size": 18,
-            "trials": 1,
-            "seeds": 1,
-            "tuning_runs": 1,
-        }
+        cifar_archives.publish(monkeypatch, folder, data.archive, 4 if isinstance(data, Cifar10) else 20)
+        changes: dict[str, Any] = {"data": dataclasses.replace(data, folder=folder), "batch_size": 18}
+        changes |= {"trials": 1, "seeds": 1}
         assert isinstance(study.model, ResNet18)
         changes["model"] = dataclasses.replace(study.model, width=4)
     else:
         assert isinstance(data, Mnist1d | Digits)
         assert isinstance(study.model, MLP)
         changes = {"data": dataclasses.replace(data, samples=250) if isinstance(data, Mnist1d) else data}
-        changes |= {"batch_size": 32, "trials": 2, "seeds": 2, "tuning_runs": 1}
+        changes |= {"batch_size": 32, "trials": 2, "seeds": 2}
         changes["model"] = MLP((study.model.widths[0], 8, study.model.widths[-1]))
-    configurations = [dataclasses.replace(entry, trials=None) for entry in study.configurations]
-    changes |= {"epochs": 1, "tuning_epochs": None, "configurations": configurations}
+    configurations = [dataclasses.replace(entry, trials=None) for entry in study.configurations if entry.name in names]
+    if len(configurations) == 1:
+        configurations.append(dataclasses.replace(study.configurations[1], trials=None))
+    changes |= {"epochs": 1, "tuning_epochs": None, "tuning_runs": 1, "configurations": configurations}
     return dataclasses.replace(study, **changes)
 
 
-@every_study
-def test_it_runs_from_end_to_end(reference: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reference", NEW_PARTS, ids=[NAMES[REFERENCES.index(reference)] for reference in NEW_PARTS])
+def test_every_part_runs_from_end_to_end(
+    reference: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HPO_CACHE", str(cache))
-    study = small(load(reference), tmp_path, monkeypatch)
+    study = small(load(reference), NEW_PARTS[reference], tmp_path, monkeypatch)
     readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
     assert readme == tmp_path / "reports" / study.name / "README.md"
     results = json.loads((readme.parent / "results.json").read_text())
@@ -107,89 +115,74 @@ def test_it_runs_from_end_to_end(reference: str, tmp_path: Path, cache: Path, mo
         assert all(0 <= accuracy <= 1 for accuracy in entry["reruns"]["test_accuracy"].values())
 
 
-def bounds(described: dict[str, Any], configuration: str) -> dict[str, tuple[float, float, bool]]:
+def bounds(definition: dict[str, Any], configuration: str) -> dict[str, tuple[float, float, bool]]:
     """(low, high, whether logarithmic) of every tuned hyperparameter of a configuration."""
-    space = next(entry["space"] for entry in described["configurations"] if entry["name"] == configuration)
-    return {
-        name: (entry["low"], entry["high"], entry["log"]) for name, entry in space.items() if isinstance(entry, dict)
-    }
+    space = next(entry["space"] for entry in definition["configurations"] if entry["name"] == configuration)
+    return {name: (entry["low"], entry["high"], entry["log"]) for name, entry in space.items() if type(entry) is dict}
 
 
 ADAMW = {"learning_rate": (1e-4, 1e-2, True), "weight_decay": (1e-6, 1e-1, True)}
+ROGC = ADAMW | {"weight_decay": (1e-6, 1e-2, True)}
 MNIST1D = {"kind": "Mnist1d", "generator_seed": 42, "augmented": False, "validation": 0.2}
+NOISY = {"samples": 4000, "label_noise": 0.2, "noise": "symmetric", "split": "last"}
+CLEAN = {"samples": 4000, "label_noise": 0.0, "split": "last"}
+# Study -> (trials, seeds, tuning epochs, epochs, batch size, score epoch), data, and the tuned ranges.
+PUBLISHED: dict[str, tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]] = {
+    "gnvr_published": (
+        (20, 5, 15, 30, 64, "best"), NOISY, {"Baseline": ADAMW, "GNVR": ADAMW | {"lambda": (1e-3, 10, True)}},
+    ),
+    "sgsc_published": (  # as published, except for the validation split
+        (20, 3, 10, 50, 128, "last"), {"samples": 5000, "label_noise": 0.0, "split": "random"},
+        {"Adam": (rate := {"learning_rate": (1e-4, 1e-2, True)}), "SGSC": rate | {"gamma": (0, 3, False)}},
+    ),
+    **{f"rogc_published:{variant}": (
+        (20, 3, 15, 30, 64, "best"), data, {
+            "Baseline": ROGC,
+            "Global clipping": ROGC | {"clip": (0.1, 10, True)},
+            "Sample clipping": ROGC | {"clip": (0.1, 10, True)},
+            "ROGC": ROGC | {"k": (0, 5, False)},
+        },
+    ) for variant, data in (("clean", CLEAN), ("noisy", NOISY))},
+}  # fmt: skip
 
 
-def test_gnvr_number_by_number() -> None:
-    """As in the published GNVR script."""
-    study = load(str(PROJECT / "studies" / "gnvr_published.py"))
-    described = describe(study)
-    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 5, 15, 30, 64)
-    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
-    noisy = {"samples": 4000, "label_noise": 0.2, "noise": "symmetric", "split": "last"}
-    assert described["data"] == MNIST1D | noisy
-    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
-    assert bounds(described, "Baseline") == ADAMW
-    assert bounds(described, "GNVR") == ADAMW | {"lambda": (1e-3, 10, True)}
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_protocol_number_by_number(name: str) -> None:
+    protocol, data, ranges = PUBLISHED[name]
+    definition, study = described(name), load(REFERENCES[NAMES.index(name)])
+    numbers = (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size, study.score_epoch)
+    assert numbers == protocol and study.score == "validation_accuracy"
+    assert definition["data"] == MNIST1D | data
+    assert definition["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
+    assert {entry["name"]: bounds(definition, entry["name"]) for entry in definition["configurations"]} == ranges
 
 
-def test_sgsc_number_by_number() -> None:
-    """As in the published experiment, but for the validation part."""
-    study = load(str(PROJECT / "studies" / "sgsc_published.py"))
-    described = describe(study)
-    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 3, 10, 50, 128)
-    assert [entry["trials"] for entry in described["configurations"]] == [15, None]
-    assert [entry["optimizer"] for entry in described["configurations"]] == ["adam", "adam"]
-    assert described["data"] == MNIST1D | {"samples": 5000, "label_noise": 0.0, "split": "random"}
-    assert study.score == "validation_accuracy"
-    rate = {"learning_rate": (1e-4, 1e-2, True)}
-    assert bounds(described, "Adam") == rate
-    assert bounds(described, "SGSC") == rate | {"gamma": (0, 3, False)}
-    assert all(entry["space"]["weight_decay"] == 0 for entry in described["configurations"])
-
-
-@pytest.mark.parametrize(("variant", "noise"), [("clean", 0.0), ("noisy", 0.2)])
-def test_rogc_number_by_number(variant: str, noise: float) -> None:
-    """As in the published ROGC script."""
-    study = load(f"{PROJECT / 'studies' / 'rogc_published.py'}:{variant}")
-    described = describe(study)
-    assert (study.trials, study.seeds, study.tuning_epochs, study.epochs, study.batch_size) == (20, 3, 15, 30, 64)
-    assert (study.score, study.score_epoch) == ("validation_accuracy", "best")
-    published = {"samples": 4000, "label_noise": noise, "noise": "symmetric", "split": "last"}
-    assert described["data"] == MNIST1D | {key: published[key] for key in published if noise or key != "noise"}
-    assert described["model"] == {"kind": "MLP", "widths": [40, 256, 256, 10]}
-    regularizers = [entry["regularizer"] for entry in described["configurations"]]
-    assert regularizers == ["none", "clip_global", "clip_sample", "rogc"]
-    assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
-    both = ADAMW | {"weight_decay": (1e-6, 1e-2, True)}
-    assert bounds(described, "Baseline") == both
-    for name in ("Global clipping", "Sample clipping"):
-        assert bounds(described, name) == both | {"clip": (0.1, 10, True)}
-    assert bounds(described, "ROGC") == both | {"k": (0, 5, False)}
+def test_the_methods_of_the_published_studies() -> None:
+    sgsc, rogc = described("sgsc_published")["configurations"], described("rogc_published:clean")["configurations"]
+    assert [(entry["optimizer"], entry["trials"], entry["space"]["weight_decay"]) for entry in sgsc] == [
+        ("adam", 15, 0), ("adam", None, 0),
+    ]  # fmt: skip
+    assert [entry["regularizer"] for entry in rogc] == ["none", "clip_global", "clip_sample", "rogc"]
+    assert {entry["optimizer"] for entry in rogc} == {"adamw"}
+    gvr = [entry["regularizer"] for entry in described("gvr")["configurations"]]
+    assert gvr == ["none", *["gvr(blocks.6, blocks.7, linear)"] * 2], "the penalty is over its authors' layers"
 
 
 @pytest.mark.parametrize(("variant", "smoothing"), [("cifar10", 0.1 / 0.9), ("cifar100", 0.1 / 0.99)])
 def test_gam_smooths_labels_as_its_authors_do(variant: str, smoothing: float) -> None:
-    """Theirs of 0.1: see `test_losses.test_smoothing_as_in_the_code_of_sam_and_gam`."""
-    study = load(f"{PROJECT / 'studies' / 'gam.py'}:{variant}")
+    """They use 0.1 in another formula: see `test_losses.test_smoothing_as_in_the_code_of_sam_and_gam`."""
+    study = load(f"{STUDIES / 'gam.py'}:{variant}")
     assert study.label_smoothing == pytest.approx(smoothing, rel=1e-12)
 
 
-def test_gvrs_penalty_is_over_its_authors_layers() -> None:
-    described = describe(load(str(PROJECT / "studies" / "gvr.py")))
-    regularizers = [entry["regularizer"] for entry in described["configurations"]]
-    assert regularizers == ["none", *["gvr(blocks.6, blocks.7, linear)"] * 2]
-
-
-# Of the same methods, over other layers and samples or with other steps.
+# The same methods over other layers and samples or with other steps.
 VARIANTS = {"asam", "gam_paper", "gam_adaptive", "gvr_independent"}
 
 
-def test_the_shootout_leaves_no_method_out() -> None:
-    from hpo.optim.regularizers import REGULARIZERS
-
-    described = describe(load(f"{PROJECT / 'studies' / 'shootout.py'}:noise20"))
-    assert {entry["regularizer"] for entry in described["configurations"]} == set(REGULARIZERS) - VARIANTS
-    assert {entry["optimizer"] for entry in described["configurations"]} == {"adamw"}
-    for entry in described["configurations"]:
+def test_the_shootout_contains_every_method() -> None:
+    definition = described("shootout:noise20")
+    assert {entry["regularizer"] for entry in definition["configurations"]} == set(REGULARIZERS) - VARIANTS
+    assert {entry["optimizer"] for entry in definition["configurations"]} == {"adamw"}
+    for entry in definition["configurations"]:
         own = REGULARIZERS[entry["regularizer"]].hyperparameters
-        assert bounds(described, entry["name"]).keys() == ADAMW.keys() | own.keys()
+        assert bounds(definition, entry["name"]).keys() == ADAMW.keys() | own.keys()
