@@ -18,7 +18,7 @@ from hpo.optim.regularizers import REGULARIZERS
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
 from hpo.training.loop import Member, Recipe, train
-from tests.data.test_data_loading import CLASSES, SGD, Given, plain
+from tests.data.test_data_loading import CLASSES, SGD, Clouds, plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ def squares(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def recipe(model: Callable[[], nn.Module], loss: Any, **source: Any) -> Recipe:
     return Recipe(
-        Given(), plain()._replace(**source), model, REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=1, batch_size=8,
+        Clouds(), plain()._replace(**source), model, REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=1, batch_size=8,
         sample_loss=loss,
     )  # fmt: skip
 

@@ -16,11 +16,11 @@ from hpo.cli.commands.try_once import _json
 from hpo.errors import UsageError
 from hpo.report import make_record, write_report
 from hpo.study.definition import describe, digest, full_space
-from tests.data.test_data_loading import Given
+from tests.data.test_data_loading import Clouds
 
 
 @dataclass(frozen=True)
-class Kinds(Given):
+class Kinds(Clouds):
     """Has a field that means something else in a definition."""
 
     kind: str = "a"
@@ -39,7 +39,7 @@ def network(kind: str = "a", arguments: int = 0) -> nn.Module:
 
 def study(**changes: Any) -> Study:
     chosen: dict[str, Any] = {
-        "data": Given(), "model": network, "baseline": "A", "configurations": (Configuration("A"), Configuration("B")),
+        "data": Clouds(), "model": network, "baseline": "A", "configurations": (Configuration("A"), Configuration("B")),
     }  # fmt: skip
     return Study(**chosen | changes)
 

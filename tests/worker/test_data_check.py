@@ -19,7 +19,7 @@ from hpo.report import read_record
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, load_study
 from hpo.worker.processes import _start
-from tests.data.test_data_loading import Given, plain
+from tests.data.test_data_loading import Clouds, plain
 from tests.report.golden_studies import opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,7 +99,7 @@ def test_the_report_shows_no_samples_among_the_versions(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Drawn(Given):
+class Drawn(Clouds):
     """In an order that is each process's own."""
 
     def load(self) -> Source:
@@ -115,7 +115,7 @@ def study(data: Any) -> Study:
 
 def test_a_study_is_not_resumed_with_other_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, reports = f"sqlite:///{tmp_path}/t.db", tmp_path / "reports"
-    for data, refused in ((Given(), False), (Drawn(), True)):
+    for data, refused in ((Clouds(), False), (Drawn(), True)):
         made = study(data)
         storage = f"sqlite:///{tmp_path}/{type(data).__name__}.db"
         monkeypatch.setenv("ORDER", "0")

@@ -25,7 +25,7 @@ from hpo.storage.optuna.mirror import _result
 from hpo.training.loop import Member, Recipe, train
 from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
-from tests.data.test_data_loading import SGD, Given, plain
+from tests.data.test_data_loading import SGD, Clouds, plain
 from tests.report.golden_studies import opened
 from tests.report.test_report_metric import study_of, text_of, verdict_of
 
@@ -48,14 +48,14 @@ def share(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def recipe(**metrics: Any) -> Recipe:
     return Recipe(
-        Given(), plain(), lambda: nn.Linear(4, 3), REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=2, batch_size=8,
+        Clouds(), plain(), lambda: nn.Linear(4, 3), REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=2, batch_size=8,
         metrics=metrics,
     )  # fmt: skip
 
 
 def study(metric: Callable[..., Any] = gain, **changes: Any) -> Study:
     chosen: dict[str, Any] = {
-        "data": Given(), "model": lambda: nn.Linear(4, 3), "epochs": 2, "trials": 2, "seeds": 3, "batch_size": 8,
+        "data": Clouds(), "model": lambda: nn.Linear(4, 3), "epochs": 2, "trials": 2, "seeds": 3, "batch_size": 8,
         "metrics": {"own": metric}, "score": "validation_own", "direction": "maximize", "baseline": "A",
         "configurations": (Configuration("A"), Configuration("B", optimizer="sgd")),
     }  # fmt: skip
