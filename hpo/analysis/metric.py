@@ -26,6 +26,7 @@ class Metric(NamedTuple):
 
 
 ACCURACY = Metric("test_accuracy", "maximize", share=True)
+SHARES = {"test_accuracy", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered"}
 
 
 def metric_of(definition: Mapping[str, Any]) -> Metric:
@@ -36,4 +37,9 @@ def metric_of(definition: Mapping[str, Any]) -> Metric:
     part, _, name = str(definition["score"]).partition("_")
     if part != "validation":
         return ACCURACY
-    return Metric(f"test_{name}", definition["direction"], share=name == "accuracy")
+    return Metric(f"test_{name}", definition["direction"], share=f"test_{name}" in SHARES)
+
+
+def score_of(definition: Mapping[str, Any]) -> Metric:
+    """The study's score, which tuning optimises."""
+    return Metric(definition["score"], definition["direction"], share=definition["score"] in SHARES)

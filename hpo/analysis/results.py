@@ -164,6 +164,21 @@ class StudyNumbers(NamedTuple):
         return self.study["definition"]
 
     @property
+    def title(self) -> str:
+        """The study's title, or its name where it has none."""
+        return str(self.study["text"].get("title") or self.study["name"])
+
+    @property
+    def unit(self) -> str:
+        """What is paired: "seed", or "tuning run" where there are several."""
+        return "seed" if self.study["tuning_runs"] == 1 else "tuning run"
+
+    @property
+    def trials_per_run(self) -> dict[str, int]:
+        """Configuration → trials planned for each tuning run."""
+        return {entry.name: entry.tuning.planned // self.study["tuning_runs"] for entry in self.configurations}
+
+    @property
     def baseline(self) -> ConfigurationNumbers:
         """The configuration that the others are compared with."""
         return next(entry for entry in self.configurations if entry.name == self.definition["baseline"])

@@ -1,4 +1,4 @@
-"""Reports: a study's record as text, pictures and tables, rebuilt from the database alone."""
+"""Reports: a study's record as text, pictures and tables, computed only from the database."""
 
 from hpo.analysis.record import Record, make_record, read_record
 from hpo.report.comparison_page import write_comparison

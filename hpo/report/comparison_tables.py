@@ -2,63 +2,60 @@
 
 import math
 
+from hpo.analysis.metric import SHARES, Metric
 from hpo.analysis.performance_profiles import TABLE_RATIOS
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison
-from hpo.report import formatting
-from hpo.report.formatting import NOTHING, escape
+from hpo.report.formatting import NOTHING, amount, difference_interval, metric_value, percent, spread
 from hpo.report.tables import Table
+from hpo.report.wording import escape, plain_name, verdict_words
 
 
-def reached(comparison: StudyComparison) -> Table:
-    """A1: what every configuration reached in every study."""
-    rows = [
-        [escape(entry.name), *(_value(entry.name, numbers) for numbers in comparison.studies)]
-        for entry in comparison.overall
-    ]
-    return Table(["configuration", *map(_heading, comparison.studies)], rows, range(1, len(comparison.studies) + 1))
+def results(comparison: StudyComparison) -> Table:
+    """A1: the result of every configuration in every study."""
+    studies = comparison.studies
+    rows = [[escape(entry.name), *(_result(entry.name, study) for study in studies)] for entry in comparison.overall]
+    return Table(["configuration", *map(_heading, studies)], rows, range(1, len(studies) + 1))
 
 
 def differences(comparison: StudyComparison) -> Table:
     """A2: every configuration against the baseline of its study, with the study's own verdict."""
-    rows = [
-        [escape(entry.name), *(_verdict(entry.name, one) for one in comparison.studies)] for entry in comparison.overall
-    ]
-    header = [f"{_heading(one)} against {escape(one.baseline.name)}" for one in comparison.studies]
+    studies = comparison.studies
+    rows = [[escape(entry.name), *(_verdict(entry.name, study) for study in studies)] for entry in comparison.overall]
+    header = [f"{_heading(study)} against {escape(study.baseline.name)}" for study in studies]
     return Table(["configuration", *header], rows)
 
 
 def overall(comparison: StudyComparison) -> Table:
     """A3: how often each verdict was reached."""
     words = [word for word in comparison.overall[0].words if any(entry.words[word] for entry in comparison.overall)]
-    rows = []
-    for entry in comparison.overall:
-        judged = sum(entry.words.values())
-        if not judged:
-            continue
-        rows.append([escape(entry.name), str(judged), *(str(entry.words[word]) for word in words)])
-    return Table(["configuration", "studies judged", *words], rows, range(1, len(words) + 2))
+    rows = [
+        [escape(entry.name), str(sum(entry.words.values())), *(str(entry.words[word]) for word in words)]
+        for entry in comparison.overall
+        if any(entry.words.values())
+    ]
+    return Table(["configuration", "verdicts", *words], rows, range(1, len(words) + 2))
 
 
 def profiles(comparison: StudyComparison) -> Table:
     """A4: the performance profiles in numbers."""
     header = ["configuration", *(f"within τ = {limit:g}" for limit in TABLE_RATIOS), "score"]
     rows = [
-        [escape(entry.name), *(formatting.percent(share, 0) for _, share in entry.shares), f"{entry.score:.3f}"]
+        [escape(entry.name), *(percent(share, 0) for _, share in entry.shares), f"{entry.score:.3f}"]
         for entry in comparison.profiles
     ]
     return Table(header, rows, range(1, len(header)))
 
 
 def times_to_target(comparison: StudyComparison) -> Table:
-    """A5: the epochs that the profiles are made from."""
+    """A5: the epochs that the profiles are computed from."""
     header = ["study", "target", *(f"{escape(name)}, epochs (ratio)" for name in comparison.shared)]
     rows = []
-    for race in comparison.times_to_target:
-        share = race.metric.endswith(("accuracy", "fitted", "recovered"))
-        target = formatting.percent(race.target) if share else formatting.three_digits(race.target)
-        cells = [_time(race.epochs[name], race.ratios[name]) for name in comparison.shared]
-        rows.append([escape(race.study), f"{escape(race.metric.replace('_', ' '))} {target}", *cells])
+    for time in comparison.times_to_target:
+        metric = Metric(time.metric, "maximize", time.metric in SHARES)
+        target = f"{escape(plain_name(time.metric))} {metric_value(time.target, metric)}"
+        cells = [_time(time.epochs[name], time.ratios[name]) for name in comparison.shared]
+        rows.append([escape(time.study), target, *cells])
     return Table(header, rows, range(2, len(header)))
 
 
@@ -70,23 +67,22 @@ def _heading(numbers: StudyNumbers) -> str:
     return f"{escape(numbers.study['name'])}: {escape(numbers.metric.label)}"
 
 
-def _value(name: str, numbers: StudyNumbers) -> str:
-    for entry in numbers.configurations:
-        if entry.name == name:
-            judged = entry.reruns.metric_summary
-            return f"{formatting.spread(judged, numbers.metric)} (n = {judged.n})" if judged.n else NOTHING
-    return NOTHING
+def _result(name: str, numbers: StudyNumbers) -> str:
+    summaries = {entry.name: entry.reruns.metric_summary for entry in numbers.configurations}
+    summary = summaries.get(name)
+    return f"{spread(summary, numbers.metric)} (n = {summary.n})" if summary and summary.n else NOTHING
 
 
 def _verdict(name: str, numbers: StudyNumbers) -> str:
-    metric = numbers.metric
-    for rival in numbers.rivals:
-        if rival.name == name:
-            words, paired = formatting.verdict_words(rival.verdict, metric), rival.verdict.comparison
-            shown = (
-                f"{formatting.amount(paired.mean, metric)} {formatting.difference_interval(paired.interval, metric)}: "
-                if paired.n
-                else ""
-            )
-            return shown + words
-    return "baseline" if name == numbers.baseline.name else NOTHING
+    if name == numbers.baseline.name:
+        return "baseline"
+    metric, verdicts = numbers.metric, {rival.name: rival.verdict for rival in numbers.rivals}
+    if name not in verdicts:
+        return NOTHING
+    paired, words = verdicts[name].comparison, verdict_words(verdicts[name], metric)
+    if not paired.n:
+        return words
+    return f"{amount(paired.mean, metric)} {difference_interval(paired.interval, metric)}: {words}"
+
+
+TABLES = (results, differences, overall, profiles, times_to_target)

@@ -1,30 +1,33 @@
-"""Drawings: the eight figures of a report, each as numbers to draw or as a sentence that says why there are none."""
+"""The eight figures of a report, each with a chart to draw or a reason why there is none yet."""
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from hpo.analysis.metric import Metric
+from hpo.analysis.metric import Metric, score_of
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
 from hpo.analysis.verdicts import by_tuning_run
 from hpo.errors import plural
-from hpo.report import figures, tuning_frames
-from hpo.report.formatting import listed
+from hpo.report import tuning_frames
+from hpo.report.figures import curves, fitted_labels, forest_plot, history, importance, slice_plot, slope_plot
+from hpo.report.figures.chart import Chart
+from hpo.report.figures.style import Style, assign_styles, shorten
+from hpo.report.wording import listed
 
 Section = Literal["results", "analysis", "tuning"]
-Styles = dict[str, figures.Style]
+Styles = dict[str, Style]
 
 
 class Figure(NamedTuple):
-    """A figure's place in a report.
+    """A figure of a report.
 
     Attributes:
-        section: the part of the report that it stands in. sentence: said in its place where there is no `info`.
-        info: what `figures.draw_plotly` takes, and `figures.draw_png` where `still`.
+        section: the part of the report that it belongs to.
+        caption: that of the chart, or why there is no chart.
     """
 
     number: int
@@ -32,155 +35,157 @@ class Figure(NamedTuple):
     title: str
     section: Section
     caption: str
-    sentence: str
-    info: figures.Info | None
+    chart: Chart | None
 
     @property
-    def still(self) -> bool:
-        """Whether the Markdown shows it as a PNG."""
+    def in_markdown(self) -> bool:
+        """Whether the Markdown shows it, as a PNG."""
         return self.number <= 4
 
     @property
     def path(self) -> str:
-        """Where its PNG lies, from the report's folder."""
+        """The path of its PNG, from the report's folder."""
         return f"figures/{self.number}-{self.slug}.png"
 
 
 def plan_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
     """The report's eight figures, in order; works at every moment of a study."""
-    styles, scored = _styles(numbers), tuning_frames.scored_trials(record)
+    styles, trials = _styles(numbers), tuning_frames.scored_trials(record)
     return [
-        *plan_stills(record, numbers),
-        _labels(record, numbers, styles),
-        *_trials(record, numbers, styles, scored),
-        _importances(record, styles, scored),
+        *plan_png_figures(record, numbers),
+        _labels_figure(record, numbers, styles),
+        *_trial_figures(record, numbers, styles, trials),
+        _importance_figure(record, styles, trials),
     ]
 
 
-def plan_stills(record: Record, numbers: StudyNumbers) -> list[Figure]:
-    """The first four figures alone: those that are small and quick, and that Markdown shows."""
+def plan_png_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
+    """The first four figures only: they are small, quick to compute and shown in Markdown."""
     styles = _styles(numbers)
-    return [*_by_epoch(record, numbers, styles), *_paired(numbers, styles)]
+    return [*_curve_figures(record, numbers, styles), *_pair_figures(numbers, styles)]
+
+
+def figure_of(chart: Chart, section: Section, addition: str = "") -> Figure:
+    """A figure with a chart; `addition` is added to its caption."""
+    return Figure(chart.number, chart.slug, chart.title, section, chart.caption + addition, chart)
+
+
+def forest_of(numbers: StudyNumbers, styles: Styles) -> forest_plot.Forest | None:
+    """The difference of every rival that has an interval; None where none has."""
+    compared = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
+    rows = [(name, *paired.interval, paired.mean, paired.n) for name, paired in compared if paired.n > 1]
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    return forest_plot.forest(frame, styles, numbers.metric, numbers.baseline.name, numbers.definition["margin"])
 
 
 def _styles(numbers: StudyNumbers) -> Styles:
-    return figures.assign_styles([entry.name for entry in numbers.configurations], numbers.baseline.name)
+    return assign_styles([entry.name for entry in numbers.configurations], numbers.baseline.name)
 
 
-def drawn(info: Any, section: Section, ending: str = "") -> Figure:
-    """A figure that there is something to draw for; `ending` goes behind its caption."""
-    return Figure(info.number, info.slug, info.title, section, info.caption + ending, "", info)
+def _missing(kind: type[Chart], section: Section, reason: str) -> Figure:
+    return Figure(kind.number, kind.slug, kind.title, section, reason, None)
 
 
-def _by_epoch(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
-    judged = numbers.metric
-    validated = f"validation_{judged.name.removeprefix('test_')}"
-    shown = Metric(validated, judged.direction, judged.share)
-    for number, title, compute, metric in (
-        (1, "Training loss", figures.training_loss, "train_loss"),
-        (2, shown.label.capitalize(), partial(figures.validation_metric, metric=shown), validated),
+def _curve_figures(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
+    metric = numbers.metric
+    validation = Metric(f"validation_{metric.name.removeprefix('test_')}", metric.direction, metric.share)
+    for number, title, compute, name in (
+        (1, "Training loss", curves.training_loss, "train_loss"),
+        (2, validation.label.capitalize(), partial(curves.validation_metric, metric=validation), validation.name),
     ):
-        curves = rerun_curves(record, metric)
-        if curves.empty:
-            slug = title.lower().replace(" ", "-")
-            yield Figure(number, slug, title, "results", "", _no_curve(numbers), None)
+        frame = rerun_curves(record, name)
+        if frame.empty:
+            yield Figure(number, title.lower().replace(" ", "-"), title, "results", _why_no_curve(numbers), None)
         else:
-            yield drawn(compute(curves, styles), "results", _seeds_drawn(numbers))
+            yield figure_of(compute(frame, styles), "results", _seeds_shown(numbers))
 
 
-def _labels(record: Record, numbers: StudyNumbers, styles: Styles) -> Figure:
+def _labels_figure(record: Record, numbers: StudyNumbers, styles: Styles) -> Figure:
     clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
     if len(clean) or len(noisy):
-        return drawn(figures.labels_fitted(clean, noisy, styles), "analysis", _seeds_drawn(numbers))
+        return figure_of(fitted_labels.labels_fitted(clean, noisy, styles), "analysis", _seeds_shown(numbers))
     changed = numbers.samples.changed_labels
-    sentence = "no training label was changed." if changed and not any(changed.values()) else _no_curve(numbers)
-    return Figure(5, "labels-fitted", "Clean and noisy labels fitted", "analysis", "", sentence, None)
+    reason = "no training label was changed." if changed and not any(changed.values()) else _why_no_curve(numbers)
+    return _missing(fitted_labels.LabelsFitted, "analysis", reason)
 
 
-def _no_curve(numbers: StudyNumbers) -> str:
+def _why_no_curve(numbers: StudyNumbers) -> str:
     if any(entry.reruns.finished for entry in numbers.configurations):
-        return "no finished rerun has a value to draw."
+        return "no finished rerun has a value to show."
     return "it appears with the first finished rerun."
 
 
-def _seeds_drawn(numbers: StudyNumbers) -> str:
-    """What else a reader has to know about the seeds that a mean curve and its band are of."""
+def _seeds_shown(numbers: StudyNumbers) -> str:
+    """What a reader has to know about the seeds whose mean curve and band are shown."""
     runs = numbers.study["tuning_runs"]
     several = f" Seeds of all {runs} tuning runs, whose settings may differ." if runs > 1 else ""
     diverged = sum(len(entry.reruns.diverged_seeds) for entry in numbers.configurations)
     return several + (f" The curves of {plural(diverged, 'diverged rerun')} end early." if diverged else "")
 
 
-def _paired(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
-    metric, tuning_runs, baseline = numbers.metric, numbers.study["tuning_runs"], numbers.baseline
+def _pair_figures(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
+    unit = "seed" if numbers.study["tuning_runs"] == 1 else "tuning run"
+    reason = f"it appears with the {{}} {unit} that the baseline and another configuration both have."
+    pairs = _pairs(numbers)
+    if len(pairs):
+        slopes = slope_plot.paired_slopes(pairs, styles, numbers.metric, numbers.baseline.name, unit)
+        yield figure_of(slopes, "results")
+    else:
+        yield Figure(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", reason.format("first"), None)
+    forest = forest_of(numbers, styles)
+    if forest is not None:
+        yield figure_of(forest, "results")
+    else:
+        yield _missing(forest_plot.Forest, "results", reason.format("second"))
+
+
+def _pairs(numbers: StudyNumbers) -> pd.DataFrame:
+    """Columns configuration, unit (the seed, or the tuning run from 1), baseline, rival."""
+    several, baseline = numbers.study["tuning_runs"] > 1, numbers.baseline.reruns.metric_values
     rows = []
     for entry in numbers.configurations:
-        if entry is baseline:
+        if entry is numbers.baseline:
             continue
-        sides = (entry.reruns.metric_values, baseline.reruns.metric_values)
-        mine, other = sides if tuning_runs == 1 else by_tuning_run(*sides, entry.reruns.tuning_run_by_seed)
-        first = 0 if tuning_runs == 1 else 1  # tuning runs are counted from 1
-        rows += [(entry.name, key + first, other[key], mine[key]) for key in sorted(mine.keys() & other.keys())]
-    pairs = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
-    unit = "seed" if tuning_runs == 1 else "tuning run"
-    if len(pairs):
-        yield drawn(figures.paired_slopes(pairs, styles, metric, baseline.name, unit), "results")
-    else:
-        sentence = f"it appears with the first {unit} that the baseline and another configuration both have."
-        yield Figure(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", "", sentence, None)
-    differences = plan_differences(numbers, styles)
-    if differences is not None:
-        yield drawn(differences, "results")
-    else:
-        sentence = f"it appears with the second {unit} that the baseline and another configuration both have."
-        yield Figure(4, "differences", "Differences from the baseline", "results", "", sentence, None)
+        left, right = entry.reruns.metric_values, baseline
+        if several:
+            left, right = by_tuning_run(left, right, entry.reruns.tuning_run_by_seed)
+        rows += [(entry.name, key + several, right[key], left[key]) for key in sorted(left.keys() & right.keys())]
+    return pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
 
 
-def plan_differences(numbers: StudyNumbers, styles: Styles) -> figures.Forest | None:
-    """Every rival's difference that has an interval; None where none has."""
-    found = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
-    intervals = [(name, *made.interval, made.mean, made.n) for name, made in found if made.n > 1]
-    if not intervals:
-        return None
-    frame = pd.DataFrame(intervals, columns=["configuration", "low", "high", "middle", "pairs"])
-    return figures.forest(frame, styles, numbers.metric, numbers.baseline.name, numbers.definition["margin"])
-
-
-def _trials(record: Record, numbers: StudyNumbers, styles: Styles, scored: tuning_frames.Scored) -> Iterator[Figure]:
-    score = str(numbers.definition["score"])
-    share = score in ("validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered")
-    metric = Metric(score, numbers.definition["direction"], share)
-    history = tuning_frames.history_frame(scored)
+def _trial_figures(
+    record: Record, numbers: StudyNumbers, styles: Styles, trials: tuning_frames.ScoredTrials
+) -> Iterator[Figure]:
+    metric = score_of(numbers.definition)
+    frame = tuning_frames.history_frame(trials)
     finished = any(entry.tuning.finished for entry in numbers.configurations)
-    lacking = "no finished trial has a score." if finished else "it appears with the first finished trial."
-    if len(history):
-        lines, expected = tuning_frames.best_lines(history, record), tuning_frames.all_random(record)
-        yield drawn(figures.tuning_history(history, lines, styles, metric, expected), "tuning")
+    reason = "no finished trial has a score." if finished else "it appears with the first finished trial."
+    if len(frame):
+        lines, expected = tuning_frames.best_lines(frame, record), tuning_frames.all_random(record)
+        yield figure_of(history.tuning_history(frame, lines, styles, metric, expected), "tuning")
     else:
-        yield Figure(6, "tuning-history", "Tuning history", "tuning", "", lacking, None)
-    frame, tuned = tuning_frames.slice_frame(scored), tuning_frames.tuned(record)
+        yield _missing(history.History, "tuning", reason)
+    frame, tuned = tuning_frames.slice_frame(trials), tuning_frames.searched_ranges(record)
     frame = frame[frame["hyperparameter"].isin(tuned)]
     if len(frame):
-        yield drawn(figures.slices(frame, tuned, styles, metric), "tuning")
+        yield figure_of(slice_plot.slices(frame, tuned, styles, metric), "tuning")
     else:
-        sentence = lacking if tuned else "no hyperparameter is tuned."
-        yield Figure(7, "slices", "Score by hyperparameter", "tuning", "", sentence, None)
+        yield _missing(slice_plot.Slices, "tuning", reason if tuned else "no hyperparameter is tuned.")
 
 
-def _importances(record: Record, styles: Styles, scored: tuning_frames.Scored) -> Figure:
-    frame = tuning_frames.importance_frame(record, scored)
-    few = {name: len(trials) for name, trials in scored.items() if len(trials) < tuning_frames.ENOUGH_TRIALS}
-    have = ", ".join(f"{figures.shorten(name)} has {trials}" for name, trials in few.items())
-    rule = (
-        f"They are shown from {tuning_frames.ENOUGH_TRIALS} finished trials of a configuration on; {have}."
-        if few
-        else ""
-    )
-    lone = [figures.shorten(name) for name in tuning_frames.tuning_one(record) if name not in few]
-    if lone:
-        rule += f"{' ' if rule else ''}One hyperparameter alone is tuned by {listed(lone)}."
+def _importance_figure(record: Record, styles: Styles, trials: tuning_frames.ScoredTrials) -> Figure:
+    enough = tuning_frames.ENOUGH_TRIALS
+    few = {name: len(scored) for name, scored in trials.items() if len(scored) < enough}
+    have = ", ".join(f"{shorten(name)} has {number}" for name, number in few.items())
+    left_out = [f"Shown for configurations with at least {enough} finished trials; {have}."] if few else []
+    single = [shorten(name) for name in tuning_frames.tuning_one(record) if name not in few]
+    if single:
+        left_out.append(f"Only one hyperparameter is tuned by {listed(single)}.")
+    frame = tuning_frames.importance_frame(record, trials)
     if len(frame):
-        ending = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
-        return drawn(figures.importances(frame, styles, rule), "tuning", ending)
-    sentence = rule or "The scores do not tell the best tenth of the trials apart."
-    return Figure(8, "importances", "Importances", "tuning", "", sentence[0].lower() + sentence[1:], None)
+        ranked = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
+        return figure_of(importance.importances(frame, styles, " ".join(left_out)), "tuning", ranked)
+    reason = " ".join(left_out) or "The scores do not separate the best tenth of the trials from the others."
+    return _missing(importance.Importances, "tuning", reason[0].lower() + reason[1:])

@@ -5,23 +5,16 @@ import re
 from hpo.analysis.metric import Metric
 from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
 from hpo.errors import plural
-from hpo.report import formatting
-from hpo.report.formatting import p_cell, verdict_words
+from hpo.report.formatting import p_cell, spread, with_interval
+from hpo.report.wording import better, verdict_words
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "`": "{`}",
 }  # fmt: skip
 SIGNS = {
-    "−": "$-$",
-    "–": "--",
-    "—": "---",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "Δ": r"$\Delta$",
-    "′": "$'$",
-    "…": r"\dots{}",
-}
+    "−": "$-$", "–": "--", "—": "---", "±": r"$\pm$", "×": r"$\times$", "Δ": r"$\Delta$", "′": "$'$", "…": r"\dots{}",
+}  # fmt: skip
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
     "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau",
@@ -38,7 +31,7 @@ def escape(text: str) -> str:
 
 
 def latex(numbers: StudyNumbers) -> str:
-    """results.tex: a table to \\input, with the packages it needs and the definition's digest as comments."""
+    """results.tex: a table for \\input; comments name the package it needs and the definition's digest."""
     metric, study = numbers.metric, numbers.study
     unit = " in points" if metric.share else ""
     header = ["configuration", "n", metric.label, f"Δ{unit} [95% CI]", "p (Holm)", "verdict"]
@@ -64,19 +57,17 @@ def latex(numbers: StudyNumbers) -> str:
 
 
 def _row(entry: ConfigurationNumbers, rival: Rival | None, metric: Metric) -> list[str]:
-    judged = entry.reruns.metric_summary
-    shown = [escape(entry.name), str(judged.n), escape(formatting.spread(judged, metric))]
+    summary = entry.reruns.metric_summary
+    cells = [escape(entry.name), str(summary.n), escape(spread(summary, metric))]
     if rival is None:
-        return [*shown, escape("–"), escape("–"), "baseline"]
+        return [*cells, escape("–"), escape("–"), "baseline"]
     paired = rival.verdict.comparison
-    difference = "–"
-    if paired.n:
-        difference = formatting.with_interval(paired.mean, paired.interval, metric)
-    return [*shown, escape(difference), escape(p_cell(rival.verdict.p_holm)), _verdict(rival, metric)]
+    delta = with_interval(paired.mean, paired.interval, metric) if paired.n else "–"
+    return [*cells, escape(delta), escape(p_cell(rival.verdict.p_holm)), _verdict(rival, metric)]
 
 
 def _verdict(rival: Rival, metric: Metric) -> str:
-    """The verdict's words; what Markdown sets in bold, LaTeX does, too."""
+    """The verdict's words, in bold where Markdown has them in bold."""
     words = verdict_words(rival.verdict, metric)
     bold = BOLD.fullmatch(words)
     plain = escape(MARKDOWN_ESCAPE.sub(r"\1", bold[1] if bold else words))
@@ -84,21 +75,19 @@ def _verdict(rival: Rival, metric: Metric) -> str:
 
 
 def _caption(numbers: StudyNumbers) -> str:
-    """What the numbers are; the limits of the study stay with them."""
-    study, metric = numbers.study, numbers.metric
-    runs = study["tuning_runs"]
-    unit = "seed by seed" if runs == 1 else f"between the means of {runs} tuning runs"
-    alone = ", each interval of its comparison alone" if len(numbers.rivals) > 1 else ""
-    better = "higher" if metric.direction == "maximize" else "lower"
+    """What the numbers are, and the limits of the study."""
+    runs, metric = numbers.study["tuning_runs"], numbers.metric
+    unit = "by seed" if runs == 1 else f"of the means of {runs} tuning runs"
+    separately = ", with the interval of that comparison only" if len(numbers.rivals) > 1 else ""
     sentences = [
-        f"{study['text'].get('title') or study['name']}.",
-        f"{metric.label.capitalize()} ({better} is better): mean ± SD over n reruns.",
-        f"Δ: paired difference from {numbers.baseline.name}, {unit}{alone}; "
+        f"{numbers.title}.",
+        f"{metric.label.capitalize()} ({better(metric.direction)}): mean ± SD over n reruns.",
+        f"Δ: paired difference from {numbers.baseline.name}, {unit}{separately}; "
         f"p: paired t test, Holm over {plural(len(numbers.rivals), 'comparison')}.",
     ]
-    if study["tuning_runs"] == 1:
+    if runs == 1:
         sentences.append("Conditional on one tuning run, so every verdict is tentative.")
-    return " ".join(escape(sentence) for sentence in sentences)
+    return " ".join(map(escape, sentences))
 
 
 def _comment(text: str) -> str:

@@ -1,4 +1,4 @@
-"""results.json: every number of a report, as named tuples hold them."""
+"""results.json: every number of a report, in the structure of its named tuples."""
 
 import json
 import math

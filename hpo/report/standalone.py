@@ -1,4 +1,4 @@
-"""How a page finds what it shows: plotly.js in one file for all reports, or everything inside the page itself."""
+"""Where a page has plotly.js and its data: in a file next to it that all reports share, or in the page itself."""
 
 import base64
 import gzip
@@ -12,13 +12,13 @@ TYPES = {
     ".csv": "text/csv", ".json": "application/json", ".tex": "text/x-tex", ".gz": "application/gzip",
     ".png": "image/png", ".md": "text/markdown",
 }  # fmt: skip
-LARGE = 1 << 20  # bytes of a file that is packed before it goes into a page
+LARGE = 1 << 20  # bytes from which a file is compressed before it goes into a page
 
 
 def write_page(page: str, folder: Path, standalone: bool) -> None:
-    """Writes report.html, with everything in it or beside the plotly.js that all reports share."""
+    """Writes report.html, with everything in it or using the plotly.js that all reports share."""
     if standalone:
-        page = with_everything(page, folder)
+        page = inline(page, folder)
     else:
         share_plotly(folder.parent)
     (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
@@ -28,28 +28,28 @@ def share_plotly(folder: Path) -> None:
     """Puts plotly.js into the folder of all reports, where their pages look for it; 5 MB once, not in every page."""
     from plotly.offline import get_plotlyjs
 
-    path, wanted = folder / PLOTLY, get_plotlyjs().encode()
-    if path.is_file() and path.stat().st_size == len(wanted) and path.read_bytes() == wanted:
+    path, script = folder / PLOTLY, get_plotlyjs().encode()
+    if path.is_file() and path.stat().st_size == len(script) and path.read_bytes() == script:
         return
-    beginning = path.with_name(f".{PLOTLY}.part")
-    beginning.write_bytes(wanted)
-    beginning.replace(path)  # at once: another report's page may be reading it
+    part = path.with_name(f".{PLOTLY}.part")
+    part.write_bytes(script)
+    part.replace(path)  # in one step: another report's page may be reading it
 
 
-def with_everything(page: str, folder: Path) -> str:
-    """The page as one file that needs no other: plotly.js, pictures and data inside it.
+def inline(page: str, folder: Path) -> str:
+    """The page as one file that needs no other: with plotly.js, pictures and data in it.
 
     Args:
-        page: HTML that was written for `folder`, whose links to files there become data; large ones are packed (gzip).
+        page: HTML that was written for `folder`; links to files there become data, large ones compressed (gzip).
     """
     from plotly.offline import get_plotlyjs
 
-    head, found, tail = page.partition(SCRIPT)
-    head = LINK.sub(lambda link: _inside(link, folder), head)
-    return head + (f"<script>{get_plotlyjs()}</script>{tail}" if found else "")
+    head, script, tail = page.partition(SCRIPT)
+    head = LINK.sub(lambda link: _data_link(link, folder), head)
+    return head + (f"<script>{get_plotlyjs()}</script>{tail}" if script else "")
 
 
-def _inside(link: re.Match[str], folder: Path) -> str:
+def _data_link(link: re.Match[str], folder: Path) -> str:
     path = folder / link[2]
     if path.suffix not in TYPES or not path.is_file():
         return link[0]

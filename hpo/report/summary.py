@@ -1,4 +1,4 @@
-"""A summary of a report for Optuna's dashboard: the verdict, T1 and T2 as a note, and the figures as plots."""
+"""A summary of a report for Optuna's dashboard: the verdicts, T1 and T2 as a note, and the figures as plots."""
 
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -6,12 +6,14 @@ from urllib.parse import quote
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
-from hpo.report import figures, formatting, page, tables
-from hpo.report.figure_plan import plan_stills
+from hpo.report.figure_plan import plan_png_figures
+from hpo.report.page import render_template
 from hpo.report.results_json import as_json
-from hpo.report.warnings import cautions
+from hpo.report.tables import comparisons, results
+from hpo.report.warnings import find_warnings
+from hpo.report.wording import escape, verdict_lines
 
-GREY = "#7f8791"  # readable on a white and on a black page: the dashboard does not tell a plot which it is on
+GREY = "#7f8791"  # readable on white and on black: a plot is not told which of them the dashboard's page is
 
 
 class Summary(NamedTuple):
@@ -29,42 +31,39 @@ class Summary(NamedTuple):
 def summarise(record: Record) -> Summary:
     """The summary of a study at any moment of its life."""
     numbers = compute_numbers(record)
-    return Summary(_note(numbers), _plots(record, numbers))
+    plots = {
+        f"hpo-figure-{figure.number}": None
+        if figure.chart is None
+        else _add_title(figure.chart.draw_plotly(), f"Figure {figure.number}. {figure.title}")
+        for figure in plan_png_figures(record, numbers)
+    }
+    return Summary(_note(numbers), plots)
 
 
 def _note(numbers: StudyNumbers) -> str:
-    entries, study = numbers.configurations, numbers.study
-    parts = [[getattr(entry, phase) for entry in entries] for phase in ("tuning", "reruns")]
-    trials, reruns = (f"{sum(p.finished for p in part)} of {sum(p.planned for p in part)}" for part in parts)
-    text = page._environment().get_template("summary.md.jinja").render(
-        title=formatting.escape(study["text"].get("title") or study["name"]),
-        link=f"/reports/{quote(study['name'])}/",
+    phases = [[getattr(entry, phase) for entry in numbers.configurations] for phase in ("tuning", "reruns")]
+    trials, reruns = (
+        f"{sum(part.finished for part in parts)} of {sum(part.planned for part in parts)}" for parts in phases
+    )
+    text = render_template(
+        "summary.md.jinja",
+        title=escape(numbers.title),
+        link=f"/reports/{quote(numbers.study['name'])}/",
         trials=trials,
         reruns=reruns,
-        verdicts=page.verdict_lines(numbers),
-        cautions=cautions(numbers),
-        metric=numbers.metric.label,
-        share=numbers.metric.share,
-        tuning_runs=study["tuning_runs"],
-        results=tables.results(numbers),
-        comparisons=tables.comparisons(numbers),
-    )  # fmt: skip
+        verdicts=verdict_lines(numbers),
+        warnings=find_warnings(numbers),
+        numbers=numbers,
+        results=results(numbers),
+        comparisons=comparisons(numbers),
+    )
     return text.strip() + "\n"
 
 
-def _plots(record: Record, numbers: StudyNumbers) -> dict[str, dict[str, Any] | None]:
-    return {
-        f"hpo-figure-{figure.number}": None
-        if figure.info is None
-        else _titled(figures.draw_plotly(figure.info), f"Figure {figure.number}. {figure.title}")
-        for figure in plan_stills(record, numbers)
-    }
-
-
-def _titled(drawing: dict[str, Any], title: str) -> dict[str, Any]:
-    """The drawing with its title in it, as wide as the place it is shown in."""
+def _add_title(drawing: dict[str, Any], title: str) -> dict[str, Any]:
+    """The drawing with its title in it, as wide as the element that shows it."""
     layout = {key: value for key, value in drawing["layout"].items() if key not in ("width", "template", "meta")}
     layout["title"] = {"text": title, "x": 0, "xref": "container", "font": {"size": 15}}
     layout["margin"] = {**layout.get("margin", {}), "t": 45}
     layout["font"] = {"color": GREY}
-    return as_json({"data": list(drawing["data"]), "layout": layout})
+    return as_json({"data": drawing["data"], "layout": layout})

@@ -8,19 +8,21 @@ import pandas as pd
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.selection import superseded
-from hpo.report import figures, page
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
+from hpo.report.page import html, markdown
+from hpo.report.report_page import report_page
 from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
-from hpo.report.warnings import cautions
+from hpo.report.warnings import find_warnings
+from hpo.report.wording import verdict_lines
 
 
 def write_report(
     record: Record,
     folder: Path,
     study_name: str,
-    reproduce: Sequence[str],
+    commands: Sequence[str],
     analysis: str | None = None,
     standalone: bool = False,
 ) -> Path:
@@ -30,10 +32,10 @@ def write_report(
         record: the study, at any moment of its life. The same record gives the same bytes.
         folder: made if needed; files of an earlier report are replaced.
         study_name: the report's title where the author gave none.
-        reproduce: command lines for the Reproduce section.
+        commands: command lines for the section Reproduce.
         analysis: the author's own Markdown, put behind the generated analysis.
-        standalone: report.html holds everything that it shows; else it needs the plotly.min.js that is put beside
-            `folder`, where all reports share it.
+        standalone: whether report.html contains everything that it shows; otherwise it needs the plotly.min.js that is
+            put next to `folder`, where all reports share it.
 
     Returns:
         The path of README.md.
@@ -42,71 +44,58 @@ def write_report(
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     numbers = compute_numbers(record)
-    planned = plan_figures(record, numbers)
-    _draw_stills(planned, folder)
-    whole = page.Page(numbers, planned, list(reproduce), analysis)
+    figures = plan_figures(record, numbers)
+    _draw_pngs(figures, folder)
+    page = report_page(numbers, figures, commands, analysis)
     readme = folder / "README.md"
-    readme.write_text(page.markdown(whole), encoding="utf-8", newline="\n")
-    write_results({"verdicts": page.verdict_lines(numbers), "warnings": cautions(numbers), **as_json(numbers)}, folder)
+    readme.write_text(markdown(page), encoding="utf-8", newline="\n")
+    write_results({"verdicts": verdict_lines(numbers), "warnings": find_warnings(numbers), **as_json(numbers)}, folder)
     (folder / "results.tex").write_text(latex(numbers), encoding="utf-8", newline="\n")
-    _write_tables(record, folder)
-    write_page(page.html(whole), folder, standalone)
+    _write_csv_files(record, folder)
+    write_page(html(page), folder, standalone)
     return readme
 
 
-def _draw_stills(planned: Sequence[Figure], folder: Path) -> None:
-    """Draws the PNGs of the figures that have one, and takes away those of an earlier report that no longer do."""
-    for figure in planned:
-        if figure.still and figure.info is not None:
-            figures.draw_png(figure.info, folder / figure.path)
+def _draw_pngs(figures: Sequence[Figure], folder: Path) -> None:
+    """Draws the figures that Markdown shows, and deletes those of an earlier report that have no chart now."""
+    for figure in figures:
+        if figure.in_markdown and figure.chart is not None:
+            figure.chart.draw_png(folder / figure.path)
         else:
             (folder / figure.path).unlink(missing_ok=True)
 
 
-def _write_tables(record: Record, folder: Path) -> None:
-    """The record as CSV: trials and reruns by slot, the curves of each by epoch with one column a metric.
+def _write_csv_files(record: Record, folder: Path) -> None:
+    """Writes trials and reruns by slot, and the curves of each by epoch with one column for each metric.
 
-    The trials' curves are ten times as long as the rest, and no figure shows them: they have a file of their own.
+    The curves of trials have their own file: they are ten times as long as the rest, and no figure shows them.
     """
-    wide = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index("epoch")
-    wide.columns.name = None
+    by_metric = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index("epoch")
+    by_metric.columns.name = None
     for phase, name, curves in (("tune", "trials.csv", "trial_curves.csv"), ("rerun", "reruns.csv", "curves.csv")):
         slots = record.slots[record.slots.phase == phase]
-        flat = _flat(slots)
+        table = _slot_table(slots)
         if phase == "rerun":
-            flat.insert(list(flat).index("round") + 1, "superseded", superseded(slots))
-        _write_csv(flat, folder / name)
+            table.insert(list(table).index("round") + 1, "superseded", superseded(slots))
+        _write_csv(table, folder / name)
         keys = slots.set_index("id")[["configuration", "phase", "tuning_run", "round", "slot", "seed"]]
-        found = keys.join(wide, how="inner")
-        unknown = [name for name in wide if len(found) and found[name].isna().all()]
-        _write_csv(found.drop(columns=unknown), folder / curves)
+        table = keys.join(by_metric, how="inner")
+        unknown = [metric for metric in by_metric if len(table) and table[metric].isna().all()]
+        _write_csv(table.drop(columns=unknown), folder / curves)
 
 
-def _flat(slots: pd.DataFrame) -> pd.DataFrame:
-    """Slots with their settings and results spread over columns of their own.
+def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:
+    """Slots with a column for each entry of their settings and results.
 
-    But for their seconds these follow from the plan: not from how often a worker was lost, nor from who came first.
+    Except for their seconds these follow from the plan: not from lost workers, nor from which worker came first.
     """
-    plain = [
-        "configuration",
-        "tuning_run",
-        "round",
-        "slot",
-        "seed",
-        "state",
-        "cause",
-        "value",
-        "seconds",
-    ]
+    plain = slots[["configuration", "tuning_run", "round", "slot", "seed", "state", "cause", "value", "seconds"]]
     spread = [
         pd.DataFrame([entry if isinstance(entry, dict) else {} for entry in slots[column]], index=slots.index)
+        .add_prefix(f"{column}/")
         for column in ("setting", "result")
-    ]
-    spread = [
-        frame.rename(columns=lambda key, prefix=prefix: f"{prefix}{key}")
-        for frame, prefix in zip(spread, ("setting/", "result/"), strict=True)
-    ]
-    return pd.concat([slots[plain], *spread], axis="columns")
+    ]  # fmt: skip
+    return pd.concat([plain, *spread], axis="columns")
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -12,7 +12,8 @@ from hpo.analysis.compute import compute_numbers
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.smoothness import learning_rates, same_learning_rate, smoothness
 from hpo.report import Record, formatting, make_record
-from hpo.report.page import Page, markdown
+from hpo.report.page import markdown
+from hpo.report.report_page import report_page
 
 LOSSES = {0: [4.0, 2.0, 1.0, 0.5], 1: [4.0, 2.0, 4.0, 1.0], 2: [1.0, 9.0, 1.0, 1.0]}
 
@@ -23,7 +24,7 @@ def curves(losses: dict[int, list[float]]) -> pd.DataFrame:
 
 
 def analysis_of(numbers: StudyNumbers) -> str:
-    text = markdown(Page(numbers, [], ["hpo run synthetic"], None))
+    text = markdown(report_page(numbers, [], ["hpo run synthetic"], None))
     return text[text.index("## Analysis") : text.index("## Tuning")]
 
 

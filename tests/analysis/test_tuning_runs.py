@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from report_text import part, text_of
 from synthetic_record import diverge, synthetic_export
 
 from hpo.analysis.compute import compute_numbers
@@ -13,8 +14,7 @@ from hpo.analysis.paired_tests import t_interval
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.verdicts import Verdict, by_tuning_run, tuning_run_means
 from hpo.report import make_record
-from hpo.report.warnings import cautions
-from tests.report.test_report_words import part, text_of
+from hpo.report.warnings import find_warnings
 
 SEEDS = 12
 # What each of three tuning runs of GNVR gained over one of AdamW; the seeds of a tuning run hardly differ.
@@ -105,7 +105,7 @@ WARNED = {
 @pytest.mark.parametrize("tuning_runs", WARNED)
 def test_few_tuning_runs_are_warned_of_and_not_their_many_seeds(tuning_runs: int) -> None:
     warned, silent = WARNED[tuning_runs]
-    _, line = cautions(numbers_of(tuning_runs))  # the first one is about few trials
+    _, line = find_warnings(numbers_of(tuning_runs))  # the first one is about few trials
     assert warned in line and silent not in line
 
 

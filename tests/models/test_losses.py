@@ -13,7 +13,7 @@ from torch.func import vmap
 from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
 from hpo.errors import UsageError
 from hpo.models.losses import CrossEntropy, cross_entropy, evaluated_loss
-from hpo.report.formatting import describe as in_words
+from hpo.report.wording import describe as in_words
 from hpo.study.definition import describe, digest, loss_of
 from hpo.worker.trainer import Trainer
 

@@ -1,8 +1,8 @@
-"""Three small studies, made through the ledger with fixed numbers, ids and times, and the reports that they give.
+"""Golden reports of three small studies, made through the ledger with fixed numbers and times, and of many moments.
 
-    python tests/report/golden_studies.py
+    python tests/report/renew_golden.py
 
-writes the reports anew into tests/report/golden; `git diff` then shows what has changed for a reader.
+renews them in tests/report/golden; `git diff` then shows what has changed for a reader.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from report_text import text_of
 from sqlalchemy.engine import Engine
 from synthetic_record import synthetic_export
 
@@ -21,6 +22,7 @@ from hpo.report import read_record, write_report
 from hpo.storage import schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Slot, Work, open_study
+from tests.report.moments import MOMENTS
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ("README.md", "results.json", "results.tex", "trials.csv", "reruns.csv")
@@ -164,6 +166,14 @@ def write(name: str, folder: Path) -> None:
         (folder / "figures.json").write_text(text + "\n", encoding="utf-8")
 
 
-if __name__ == "__main__":
-    for study in STUDIES:
-        write(study, GOLDEN / study)
+def moments_text() -> str:
+    """What reports say at every moment: of each, the lines that no moment before it has."""
+    known: set[str] = set()
+    parts = []
+    for name, record in MOMENTS.items():
+        if "hundred" in name:
+            continue
+        lines = [line for line in text_of(record()).splitlines() if line not in known and "sha256" not in line]
+        known.update(lines)
+        parts.append("\n".join([f"# {name}", "", *filter(None, lines)]))
+    return "\n\n".join(parts) + "\n"

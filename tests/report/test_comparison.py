@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import Browser
+from report_text import section
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.performance_profiles import TimeToTarget, performance_profiles, profile_steps, time_to_target
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
 from hpo.report import Record, make_record, write_comparison
-from hpo.report.comparison_page import _figures
-from hpo.report.figures import Forests
-from hpo.report.page import verdict_lines
-from tests.report.test_report import FORBIDDEN, MOMENTS
-from tests.report.test_report_words import part
+from hpo.report.comparison_page import _figures, _page
+from hpo.report.figures.forest_grid import ForestGrid
+from hpo.report.page import html, markdown
+from hpo.report.wording import verdict_lines
+from tests.report.moments import MOMENTS
+from tests.report.test_report import FORBIDDEN
 
 NAMES = ("AdamW", "GNVR", "SAM")
 NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8])
@@ -36,14 +38,21 @@ def study(
     """A study of six seeds, one for each tuning run, in which GNVR is ahead of the baseline by `shift`."""
     baseline = 0.5 + 0.01 * np.arange(6)
     accuracies = {names[0]: baseline.tolist(), "GNVR": (baseline + shift + 0.002 * NOISE).tolist()}
+    options = {"trials": 3, "epochs": 3, **options}
     return named(
         synthetic_record(names=names, seeds=6, tuning_runs=tuning_runs, accuracies=accuracies, **options), name
     )
 
 
-def page(tmp_path: Path, *records: Record) -> str:
-    path = write_comparison(records, tmp_path / "reports" / "compare-x", "hpo report a b --compare")
-    return path.read_text(encoding="utf-8")
+def text_of(*records: Record) -> str:
+    """README.md, without writing it and drawing its figures."""
+    comparison = compare_studies(records)
+    return markdown(_page(comparison, list(_figures(comparison)), Path("nowhere"), "hpo report a b --compare"))
+
+
+def write(tmp_path: Path, *records: Record) -> Path:
+    """The folder of a comparison."""
+    return write_comparison(records, tmp_path / "reports" / "compare-x", "hpo report a b --compare").parent
 
 
 def racing(times: dict[str, list[float | None]], direction: str = "maximize") -> Record:
@@ -124,180 +133,152 @@ def test_the_profile_by_hand() -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_one_page_for_one_study_or_many(count: int, tmp_path: Path) -> None:
     records = [study(f"s{number}", 0.05 if number % 2 else 0.0) for number in range(count)]
-    text = page(tmp_path, *records)
-    intro = text.splitlines()[2]
-    if count == 1:
-        assert text.startswith("# s0\n") and intro.startswith("1 study, judged by its own numbers alone.")
-        assert "together" not in intro
-    else:
-        assert "side by side\n" in text.splitlines()[0] + "\n" and intro.startswith(f"{count} studies, each judged by")
-        assert f"over the {count} studies together that chance is at most {5 * count}%." in intro
+    folder = write(tmp_path, *records)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    intro, bound = text.splitlines()[2], f"over the {count} studies together that chance is at most {5 * count}%."
+    assert (bound in intro) == (count > 1) and text.startswith("# s0\n") == (count == 1)
     for record in records:
         for line in verdict_lines(compute_numbers(record)):
             assert f"- {line}\n" in text, "each study's verdict is the one of its own report"
     assert f"compare 3 configurations over {count} stud{'y' if count == 1 else 'ies'} and" in text
     assert not re.search(r"\b1 (studies|configurations)\b|\b(nan|None|inf)\b", text)
-    results = json.loads((tmp_path / "reports" / "compare-x" / "results.json").read_text(), parse_constant=pytest.fail)
+    results = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert len(results["studies"]) == count and len(results["profiles"]) == 3
 
 
-def test_the_tables_hold_each_studys_own_numbers(tmp_path: Path) -> None:
-    text = page(tmp_path, study("a", 0.05), study("b", -0.05), study("c"))
+def test_the_tables_hold_each_studys_own_numbers() -> None:
+    text = text_of(study("a", 0.05), study("b", -0.05), study("c"))
     row = next(line for line in text.splitlines() if line.startswith("| GNVR | +"))
     cells = [re.sub(r" \[[^]]*\]", "", cell) for cell in row.split(" | ")]
     assert cells[:3] == ["| GNVR", "+4.99 points: **better**", "−5.01 points: **worse**"]
     assert "equivalent within ±1 point" in cells[3]
-    assert "| configuration | studies judged | better | equivalent | worse |" in text
+    assert "| configuration | verdicts | better | equivalent | worse |" in text
     assert "| GNVR | 3 | 1 | 1 | 1 |" in text and "tentatively" not in text
     assert "| AdamW | baseline | baseline | baseline |" in text
-    assert "- Every configuration is in every study, and defined there alike.\n" in text
+    assert "- Every configuration is in every study, with the same definition.\n" in text
 
 
-def test_tentative_verdicts_are_counted_apart(tmp_path: Path) -> None:
-    records = (
-        study("a", 0.05),
-        study("b", 0.05, tuning_runs=1),
-        study("c", -0.05, tuning_runs=1),
-        study("d", tuning_runs=1),
-    )
-    text = page(tmp_path, *records)
+def test_tentative_verdicts_are_counted_separately() -> None:
+    records = [study("a", 0.05), *(study(f"one run {shift}", shift, tuning_runs=1) for shift in (0.05, -0.05, 0.0))]
+    text = text_of(*records)
     row = next(line for line in text.splitlines() if line.startswith("| GNVR | +"))
     words = [re.sub(r".*: | \|$", "", cell) for cell in row.split(" | ")[1:]]
     tentative = ["tentatively better", "tentatively worse", "tentatively equivalent within ±1 point"]
     assert words == ["**better**", *tentative]
-    header = "| configuration | studies judged | better | tentatively better |"
-    assert [line for line in text.splitlines() if line.startswith(header)]
+    assert "| configuration | verdicts | better | tentatively better |" in text
     overall = {entry.name: entry.words for entry in compare_studies(records).overall}
     assert {word: count for word, count in overall["GNVR"].items() if count} == dict.fromkeys(
         ("better", "tentatively better", "tentatively worse", "tentatively equivalent"), 1
     )
-    assert sum(overall["GNVR"].values()) == 4
-    held = "Where a study had one tuning run, that holds for the settings which it chose"
-    assert held in text and held not in page(tmp_path, study("a"), study("b"))
+    assert "one tuning run, this holds for" in text and "one tuning run, this" not in text_of(study("a"), study("b"))
 
 
-def test_what_is_not_alike_is_told(tmp_path: Path) -> None:
+def test_what_is_not_alike_is_said() -> None:
     other = study("b", names=("SGD", "GNVR", "AdamW"), direction="minimize")
-    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), other)
-    assert "- SGD is not in a: it has no numbers there.\n" in text
-    third = study("c", names=("AdamW", "GNVR", "ROGC", "SAM"))
-    several = page(tmp_path, study("a", names=("AdamW", "GNVR")), third)
-    assert "- ROGC and SAM are not in a: they have no numbers there.\n" in several
-    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in text
-    assert "- The studies have 2 different baselines: AdamW and SGD.\n" in text
-    assert "- The studies compare 2 different metrics: test accuracy and test loss.\n" in text
+    text = text_of(study("a", names=("AdamW", "GNVR")), other)
+    notes = section(text, "Overall").split("A1.")[0]
+    assert "- SGD is not in a.\n" in notes
+    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in notes
+    assert "2 different baselines: AdamW and SGD.\n" in notes
+    assert "2 different metrics: test accuracy and test loss.\n" in notes
     assert "The profiles compare 2 configurations over 2 studies" in text
     assert "| SGD | – | 1.50 ± 0.00 (n = 6) |" in text
+    third = study("c", names=("AdamW", "GNVR", "ROGC", "SAM"))
+    assert "- ROGC and SAM are not in a.\n" in text_of(study("a", names=("AdamW", "GNVR")), third)
 
 
-def test_studies_with_one_definition_are_not_taken_for_several(tmp_path: Path) -> None:
+def test_studies_with_one_definition_are_not_taken_for_several() -> None:
     first, other = study("a"), study("b")
-    again = named(first, "c")._replace(study={**first.study, "name": "c"})
-    assert compare_studies([first, other, again]).same_definition == [["a", "c"]]
-    text = page(tmp_path, first, other, again)
-    assert "- a and c share one definition, which the counts and profiles below take for 2 studies.\n" in text
-    assert "share one definition" not in page(tmp_path, first, other)
+    copy = named(first, "c")._replace(study={**first.study, "name": "c"})
+    assert compare_studies([first, other, copy]).same_definition == [["a", "c"]]
+    assert "- a and c have the same definition" in text_of(first, other, copy)
+    assert "have the same definition" not in text_of(first, other)
 
 
-def test_verdicts_and_warnings_of_a_study_are_one_tight_list(tmp_path: Path) -> None:
-    text = page(tmp_path, study("a"), study("b"))
-    lists = re.findall(r"(?:^- .+\n)+", part(text, "## Verdicts", "## Overall"), re.MULTILINE)
-    assert len(lists) == 2 and all("against" in found and "- Warning: " in found for found in lists)
+def test_verdicts_and_warnings_of_a_study_are_one_tight_list() -> None:
+    lists = re.findall(r"(?:^- .+\n)+", section(text_of(study("a"), study("b")), "Verdicts"), re.MULTILINE)
+    assert len(lists) == 2 and all("against" in lines and "- Warning: " in lines for lines in lists)
 
 
-def test_without_a_shared_configuration_there_are_no_profiles(tmp_path: Path) -> None:
-    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("b", names=("SGD", "SAM")))
-    assert "There are none: no configuration is in every study." in text
-    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("b", names=("SGD", "GNVR")))
-    assert "There are none: only one configuration is in every study." in text
-    assert not list(
-        (tmp_path / "reports" / "compare-x" / "figures").iterdir() if (tmp_path / "figures").exists() else []
-    )
+@pytest.mark.parametrize(("names", "shared"), [(("SGD", "SAM"), "no"), (("SGD", "GNVR"), "only one")])
+def test_without_shared_configurations_there_are_no_profiles(names: tuple[str, ...], shared: str) -> None:
+    text = text_of(study("a", names=("AdamW", "GNVR")), study("b", names=names))
+    assert f"There are none: {shared} configuration is in every study." in text and "2-performance" not in text
 
 
 def test_a_study_under_way_is_left_out_of_the_profiles(tmp_path: Path) -> None:
-    text = page(tmp_path, study("a"), study("b", finished_reruns=0))
+    young = study("b", finished_reruns=0)
+    text = (write(tmp_path, study("a"), young) / "README.md").read_text(encoding="utf-8")
     assert "- b is left out of the profiles: not every configuration has been rerun there.\n" in text
     assert "compare 3 configurations over 1 study and" in text
-    text = page(tmp_path, study("b", finished_reruns=0))
+    folder = write(tmp_path, young)
+    text = (folder / "README.md").read_text(encoding="utf-8")
     assert "There are none yet: in no study can" in text and "![" not in text
-    assert not list((tmp_path / "reports" / "compare-x" / "figures").iterdir()), "an earlier picture is gone"
+    assert not list((folder / "figures").iterdir()), "an earlier picture is deleted"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_comparison_at_every_moment(moment: str, tmp_path: Path) -> None:
-    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), named(MOMENTS[moment](), "b"))
+def test_a_comparison_at_every_moment(moment: str) -> None:
+    comparison = compare_studies([study("a", names=("AdamW", "GNVR")), named(MOMENTS[moment](), "b")])
+    page = _page(comparison, list(_figures(comparison)), Path("nowhere"), "")
+    text = markdown(page)
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", text) and not FORBIDDEN.search(text)
     assert "- GNVR against AdamW: equivalent within ±1 point" in text
-    shown = (tmp_path / "reports" / "compare-x" / "report.html").read_text(encoding="utf-8")
-    assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == shown.count("<table>")
+    assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == html(page).count("<table>")
 
 
 def test_nothing_is_pooled() -> None:
     comparison = compare_studies([study("a", 0.05), study("b", 0.05)])
     assert StudyComparison._fields == (
-        "studies",
-        "overall",
-        "shared",
-        "error_bound",
-        "same_definition",
-        "same_data",
-        "times_to_target",
-        "left_out",
-        "profiles",
+        *("studies", "overall", "shared", "error_bound", "same_definition", "same_data", "times_to_target"),
+        *("left_out", "profiles"),
     )
     assert comparison.error_bound == pytest.approx(0.1) and comparison.overall[1].words["better"] == 2
-    assert compare_studies([study(f"s{number}") for number in range(25)]).error_bound == 1.0
+    tiny = synthetic_record(seeds=1, trials=1, epochs=1)
+    assert compare_studies([named(tiny, f"s{number}") for number in range(25)]).error_bound == 1.0
 
 
 def test_the_differences_of_all_studies_are_one_picture(tmp_path: Path) -> None:
-    text = page(tmp_path, study("a"), study("b", 0.05, names=("AdamW", "GNVR")))
-    folder = tmp_path / "reports" / "compare-x" / "figures"
-    assert "![Differences by study](figures/1-differences.png)" in text and "Figure 1. Mean difference" in text
-    assert "![Performance profiles](figures/2-performance-profiles.png)" in text and "Figure 2. Performance" in text
-    assert sorted(path.name for path in folder.iterdir()) == ["1-differences.png", "2-performance-profiles.png"]
-    text = page(tmp_path, study("a"), study("c", names=("SAM", "GNVR")))
-    assert "performance-profiles.png" in text
-    text = page(tmp_path, study("a", names=("AdamW", "GNVR")), study("c", names=("Adam", "SAM")))
-    assert "performance-profiles.png" not in text and [path.name for path in folder.iterdir()] == ["1-differences.png"]
+    folder = write(tmp_path, study("a"), study("b", 0.05, names=("AdamW", "GNVR")))
+    text, names = (folder / "README.md").read_text(encoding="utf-8"), ["1-differences", "2-performance-profiles"]
+    assert re.findall(r"!\[.*\]\(figures/(.*)\.png\)\n\nFigure (\d)\. ", text) == list(zip(names, "12", strict=True))
+    assert sorted(path.stem for path in (folder / "figures").iterdir()) == names
+    write(tmp_path, study("a", names=("AdamW", "GNVR")), study("c", names=("Adam", "SAM")))
+    assert [path.stem for path in (folder / "figures").iterdir()] == names[:1]
 
 
-def test_what_the_picture_leaves_out_is_told(tmp_path: Path) -> None:
+def test_what_the_picture_leaves_out_is_said_and_panels_share_an_axis_where_none_is_flattened() -> None:
+    young = named(synthetic_record(seeds=6, finished_reruns=1), "young")
+    assert "no interval yet: young." in text_of(study("a"), young)
     wide = {"AdamW": [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], "GNVR": [0.9, 0.1, 0.9, 0.1, 0.5, 0.5]}
-    alone = named(synthetic_record(seeds=6, finished_reruns=1), "young")
-    text = page(tmp_path, study("a"), alone)
-    assert "(higher is better)" in text and "Not shown, for they have no interval yet: young." in text
-    comparison = compare_studies([study("a"), named(synthetic_record(seeds=6, accuracies=wide), "wide")])
-    [info, *_] = [figure.info for figure in _figures(comparison)]
-    assert isinstance(info, Forests) and not info.one_axis
-    [info, *_] = [figure.info for figure in _figures(compare_studies([study("a"), study("b", 0.01)]))]
-    assert isinstance(info, Forests) and info.one_axis
+    other = named(synthetic_record(seeds=6, accuracies=wide), "wide")
+    for record, one_axis in ((other, False), (study("b", 0.01), True)):
+        chart = next(_figures(compare_studies([study("a"), record]))).chart
+        assert isinstance(chart, ForestGrid) and chart.one_axis == one_axis
 
 
-def test_studies_on_the_same_data_are_named(tmp_path: Path) -> None:
+def test_studies_on_the_same_data_are_named() -> None:
     other = study("b", names=("SAM", "GNVR"))
-    text = page(tmp_path, study("a"), other)
-    assert "- a and b differ in nothing but their configurations: what several of them have was tuned anew" in text
-    definition = {**other.study["definition"], "epochs": 7}
-    apart = other._replace(study={**other.study, "definition": definition})
-    assert "differ in nothing" not in page(tmp_path, study("a"), apart)
+    assert "- a and b differ only in their configurations: " in text_of(study("a"), other)
+    definition = {**other.study["definition"], "batch_size": 7}
+    changed = other._replace(study={**other.study, "definition": definition})
+    assert "differ only in" not in text_of(study("a"), changed)
 
 
 def test_the_same_studies_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_comparison([study("a"), study("b", 0.05)], tmp_path / name / "compare-a-b", "hpo report a b --compare")
-    files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
-    assert len(files) == 6
+    one, two = (write(tmp_path / name, study("a"), study("b", 0.05)) for name in ("one", "two"))
+    files = [path for path in one.rglob("*") if path.is_file()]
+    assert len(files) == 5
     for path in files:
-        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path.name
+        assert path.read_bytes() == (two / path.relative_to(one)).read_bytes(), path.name
 
 
 def test_the_profiles_are_drawn(tmp_path: Path, browser: Browser) -> None:
-    page(tmp_path, study("a"), study("b", 0.05))
+    folder = write(tmp_path, study("a"), study("b", 0.05))
     with browser.tab(width=400) as tab:
-        tab.open(tmp_path / "reports" / "compare-x" / "report.html")
+        tab.open(folder / "report.html")
         tab.page.wait_for_selector("#performance-profiles .main-svg")
         titles = tab.page.locator("#differences .main-svg .xtitle, #differences .main-svg .x2title")
         assert titles.all_text_contents() == ["a: Δ in points", "b: Δ in points"]
-        assert not tab.strays((tmp_path / "reports" / "plotly.min.js").as_uri()) and not tab.errors
+        assert not tab.strays((folder.parent / "plotly.min.js").as_uri()) and not tab.errors
         assert tab.overflow() <= 0

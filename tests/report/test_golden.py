@@ -1,4 +1,4 @@
-"""The reports of three small studies, word by word and number by number; `golden_studies.py` says how to renew them.
+"""Reports word by word and number by number; `golden_studies.py` says how to renew them.
 
 Text and tables are compared as they are, numbers in JSON to nine digits, pictures by the data that they are drawn from.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.golden_studies import FILES, GOLDEN, STUDIES, write
+from tests.report.golden_studies import FILES, GOLDEN, STUDIES, moments_text, write
 
 
 @pytest.fixture(scope="module", params=STUDIES)
@@ -39,6 +39,10 @@ def different(golden: Any, now: Any, path: str = "") -> list[str]:
 def test_text_is_the_same_word_by_word(pair: tuple[Path, Path], name: str) -> None:
     golden, now = ((folder / name).read_text(encoding="utf-8") for folder in pair)
     assert now == golden
+
+
+def test_sentences_of_every_moment_are_the_same_word_by_word() -> None:
+    assert moments_text() == (GOLDEN / "moments.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["results.json", "figures.json"])

@@ -12,7 +12,7 @@ from synthetic_record import synthetic_export
 from torch import nn
 
 from hpo import Configuration, Regularizer, Study
-from hpo.cli.commands.try_once import _json
+from hpo.cli.commands.try_once import _finite
 from hpo.errors import UsageError
 from hpo.report import make_record, write_report
 from hpo.study.definition import describe, digest, full_space
@@ -112,5 +112,5 @@ def test_names_of_hyperparameters_meet_no_column(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_null_in_json() -> None:
     nan, infinity = float("nan"), float("inf")
     given = {"curves": {"a": [1.0, nan, -infinity]}, "final": {"b": infinity, "c": 2}, "epoch": None}
-    found = json.loads(json.dumps(_json(given), allow_nan=False))
+    found = json.loads(json.dumps(_finite(given), allow_nan=False))
     assert found == {"curves": {"a": [1.0, None, None]}, "final": {"b": None, "c": 2}, "epoch": None}

@@ -1,53 +1,47 @@
-"""Figure 5: how many clean and how many changed training labels are fitted, by epoch."""
+"""Figure 5: how many of the clean and of the changed training labels are fitted, by epoch."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from hpo.report.figures import plotly_layout
-from hpo.report.figures.curves import band_traces, epoch_axis, share_over_seeds
+from hpo.report.figures.chart import Chart
+from hpo.report.figures.curves import band_over_seeds, band_traces, epoch_axis
 from hpo.report.figures.style import Style
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = {  # a panel and what it is of
-    "clean": "clean labels fitted",
-    "noisy": "noisy labels fitted",
-}
 
-
-class LabelsFitted(NamedTuple):
-    """Shares of labels fitted by epoch, ready to draw.
+@dataclass(frozen=True, kw_only=True)
+class LabelsFitted(Chart):
+    """Shares of labels fitted by epoch.
 
     Attributes:
-        frames: "clean" and "noisy" → columns configuration, epoch, low, middle, high, seeds; without a kind that no
-            run has reported.
-        styles: configuration → style, in the order of the legend.
+        frames: "clean" and "noisy" → as `band_over_seeds` returns it; without a kind that no run has reported.
     """
 
-    number: int
-    slug: str
-    title: str
-    caption: str
+    number: int = 5
+    slug: str = "labels-fitted"
+    title: str = "Clean and noisy labels fitted"
     frames: dict[str, "pd.DataFrame"]
-    styles: dict[str, Style]
+
+    def draw_plotly(self) -> dict[str, Any]:
+        traces, panels = [], []
+        for index, (kind, frame) in enumerate(self.frames.items()):
+            traces += band_traces(self, frame, True, index)
+            panels.append((epoch_axis(frame), {"title": {"text": f"{kind} labels fitted"}, "tickformat": ".0%"}))
+        return plotly_layout.draw(
+            traces, panels, list(self.styles), 300, columns=2, hovermode="x unified", hoverdistance=-1
+        )
 
 
 def labels_fitted(clean: "pd.DataFrame", noisy: "pd.DataFrame", styles: dict[str, Style]) -> LabelsFitted:
     """Figure 5, from the shares of clean and of noisy labels: columns configuration, seed, epoch, value each."""
-    frames = {kind: share_over_seeds(curves) for kind, curves in (("clean", clean), ("noisy", noisy)) if len(curves)}
-    of_clean = " and of as many unchanged ones" if "clean" in frames else ""
+    kinds = {"clean": clean, "noisy": noisy}
+    frames = {kind: band_over_seeds(curves, share=True) for kind, curves in kinds.items() if len(curves)}
+    unchanged = " and of as many unchanged ones" if "clean" in frames else ""
     caption = (
-        f"Labels fitted by epoch: the share of all changed training labels{of_clean} that are predicted as given; "
-        "mean over the reruns' seeds, band of ± one SD."
+        f"Labels fitted by epoch: the share of all changed training labels{unchanged} that are predicted as given; "
+        "mean over the rerun seeds; the band is ± one SD."
     )
-    return LabelsFitted(5, "labels-fitted", "Clean and noisy labels fitted", caption, frames, styles)
-
-
-def draw_plotly(info: LabelsFitted) -> dict[str, Any]:
-    """Draws for plotly: a panel for clean and one for noisy labels."""
-    data: list[dict[str, Any]] = []
-    panels = []
-    for index, (kind, frame) in enumerate(info.frames.items()):
-        data += band_traces(frame, info.styles, True, plotly_layout.on_panel(index), keyed=index == 0)
-        panels.append((epoch_axis(frame), {"title": {"text": KINDS[kind]}, "tickformat": ".0%"}))
-    return plotly_layout.draw(data, panels, list(info.styles), 300, columns=2, hovermode="x unified", hoverdistance=-1)
+    return LabelsFitted(caption=caption, frames=frames, styles=styles)

@@ -1,4 +1,4 @@
-"""Still: what all figures drawn with matplotlib share; the same numbers give the same bytes."""
+"""What all figures drawn by matplotlib share; the same numbers give the same bytes."""
 
 import warnings
 from pathlib import Path
@@ -20,7 +20,7 @@ def new_figure(height: float, width: float = WIDTH) -> Any:
 
 
 def tidy(axes: Any, grid: str = "both") -> None:
-    """A light grid and no frame but the axes."""
+    """Draws a light grid, and of the frame only the axes."""
     axes.grid(axis=grid, color="#000000", alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -34,13 +34,13 @@ def save(figure: Any, path: Path) -> None:
 
 
 def label(name: str, longest: int = LONGEST_LABEL) -> str:
-    """A name that matplotlib shows as it is: no formula between dollars, not hidden by a leading underscore."""
+    """A name that matplotlib shows literally: without a formula between dollars, not hidden by a leading underscore."""
     short = shorten(name, longest).replace("$", r"\$")
     return f" {short}" if short.startswith("_") else short
 
 
 def percent_ticks(axis: Any) -> None:
-    """Fractions as 47.5%."""
+    """Shows fractions as 47.5%."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))

@@ -1,42 +1,40 @@
-"""Interactive: what all figures drawn with plotly share, as the plain data that `Plotly.newPlot` takes.
+"""What all figures drawn by plotly share, as the plain data that `Plotly.newPlot` takes.
 
 A figure is a grid of panels. `layout.meta` holds how the grid is laid out on a wide and on a narrow page, each as an
 argument for `Plotly.relayout`; the layout itself is the wide one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from hpo.report.figures.style import Style, markup
+from hpo.report.figures.style import markup
 
-Drawing = dict[str, Any]
+Dict = dict[str, Any]
 
 WIDE, NARROW = 1080, 340  # pixels that a page has for a figure, about
-BESIDE, BETWEEN = 72, 74  # pixels for the labels between panels, sideways and downwards
-LEFT, RIGHT, TOP, BELOW = 58, 14, 12, 56  # margins; the legend's lines come below them
+COLUMN_GAP, ROW_GAP = 72, 74  # pixels for the labels between panels
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 56  # margins; the legend's lines come below them
 LEGEND_LINE, LEGEND_KEY, CHARACTER = 20, 52, 7.5  # a legend's line, its keys and its letters
-TITLE = 14  # pixels of an axis's name
 GRID = "rgba(128,128,128,0.25)"
 RULE = "rgba(128,128,128,0.9)"  # lines that mean something, on a light and on a dark page
 
 
 def draw(
-    data: list[Drawing],
-    panels: Sequence[tuple[Drawing, Drawing]],
-    names: Sequence[str],
+    traces: list[Dict],
+    panels: Sequence[tuple[Dict, Dict]],
+    names: Sequence[str] = (),
     panel_height: int = 340,
     columns: int = 1,
-    narrow_columns: int = 1,
     **layout: Any,
-) -> Drawing:
+) -> Dict:
     """A figure of traces over a grid of panels, filled row by row.
 
     Args:
         panels: the x and the y axis of each. names: what stands in the legend; none where there is no legend.
-        columns, narrow_columns: panels side by side on a wide and on a narrow page.
+        columns: panels side by side on a wide page; on a narrow one they are below each other.
     """
-    made: Drawing = {
+    result: Dict = {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "legend": {
@@ -47,58 +45,74 @@ def draw(
         **layout,
     }  # fmt: skip
     for index, (x, y) in enumerate(panels):
-        end = axis_end(index)
-        made[f"xaxis{end}"] = {"anchor": f"y{end}", **_axis(x)}
-        made[f"yaxis{end}"] = {"anchor": f"x{end}", **_axis(y)}
-    wide = _arranged(len(panels), columns, panel_height, _legend_lines(names, WIDE), WIDE)
-    narrow = _arranged(len(panels), narrow_columns, panel_height, _legend_lines(names, NARROW), NARROW)
+        suffix = axis_suffix(index)
+        result[f"xaxis{suffix}"] = {"anchor": f"y{suffix}", **_axis(x)}
+        result[f"yaxis{suffix}"] = {"anchor": f"x{suffix}", **_axis(y)}
+    wide = _arrange(len(panels), columns, panel_height, names, WIDE)
     for path, value in wide.items():
-        where, _, key = path.partition(".")
+        name, _, key = path.partition(".")
         if key:
-            made[where] = {**made.get(where, {}), key: value}
+            result[name][key] = value
         else:
-            made[where] = value
-    made["meta"] = {"wide": wide, "narrow": narrow}
-    return {"data": data, "layout": made}
+            result[name] = value
+    result["meta"] = {"wide": wide, "narrow": _arrange(len(panels), 1, panel_height, names, NARROW)}
+    return {"data": traces, "layout": result}
 
 
-def log_ticks(low: float, high: float) -> Drawing:
+def scatter(panel: int, mode: str, x: Sequence[Any], y: Sequence[Any], **keys: Any) -> Dict:
+    """A trace of points or lines on a panel."""
+    suffix = axis_suffix(panel)
+    return {"type": "scatter", "mode": mode, "x": x, "y": y, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", **keys}
+
+
+def axis_suffix(panel: int) -> str:
+    """What plotly writes behind the x or y of a panel's axes: nothing, 2, 3, …"""
+    return "" if panel == 0 else str(panel + 1)
+
+
+def hover_format(share: bool) -> str:
+    """How a value is written when the mouse is over it, behind the name of its variable."""
+    return ":.2%" if share else ":.4g"
+
+
+def log_ticks(low: float, high: float) -> Dict:
     """A logarithmic y axis from `low` to `high`, both above 0, with plain numbers at 1, 2 and 5.
 
-    Left to itself plotly also writes out 6 to 9, one over the other, where there is more than one decade.
+    By default plotly also writes 6 to 9, one over the other, where there is more than one decade.
     """
     decades = math.log10(high / low)
-    few = {"nticks": min(9, max(2, int(decades / 0.31)))} if decades > 0.9 else {}
-    return {"type": "log", "tickformat": "~g", **few}
+    ticks = {"nticks": min(9, max(2, int(decades / 0.31)))} if decades > 0.9 else {}
+    return {"type": "log", "tickformat": "~g", **ticks}
 
 
-def axis_end(index: int) -> str:
-    """What plotly writes behind the x or y of a panel's axes: nothing, 2, 3, …"""
-    return "" if index == 0 else str(index + 1)
+def _axis(axis: Dict) -> Dict:
+    defaults = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 5, "exponentformat": "e"}
+    title = {"title": {"standoff": 10, "font": {"size": 14}, **axis["title"]}} if "title" in axis else {}
+    return {**defaults, **axis, **title}
 
 
-def on_panel(index: int) -> Drawing:
-    """The axes that a trace of a panel is drawn on."""
-    return {"xaxis": f"x{axis_end(index)}", "yaxis": f"y{axis_end(index)}"}
+def _arrange(count: int, columns: int, panel_height: int, names: Sequence[str], width: int) -> Dict:
+    """Height, margins and the panels' positions in a grid, as `Plotly.relayout` takes them.
 
-
-def keys(styles: Mapping[str, Style], kind: str = "lines") -> list[Drawing]:
-    """A trace a configuration that draws nothing but its key in the legend."""
-    return [
-        {
-            "type": "scatter", "x": [None], "y": [None], "mode": kind, "name": markup(name), "legendgroup": name,
-            "line": {"color": style.colour, "dash": style.dash[1], "width": 2},
-            "marker": {"color": style.colour, "symbol": style.marker[1], "size": 8},
-            "hoverinfo": "skip",
-        }
-        for name, style in styles.items()
-    ]  # fmt: skip
-
-
-def _axis(own: Drawing) -> Drawing:
-    made = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 5, "exponentformat": "e"}
-    title = {"title": {"standoff": 10, "font": {"size": TITLE}, **own["title"]}} if "title" in own else {}
-    return {**made, **own, **title}
+    plotly.subplots computes the same positions, but importing it takes a quarter of a second.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    inner_width = width - LEFT - RIGHT
+    inner_height = rows * panel_height + (rows - 1) * ROW_GAP
+    panel_width = (inner_width - (columns - 1) * COLUMN_GAP) / columns
+    bottom = BOTTOM + _legend_lines(names, inner_width) * LEGEND_LINE
+    arranged: Dict = {
+        "height": inner_height + TOP + bottom,
+        "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": bottom},
+    }
+    for index in range(count):
+        row, column = divmod(index, columns)
+        left, top = column * (panel_width + COLUMN_GAP), row * (panel_height + ROW_GAP)
+        suffix = axis_suffix(index)
+        arranged[f"xaxis{suffix}.domain"] = _domain(left, panel_width, inner_width)
+        arranged[f"yaxis{suffix}.domain"] = _domain(inner_height - top - panel_height, panel_height, inner_height)
+    return arranged
 
 
 def _legend_lines(names: Sequence[str], width: int) -> int:
@@ -106,29 +120,8 @@ def _legend_lines(names: Sequence[str], width: int) -> int:
     if not names:
         return 0
     longest = max(len(markup(name)) for name in names) * CHARACTER + LEGEND_KEY
-    return math.ceil(len(names) / max(1, int((width - LEFT - RIGHT) / longest)))
+    return math.ceil(len(names) / max(1, int(width / longest)))
 
 
-def _arranged(count: int, columns: int, panel_height: int, legend_lines: int, width: int) -> Drawing:
-    """Height, margins and the panels' places, in a grid of so many columns, as `Plotly.relayout` takes them."""
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    inner_width = width - LEFT - RIGHT
-    inner_height = rows * panel_height + (rows - 1) * BETWEEN
-    panel_width = (inner_width - (columns - 1) * BESIDE) / columns
-    bottom = BELOW + legend_lines * LEGEND_LINE
-    placed: Drawing = {
-        "height": inner_height + TOP + bottom,
-        "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": bottom},
-    }
-    for index in range(count):
-        row, column = divmod(index, columns)
-        left, top = column * (panel_width + BESIDE), row * (panel_height + BETWEEN)
-        end = axis_end(index)
-        placed[f"xaxis{end}.domain"] = _share(left, left + panel_width, inner_width)
-        placed[f"yaxis{end}.domain"] = _share(inner_height - top - panel_height, inner_height - top, inner_height)
-    return placed
-
-
-def _share(start: float, end: float, whole: float) -> list[float]:
-    return [round(max(0.0, start / whole), 5), round(min(1.0, end / whole), 5)]
+def _domain(start: float, length: float, total: float) -> list[float]:
+    return [round(max(0.0, start / total), 5), round(min(1.0, (start + length) / total), 5)]

@@ -1,11 +1,11 @@
-"""Style: how a configuration is drawn, the same in every figure."""
+"""Styles: a configuration is drawn the same way in every figure."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 BASELINE_COLOUR = "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
-# matplotlib's and plotly's names; they change when the colours start again
+# (matplotlib's name, plotly's name); the next one is used when the colours start again
 DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))
 MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"))
 PATTERNS = ("", "/", "x")  # of bars, plotly's names
@@ -13,11 +13,7 @@ LONGEST_LABEL = 28
 
 
 class Style(NamedTuple):
-    """How one configuration is drawn everywhere; dash and marker by matplotlib's name and by plotly's.
-
-    Attributes:
-        pattern: what bars are hatched with, plotly's name.
-    """
+    """How a configuration is drawn; dash and marker: (matplotlib's name, plotly's name); pattern of bars: plotly's."""
 
     colour: str
     dash: tuple[str, str]
@@ -28,26 +24,26 @@ class Style(NamedTuple):
 def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Style]:
     """Gives every configuration its style, in the study's order; the baseline is grey.
 
-    Six colours that colour-blind readers can tell apart; dash, marker and pattern change when they start again.
+    Colour-blind readers can distinguish the six colours; dash, marker and pattern change when the colours start again.
     """
     rivals = [name for name in configurations if name != baseline]
     styles = {}
     for index, name in enumerate(rivals):
-        again = index // len(COLOURS) % len(DASHES)
-        styles[name] = Style(COLOURS[index % len(COLOURS)], DASHES[again], MARKERS[again], PATTERNS[again])
+        cycle = index // len(COLOURS) % len(DASHES)
+        styles[name] = Style(COLOURS[index % len(COLOURS)], DASHES[cycle], MARKERS[cycle], PATTERNS[cycle])
     grey = Style(BASELINE_COLOUR, DASHES[0], MARKERS[0], PATTERNS[0])
     return {name: styles.get(name, grey) for name in configurations}
 
 
 def shorten(name: str, longest: int = LONGEST_LABEL) -> str:
-    """A label that leaves the plot its room; the end of a long name stays, where variants differ."""
+    """A label of at most `longest` letters; the end of a long name stays, since variants differ there."""
     name = " ".join(name.split())
     half = longest // 2
     return name if len(name) <= longest else f"{name[: half - 1]}…{name[-(longest - half) :]}"
 
 
 def markup(name: str, longest: int = LONGEST_LABEL) -> str:
-    """A label that plotly shows as it is: none of it is read as HTML or as a variable of a template."""
+    """A label that plotly shows literally: none of it is read as HTML or as a variable of a template."""
     return shorten(name, longest).replace("&", "&amp;").replace("<", "&lt;").replace("%{", "%&#123;")
 
 
@@ -58,5 +54,5 @@ def translucent(colour: str, opacity: float = 0.15) -> str:
 
 
 def rounded(values: Iterable[float]) -> list[float]:
-    """Numbers as short as the eye needs them; the page holds thousands."""
+    """Numbers with six digits: the page holds thousands, and the eye needs no more."""
     return [float(f"{value:.6g}") for value in values]

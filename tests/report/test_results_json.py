@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_record import synthetic_export, synthetic_record
+from report_text import section, text_of
+from synthetic_record import synthetic_record
 
-from hpo.analysis.metric import metric_of
-from hpo.report import Record, formatting, make_record
-from tests.report.test_report import MOMENTS, render
-from tests.report.test_report_metric import study_of
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.metric import ACCURACY, metric_of
+from hpo.report import Record, formatting, make_record, wording
+from hpo.report.results_json import as_json
+from tests.report.moments import MOMENTS
+from tests.report.test_metric import study_of
 
 NUMBER = re.compile(r"(?<![\w.])[−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?")
 # What sentences say of the method and not of the study: the level of intervals, the least number of pairs, the numbers
@@ -24,18 +27,9 @@ RECORDS = {
     **MOMENTS,
     "ten seeds": lambda: synthetic_record(seeds=10),
     "a loss": lambda: make_record(*study_of("loss", "minimize", -0.3)),
-    "an own metric": lambda: make_record(*study_of("rank", "maximize", 0.02)),
-    "three tuning runs": lambda: repeated(),
+    "a custom metric": lambda: make_record(*study_of("rank", "maximize", 0.02)),
+    "three tuning runs": lambda: synthetic_record(seeds=6, tuning_runs=3),
 }
-
-
-def repeated() -> Record:
-    export, curves = synthetic_export(seeds=6)
-    export["study"]["tuning_runs"] = 3
-    for row in export["slots"]:
-        if row["phase"] == "rerun":
-            row["tuning_run"] = row["slot"] % 3
-    return make_record(export, curves)
 
 
 def leaves(value: Any) -> Iterator[float]:
@@ -52,60 +46,55 @@ def leaves(value: Any) -> Iterator[float]:
 def shown(results: dict[str, Any]) -> set[str]:
     """Every way in which the reports' formatting functions can print a number of results.json."""
     metric = metric_of(results["study"]["definition"])
-    told = {key: value for key, value in results.items() if key not in ("verdicts", "warnings")}
     forms: set[str] = set()
-    for value in leaves(told):
+    for value in leaves(results):
         forms |= {formatting.percent(value, digits) for digits in (0, 1, 2)}
-        forms |= {
-            formatting.number(value),
-            formatting.three_digits(value),
-            formatting.bound(value),
-            formatting.p_cell(value),
-        }
-        forms |= {formatting.points(value, signed) for signed in (True, False)}
-        forms |= {formatting.difference(value, metric, signed) for signed in (True, False)} | {
-            formatting.margin(value, metric).split()[0]
-        }
+        forms |= {formatting.number(value), formatting.three_digits(value)}
+        forms |= {formatting.bound(value), formatting.p_cell(value)}
+        forms |= {formatting.difference(value, unit, signed) for unit in (metric, ACCURACY) for signed in (True, False)}
+        forms |= {formatting.margin(value, metric).split()[0]}
         forms |= {f"{value:.2f}", f"{value:,.0f}"} if value == round(value) else {f"{value:.2f}"}
     return {form.lstrip("+") for form in forms}
 
 
 def claims(text: str, results: dict[str, Any]) -> list[str]:
     """The generated lines of the verdicts, the warnings, the analysis and the conclusion, without names."""
-    parts = [
-        text[: text.index("## Hypothesis")],
-        text[text.index("## Analysis") : text.index("## Tuning")],
-        text[text.index("## Conclusion") : text.index("## Limits")],
-    ]
-    found = [line for part in parts for line in part.splitlines() if line.startswith(("- ", "> - ", "Nothing"))]
+    parts = [text.partition("\n## ")[0], section(text, "Analysis"), section(text, "Conclusion")]
+    lines = [line for part in parts for line in part.splitlines() if line.startswith(("- ", "> - ", "Nothing"))]
     names = {results["study"]["name"], *(entry["name"] for entry in results["configurations"])}
     for name in sorted(names, key=len, reverse=True):
-        literally = re.compile(rf"(?<!\w){re.escape(formatting.escape(name))}(?!\w)")
-        found = [literally.sub("NAME", line) for line in found]
-    return [ADVICE.sub("ADVICE", line) for line in found]
+        literally = re.compile(rf"(?<!\w){re.escape(wording.escape(name))}(?!\w)")
+        lines = [literally.sub("NAME", line) for line in lines]
+    return [ADVICE.sub("ADVICE", line) for line in lines]
 
 
-def untold(lines: list[str], forms: set[str]) -> list[str]:
+def unsupported(lines: list[str], forms: set[str]) -> list[str]:
     numbers = [(number, line) for line in lines for number in NUMBER.findall(line)]
     return [f"{n} in {line!r}" for n, line in numbers if n.lstrip("+").rstrip(",") not in forms | CONSTANTS]
 
 
+def text_and_results(record: Record) -> tuple[str, dict[str, Any]]:
+    return text_of(record), json.loads(json.dumps(as_json(compute_numbers(record)), allow_nan=False))
+
+
 @pytest.mark.parametrize("moment", RECORDS)
-def test_every_number_is_in_results_json(moment: str, tmp_path: Path) -> None:
-    text = render(RECORDS[moment](), tmp_path / "s")
-    results = json.loads((tmp_path / "s" / "results.json").read_text(encoding="utf-8"))
+def test_every_number_is_in_results_json(moment: str) -> None:
+    text, results = text_and_results(RECORDS[moment]())
     lines = claims(text, results)
     assert lines
-    assert untold(lines, shown(results)) == []
-    assert [line[4:] for line in text.splitlines() if line.startswith("> - ")] == [
-        *results["verdicts"], *(f"{warning}." for warning in results["warnings"]),
-    ]  # fmt: skip
+    assert unsupported(lines, shown(results)) == []
 
 
-def test_a_number_that_is_not_there_is_found(tmp_path: Path) -> None:
+def test_the_verdicts_and_warnings_stand_in_results_json_as_well(rendered: Callable[[str], Path]) -> None:
+    folder = rendered("custom metric, one seed diverged")
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    lines = [line[4:] for line in (folder / "README.md").read_text(encoding="utf-8").splitlines() if line[:4] == "> - "]
+    assert lines == [*results["verdicts"], *(f"{warning}." for warning in results["warnings"])]
+
+
+def test_a_number_that_is_not_there_is_found() -> None:
     """A search that always finds would hold for any text."""
-    text = render(synthetic_record(seeds=10), tmp_path / "s")
-    results = json.loads((tmp_path / "s" / "results.json").read_text(encoding="utf-8"))
+    text, results = text_and_results(synthetic_record(seeds=10))
     lines, forms = claims(text, results), shown(results)
     numbers = [(line, match) for line in lines for match in NUMBER.finditer(line) if "." in match[0]]
     assert len(numbers) >= 10
@@ -113,5 +102,5 @@ def test_a_number_that_is_not_there_is_found(tmp_path: Path) -> None:
     for line, match in numbers:
         digit = next(at for at in range(match.end() - 1, match.start(), -1) if line[at].isdigit())
         changed = line[:digit] + str((int(line[digit]) + 5) % 10) + line[digit + 1 :]
-        missed += not untold([changed], forms)
+        missed += not unsupported([changed], forms)
     assert missed <= len(numbers) / 4, "few wrong numbers pass for another number of the study"

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hpo.report import figures
+from hpo.analysis.metric import ACCURACY
+from hpo.report.figures.curves import training_loss, validation_metric
+from hpo.report.figures.style import BASELINE_COLOUR, COLOURS, assign_styles
 
 
 def tidy(values: dict[str, list[list[float]]]) -> pd.DataFrame:
@@ -21,24 +23,24 @@ def tidy(values: dict[str, list[list[float]]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["configuration", "seed", "epoch", "value"])
 
 
-STYLES = figures.assign_styles(["AdamW", "GNVR"], "AdamW")
+STYLES = assign_styles(["AdamW", "GNVR"], "AdamW")
 LOSSES = {"AdamW": [[4.0, 1.0], [1.0, 1.0]], "GNVR": [[2.0, 0.5]]}
 
 
 def test_the_loss_band_is_symmetric_in_the_logarithm_and_stays_positive() -> None:
-    info = figures.training_loss(tidy(LOSSES), STYLES)
+    info = training_loss(tidy(LOSSES), STYLES)
     first = info.frame[(info.frame.configuration == "AdamW") & (info.frame.epoch == 1)].iloc[0]
     spread = math.sqrt(2) * math.log(2)  # SD of log 4 and log 1
     assert first["middle"] == pytest.approx(2.0) and first["seeds"] == 2
     assert first["low"] == pytest.approx(2 * math.exp(-spread)) and first["high"] == pytest.approx(2 * math.exp(spread))
     alone = info.frame[info.frame.configuration == "GNVR"]
     assert alone["low"].tolist() == alone["middle"].tolist() == alone["high"].tolist() == pytest.approx([2.0, 0.5])
-    wild = figures.training_loss(tidy({"AdamW": [[1e-9], [1e3], [0.0]]}), STYLES)
+    wild = training_loss(tidy({"AdamW": [[1e-9], [1e3], [0.0]]}), STYLES)
     assert (wild.frame["low"] > 0).all()
 
 
 def test_the_accuracy_band_stays_between_none_and_all() -> None:
-    info = figures.validation_accuracy(tidy({"AdamW": [[0.0, 0.9], [0.4, 1.0]]}), STYLES)
+    info = validation_metric(tidy({"AdamW": [[0.0, 0.9], [0.4, 1.0]]}), STYLES, ACCURACY)
     assert info.frame["middle"].tolist() == pytest.approx([0.2, 0.95])
     assert info.frame["low"].tolist() == pytest.approx([0.0, 0.95 - math.sqrt(0.005)])
     assert info.frame["high"].tolist() == pytest.approx([0.2 + math.sqrt(0.08), 1.0])
@@ -46,17 +48,17 @@ def test_the_accuracy_band_stays_between_none_and_all() -> None:
 
 def test_a_configuration_keeps_its_style_and_the_baseline_is_grey() -> None:
     names = [f"rival {i}" for i in range(11)]
-    styles = figures.assign_styles([*names[:5], "base", *names[5:]], "base")
+    styles = assign_styles([*names[:5], "base", *names[5:]], "base")
     assert list(styles) == [*names[:5], "base", *names[5:]]
-    assert styles["base"].colour == figures.BASELINE_COLOUR
+    assert styles["base"].colour == BASELINE_COLOUR
     assert len(set(styles.values())) == 12
-    assert {style.colour for style in styles.values()} == {figures.BASELINE_COLOUR, *figures.COLOURS}
+    assert {style.colour for style in styles.values()} == {BASELINE_COLOUR, *COLOURS}
 
 
 def test_pngs_of_the_same_numbers_are_the_same_bytes(tmp_path: Path) -> None:
-    info = figures.training_loss(tidy(LOSSES), STYLES)
+    info = training_loss(tidy(LOSSES), STYLES)
     for name in ("one.png", "two.png"):
-        figures.draw_png(info, tmp_path / name)
+        info.draw_png(tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
@@ -64,21 +66,21 @@ def test_pngs_of_the_same_numbers_are_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["_hidden", "$x$ and $\\frac$", "a | b <i>", "実験 🚀", "n" * 200])
 def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     frame = tidy({name: [[0.5, 0.25, 0.1, 0.1]], "AdamW": [[1.0, 0.5, 0.2, 0.1]]})
-    info = figures.training_loss(frame, figures.assign_styles(["AdamW", name], "AdamW"))
-    figures.draw_png(info, tmp_path / "figure.png")
+    info = training_loss(frame, assign_styles(["AdamW", name], "AdamW"))
+    info.draw_png(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
-    assert len(figures.draw_plotly(info)["data"]) == 4
+    assert len(info.draw_plotly()["data"]) == 4
 
 
 @pytest.mark.parametrize("values", [[[0.5]], [[1e-12, 1e3]], [[0.5, 0.5]], [[1.0, 1.01, 1.02, 1.0]]])
 def test_any_span_can_be_drawn(values: list[list[float]], tmp_path: Path) -> None:
-    figures.draw_png(figures.training_loss(tidy({"AdamW": values}), STYLES), tmp_path / "figure.png")
+    training_loss(tidy({"AdamW": values}), STYLES).draw_png(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
 def test_plotly_shows_the_same_numbers_and_colours() -> None:
-    info = figures.validation_accuracy(tidy({"AdamW": [[0.2, 0.5]], "GNVR": [[0.3, 0.6], [0.3, 0.8]]}), STYLES)
-    drawing = figures.draw_plotly(info)
+    info = validation_metric(tidy({"AdamW": [[0.2, 0.5]], "GNVR": [[0.3, 0.6], [0.3, 0.8]]}), STYLES, ACCURACY)
+    drawing = info.draw_plotly()
     lines = {trace["name"]: trace for trace in drawing["data"] if trace.get("name")}
     assert list(lines) == ["AdamW", "GNVR"]
     assert lines["GNVR"]["y"] == pytest.approx([0.3, 0.7]) and lines["GNVR"]["x"] == [1, 2]
@@ -87,12 +89,12 @@ def test_plotly_shows_the_same_numbers_and_colours() -> None:
     band = next(trace for trace in drawing["data"] if trace.get("legendgroup") == "GNVR")
     assert band["y"][:2] == pytest.approx([0.3, 0.7 + np.std([0.6, 0.8], ddof=1)]) and band["fill"] == "toself"
     assert drawing["layout"]["yaxis"].get("type") != "log"
-    assert figures.draw_plotly(figures.training_loss(tidy(LOSSES), STYLES))["layout"]["yaxis"]["type"] == "log"
+    assert training_loss(tidy(LOSSES), STYLES).draw_plotly()["layout"]["yaxis"]["type"] == "log"
 
 
 @pytest.mark.parametrize(("smallest", "most"), [(0.5, None), (0.05, 5), (8e-3, 7), (1e-6, 9)])
 def test_a_log_axis_over_decades_has_no_label_over_another(smallest: float, most: int | None) -> None:
     """Plotly writes 1 to 9 where a tick has less than 0.3 decades, and 1, 2 and 5 from there on."""
-    axis = figures.draw_plotly(figures.training_loss(tidy({"AdamW": [[2.0, smallest]]}), STYLES))["layout"]["yaxis"]
+    axis = training_loss(tidy({"AdamW": [[2.0, smallest]]}), STYLES).draw_plotly()["layout"]["yaxis"]
     assert axis["type"] == "log" and axis.get("nticks") == most
     assert most is None or np.log10(2 / smallest) / most > 0.3

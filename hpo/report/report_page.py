@@ -1,0 +1,90 @@
+"""The page of one study: what its template says in words and numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.results import StudyNumbers
+from hpo.errors import plural
+from hpo.report import tables, tuning_tables
+from hpo.report.figure_plan import Figure
+from hpo.report.formatting import bound
+from hpo.report.page import Page
+from hpo.report.warnings import find_warnings
+from hpo.report.wording import escape, legend, listed, plain_name, verdict_lines
+
+
+def report_page(
+    numbers: StudyNumbers, figures: Sequence[Figure], commands: Sequence[str], analysis: str | None
+) -> Page:
+    """A study's report, with the commands that make it again and the author's own analysis (Markdown)."""
+    values = {
+        **_results(numbers),
+        **_methodology(numbers),
+        "tables": {table.__name__: table(numbers) for table in (*tables.TABLES, *tuning_tables.TABLES)},
+        "hypothesis": numbers.study["text"].get("hypothesis") or "",
+        "commands": commands,
+        "analysis": analysis,
+    }
+    return Page(numbers.title, "body.md.jinja", values, figures)
+
+
+def _results(numbers: StudyNumbers) -> dict[str, Any]:
+    """What the verdicts, the results, the analysis and the limits are made from."""
+    verdicts = {rival.name: rival.verdict for rival in numbers.rivals}
+    return {
+        "numbers": numbers,
+        "study": numbers.study,
+        "definition": numbers.definition,
+        "metric": numbers.metric,
+        "accuracy": ACCURACY,
+        "roughness": Metric("roughness", "minimize", share=False),
+        "baseline": escape(numbers.baseline.name),
+        "verdicts": verdict_lines(numbers),
+        "warnings": find_warnings(numbers),
+        "paired": [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1],
+        "entries": {entry.name: entry for entry in numbers.configurations},
+        "undetectable": [
+            name for name, verdict in verdicts.items() if verdict.rule == 5 and verdict.comparison.mde > verdict.margin
+        ],
+    }
+
+
+def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
+    configurations = numbers.definition["configurations"]
+    return {
+        "samples": numbers.samples,
+        "legend": legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
+        "fixed": ", ".join(
+            f"{escape(plain_name(name))} {bound(value)}" for name, value in tuning_tables.fixed_for_all(numbers).items()
+        ),
+        "uneven_seeds": _uneven_seeds(numbers),
+        "trial_budget": _trial_budget(numbers),
+        "pruned_epochs": _pruned_epochs(numbers),
+        "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
+    }
+
+
+def _trial_budget(numbers: StudyNumbers) -> str:
+    trials = numbers.trials_per_run
+    if len(set(trials.values())) == 1:
+        return f"{plural(next(iter(trials.values())), 'trial')} per configuration"
+    return "trials: " + ", ".join(f"{escape(name)} {number}" for name, number in trials.items())
+
+
+def _pruned_epochs(numbers: StudyNumbers) -> str:
+    """How many epochs were really trained, by configuration: "AdamW 412 of 1,200 (30 of 40 trials pruned)"."""
+    epochs = numbers.definition["tuning_epochs"]
+    return ", ".join(
+        f"{escape(entry.name)} {entry.tuning.epochs:,} of {entry.tuning.finished * epochs:,} "
+        f"({entry.tuning.pruned} of {plural(entry.tuning.finished, 'trial')} pruned)"
+        for entry in numbers.configurations
+    )
+
+
+def _uneven_seeds(numbers: StudyNumbers) -> str:
+    """How many seeds each tuning run has, in order, where some have more than others: "10, 3, 3, 2 and 2"."""
+    seeds = Counter(numbers.baseline.reruns.tuning_run_by_seed.values())
+    counts = [seeds[tuning_run] for tuning_run in sorted(seeds)]
+    return listed([str(count) for count in counts]) if len(set(counts)) > 1 else ""

@@ -1,0 +1,111 @@
+"""Tables of what was tuned and how it went: search spaces, environments, trials, and failures (T6)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.analysis.metric import score_of
+from hpo.analysis.results import StudyNumbers
+from hpo.report.formatting import NOTHING, bound, metric_value
+from hpo.report.tables import Table, best_settings
+from hpo.report.wording import describe, escape, plain_name, symbol
+from hpo.search_space import split_space
+from hpo.trials import CAUSES, count_by_cause
+
+
+def spaces(numbers: StudyNumbers) -> Table:
+    """Configurations by hyperparameters: ranges, and fixed values other than those of `fixed_for_all`.
+
+    A hyperparameter that most configurations have gets a column; the others share the last one.
+    """
+    entries = numbers.definition["configurations"]
+    fixed = fixed_for_all(numbers)
+    cells = [{name: cell for name, cell in _space(entry["space"]).items() if name not in fixed} for entry in entries]
+    names = list(dict.fromkeys(name for row in cells for name in row))
+    columns = [name for name in names if 2 * sum(name in row for row in cells) > len(cells)]
+    others = [name for name in names if name not in columns]
+    rows = []
+    for entry, row in zip(entries, cells, strict=True):
+        parts = [escape(describe(entry[part])) for part in ("optimizer", "regularizer")]
+        further = "; ".join(f"{escape(_name(name))} {row[name]}" for name in others if name in row) or NOTHING
+        shared = [row.get(name, NOTHING) for name in columns]
+        rows.append([escape(entry["name"]), *parts, *shared, *([further] if others else [])])
+    header = ["configuration", "optimizer", "regularizer", *(escape(_name(name)) for name in columns)]
+    return Table([*header, *(["further"] if others else [])], rows)
+
+
+def fixed_for_all(numbers: StudyNumbers) -> dict[str, float]:
+    """The hyperparameters that every configuration fixes at the same value."""
+    first, *others = (split_space(entry["space"])[1] for entry in numbers.definition["configurations"])
+    return {name: value for name, value in first.items() if all(fixed.get(name) == value for fixed in others)}
+
+
+def _space(space: Mapping[str, Any]) -> dict[str, str]:
+    """Hyperparameter → its range or fixed value in words, in the space's order."""
+    ranges, fixed = split_space(space)
+    words = {name: f"{bound(value)}, fixed" for name, value in fixed.items()}
+    for name, searched in ranges.items():
+        words[name] = f"{bound(searched.low)} to {bound(searched.high)}{', log' if searched.log else ''}"
+    return {name: words[name] for name in space}
+
+
+def _name(name: str) -> str:
+    """A Greek letter where the hyperparameter has one, else its name in words."""
+    return plain_name(name) if symbol(name).isascii() else symbol(name)
+
+
+def environments(numbers: StudyNumbers) -> Table:
+    """The distinct devices and versions that the runs used."""
+    keys = list(dict.fromkeys(key for entry in numbers.environments for key in entry))
+    rows = [[escape(str(entry.get(key) or NOTHING)) for key in keys] for entry in numbers.environments]
+    return Table([escape(key) for key in keys], rows)
+
+
+def tuning(numbers: StudyNumbers) -> Table:
+    """The trials of every configuration; how many were pruned only where the study prunes."""
+    pruning = "pruner" in numbers.definition
+    unscored = any(entry.tuning.without_score for entry in numbers.configurations)
+    metric = score_of(numbers.definition)
+    header = [
+        "configuration", "finished", "diverged", *(["pruned"] if pruning else []),
+        *(["without a finite score"] if unscored else []), "failed for good", "best score", "best setting",
+        "position in the range",
+    ]  # fmt: skip
+    rows = []
+    for entry in numbers.configurations:
+        trials = entry.tuning
+        positions = [f"{symbol(name)} {place.position:.2f}" for name, place in trials.range_positions.items()]
+        rows.append(
+            [
+                escape(entry.name),
+                f"{trials.finished} of {trials.planned}",
+                str(trials.diverged),
+                *([str(trials.pruned)] if pruning else []),
+                *([str(trials.without_score)] if unscored else []),
+                str(trials.failed),
+                "; ".join(metric_value(best.score, metric) for best in trials.best) or NOTHING,
+                escape(best_settings(entry, [best.setting for best in trials.best])),
+                escape(", ".join(positions) or NOTHING),
+            ]
+        )
+    return Table(header, rows, range(1, len(header) - 2))
+
+
+def failures(numbers: StudyNumbers) -> Table:
+    """T6: runs that diverged, failed attempts by cause, runs that failed for good; a row where there are any."""
+    counted = []
+    for entry in numbers.configurations:
+        trials, reruns = entry.tuning, entry.reruns
+        counted.append((entry.name, "trials", count_by_cause(trials.diverged, trials.failed_attempts), trials.failed))
+        causes = count_by_cause(len(reruns.diverged_seeds), reruns.failed_attempts)
+        counted.append((entry.name, "reruns", causes, len(reruns.failed_seeds)))
+    columns = dict.fromkeys([*CAUSES, *(cause for _, _, causes, _ in counted for cause in causes)])
+    rows = [
+        [escape(name), runs, *(str(causes.get(cause, 0)) for cause in columns), str(failed)]
+        for name, runs, causes, failed in counted
+        if causes or failed
+    ]
+    header = ["configuration", "runs", *map(escape, columns), "failed for good"]
+    return Table(header, rows, range(2, len(header)))
+
+
+TABLES = (spaces, environments, tuning, failures)

@@ -1,0 +1,143 @@
+"""Words of a report: literal names, hyperparameters, lists, parts of a definition, and verdicts."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hpo.analysis.metric import Metric
+from hpo.analysis.paired_tests import Direction
+from hpo.analysis.results import Rival, StudyNumbers
+from hpo.analysis.verdicts import Verdict
+from hpo.errors import plural
+from hpo.report.formatting import (
+    NOTHING,
+    amount,
+    bound,
+    detectable,
+    difference,
+    difference_interval,
+    margin,
+    number,
+    percent,
+    probability,
+)  # fmt: skip
+
+FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
+SYMBOLS = {
+    "learning_rate": "LR", "weight_decay": "WD", "lambda": "λ", "gamma": "γ", "rho": "ρ", "rho_prime": "ρ′",
+    "theta": "θ", "alpha": "α", "beta": "β",
+}  # fmt: skip
+MARKDOWN = re.compile(r"([\\`*\[\]<>&|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
+ITEM = re.compile(r"^(\d{1,9}(?=[.)])|)([.)+-])(?= |$)")  # what would begin a list at the beginning of a line
+
+
+def escape(text: str) -> str:
+    """Any text as one line of Markdown that shows it literally, in a table cell too."""
+    line = MARKDOWN.sub(lambda match: "\\" + match[0], " ".join(str(text).split()))
+    return ITEM.sub(r"\1\\\2", line)
+
+
+def symbol(name: str) -> str:
+    """A hyperparameter's short name: LR, WD, a Greek letter, or its own name."""
+    return SYMBOLS.get(name.rstrip("_"), plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """A hyperparameter's name in words: learning rate, lambda."""
+    return name.rstrip("_").replace("_", " ")
+
+
+def legend(names: Iterable[str]) -> str:
+    """What the short names among `names` stand for: "LR: learning rate; λ: lambda"; empty where none is short."""
+    return "; ".join(f"{symbol(name)}: {plain_name(name)}" for name in names if symbol(name) != plain_name(name))
+
+
+def setting(values: Mapping[str, float]) -> str:
+    """LR 1.30e-3, WD 6.53e-5, λ 0.026."""
+    return ", ".join(f"{symbol(name)} {number(value)}" for name, value in values.items()) or NOTHING
+
+
+def better(direction: Direction) -> str:
+    """Which values are better."""
+    return "higher is better" if direction == "maximize" else "lower is better"
+
+
+def listed(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def span(values: Sequence[int]) -> str:
+    """Sorted whole numbers, as a range where they are consecutive: 1000 to 1009."""
+    if len(values) > 2 and values[-1] - values[0] == len(values) - 1:
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
+
+
+def verdict_words(verdict: Verdict, metric: Metric) -> str:
+    """The verdict with the number it rests on, in units of `metric`; bold where rule 3 allows it."""
+    if verdict.rule == 1:
+        return f"no verdict: {escape(verdict.reason)}"
+    if verdict.rule == 2:
+        mean = verdict.comparison.mean
+        values = f"the same difference ({difference(mean, metric)})" if mean else "identical"
+        return f"{values} on every seed: check that the setting takes effect"
+    if verdict.rule == 3:
+        words = verdict.label
+        words += f", by less than the margin of {margin(verdict.margin, metric)}" if verdict.within_margin else ""
+        return f"**{words}**" if verdict.firm else words
+    if verdict.rule == 4:
+        return f"{verdict.label} within ±{margin(verdict.margin, metric)}"
+    return f"{verdict.label} (smallest detectable: {detectable(verdict.comparison.mde, metric)})"
+
+
+def verdict_lines(numbers: StudyNumbers) -> list[str]:
+    """A line of Markdown for each rival: its verdict and the numbers that it rests on."""
+    return [_verdict_line(rival, numbers) for rival in numbers.rivals]
+
+
+def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
+    verdict, metric = rival.verdict, numbers.metric
+    paired = verdict.comparison
+    parts = [f"{escape(rival.name)} against {escape(numbers.baseline.name)}: {verdict_words(verdict, metric)}"]
+    if paired.n:
+        interval = f", 95% CI {difference_interval(paired.interval, metric)}" if paired.n > 1 else ""
+        alone = " (this comparison only)" if paired.n > 1 and paired.family > 1 else ""
+        parts.append(f"Δ = {amount(paired.mean, metric)}{interval}{alone}")
+    if paired.n > 2:
+        parts.append(plural(paired.n, f"paired {numbers.unit}"))
+    if verdict.rule > 2:
+        parts.append(f"p {probability(verdict.p_holm)} (Holm, m = {paired.family})")
+    if verdict.rule in (3, 4):
+        parts.append(f"MDE {detectable(paired.mde, metric)}")
+    if paired.n and verdict.diverged and metric.share:
+        parts.append(f"{plural(verdict.diverged, 'diverged rerun')} counted")
+    return "; ".join(parts) + "."
+
+
+def describe(part: Any) -> str:
+    """A part of the definition in words: its kind, then its numbers (fractions as percentages)."""
+    if not isinstance(part, Mapping):
+        return NOTHING if part is None else _value(part)
+    fields = {key: value for key, value in part.items() if key != "kind" and value is not None}
+    head = str(part.get("kind", ""))
+    if isinstance(fields.get("widths"), list):
+        head = f"{head} {' → '.join(map(str, fields.pop('widths')))}".strip()
+    words = [f"{key.replace('_', ' ')} {_field(key, value)}" for key, value in fields.items()]
+    return ", ".join([head, *words] if head else words)
+
+
+def _field(key: str, value: Any) -> str:
+    if key == "milestones" and isinstance(value, list):  # other lists are sizes
+        return " and ".join(map(_value, value))
+    return percent(value, 0) if key in FRACTIONS and isinstance(value, float) else describe(value)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return bound(value)
+    if isinstance(value, list | tuple):
+        return " × ".join(map(_value, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,125 @@
+"""Warnings: when there is one, about whom and with which numbers; the golden files hold the sentences."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from synthetic_record import synthetic_record
+
+from hpo.analysis.compute import compute_numbers
+from hpo.report.summary import summarise
+from hpo.report.warnings import few_trials, find_warnings
+from tests.report.moments import MOMENTS
+
+
+def new_warnings(moment: str) -> list[str]:
+    """Those that a finished study without losses does not have."""
+    usual = find_warnings(compute_numbers(MOMENTS["finished"]()))
+    return [warning for warning in find_warnings(compute_numbers(MOMENTS[moment]())) if warning not in usual]
+
+
+@pytest.mark.parametrize(
+    ("moment", "patterns"),
+    [
+        ("half-way tuning", [r"AdamW 3 of 8, GNVR 3 of 8", r"AdamW 0 of 5, GNVR 0 of 5"]),
+        ("one rerun failed", [r"^AdamW: 1 rerun .*timeout × 2.*seed 1003"]),
+        ("one seed diverged", [r"^GNVR: 1 rerun .*seed 1002"]),
+        ("every trial of one configuration diverged", [r"^GNVR: all trials diverged"]),
+        ("one configuration failed", [r"^GNVR: tuning was stopped.* 8 trials .*exception × 16", r"^Few trials"]),
+        ("two tuning runs", [r"^Only 2 tuning runs"]),
+        ("two rounds of reruns", [r"GNVR 2 times"]),
+        ("pruned trials are all there is", [r"^AdamW: .*pruned", r"^Trials were pruned", r"AdamW 40, GNVR 48"]),
+        ("pruned", [r"^Trials were pruned", r"AdamW 36, GNVR 32"]),
+        (
+            "every cause of failure",
+            [
+                r"^GNVR: .*out of memory × 1, exception × 2, lost worker × 3, timeout × 4", r"^GNVR: 1 of 8 trials",
+                r"^GNVR: 1 rerun .*seed 1000", r"^GNVR: 1 rerun .*lost worker × 2.*seed 1001",
+                r"^ROGC: .*timeout × 1", r"^Few trials",
+            ],
+        ),
+        (
+            "without scores",
+            [r"^AdamW: .* 2 of 8 trials", r"^GNVR: no trial has a finite score", r"^GNVR: test loss .* 1 rerun .*1000"],
+        ),
+        (
+            "at the edges",
+            [
+                r"^Interim: .*GNVR 8 of 20\b", r"^GNVR tuned itself off: lambda .*0\.01 of the best 3",
+                r"^ROGC: lambda .*high end.*0\.99 of the best 3", r"^Unequal.* AdamW 8, GNVR 20, ROGC 8",
+                r"^Few trials",
+                r"^Tuned for 3 epochs, rerun for 6", r"best epoch",
+            ],
+        ),
+        (
+            "custom metric, one seed diverged",
+            [
+                r"^AdamW: test size .* 1 rerun .*seed 1003", r"^GNVR: 1 rerun .*seed 1001",
+                r"^GNVR: test size .* 1 rerun .*seed 1003", r"^SAM: test size .* 1 rerun .*seed 1003",
+                r"^SAM: 1 rerun .*seed 1002", r"^Few trials", r"^Seeds raised from 3 to 5",
+                r"^The code of study\.model changed",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_loss_has_a_warning_that_names_it(moment: str, patterns: list[str]) -> None:
+    found = new_warnings(moment)
+    assert len(found) == len(patterns), found
+    assert [pattern for pattern, warning in zip(patterns, found, strict=True) if not re.search(pattern, warning)] == []
+
+
+def test_a_full_default_study_has_one_warning_only() -> None:
+    [warning] = find_warnings(compute_numbers(synthetic_record(trials=30, seeds=12, tuning_runs=3)))
+    assert warning.startswith("Fewer than 10 tuning runs (3)")
+    [warning] = find_warnings(compute_numbers(synthetic_record(trials=30, seeds=12)))
+    assert warning.startswith("Conditional on one tuning run") and "--tuning-runs 3 --seeds 36" in warning
+
+
+def definition(tuned: Sequence[int], own: Sequence[int | None] = (None, None, None)) -> dict[str, Any]:
+    """Configurations A, B and C that tune so many hyperparameters besides a fixed one."""
+    bounds = {"low": 0.0, "high": 1.0, "log": False, "off": None}
+    return {
+        "configurations": [
+            {"name": name, "trials": trials, "space": {"fixed": 0.9} | {f"h{i}": bounds for i in range(count)}}
+            for name, count, trials in zip("ABC", tuned, own, strict=False)
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("tuned", "trials", "few"),
+    [
+        (1, 19, True), (1, 20, False), (2, 19, True), (2, 20, False), (3, 29, True), (3, 30, False),
+        (5, 49, True), (5, 50, False), (0, 1, False),
+    ],
+)  # fmt: skip
+def test_twenty_trials_and_ten_for_each_hyperparameter_are_enough(tuned: int, trials: int, few: bool) -> None:
+    assert bool(few_trials(definition([tuned, tuned]), trials)) == few
+
+
+@pytest.mark.parametrize(
+    ("tuned", "own", "trials", "beginning", "ending"),
+    [
+        ([2, 3, 3], [None] * 3, 20, "B and C have 20 for 3 hyperparameters; ", ": plan 30 (--trials 30)"),
+        ([1, 4], [None] * 2, 12, "A has 12 for 1 hyperparameter, B has 12 for 4", ": plan 40 (--trials 40)"),
+        ([1, 3], [None, 15], 40, "B has 15 for 3 hyperparameters; ", ": plan 30"),
+    ],
+)
+def test_the_sentence_names_who_has_how_many_and_how_many_to_plan(
+    tuned: list[int], own: list[int | None], trials: int, beginning: str, ending: str
+) -> None:
+    """A flag changes nothing where a configuration has its own number of trials."""
+    sentence = few_trials(definition(tuned, own), trials)
+    assert sentence.partition(": ")[2].startswith(beginning) and sentence.endswith(ending)
+
+
+@pytest.mark.parametrize(("trials", "named"), [(29, ["GNVR"]), (30, []), (20, ["GNVR"]), (19, ["AdamW", "GNVR"])])
+def test_trials_count_by_tuning_run_in_the_report_and_the_dashboard(trials: int, named: list[str]) -> None:
+    """AdamW tunes two hyperparameters, GNVR three; three tuning runs do not add up."""
+    record = synthetic_record(trials=trials, seeds=3, tuning_runs=3)
+    few = [warning for warning in find_warnings(compute_numbers(record)) if warning.startswith("Few trials")]
+    assert len(few) == bool(named)
+    assert [name for name in ("AdamW", "GNVR") if few and f"{name} has {trials} for" in few[0]] == named
+    note = summarise(record).note
+    assert (f"- {few[0]}.\n" in note) if few else ("Few trials" not in note)
