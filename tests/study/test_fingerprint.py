@@ -123,23 +123,31 @@ def test_what_changes_nothing_is_not_seen(edit: str, prints: Callable[..., dict[
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == set()
 
 
-def test_the_same_in_every_process_folder_and_order_of_hashing(tmp_path: Path) -> None:
-    """Second runs read compiled files, whose constants are other objects than those of the first."""
-    script = (
-        "import json, hpo; from hpo.study.fingerprint import fingerprint; print(json.dumps(fingerprint(hpo.load('s'))))"
-    )
-    outputs = []
-    for folder, seed in (("one", "1"), ("one", "2"), ("two/deeper", "3")):
-        write(tmp_path / folder)
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / folder), *sys.path])
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path / folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        outputs.append(json.loads(done.stdout))
-    assert len(outputs[0]) > 30
-    assert outputs[0] == outputs[1] == outputs[2]
+SCRIPT = """
+import json, sys, hpo
+from hpo.study.fingerprint import fingerprint
+for _ in range(2):
+    print(json.dumps(fingerprint(hpo.load("s"))))
+    for name in [name for name in sys.modules if name.split(".")[0] in ("base", "lab", "hpo_study_s")]:
+        del sys.modules[name]
+"""
+
+
+def test_the_same_in_every_process_folder_and_order_of_hashing(
+    prints: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    """The second load reads compiled files, whose constants are other objects than those of the first."""
+    folder = tmp_path / "another/deeper"
+    write(folder)
+    path = os.pathsep.join([str(folder), *sys.path])
+    environment = {**os.environ, "PYTHONHASHSEED": "2", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list((folder / "studies/__pycache__").iterdir())
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert len(first) > 30
+    assert first == second == prints()
 
 
 def test_what_a_study_computes_or_imports_as_it_runs_is_no_edit(
