@@ -22,12 +22,12 @@ def compare_rivals(study: dict[str, Any], configurations: list[ConfigurationNumb
     rivals = []
     for entry in others:
         verdict, prediction = verdicts[entry.name], predictions[entry.name]
-        own, reference = entry.reruns, baseline.reruns
-        fitted = _paired(own.noisy_labels_fitted, reference.noisy_labels_fitted, own, tuning_runs)
-        roughness = _paired(entry.smoothness.roughness, baseline.smoothness.roughness, own, tuning_runs)
+        reruns, reference = entry.reruns, baseline.reruns
+        fitted = _paired(reruns.noisy_labels_fitted, reference.noisy_labels_fitted, reruns, tuning_runs)
+        roughness = _paired(entry.smoothness.roughness, baseline.smoothness.roughness, reruns, tuning_runs)
         custom_metrics = {
-            metric: compare(*_paired(values, reference.custom_metrics[metric], own, tuning_runs))
-            for metric, values in own.custom_metrics.items()
+            metric: compare(*_paired(values, reference.custom_metrics[metric], reruns, tuning_runs))
+            for metric, values in reruns.custom_metrics.items()
         }
         rivals.append(
             Rival(
@@ -39,7 +39,7 @@ def compare_rivals(study: dict[str, Any], configurations: list[ConfigurationNumb
                 roughness=_compare_minimised(*roughness),
                 same_learning_rate=same_learning_rate(entry.smoothness, baseline.smoothness),
                 custom_metrics=custom_metrics,
-                cost_ratio=own.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
+                cost_ratio=reruns.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
             )
         )
     return rivals

@@ -154,7 +154,7 @@ def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
 
 def _named(component: Any, registry: Mapping[str, Any]) -> str:
     """A component's name, marked where a custom component has the name of a built-in one."""
-    return component.name if registry.get(component.name) in (None, component) else f"own:{component.name}"
+    return component.name if registry.get(component.name) in (None, component) else f"custom:{component.name}"
 
 
 def _describe_part(part: Any) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _describe_part(part: Any) -> dict[str, Any]:
 
 def _key(name: str, *reserved: str) -> str:
     """The key of a field in a description, where some keys have a meaning already."""
-    return f"own {name}" if name in reserved else name
+    return f"field {name}" if name in reserved else name
 
 
 def _is_described(part: Any, field: dataclasses.Field[Any]) -> bool:

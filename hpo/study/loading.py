@@ -14,7 +14,7 @@ from hpo.study.study import Study
 
 STUDIES = Path("studies")
 PACKAGE = Path(__file__).parents[1]
-# The project's own studies: inside an installed package, beside it in a checkout.
+# The built-in studies: inside an installed package, next to it in a checkout.
 BUILT_IN = next((folder for folder in (PACKAGE / "studies", PACKAGE.parent / "studies") if folder.is_dir()), STUDIES)
 
 
