@@ -3,7 +3,6 @@
 Everything here is written for one model with scalar hyperparameters; `Population` adds the leading axis by `vmap`.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,16 +10,15 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.gradients.network import Network
-from hpo.gradients.passes import PassCache, RecordedLayer
-from hpo.models.losses import SampleLoss
+from hpo.gradients.layer_rules import RecordedLayer
+from hpo.gradients.passes import PassCache
 from hpo.tree import Tree
 from hpo.user_code.messages import describe_value
 
 Penalty = Callable[[Tree], Tensor]
 
 
-class Objective:
+class Objective(PassCache):
     """The loss of one minibatch of N samples as a function of the parameters, which every method takes.
 
     g_i is the gradient of sample i's loss with respect to all parameters, g = mean_i g_i.
@@ -29,58 +27,9 @@ class Objective:
         UsageError: parameters or a view that do not exist, or a loss that does not give one number a sample.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        sample_loss: SampleLoss,
-        inputs: Tensor,
-        labels: Tensor,
-        buffers: Tree | None = None,
-        key: Tensor | None = None,
-    ) -> None:
-        """
-        Args:
-            sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
-            inputs: [V, N, ...], one entry a view. labels: [N].
-            buffers: the network's, such as BatchNorm's running statistics; they are not changed.
-            key: int64 [], what Dropout's masks follow from.
-        """
-        self._network = network
-        self._passes = PassCache(network, sample_loss, inputs, labels, buffers or {}, key)
-
     def __getattr__(self, name: str) -> Any:
         known = [method for method in dir(type(self)) if not method.startswith("_")]
         raise AttributeError(f"the objective has no {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
-
-    @property
-    def task_loss(self) -> Tensor | None:
-        """Mean loss [] of the first pass, without any penalty; None before it."""
-        return self._passes.task_loss
-
-    @property
-    def buffers(self) -> Tree:
-        """The network's buffers after the first pass: a step updates them once, however many passes it makes."""
-        return self._passes.buffers
-
-    def subset(self, samples: slice) -> "Objective":
-        """The objective of some of the samples, in all views, with passes over these samples only.
-
-        BatchNorm sees only them; `task_loss` and `buffers` of this objective stay those of the whole batch. The order
-        of samples is drawn from the seed in each epoch, so that the first n are n random ones without repetition.
-
-        Args:
-            samples: their positions in the batch, such as slice(32); those beyond its end are left out.
-        """
-        count = len(self._passes.labels)
-        if not isinstance(samples, slice) or not range(count)[samples]:
-            raise UsageError(f"subset got {samples!r} for {count} samples; give a slice that selects some: slice(32)")
-        chosen = copy.copy(self)
-        chosen._passes = self._passes.subset(samples)
-        return chosen
-
-    def sample_losses(self, params: Tree, view: int = 0) -> Tensor:
-        """Loss of every sample [N]."""
-        return self._passes.losses(params, view)
 
     def loss(self, params: Tree, view: int = 0) -> Tensor:
         """Mean loss []."""
@@ -107,17 +56,6 @@ class Objective:
         gradient, scalars = self.grad_of(total, params)
         return gradient, scalars["penalty"]
 
-    def grad_of(self, function: Callable[[Tree], tuple[Tensor, Tree]], params: Tree) -> tuple[Tree, Tree]:
-        """Gradient of any scalar function of the parameters that uses this objective.
-
-        Args:
-            function: params -> (scalar [] to differentiate, further tensors to return). Calls may be nested.
-
-        Returns:
-            (gradient with the leaves of `params`, the further tensors).
-        """
-        return self._passes.grad_of(function, params)
-
     def last_layer_grad(self, params: Tree, view: int = 0, layers: Sequence[str] = ()) -> Tree:
         """Gradient of the mean loss with respect to some layers only; differentiable in all parameters.
 
@@ -128,21 +66,21 @@ class Objective:
         """
         self._network.check_leaves(params)
         leaves = {name: params[name] for name in self._network.leaves_of(layers)}
-        return self._passes.part_grad(params, view, leaves)
+        return self._part_grad(params, view, leaves)
 
     def sample_grad_norms(self, params: Tree, view: int = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
-        layers = self._passes.recorded_layers(params, view)
+        layers = self._recorded_layers(params, view)
         squares = [rule.square_norms(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
         return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
     def weighted_grad(self, params: Tree, weights: Tensor, view: int = 0) -> Tree:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
-        count = len(self._passes.labels)
+        count = len(self._labels)
         if not isinstance(weights, Tensor) or weights.shape != (count,):
             raise UsageError(f"weighted_grad got {describe_value(weights)} for {count} samples; give weights [N]")
         weights = weights.to(_dtype(params))
-        layers = self._passes.recorded_layers(params, view)
+        layers = self._recorded_layers(params, view)
         means = [rule.weighted_grad(layer, inputs, delta, weights) for _, layer, rule, inputs, delta in layers]
         return _join_leaves(params, layers, means)
 
@@ -151,21 +89,13 @@ class Objective:
 
         Equal to `grad`, and cheaper where norms or signs at the same parameters are needed as well.
         """
-        return self.weighted_grad(params, torch.ones_like(self._passes.labels, dtype=_dtype(params)), view)
+        return self.weighted_grad(params, torch.ones_like(self._labels, dtype=_dtype(params)), view)
 
     def sign_mean(self, params: Tree, view: int = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""
-        layers = self._passes.recorded_layers(params, view)
+        layers = self._recorded_layers(params, view)
         means = [rule.sign_mean(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
         return _join_leaves(params, layers, means)
-
-    def sample_grads(self, params: Tree, view: int = 0) -> Tree:
-        """Every g_i, leaves [N, ...]: slow, and valid for any module that does not mix samples.
-
-        Raises:
-            UsageError: the module has a layer that mixes samples.
-        """
-        return self._passes.sample_grads(params, view)
 
 
 def _join_leaves(params: Tree, layers: Sequence[RecordedLayer], trees: Sequence[Tree]) -> Tree:

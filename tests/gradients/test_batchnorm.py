@@ -8,14 +8,13 @@ import pytest
 import references
 import torch
 from networks import CLASSES, FEATURES, minibatch
+from populations import batches, middle, populate
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d
-from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.search_space import Range
 from hpo.training.population import Population
 from hpo.tree import Tree
 
@@ -49,25 +48,19 @@ def build(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make().double()
 
 
-def settings(regularizer: Regularizer, member: int) -> dict[str, float]:
-    return {
-        name: (1 - member / 4) * (entry.middle() if isinstance(entry, Range) else entry)
-        for name, entry in regularizer.hyperparameters.items()
-    }
+def setting(regularizer: Regularizer, member: int) -> dict[str, float]:
+    return SGD | middle(regularizer, 1 - member / 4)
 
 
-def populate(modules: list[nn.Module], regularizer: Regularizer, members: list[int]) -> Population:
-    chosen = [SGD | settings(regularizer, member) for member in members]
-    hyper = {name: torch.tensor([each[name] for each in chosen], dtype=torch.float64) for name in chosen[0]}
-    sgd = OPTIMIZERS["sgd"]
-    return Population(modules, regularizer, sgd, hyper, references.cross_entropy, minibatch(0)[0][0])
+def population_of(network: str, regularizer: Regularizer, members: int) -> Population:
+    modules = [build(NETWORKS[network], seed) for seed in range(members)]
+    return populate(modules, regularizer, [setting(regularizer, member) for member in range(members)])
 
 
-def batches(regularizer: Regularizer, members: list[int], number: int) -> tuple[Tensor, Tensor]:
+def step_batches(regularizer: Regularizer, members: int, number: int) -> tuple[Tensor, Tensor]:
     """inputs [K, V, N, 6], not centred, and labels [K, N]."""
     samples = 40 if regularizer.views == 2 else 10  # so that GVR's 32 are not all
-    each = [minibatch(100 * member + number, samples=samples, views=regularizer.views) for member in members]
-    inputs, labels = (torch.stack(parts) for parts in zip(*each, strict=True))
+    inputs, labels = batches([100 * member + number for member in range(members)], samples, regularizer.views)
     return 2 * inputs + 1, labels
 
 
@@ -86,16 +79,16 @@ def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str,
     """The statistics are the first pass's at the unmoved weights, however many passes a step makes."""
     regularizer = REGULARIZERS[name]
     modules = [build(NETWORKS[network], seed) for seed in range(members)]
-    population = populate([copy.deepcopy(module) for module in modules], regularizer, list(range(members)))
+    population = population_of(network, regularizer, members)
     memories: list[references.Memory] = [{} for _ in modules]
     for number in range(STEPS):
-        inputs, labels = batches(regularizer, list(range(members)), number)
+        inputs, labels = step_batches(regularizer, members, number)
         scalars = population.step(inputs, labels)
         for member, module in enumerate(modules):
             after = buffers_after(module, inputs[member, 0])
             batch = references.Batch(copy.deepcopy(module), inputs[member], labels[member], together=True)
             first = references.mean(batch.sample_losses()).item()
-            hyper = settings(regularizer, member)
+            hyper = setting(regularizer, member)
             gradient, expected = references.REGULARIZERS[name](batch, hyper, memories[member])
             with torch.no_grad():
                 for key, parameter in module.named_parameters():
@@ -116,9 +109,9 @@ def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str,
 @pytest.mark.parametrize("members", [1, 2])
 def test_evaluation_uses_the_running_statistics_and_leaves_them(network: str, members: int) -> None:
     regularizer = REGULARIZERS["sam"]
-    population = populate([build(NETWORKS[network], seed) for seed in range(members)], regularizer, [0, 1][:members])
+    population = population_of(network, regularizer, members)
     for number in range(3):
-        population.step(*batches(regularizer, [0, 1][:members], number))
+        population.step(*step_batches(regularizer, members, number))
         before = {key: value.clone() for key, value in population.buffers.items()}
         samples, labels = 2 * minibatch(9, samples=12)[0][0] + 1, minibatch(9, samples=12)[1]
         places = torch.arange(12).expand(members, -1)
@@ -142,9 +135,9 @@ def test_a_diverging_member_leaves_its_neighbours_statistics_alone(illness: str)
         modules = [build(images, seed) for seed in range(3)]
         if illness == "weights" and not healthy:
             nn.init.constant_(next(modules[1].parameters()), float("nan"))
-        population = populate(modules, REGULARIZERS["sam"], [0, 1, 2])
+        population = populate(modules, REGULARIZERS["sam"], [setting(REGULARIZERS["sam"], k) for k in range(3)])
         for number in range(STEPS):
-            inputs, labels = batches(REGULARIZERS["sam"], [0, 1, 2], number)
+            inputs, labels = step_batches(REGULARIZERS["sam"], 3, number)
             if illness == "inputs" and not healthy:
                 inputs[1] = float("inf")
             population.step(inputs, labels)
@@ -158,7 +151,7 @@ def test_a_diverging_member_leaves_its_neighbours_statistics_alone(illness: str)
 @pytest.mark.parametrize(("network", "layer"), [("features", "'1' (BatchNorm1d)"), ("images", "'2' (BatchNorm2d)")])
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_regularizer_of_single_samples_refuses_batchnorm(network: str, layer: str, name: str, members: int) -> None:
-    population = populate([build(NETWORKS[network], 0)] * members, REGULARIZERS[name], [0, 1][:members])
+    population = population_of(network, REGULARIZERS[name], members)
     for number in range(4):  # not only the first time
         with pytest.raises(UsageError, match=re.escape(f"regularizer {name!r}: layer {layer} mixes the samples")):
-            population.step(*batches(REGULARIZERS[name], [0, 1][:members], number))
+            population.step(*step_batches(REGULARIZERS[name], members, number))

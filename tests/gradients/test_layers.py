@@ -8,14 +8,13 @@ import references
 import torch
 import torch.nn.functional as F
 from layers import LAYERS, Case, network, samples
+from populations import middle, populate
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpo.errors import UsageError
 from hpo.gradients.layer_rules import RULES
-from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.search_space import Range
 from hpo.training.population import Population
 
 pytestmark = [
@@ -46,9 +45,7 @@ SINGLE = [name for name in WITH_RULE if name.startswith(("gnvr", "sgsc", "clip_s
 
 def settings(name: str, member: int) -> dict[str, float]:
     values = {"learning_rate": 0.02 * (member + 1), "weight_decay": 0.01, "momentum": 0.9}
-    for key, entry in REGULARIZERS[name.removesuffix(BY_SAMPLE)].hyperparameters.items():
-        values[key] = (entry.middle() if isinstance(entry, Range) else entry) * (1 + 0.3 * member)
-    return values
+    return values | middle(REGULARIZERS[name.removesuffix(BY_SAMPLE)], 1 + 0.3 * member)
 
 
 def minibatch(case: Case, name: str, member: int, step: int) -> tuple[Tensor, Tensor]:
@@ -94,10 +91,8 @@ def plain_loop(case: Case, name: str, member: int, mixes: bool) -> tuple[nn.Modu
 def population_of(case: Case, name: str, members: int) -> Population:
     hypers = [settings(name, member) for member in range(members)]
     modules = [network(case, member, name.endswith(BY_SAMPLE)) for member in range(members)]
-    hyper = {key: torch.tensor([own[key] for own in hypers], dtype=torch.float64) for key in hypers[0]}
-    regularizer = REGULARIZERS[name.removesuffix(BY_SAMPLE)]
     example = minibatch(case, name, 0, 0)[0][0]
-    return Population(modules, regularizer, OPTIMIZERS["sgd"], hyper, references.cross_entropy, example)
+    return populate(modules, REGULARIZERS[name.removesuffix(BY_SAMPLE)], hypers, example=example)
 
 
 def train(population: Population, case: Case, name: str, members: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Dropout: masks that follow from the seed, under every regularizer, for one model and in a population."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 import references
 import torch
 from networks import CLASSES, FEATURES, minibatch
+from populations import batches, middle, populate
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source
@@ -21,7 +22,6 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import mix, uniform
-from hpo.search_space import Range
 from hpo.training.loop import Member, Recipe, train
 from hpo.training.population import Population
 from hpo.tree import Tree
@@ -69,22 +69,8 @@ def build(name: str, seed: int) -> nn.Module:
         return NETWORKS[name]().double()
 
 
-def middle(regularizer: Regularizer, factor: float = 1.0) -> dict[str, float]:
-    return {
-        name: factor * (entry.middle() if isinstance(entry, Range) else entry)
-        for name, entry in regularizer.hyperparameters.items()
-    }
-
-
-def populate(modules: list[nn.Module], regularizer: Regularizer, chosen: list[Mapping[str, float]]) -> Population:
-    hyper = {name: torch.tensor([each[name] for each in chosen], dtype=torch.float64) for name in chosen[0]}
-    sgd = OPTIMIZERS["sgd"]
-    return Population(modules, regularizer, sgd, hyper, references.cross_entropy, minibatch(0)[0][0])
-
-
 def step(population: Population, members: list[int], number: int) -> Tree:
-    batches = [minibatch(100 * member + number, views=population.regularizer.views) for member in members]
-    inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+    inputs, labels = batches([100 * member + number for member in members], views=population.regularizer.views)
     return population.step(inputs, labels, keys=mix(torch.tensor(members), number))
 
 

@@ -6,15 +6,14 @@ import pytest
 import references
 import torch
 import torch.nn.functional as F
+from populations import populate
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.models.dropout import Dropout
-from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.training.population import Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,11 +119,8 @@ def test_stack_equals_solo(name: str, regularizer: str) -> None:
     settings |= dict.fromkeys(REGULARIZERS[regularizer].hyperparameters, 0.5)
 
     def run(seeds: list[int]) -> dict[str, Tensor]:
-        hyper = {key: torch.full((len(seeds),), value) for key, value in settings.items()}
         modules = [build(name, seed) for seed in seeds]
-        population = Population(
-            modules, REGULARIZERS[regularizer], OPTIMIZERS["sgd"], hyper, references.cross_entropy, batch()[0]
-        )
+        population = populate(modules, REGULARIZERS[regularizer], [settings] * len(seeds), example=batch()[0])
         for step in range(5):
             inputs, labels = (
                 torch.stack(parts) for parts in zip(*(batch(10 * seed + step) for seed in seeds), strict=True)

@@ -11,6 +11,7 @@ import references
 import references_sharpness
 import torch
 from networks import NETWORKS, minibatch
+from populations import populate
 from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_map
@@ -21,10 +22,8 @@ from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.gradients.rule_check import rules_hold
 from hpo.models import ResNet18
-from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS, gvr_over
 from hpo.search_space import Range
-from hpo.training.population import Population
 from hpo.tree import Tree
 from hpo.user_code.messages import warn_once
 
@@ -168,9 +167,7 @@ def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str,
         references.OPTIMIZERS[optimizer](list(module.parameters()), hyper)
         for module, hyper in zip(modules, hypers, strict=True)
     ]
-    stacked = {key: torch.tensor([each[key] for each in hypers], dtype=torch.float64) for key in hypers[0]}
-    chosen, example = (REGULARIZERS[name], OPTIMIZERS[optimizer]), minibatch(0)[0][0]
-    population = Population(copy.deepcopy(modules), *chosen, stacked, references.cross_entropy, example)
+    population = populate(copy.deepcopy(modules), REGULARIZERS[name], hypers, optimizer)
     for number in range(5):
         samples = 40 if views == 2 else 8  # so that GVR's 32 are not all
         batches = [minibatch(10 * number + member, samples, views) for member in range(members)]

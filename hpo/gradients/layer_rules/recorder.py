@@ -1,15 +1,26 @@
 """LayerRecorder: runs a module and records the inputs and output shapes that the layer rules need."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hpo.gradients.layer_rules.registry import RULES
+from hpo.gradients.layer_rules.rule import Rule
 from hpo.tree import Tree
 
 Result = TypeVar("Result")
+
+
+class RecordedLayer(NamedTuple):
+    """A layer with its rule, and what the rule is called with: input and delta [N, ...]."""
+
+    name: str
+    layer: nn.Module
+    rule: Rule
+    inputs: Any
+    delta: Any
 
 
 class LayerRecorder:

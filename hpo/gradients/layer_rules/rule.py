@@ -45,7 +45,7 @@ def rule_from_sample_grads(
 
     def weighted_grad(module: Module, inputs: Any, delta: Any, weights: Tensor) -> Tree:
         leaves = sample_grads(module, inputs, delta)
-        return {name: torch.einsum("n,n...->...", weights, leaf) / len(weights) for name, leaf in leaves.items()}
+        return {name: torch.tensordot(weights, leaf, 1) / len(weights) for name, leaf in leaves.items()}
 
     def sign_mean(module: Module, inputs: Any, delta: Any) -> Tree:
         return {name: leaf.sign().mean(0) for name, leaf in sample_grads(module, inputs, delta).items()}
