@@ -16,7 +16,7 @@ from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
-from hpo.storage.ledger.studies import PLANNED, words
+from hpo.storage.ledger.planning import PLANNED, words
 from hpo.study.study import Study
 from hpo.study.validation import planned_tuning_runs
 

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 from hpo.dashboard.study_note import PAUSE, results_digest
 from hpo.report import read_record, write_report
-from hpo.storage.database import run_with_retry
 from hpo.storage.ledger import Ledger, load_study, names
-from hpo.storage.ledger.queries import newest
 
 
 class LiveReport(NamedTuple):
@@ -55,7 +53,7 @@ class LiveReports:
             written = (self.reports / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
-        finished = run_with_retry(self.engine, lambda link: newest(link, ledger.id))
+        finished = ledger.last_finished()
         return finished is None or finished <= written
 
     def _write(self, ledger: Ledger) -> Path:

@@ -12,10 +12,10 @@ from hpo.dashboard.application import build
 from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
-from hpo.storage.database import connect, redacted
+from hpo.storage.database import connect
 from hpo.storage.ledger import names
 from hpo.storage.optuna.studies import open_storage
-from hpo.storage.url import file, read
+from hpo.storage.url import file, read, redacted
 from hpo.worker.signals import Stop
 
 PASSWORD = "HPO_DASHBOARD_PASSWORD"

@@ -1,7 +1,8 @@
 """The metrics of every epoch: one row a run and metric, which holds all its epochs; read back as columns."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,14 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql, schema
-from hpo.storage.database import run_with_retry
+from hpo.storage.transactions import run_with_retry
 
 _POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
-# All points travel as one binary value that the server cuts up: in an array of values each byte would take two.
+# All points are sent as one binary value that the server cuts up; as text each byte would take two.
 _INSERT_SLICES = sa.text("""
     INSERT INTO hpo_curves (slot_id, metric, points)
-    SELECT new.slot_id, new.metric, substring(CAST(:points AS bytea) FROM new.start + 1 FOR new.size)
-    FROM unnest(CAST(:slots AS integer[]), CAST(:metrics AS text[]), CAST(:starts AS integer[]),
-        CAST(:sizes AS integer[])) AS new (slot_id, metric, start, size)
+    SELECT slot_id, metric, substring(CAST(:points AS bytea) FROM start + 1 FOR size)
+    FROM json_to_recordset(CAST(:slices AS json)) AS new (slot_id integer, metric text, start integer, size integer)
 """).bindparams(sa.bindparam("points", type_=sa.LargeBinary))
 
 
@@ -35,20 +35,17 @@ def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequen
     points = np.fromiter(chain.from_iterable(values for _, _, values in series), _POINT)
     points[~np.isfinite(points)] = np.nan
     packed = points.tobytes()
-    sizes = [len(values) * _POINT.itemsize for _, _, values in series]
-    starts = list(accumulate(sizes, initial=0))[:-1]
+    bounds = pairwise(accumulate((len(values) * _POINT.itemsize for _, _, values in series), initial=0))
+    slices = [(slot, metric, start, end) for (slot, metric, _), (start, end) in zip(series, bounds, strict=True)]
     if connection.dialect.name == "postgresql":
-        columns = {
-            "slots": bulk_sql.array((slot for slot, _, _ in series), sa.Integer()),
-            "metrics": bulk_sql.array((metric for _, metric, _ in series), sa.Text()),
-            "starts": bulk_sql.array(starts, sa.Integer()),
-            "sizes": bulk_sql.array(sizes, sa.Integer()),
-        }
-        connection.execute(_INSERT_SLICES, {"points": packed, **columns})
+        rows = [
+            {"slot_id": slot, "metric": metric, "start": start, "size": end - start}
+            for slot, metric, start, end in slices
+        ]
+        connection.execute(_INSERT_SLICES, {"points": packed, "slices": json.dumps(rows)})
         return
     connection.execute(sa.insert(schema.curves), [
-        {"slot_id": slot, "metric": metric, "points": packed[start : start + size]}
-        for (slot, metric, _), start, size in zip(series, starts, sizes, strict=True)
+        {"slot_id": slot, "metric": metric, "points": packed[start:end]} for slot, metric, start, end in slices
     ])  # fmt: skip
 
 
@@ -75,8 +72,8 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def of(connection: Connection, slots: Sequence[int], metric: str) -> dict[int, list[float]]:
-    """Slot id → values of epochs 1, 2, … of one metric, of those that have it."""
-    mine = bulk_sql.among(connection, schema.curves.c.slot_id, slots)
-    query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(mine, schema.curves.c.metric == metric)
+def read_metric(connection: Connection, slots: Sequence[int], metric: str) -> dict[int, list[float]]:
+    """Slot id → values of one metric in epochs 1, 2, …, for the slots that have it."""
+    of_slots = bulk_sql.among(connection, schema.curves.c.slot_id, slots)
+    query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(of_slots, schema.curves.c.metric == metric)
     return {slot: np.frombuffer(points, _POINT).tolist() for slot, points in connection.execute(query)}

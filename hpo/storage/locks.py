@@ -1,4 +1,4 @@
-"""The lock under which tables and Optuna's studies are made and repaired: by one process at a time."""
+"""The lock under which one process at a time creates tables and Optuna studies, and repairs them."""
 
 import os
 import time
@@ -9,22 +9,24 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
+from hpo.storage import transactions
 from hpo.storage.url import file
 
-_KEY = 0x68706F  # the advisory lock on PostgreSQL
-_LOOK = 0.02  # seconds between looks whether SQLite's lock is free
+_KEY = 0x68706F  # of the advisory lock on PostgreSQL
+_PAUSE = 0.02  # seconds between attempts to lock on SQLite
 
 
 @contextmanager
-def creation_lock(engine: Engine, timeout: float) -> Iterator[None]:
-    """Held by one process at a time while tables are made; eight that start together would collide.
+def creation_lock(engine: Engine, timeout: float | None = None) -> Iterator[None]:
+    """Held by one process at a time; without it, processes that start together would collide.
 
     Args:
-        timeout: seconds after which a holder that was stopped is waited for no longer.
+        timeout: seconds to wait for another holder, which may have been stopped; by default as for transactions.
 
     Raises:
-        HpoError, or SQLAlchemy's OperationalError: another process held it all the while.
+        HpoError, or SQLAlchemy's OperationalError: another process still holds it.
     """
+    timeout = transactions.RETRY_TIMEOUT if timeout is None else timeout
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:  # the lock ends with the transaction, and with the session at the latest
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(1000 * timeout)}")
@@ -33,10 +35,11 @@ def creation_lock(engine: Engine, timeout: float) -> Iterator[None]:
         return
     try:
         import fcntl
-    except ImportError:  # Windows: the repetition of what fails has to do
+    except ImportError:  # Windows: what fails is retried
         yield
         return
-    folder = os.open(file(engine.url).parent, os.O_RDONLY)
+    parent = file(engine.url).parent
+    folder = os.open(parent, os.O_RDONLY)
     try:
         end = time.monotonic() + timeout
         while True:
@@ -46,10 +49,10 @@ def creation_lock(engine: Engine, timeout: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise HpoError(
-                        f"another process has kept {file(engine.url).parent} locked for {timeout:.0f} s; "
-                        "let it go on or end it (`jobs`, `ps`), and run the same command again"
+                        f"another process has kept {parent} locked for {timeout:.0f} s; let it continue or end it "
+                        "(`jobs`, `ps`), and run the same command again"
                     ) from None
-            time.sleep(_LOOK)
+            time.sleep(_PAUSE)
         yield
     finally:
         os.close(folder)

@@ -1,6 +1,19 @@
 """The tables of the ledger. Raise VERSION whenever a table changes."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 VERSION = 3
 
@@ -25,7 +38,7 @@ studies = Table(
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
-    Column("settings_assigned", Integer, nullable=False),  # 1: every rerun has the setting that tuning chose
+    Column("settings_assigned", Boolean, nullable=False),  # every rerun has the setting that tuning chose
     sqlite_autoincrement=True,
 )
 
@@ -38,12 +51,12 @@ slots = Table(
     Column("tuning_run", Integer, nullable=False),
     Column("phase", String(8), nullable=False),  # tune | rerun
     Column("round", Integer, nullable=False),
-    Column("batch", Integer, nullable=False),  # of a tuning run, asked when those before it are finished
+    Column("batch", Integer, nullable=False),  # of a tuning run; sampled when those before it are finished
     Column("slot", Integer, nullable=False),
     Column("seed", Integer, nullable=False),
     Column("state", String(8), nullable=False),  # open | leased | done | failed
-    Column("attempt", Integer, nullable=False),  # leases of the present setting, this one included
-    Column("replacements", Integer, nullable=False),  # settings given up after too many attempts
+    Column("attempt", Integer, nullable=False, server_default="0"),  # leases of the present setting, with this one
+    Column("replacements", Integer, nullable=False, server_default="0"),  # settings with too many failed attempts
     Column("worker_id", Text),
     Column("lease_until", _DOUBLE),
     Column("setting", _JSON),
@@ -90,5 +103,5 @@ curves = Table(
     metadata,
     Column("slot_id", Integer, primary_key=True, autoincrement=False),
     Column("metric", String(100), primary_key=True),
-    Column("points", LargeBinary, nullable=False),  # of epochs 1, 2, …: float64, little-endian; NaN is not finite
+    Column("points", LargeBinary, nullable=False),  # epochs 1, 2, …: float64, little-endian; NaN: not finite
 )

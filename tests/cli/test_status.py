@@ -16,7 +16,7 @@ from hpo.cli.terminal.watch import watch_status
 from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id
-from hpo.storage.ledger.presence import LEASE, read_activity
+from hpo.storage.ledger.stored_study import LEASE
 from hpo.trials import CAUSES
 
 TRACE = 'Traceback\n  File "/home/me/studies/mine.py", line 7, in grads\n    1 / 0\nZeroDivisionError: division by zero'
@@ -76,7 +76,7 @@ def test_the_newest_exception_of_each_configuration_is_shown(ledger: Ledger) -> 
     for error in ("KeyError: 'first'", "KeyError: 'second'"):
         ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "exception", f"Traceback\n{error}")
     ledger.fail(worker_id, take(ledger, worker_id, 1).slots, "timeout", "TimeoutError: late")
-    assert read_activity(ledger).exceptions == {"A": "Traceback\nKeyError: 'second'"}
+    assert ledger.activity().exceptions == {"A": "Traceback\nKeyError: 'second'"}
 
 
 @BOTH
@@ -128,18 +128,18 @@ def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")
     ledger.register(f"{new_worker_id().rsplit(':', 2)[0]}:0:gone", "a device")  # of this machine, another start time
-    found = read_activity(ledger).workers
+    found = ledger.activity().workers
     assert [(worker["host"], worker["pid"], worker["device"]) for worker in found] == [
         ("far", 1, "a device"), ("far", 2, "a device"), ("other", 1, "GPU")
     ]  # fmt: skip
     assert all(0 <= worker["seen"] < LEASE for worker in found)
     assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(read_status(ledger.engine))
-    assert read_activity(ledger, seconds=-1).workers == []
+    assert ledger.activity(seconds=-1).workers == []
 
 
 def test_this_process_is_a_worker(ledger: Ledger) -> None:
     ledger.register(new_worker_id(), "a device")
-    (worker,) = read_activity(ledger).workers
+    (worker,) = ledger.activity().workers
     assert worker["pid"] == os.getpid()
     assert f"; 1 worker on {worker['host']} (a device)\n" in status_text(read_status(ledger.engine))
     finish_all(ledger)

@@ -118,9 +118,9 @@ def test_after_an_outage_nobody_takes_over_at_once(url: str, monkeypatch: pytest
 
 def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the next transaction fail as if the database were away."""
-    from hpo.storage import database
+    from hpo.storage import transactions
 
-    real: Callable = database.run
+    real: Callable = transactions.run
     failed = []
 
     def run(engine: Engine, work: Callable) -> object:
@@ -129,7 +129,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
             raise exc.OperationalError("select", {}, Locked("database is locked"))
         return real(engine, work)
 
-    monkeypatch.setattr(database, "run", run)
+    monkeypatch.setattr(transactions, "run", run)
 
 
 class Locked(Exception):

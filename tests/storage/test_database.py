@@ -16,9 +16,11 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from hpo.errors import HpoError, UsageError
 from hpo.storage import database, schema
 from hpo.storage import url as storage_url
-from hpo.storage.database import connect, now, redacted, run_with_retry
+from hpo.storage.database import connect
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna.studies import open_storage
+from hpo.storage.transactions import now, run_with_retry
+from hpo.storage.url import redacted
 
 
 def test_sqlite_is_opened_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_an_error_of_ours_keeps_its_traceback(url: str) -> None:
 def test_a_client_that_stopped_in_a_transaction_does_not_hold_its_locks_for_ever(
     postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_TRANSACTION_TIMEOUT", 0.3)
+    monkeypatch.setattr(database, "IDLE_TIMEOUT", 0.3)
     url = postgresql.create()
     stuck, other = connect(url), connect(url)
     with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"), stuck.begin() as connection:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import storage_study
 from storage_study import definition, known_for_long, make, outcomes
 
 from hpo.errors import UsageError
@@ -47,7 +48,7 @@ def test_a_configuration_that_was_given_up_is_opened_as_a_whole(ledger: Ledger) 
     assert states(again, "A") == {("tune", "open", None): 12, ("rerun", "open", None): 3}
     run_worker(again, outcomes, new_worker_id(), population=12)
     assert states(again, "A") == {("tune", "done", None): 12, ("rerun", "done", None): 3}
-    best = again.best("A")
+    best = storage_study.best(again, "A")
     assert best is not None
     reruns = [row for row in again.export()["slots"] if (row["configuration"], row["phase"]) == ("A", "rerun")]
     assert [row["setting"] for row in reruns] == [best["setting"]] * 3

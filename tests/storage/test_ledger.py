@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+import storage_study
 from postgres_server import PostgresServer
 from sqlalchemy.engine import Engine
 from storage_study import finish_all, make, outcomes
 
-from hpo.storage import curves, database, schema
+from hpo.storage import curves, schema, transactions
 from hpo.storage.database import connect
 from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, queries
 from hpo.storage.ledger.worker_ids import has_ended
@@ -112,7 +113,7 @@ def test_an_expired_lease_is_taken_over_with_the_same_settings(ledger: Ledger) -
 
 
 def test_a_lease_whose_answer_was_lost_is_no_attempt(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, lost = database.run, [True]
+    run, lost = transactions.run, [True]
 
     def cut_off(engine: Engine, work: Any) -> Any:
         found = run(engine, work)
@@ -121,7 +122,7 @@ def test_a_lease_whose_answer_was_lost_is_no_attempt(ledger: Ledger, monkeypatch
             raise sa.exc.OperationalError("COMMIT", {}, kind.OperationalError("database is locked"))
         return found
 
-    monkeypatch.setattr(database, "run", cut_off)
+    monkeypatch.setattr(transactions, "run", cut_off)
     work = take(ledger, "x", limit=3)
     assert not lost and [slot.attempt for slot in work.slots] == [1, 1, 1]
     held = [row["id"] for row in ledger.export()["slots"] if row["state"] == "leased"]
@@ -266,7 +267,7 @@ def test_reruns_use_the_best_setting_and_ties_go_by_loss_then_slot(ledger: Ledge
                 for slot in work.slots
             ],
         )  # fmt: skip
-    assert ledger.best("A") == {"slot": 2, "setting": {"learning_rate": 0.003}, "value": 0.9}
+    assert storage_study.best(ledger, "A") == {"slot": 2, "setting": {"learning_rate": 0.003}, "value": 0.9}
     assert [slot.setting for slot in work.slots] == [{"learning_rate": 0.003}] * 3
     assert [slot.seed for slot in work.slots] == [1000, 1001, 1002]
 

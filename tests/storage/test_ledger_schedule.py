@@ -9,8 +9,8 @@ def tune(name: str = "A", tuning_run: int = 0, batch: int = 0, first: int = 0, *
     """Ten slots of one batch, of which the last are open unless told otherwise."""
     whole = {"total": 10, "open": 10} | counts
     lowest = {"first_open": first + whole["total"] - whole["open"]} if whole["open"] else {}
-    if whole.get("again"):
-        lowest["first_again"] = first
+    if whole.get("interrupted"):
+        lowest["first_interrupted"] = first
     return Group(name, tuning_run, "tune", batch=batch, first=first, **(lowest | whole))
 
 
@@ -79,7 +79,7 @@ def test_tuning_runs_stand_in_a_row() -> None:
 def test_work_begun_comes_first_then_the_largest_open_share() -> None:
     ahead, behind = tune("A", open=5), tune("B", open=8)
     assert part(choose([ahead, behind], 1)) == ("B", 0, 2, 3)
-    assert part(choose([tune("A", open=5, again=1), behind], 1)) == ("A", 0, 0, 1)
+    assert part(choose([tune("A", open=5, interrupted=1), behind], 1)) == ("A", 0, 0, 1)
     assert part(choose([tune("A", open=5), tune("B", open=5)], 1))[0] == "A"
     later = tune("A", batch=1, first=10)  # counts as well, though it cannot begin yet
     assert part(choose([ahead, later, tune("B", open=7)], 1))[0] == "A"

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+import storage_study
 from sqlalchemy.engine import Engine
 from storage_study import definition, finish_all, make
 
@@ -61,7 +62,7 @@ def test_planned_numbers_may_only_be_raised(engine: Engine) -> None:
     for lower in ({"trials": 11}, {"seeds": 2}):
         with pytest.raises(UsageError, match="only be raised"):
             make(engine, **lower)
-    with pytest.raises(UsageError, match="left for some of 2 tuning runs; give --seeds 4 or more"):
+    with pytest.raises(UsageError, match="--seeds 4 or more"):
         make(engine, tuning_runs=2)
     assert make(engine).export()["study"]["notes"] == []
 
@@ -69,7 +70,7 @@ def test_planned_numbers_may_only_be_raised(engine: Engine) -> None:
 def test_raised_trials_change_the_best_and_open_a_new_round(engine: Engine) -> None:
     ledger = make(engine)
     finish_all(ledger)
-    assert ledger.best("A") == {"slot": 0, "setting": {"learning_rate": 0.001}, "value": 0.999}
+    assert storage_study.best(ledger, "A") == {"slot": 0, "setting": {"learning_rate": 0.001}, "value": 0.999}
     ledger = make(engine, trials=13)
     assert ledger.state() == "work"
     work = ledger.lease("x", 9)
@@ -141,15 +142,15 @@ def test_repeats_raised_together_with_trials_and_seeds(engine: Engine) -> None:
 
 def test_what_is_not_asked_for_stays_as_another_process_has_raised_it(engine: Engine) -> None:
     make(engine, trials=20, tuning_runs=2, seeds=6)
-    ledger = open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=())
+    ledger = open_study(engine, "s", definition(), "d", PLANNED, {}, {}, raised=())
     assert ledger.planned == {"trials": 20, "seeds": 6, "tuning_runs": 2}
     with pytest.raises(UsageError, match="give --trials 20 or more"):
-        open_study(engine, "s", definition(), "d", PLANNED, {}, {}, asked=("trials",))
+        open_study(engine, "s", definition(), "d", PLANNED, {}, {}, raised=("trials",))
 
 
 def test_tuning_keeps_to_its_own_seeds(engine: Engine) -> None:
     open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED, {}, {})
-    with pytest.raises(UsageError, match="can have 3 tuning runs at most"):
+    with pytest.raises(UsageError, match="at most 3 tuning runs"):
         open_study(engine, "s", definition(seeds_per_trial=300), "d", PLANNED | {"seeds": 9, "tuning_runs": 4}, {}, {})
 
 
@@ -172,7 +173,7 @@ def test_changed_code_that_nothing_was_trained_with_is_no_news(engine: Engine) -
     assert load_study(engine, "s").fingerprint == {"loss": "bb"}
     held = open_study(engine, "s", definition(), "d", PLANNED, {}, {"loss": "cc"}, accept_changed_code=True)
     assert held.warnings == [
-        "the code changed since the last run (loss), which was accepted; what is in training uses the old code"
+        "the code changed since the last run (loss), which was accepted; runs in training use the old code"
     ]
 
 
@@ -218,14 +219,6 @@ def test_another_definition_is_told_before_changed_code(engine: Engine) -> None:
     finish_all(make(engine))
     with pytest.raises(UsageError, match="exists with another definition"):
         open_study(engine, "s", definition(high=1.0), "e", PLANNED, {}, {"loss": "bb"})
-
-
-def test_a_study_whose_code_was_recorded_by_functions_alone(engine: Engine) -> None:
-    finish_all(make(engine))
-    with engine.begin() as connection:
-        connection.exec_driver_sql("""update hpo_studies set fingerprint = '{"hpo_study_s.net": "aa"}'""")
-    with pytest.raises(UsageError, match=r"kept track of less code.*--accept-changed-code if it did not"):
-        make(engine)
 
 
 def test_changed_code_by_the_names_that_a_person_knows() -> None:

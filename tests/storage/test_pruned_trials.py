@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+import storage_study
 from optuna.trial import TrialState
 from storage_study import definition
 
@@ -195,7 +196,7 @@ ENDS: list[tuple[float | None, str | None, int]] = [
 def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
     ledger = ledger_of(url)
     held = finish(ledger, ENDS)
-    best = ledger.best("A")
+    best = storage_study.best(ledger, "A")
     assert best is not None and (best["slot"], best["value"]) == (2, 0.6)
     counts = ledger.counts()["A"]
     assert (counts["trials_done"], counts["pruned"], counts["diverged"], counts["best"]) == (5, 2, 1, 0.6)
@@ -236,7 +237,7 @@ def test_a_pruned_trial_is_chosen_where_no_whole_one_went_well(
 ) -> None:
     ledger = ledger_of(f"sqlite:///{tmp_path}/t.db")
     finish(ledger, ends)
-    best = ledger.best("A")
+    best = storage_study.best(ledger, "A")
     assert best is not None and best["slot"] == slot
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import exc
 
 from hpo.cli import main
 from hpo.errors import UsageError
-from hpo.storage import database
+from hpo.storage import transactions
 from hpo.storage.url import read, redacted
 
 
@@ -60,8 +60,8 @@ def test_a_database_that_does_not_answer_for_seconds_is_told_once(
             raise exc.OperationalError("select", {}, Locked("database is locked"))
         return "there"
 
-    monkeypatch.setattr(database.time, "sleep", lambda _: None)
+    monkeypatch.setattr(transactions.time, "sleep", lambda _: None)
     with caplog.at_level(logging.WARNING, "hpo"):
-        assert database.retry(work, 60.0) == "there"
+        assert transactions.retry(work, 60.0) == "there"
     [record] = caplog.records
     assert record.getMessage() == "the database does not answer (database is locked); waiting up to 60 s for it"

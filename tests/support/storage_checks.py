@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+import storage_study
 from optuna.storages import RDBStorage
 from storage_study import kept
 
@@ -49,7 +50,7 @@ def check_budgets(ledger: Ledger, slots: Sequence[Row]) -> None:
             tuned = [slot for slot in mine if slot["phase"] == "tune" and slot["tuning_run"] == tuning_run]
             assert sorted(slot["slot"] for slot in tuned) == list(range(study["trials"]))
             assert {slot["state"] for slot in tuned} == {"done"}, "trials are missing"
-            best = ledger.best(configuration, tuning_run)
+            best = storage_study.best(ledger, configuration, tuning_run)
             reruns = [slot for slot in mine if slot["phase"] == "rerun" and slot["tuning_run"] == tuning_run]
             others = [slot for slot in reruns if best is None or slot["setting"] != best["setting"]]
             assert not others, f"reruns have another setting than the best, {best}: {others}"

@@ -10,6 +10,8 @@ from optuna.storages import RDBStorage
 
 from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id, open_study
 from hpo.storage.ledger.connection_health import ConnectionHealth
+from hpo.storage.ledger.rerun_settings import best_trial
+from hpo.storage.transactions import run
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True, "off": None}
 KEPT: list[RDBStorage] = []
@@ -71,6 +73,13 @@ def finish_all(ledger: Ledger, worker_id: str | None = None, limit: int = 20, un
         settings = [{"learning_rate": 0.001 * (slot.slot + 1)} for slot in work.slots if slot.setting is None]
         work = ledger.assign(worker_id, work, settings)
         ledger.finish(worker_id, outcomes(work))
+
+
+def best(ledger: Ledger, configuration: str, tuning_run: int = 0) -> dict[str, Any] | None:
+    """slot, setting and value of the trial whose setting the reruns use."""
+    arguments = (ledger.id, configuration, tuning_run, ledger.direction)
+    row = run(ledger.engine, lambda connection: best_trial(connection, *arguments))
+    return None if row is None else {"slot": row.slot, "setting": row.setting, "value": row.value}
 
 
 @contextmanager

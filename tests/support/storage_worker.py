@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from storage_study import outcomes
 
 import hpo.storage.database
+import hpo.storage.transactions
 from hpo.errors import HpoError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
@@ -66,8 +67,8 @@ def work(
     rng = random.Random(name)
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # a warning on an outage is no defect
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    hpo.storage.database.RETRY_TIMEOUT = retry_timeout or hpo.storage.database.RETRY_TIMEOUT
-    hpo.storage.database.IDLE_TRANSACTION_TIMEOUT = idle_timeout or hpo.storage.database.IDLE_TRANSACTION_TIMEOUT
+    hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT
+    hpo.storage.database.IDLE_TIMEOUT = idle_timeout or hpo.storage.database.IDLE_TIMEOUT
     if die:
         _die_at(die, how)
 

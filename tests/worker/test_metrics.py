@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import storage_study
 from synthetic_record import diverge, synthetic_export
 from torch import Tensor, nn
 
@@ -153,7 +154,7 @@ def test_the_ledger_keeps_such_trials_apart(tmp_path: Path) -> None:
     ledger.finish("w", [Outcome(slot.id, 1, *end) for slot, end in zip(work.slots, ends, strict=True)])
     counts = ledger.counts()[work.configuration]
     assert (counts["trials_done"], counts["without a finite score"], counts["diverged"]) == (4, 2, 1)
-    best = ledger.best(work.configuration)
+    best = storage_study.best(ledger, work.configuration)
     assert best is not None and best["value"] == counts["best"] == 0.2
     result = _result(1, None, "without a finite score", None)
     assert (result.state.name, result.cause) == ("FAIL", "without a finite score")

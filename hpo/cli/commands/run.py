@@ -84,7 +84,7 @@ def run(
 def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any]) -> None:
     """Runs one worker process per device and shows their progress until the study is done."""
     from hpo.cli.terminal.progress import Display
-    from hpo.storage.database import redacted
+    from hpo.storage.url import redacted
     from hpo.training.devices import describe_workers
     from hpo.worker.processes import run_workers
     from hpo.worker.signals import Stopped

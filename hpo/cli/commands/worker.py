@@ -37,7 +37,7 @@ def worker(
     """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
     from hpo import api
     from hpo.cli.terminal.messages import Messenger
-    from hpo.storage.database import redacted
+    from hpo.storage.url import redacted
     from hpo.study import loading
     from hpo.worker.processes import stop_with_parent
     from hpo.worker.signals import Stopped, stop_after

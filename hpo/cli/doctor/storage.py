@@ -15,8 +15,9 @@ from sqlalchemy.pool import NullPool
 from hpo.cli.doctor.check import Check
 from hpo.errors import HpoError, plural
 from hpo.storage import schema
-from hpo.storage.database import check_version, create_engine, now, reason, redacted
-from hpo.storage.url import check_folder, file, file_system, read
+from hpo.storage.database import check_version, create_engine
+from hpo.storage.transactions import now, reason
+from hpo.storage.url import check_folder, file, file_system, read, redacted
 
 OLDEST_TESTED = (15,)  # of PostgreSQL
 CONNECTIONS_PER_WORKER = 4

@@ -45,9 +45,8 @@ def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:
 
 def _read(ledger: Ledger) -> dict[str, Any]:
     from hpo.cli.terminal.messages import error_line
-    from hpo.storage.ledger.presence import read_activity
 
-    counts, activity = ledger.counts(), read_activity(ledger)
+    counts, activity = ledger.counts(), ledger.activity()
     for configuration, trace in activity.exceptions.items():
         counts[configuration]["last_error"] = error_line(trace)
     return {

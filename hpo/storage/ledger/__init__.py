@@ -1,7 +1,7 @@
-"""The truth about a study's work: a row for every trial and rerun, leased and finished once."""
+"""A study's state in the database: a row for every trial and rerun, leased and finished once."""
 
-from hpo.storage.ledger.ledger import Ledger, load_study, open_study
-from hpo.storage.ledger.studies import names
+from hpo.storage.ledger.ledger import Ledger
+from hpo.storage.ledger.studies import load_study, names, open_study
 from hpo.storage.ledger.worker_ids import new_worker_id
 from hpo.trials import FinishedTrial, Outcome, Phase, Setting, Slot, TrialCurve, Work
 

@@ -1,4 +1,4 @@
-"""What becomes of a study whose code is another than that of its results."""
+"""What happens to a study whose code is no longer the code of its results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,60 +11,55 @@ from hpo.storage.ledger.definition_diff import describe_code_changes, is_in_file
 from hpo.storage.schema import slots, studies
 
 
-def warn(connection: Connection, row: Any, after: Mapping[str, str], accepted: bool) -> list[str]:
-    """A sentence where something was trained, or is in training, with the code as it was before.
+def check_results(connection: Connection, row: Any, fingerprint: Mapping[str, str], accepted: bool) -> list[str]:
+    """A warning if something was trained, or is being trained, with the code before this change.
 
     Raises:
-        UsageError: there is such a thing, and that its results stand beside new ones is not accepted.
+        UsageError: there is such a run, and results of both codes in one study are not accepted.
     """
-    states = sa.select(slots.c.state).where(slots.c.study_id == row.id, slots.c.state.in_(("done", "leased")))
-    begun = set(connection.scalars(states.distinct()))
-    if not begun:
+    query = sa.select(slots.c.state).where(slots.c.study_id == row.id, slots.c.state.in_(("done", "leased")))
+    states = set(connection.scalars(query.distinct()))
+    if not states:
         return []
     before = row.fingerprint
-    changed = describe_code_changes(before, after)
+    changes = describe_code_changes(before, fingerprint)
     if accepted:
-        used = "earlier results used" if "done" in begun else "what is in training uses"
-        return [f"the code changed since the last run ({changed}), which was accepted; {used} the old code"]
+        runs = "earlier results used" if "done" in states else "runs in training use"
+        return [f"the code changed since the last run ({changes}), which was accepted; {runs} the old code"]
     ways = "give this one another --name, start from scratch with --fresh, or continue with --accept-changed-code"
-    if before and all("." in name and ": " not in name for name in before):
-        raise UsageError(
-            f"study {row.name!r} was made by a version of hpo that kept track of less code, so that nobody knows "
-            f"whether it changed; {ways} if it did not"
-        )
     what, undo = "the code", "undo that"
-    if not is_in_files(before, after):
+    if not is_in_files(before, fingerprint):
         what, undo = "a value in the code", "undo that, give it a seed if it is random"
     raise UsageError(
-        f"{what} of study {row.name!r} changed since its first trials ({changed}); {undo}, {ways}, which lets "
-        "results of the old and the new code stand side by side"
+        f"{what} of study {row.name!r} changed since its first trials ({changes}); {undo}, {ways}, which puts results "
+        "of the old and the new code into one study"
     )
 
 
-def check(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str]) -> None:
-    """Refuses to begin with other code than the study has by now: nothing was trained when both were opened."""
+def check_opened(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str]) -> None:
+    """Raises UsageError if the study was opened with other code after this worker opened it, before any training."""
     stored = connection.scalar(sa.select(studies.c.fingerprint).where(studies.c.id == study))
     if stored is not None and stored != fingerprint:
-        changed = describe_code_changes(stored, fingerprint)
+        changes = describe_code_changes(stored, fingerprint)
         raise UsageError(
-            f"study {name!r} was opened with other code ({changed}) while this worker started; run all workers with "
+            f"study {name!r} was opened with other code ({changes}) while this worker started; run all workers with "
             "the same code, or give this one another --name"
         )
 
 
 def reopen_failed(connection: Connection, study: int) -> None:
-    """Opens what exceptions made fail for good: the code that raised them is another one now.
+    """Opens what failed by exceptions: the code that raised them has changed.
 
-    A configuration that was given up for them is opened as a whole, with all the failures allowed to it again.
+    A configuration that was given up for exceptions is opened completely and may fail as often as a new one.
     """
-    mine = slots.c.study_id == study
-    by_exception = sa.and_(mine, slots.c.state == "failed", slots.c.cause == "exception")
+    of_study = slots.c.study_id == study
+    by_exception = sa.and_(of_study, slots.c.state == "failed", slots.c.cause == "exception")
     tuning = sa.select(slots.c.configuration).where(by_exception, slots.c.phase == "tune")
     given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
     opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
-    connection.execute(sa.update(slots).where(mine, given_up, slots.c.phase == "tune").values(replacements=0))
-    again = sa.update(slots).where(mine, given_up, slots.c.state == "failed")
-    connection.execute(again.values(opened | {"setting": None}))
-    chosen = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
-    connection.execute(sa.update(slots).where(chosen).values(opened))
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=0))
+    connection.execute(sa.update(slots).where(of_study, given_up, slots.c.phase == "tune").values(replacements=0))
+    failed_slots = sa.update(slots).where(of_study, given_up, slots.c.state == "failed")
+    connection.execute(failed_slots.values(opened | {"setting": None}))
+    with_setting = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
+    connection.execute(sa.update(slots).where(with_setting).values(opened))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=False))

@@ -1,33 +1,33 @@
-"""Contact: for how long this process has been able to reach the database without a break."""
+"""How long this process has been connected to the database without a break."""
 
 import math
 import time
 
-# Goes on while the machine sleeps, as the leases do: on Linux, on macOS; elsewhere there is no such clock.
+# Clocks that run while the machine sleeps, as leases do, on Linux and on macOS; other systems have none.
 _CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 def elapsed() -> float:
-    """Seconds since some moment, those during which the machine slept included."""
+    """Seconds since some moment, including those during which the machine slept."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class ConnectionHealth:
-    """Whoever was cut off, or slept, cannot tell a worker that died from one that was cut off as well.
+    """A process that was cut off, or slept, cannot tell a dead worker from one that was cut off as well.
 
-    After an outage all leases have run out, and the workers that hold them need a moment to renew them. So a lease
-    that ran out is taken over only by those that have had contact for a full lease themselves.
+    After an outage all leases have run out, and the workers that hold them need a moment to extend them. So a lease
+    that ran out is taken over only by a process that has been connected for a full lease.
     """
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._last = -math.inf
-        self._silence = math.inf
+        self._max_silence = math.inf
 
     def success(self) -> None:
         """The database has just answered."""
         now = elapsed()
-        if self._since is None or now - self._last > self._silence:
+        if self._since is None or now - self._last > self._max_silence:
             self._since = now
         self._last = now
 
@@ -36,7 +36,7 @@ class ConnectionHealth:
         self._since = None
 
     def stable_for(self, seconds: float) -> bool:
-        """Whether contact has lasted for `seconds`; a silence of half of that breaks it from now on."""
-        self._silence = seconds / 2  # leases are renewed after a quarter of their time
+        """Whether the connection has held for `seconds`; from now on, a silence of half of that breaks it."""
+        self._max_silence = seconds / 2  # leases are extended after a quarter of their time
         now = elapsed()
-        return self._since is not None and now - self._last <= self._silence and now - self._since >= seconds
+        return self._since is not None and now - self._last <= self._max_silence and now - self._since >= seconds

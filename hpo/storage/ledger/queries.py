@@ -1,4 +1,4 @@
-"""The ledger read: how far a study is, and everything it holds."""
+"""Reading the progress of a study, in the caller's transaction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,61 +7,50 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.storage.ledger.scheduler import Group
-from hpo.storage.schema import failures, slots, studies, workers
+from hpo.storage.ledger.worker_ids import has_ended
+from hpo.storage.schema import failures, slots, workers
+from hpo.storage.transactions import now
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
-ENDS = (DIVERGED, PRUNED, NO_SCORE)  # what may have become of a finished slot
-_HIDDEN = {"study_id", "settings_assigned", "reported", "replacements", "batch"}
+ENDS = (DIVERGED, PRUNED, NO_SCORE)  # causes that a finished slot may have
+_COUNTED = ("trials_total", "trials_done", "reruns_total", "reruns_done", "leased", "failed", *ENDS)
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
-    """The state of every configuration, tuning run, phase and batch (newest rounds of reruns), ordered by `order`."""
+    """The groups of every configuration, tuning run and phase, of their newest rounds, in the order of `order`."""
     is_open, is_leased = slots.c.state == "open", slots.c.state == "leased"
-    is_again, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
-    parts = (
-        *(sa.func.count(), *(sa.func.count().filter(part) for part in (is_open, is_leased, is_again))),
-        *(lowest, lowest.filter(is_open), lowest.filter(is_again)),
+    is_interrupted, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
+    numbers = (
+        *(sa.func.count(), *(sa.func.count().filter(state) for state in (is_open, is_leased, is_interrupted))),
+        *(lowest, lowest.filter(is_open), lowest.filter(is_interrupted)),
     )
     # In the order of the table's key, and counted rather than grouped by what changes: nothing is sorted.
     key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.batch)
-    rows = connection.execute(sa.select(*key, *parts).where(slots.c.study_id == study).group_by(*key).order_by(*key))
-    found = [Group(*row) for row in rows]
-    rounds = {
-        (group.configuration, group.tuning_run, group.phase): group.round for group in found
-    }  # the newest comes last
-    newest = [group for group in found if group.round == rounds[group.configuration, group.tuning_run, group.phase]]
-    places = {name: place for place, name in enumerate(order)}
-    return sorted(newest, key=lambda group: (places[group.configuration], group.tuning_run, group.phase, group.batch))
+    rows = connection.execute(sa.select(*key, *numbers).where(slots.c.study_id == study).group_by(*key).order_by(*key))
+    positions = {name: position for position, name in enumerate(order)}
+    found = [Group(*row) for row in _in_newest_rounds(rows.all())]
+    return sorted(found, key=lambda group: (positions[group.configuration], group.tuning_run, group.phase, group.batch))
 
 
 def counts(connection: Connection, study: int, order: Sequence[str], direction: str) -> dict[str, dict[str, Any]]:
-    """Per configuration, newest rounds only: see `Ledger.counts`."""
-    key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase)
-    ends = sa.case((slots.c.cause.in_(ENDS), slots.c.cause))
-    columns = (*key, slots.c.round, slots.c.state, ends)
-    best = sa.func.max(slots.c.value) if direction == "maximize" else sa.func.min(slots.c.value)
-    query = sa.select(*columns, sa.func.count(), best).where(slots.c.study_id == study).group_by(*columns)
-    rows = connection.execute(query).all()
-    newest: dict[tuple[str, int, str], int] = {}
-    for row in rows:
-        newest[row[:3]] = max(newest.get(row[:3], 0), row.round)
-    empty = dict.fromkeys(("trials_total", "trials_done", "reruns_total", "reruns_done", "leased", "failed"), 0)
+    """See `StoredStudy.counts`."""
+    end = sa.case((slots.c.cause.in_(ENDS), slots.c.cause))
+    key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.state, end)
+    best, better = (sa.func.max, max) if direction == "maximize" else (sa.func.min, min)
+    query = sa.select(*key, sa.func.count(), best(slots.c.value)).where(slots.c.study_id == study).group_by(*key)
     found: dict[str, dict[str, Any]] = {
-        name: {**empty, **dict.fromkeys(ENDS, 0), "failures": {}, "best": None} for name in order
+        name: {**dict.fromkeys(_COUNTED, 0), "failures": {}, "best": None} for name in order
     }
-    better = max if direction == "maximize" else min
-    for configuration, tuning_run, phase, number, state, end, count, value in rows:
-        if number != newest[configuration, tuning_run, phase]:
-            continue
+    for configuration, _, phase, _, state, cause, count, value in _in_newest_rounds(connection.execute(query).all()):
         entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
         entry[f"{kind}_total"] += count
         if state == "done":
             entry[f"{kind}_done"] += count
-            if end is not None:
-                entry[end] += count
+            if cause is not None:
+                entry[cause] += count
         elif state in ("leased", "failed"):
             entry[state] += count
-        if phase == "tune" and state == "done" and value is not None and end != PRUNED:
+        if phase == "tune" and state == "done" and value is not None and cause != PRUNED:
             entry["best"] = value if entry["best"] is None else better(entry["best"], value)
     causes = sa.select(slots.c.configuration, failures.c.cause, sa.func.count())
     causes = causes.join_from(failures, slots, slots.c.id == failures.c.slot_id).where(failures.c.study_id == study)
@@ -70,22 +59,43 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
     return found
 
 
-def newest(connection: Connection, study: int) -> float | None:
-    """When the last run ended, in Unix seconds by the database's clock; None before the first."""
-    return connection.scalar(sa.select(sa.func.max(slots.c.finished)).where(slots.c.study_id == study))
+def first_lease_ends(connection: Connection, study: int) -> Sequence[Any]:
+    """(worker id, when its first lease ends) of all workers that hold slots."""
+    leased = sa.and_(slots.c.study_id == study, slots.c.state == "leased")
+    query = sa.select(slots.c.worker_id, sa.func.min(slots.c.lease_until)).where(leased).group_by(slots.c.worker_id)
+    return connection.execute(query).all()
 
 
-def export(connection: Connection, study: int) -> dict[str, Any]:
-    """The study's row and all its slots, failures and workers as plain dicts; see `Ledger.export`."""
-    row = connection.execute(sa.select(studies).where(studies.c.id == study)).mappings().one()
+def workers_since(connection: Connection, study: int, since: float) -> list[dict[str, Any]]:
+    """See `Activity.workers`; `since` is a time by the database's clock."""
+    recent = sa.and_(workers.c.study_id == study, workers.c.seen >= since)
+    columns = (workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.device, workers.c.seen)
+    query = sa.select(*columns).where(recent).order_by(workers.c.started, workers.c.worker_id)
+    rows, time = connection.execute(query).all(), now(connection)
+    return [
+        {"host": row.host, "pid": row.pid, "device": row.device, "seen": round(max(0.0, time - row.seen), 1)}
+        for row in rows
+        if not has_ended(row.worker_id)
+    ]
 
-    def rows(table: sa.Table, order: sa.Column[Any]) -> list[dict[str, Any]]:
-        found = connection.execute(sa.select(table).where(table.c.study_id == study).order_by(order)).mappings()
-        return [{key: value for key, value in entry.items() if key not in _HIDDEN} for entry in found]
 
-    return {
-        "study": {key: value for key, value in row.items() if key not in _HIDDEN | {"id"}},
-        "slots": rows(slots, slots.c.id),
-        "failures": rows(failures, failures.c.id),
-        "workers": rows(workers, workers.c.started),
-    }
+def newest_exceptions(connection: Connection, study: int) -> dict[str, str]:
+    """See `Activity.exceptions`."""
+    exceptions = sa.and_(failures.c.study_id == study, failures.c.cause == "exception")
+    newest = (
+        sa.select(slots.c.configuration, sa.func.max(failures.c.id).label("id"))
+        .join(slots, slots.c.id == failures.c.slot_id)
+        .where(exceptions)
+        .group_by(slots.c.configuration)
+        .subquery()
+    )
+    query = sa.select(newest.c.configuration, failures.c.message).join(failures, newest.c.id == failures.c.id)
+    return {row.configuration: row.message for row in connection.execute(query)}
+
+
+def _in_newest_rounds(rows: Sequence[Any]) -> list[Any]:
+    """The rows (configuration, tuning run, phase, round, …) of the newest round of each of the first three."""
+    newest: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        newest[row[:3]] = max(newest.get(row[:3], 0), row.round)
+    return [row for row in rows if row.round == newest[row[:3]]]

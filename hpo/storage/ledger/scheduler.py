@@ -1,26 +1,27 @@
 """Which work comes next: pure decisions on counts of slots, without a database.
 
-What is tried, and who trains beside whom, must follow from the plan alone. So the slots of a tuning run are in batches
-from the beginning, and a batch begins when those before it are finished in all tuning runs of its configuration. These
-slots stand in a row, which is cut into populations of one size, whoever trains them and whatever was lost on the way.
+The settings, and the runs that are trained together, must follow from the plan alone. So the slots of a tuning run are
+in batches from the beginning, and a batch begins when those before it are finished in all tuning runs of its
+configuration. The slots of the batch in all tuning runs form one sequence, which is cut into populations of equal size;
+the cuts depend neither on the workers nor on lost attempts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from hpo.trials import STARTUP_TRIALS
+from hpo.trials import STARTUP_TRIALS, Phase
 
 
 @dataclass(frozen=True)
 class Group:
-    """How the slots of one configuration, tuning run, phase and batch (of reruns: of the newest round) stand.
+    """The states of the slots of one configuration, tuning run, phase and batch (for reruns: of the newest round).
 
     Attributes:
-        open, leased, total: numbers of slots; `total` includes those done and failed.
-        again: open slots that were leased before, to be taken over with the setting they had.
-        first, first_open, first_again: the lowest slot of all, of the open ones and of those to be taken over.
+        open, leased, total: numbers of slots; `total` includes finished and failed ones.
+        interrupted: open slots that were leased before; they are resumed with their settings.
+        first, first_open, first_interrupted: the lowest slot of all, of the open and of the interrupted ones.
     """
 
     configuration: str
@@ -31,10 +32,10 @@ class Group:
     total: int = 0
     open: int = 0
     leased: int = 0
-    again: int = 0
+    interrupted: int = 0
     first: int = 0
     first_open: int | None = None
-    first_again: int | None = None
+    first_interrupted: int | None = None
 
     @property
     def unfinished(self) -> int:
@@ -55,18 +56,18 @@ class Choice(NamedTuple):
     """One population of a configuration and phase; those of its slots that are open may be leased."""
 
     configuration: str
-    phase: str
+    phase: Phase
     parts: list[Part]
 
 
 def batch_sizes(begun: int, total: int) -> list[int]:
-    """How many settings a tuning run asks for at a time, from trial `begun` on; one after another, `total` trials.
+    """The sizes of the batches of a tuning run of `total` trials, from trial `begun` on.
 
-    Settings that are asked together cannot learn from each other: first the start-up trials, then at most a third of
-    all trials at a time.
+    The settings of a batch are sampled together and cannot learn from each other: first the start-up trials, then at
+    most a third of all trials at a time.
     """
     startup = max(0, min(STARTUP_TRIALS, total) - begun)
-    return [*([startup] if startup else []), *_even(total - begun - startup, max(1, total // 3))]
+    return [*([startup] if startup else []), *_even_parts(total - begun - startup, max(1, total // 3))]
 
 
 def tuning_unfinished(groups: Sequence[Group]) -> bool:
@@ -74,47 +75,47 @@ def tuning_unfinished(groups: Sequence[Group]) -> bool:
 
 
 def choose(groups: Sequence[Group], size: int) -> Choice | None:
-    """The next population, of at most `size` slots; None if all is held or done.
+    """The next population, of at most `size` slots; None if every slot is leased or finished.
 
-    Work that was begun and lost comes first, then the configuration with the largest share left to lease; ties go by
-    the order of `groups`. Reruns start when the tuning of every configuration is over.
+    Interrupted slots come first, then the configuration with the largest share of open slots; ties go by the order of
+    `groups`. Reruns start when the tuning of every configuration is over.
     """
-    phase = "tune" if tuning_unfinished(groups) else "rerun"
+    phase: Phase = "tune" if tuning_unfinished(groups) else "rerun"
     by_configuration: dict[str, list[Group]] = {}
     for group in groups:
         if group.phase == phase:
             by_configuration.setdefault(group.configuration, []).append(group)
-    present = {name: _present(own) for name, own in by_configuration.items()}
-    ready = [name for name, own in present.items() if any(group.open for group in own)]
+    present = {name: _in_first_unfinished_batch(every) for name, every in by_configuration.items()}
+    ready = [name for name, current in present.items() if any(group.open for group in current)]
     if not ready:
         return None
 
     def urgency(name: str) -> tuple[bool, float]:
         every = by_configuration[name]
-        again = any(group.again for group in present[name])
-        return again, sum(group.open for group in every) / sum(group.total for group in every)
+        interrupted = any(group.interrupted for group in present[name])
+        return interrupted, sum(group.open for group in every) / sum(group.total for group in every)
 
     best = max(ready, key=urgency)
     parts = _trials(present[best], size) if phase == "tune" else _reruns(present[best], size)
     return Choice(best, phase, parts)
 
 
-def _present(groups: Sequence[Group]) -> list[Group]:
-    """The groups of one configuration that may be worked on: all reruns, or the first batch that is not finished."""
+def _in_first_unfinished_batch(groups: Sequence[Group]) -> list[Group]:
+    """The groups of one configuration that may be leased: all reruns, or those of the first unfinished batch."""
     batch = min((group.batch for group in groups if group.unfinished), default=None)
     return [group for group in groups if group.batch == batch]
 
 
 def _trials(groups: Sequence[Group], size: int) -> list[Part]:
-    """The population of the first trial that was lost, else of the first open one, in a row of all tuning runs."""
+    """The population of the first interrupted trial, else of the first open one, in the sequence of all tuning runs."""
     starts = [0, *accumulate(group.total for group in groups)]
-    places = [
-        (kind, start + slot - group.first)
+    positions = [
+        (priority, start + slot - group.first)
         for group, start in zip(groups, starts, strict=False)
-        for kind, slot in enumerate((group.first_again, group.first_open))
+        for priority, slot in enumerate((group.first_interrupted, group.first_open))
         if slot is not None
     ]
-    low, high = _population(min(places)[1], starts[-1], size)
+    low, high = _population(min(positions)[1], starts[-1], size)
     parts = []
     for group, start in zip(groups, starts, strict=False):
         first, last = max(0, low - start), min(group.total, high - start)
@@ -124,21 +125,20 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
 
 
 def _reruns(groups: Sequence[Group], size: int) -> list[Part]:
-    """The same among reruns, whose slots are numbered across all tuning runs."""
-    lost = [group.first_again for group in groups if group.first_again is not None]
+    """The same for reruns, whose slots are numbered across all tuning runs."""
+    interrupted = [group.first_interrupted for group in groups if group.first_interrupted is not None]
     free = [group.first_open for group in groups if group.first_open is not None]
-    low, high = _population(min(lost or free), sum(group.total for group in groups), size)
+    low, high = _population(min(interrupted or free), sum(group.total for group in groups), size)
     return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups]
 
 
-def _population(place: int, total: int, size: int) -> tuple[int, int]:
-    """From where to where the population of a place reaches in a row of so many."""
-    ends = list(accumulate(_even(total, size)))
-    number = next(number for number, end in enumerate(ends) if place < end)
-    return ends[number] - _even(total, size)[number], ends[number]
+def _population(position: int, total: int, size: int) -> tuple[int, int]:
+    """Start and end of the population that contains `position`, in a sequence of `total` slots."""
+    bounds = pairwise(accumulate(_even_parts(total, size), initial=0))
+    return next((start, end) for start, end in bounds if position < end)
 
 
-def _even(total: int, most: int) -> list[int]:
-    """Parts of at most `most`, as few and as equal as can be, the larger ones first."""
-    parts = -(-total // most)
+def _even_parts(total: int, max_size: int) -> list[int]:
+    """The sizes of as few parts as possible of at most `max_size`, as equal as possible, the larger ones first."""
+    parts = -(-total // max_size)
     return [total // parts + (number < total % parts) for number in range(parts)]

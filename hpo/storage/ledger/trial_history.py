@@ -1,4 +1,4 @@
-"""The finished trials of tuning runs, as their samplers and their pruners know them."""
+"""The finished trials of tuning runs, as samplers and pruners need them, in the caller's transaction."""
 
 import json
 from collections.abc import Collection
@@ -26,22 +26,22 @@ def finished_trials(
     ).where(tuning, slots.c.batch < batch, slots.c.state == "done")
     rows = connection.execute(query.order_by(slots.c.tuning_run, slots.c.slot)).all()
     settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
-    known: dict[int, list[FinishedTrial]] = {tuning_run: [] for tuning_run in tuning_runs}
+    trials: dict[int, list[FinishedTrial]] = {tuning_run: [] for tuning_run in tuning_runs}
     for setting, row in zip(settings, rows, strict=True):
-        known[row.tuning_run].append(FinishedTrial(setting, row.value, _stopped(row, pruning)))
-    ends = sa.select(slots.c.tuning_run, sa.func.min(slots.c.slot), sa.func.max(slots.c.slot))
-    own = connection.execute(ends.where(tuning, slots.c.batch == batch).group_by(slots.c.tuning_run))
-    return {tuning_run: (known[tuning_run], range(first, last + 1)) for tuning_run, first, last in own}
+        trials[row.tuning_run].append(FinishedTrial(setting, row.value, _stopped_epoch(row, pruning)))
+    bounds = sa.select(slots.c.tuning_run, sa.func.min(slots.c.slot), sa.func.max(slots.c.slot))
+    in_batch = connection.execute(bounds.where(tuning, slots.c.batch == batch).group_by(slots.c.tuning_run))
+    return {tuning_run: (trials[tuning_run], range(first, last + 1)) for tuning_run, first, last in in_batch}
 
 
 def trial_curves(
     connection: Connection, study: int, configuration: str, tuning_runs: Collection[int], batch: int, metric: str
 ) -> dict[int, list[TrialCurve]]:
-    """By tuning run the finished trials of the batches before `batch` with their curves of `metric`, by slot."""
+    """See `Ledger.trial_curves`."""
     query = sa.select(slots.c.id, slots.c.tuning_run, slots.c.value, slots.c.cause, slots.c.result)
-    done = sa.and_(_tuning(study, configuration, tuning_runs), slots.c.batch < batch, slots.c.state == "done")
-    rows = connection.execute(query.where(done).order_by(slots.c.tuning_run, slots.c.slot)).all()
-    by_slot = curves.of(connection, [row.id for row in rows], metric)
+    query = query.where(_tuning(study, configuration, tuning_runs), slots.c.batch < batch, slots.c.state == "done")
+    rows = connection.execute(query.order_by(slots.c.tuning_run, slots.c.slot)).all()
+    by_slot = curves.read_metric(connection, [row.id for row in rows], metric)
     found: dict[int, list[TrialCurve]] = {tuning_run: [] for tuning_run in tuning_runs}
     for row in rows:
         curve = by_slot.get(row.id, [])
@@ -59,11 +59,11 @@ def _tuning(study: int, configuration: str, tuning_runs: Collection[int]) -> sa.
     )
 
 
-def _stopped(row: Any, pruning: bool) -> int | None:
-    """As `FinishedTrial.stopped_epoch`.
+def _stopped_epoch(row: Any, pruning: bool) -> int | None:
+    """See `FinishedTrial.stopped_epoch`.
 
-    Where trials are pruned few are trained to the end, and one that diverged or has no score would soon count among the
-    best of them.
+    Where trials are pruned, few are trained to the end: one that diverged or has no score would soon rank high among
+    them.
     """
     if row.cause == PRUNED:
         return int(json.loads(row.result)["epochs"])

@@ -7,10 +7,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from hpo.search_space import split_space
-from hpo.storage import database
-from hpo.storage.database import run_with_retry
 from hpo.storage.ledger import Ledger, Outcome, Work
-from hpo.storage.ledger.queries import groups
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna.studies import OptunaStudies, create_tables, report_name, study_name
 from hpo.storage.optuna.trials import NewTrial, TrialResult, create_trials, end_trials, find_discrepancies
@@ -63,12 +60,12 @@ class Mirror:
         Returns:
             The number of changes.
         """
-        rows = run_with_retry(self.engine, lambda link: groups(link, self.ledger.id, self.ledger.configurations))
+        rows = self.ledger.groups()
         names = (study_name(self.ledger.study, row.configuration, row.phase, row.tuning_run) for row in rows)
         studies = self.studies.ids(list(dict.fromkeys(names)))  # a tuning run has several batches
         if not any(self._find_repairs(studies)):
             return 0
-        with creation_lock(self.engine, database.RETRY_TIMEOUT):  # two repairs at once would show a slot twice
+        with creation_lock(self.engine):  # two repairs at once would show a slot twice
             results, hidden = self._find_repairs(studies)
             end_trials(self.engine, results)
             trials = self._create(self._with_devices(hidden))

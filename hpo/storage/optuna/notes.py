@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql
-from hpo.storage.database import now, run_with_retry
 from hpo.storage.optuna.schema import studies, system_attributes
+from hpo.storage.transactions import now, run_with_retry
 
 MAX_LENGTH = 2045  # characters of an attribute; a longer text continues in the next one
 VERSION_KEY = "dashboard:note_ver"

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 from sqlalchemy.engine import Engine
 
-from hpo.storage.database import retry
+from hpo.storage.transactions import retry
 
 VERSION = "v3.2.0.a"  # what Optuna notes in `alembic_version`
 

@@ -12,12 +12,12 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
-from hpo.storage import database
-from hpo.storage.database import configure_connections, engine_options, retry
+from hpo.storage.database import configure_connections, engine_options
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
 from hpo.storage.optuna.trials import find_studies
+from hpo.storage.transactions import retry
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -41,7 +41,7 @@ def open_storage(engine: Engine, reading: bool = False) -> RDBStorage:
     """
     url = engine.url.render_as_string(hide_password=False)
     escaped = url.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
-    with creation_lock(engine, database.RETRY_TIMEOUT):
+    with creation_lock(engine):
         storage = retry(lambda: RDBStorage(escaped, engine_kwargs=engine_options(engine.url)))
         storage.engine.dispose()  # connections opened before `configure_connections` lack the pragmas
     configure_connections(storage.engine, reading)
@@ -86,7 +86,7 @@ class OptunaStudies:
         """By name. A study that shows another one of the ledger, which was deleted, is replaced."""
         self._find(wanted)
         if any(name not in self._ids for name in wanted):
-            with _opened(self.ledger.engine) as storage, creation_lock(self.ledger.engine, database.RETRY_TIMEOUT):
+            with _opened(self.ledger.engine) as storage, creation_lock(self.ledger.engine):
                 self._find(wanted)
                 self._ids |= {name: self._create(storage, name) for name in wanted if name not in self._ids}
         return [self._ids[name] for name in wanted]

@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql
-from hpo.storage.database import run_with_retry
 from hpo.storage.optuna.schema import (
     intermediate_values,
     parameters,
@@ -26,6 +25,7 @@ from hpo.storage.optuna.schema import (
     values,
 )
 from hpo.storage.schema import slots
+from hpo.storage.transactions import run_with_retry
 
 _UNFINISHED = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
 

@@ -1,0 +1,106 @@
+"""Transactions that wait for an unavailable database, the database's clock, and locks on tables."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection, Engine
+
+from hpo.errors import HpoError
+from hpo.storage.url import redacted
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+RETRY_TIMEOUT = 60.0  # seconds to wait for a database that is locked or restarting
+WARN_PAUSE = 1.0  # seconds: the first longer pause, after three seconds without an answer, is logged
+# What PostgreSQL answers to a client that it will refuse later as well.
+_REFUSALS = (
+    *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
+    *("does not support ssl", "certificate verify failed"),
+)
+
+
+def run(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """`work` in one transaction, once."""
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def run_with_retry(
+    engine: Engine,
+    work: Callable[[Connection], T],
+    timeout: float | None = None,
+    on_failure: Callable[[], None] | None = None,
+) -> T:
+    """`work` in one transaction, which is repeated as a whole while the database is locked or unavailable.
+
+    Args:
+        timeout, on_failure: see `retry`.
+
+    Raises:
+        HpoError: the database was unavailable for `timeout` seconds, or failed for another reason (disk full).
+    """
+    try:
+        return retry(lambda: run(engine, work), timeout, on_failure)
+    except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
+        raise  # a defect of hpo, whose traceback is needed
+    except (exc.DBAPIError, exc.PendingRollbackError) as error:
+        shown = redacted(engine.url.render_as_string(hide_password=True))
+        raise HpoError(f"the database {shown} failed: {reason(error)}") from error
+
+
+def retry(work: Callable[[], T], timeout: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
+    """`work()`, repeated while it fails for a reason that may pass.
+
+    Args:
+        timeout: seconds; RETRY_TIMEOUT by default. on_failure: called after every failure.
+    """
+    timeout = RETRY_TIMEOUT if timeout is None else timeout
+    end, pause, warned = time.monotonic() + timeout, 0.05, False
+    while True:
+        try:
+            return work()
+        except (exc.DBAPIError, exc.PendingRollbackError) as error:
+            if on_failure:
+                on_failure()
+            if not _may_pass(error) or time.monotonic() + pause > end:
+                raise
+            if not warned and pause > WARN_PAUSE:
+                warned = True
+                log.warning("the database does not answer (%s); waiting up to %.0f s for it", reason(error), timeout)
+        time.sleep(pause)
+        pause = min(2.0, pause * 1.5)
+
+
+def now(connection: Connection) -> float:
+    """The database's clock in Unix seconds: leases must not depend on the clocks of several machines."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
+    return time.time()
+
+
+def lock_table(connection: Connection, table: sa.Table, mode: str = "SHARE ROW EXCLUSIVE") -> None:
+    """Keeps other writers out of `table` until the transaction ends (on SQLite every transaction does)."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
+
+
+def reason(error: exc.DBAPIError | exc.PendingRollbackError) -> str:
+    """The driver's message in one line; drivers name users, never passwords."""
+    message = str(error.orig if isinstance(error, exc.DBAPIError) else error)
+    return (message.strip().splitlines() or ["no reason given"])[0]
+
+
+def _may_pass(error: exc.DBAPIError | exc.PendingRollbackError) -> bool:
+    if not isinstance(error, exc.DBAPIError):
+        return True
+    message = str(error.orig).lower()
+    if "sqlite" in type(error.orig).__module__:
+        return "locked" in message or "busy" in message
+    if isinstance(error, exc.OperationalError) and any(refusal in message for refusal in _REFUSALS):
+        return False
+    return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
