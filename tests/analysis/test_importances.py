@@ -35,8 +35,8 @@ def test_importances_are_optunas() -> None:
     assert found is not None and found["strength"] > 0.5 and list(found) == list(RANGES)
 
 
-def test_a_tuning_run_with_easier_seeds_does_not_decide_alone() -> None:
-    """Adding a constant to the scores of one run changes nothing; pooled, its trials would be all of the best."""
+def test_importances_are_computed_for_each_tuning_run() -> None:
+    """Adding a constant to the scores of one tuning run changes nothing; pooled, its trials would be the best."""
     record = synthetic_record(trials=60)
     record.study["tuning_runs"] = 3
     record.slots["tuning_run"] = record.slots["slot"] % 3
@@ -49,7 +49,7 @@ def test_a_tuning_run_with_easier_seeds_does_not_decide_alone() -> None:
     assert pooled.importance.tolist() != pytest.approx(plain.importance.tolist(), rel=0.05)
 
 
-def test_one_hyperparameter_alone_has_no_relative_importance() -> None:
+def test_a_single_hyperparameter_has_no_relative_importance() -> None:
     record = synthetic_record(trials=60)
     record.study["definition"]["configurations"][0]["space"] = {
         "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "off": None}

@@ -1,12 +1,12 @@
-"""Names of a study's author where they meet hpo's own, or one another."""
+"""Names that a study's author chooses where they meet hpo's names, or each other."""
 
-import dataclasses
 import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from synthetic_record import synthetic_export
 from torch import nn
@@ -21,7 +21,7 @@ from tests.data.test_data_loading import Clouds
 
 @dataclass(frozen=True)
 class Kinds(Clouds):
-    """Has a field that means something else in a definition."""
+    """Has fields that mean something else in a definition."""
 
     kind: str = "a"
     widths: int = 3
@@ -38,30 +38,34 @@ def network(kind: str = "a", arguments: int = 0) -> nn.Module:
 
 
 def study(**changes: Any) -> Study:
-    chosen: dict[str, Any] = {
-        "data": Clouds(), "model": network, "baseline": "A", "configurations": (Configuration("A"), Configuration("B")),
-    }  # fmt: skip
-    return Study(**chosen | changes)
+    configurations = (Configuration("A"), Configuration("B"))
+    fields = {"data": Clouds(), "model": network, "baseline": "A", "configurations": configurations}
+    return Study(**(fields | changes))
 
 
-def test_a_field_of_a_name_that_definitions_have_is_kept_beside_it() -> None:
+def test_a_field_with_the_name_of_a_key_is_kept_under_another_key() -> None:
     data = describe(study(data=Kinds()))["data"]
     assert data["kind"] == "Kinds" and "a" in data.values()
-    studies = [
-        study(data=Kinds()), study(data=Kinds(kind="b")), study(data=OtherKinds()),
-        study(model=functools.partial(network, kind="b")), study(model=functools.partial(network, arguments=1)),
-        study(model=functools.partial(network, "b")), study(model=functools.partial(network)),
-    ]  # fmt: skip
+    models = [functools.partial(network, **fields) for fields in ({"kind": "b"}, {"arguments": 1}, {})]
+    studies = [study(data=entry) for entry in (Kinds(), Kinds(kind="b"), OtherKinds())]
+    studies += [study(model=model) for model in (*models, functools.partial(network, "b"))]
     assert len({digest(describe(entry)) for entry in studies}) == len(studies)
-    assert describe(study(model=functools.partial(network, kind="b")))["model"]["kind"] == "network"
+    assert describe(study(model=models[0]))["model"]["kind"] == "network"
 
 
-def test_fields_named_like_those_of_hpos_parts_are_printed(tmp_path: Path) -> None:
-    """A width that is one number, a milestone that is none of a schedule."""
-    described = describe(study(data=Kinds(kind="x")))["data"]
-    export, curves = synthetic_export(data=described)
+def test_the_fields_and_hyperparameters_of_an_author_do_not_confuse_a_report(tmp_path: Path) -> None:
+    """A width that is one number, milestones without a schedule, settings with the names of columns."""
+    export, curves = synthetic_export(data=describe(study(data=Kinds(kind="x")))["data"])
+    for row in export["slots"]:
+        if row["setting"]:
+            row["setting"] = row["setting"] | {"value": 7.0, "seed": 8.0, "population": 9.0}
     text = write_report(make_record(export, curves), tmp_path, "s", []).read_text()
-    assert "Kinds, " in text and "kind x" in text and "widths 3" in text and "milestones 4" in text
+    assert [words for words in ("Kinds, ", "kind x", "widths 3", "milestones 4") if words not in text] == []
+    for name in ("trials.csv", "reruns.csv"):
+        frame = pd.read_csv(tmp_path / name)
+        assert frame.columns.is_unique
+        assert set(frame["setting/value"]) == {7.0} and set(frame["setting/seed"]) == {8.0}
+        assert 7.0 not in set(frame["value"]) and 8.0 not in set(frame["seed"])
 
 
 @pytest.mark.parametrize(
@@ -73,40 +77,20 @@ def test_configurations_that_look_alike(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["a", "A_", "A-B", "A.B", "A+B"])
-def test_configurations_of_other_names(other: str) -> None:
-    assert study(configurations=(Configuration("A"), Configuration(other))).configurations[1].name == other
+def test_names_that_are_allowed(other: str) -> None:
+    configurations = (Configuration("A"), Configuration(other))
+    assert study(configurations=configurations, name="comparison").configurations == configurations
 
 
 def test_hyperparameters_that_look_alike() -> None:
-    def of(*names: str) -> Configuration:
-        return Configuration("B", regularizer=Regularizer("mine", lambda *_: None, dict.fromkeys(names, 0.5)))
+    def space(*names: str) -> dict[str, Any]:
+        regularizer = Regularizer("mine", lambda *_: None, dict.fromkeys(names, 0.5))
+        return full_space(Configuration("B", regularizer=regularizer))
 
     for names in (("rho", "rho_"), ("weight__decay",), ("a_b", "a b")):
         with pytest.raises(UsageError, match="look alike"):
-            full_space(of(*names))
-    assert full_space(of("rho", "rho_prime"))["rho_prime"] == 0.5
-
-
-def test_a_study_may_not_be_named_like_a_comparison() -> None:
-    with pytest.raises(UsageError, match="'compare-a'"):
-        dataclasses.replace(study(), name="compare-a")
-    assert dataclasses.replace(study(), name="comparison").name == "comparison"
-
-
-def test_names_of_hyperparameters_meet_no_column(tmp_path: Path) -> None:
-    """trials.csv and reruns.csv have columns of their own for what a study's author named."""
-    import pandas as pd
-
-    export, curves = synthetic_export()
-    for row in export["slots"]:
-        if row["setting"]:
-            row["setting"] = row["setting"] | {"value": 7.0, "seed": 8.0, "population": 9.0}
-    write_report(make_record(export, curves), tmp_path, "s", [])
-    for name in ("trials.csv", "reruns.csv"):
-        frame = pd.read_csv(tmp_path / name)
-        assert frame.columns.is_unique
-        assert set(frame["setting/value"]) == {7.0} and set(frame["setting/seed"]) == {8.0}
-        assert 7.0 not in set(frame["value"]) and 8.0 not in set(frame["seed"])
+            space(*names)
+    assert space("rho", "rho_prime")["rho_prime"] == 0.5
 
 
 def test_what_is_not_finite_is_null_in_json() -> None:
