@@ -12,7 +12,7 @@ from torch.func import vmap
 
 from hpo import MLP, Configuration, Mnist1d, MultiStep, Study
 from hpo.errors import UsageError
-from hpo.models.losses import CrossEntropy, cross_entropy, evaluated_loss
+from hpo.models.losses import CrossEntropy, evaluated_loss
 from hpo.report.wording import describe as in_words
 from hpo.study.definition import describe, digest, loss_of
 from hpo.worker.trainer import Trainer
@@ -49,22 +49,6 @@ def test_cross_entropy_equals_pytorchs(smoothing: float) -> None:
     torch.testing.assert_close(CrossEntropy(smoothing)(outputs, labels), expected)
     lifted = vmap(CrossEntropy(smoothing))(torch.stack([outputs, -outputs]), torch.stack([labels, labels]))
     torch.testing.assert_close(lifted[0], expected)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_gradients_of_cross_entropy_equal_pytorchs(smoothing: float) -> None:
-    outputs, labels = batch()
-    outputs.requires_grad_()
-    (found,) = torch.autograd.grad(CrossEntropy(smoothing)(outputs, labels).sum(), outputs)
-    loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
-    torch.testing.assert_close(found, torch.autograd.grad(loss, outputs)[0])
-
-
-def test_smoothing_by_hand() -> None:
-    """Two classes with logits 0 and log 3, probabilities 1/4 and 3/4; smoothing 0.2 gives the label 0.9."""
-    outputs = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
-    found = CrossEntropy(0.2)(outputs, torch.tensor([1])).item()
-    assert found == pytest.approx(-0.1 * math.log(1 / 4) - 0.9 * math.log(3 / 4), rel=1e-12)
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -150,11 +134,6 @@ def _untrained_losses(study: Study, recipe: Any) -> Tensor:
     if study.loss is not None:
         return loss_of(study)(outputs, labels)
     return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=study.label_smoothing)
-
-
-def test_plain_cross_entropy_is_the_default() -> None:
-    outputs, labels = batch()
-    torch.testing.assert_close(loss_of(PLAIN)(outputs, labels), cross_entropy(outputs, labels))
 
 
 def test_evaluation_reports_the_loss_without_smoothing() -> None:

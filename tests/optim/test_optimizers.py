@@ -98,18 +98,6 @@ def test_every_optimizer_has_a_slow_version() -> None:
     assert all("learning_rate" in optimizer.hyperparameters for optimizer in OPTIMIZERS.values())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_member_with_learning_rate_0_does_not_change(name: str) -> None:
-    params, optimizer = stacked(seed=1), OPTIMIZERS[name]
-    before = {key: leaf.clone() for key, leaf in params.items()}
-    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
-    hyper["learning_rate"] = torch.tensor([0.1, 0.0, 0.1], dtype=torch.float64)
-    after, _ = optimizer.update(stacked(seed=2), optimizer.init(params), params, hyper)
-    for key in SHAPES:
-        assert torch.equal(after[key][1], before[key][1])
-        assert not torch.isclose(after[key][[0, 2]], before[key][[0, 2]]).any()
-
-
 @pytest.mark.parametrize(("name", "decoupled"), [("adam", False), ("adamw", True)])
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_the_elementary_operations_equal_the_fused_kernel(

@@ -419,46 +419,6 @@ def test_a_regularizer_that_is_switched_off_equals_none(
     assert scalars.get("clipped", 0) == 0
 
 
-@pytest.mark.parametrize("network_name", ["MLP", "one layer", "tied weights"])
-@pytest.mark.parametrize("name", ["gvr", "gvr_independent"])
-def test_gvr_without_its_penalty_is_the_sum_of_both_views(name: str, network_name: str) -> None:
-    module = networks.build(network_name, seed=3)
-    inputs, labels = minibatch(seed=4, samples=40, views=2)
-    (gradient, scalars), _ = fast_alone(module, name, {"alpha": 0.0}, inputs, labels)
-    first, second = (references.Batch(module, view[None], labels).mean_gradient() for view in inputs)
-    assert_same((gradient, {}), ({key: first[key] + second[key] for key in first}, {}), 1e-12)
-    assert scalars == {"penalty": 0.0}
-
-
-@pytest.mark.parametrize("network_name", ["MLP", "called twice"])
-def test_vasso_at_theta_1_is_sam(network_name: str) -> None:
-    """Over several steps, so that there is an old direction; with a smaller θ it is not SAM."""
-    module = networks.build(network_name, seed=5)
-    network = Network(copy.deepcopy(module), minibatch(0)[0][0])
-    params = {key: value.detach() for key, value in module.named_parameters()}
-    for theta in (1.0, 0.5):
-        hyper = {key: torch.tensor(value, dtype=torch.float64) for key, value in {"rho": 0.3, "theta": theta}.items()}
-        state = REGULARIZERS["vasso"].init(params)
-        for number in range(3):
-            batch = minibatch(seed=number)
-            found, state, _, _ = fast(network, "vasso", params, state, hyper, *batch)
-            expected, _, _, _ = fast(network, "sam", params, {}, hyper, *batch)
-            if theta == 1 or number == 0:
-                assert_same((found, {}), (expected, {}), 1e-5)  # each has its own epsilon
-            else:
-                assert all((found[key] - expected[key]).abs().max() > 1e-4 for key in found)
-
-
-@pytest.mark.parametrize("name", ["gam", "gam_paper", "gam_adaptive"])
-def test_gam_without_radii_and_corrections_is_none(name: str) -> None:
-    """γ = 0 and α = 1 leave g1, which is g where ρ′ = 0."""
-    module = networks.build("MLP", seed=3)
-    inputs, labels = minibatch(seed=4)
-    hyper = {"rho": 0.1, "rho_prime": 0.0, "alpha": 1.0, "beta": 0.5, "gamma": 0.0}
-    (gradient, _), _ = fast_alone(module, name, hyper, inputs, labels)
-    assert_same((gradient, {}), slow(module, "none", {}, inputs, labels))
-
-
 def test_sgsc_where_the_signs_cancel() -> None:
     """Two equal inputs with opposite labels: every mean sign is 0. γ = 0 keeps g (0⁰ = 1), γ = 1 gives 0."""
     module = nn.Linear(2, 2).double()
@@ -474,17 +434,6 @@ def test_sgsc_where_the_signs_cancel() -> None:
     assert_same((kept, {}), (plain, {}), 1e-12)
     (gone, _), _ = fast_alone(module, "sgsc", {"gamma": 1.0}, inputs, labels)
     assert all(leaf.eq(0).all() for leaf in gone.values())
-
-
-def test_clipping_limits_norms() -> None:
-    """The norm of the batch gradient is c, and so is that of every clipped sample."""
-    module = networks.build("MLP", seed=5)
-    inputs, labels = minibatch(seed=6)
-    (gradient, scalars), _ = fast_alone(module, "clip_global", {"clip": 0.1}, inputs, labels)
-    assert references.square_norm(gradient).sqrt().item() == pytest.approx(0.1, rel=1e-5)
-    assert scalars == {"clipped": 1.0}
-    (single, _), _ = fast_alone(module, "clip_sample", {"clip": 0.1}, inputs[:, :1], labels[:1])
-    assert references.square_norm(single).sqrt().item() == pytest.approx(0.1, rel=1e-7)
 
 
 def test_a_zero_gradient_stays_zero() -> None:
