@@ -12,8 +12,8 @@ from hpo.errors import plural
 from hpo.report import page
 from hpo.report.comparison_tables import TABLES
 from hpo.report.figure_plan import Figure, figure_of, forest_of
-from hpo.report.figures.forest_grid import forest_grid
-from hpo.report.figures.profiles import performance_profiles
+from hpo.report.figures.forest_grid import ForestGrid
+from hpo.report.figures.profiles import Profiles
 from hpo.report.figures.style import assign_styles
 from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
@@ -55,10 +55,13 @@ def _figures(comparison: StudyComparison) -> Iterator[Figure]:
     if shown:
         absent = [study for study in panels if study not in shown]
         addition = f" Not shown because they have no interval yet: {listed(absent)}." if absent else ""
-        yield figure_of(forest_grid(shown, {study: baselines[study] for study in shown}, styles), "results", addition)
+        baselines = {study: baselines[study] for study in shown}
+        names = {name for panel in shown.values() for name in panel.frame["configuration"]} | set(baselines.values())
+        rows = {name: style for name, style in styles.items() if name in names}
+        yield figure_of(ForestGrid(panels=shown, baselines=baselines, styles=rows), "results", addition)
     if comparison.profiles:
         shared = {name: style for name, style in styles.items() if name in comparison.shared}
-        yield figure_of(performance_profiles(profile_steps(comparison.profiles), shared), "analysis")
+        yield figure_of(Profiles(frame=profile_steps(comparison.profiles), styles=shared), "analysis")
 
 
 def _page(comparison: StudyComparison, figures: Sequence[Figure], folder: Path, command: str) -> page.Page:

@@ -1,7 +1,6 @@
 """The eight figures of a report, each with a chart to draw or a reason why there is none yet."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -13,11 +12,18 @@ from hpo.analysis.selection import rerun_curves
 from hpo.analysis.verdicts import by_tuning_run
 from hpo.errors import plural
 from hpo.report import tuning_frames
-from hpo.report.figures import curves, fitted_labels, forest_plot, history, importance, slice_plot, slope_plot
 from hpo.report.figures.chart import Chart
+from hpo.report.figures.curves import Curves, band_over_seeds
+from hpo.report.figures.fitted_labels import LabelsFitted
+from hpo.report.figures.forest_plot import Forest
+from hpo.report.figures.history import History
+from hpo.report.figures.importance import Importances
+from hpo.report.figures.slice_plot import Slices
+from hpo.report.figures.slope_plot import Slopes
 from hpo.report.figures.style import Style, assign_styles, shorten
 from hpo.report.wording import listed
 
+TRAINING_LOSS = Metric("training_loss", "minimize", share=False)
 Section = Literal["results", "analysis", "tuning"]
 Styles = dict[str, Style]
 
@@ -70,14 +76,15 @@ def figure_of(chart: Chart, section: Section, addition: str = "") -> Figure:
     return Figure(chart.number, chart.slug, chart.title, section, chart.caption + addition, chart)
 
 
-def forest_of(numbers: StudyNumbers, styles: Styles) -> forest_plot.Forest | None:
+def forest_of(numbers: StudyNumbers, styles: Styles) -> Forest | None:
     """The difference of every rival that has an interval; None where none has."""
     compared = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
     rows = [(name, *paired.interval, paired.mean, paired.n) for name, paired in compared if paired.n > 1]
     if not rows:
         return None
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
-    return forest_plot.forest(frame, styles, numbers.metric, numbers.baseline.name, numbers.definition["margin"])
+    margin = numbers.definition["margin"]
+    return Forest(frame=frame, metric=numbers.metric, baseline=numbers.baseline.name, margin=margin, styles=styles)
 
 
 def _styles(numbers: StudyNumbers) -> Styles:
@@ -90,25 +97,26 @@ def _missing(kind: type[Chart], section: Section, reason: str) -> Figure:
 
 def _curve_figures(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
     metric = numbers.metric
-    validation = Metric(f"validation_{metric.name.removeprefix('test_')}", metric.direction, metric.share)
-    for number, title, compute, name in (
-        (1, "Training loss", curves.training_loss, "train_loss"),
-        (2, validation.label.capitalize(), partial(curves.validation_metric, metric=validation), validation.name),
-    ):
-        frame = rerun_curves(record, name)
-        if frame.empty:
-            yield Figure(number, title.lower().replace(" ", "-"), title, "results", _why_no_curve(numbers), None)
-        else:
-            yield figure_of(compute(frame, styles), "results", _seeds_shown(numbers))
+    validation = metric._replace(name=f"validation_{metric.name.removeprefix('test_')}")
+    for number, name, shown in ((1, "train_loss", TRAINING_LOSS), (2, validation.name, validation)):
+        curves, log = rerun_curves(record, name), shown is TRAINING_LOSS
+        title, slug = shown.label.capitalize(), shown.label.replace(" ", "-")
+        if curves.empty:
+            yield Figure(number, slug, title, "results", _why_no_curve(numbers), None)
+            continue
+        band = band_over_seeds(curves, log, shown.share)
+        chart = Curves(number=number, slug=slug, title=title, frame=band, metric=shown, log=log, styles=styles)
+        yield figure_of(chart, "results", _seeds_shown(numbers))
 
 
 def _labels_figure(record: Record, numbers: StudyNumbers, styles: Styles) -> Figure:
-    clean, noisy = (rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy"))
-    if len(clean) or len(noisy):
-        return figure_of(fitted_labels.labels_fitted(clean, noisy, styles), "analysis", _seeds_shown(numbers))
+    curves = {kind: rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy")}
+    frames = {kind: band_over_seeds(values, share=True) for kind, values in curves.items() if len(values)}
+    if frames:
+        return figure_of(LabelsFitted(frames=frames, styles=styles), "analysis", _seeds_shown(numbers))
     changed = numbers.samples.changed_labels
     reason = "no training label was changed." if changed and not any(changed.values()) else _why_no_curve(numbers)
-    return _missing(fitted_labels.LabelsFitted, "analysis", reason)
+    return _missing(LabelsFitted, "analysis", reason)
 
 
 def _why_no_curve(numbers: StudyNumbers) -> str:
@@ -126,19 +134,19 @@ def _seeds_shown(numbers: StudyNumbers) -> str:
 
 
 def _pair_figures(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
-    unit = "seed" if numbers.study["tuning_runs"] == 1 else "tuning run"
+    unit, metric, baseline = numbers.unit, numbers.metric, numbers.baseline.name
     reason = f"it appears with the {{}} {unit} that the baseline and another configuration both have."
-    pairs = _pairs(numbers)
+    pairs, title = _pairs(numbers), f"{metric.label.capitalize()}, {unit} by {unit}"
     if len(pairs):
-        slopes = slope_plot.paired_slopes(pairs, styles, numbers.metric, numbers.baseline.name, unit)
+        slopes = Slopes(title=title, frame=pairs, metric=metric, baseline=baseline, unit=unit, styles=styles)
         yield figure_of(slopes, "results")
     else:
-        yield Figure(3, "paired-slopes", f"Pairs, {unit} by {unit}", "results", reason.format("first"), None)
+        yield _missing(Slopes, "results", reason.format("first"))._replace(title=title)
     forest = forest_of(numbers, styles)
     if forest is not None:
         yield figure_of(forest, "results")
     else:
-        yield _missing(forest_plot.Forest, "results", reason.format("second"))
+        yield _missing(Forest, "results", reason.format("second"))
 
 
 def _pairs(numbers: StudyNumbers) -> pd.DataFrame:
@@ -152,40 +160,42 @@ def _pairs(numbers: StudyNumbers) -> pd.DataFrame:
         if several:
             left, right = by_tuning_run(left, right, entry.reruns.tuning_run_by_seed)
         rows += [(entry.name, key + several, right[key], left[key]) for key in sorted(left.keys() & right.keys())]
-    return pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
+    frame = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
+    return frame.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
 
 
-def _trial_figures(
-    record: Record, numbers: StudyNumbers, styles: Styles, trials: tuning_frames.ScoredTrials
-) -> Iterator[Figure]:
+def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials: pd.DataFrame) -> Iterator[Figure]:
     metric = score_of(numbers.definition)
-    frame = tuning_frames.history_frame(trials)
     finished = any(entry.tuning.finished for entry in numbers.configurations)
     reason = "no finished trial has a score." if finished else "it appears with the first finished trial."
-    if len(frame):
-        lines, expected = tuning_frames.best_lines(frame, record), tuning_frames.all_random(record)
-        yield figure_of(history.tuning_history(frame, lines, styles, metric, expected), "tuning")
+    history = tuning_frames.history_frame(trials)
+    if len(history):
+        lines, expected = tuning_frames.best_lines(trials, record), tuning_frames.all_random(record)
+        chart = History(trials=history, lines=lines, metric=metric, expected=expected, styles=styles)
+        yield figure_of(chart, "tuning")
     else:
-        yield _missing(history.History, "tuning", reason)
-    frame, tuned = tuning_frames.slice_frame(trials), tuning_frames.searched_ranges(record)
-    frame = frame[frame["hyperparameter"].isin(tuned)]
-    if len(frame):
-        yield figure_of(slice_plot.slices(frame, tuned, styles, metric), "tuning")
+        yield _missing(History, "tuning", reason)
+    ranges, frame = tuning_frames.searched_ranges(record), tuning_frames.slice_frame(trials)
+    shown = {name: searched for name, searched in ranges.items() if (frame["hyperparameter"] == name).any()}
+    if shown:
+        yield figure_of(Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles), "tuning")
     else:
-        yield _missing(slice_plot.Slices, "tuning", reason if tuned else "no hyperparameter is tuned.")
+        yield _missing(Slices, "tuning", reason if ranges else "no hyperparameter is tuned.")
 
 
-def _importance_figure(record: Record, styles: Styles, trials: tuning_frames.ScoredTrials) -> Figure:
+def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> Figure:
     enough = tuning_frames.ENOUGH_TRIALS
-    few = {name: len(scored) for name, scored in trials.items() if len(scored) < enough}
+    counts = trials["configuration"].value_counts()
+    few = {name: int(counts.get(name, 0)) for name in styles if counts.get(name, 0) < enough}
     have = ", ".join(f"{shorten(name)} has {number}" for name, number in few.items())
-    left_out = [f"Shown for configurations with at least {enough} finished trials; {have}."] if few else []
+    sentences = [f"Shown for configurations with at least {enough} finished trials; {have}."] if few else []
     single = [shorten(name) for name in tuning_frames.tuning_one(record) if name not in few]
     if single:
-        left_out.append(f"Only one hyperparameter is tuned by {listed(single)}.")
+        sentences.append(f"Only one hyperparameter is tuned by {listed(single)}.")
+    left_out = " ".join(sentences)
     frame = tuning_frames.importance_frame(record, trials)
     if len(frame):
         ranked = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
-        return figure_of(importance.importances(frame, styles, " ".join(left_out)), "tuning", ranked)
-    reason = " ".join(left_out) or "The scores do not separate the best tenth of the trials from the others."
-    return _missing(importance.Importances, "tuning", reason[0].lower() + reason[1:])
+        return figure_of(Importances(frame=frame, left_out=left_out, styles=styles), "tuning", ranked)
+    reason = left_out or "The scores do not separate the best tenth of the trials from the others."
+    return _missing(Importances, "tuning", reason[0].lower() + reason[1:])

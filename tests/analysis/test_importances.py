@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from synthetic_record import synthetic_record
@@ -27,10 +28,10 @@ def test_importances_are_optunas() -> None:
             "idle": float(generator.uniform(-1, 1)),
         }
         value = (math.log10(setting["strength"]) + 2) ** 2 + 0.3 * setting["momentum"]
-        trials.append({"setting": {**setting, "not tuned": 1.0}, "value": value})
+        trials.append({"setting": {**setting, "not tuned": 1.0}, "score": value})
         distributions = {name: bounds.distribution() for name, bounds in RANGES.items()}
         study.add_trial(optuna.create_trial(params=setting, distributions=distributions, value=value))
-    found = importances(trials, RANGES, "minimize")
+    found = importances(pd.DataFrame(trials), RANGES, "minimize")
     assert found == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
     assert found is not None and found["strength"] > 0.5 and list(found) == list(RANGES)
 

@@ -16,10 +16,10 @@ from hpo.analysis.metric import ACCURACY, Metric
 from hpo.report import Record, make_record, tuning_frames
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.forest_grid import forest_grid
-from hpo.report.figures.forest_plot import Forest, forest
-from hpo.report.figures.slope_plot import paired_slopes
-from hpo.report.figures.style import assign_styles
+from hpo.report.figures.forest_grid import ForestGrid
+from hpo.report.figures.forest_plot import Forest
+from hpo.report.figures.slope_plot import Slopes
+from hpo.report.figures.style import Style, assign_styles
 from hpo.search_space import log_range
 
 LOSS = Metric("test_loss", "minimize", share=False)
@@ -42,13 +42,23 @@ def named(drawn: dict[str, Any], name: str, mode: str) -> list[dict[str, Any]]:
     return [trace for trace in drawn["data"] if trace.get("name") == name and trace.get("mode") == mode]
 
 
+def slopes(pairs: pd.DataFrame, metric: Metric, baseline: str = "AdamW", styles: dict[str, Style] = STYLES) -> Slopes:
+    return Slopes(frame=pairs, metric=metric, baseline=baseline, unit="seed", styles=styles)
+
+
+def forest(
+    frame: pd.DataFrame, metric: Metric, margin: float, styles: dict[str, Style] = STYLES, baseline: str = "AdamW"
+) -> Forest:
+    return Forest(frame=frame, metric=metric, baseline=baseline, margin=margin, styles=styles)
+
+
 def pairs() -> pd.DataFrame:
-    rows = [("GNVR", 1, 0.5, 0.6), ("GNVR", 0, 0.4, 0.3), ("ROGC", 0, 0.4, 0.4)]
+    rows = [("GNVR", 0, 0.4, 0.3), ("GNVR", 1, 0.5, 0.6), ("ROGC", 0, 0.4, 0.4)]
     return pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"])
 
 
 def test_slopes_join_the_two_values_of_a_seed_and_show_who_is_ahead() -> None:
-    drawn = drawing(paired_slopes(pairs(), STYLES, ACCURACY, "AdamW", "seed"))
+    drawn = drawing(slopes(pairs(), ACCURACY))
     lines = [trace for trace in drawn["data"] if trace.get("hoverinfo") == "skip"]
     first = [trace for trace in lines if trace["xaxis"] == "x"]
     assert [trace["y"] for trace in first] == [[0.5, 0.6, None], [0.4, 0.3, None]]
@@ -61,7 +71,7 @@ def test_slopes_join_the_two_values_of_a_seed_and_show_who_is_ahead() -> None:
 
 
 def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
-    info = paired_slopes(pairs(), STYLES, LOSS, "AdamW", "seed")
+    info = slopes(pairs(), LOSS)
     first, second = drawing(info)["data"][:2]
     assert first["y"] == [0.4, 0.3, None] and second["y"] == [0.5, 0.6, None]
     assert "tickformat" not in drawing(info)["layout"]["yaxis"]
@@ -70,7 +80,7 @@ def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
 def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> None:
     rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
-    of_shares = forest(frame, STYLES, ACCURACY, "AdamW", 0.01)
+    of_shares = forest(frame, ACCURACY, 0.01)
     drawn = drawing(of_shares)
     assert [trace["x"] for trace in drawn["data"]] == [[1.0], [-20.0]]
     assert drawn["data"][0]["error_x"]["array"] == [1.0] and drawn["data"][0]["error_x"]["arrayminus"] == [2.0]
@@ -78,7 +88,7 @@ def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> N
     assert (drawn["layout"]["shapes"][0]["x0"], drawn["layout"]["shapes"][0]["x1"]) == (-1.0, 1.0)
     assert "±1 point." in of_shares.caption and "for each comparison on its own" in of_shares.caption
     assert drawn["layout"]["yaxis"]["ticktext"] == ["GNVR", "ROGC"]
-    of_losses = forest(frame[:1], STYLES, LOSS, "AdamW", 0.5)
+    of_losses = forest(frame[:1], LOSS, 0.5)
     assert drawing(of_losses)["data"][0]["x"] == [0.01]
     assert (
         "±0.5." in of_losses.caption
@@ -91,13 +101,13 @@ def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> N
 def test_the_forests_of_several_studies_have_the_same_rows() -> None:
     rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
-    styles = assign_styles([*NAMES, "SAM", "nowhere"], "AdamW")
+    styles = assign_styles([*NAMES, "SAM"], "AdamW")
     other = pd.concat([frame[:1], frame[:1].assign(configuration="SAM")])
     panels = {
-        "noisy": forest(frame, styles, ACCURACY, "AdamW", 0.01),
-        "clean": forest(other, styles, LOSS, "ROGC", 0.5),
+        "noisy": forest(frame, ACCURACY, 0.01, styles),
+        "clean": forest(other, LOSS, 0.5, styles, "ROGC"),
     }
-    info = forest_grid(panels, {"noisy": "AdamW", "clean": "ROGC"}, styles)
+    info = ForestGrid(panels=panels, baselines={"noisy": "AdamW", "clean": "ROGC"}, styles=styles)
     drawn = drawing(info)
     marks = {(trace["xaxis"], trace["name"]): (trace["x"], trace["y"]) for trace in drawn["data"]}
     assert marks == {
@@ -115,11 +125,11 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
     def panel(*names: str) -> Forest:
         rows = [(name, -0.01, 0.02, 0.01, 5) for name in names]
         frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
-        return forest(frame, styles, ACCURACY, "whatever", 0.01)
+        return forest(frame, ACCURACY, 0.01, styles)
 
     styles = assign_styles(["AdamW", "A", "B", "C", "SGD", "D", "E"], "")
     panels = {"one": panel("A", "B", "C"), "other": panel("AdamW", "D", "E"), "third": panel("B", "E")}  # 2 of 4
-    info = forest_grid(panels, {"one": "AdamW", "other": "SGD", "third": "A"}, styles)
+    info = ForestGrid(panels=panels, baselines={"one": "AdamW", "other": "SGD", "third": "A"}, styles=styles)
     blocks = [(block.studies, block.rows) for block in info.blocks]
     assert blocks == [(["one", "third"], ["AdamW", "A", "B", "C", "E"]), (["other"], ["AdamW", "SGD", "D", "E"])]
     layout = drawing(info)["layout"]
@@ -129,7 +139,9 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
     assert [line.studies for line in info.blocks[0].split(1)] == [["one"], ["third"]]
     for order in (("large", "small"), ("small", "large")):
         sizes = {"large": panel("A", "B", "C", "D", "E"), "small": panel("A")}
-        apart = forest_grid({name: sizes[name] for name in order}, dict.fromkeys(order, "AdamW"), styles)
+        apart = ForestGrid(
+            panels={name: sizes[name] for name in order}, baselines=dict.fromkeys(order, "AdamW"), styles=styles
+        )
         assert [block.studies for block in apart.blocks] == [[name] for name in order]
 
 
@@ -144,9 +156,9 @@ def test_stills_of_any_number_of_rivals_are_the_same_bytes(rivals: int, metric: 
     rows = [(name, -1e-3, 1e-3, 0.0, 25) for name in names[1:]]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
     infos = (
-        paired_slopes(many, styles, metric, "base", "seed"),
-        (panel := forest(frame, styles, metric, "base", 0.01)),
-        forest_grid(dict.fromkeys("abcd", panel), dict.fromkeys("abcd", "base"), styles),
+        slopes(many, metric, "base", styles),
+        (panel := forest(frame, metric, 0.01, styles, "base")),
+        ForestGrid(panels=dict.fromkeys("abcd", panel), baselines=dict.fromkeys("abcd", "base"), styles=styles),
     )
     for info in infos:
         for name in ("one.png", "two.png"):
@@ -233,12 +245,13 @@ def test_importances_find_what_matters_and_need_fifty_trials() -> None:
             bounds.low * (bounds.high / bounds.low) ** at for bounds, at in zip(ranges.values(), place, strict=True)
         ]
         setting = dict(zip(ranges, values, strict=True))
-        rows.append({"setting": setting, "value": -((place[0] - 0.5) ** 2)})
-    found = tuning_frames.importances(rows, ranges, "maximize")
+        rows.append((setting, -((place[0] - 0.5) ** 2)))
+    trials = pd.DataFrame(rows, columns=["setting", "score"])
+    found = tuning_frames.importances(trials, ranges, "maximize")
     assert found is not None and found["learning_rate"] > 0.9 and sum(found.values()) == pytest.approx(1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tuning_frames.importances([{**row, "value": 0.5} for row in rows], ranges, "maximize") is None
+        assert tuning_frames.importances(trials.assign(score=0.5), ranges, "maximize") is None
     figure = planned(synthetic_record(trials=50))["importances"]
     bars = drawing(figure.chart)["data"]
     assert [(bar["name"], len(bar["x"])) for bar in bars] == [("AdamW", 2), ("GNVR", 3)]

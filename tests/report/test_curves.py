@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from hpo.analysis.metric import ACCURACY
-from hpo.report.figures.curves import training_loss, validation_metric
-from hpo.report.figures.style import BASELINE_COLOUR, COLOURS, assign_styles
+from hpo.report.figure_plan import TRAINING_LOSS
+from hpo.report.figures.curves import Curves, band_over_seeds
+from hpo.report.figures.style import BASELINE_COLOUR, COLOURS, Style, assign_styles
 
 
 def tidy(values: dict[str, list[list[float]]]) -> pd.DataFrame:
@@ -21,6 +22,14 @@ def tidy(values: dict[str, list[list[float]]]) -> pd.DataFrame:
         for epoch, value in enumerate(run, start=1)
     ]
     return pd.DataFrame(rows, columns=["configuration", "seed", "epoch", "value"])
+
+
+def training_loss(curves: pd.DataFrame, styles: dict[str, Style]) -> Curves:
+    return Curves(frame=band_over_seeds(curves, log=True), metric=TRAINING_LOSS, log=True, styles=styles)
+
+
+def accuracy(curves: pd.DataFrame) -> Curves:
+    return Curves(frame=band_over_seeds(curves, share=True), metric=ACCURACY, styles=STYLES)
 
 
 STYLES = assign_styles(["AdamW", "GNVR"], "AdamW")
@@ -40,7 +49,7 @@ def test_the_loss_band_is_symmetric_in_the_logarithm_and_stays_positive() -> Non
 
 
 def test_the_accuracy_band_stays_between_none_and_all() -> None:
-    info = validation_metric(tidy({"AdamW": [[0.0, 0.9], [0.4, 1.0]]}), STYLES, ACCURACY)
+    info = accuracy(tidy({"AdamW": [[0.0, 0.9], [0.4, 1.0]]}))
     assert info.frame["middle"].tolist() == pytest.approx([0.2, 0.95])
     assert info.frame["low"].tolist() == pytest.approx([0.0, 0.95 - math.sqrt(0.005)])
     assert info.frame["high"].tolist() == pytest.approx([0.2 + math.sqrt(0.08), 1.0])
@@ -79,7 +88,7 @@ def test_any_span_can_be_drawn(values: list[list[float]], tmp_path: Path) -> Non
 
 
 def test_plotly_shows_the_same_numbers_and_colours() -> None:
-    info = validation_metric(tidy({"AdamW": [[0.2, 0.5]], "GNVR": [[0.3, 0.6], [0.3, 0.8]]}), STYLES, ACCURACY)
+    info = accuracy(tidy({"AdamW": [[0.2, 0.5]], "GNVR": [[0.3, 0.6], [0.3, 0.8]]}))
     drawing = info.draw_plotly()
     lines = {trace["name"]: trace for trace in drawing["data"] if trace.get("name")}
     assert list(lines) == ["AdamW", "GNVR"]

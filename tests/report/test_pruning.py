@@ -27,7 +27,7 @@ def test_pruned_trials_are_counted_and_never_the_best() -> None:
 
 def test_figures_of_tuning_show_trials_of_full_length() -> None:
     scored = scored_trials(MOMENTS["pruned"]())
-    assert [row["slot"] for row in scored["AdamW"]] == [2, 3, 4, 6, 7] and len(scored["GNVR"]) == 4
+    assert scored[scored.configuration == "AdamW"]["trial"].tolist() == [3, 4, 5, 7, 8] and len(scored) == 5 + 4
 
 
 def test_equal_epochs_are_no_warning() -> None:

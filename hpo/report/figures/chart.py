@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.report.figures.style import Style
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +22,14 @@ class Chart:
     number: int = 0
     slug: str = ""
     title: str = ""
-    caption: str
     styles: dict[str, Style]
 
-    def by_configuration(self, frame: "pd.DataFrame") -> Iterator[tuple[str, Style, "pd.DataFrame"]]:
+    @property
+    def caption(self) -> str:
+        """What the figure shows, in one sentence or two."""
+        raise NotImplementedError
+
+    def by_configuration(self, frame: pd.DataFrame) -> Iterator[tuple[str, Style, pd.DataFrame]]:
         """(configuration, its style, its rows of `frame`) in the order of `styles`, without those that have no row."""
         groups = {str(name): rows for name, rows in frame.groupby("configuration")}
         return ((name, style, groups[name]) for name, style in self.styles.items() if name in groups)

@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpo.analysis.descriptors import SMALLEST_LOSS
 from hpo.analysis.metric import Metric
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.style import Style, markup, rounded, translucent
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hpo.report.figures.style import markup, rounded, translucent
 
 FEW_EPOCHS = 3  # up to here points are marked, since a line of one point is invisible
 
@@ -23,14 +21,26 @@ class Curves(Chart):
     """Curves by epoch.
 
     Attributes:
-        log: whether the y axis is logarithmic. share: whether y is a fraction shown in percent.
-        frame: as `band_over_seeds` returns it.
+        frame: as `band_over_seeds` returns it. metric: what it holds. log: whether the y axis is logarithmic.
     """
 
-    y_label: str
+    frame: pd.DataFrame
+    metric: Metric
     log: bool = False
-    share: bool = False
-    frame: "pd.DataFrame"
+
+    @property
+    def caption(self) -> str:
+        if self.log:
+            return (
+                f"{self.title} by epoch (mean over minibatches, without penalties): geometric mean over the rerun "
+                "seeds; the band is ± one SD of the logarithm."
+            )
+        lower = " (lower is better)" if self.metric.direction == "minimize" else ""
+        return f"{self.title} by epoch{lower}: mean over the rerun seeds; the band is ± one SD."
+
+    @property
+    def y_label(self) -> str:
+        return f"{self.metric.label} (log)" if self.log else self.metric.label
 
     def draw_png(self, path: Path) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -49,7 +59,7 @@ class Curves(Chart):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if self.log:
             _log_ticks(axes, self.frame["low"].min(), self.frame["high"].max())
-        if self.share:
+        if self.metric.share:
             matplotlib_layout.percent_ticks(axes.yaxis)
         matplotlib_layout.tidy(axes)
         figure.legend(loc="outside right upper", frameon=False)
@@ -59,47 +69,14 @@ class Curves(Chart):
         y_axis: dict[str, Any] = {"title": {"text": self.y_label}}
         if self.log:
             y_axis |= plotly_layout.log_ticks(self.frame["low"].min(), self.frame["high"].max())
-        if self.share:
+        if self.metric.share:
             y_axis["tickformat"] = ".0%"
-        traces = band_traces(self, self.frame, self.share, 0)
+        traces = band_traces(self, self.frame, self.metric.share, 0)
         axes = [(epoch_axis(self.frame), y_axis)]
         return plotly_layout.draw(traces, axes, list(self.styles), hovermode="x unified", hoverdistance=-1)
 
 
-def training_loss(curves: "pd.DataFrame", styles: dict[str, Style]) -> Curves:
-    """Figure 1: training loss by epoch on a log axis, from columns configuration, seed, epoch, value."""
-    return Curves(
-        number=1,
-        slug="training-loss",
-        title="Training loss",
-        caption=(
-            "Training loss by epoch (mean over minibatches, without penalties): geometric mean over the rerun seeds; "
-            "the band is ± one SD of the logarithm."
-        ),
-        styles=styles,
-        y_label="training loss (log)",
-        log=True,
-        frame=band_over_seeds(curves, log=True),
-    )
-
-
-def validation_metric(curves: "pd.DataFrame", styles: dict[str, Style], metric: Metric) -> Curves:
-    """Figure 2: a validation metric by epoch, from columns configuration, seed, epoch, value."""
-    title = metric.label.capitalize()
-    lower = " (lower is better)" if metric.direction == "minimize" else ""
-    return Curves(
-        number=2,
-        slug=metric.label.replace(" ", "-"),
-        title=title,
-        caption=f"{title} by epoch{lower}: mean over the rerun seeds; the band is ± one SD.",
-        styles=styles,
-        y_label=metric.label,
-        share=metric.share,
-        frame=band_over_seeds(curves, share=metric.share),
-    )
-
-
-def band_over_seeds(curves: "pd.DataFrame", log: bool = False, share: bool = False) -> "pd.DataFrame":
+def band_over_seeds(curves: pd.DataFrame, log: bool = False, share: bool = False) -> pd.DataFrame:
     """Mean ± SD over seeds: columns configuration, epoch, low, middle, high, seeds; sorted.
 
     Args:
@@ -118,7 +95,7 @@ def band_over_seeds(curves: "pd.DataFrame", log: bool = False, share: bool = Fal
     return band
 
 
-def band_traces(chart: Chart, frame: "pd.DataFrame", share: bool, panel: int) -> list[dict[str, Any]]:
+def band_traces(chart: Chart, frame: pd.DataFrame, share: bool, panel: int) -> list[dict[str, Any]]:
     """A band and a line for each configuration, for plotly; the lines of the first panel stand in the legend."""
     traces = []
     for name, style, rows in chart.by_configuration(frame):
@@ -139,7 +116,7 @@ def band_traces(chart: Chart, frame: "pd.DataFrame", share: bool, panel: int) ->
     return traces
 
 
-def epoch_axis(frame: "pd.DataFrame") -> dict[str, Any]:
+def epoch_axis(frame: pd.DataFrame) -> dict[str, Any]:
     """The x axis of curves by epoch, for plotly; only whole epochs are marked."""
     return {"title": {"text": "epoch"}, **({"dtick": 1} if frame["epoch"].max() <= 10 else {})}
 

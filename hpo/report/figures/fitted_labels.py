@@ -1,15 +1,13 @@
 """Figure 5: how many of the clean and of the changed training labels are fitted, by epoch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.report.figures import plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.curves import band_over_seeds, band_traces, epoch_axis
-from hpo.report.figures.style import Style
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hpo.report.figures.curves import band_traces, epoch_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,15 @@ class LabelsFitted(Chart):
     number: int = 5
     slug: str = "labels-fitted"
     title: str = "Clean and noisy labels fitted"
-    frames: dict[str, "pd.DataFrame"]
+    frames: dict[str, pd.DataFrame]
+
+    @property
+    def caption(self) -> str:
+        unchanged = " and of as many unchanged ones" if "clean" in self.frames else ""
+        return (
+            f"Labels fitted by epoch: the share of all changed training labels{unchanged} that are predicted as given; "
+            "mean over the rerun seeds; the band is ± one SD."
+        )
 
     def draw_plotly(self) -> dict[str, Any]:
         traces, panels = [], []
@@ -33,15 +39,3 @@ class LabelsFitted(Chart):
         return plotly_layout.draw(
             traces, panels, list(self.styles), 300, columns=2, hovermode="x unified", hoverdistance=-1
         )
-
-
-def labels_fitted(clean: "pd.DataFrame", noisy: "pd.DataFrame", styles: dict[str, Style]) -> LabelsFitted:
-    """Figure 5, from the shares of clean and of noisy labels: columns configuration, seed, epoch, value each."""
-    kinds = {"clean": clean, "noisy": noisy}
-    frames = {kind: band_over_seeds(curves, share=True) for kind, curves in kinds.items() if len(curves)}
-    unchanged = " and of as many unchanged ones" if "clean" in frames else ""
-    caption = (
-        f"Labels fitted by epoch: the share of all changed training labels{unchanged} that are predicted as given; "
-        "mean over the rerun seeds; the band is ± one SD."
-    )
-    return LabelsFitted(caption=caption, frames=frames, styles=styles)

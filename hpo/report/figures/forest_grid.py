@@ -1,7 +1,6 @@
 """Differences of several studies side by side: a panel for each study, and the same rows where studies are alike."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,8 @@ from typing import Any, NamedTuple
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.forest_plot import Forest, row_axis
-from hpo.report.figures.style import BASELINE_COLOUR, Style, markup
+from hpo.report.figures.style import BASELINE_COLOUR, markup
+from hpo.report.wording import better
 
 PNG_COLUMNS, PAGE_COLUMNS = 3, 2  # at most; on a page every panel names its rows
 COMMON_SHARE = 0.5  # of a study's and of its block's configurations, that both have
@@ -50,6 +50,17 @@ class ForestGrid(Chart):
     title: str = "Differences by study"
     panels: dict[str, Forest]
     baselines: dict[str, str]
+
+    @property
+    def caption(self) -> str:
+        directions = {panel.metric.direction for panel in self.panels.values()}
+        direction = f" ({better(directions.pop())})" if len(directions) == 1 else ""
+        return (
+            f"Mean difference from the study's baseline (open circle), with its 95% interval{direction}; a panel for "
+            "each study, the band is its margin. Each interval is that of one comparison: one that excludes 0 is not "
+            "yet a verdict, which takes all comparisons of the study into account. A row without a mark: the study "
+            "does not have that configuration, or has fewer than two pairs of reruns of it."
+        )
 
     @property
     def one_axis(self) -> bool:
@@ -119,21 +130,6 @@ class ForestGrid(Chart):
             shapes += panel.rule_shapes(f"y{suffix} domain", f"x{suffix}")
         height = 40 + 26 * max(len(rows) for _, rows in panels)
         return plotly_layout.draw(traces, axes, panel_height=height, columns=PAGE_COLUMNS, shapes=shapes)
-
-
-def forest_grid(panels: Mapping[str, Forest], baselines: Mapping[str, str], styles: Mapping[str, Style]) -> ForestGrid:
-    """The differences of all studies; configurations that no panel shows get no row."""
-    shown = {name for panel in panels.values() for name in panel.frame["configuration"]} | set(baselines.values())
-    directions = {panel.metric.direction for panel in panels.values()}
-    better = " (higher is better)" if directions == {"maximize"} else " (lower is better)" * (len(directions) == 1)
-    caption = (
-        f"Mean difference from the study's baseline (open circle), with its 95% interval{better}; a panel for each "
-        "study, the band is its margin. Each interval is that of one comparison: one that excludes 0 is not yet a "
-        "verdict, which takes all comparisons of the study into account. A row without a mark: the study does not have "
-        "that configuration, or has fewer than two pairs of reruns of it."
-    )
-    rows = {name: style for name, style in styles.items() if name in shown}
-    return ForestGrid(caption=caption, panels=dict(panels), baselines=dict(baselines), styles=rows)
 
 
 def _baseline_trace(panel: int, name: str, height: int) -> dict[str, Any]:

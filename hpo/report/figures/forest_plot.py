@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Interval
@@ -12,13 +14,10 @@ from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import Style, markup, rounded, shorten
 from hpo.report.wording import better
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True, kw_only=True)
 class Forest(Chart):
-    """Differences from the baseline.
+    """Differences of configurations from the baseline.
 
     Attributes:
         metric: what is compared. margin: δ, in its units.
@@ -28,9 +27,19 @@ class Forest(Chart):
     number: int = 4
     slug: str = "differences"
     title: str = "Differences from the baseline"
+    frame: pd.DataFrame
     metric: Metric
+    baseline: str
     margin: float
-    frame: "pd.DataFrame"
+
+    @property
+    def caption(self) -> str:
+        separately = ", for each comparison on its own" if len(self.frame) > 1 else ""
+        width = formatting.margin(self.margin, self.metric)
+        return (
+            f"Mean difference of {self.metric.label} from {shorten(self.baseline)} with its 95% interval{separately} "
+            f"({better(self.metric.direction)}); the line is 0, the band the margin of ±{width}."
+        )
 
     @property
     def scale(self) -> int:
@@ -69,7 +78,7 @@ class Forest(Chart):
         axes.axvspan(-self.scale * self.margin, self.scale * self.margin, color="#000000", alpha=0.08, linewidth=0)
         axes.axvline(0, color="#000000", linewidth=1.2)
 
-    def draw_interval(self, axes: Any, height: int, style: Style, row: "pd.DataFrame") -> None:
+    def draw_interval(self, axes: Any, height: int, style: Style, row: pd.DataFrame) -> None:
         """Draws a difference, one row of the frame: its interval as a line and its mean as a mark."""
         low, middle, high = self._scaled(row)
         axes.plot([low, high], [height, height], color=style.colour, linewidth=2.5, solid_capstyle="butt")
@@ -81,7 +90,7 @@ class Forest(Chart):
         axes = [({"title": {"text": self.short_axis_title}}, row_axis([name for name, _, _ in rows]))]
         return plotly_layout.draw(traces, axes, panel_height=60 + 36 * len(rows), shapes=self.rule_shapes("paper"))
 
-    def interval_trace(self, panel: int, name: str, height: int, style: Style, row: "pd.DataFrame") -> dict[str, Any]:
+    def interval_trace(self, panel: int, name: str, height: int, style: Style, row: pd.DataFrame) -> dict[str, Any]:
         """A difference, one row of the frame, for plotly."""
         low, middle, high = rounded(self._scaled(row))
         unit = " points" if self.metric.share else ""
@@ -105,23 +114,12 @@ class Forest(Chart):
         zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": plotly_layout.RULE, "width": 1.5}}
         return [{**band, **position}, {**zero, **position}]
 
-    def _scaled(self, row: "pd.DataFrame") -> list[float]:
+    def _scaled(self, row: pd.DataFrame) -> list[float]:
         return [self.scale * float(row[column].iloc[0]) for column in ("low", "middle", "high")]
 
-    def _text(self, row: "pd.DataFrame") -> str:
+    def _text(self, row: pd.DataFrame) -> str:
         low, middle, high = (float(row[column].iloc[0]) for column in ("low", "middle", "high"))
         return formatting.with_interval(middle, Interval(low, high), self.metric)
-
-
-def forest(frame: "pd.DataFrame", styles: dict[str, Style], metric: Metric, baseline: str, margin: float) -> Forest:
-    """Figure 4, from columns configuration, low, middle, high, pairs; they and `margin` in the metric's units."""
-    separately = ", for each comparison on its own" if len(frame) > 1 else ""
-    width = formatting.margin(margin, metric)
-    caption = (
-        f"Mean difference of {metric.label} from {shorten(baseline)} with its 95% interval{separately} "
-        f"({better(metric.direction)}); the line is 0, the band the margin of ±{width}."
-    )
-    return Forest(caption=caption, metric=metric, margin=margin, frame=frame, styles=styles)
 
 
 def row_axis(names: list[str]) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """Figure 6: the score of every trial, and the best so far or the expected best by number of trials."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.analysis.metric import Metric
 from hpo.report.figures import plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import Style, markup, rounded, translucent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_LINEAR_RATIO = 50  # scores whose largest is more times the smallest are drawn on a log axis
 MANY_POINTS = 200  # of a configuration, from here on drawn smaller
@@ -29,10 +28,21 @@ class History(Chart):
     number: int = 6
     slug: str = "tuning-history"
     title: str = "Tuning history"
+    trials: pd.DataFrame
+    lines: pd.DataFrame
     metric: Metric
     expected: bool
-    trials: "pd.DataFrame"
-    lines: "pd.DataFrame"
+
+    @property
+    def caption(self) -> str:
+        runs = int(self.trials["tuning_run"].nunique())
+        line = f"a line is the best so far of one of the {runs} tuning runs"
+        if self.expected:
+            line = "the line is the expected best of that many trials, all of which were random"
+        elif runs == 1:
+            line = "the line is the best so far of one tuning run (another run would give another line)"
+        lower = "" if self.metric.direction == "maximize" else ", lower is better"
+        return f"Tuning: a point is the score of a trial ({self.metric.label}{lower}), {line}."
 
     def draw_plotly(self) -> dict[str, Any]:
         traces = [self._points_trace(*entry) for entry in self.by_configuration(self.trials)]
@@ -43,14 +53,14 @@ class History(Chart):
         x = {"title": {"text": "trial"}, "range": [0.5, last + 0.5], **({"dtick": 1} if last <= 10 else {})}
         return plotly_layout.draw(traces, [(x, score_axis(self.metric, self.trials["score"]))], list(self.styles))
 
-    def _points_trace(self, name: str, style: Style, rows: "pd.DataFrame") -> dict[str, Any]:
+    def _points_trace(self, name: str, style: Style, rows: pd.DataFrame) -> dict[str, Any]:
         return plotly_layout.scatter(
             0, "markers", rows["trial"].tolist(), rounded(rows["score"]), marker=trial_marker(style, len(rows)),
             customdata=rows["setting"].tolist(), legendgroup=name, showlegend=False,
             hovertemplate=f"{markup(name)}, trial %{{x}}: {self._value}<br>%{{customdata}}<extra></extra>",
         )  # fmt: skip
 
-    def _line_trace(self, name: str, style: Style, run: "pd.DataFrame", showlegend: bool) -> dict[str, Any]:
+    def _line_trace(self, name: str, style: Style, run: pd.DataFrame, showlegend: bool) -> dict[str, Any]:
         best = "expected best of" if self.expected else "best after"
         shape = "linear" if self.expected else "hv"
         return plotly_layout.scatter(
@@ -63,23 +73,6 @@ class History(Chart):
     @property
     def _value(self) -> str:
         return f"%{{y{plotly_layout.hover_format(self.metric.share)}}}"
-
-
-def tuning_history(
-    trials: "pd.DataFrame", lines: "pd.DataFrame", styles: dict[str, Style], metric: Metric, expected: bool
-) -> History:
-    """Figure 6, from the columns of `History.trials` and `History.lines`."""
-    runs = int(trials["tuning_run"].nunique())
-    line = (
-        "the line is the expected best of that many trials, all of which were random"
-        if expected
-        else "the line is the best so far of one tuning run (another run would give another line)"
-        if runs == 1
-        else f"a line is the best so far of one of the {runs} tuning runs"
-    )
-    lower = "" if metric.direction == "maximize" else ", lower is better"
-    caption = f"Tuning: a point is the score of a trial ({metric.label}{lower}), {line}."
-    return History(caption=caption, metric=metric, expected=expected, trials=trials, lines=lines, styles=styles)
 
 
 def trial_marker(style: Style, trials: int) -> dict[str, Any]:

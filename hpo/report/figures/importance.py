@@ -1,14 +1,13 @@
 """Figure 8: how much of the score's variation each hyperparameter accounts for, relative to the others."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.report.figures import plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.style import Style, markup, rounded
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hpo.report.figures.style import markup, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +16,21 @@ class Importances(Chart):
 
     Attributes:
         frame: columns configuration, hyperparameter (in words), importance (a configuration's sum to 1), trials.
+        left_out: which configurations are not in it, in a sentence.
     """
 
     number: int = 8
     slug: str = "importances"
     title: str = "Importances"
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
+    left_out: str = ""
+
+    @property
+    def caption(self) -> str:
+        return (
+            "Importance of each hyperparameter for reaching the best tenth of the trials, by PED-ANOVA: relative, "
+            f"summing to 1 for each configuration. {self.left_out}"
+        ).rstrip()
 
     def draw_plotly(self) -> dict[str, Any]:
         hyperparameters = [markup(name) for name in dict.fromkeys(self.frame["hyperparameter"])]
@@ -39,15 +47,6 @@ class Importances(Chart):
             )  # fmt: skip
         x_axis = {"title": {"text": "relative importance"}, "range": [0, 1.02]}
         y_axis = {"categoryorder": "array", "categoryarray": hyperparameters, "autorange": "reversed"}
-        height = 40 + len(hyperparameters) * (16 + 12 * len(self.styles))
-        return plotly_layout.draw(traces, [(x_axis, y_axis)], list(self.styles), height, barmode="group", bargap=0.25)
-
-
-def importances(frame: "pd.DataFrame", styles: dict[str, Style], left_out: str = "") -> Importances:
-    """Figure 8, from the columns of `Importances.frame`; `left_out` says which are not in it."""
-    caption = (
-        "Importance of each hyperparameter for reaching the best tenth of the trials, by PED-ANOVA: relative, summing "
-        f"to 1 for each configuration.{' ' + left_out if left_out else ''}"
-    )
-    shown = {name: style for name, style in styles.items() if (frame["configuration"] == name).any()}
-    return Importances(caption=caption, frame=frame, styles=shown)
+        names = [trace["legendgroup"] for trace in traces]
+        height = 40 + len(hyperparameters) * (16 + 12 * len(names))
+        return plotly_layout.draw(traces, [(x_axis, y_axis)], names, height, barmode="group", bargap=0.25)

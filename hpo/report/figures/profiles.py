@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.style import Style, markup, rounded
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hpo.report.figures.style import markup, rounded
 
 X_LABEL, Y_LABEL = "τ, in times the epochs of the fastest", "share of the studies"
 
@@ -25,7 +24,14 @@ class Profiles(Chart):
     number: int = 2
     slug: str = "performance-profiles"
     title: str = "Performance profiles"
-    frame: "pd.DataFrame"
+    frame: pd.DataFrame
+
+    @property
+    def caption(self) -> str:
+        return (
+            "Performance profiles: the share of the studies in which a configuration reaches the target within τ times "
+            "the epochs of the fastest one."
+        )
 
     def draw_png(self, path: Path) -> None:
         figure = matplotlib_layout.new_figure(3.8)
@@ -54,12 +60,3 @@ class Profiles(Chart):
         x_axis = {"title": {"text": X_LABEL}}
         y_axis = {"title": {"text": Y_LABEL}, "tickformat": ".0%", "range": [-0.04, 1.04]}
         return plotly_layout.draw(traces, [(x_axis, y_axis)], list(self.styles))
-
-
-def performance_profiles(steps: "pd.DataFrame", styles: dict[str, Style]) -> Profiles:
-    """The figure of a comparison of studies, from columns configuration, ratio, share."""
-    caption = (
-        "Performance profiles: the share of the studies in which a configuration reaches the target within τ times "
-        "the epochs of the fastest one."
-    )
-    return Profiles(caption=caption, frame=steps, styles=styles)

@@ -2,16 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from hpo.analysis.metric import Metric
 from hpo.report.figures import plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.history import score_axis, trial_marker
 from hpo.report.figures.style import Style, markup, rounded
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PADDING = 0.05  # of a range, beyond either end
 
@@ -37,9 +36,17 @@ class Slices(Chart):
     number: int = 7
     slug: str = "slices"
     title: str = "Score by hyperparameter"
-    metric: Metric
+    frame: pd.DataFrame
     hyperparameters: dict[str, SearchedRange]
-    frame: "pd.DataFrame"
+    metric: Metric
+
+    @property
+    def caption(self) -> str:
+        lower = "" if self.metric.direction == "maximize" else " (lower is better)"
+        return (
+            f"The {self.metric.label} of every trial{lower} against each hyperparameter, while the others vary too. "
+            "Trials without a score are left out."
+        )
 
     def draw_plotly(self) -> dict[str, Any]:
         traces = [self._legend_trace(name, style) for name, style in self.styles.items()]
@@ -61,7 +68,7 @@ class Slices(Chart):
         )  # fmt: skip
 
     def _points_trace(
-        self, panel: int, hyperparameter: str, name: str, style: Style, rows: "pd.DataFrame"
+        self, panel: int, hyperparameter: str, name: str, style: Style, rows: pd.DataFrame
     ) -> dict[str, Any]:
         return plotly_layout.scatter(
             panel, "markers", rounded(rows["value"]), rounded(rows["score"]), marker=trial_marker(style, len(rows)),
@@ -71,19 +78,6 @@ class Slices(Chart):
                 f"%{{y{plotly_layout.hover_format(self.metric.share)}}}<extra></extra>"
             ),
         )  # fmt: skip
-
-
-def slices(
-    frame: "pd.DataFrame", hyperparameters: dict[str, SearchedRange], styles: dict[str, Style], metric: Metric
-) -> Slices:
-    """Figure 7, from the columns of `Slices.frame`."""
-    lower = "" if metric.direction == "maximize" else " (lower is better)"
-    caption = (
-        f"The {metric.label} of every trial{lower} against each hyperparameter, while the others vary too. "
-        "Trials without a score are left out."
-    )
-    shown = {name: searched for name, searched in hyperparameters.items() if (frame["hyperparameter"] == name).any()}
-    return Slices(caption=caption, metric=metric, hyperparameters=shown, frame=frame, styles=styles)
 
 
 def _range_axis(searched: SearchedRange) -> dict[str, Any]:

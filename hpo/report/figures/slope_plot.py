@@ -3,16 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from hpo.analysis.metric import Metric
 from hpo.report import formatting
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import Style, markup, rounded, shorten, translucent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MAX_COLUMNS = 3
 PNG_LABEL, PAGE_LABEL = 26, 32  # letters below a panel of a picture and of a page
@@ -32,10 +31,18 @@ class Slopes(Chart):
 
     number: int = 3
     slug: str = "paired-slopes"
+    frame: pd.DataFrame
     metric: Metric
     baseline: str
     unit: str
-    frame: "pd.DataFrame"
+
+    @property
+    def caption(self) -> str:
+        means = "" if self.unit == "seed" else " (the mean over its seeds)"
+        return (
+            f"{self.title}, {shorten(self.baseline)} on the left of each panel: a line for each {self.unit}{means}, "
+            "coloured where the rival is ahead and grey where it is not; the thick line joins the means."
+        )
 
     def draw_png(self, path: Path) -> None:
         panels = list(self.by_configuration(self.frame))
@@ -56,7 +63,7 @@ class Slopes(Chart):
                 axes.set_ylabel(matplotlib_layout.label(self.metric.label))
         matplotlib_layout.save(figure, path)
 
-    def _draw_panel(self, axes: Any, pairs: "pd.DataFrame", style: Style) -> None:
+    def _draw_panel(self, axes: Any, pairs: pd.DataFrame, style: Style) -> None:
         from matplotlib.collections import LineCollection
 
         opacity, grey = 0.75 if len(pairs) <= MANY_LINES else 0.3, self.styles[self.baseline]
@@ -85,7 +92,7 @@ class Slopes(Chart):
             axes.append((x_axis, y_axis))
         return plotly_layout.draw(traces, axes, panel_height=260, columns=MAX_COLUMNS)
 
-    def _means_trace(self, panel: int, pairs: "pd.DataFrame") -> dict[str, Any]:
+    def _means_trace(self, panel: int, pairs: pd.DataFrame) -> dict[str, Any]:
         value = f"%{{y{plotly_layout.hover_format(self.metric.share)}}}"
         return plotly_layout.scatter(
             panel, "lines", [0, 1], rounded([pairs["baseline"].mean(), pairs["rival"].mean()]),
@@ -93,7 +100,7 @@ class Slopes(Chart):
             showlegend=False,
         )  # fmt: skip
 
-    def _points_trace(self, panel: int, name: str, pairs: "pd.DataFrame", side: int) -> dict[str, Any]:
+    def _points_trace(self, panel: int, name: str, pairs: pd.DataFrame, side: int) -> dict[str, Any]:
         style = self.styles[name if side else self.baseline]
         values = rounded(pairs["baseline"]), rounded(pairs["rival"])
         differences = [formatting.amount(value, self.metric) for value in pairs["rival"] - pairs["baseline"]]
@@ -109,21 +116,9 @@ class Slopes(Chart):
             showlegend=False,
         )  # fmt: skip
 
-    def _ahead(self, pairs: "pd.DataFrame") -> "pd.Series[bool]":
+    def _ahead(self, pairs: pd.DataFrame) -> "pd.Series[bool]":
         gains = pairs["rival"] - pairs["baseline"]
         return gains > 0 if self.metric.direction == "maximize" else gains < 0
-
-
-def paired_slopes(pairs: "pd.DataFrame", styles: dict[str, Style], metric: Metric, baseline: str, unit: str) -> Slopes:
-    """Figure 3, from columns configuration, unit, baseline, rival."""
-    means = "" if unit == "seed" else " (the mean over its seeds)"
-    title = f"{metric.label.capitalize()}, {unit} by {unit}"
-    caption = (
-        f"{title}, {shorten(baseline)} on the left of each panel: a line for each {unit}{means}, coloured where the "
-        "rival is ahead and grey where it is not; the thick line joins the means."
-    )
-    frame = pairs.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
-    return Slopes(title=title, caption=caption, metric=metric, baseline=baseline, unit=unit, frame=frame, styles=styles)
 
 
 def _label_lengths(baseline: str, rival: str, letters: int) -> list[tuple[str, int]]:
@@ -132,7 +127,7 @@ def _label_lengths(baseline: str, rival: str, letters: int) -> list[tuple[str, i
     return [(baseline, first), (rival, letters - first)]
 
 
-def _lines_trace(panel: int, pairs: "pd.DataFrame", colour: str) -> dict[str, Any]:
+def _lines_trace(panel: int, pairs: pd.DataFrame, colour: str) -> dict[str, Any]:
     """One trace for many lines: a gap behind each."""
     heights: list[float | None] = []
     for left, right in zip(rounded(pairs["baseline"]), rounded(pairs["rival"]), strict=True):
