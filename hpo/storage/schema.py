@@ -1,24 +1,12 @@
-"""The tables of the ledger. Raise VERSION whenever a table changes."""
+"""The tables of the ledger. VERSION must be raised when a table changes."""
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 VERSION = 3
 
 metadata = MetaData()
-_JSON = JSON(none_as_null=True)
+_JSON = sa.JSON(none_as_null=True)
 _DOUBLE = Float(53)
 
 version = Table("hpo_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
@@ -38,7 +26,7 @@ studies = Table(
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
-    Column("settings_assigned", Boolean, nullable=False),  # every rerun has the setting that tuning chose
+    Column("settings_assigned", sa.Boolean, nullable=False),  # every rerun has the setting that tuning chose
     sqlite_autoincrement=True,
 )
 
@@ -69,7 +57,7 @@ slots = Table(
     Column("finished", _DOUBLE),
     Index("hpo_slots_key", "study_id", "configuration", "tuning_run", "phase", "round", "batch", "slot", unique=True),
     Index("hpo_slots_state", "study_id", "state"),
-    sqlite_autoincrement=True,  # an id is never used again, so a late worker cannot hit another study's slot
+    sqlite_autoincrement=True,  # ids are never reused, so that a late worker cannot change another study's slot
 )
 
 failures = Table(
@@ -103,5 +91,5 @@ curves = Table(
     metadata,
     Column("slot_id", Integer, primary_key=True, autoincrement=False),
     Column("metric", String(100), primary_key=True),
-    Column("points", LargeBinary, nullable=False),  # epochs 1, 2, …: float64, little-endian; NaN: not finite
+    Column("points", sa.LargeBinary, nullable=False),  # epochs 1, 2, …: float64, little-endian; NaN: not finite
 )

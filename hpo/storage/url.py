@@ -1,4 +1,4 @@
-"""Storage URLs: read, checked, and shown without their password."""
+"""Storage URLs: how they are read, checked, and shown without their password."""
 
 import os
 from contextlib import suppress
@@ -15,22 +15,22 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre
 
 
 def redacted(url: str) -> str:
-    """`url` without its password, fit to be printed."""
+    """`url` without its password, for messages."""
     try:
         address = sa.make_url(url)
     except (exc.ArgumentError, ValueError):
         address = None
-    if address is None or _torn(address):
-        scheme, found, _ = url.partition("://")
-        if not found and "@" not in url:  # a file's name, for example: it holds no password
+    if address is None or _has_second_at(address):
+        scheme, separator, _ = url.partition("://")
+        if not separator and "@" not in url:  # a file's name, for example: it has no password
             return url
-        return f"{scheme}://…" if found and "@" not in scheme else "…"
-    secret = {key for key in address.query if "pass" in key.lower()}
-    return address.difference_update_query(secret).render_as_string(hide_password=True)
+        return f"{scheme}://…" if separator and "@" not in scheme else "…"
+    secret_keys = {key for key in address.query if "pass" in key.lower()}
+    return address.difference_update_query(secret_keys).render_as_string(hide_password=True)
 
 
 def read(url: str) -> URL:
-    """The URL with its driver named.
+    """The parsed URL, with the driver that hpo uses.
 
     Raises:
         UsageError: it cannot be read or names a database that is not supported.
@@ -39,12 +39,12 @@ def read(url: str) -> URL:
         address = sa.make_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise UsageError(
-            f"the storage {redacted(url)!r} is no URL; write sqlite:///file.db or postgresql://user@host/name"
+            f"the storage {redacted(url)!r} is not a URL; write sqlite:///file.db or postgresql://user@host/name"
         ) from error
-    if _torn(address):
+    if _has_second_at(address):
         raise UsageError(
-            f"the storage {redacted(url)!r} has an @ in its password or its name; write it as %40, or leave the "
-            "password out and set PGPASSWORD"
+            f"the storage {redacted(url)!r} has an @ in its password or its name; write it as %40, or set PGPASSWORD "
+            "instead of the password"
         )
     if address.drivername == "postgres" or address.get_backend_name() == "postgresql":
         address = address.set(drivername="postgresql+psycopg")
@@ -55,27 +55,27 @@ def read(url: str) -> URL:
     return address
 
 
-def _torn(address: URL) -> bool:
-    """Whether a second @ has torn the password apart, so that its rest passes for a host or a name."""
+def _has_second_at(address: URL) -> bool:
+    """Whether the password has an @, so that its end is read as part of the host or the name."""
     return address.get_backend_name() != "sqlite" and "@" in f"{address.host}{address.database}"
 
 
 def file(address: URL) -> Path:
-    """Where a SQLite database lies."""
+    """The file of a SQLite database."""
     return Path(str(address.database)).resolve()
 
 
 def exists(url: str) -> bool:
-    """Whether there can be studies: a SQLite file that is not there has none, and reading must not make it."""
+    """Whether the database may have studies: a missing SQLite file has none, and reading must not create it."""
     address = read(url)
     return address.get_backend_name() != "sqlite" or file(address).exists()
 
 
 def check_folder(address: URL) -> None:
-    """Raises HpoError where SQLite could not write, or would lose data."""
+    """Raises HpoError if SQLite could not write there, or would lose data."""
     path = file(address)
     if not path.parent.is_dir():
-        raise HpoError(f"the folder {path.parent} of the database does not exist; make it, or change --storage")
+        raise HpoError(f"the folder {path.parent} of the database does not exist; create it, or change --storage")
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
     kind = file_system(path.parent)
@@ -86,12 +86,12 @@ def check_folder(address: URL) -> None:
 
 
 def file_system(folder: Path) -> str:
-    """The kind of file system that `folder` lies on, as Linux names it; '' elsewhere."""
-    best, kind = -1, ""
+    """The kind of file system of `folder`, as Linux names it; '' on other systems."""
+    longest, kind = -1, ""
     with suppress(OSError):
         for line in MOUNTS.read_text().splitlines():
             _, point, name, *_ = line.split()
             point = point.replace("\\040", " ")
-            if folder.is_relative_to(point) and len(point) >= best:  # what is mounted later hides what was there
-                best, kind = len(point), name
+            if folder.is_relative_to(point) and len(point) >= longest:  # of equal ones, the last mounted is visible
+                longest, kind = len(point), name
     return kind

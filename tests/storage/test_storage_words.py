@@ -13,7 +13,7 @@ from hpo.storage.url import read, redacted
 
 
 def test_a_files_name_is_shown_as_it_was_given() -> None:
-    with pytest.raises(UsageError, match=r"the storage 'study\.db' is no URL; write sqlite:///file\.db"):
+    with pytest.raises(UsageError, match=r"the storage 'study\.db' is not a URL; write sqlite:///file\.db"):
         read("study.db")
     assert "hunter2" not in redacted("user:hunter2@host")
 

@@ -1,4 +1,4 @@
-"""What differs between two definitions, in words a person can act on."""
+"""The differences between two definitions, or two fingerprints, in words."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,19 +14,19 @@ def describe_changes(old: Any, new: Any) -> str:
     """The first few differences as "path: old → new", joined by semicolons; "" if there is none."""
     differences = list(changes(old, new))
     epochs = next((difference[1:] for difference in differences if difference[0] == "epochs"), None)
-    found = [
+    texts = [
         f"{path}: {_show(before)} → {_show(after)}"
         for path, before, after in differences
-        if path != "tuning_epochs" or (before, after) != epochs  # they follow the epochs unless they are given
+        if path != "tuning_epochs" or (before, after) != epochs  # they follow the epochs by default
     ]
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
 
 
 def describe_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """The first few names under which two fingerprints differ: "study file: Net, WIDTH; base.py: Blobs; loss.gamma".
+    """The first few names whose digests differ: "study file: Net, WIDTH; base.py: Blobs; loss.gamma".
 
-    A value is left out where the statement that makes it is named.
+    A value is left out if the statement that assigns it is named.
     """
     changed = [name.rpartition(": ") for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     statements = [(where, name) for where, _, name in changed if where.endswith(FILES)]
@@ -41,12 +41,12 @@ def describe_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> str
 
 
 def is_in_files(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    """Whether two fingerprints differ in the code of a file, not in values alone."""
+    """Whether two fingerprints differ in the code of a file, not only in values."""
     return any(old.get(name) != new.get(name) for name in {*old, *new} if name.rpartition(": ")[0].endswith(FILES))
 
 
 def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every difference as (dotted path, old, new); what one side lacks is MISSING. Lists go by their entries' names."""
+    """Every difference as (dotted path, old, new), with MISSING for a missing side; entries of lists match by name."""
     old, new = _named(old), _named(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
