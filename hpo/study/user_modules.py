@@ -3,7 +3,10 @@
 import ast
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.machinery import PathFinder
+from importlib.util import resolve_name
+from itertools import accumulate
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -94,22 +97,15 @@ def _imports(module: UserModule) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(module, node.level, node.module or "")
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            base = "." * node.level + (node.module or "")
+            names += [base, *(f"{base}{'.' * bool(node.module)}{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call) and identifiers(node.func) & {"import_module", "__import__"}:
             arguments = [entry.value for entry in node.args[:1] if isinstance(entry, ast.Constant)]
-            for name in (name for name in arguments if isinstance(name, str)):
-                base = name.lstrip(".")
-                names.append(_absolute(module, len(name) - len(base), base))
-    # Importing a.b.c imports the packages a and a.b as well.
-    packages = [".".join(parts[:end]) for parts in (n.split(".") for n in names) for end in range(1, len(parts) + 1)]
-    return [name for name in dict.fromkeys(packages) if name and name.split(".")[0] not in ("hpo", "torch")]
-
-
-def _absolute(module: UserModule, level: int, name: str) -> str:
-    """The full name of a module that `module` imports by `name` after `level` dots."""
-    if not level:
-        return name
-    parts = module.name.split(".")
-    parts = parts[: len(parts) - level + (module.file.name == "__init__.py")]
-    return ".".join([*parts, name] if name else parts)
+            names += [name for name in arguments if isinstance(name, str)]
+    package = module.name if module.file.name == "__init__.py" else module.name.rpartition(".")[0]
+    modules: dict[str, None] = {}
+    for name in names:
+        with suppress(ImportError):  # it has more dots than there are packages
+            # Importing a.b.c imports the packages a and a.b as well.
+            modules |= dict.fromkeys(accumulate(resolve_name(name, package).split("."), "{}.{}".format))
+    return [name for name in modules if name and name.split(".")[0] not in ("hpo", "torch")]

@@ -1,4 +1,4 @@
-"""Importances of hyperparameters are those that Optuna computes from a study of its own."""
+"""The importances of hyperparameters are those that Optuna computes."""
 
 import math
 

@@ -37,18 +37,18 @@ def at_rates(first: float, second: float) -> Record:
     return make_record(export, curves)
 
 
-def test_it_is_measured_seed_by_seed_without_those_that_diverged() -> None:
-    found = smoothness(curves(LOSSES), diverged=[2], learning_rates=[0.1])
-    assert list(found.roughness) == [0, 1]
-    assert found.roughness[0] == pytest.approx(0, abs=1e-12)
-    assert found.roughness[1] == pytest.approx(descriptors.roughness(LOSSES[1]))
-    assert found.upward_variation.mean == pytest.approx(0.25)  # one climbs back half of what it fell, one never
-    assert (found.spikes, found.epochs, found.learning_rates) == (0, 4, [0.1])
+def test_smoothness_by_seed_without_those_that_diverged() -> None:
+    smooth = smoothness(curves(LOSSES), diverged=[2], learning_rates=[0.1])
+    assert list(smooth.roughness) == [0, 1]
+    assert smooth.roughness[0] == pytest.approx(0, abs=1e-12)
+    assert smooth.roughness[1] == pytest.approx(descriptors.roughness(LOSSES[1]))
+    assert smooth.upward_variation.mean == pytest.approx(0.25)  # one ascends by half of its descent, one never
+    assert (smooth.spikes, smooth.epochs, smooth.learning_rates) == (0, 4, [0.1])
 
 
 def test_losses_of_zero_and_runs_too_short_give_no_infinity() -> None:
-    found = smoothness(curves({0: [1.0, 0.0, 1.0], 1: [1.0, 0.5]}), [], [])
-    assert list(found.roughness) == [0] and math.isfinite(found.roughness[0])
+    smooth = smoothness(curves({0: [1.0, 0.0, 1.0], 1: [1.0, 0.5]}), [], [])
+    assert list(smooth.roughness) == [0] and math.isfinite(smooth.roughness[0])
     nothing = smoothness(curves({}), [], [])
     assert nothing.roughness == {} and nothing.epochs == 0 and math.isnan(nothing.mean_roughness.mean)
 

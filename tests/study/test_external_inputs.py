@@ -34,17 +34,17 @@ def reading(code: str, folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("code", READING)
-def test_what_a_function_reads_is_named_and_its_changes_are_seen(
+def test_inputs_are_named_and_their_changes_are_seen(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder").mkdir()
-    found = []
+    inputs = []
     for text in ("1", "1", "2"):
         monkeypatch.setenv("SCALE_Z", text)
         (tmp_path / "table.json").write_text(text)
-        found.append(reading(code, tmp_path))
-    assert set(found[0]) == READING[code]
-    assert found[0] == found[1] and (found[0] != found[2]) == bool(READING[code])
+        inputs.append(reading(code, tmp_path))
+    assert set(inputs[0]) == READING[code]
+    assert inputs[0] == inputs[1] and (inputs[0] != inputs[2]) == bool(READING[code])
 
 
 def test_a_file_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ UNSEEN = {
     "trials": (S, "trials=2", "trials=3"),
     "seeds": (S, "seeds=2", "seeds=20"),
     "name": (S, "trials=2", 'name="s", tuning_runs=2'),
-    "range, which the definition says": (S, "log_range(1e-3, 1e-1)", "log_range(1e-3, 1)"),
+    "range, which the definition contains": (S, "log_range(1e-3, 1e-1)", "log_range(1e-3, 1)"),
     "another study's space": (S, "class Layer", "SPACE = {'learning_rate': 3}\n\n\nclass Layer"),
     "order and blanks of imports": (S, "import functools\nimport json\n", "import json\n\nimport functools\n"),
     "imports in one": (S, "import functools\nimport json\n", "import functools, json\n"),
@@ -84,7 +84,7 @@ UNSEEN = {
 
 @pytest.fixture
 def prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, str]]]:
-    """The fingerprint of the study after an edit, each in a folder of its own, with nothing imported before."""
+    """The fingerprint of the study after an edit, each in a new folder, with nothing imported before."""
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] in ("base", "lab", "hpo_study_s")]:

@@ -129,15 +129,15 @@ HOLDERS: dict[str, Callable[[float], Any]] = {
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_value_counts_in_whatever_holds_it(holder: str) -> None:
-    first, again, other = (
+    first, same, other = (
         fingerprint(study(model=typed_in("def model(): return held", held=HOLDERS[holder](value))["model"]))
         for value in (2.0, 2.0, 3.0)
     )
-    assert first == again != other
+    assert first == same != other
 
 
 class Odd:
-    """Whatever is asked of it goes wrong."""
+    """Every access to it raises an error."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)

@@ -116,6 +116,7 @@ MISTAKES: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {
     ("samples=100", "label_nois=0.2"): (9, ("Mnist1d takes no 'label_nois'", "did you mean 'label_noise'?")),
     ("samples=100", "samples=1234"): (9, ("samples is 1234",)),
     ("Mnist1d(samples", "Mnist1D(samples"): (9, ("'Mnist1D' is not defined", "did you mean 'Mnist1d'?")),
+    ("samples=100", "samples=xyzzy"): (9, ("'xyzzy' is not defined", "define it")),
     ("Mnist1d(samples", "Digits(samples"): (9, ("`from hpo import Digits`",)),
     ("Mnist1d, Study", "Mnist1d, Studdy"): (2, ("hpo has no 'Studdy'", "did you mean 'Study'?")),
     ("epochs=2", "score='validation_acuracy'"): (8, ("'validation_acuracy'", "did you mean 'validation_accuracy'?")),

@@ -18,7 +18,7 @@ PINNED = {
 
 
 def test_the_digests_are_pinned_for_every_version_of_python() -> None:
-    """A digest that another version of Python gives anew would make every stored study look changed."""
+    """A digest that depended on the version of Python would make every stored study look changed."""
     source = """
 from . import a, b as c
 import d.e
@@ -46,7 +46,7 @@ W, (V, *U) = W = 1, (2, 3)
     assert module_digests(parse(source.encode())) == PINNED
 
 
-def test_the_author_s_words_and_planned_numbers_do_not_count_wherever_a_study_is_made() -> None:
+def test_texts_and_planned_numbers_do_not_count_wherever_a_study_is_created() -> None:
     def digests(words: str, call: str = "Study") -> dict[str, str]:
         return module_digests(parse(f"def make(w):\n    return {call}({words}, model=w)\n".encode()))
 
@@ -80,7 +80,7 @@ def test_names_made_from_the_process(source: str, names: set[str]) -> None:
     assert process_dependent_names(parse(source.encode())) == names
 
 
-def test_which_lambda_it_is() -> None:
+def test_the_digest_of_a_lambda_is_that_of_its_own_code() -> None:
     source = "a, b = lambda: 1, lambda: (lambda x: x + 2)\nc = lambda: (3\n)\n"
     space: dict[str, Any] = {}
     exec(compile(source, "somewhere", "exec"), space)
@@ -90,7 +90,7 @@ def test_which_lambda_it_is() -> None:
     assert digests[:2] == alone and len(set(digests)) == 4
 
 
-def test_what_only_tells_hpo_what_the_study_is() -> None:
+def test_declarations_of_a_study_are_not_code() -> None:
     space = {"Study": Study, "log_range": log_range, "RATES": {}, "STUDIES": {}}
 
     def counted(source: str, variant: str = "") -> set[str]:

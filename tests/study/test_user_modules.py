@@ -1,4 +1,4 @@
-"""Which modules of the user a function imports when it is called, found without importing them."""
+"""The user's modules that a function imports when it is called are found without importing them."""
 
 import importlib
 import sys
