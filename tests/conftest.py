@@ -1,5 +1,6 @@
 """Fixtures that several test files need."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +13,28 @@ from storages import KINDS, Storage, storage
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "where tests leave pictures of pages, of studies that are really trained"
-    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help=told)
+    text = "where tests save pictures of pages; with it, the dashboard's study is really trained"
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help=text)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: the garbage collector need not search it, which takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
 def screenshots(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder for pictures: the one asked for, else one that is thrown away."""
+    """The folder for pictures: that of the option, or a temporary one."""
     return request.config.getoption("--screenshots") or tmp_path
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A real Chromium; where there is none, the test is skipped."""
-    made = Browser()
-    yield made
-    made.close()
+    browser = Browser()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for all tests that ask; none may stop it."""
+    """One PostgreSQL server for all tests that do not stop it."""
     server = PostgresServer()
     yield server
     server.close()
@@ -56,30 +63,30 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/t.db"
         return
     server: PostgresServer = request.getfixturevalue("postgresql")
-    made = server.create()
-    yield made
-    server.drop(made)
+    url = server.create()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    """Where tests start worker processes."""
-    made = ForkServer()
-    yield made
-    made.close()
+    """Starts worker processes and commands."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
-    """Databases of each kind that a test may take away for a while."""
-    made = storage(request.param)
-    yield made
-    made.close()
+    """Databases of each kind that a test may make unavailable for a while."""
+    databases = storage(request.param)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture(autouse=True)
-def told_again() -> None:
-    """What is told once a process is told once a test; PyTorch is not imported for it."""
+def repeat_warnings() -> None:
+    """A warning that a process gives once is given once a test; PyTorch is not imported for it."""
     module = sys.modules.get("hpo.user_code.messages")
     if module is not None:
         module.warn_once.cache_clear()
