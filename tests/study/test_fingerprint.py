@@ -12,8 +12,12 @@ import pytest
 
 from hpo import load
 from hpo.study.fingerprint import fingerprint
-from tests.study.edited_study import FILES, STUDY, write
 
+# A study of everything that a user may write, over several files: name -> text.
+FILES = {
+    block.partition("\n")[0]: block.partition("\n")[2]
+    for block in (Path(__file__).parent / "edited_study.txt").read_text().split("=== ")[1:]
+}
 S, B, H = "studies/s.py", "base.py", "lab/helpers.py"
 
 # file, old text, new text, and a name that tells the person where the change is.
@@ -80,6 +84,13 @@ UNSEEN = {
     "order and blanks of imports": (S, "import functools\nimport json\n", "import json\n\nimport functools\n"),
     "imports in one": (S, "import functools\nimport json\n", "import functools, json\n"),
 }  # fmt: skip
+
+
+def write(folder: Path, **changes: str) -> None:
+    """Writes the study's files into a folder, some of them with another text."""
+    for name, text in (FILES | changes).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 @pytest.fixture
@@ -165,7 +176,7 @@ def test_what_a_study_computes_or_imports_as_it_runs_is_no_edit(
 
 
 def test_another_variant_of_the_file_may_change(prints: Callable[..., dict[str, str]]) -> None:
-    head = STUDY.partition("STUDY = Study(")[0]
+    head = FILES[S].partition("STUDY = Study(")[0]
     text = head + (
         "def variant(data, model, **more):\n    return Study(data=data, model=model, baseline='A', "
         "configurations=(Configuration('A'), Configuration('B')), **more)\n"
