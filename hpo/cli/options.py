@@ -39,7 +39,7 @@ AcceptChangedCode = Annotated[
 Workers = Annotated[int | None, whole_number("Worker processes on this machine.")]
 MaxTime = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Release unfinished runs and stop after e.g. 2h or 90m; exit code 142."),
+    typer.Option(metavar="TIME", help="Stop after e.g. 2h or 90m and release unfinished runs; exit code 142."),
 ]
 Reports = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder of reports.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -68,7 +68,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((str(address[0]), int(address[1])), family=family)
     except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else error
         raise UsageError(f"cannot listen on {host}, port {port} ({reason}); give another --port or --host") from error
 
 

@@ -63,16 +63,16 @@ def test_the_opening_has_the_plan() -> None:
     counts = {"AdamW": entry(), "GNVR": entry()}
     definition = {"epochs": 30, "tuning_epochs": 15}
     assert opening("gnvr", definition, counts, *WHERE) == [
-        "gnvr: 2 configurations, 40 trials each of 15 epochs, then 10 reruns each of 30 epochs; "
+        "gnvr: 2 configurations, each with 40 trials of 15 epochs, then 10 reruns of 30 epochs; "
         "2 workers on cpu (AMD EPYC); sqlite:///hpo.db"
     ]
     (first,) = opening("gnvr", definition | {"seeds_per_trial": 3}, counts, "", "")
-    assert "of 15 epochs with 3 seeds," in first
+    assert "of 15 epochs and 3 seeds," in first
     (first,) = opening("gnvr", definition | {"pruner": {"kind": "SuccessiveHalving"}}, counts, "", "")
     assert "of at most 15 epochs," in first
     counts["GNVR"] = entry(trials_total=1, trials_done=1, reruns_total=9)
     first, second = opening("gnvr", {"epochs": 1, "tuning_epochs": 1}, counts, "", "")
-    assert first == "gnvr: 2 configurations, 41 trials in total of 1 epoch, then 19 reruns in total of 1 epoch"
+    assert first == "gnvr: 2 configurations, together with 41 trials of 1 epoch, then 19 reruns of 1 epoch"
     assert "1 of 41 trials and 0 of 19 reruns" in second
 
 
@@ -116,7 +116,7 @@ def test_results_of_other_processes_are_shown(ledger: Ledger, monkeypatch: pytes
     shown, screen = display(ledger)
     lines = threading.Event()
     with shown:
-        assert screen.getvalue().startswith("s: 2 configurations, 12 trials each of 6 epochs, then 3 reruns each")
+        assert screen.getvalue().startswith("s: 2 configurations, each with 12 trials of 6 epochs, then 3 reruns")
         print_line = shown.print
         monkeypatch.setattr(shown, "print", lambda text, file=None: (print_line(text, file), lines.set()))
         finish_all(ledger, until="rerun")  # by another worker, without messages to this display

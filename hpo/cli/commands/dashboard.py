@@ -13,7 +13,7 @@ def dashboard(
     storage: Storage = None,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0: any free port.")] = 8080,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="Others than localhost need $HPO_DASHBOARD_PASSWORD.")
+        str, typer.Option(metavar="HOST", help="A host other than localhost needs $HPO_DASHBOARD_PASSWORD.")
     ] = "127.0.0.1",
     allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the pages change and delete studies.")] = False,
     reports: Reports = Path("reports"),

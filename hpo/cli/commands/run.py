@@ -83,6 +83,7 @@ def run(
 
 def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any]) -> None:
     """Runs one worker process per device and shows their progress until the study is done."""
+    from hpo.cli.terminal.messages import stop_reason
     from hpo.cli.terminal.progress import Display
     from hpo.storage.url import redacted
     from hpo.training.devices import describe_workers
@@ -96,8 +97,8 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
     try:
         with Display(ledger, describe_workers(devices), redacted(url)) as display:
             run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
-    except Stopped:
-        print("hpo: interrupted; run the same command to resume", file=sys.stderr)
+    except Stopped as stopped:
+        print(f"hpo: {stop_reason(stopped)}; run the same command to resume", file=sys.stderr)
         raise
 
 

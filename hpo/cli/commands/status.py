@@ -24,7 +24,7 @@ class WatchCommand(TyperCommand):
 
 @app.command(cls=WatchCommand)
 def status(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="By default all studies.")] = None,
+    study: Annotated[str | None, typer.Argument(metavar="STUDY", help="By default all studies.")] = None,
     storage: Storage = None,
     watch: Annotated[
         float | None,

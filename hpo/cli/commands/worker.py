@@ -1,6 +1,5 @@
 """`hpo worker`: one worker of a study."""
 
-import signal
 import sys
 from typing import Annotated
 
@@ -36,7 +35,7 @@ def worker(
 ) -> None:
     """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
     from hpo import api
-    from hpo.cli.terminal.messages import Messenger
+    from hpo.cli.terminal.messages import Messenger, stop_reason
     from hpo.storage.url import redacted
     from hpo.study import loading
     from hpo.worker.processes import stop_with_parent
@@ -59,8 +58,7 @@ def worker(
         work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
-            reason = "time limit reached" if stopped.number == signal.SIGALRM else "interrupted"
-            print(f"hpo: {reason}; unfinished trials and reruns were released", file=sys.stderr)
+            print(f"hpo: {stop_reason(stopped)}; unfinished trials and reruns were released", file=sys.stderr)
         raise
     except HpoError as error:
         if not messages:

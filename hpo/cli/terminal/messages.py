@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import time
 import traceback
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import hpo
 from hpo.errors import plural
 from hpo.storage.ledger import Work
+from hpo.worker.signals import Stopped
 
 
 class Messenger:
@@ -54,6 +56,11 @@ class Messenger:
         else:
             line = f"hpo: {details['text']}"
         print(line, flush=True)
+
+
+def stop_reason(stopped: Stopped) -> str:
+    """Why a command was stopped, in words."""
+    return "time limit reached" if stopped.number == signal.SIGALRM else "interrupted"
 
 
 def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:

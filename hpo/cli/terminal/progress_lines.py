@@ -20,17 +20,22 @@ def opening(study: str, definition: Mapping[str, Any], counts: Counts, workers: 
     Args:
         counts: from `Ledger.counts`. workers: "2 workers on cpu". storage: the database's URL without its password.
     """
+    totals = [(entry["trials_total"], entry["reruns_total"]) for entry in counts.values()]
+    equal = len(set(totals)) == 1
+    trials, reruns = totals[0] if equal else map(sum, zip(*totals, strict=True))
     models = definition.get("seeds_per_trial", 1)
-    limit = "at most " if "pruner" in definition else ""
-    trials = f"{_amount(counts, 'trials')} of {limit}{plural(definition['tuning_epochs'], 'epoch')}"
-    trials += f" with {models} seeds" if models > 1 else ""
-    reruns = f"{_amount(counts, 'reruns')} of {plural(definition['epochs'], 'epoch')}"
-    plan = f"{len(counts)} configurations, {trials}, then {reruns}"
+    plan = (
+        f"{len(counts)} configurations, {'each' if equal else 'together'} with {plural(trials, 'trial')} of "
+        f"{'at most ' if 'pruner' in definition else ''}{plural(definition['tuning_epochs'], 'epoch')}"
+        f"{f' and {models} seeds' if models > 1 else ''}, then {plural(reruns, 'rerun')} of "
+        f"{plural(definition['epochs'], 'epoch')}"
+    )
     lines = [f"{study}: " + "; ".join(part for part in (plan, workers, storage) if part)]
-    done = {phase: _sum(counts, f"{phase}_done") for phase in PHASES}
+    done = {phase: sum(entry[f"{phase}_done"] for entry in counts.values()) for phase in PHASES}
     if any(done.values()):
-        progress = [f"{number} of {_sum(counts, f'{phase}_total')} {phase}" for phase, number in done.items()]
-        lines.append(f"resuming: {' and '.join(progress)} are finished")
+        planned = {phase: sum(entry[f"{phase}_total"] for entry in counts.values()) for phase in PHASES}
+        progress = " and ".join(f"{done[phase]} of {planned[phase]} {phase}" for phase in PHASES)
+        lines.append(f"resuming: {progress} are finished")
     return lines
 
 
@@ -69,14 +74,3 @@ class ProgressLog:
         best = best_score(entry)
         text = "" if best == "–" else f", best {self.score} {best}"
         return text + "".join(f", {entry[end]} {end}" for end in ENDS if entry[end])
-
-
-def _amount(counts: Counts, phase: str) -> str:
-    """ "40 trials each", or "100 trials in total" if the configurations differ."""
-    totals = [entry[f"{phase}_total"] for entry in counts.values()]
-    noun = phase.removesuffix("s")
-    return f"{plural(totals[0], noun)} each" if len(set(totals)) == 1 else f"{plural(sum(totals), noun)} in total"
-
-
-def _sum(counts: Counts, key: str) -> int:
-    return sum(entry[key] for entry in counts.values())
