@@ -15,8 +15,9 @@ from hpo.bench.simulated import families, repeated
 from hpo.bench.table import OnRow, Row
 from hpo.models import MLP
 from hpo.study.study import Configuration, Study
-from hpo.training.loop import Member, train
+from hpo.training.loop import train
 from hpo.training.population_size import MAX_POPULATION
+from hpo.training.recipe import Member
 from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark

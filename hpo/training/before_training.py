@@ -1,4 +1,4 @@
-"""User code that is called as it is, step by step or epoch by epoch, tried twice on the first samples of a run."""
+"""User code that every step or epoch calls in Python is called twice before training, on a few samples."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from hpo.training.samples import Samples
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice
 
-TRIED = 8  # samples of each model
+TRIED = 8  # samples per model
 
 
 def check_calls(
@@ -23,41 +23,38 @@ def check_calls(
         samples: the population's. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
 
     Raises:
-        UsageError: what one of them gives does not follow from its arguments alone.
+        UsageError: one of them returns values that do not follow from its arguments alone.
     """
-    places = samples.training[:, :TRIED]
+    indices = samples.training.indices[:, :TRIED]
     if samples.dataset.augments:
-        call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(places, 1, 1))
-        _check_apart(samples, places)
+        call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(indices, 1, 1))
+        _check_independent_samples(samples, indices)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
 
-    def evaluate(places: Tensor) -> list[Tree]:
-        labels = samples.labels.gather(1, places)
-        weights = torch.ones_like(places, dtype=torch.float32)
-        return population.evaluate(samples.inputs, places, weights, labels, own=True)
+    def evaluate(indices: Tensor) -> list[Tree]:
+        labels = samples.labels.gather(1, indices)
+        weights = torch.ones_like(indices, dtype=torch.float32)
+        return population.evaluate(samples.inputs, indices, weights, labels, custom_metrics=True)
 
-    others = samples.training[:, -TRIED:]
-    call_twice(code, lambda: evaluate(places), between=lambda: evaluate(others))
-    count = samples.training.shape[1] // batch_size
+    others = samples.training.indices[:, -TRIED:]
+    call_twice(code, lambda: evaluate(indices), between=lambda: evaluate(others))
+    count = samples.training.indices.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
     call_twice({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
 
 
-def _check_apart(samples: Samples, places: Tensor) -> None:
-    """Raises UsageError where the augmentation of a sample follows from what else is in the batch.
-
-    All members' samples are augmented together, so that it would follow from who trains beside them, too.
-    """
-    half = places.shape[1] // 2
-    parts = [samples.views(part, 1, 1) for part in (places[:, :half], places[:, half:])]
-    together, apart = samples.views(places, 1, 1), torch.cat(parts, 2)
-    if together.is_floating_point():  # of a batch of another size a sum may be rounded otherwise
-        alike = torch.allclose(together, apart, rtol=1e-3, atol=1e-4)
+def _check_independent_samples(samples: Samples, indices: Tensor) -> None:
+    """Raises UsageError if a sample's augmentation depends on the other samples of the batch, of all members."""
+    half = indices.shape[1] // 2
+    together = samples.views(indices, 1, 1)
+    halves = torch.cat([samples.views(part, 1, 1) for part in (indices[:, :half], indices[:, half:])], 2)
+    if together.is_floating_point():  # sums may be rounded otherwise in a batch of another size
+        equal = torch.allclose(together, halves, rtol=1e-3, atol=1e-4)
     else:
-        alike = torch.equal(together, apart)
-    if not alike:
+        equal = torch.equal(together, halves)
+    if not equal:
         raise UsageError(
-            "data: augment gives a sample another variation when other samples are beside it; let each follow from "
-            "that sample and its own key alone, as the numbers of hpo.random do"
+            "data: augment changes a sample in another way when other samples are in the batch; compute each "
+            "sample's change from that sample and its own key only, as hpo.random does"
         )

@@ -1,4 +1,4 @@
-"""Checkpoints: long runs kept in a shared folder, so that whoever takes one over goes on where it was."""
+"""Checkpoints: long runs saved in a shared folder, so that another worker can resume them."""
 
 import hashlib
 import io
@@ -22,13 +22,13 @@ FOLDER, MINUTES = "HPO_CHECKPOINTS", "HPO_CHECKPOINT_MINUTES"
 
 
 def from_environment(study: str) -> "Checkpoints | None":
-    """Checkpoints in the folder that `HPO_CHECKPOINTS` names, every `HPO_CHECKPOINT_MINUTES` (10); None without one.
+    """Checkpoints in the folder `HPO_CHECKPOINTS`, every `HPO_CHECKPOINT_MINUTES` (10); None without a folder.
 
     Args:
         study: digest of everything that the study's runs depend on, the user's code included.
 
     Raises:
-        HpoError: the folder cannot be written. UsageError: the minutes are no number above 0.
+        HpoError: the folder is not writable. UsageError: the minutes are not a number above 0.
     """
     folder = os.environ.get(FOLDER)
     if not folder:
@@ -43,16 +43,16 @@ def from_environment(study: str) -> "Checkpoints | None":
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HpoError(f"{FOLDER} is {folder!r}, which cannot be made ({error.strerror}); name another") from error
+        raise HpoError(f"{FOLDER} is {folder!r}, which cannot be created ({error.strerror}); name another") from error
     if not os.access(folder, os.W_OK):
-        raise HpoError(f"{FOLDER} is {folder!r}, which cannot be written; change its permissions or name another")
+        raise HpoError(f"{FOLDER} is {folder!r}, which is not writable; change its permissions or name another")
     return Checkpoints(Path(folder), study, 60 * minutes)
 
 
 class Checkpoints:
-    """One file a run, replaced as a whole; a run is known by its study, configuration, phase, seed and setting.
+    """One file per run, identified by its study, configuration, phase, seed and setting.
 
-    Each model of a population has a file of its own: whoever takes them over may hold other ones beside them.
+    Each model of a population has a file of its own, as another worker may train it with other models.
     """
 
     def __init__(self, folder: Path, study: str, seconds: float) -> None:
@@ -65,71 +65,71 @@ class Checkpoints:
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """What is kept of a run: "state" and "seconds"; None if there is nothing, or nothing whole.
+        """The saved "state" and "seconds" of a run; None without a readable file.
 
-        A damaged file is set aside as NAME.damaged, with a warning.
+        A damaged file is renamed to NAME.damaged, with a warning.
         """
         try:
             content = io.BytesIO(path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("the checkpoint %s cannot be read now (%s); the run begins anew", path, error.strerror)
+            log.warning("cannot read the checkpoint %s (%s); the run restarts from scratch", path, error.strerror)
             return None
         try:
-            kept = torch.load(content, map_location="cpu", weights_only=True)
-            if kept["run"] != path.stem:
+            saved = torch.load(content, map_location="cpu", weights_only=True)
+            if saved["run"] != path.stem:
                 raise ValueError("it belongs to another run")
-            return {"state": kept["state"], "seconds": float(kept["seconds"])}
-        except MemoryError:  # no fault of the file
+            return {"state": saved["state"], "seconds": float(saved["seconds"])}
+        except MemoryError:  # the file is not the cause
             raise
-        except Exception as error:  # whatever a torn file makes of the reader
-            aside = path.with_suffix(".damaged")
-            with suppress(FileNotFoundError):  # another one was faster
-                path.replace(aside)
+        except Exception as error:  # a damaged file can raise anything
+            renamed = path.with_suffix(".damaged")
+            with suppress(FileNotFoundError):  # another worker has renamed it
+                path.replace(renamed)
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("the checkpoint %s is damaged (%s); it is set aside and the run begins anew", aside, reason)
+            log.warning("the checkpoint %s is damaged (%s); the run restarts from scratch", renamed, reason)
             return None
 
     def write(self, path: Path, state: Mapping[str, Any], seconds: float) -> None:
-        """Keeps a run; a disk that is full or away is a warning, for training can do without."""
-        half = path.with_suffix(f".{uuid.uuid4().hex}.half")
+        """Saves a run; a full or unavailable disk is only a warning, as training does not need checkpoints."""
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.half")
         try:
-            torch.save({"run": path.stem, "state": dict(state), "seconds": seconds}, half)
-            half.replace(path)
+            torch.save({"run": path.stem, "state": dict(state), "seconds": seconds}, temporary)
+            temporary.replace(path)
         except (OSError, RuntimeError) as error:
-            log.warning("no checkpoint could be written to %s (%s); training goes on without", self.folder, error)
-        finally:  # a signal may have come in between
-            half.unlink(missing_ok=True)
+            log.warning("cannot write a checkpoint to %s (%s); training continues without", self.folder, error)
+        finally:  # also after a signal
+            temporary.unlink(missing_ok=True)
 
-    def forget(self, path: Path) -> None:
-        """Deletes what is kept of a finished run."""
+    def delete(self, path: Path) -> None:
+        """Deletes the checkpoint of a finished run."""
         path.unlink(missing_ok=True)
 
 
 class FileCheckpointer:
-    """Keeps one population's runs while they train; a `loop.Checkpointer`."""
+    """Saves one population's runs while they train; a `loop.Checkpointer`."""
 
-    def __init__(self, checkpoints: Checkpoints, paths: Sequence[Path], kept: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, checkpoints: Checkpoints, paths: Sequence[Path], saved: Sequence[Mapping[str, Any]]) -> None:
         """
         Args:
-            paths: the members' files. kept: what `Checkpoints.read` found of each; empty where they begin anew.
+            paths: the members' files. saved: the result of `Checkpoints.read` for each, or empty for new runs.
         """
         self.checkpoints, self.paths = checkpoints, paths
-        self._kept = list(kept)
-        self.before = sum(entry["seconds"] for entry in kept) / len(kept) if kept else 0.0
-        self.begun = self.last = time.monotonic()
+        self._saved = list(saved)
+        self.earlier_seconds = sum(entry["seconds"] for entry in saved) / len(saved) if saved else 0.0
+        self.started = self.last = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds of training per model so far, those before the last interruption included."""
-        return self.before + (time.monotonic() - self.begun) / len(self.paths)
+        """Seconds of training per model so far, including those before the last interruption."""
+        return self.earlier_seconds + (time.monotonic() - self.started) / len(self.paths)
 
     def load(self) -> list[dict[str, Any]] | None:
-        """Called when this population's turn has come; what was read is given away, not held twice."""
-        self.begun = self.last = time.monotonic()
-        kept, self._kept = self._kept, []
-        return [dict(entry["state"]) for entry in kept] or None
+        """Called when training starts; the saved states are not kept here any longer."""
+        self.started = self.last = time.monotonic()
+        saved, self._saved = self._saved, []
+        return [dict(entry["state"]) for entry in saved] or None
 
     def save(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
         if time.monotonic() - self.last < self.checkpoints.seconds:
@@ -140,20 +140,17 @@ class FileCheckpointer:
 
 
 def resume(checkpoints: Checkpoints, paths: Sequence[Path], limit: int) -> list[tuple[list[int], FileCheckpointer]]:
-    """Groups of members that train together (positions in `paths`), saved at the same epoch, with their checkpointers.
+    """Groups of at most `limit` members (indices into `paths`) that were saved at the same epoch, with checkpointers.
 
-    Members train side by side only from the same epoch on, so that a population made of runs that were kept at
-    different ones is trained in parts; none of them has more than `limit` members.
+    Members train side by side from the same epoch only, so that a population whose runs were saved at different epochs
+    is trained in parts.
     """
-    found = [checkpoints.read(path) for path in paths]
-    groups: dict[int, list[int]] = {}
-    for member, kept in enumerate(found):
-        groups.setdefault(kept["state"]["epoch"] if kept else 0, []).append(member)
-    parts = [group[at : at + limit] for group in groups.values() for at in range(0, len(group), limit)]
+    saved = [checkpoints.read(path) for path in paths]
+    by_epoch: dict[int, list[int]] = {}
+    for member, entry in enumerate(saved):
+        by_epoch.setdefault(entry["state"]["epoch"] if entry else 0, []).append(member)
+    groups = [same[at : at + limit] for same in by_epoch.values() for at in range(0, len(same), limit)]
     return [
-        (
-            part,
-            FileCheckpointer(checkpoints, [paths[m] for m in part], [kept for m in part if (kept := found[m])]),
-        )
-        for part in parts
+        (group, FileCheckpointer(checkpoints, [paths[m] for m in group], [entry for m in group if (entry := saved[m])]))
+        for group in groups
     ]

@@ -1,4 +1,4 @@
-"""Where training runs and with what: devices, threads, and the versions that a report names."""
+"""The devices, threads and package versions with which training runs."""
 
 import ctypes
 import os
@@ -16,10 +16,10 @@ from hpo.errors import UsageError, plural
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU, else the CPU.
+    """The device of this name; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        UsageError: the name is unknown or the device is not there.
+        UsageError: the name is unknown or there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,7 +34,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What a person calls the device: the GPU's model, or the processor's."""
+    """The model of the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -44,48 +44,43 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
-def spread(workers: int, gpus: int) -> list[str]:
-    """The GPU of every worker, in turn: worker i trains on cuda:(i mod gpus)."""
-    return [f"cuda:{worker % gpus}" for worker in range(workers)]
-
-
 def worker_devices(device: torch.device, workers: int | None, tuning_runs: int) -> list[str]:
-    """The device of every worker process that a study starts on this machine.
+    """The device of every worker process that a study starts on this machine; all GPUs are used round-robin.
 
     Args:
-        device: as chosen; `cuda` without a number means all GPUs. workers: how many, or None for one a GPU, or on the
-            CPU one a core but no more than find work.
-        tuning_runs: of all configurations together; each has about two populations at a time.
+        device: the chosen device; `cuda` without a number means all GPUs.
+        workers: how many; None for one per GPU or, on the CPU, one per core but at most two per tuning run.
+        tuning_runs: of all configurations together; each has about two populations to train at a time.
     """
     if device.type == "cuda" and device.index is None:
         gpus = torch.cuda.device_count()
-        return spread(workers or gpus, gpus)
+        return [f"cuda:{worker % gpus}" for worker in range(workers or gpus)]
     default = 1 if device.type == "cuda" else min(cpu_cores(), 2 * tuning_runs)
     return [str(device)] * (workers or default)
 
 
-def describe_workers(places: Sequence[str]) -> str:
-    """ "2 workers on cpu (AMD EPYC)"."""
-    devices: dict[str, list[str]] = {}
-    for place in dict.fromkeys(places):
-        devices.setdefault(device_name(torch.device(place)), []).append(place)
-    where = " and ".join(f"{', '.join(own)} ({name})" for name, own in devices.items())
-    return f"{plural(len(places), 'worker')} on {where}"
+def describe_workers(devices: Sequence[str]) -> str:
+    """For example "2 workers on cpu (AMD EPYC)"."""
+    by_name: dict[str, list[str]] = {}
+    for device in dict.fromkeys(devices):
+        by_name.setdefault(device_name(torch.device(device)), []).append(device)
+    where = " and ".join(f"{', '.join(same)} ({name})" for name, same in by_name.items())
+    return f"{plural(len(devices), 'worker')} on {where}"
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked for."""
+    """Waits until the device has finished all operations."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def total_memory(device: torch.device) -> float:
-    """Bytes of the device, whether free or not; infinite where the system does not say."""
+    """Bytes of the device, whether free or not; infinite if the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -95,21 +90,21 @@ def total_memory(device: torch.device) -> float:
 
 
 def prepare_process(threads: int, device: torch.device) -> None:
-    """Settings of a process that trains: threads, its GPU and products there, and memory that is kept.
+    """Settings of a process that trains: threads, its GPU, TF32, and how glibc keeps memory.
 
-    Float32 products on CUDA are those of TF32, whose 10 bits of mantissa are several times as fast. glibc returns large
-    freed blocks to the system at once, so that every tensor of a step costs page faults anew.
+    TF32 matrix products on CUDA have 10 bits of mantissa instead of 23 and are several times as fast. By default glibc
+    returns large freed blocks to the system at once, so that every tensor of a step costs page faults again.
     """
     torch.set_num_threads(threads)
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # Triton launches there, and no other GPU gives memory to this process
+        torch.cuda.set_device(device)  # Triton launches there, and this process takes no memory on other GPUs
     if torch.cuda.is_available():
         torch.backends.cuda.matmul.fp32_precision = "tf32"
         torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
     if sys.platform == "linux":
         try:
             mallopt = ctypes.CDLL("libc.so.6").mallopt
-        except (OSError, AttributeError):  # another C library: it keeps memory in its own way
+        except (OSError, AttributeError):  # another C library
             return
         mmap_threshold, trim_threshold = -3, -1
         mallopt(mmap_threshold, 1 << 25)
@@ -117,7 +112,7 @@ def prepare_process(threads: int, device: torch.device) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and commit, for the record of who computed what with which code."""
+    """Versions and commit, so that a report can say which code computed its results."""
     distributions = {"hpo": "hpo-studies"} | {name: name for name in ("torch", "optuna", "numpy", "mnist1d")}
     packages = {name: version(distribution) for name, distribution in distributions.items()}
     system = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
@@ -125,7 +120,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the working directory, marked where files differ from it; '' outside a git checkout."""
+    """The commit of the working directory, marked if files differ from it; empty outside a git checkout."""
     commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
         head, changes = (

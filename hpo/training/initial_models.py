@@ -1,110 +1,140 @@
-"""What a study's model function builds: seeded, the same for the same seed, and different only in its tensors."""
+"""The initial models of a population: built from seeds, the same for the same seed, different only in their tensors."""
 
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.random import stream, training_names
-from hpo.training.model_checks import check_modules, check_numbers
+from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs
 from hpo.training.plain_calls import check_plain_calls
+from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe
 from hpo.user_code.calls import equal_values
 from hpo.user_code.generators import seeded
 from hpo.user_code.messages import warn_once
 from hpo.user_code.python_state import state_digest
 from hpo.user_code.reachable import reachable
 
-# Seeds that a model function is tried with: two that are the same, and others, as many as are built in no time.
-TRIED = (0, 0, 1, 2, 3)
-MOST_TRIED = 8  # model functions that are remembered, each with the inputs that it was tried on
-_tried: list[tuple[Callable[[], nn.Module], weakref.ref[Tensor]]] = []
-LARGE = 1_000_000  # parameters; above it one other seed is enough
+CHECK_SEEDS = (0, 0, 1, 2, 3)  # one seed twice, and others
+LARGE = 1_000_000  # parameters; for a larger network one other seed is enough
+REMEMBERED_CHECKS = 8
+_checked: list[tuple[Callable[[], nn.Module], weakref.ref[Tensor]]] = []  # model functions with the inputs
+
+
+def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
+    """The members' networks with the initial weights of their seeds; `inputs` [M, ...] are on the device.
+
+    Raises:
+        UsageError: the networks cannot be trained side by side.
+    """
+    check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
+    seeds = {(member.seed, member.salt) for member in members}
+    modules = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in seeds}
+    check_same_attributes(list(modules.values()))
+    hyperparameters = {
+        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
+        for name in members[0].hyperparameters
+    }
+    population = Population(
+        [modules[member.seed, member.salt] for member in members],
+        recipe.regularizer,
+        recipe.optimizer,
+        hyperparameters,
+        recipe.sample_loss,
+        inputs[: recipe.batch_size],
+        recipe.precision == "bfloat16",
+        recipe.channels_last,
+        recipe.metrics,
+    )
+    check_outputs(population.output_shape, recipe.source.classes)
+    return population
 
 
 def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module:
-    """The network as a seed initialises it, whichever of Python's, numpy's and PyTorch's generators it draws from."""
+    """The network of a seed, whether its function draws from Python's, numpy's or PyTorch's global generator."""
     with seeded(stream(seed, *training_names(salt), "initial weights").initial_seed()):
         return model()
 
 
 def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -> None:
-    """Tries a model function on the inputs of a data set before any training, once a process.
+    """Tries a model function on the inputs of a data set before any training, once per process.
 
     Args:
         inputs: [M, ...]. more: inputs of other parts, such as the test set's.
 
     Raises:
-        UsageError: one seed gives two networks, networks of different seeds differ in more than parameters and buffers,
-            or `check_numbers` and `check_plain_calls`.
+        UsageError: one seed gives different networks, networks of different seeds differ in more than parameters and
+            buffers, or as `check_embedding_indices` and `check_plain_calls`.
     """
-    if any(model is known and tried_on() is inputs for known, tried_on in _tried):
+    if any(model is known and tried() is inputs for known, tried in _checked):
         return
-    modules = [build(model, TRIED[0])]
+    modules = [build(model, CHECK_SEEDS[0])]
     check_modules(modules)
     large = sum(parameter.numel() for parameter in modules[0].parameters()) > LARGE
-    held = [_held(modules[0])]
-    for seed in TRIED[1 : 3 if large else None]:
+    attributes = [_copied_attributes(modules[0])]
+    for seed in CHECK_SEEDS[1 : 3 if large else None]:
         modules.append(build(model, seed))
-        held.append(_held(modules[-1]))
+        attributes.append(_copied_attributes(modules[-1]))
     if len({id(module) for module in modules}) < len(modules):
         raise UsageError("model returns the same network at every call; make a new one in it, so that seeds differ")
     check_modules(modules)
-    first, again, *others = modules
-    for path, value in _tensors(first).items():
-        if not equal_values(value, _tensors(again)[path]):
-            raise UsageError(
-                f"model gives other initial values of {path!r} for the same seed; draw them by the global functions of "
-                "torch, numpy or random, which hpo seeds, and not by a generator of its own"
-            )
-    check_same_attributes([first, again], "for the same seed")
+    first, same_seed, *others = modules
+    _check_reproducible(first, same_seed)
     check_same_attributes([first, *others])
-    _check_overwritten(*held)
-    if all(equal_values(_drawn(first), _drawn(other)) for other in others) and _drawn(first):
-        warn_once(
-            "the model function gives every seed the same initial weights; if it calls torch.manual_seed, leave that "
-            "out, so that results cover the luck of initialisation"
-        )
-    # On the CPU: a GPU that is asked for a row that there is not serves nobody afterwards.
-    check_numbers(others[-1].cpu(), (inputs, *more))
-    check_plain_calls(first, again, inputs)
-    _tried.append((model, weakref.ref(inputs)))
-    del _tried[:-MOST_TRIED]
+    _check_shared_state(*attributes)
+    _warn_if_seed_has_no_effect(first, others)
+    # On the CPU: after an index out of range, a GPU cannot be used by this process any more.
+    check_embedding_indices(others[-1].cpu(), (inputs, *more))
+    check_plain_calls(first, same_seed, inputs)
+    _checked.append((model, weakref.ref(inputs)))
+    del _checked[:-REMEMBERED_CHECKS]
 
 
-def _held(module: nn.Module) -> dict[str, Any]:
-    """As `_attributes`, just after a network was built: the next may overwrite what its class or a global holds."""
-    found = _attributes(module)
-    return {path: value.clone() if isinstance(value, Tensor) else value for path, value in found.items()}
+def _check_reproducible(first: nn.Module, same_seed: nn.Module) -> None:
+    other = _tensors(same_seed)
+    for path, value in _tensors(first).items():
+        if not equal_values(value, other[path]):
+            raise UsageError(
+                f"model gives other initial values of {path!r} for the same seed; draw them with the global functions "
+                "of torch, numpy or random, which hpo seeds, instead of a generator of its own"
+            )
+    check_same_attributes([first, same_seed], "for the same seed")
 
 
-def _check_overwritten(first: dict[str, Any], again: dict[str, Any], *others: dict[str, Any]) -> None:
-    """Raises UsageError where building a network leaves something elsewhere that follows from its seed.
+def _check_shared_state(first: dict[str, Any], same_seed: dict[str, Any], *others: dict[str, Any]) -> None:
+    """Raises UsageError if building a network changes something outside it that depends on its seed.
 
-    What two networks of one seed leave differently, such as how many were built, does not follow from the seed.
+    What differs between two networks of one seed, such as a count of networks, does not depend on the seed.
     """
-    for path in first.keys() & again.keys():
-        if equal_values(first[path], again[path]) and any(
+    for path in first.keys() & same_seed.keys():
+        if equal_values(first[path], same_seed[path]) and any(
             path in other and not equal_values(first[path], other[path]) for other in others
         ):
             raise UsageError(
-                f"building a network changes {path.lstrip(': ')!r}, which is none of its own and which all networks "
-                "would share; make it a parameter or a buffer (nn.Parameter, register_buffer)"
+                f"building a network changes {path.lstrip(': ')!r}, which all networks share; make it a parameter or a "
+                "buffer of the network (nn.Parameter, register_buffer)"
             )
 
 
-def _drawn(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that are not constants such as zeros."""
-    return {
-        name: value
-        for name, value in module.named_parameters()
-        if value.numel() and (value != value.flatten()[0]).any()
-    }
+def _warn_if_seed_has_no_effect(first: nn.Module, others: Sequence[nn.Module]) -> None:
+    def drawn(module: nn.Module) -> dict[str, Tensor]:
+        """The parameters that are not constants such as zeros."""
+        parameters = module.named_parameters()
+        return {name: value for name, value in parameters if value.numel() and (value != value.flatten()[0]).any()}
+
+    if drawn(first) and all(equal_values(drawn(first), drawn(other)) for other in others):
+        warn_once(
+            "the model function gives every seed the same initial weights; if it calls torch.manual_seed, leave that "
+            "out, so that results include the variation from initialisation"
+        )
 
 
 def check_same_attributes(modules: Sequence[nn.Module], when: str = "from seed to seed") -> None:
-    """Raises UsageError where networks differ in what is neither a parameter nor a buffer: one stands for all."""
+    """Raises UsageError if networks differ in more than parameters and buffers: one stands for all in training."""
     first = _attributes(modules[0])
     for module in modules[1:]:
         other = _attributes(module)
@@ -117,21 +147,27 @@ def check_same_attributes(modules: Sequence[nn.Module], when: str = "from seed t
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Path -> something comparable, for all that a network holds beside its parameters and buffers.
+    """Path -> something comparable, for everything in a network except parameters and buffers.
 
-    Left out are weights that PyTorch computes anew before each call, as by pruning or the older form of weight_norm.
+    It leaves out weights that PyTorch computes before each call, as pruning and the older form of weight_norm do.
     """
-    trained = {id(tensor) for tensor in _tensors(module).values()}
+    excluded = {id(tensor) for tensor in _tensors(module).values()}
     for layer in module.modules():
         for hook in layer._forward_pre_hooks.values():
             if type(hook).__module__.startswith("torch.nn.utils."):
                 name = getattr(hook, "name", getattr(hook, "_tensor_name", ""))
-                trained.add(id(getattr(layer, name, None)))
+                excluded.add(id(getattr(layer, name, None)))
     return {
         path.removeprefix("."): value.detach() if isinstance(value, Tensor) else state_digest(value)
         for path, value in reachable({"": module})
-        if id(value) not in trained
+        if id(value) not in excluded
     }
+
+
+def _copied_attributes(module: nn.Module) -> dict[str, Any]:
+    """`_attributes` of a new network, copied before the next one may overwrite what its class or a global holds."""
+    attributes = _attributes(module)
+    return {path: value.clone() if isinstance(value, Tensor) else value for path, value in attributes.items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -1,16 +1,13 @@
-"""Models that cannot be trained side by side, and defects that the first step of a population shows."""
+"""Checks of the networks that a model function builds: what cannot be trained side by side is refused by name."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import keystr, tree_leaves_with_path
 
 from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
-from hpo.tree import Tree
 from hpo.user_code.messages import (
     RefuseRandomOperations,
     describe_layer,
@@ -18,11 +15,10 @@ from hpo.user_code.messages import (
     explain,
     failing_layer,
     passed_user_code,
-    warn_once,
 )
 
-EXAMPLES = 4  # samples of the first look
-COLUMNS = 64  # up to which each may be a category with a table of its own
+EXAMPLES = 4  # samples per trial run
+MAX_COLUMNS = 64  # up to so many columns, each may be a category with an embedding table of its own
 
 
 def check_modules(modules: Sequence[Any]) -> None:
@@ -31,23 +27,14 @@ def check_modules(modules: Sequence[Any]) -> None:
         if not isinstance(module, nn.Module):
             raise UsageError(f"the model is {module!r}; give a function that returns a torch.nn.Module")
     first = modules[0]
-    for name, parameter in first.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise UsageError(f"parameter {name!r} has no size yet; give its layer one instead of a lazy layer")
-        if not parameter.requires_grad:
-            raise UsageError(
-                f"parameter {name!r} does not require a gradient, and all parameters are trained; make it a buffer "
-                "(register_buffer) to keep it as it is"
-            )
-    if not list(first.parameters()):
-        raise UsageError("the network has no parameters, so that there is nothing to train")
-    _check_calls(first)
+    _check_parameters(first)
+    _check_hooks(first)
     check_layers(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats and layer.momentum is None:
             raise UsageError(
-                f"layer {name!r} ({type(layer).__name__}) has momentum=None, an average that is not kept for several "
-                "models at once; give it a momentum, such as 0.1"
+                f"{describe_layer(name, layer)} has momentum=None, an average that cannot be kept for several models "
+                "at once; give it a momentum, such as 0.1"
             )
     shapes = _shapes(first)
     for module in modules[1:]:
@@ -56,25 +43,36 @@ def check_modules(modules: Sequence[Any]) -> None:
             if shapes.get(name) != other.get(name):
                 raise UsageError(
                     f"the model builds networks that differ in {name!r} ({shapes.get(name)} and {other.get(name)}); "
-                    "let it build the same one each time, but for the values of its parameters"
+                    "always build the same network, with other values of its parameters only"
                 )
 
 
-def _check_calls(module: nn.Module) -> None:
-    """Raises UsageError for hooks of a backward pass, as `torch.func` calls none of them, and for compiled layers."""
+def _check_parameters(module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise UsageError(f"parameter {name!r} has no size yet; give its layer one instead of a lazy layer")
+        if not parameter.requires_grad:
+            raise UsageError(
+                f"parameter {name!r} does not require a gradient, and all parameters are trained; make it a buffer "
+                "(register_buffer) to keep it constant"
+            )
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
             raise UsageError(
-                f"parameter {name!r} has a hook on its gradient, which would not be called; change the gradient in a "
-                "regularizer instead"
+                f"parameter {name!r} has a hook on its gradient, which torch.func would not call; change the gradient "
+                "in a regularizer instead"
             )
+    if not list(module.parameters()):
+        raise UsageError("the network has no parameters, so there is nothing to train; add a layer with weights")
+
+
+def _check_hooks(module: nn.Module) -> None:
     for name, layer in module.named_modules():
-        if type(layer).__name__ == "OptimizedModule":  # its own module takes a second to import
+        if type(layer).__name__ == "OptimizedModule":  # importing the class itself takes a second
             raise UsageError(f"{describe_layer(name, layer)} is compiled by torch.compile; leave that out")
         if layer._backward_hooks or layer._backward_pre_hooks:
             raise UsageError(
-                f"{describe_layer(name, layer)} has a backward hook, which would not be called; change gradients in a "
-                "regularizer instead, or in the backward of a torch.autograd.Function"
+                f"{describe_layer(name, layer)} has a backward hook, which torch.func would not call; change gradients "
+                "in a regularizer instead, or in the backward of a torch.autograd.Function"
             )
 
 
@@ -84,10 +82,10 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
-    """Runs a network on a few inputs [N, ...] as in evaluation; returns the shape [...] of a sample's output.
+    """Runs a network in evaluation mode on a few inputs [N, ...]; returns the shape [...] of a sample's output.
 
     Raises:
-        UsageError: a layer does not take what it is given, or the outputs are not [N, ...].
+        UsageError: a layer does not accept its input, or the outputs are not real numbers [N, ...].
     """
     example = example[:EXAMPLES]
     try:
@@ -96,16 +94,8 @@ def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
     except (HpoError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
-        name, layer = failing_layer(error, module)
-        explain(error, describe_layer(name, layer))
-        if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_user_code(error):
-            raise  # the user's own forward, whose line is worth more
-        if "dtype" in str(error) or "scalar type" in str(error):
-            _refuse_kind(module, layer, example)
-        raise UsageError(
-            f"{describe_layer(name, layer)} cannot take what reaches it from a sample that is "
-            f"{describe_value(example[0])} ({str(error).splitlines()[0]}); build the network for such samples"
-        ) from error
+        _explain_failure(error, module, example)
+        raise
     if not isinstance(outputs, Tensor):
         raise UsageError(f"the network returns {describe_value(outputs)}; return one tensor of outputs")
     if not outputs.is_floating_point():
@@ -118,14 +108,45 @@ def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
     return outputs.shape[1:]
 
 
-def check_numbers(module: nn.Module, parts: Sequence[Tensor]) -> None:
-    """Runs a network that looks rows up by whole numbers on the samples that hold the largest and the smallest ones.
+def _explain_failure(error: Exception, module: nn.Module, example: Tensor) -> None:
+    """Raises UsageError for a failure in a layer of PyTorch or hpo; in the user's own forward, its line says more."""
+    name, layer = failing_layer(error, module)
+    explain(error, describe_layer(name, layer))
+    if not type(layer).__module__.startswith(("torch.", "hpo.")) and passed_user_code(error):
+        return
+    if "dtype" in str(error) or "scalar type" in str(error):
+        _check_dtype(module, layer, example)
+    raise UsageError(
+        f"{describe_layer(name, layer)} does not accept its input for a sample that is "
+        f"{describe_value(example[0])} ({str(error).splitlines()[0]}); build the network for such samples"
+    ) from error
+
+
+def _check_dtype(module: nn.Module, layer: nn.Module, example: Tensor) -> None:
+    """Raises UsageError if the samples have another dtype than the parameters."""
+    expected, given = (str(leaf.dtype).removeprefix("torch.") for leaf in (next(module.parameters()), example))
+    if expected == given:
+        return
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        conversion = "inputs.long()"
+    elif expected == "float64":
+        conversion = "inputs.double(), or torch.from_numpy of an array"
+    else:
+        conversion = "inputs.float()"
+    raise UsageError(
+        f"the inputs are {given}, and the network's parameters are {expected}; convert the inputs in the data set's "
+        f"load() or in the network's forward, as in {conversion}"
+    )
+
+
+def check_embedding_indices(module: nn.Module, parts: Sequence[Tensor]) -> None:
+    """Runs a network with embeddings on the samples that hold the largest and the smallest numbers.
 
     Args:
-        parts: inputs [M, ...], of the test set as well, which only reruns read.
+        parts: inputs [M, ...], also those of the test set, which only reruns read.
 
     Raises:
-        UsageError: it has no row for one of them.
+        UsageError: an embedding has no row for one of them.
     """
     if not any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules()):
         return
@@ -133,63 +154,30 @@ def check_numbers(module: nn.Module, parts: Sequence[Tensor]) -> None:
         if inputs.is_complex() or inputs.dtype == torch.bool:
             continue
         columns = inputs.reshape(len(inputs), -1)
-        if columns.shape[1] > COLUMNS:  # a text, whose places have one table
+        if columns.shape[1] > MAX_COLUMNS:  # a text: all positions share one table
             columns = torch.stack([columns.amax(1), columns.amin(1)], 1)
-        places = torch.cat([columns.argmax(0), columns.argmin(0)]).unique()
-        for few in inputs[places].cpu().split(EXAMPLES):
-            run_on_examples(module, few)
+        extremes = torch.cat([columns.argmax(0), columns.argmin(0)]).unique()
+        for examples in inputs[extremes].cpu().split(EXAMPLES):
+            run_on_examples(module, examples)
 
 
-def _refuse_kind(module: nn.Module, layer: nn.Module, example: Tensor) -> None:
-    """Raises UsageError if the samples' kind is another than the parameters'."""
-    own, given = (str(leaf.dtype).removeprefix("torch.") for leaf in (next(module.parameters()), example))
-    if own != given:
+def check_outputs(output: torch.Size, classes: int) -> None:
+    """Raises UsageError unless a sample's output has one number per class, which accuracy needs with every loss.
+
+    Args:
+        output: the shape of one sample's output.
+    """
+    if output.numel() == 1:
         raise UsageError(
-            f"the inputs are {given}, and the network's parameters are {own}; convert the inputs in the data set's "
-            f"load() or in the network's forward, as in {_conversion(layer, own)}"
+            f"the network returns one number per sample, and accuracy needs one for each of {classes} classes; give it "
+            f"{classes} outputs and cross-entropy, as one logit with a threshold and regression are not supported yet"
         )
-
-
-def _conversion(layer: nn.Module, own: str) -> str:
-    """How a layer's inputs are converted, in words."""
-    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return "inputs.long()"
-    return "inputs.double(), or torch.from_numpy of an array" if own == "float64" else "inputs.float()"
-
-
-@contextmanager
-def watched(who: str, given: Mapping[str, Any]) -> Iterator[None]:
-    """Around code that is not to change in place what it is given.
-
-    Args:
-        given: trees of tensors by what the code knows them as, such as "params".
-
-    Raises:
-        UsageError: it has changed one of them.
-    """
-    leaves = tree_leaves_with_path(dict(given))
-    versions = [leaf._version for _, leaf in leaves]
-    try:
-        yield
-    finally:  # an error that it has led to says less
-        for (path, leaf), version in zip(leaves, versions, strict=True):
-            if leaf._version != version:
-                place = f"{path[0].key}{keystr(path[1:])}"  # type: ignore[attr-defined]
-                raise UsageError(f"{who} changes {place} in place; make a new tensor instead, as in x = x + 1")
-
-
-def warn_of_defects(who: str, gradients: Tree, loss: Tensor) -> None:
-    """Names what is no divergence: a gradient that is not finite where the loss is, or zero in all leaves and models.
-
-    Args:
-        gradients: leaves [K, ...] of the first step. loss: [K].
-    """
-    moves = False
-    for leaf, gradient in gradients.items():
-        rows = gradient.reshape(len(gradient), -1)  # of a parameter without axes as well
-        if (~rows.isfinite().all(1) & loss.isfinite()).any():
-            warn_once(f"{who} gives a gradient for {leaf!r} that is not finite in the first step; the run will diverge")
-            return
-        moves |= bool(rows.any())
-    if not moves:
-        warn_once(f"{who} gives a gradient that is zero for all parameters in the first step; is all detached?")
+    if len(output) != 1:
+        raise UsageError(
+            f"the network's output for a sample has shape {tuple(output)}, and accuracy needs one number per class, "
+            f"({classes},); flatten or pool it, as several predictions per sample are not supported yet"
+        )
+    if output[0] < classes:
+        raise UsageError(
+            f"the network has {output[0]} outputs, and the data set has {classes} classes; give it one output per class"
+        )

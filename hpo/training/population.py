@@ -1,4 +1,4 @@
-"""Population: K models trained side by side, each with its own hyperparameters; the leading axis is added here."""
+"""Population: K models trained side by side, each with its own hyperparameters; this adds the leading axis."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,8 +23,8 @@ from hpo.gradients.returns import (
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import UPDATE, Optimizer
 from hpo.optim.regularizer import Regularizer
-from hpo.training.model_checks import check_modules, run_on_examples, warn_of_defects, watched
-from hpo.training.single_model import SingleModel
+from hpo.training.model_checks import check_modules, run_on_examples
+from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, without_side_effects
@@ -32,21 +32,20 @@ from hpo.user_code.messages import Hyperparameters, RefuseRandomOperations, call
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-# Samples evaluated at once over the whole population, and numbers in them: bound the memory of activations, which
-# an image multiplies by dozens of channels.
-# A GPU asks for more at a time to be busy.
-EVALUATED_AT_ONCE = {"cpu": 2**14, "cuda": 2**18}
-NUMBERS_AT_ONCE = {"cpu": 2**22, "cuda": 2**23}
+# The most samples of the whole population, and the most numbers in them, that one forward pass evaluates: they bound
+# the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
+EVALUATED_SAMPLES = {"cpu": 2**14, "cuda": 2**18}
+EVALUATED_NUMBERS = {"cpu": 2**22, "cuda": 2**23}
 
-CHANGED = ("params", "buffers", "optimizer_state", "regularizer_state")
+TRAINED = ("params", "buffers", "optimizer_state", "regularizer_state")  # the attributes that training changes
 
 
 class Population:
     """K models of one network, regularizer and optimizer.
 
     Attributes:
-        params: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
-        hyperparameters: name -> values [K]. output_shape: of a sample's output.
+        params, buffers: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
+        hyperparameters: name -> values [K]. output_shape: of one sample's output.
     """
 
     def __init__(
@@ -64,67 +63,98 @@ class Population:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
-            bfloat16, channels_last: see `Network`. The layout is a single model's; a stack of several has its own.
-            metrics: of the user's own, by name: (outputs [N, ...], labels [N]) -> values [N].
+            bfloat16, channels_last: see `Network`. A stack of several models has a layout of its own.
+            metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
         """
-        self.device = device = example.device
         check_modules(modules)
-        self.network = Network(modules[0].to(device), example)
-        self.network.bfloat16 = bfloat16
-        self._channels_last = channels_last
+        self.device = example.device
         self.regularizer, self.optimizer = regularizer, optimizer
-        self.sample_loss, self._evaluated_loss = sample_loss, evaluated_loss(sample_loss)
-        self.metrics = dict(metrics)
-        self.hyperparameters = {name: value.to(device, self.network.dtype) for name, value in hyperparameters.items()}
-        names = [name for name, _ in modules[0].named_parameters()]
-        trees = [dict(module.named_parameters()) for module in modules]
-        self.params: Tree = {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in names}
-        every = [dict(module.named_buffers()) for module in modules]
-        self.buffers: Tree = {name: torch.stack([buffers[name] for buffers in every]).to(device) for name in every[0]}
+        self.sample_loss, self.metrics = sample_loss, dict(metrics)
+        self.params = self._stack([dict(module.named_parameters()) for module in modules])
+        self.buffers = self._stack([dict(module.named_buffers()) for module in modules])
+        self.network = Network(modules[0].to(self.device), example)
+        self.network.bfloat16, self._channels_last = bfloat16, channels_last
+        dtype = self.network.dtype
+        self.hyperparameters = {name: value.to(self.device, dtype) for name, value in hyperparameters.items()}
         self.output_shape = run_on_examples(self.network.module, example)
         self._model = SingleModel(self.network, regularizer, sample_loss)
-        with watched(self._model.who, {"params": self.params}):
-            state = self._repeatable_init(self._model.who, regularizer.init, self._lift(self._model.state))
-        self.regularizer_state = self._with_own_memory(state)
-        who = f"optimizer {optimizer.name!r}"
-        state = self._repeatable_init(who, optimizer.init, partial(call_user_code, who, "init(params)", optimizer.init))
-        check_stacked_state(who, state, len(self))
-        self.optimizer_state = state | self._with_own_memory(without_caches(state))
-        self._stepped = 0
-        self._make_lifted()
+        self._optimizer_name = f"optimizer {optimizer.name!r}"
+        self.regularizer_state = self._init_regularizer()
+        self.optimizer_state = self._init_optimizer()
+        self._steps = 0
+        self._lift_functions()
 
-    def _make_lifted(self) -> None:
-        """What depends on the number of members."""
+    def _stack(self, trees: Sequence[Mapping[str, Tensor]]) -> Tree:
+        return {name: torch.stack([tree[name].detach() for tree in trees]).to(self.device) for name in trees[0]}
+
+    def _init_regularizer(self) -> Any:
+        name, init = self._model.name, self._lift(self._model.state)
+        with refuse_in_place_changes(name, {"params": self.params}):
+            state = call_twice({f"init of {name}": self.regularizer.init}, lambda: init(self.params))
+        return self._copied(state)
+
+    def _init_optimizer(self) -> dict[str, Any]:
+        name, init = self._optimizer_name, self.optimizer.init
+        state = call_twice({f"init of {name}": init}, lambda: call_user_code(name, "init(params)", init, self.params))
+        check_stacked_state(name, state, len(self))
+        return state | self._copied(without_caches(state))
+
+    def _copied(self, state: Any) -> Any:
+        """A state of `init`, copied to the device, so that `in_place` can write each leaf without changing another.
+
+        Leaves may be parameters, the same zeros twice, or one number that `vmap` expands to all models.
+        """
+        return tree_map(lambda leaf: leaf.to(self.device, copy=True), state)
+
+    def _lift_functions(self) -> None:
+        """Builds everything that depends on the number of members."""
         self.network.channels_last = self._channels_last and len(self) == 1
-        who = f"{self._model.who}, the network or the loss"
         roots = {
-            self._model.who: self.regularizer.grads,
+            self._model.name: self.regularizer.grads,
             "the network": self.network.module,
             "the loss": self.sample_loss,
         }
-        self._gradients = TracedFunction(self._lift(self._model.gradient), who, partial(without_side_effects, roots))
+        name, watch = f"{self._model.name}, the network or the loss", partial(without_side_effects, roots)
+        self._gradients = TracedFunction(self._lift(self._model.gradient), name, watch)
         self._outputs = self._lift(self.network)
-        # No methods: the population would hold itself, and its memory would wait for Python to look for cycles.
-        self._judge = self._lift(partial(_sample_metrics, self._evaluated_loss, {}))
-        self._judge_with_own = self._lift(partial(_sample_metrics, self._evaluated_loss, self.metrics))
+        # No bound methods: they would make reference cycles, which keep the memory until Python's cycle collector runs.
+        loss = evaluated_loss(self.sample_loss)
+        self._metrics = self._lift(partial(_sample_metrics, loss, {}))
+        self._all_metrics = self._lift(partial(_sample_metrics, loss, self.metrics))
 
-    def _repeatable_init(self, who: str, init: Any, call: Callable[[Tree], Any]) -> Any:
-        return call_twice({f"init of {who}": init}, lambda: call(self.params))
+    def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`vmap` over the population. A population of one runs without it: vmap makes convolutions grouped ones.
 
-    def compare_next_step(self) -> None:
-        """Has the next step compared with the user's code, whose operations the steps repeat; raises there."""
-        self._gradients.compare = True
+        Its first call refuses what vmap would refuse.
+        """
+        if len(self) > 1:
+            return vmap(function, randomness="error")
+        checked = False
+
+        def run_alone(*args: Any) -> Any:
+            nonlocal checked
+            single = tree_map(lambda leaf: leaf[0], args)
+            with nullcontext() if checked else RefuseRandomOperations():
+                result = function(*single)
+            checked = True
+            return tree_map(lambda leaf: leaf[None], result)
+
+        return run_alone
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
+
+    def compare_next_step(self) -> None:
+        """Makes the next step compare its trace with the user's code; raises UsageError there if they differ."""
+        self._gradients.compare = True
 
     def step(self, inputs: Tensor, labels: Tensor, rate: Tensor | float = 1.0, keys: Tensor | None = None) -> Tree:
         """One update of every model on its own minibatch.
 
         Args:
-            inputs: [K, V, N, ...], V the views that the regularizer needs. labels: [K, N].
+            inputs: [K, V, N, ...] with V views, as many as the regularizer needs. labels: [K, N].
             rate: factor on every learning rate (the schedule's); a number or a tensor [1].
-            keys: int64 [K], what the members' Dropout masks of this step follow from; zeros by default.
+            keys: int64 [K], the keys of the members' Dropout masks in this step; zeros by default.
 
         Returns:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
@@ -133,154 +163,119 @@ class Population:
         hyper = Hyperparameters(self.hyperparameters)
         if keys is None:
             keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
-        if not self.network.module.training:  # after an evaluation: to set every layer's flag takes time
+        if not self.network.module.training:  # train() takes time: it sets a flag in every layer
             self.network.module.train()
-        given = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
-        first = self._stepped == 0
-        grads, state, scalars, self.buffers = self._first(given) if first else self._gradients(*given)
+        arguments = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
+        gradients = self._gradients if self._steps else self._first_gradients
+        grads, state, scalars, self.buffers = gradients(*arguments)
         self.regularizer_state = unalias(state, self.params) if state else state
         hyper["learning_rate"] = hyper["learning_rate"] * rate
-        who, before = f"optimizer {self.optimizer.name!r}", dict(self.params)
-        if self._stepped == 1:  # what it keeps between steps is there
-            self._try_optimizer(who, grads, hyper)
-        self._stepped += 1
-        returned = call_user_code(who, UPDATE, self.optimizer.update, grads, self.optimizer_state, self.params, hyper)
-        self.params, self.optimizer_state = validate_update(who, returned, before)
-        if first:
-            check_stacked_state(who, self.optimizer_state, len(self))
+        if self._steps == 1:  # now its state holds what it keeps between steps
+            self._check_update(grads, hyper)
+        self.params, self.optimizer_state = self._update(grads, self.optimizer_state, self.params, hyper)
+        if self._steps == 0:
+            check_stacked_state(self._optimizer_name, self.optimizer_state, len(self))
+        self._steps += 1
         return scalars
 
-    def _try_optimizer(self, who: str, grads: Tree, hyper: Hyperparameters) -> None:
+    def _first_gradients(self, *arguments: Any) -> Any:
+        """The gradients of the first step; warns about those that are not finite or all zero."""
+        name = self._model.name
+        with refuse_in_place_changes(name, {"params": self.params, "state": self.regularizer_state}):
+            result = self._gradients(*arguments)
+        warn_about_gradients(name, result[0], result[2]["train_loss"])
+        return result
+
+    def _update(self, grads: Tree, state: Any, params: Tree, hyper: Hyperparameters) -> tuple[Tree, Any]:
+        name, before = self._optimizer_name, dict(params)  # the optimizer may change the dict
+        returned = call_user_code(name, UPDATE, self.optimizer.update, grads, state, params, hyper)
+        return validate_update(name, returned, before)
+
+    def _check_update(self, grads: Tree, hyper: Hyperparameters) -> None:
         """Updates copies twice; raises UsageError unless the update follows from its arguments alone."""
 
         def update() -> Any:
             state, params = tree_map(torch.clone, (without_caches(self.optimizer_state), self.params))
-            params, state = validate_update(
-                who, call_user_code(who, UPDATE, self.optimizer.update, grads, state, params, hyper), params
-            )
+            params, state = self._update(grads, state, params, hyper)
             return params, without_caches(state)
 
-        call_twice({who: self.optimizer.update}, update)
+        call_twice({self._optimizer_name: self.optimizer.update}, update)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """What a step within changes keeps its place in memory: what it made anew is copied to where the old was."""
-        old, kept = tree_flatten(self._changed())
+        """A step inside keeps the memory addresses of all that it changes: new tensors are copied to the old ones."""
+        old, spec = tree_flatten(self._trained())
         try:
             yield
-            new = tree_leaves(self._changed())
+            new = tree_leaves(self._trained())
         finally:
-            for name, value in tree_unflatten(old, kept).items():
+            for name, value in tree_unflatten(old, spec).items():
                 setattr(self, name, value)
-        places = {leaf.untyped_storage().data_ptr() for leaf in old}
-        # What lies where an old value was, such as one of two that change places, is saved before that is overwritten.
-        moved = [
-            (to, leaf.clone() if leaf.untyped_storage().data_ptr() in places else leaf)
-            for to, leaf in zip(old, new, strict=True)
-            if to is not leaf
+        addresses = {leaf.untyped_storage().data_ptr() for leaf in old}
+        # A new value in the memory of an old one, such as one of two that were swapped, is saved before it is written.
+        changed = [
+            (target, leaf.clone() if leaf.untyped_storage().data_ptr() in addresses else leaf)
+            for target, leaf in zip(old, new, strict=True)
+            if target is not leaf
         ]
-        for to, leaf in moved:
-            to.copy_(leaf)
+        for target, leaf in changed:
+            target.copy_(leaf)
 
-    def _changed(self) -> dict[str, Any]:
-        """All that training changes."""
-        changed = {name: getattr(self, name) for name in CHANGED}
-        changed["optimizer_state"] = without_caches(self.optimizer_state)
-        return changed
-
-    def _with_own_memory(self, state: Any) -> Any:
-        """A state as `init` made it, on the device, where `in_place` can write each leaf without touching another.
-
-        Leaves may be parameters, the same zeros twice, or one number that `vmap` shows to all models.
-        """
-        return tree_map(lambda leaf: leaf.to(self.device, copy=True), state)
-
-    def _first(self, given: tuple[Any, ...]) -> Any:
-        """The gradients of the first step, with a look at what is wrong from the beginning."""
-        with watched(self._model.who, {"params": self.params, "state": self.regularizer_state}):
-            found = self._gradients(*given)
-        warn_of_defects(self._model.who, found[0], found[2]["train_loss"])
-        return found
+    def _trained(self) -> dict[str, Any]:
+        trained = {name: getattr(self, name) for name in TRAINED}
+        trained["optimizer_state"] = without_caches(self.optimizer_state)
+        return trained
 
     def states(self) -> list[dict[str, Any]]:
-        """Everything that training changes, by member, copied to the CPU: what `restore` needs to go on from here."""
-        changed = self._changed()
-        return [
-            tree_map(lambda leaf, place=place: leaf[place].to("cpu", copy=True), changed) for place in range(len(self))
-        ]
+        """Everything that training changes, per member and copied to the CPU, for `restore`."""
+        trained = self._trained()
+        return [tree_map(lambda leaf, row=row: leaf[row].to("cpu", copy=True), trained) for row in range(len(self))]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Takes up the `states` of members of the same network, regularizer and optimizer."""
-        for name in CHANGED:
+        """Loads the `states` of members of the same network, regularizer and optimizer."""
+        for name in TRAINED:
             leaves = [state[name] for state in states]
             setattr(self, name, tree_map(lambda *leaf: torch.stack(leaf).to(self.device), *leaves))
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Goes on with the members at `places` alone, as if it had been made of them; the others' memory is freed.
-
-        The step is traced anew: its shapes are others.
-        """
-        index = torch.tensor(places, device=self.device)
-        self.optimizer_state = without_caches(self.optimizer_state)  # what is left out would hold the old rows
-        for name in (*CHANGED, "hyperparameters"):
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the members at these rows only and frees the others' memory; the next step is traced again."""
+        index = torch.tensor(rows, device=self.device)
+        self.optimizer_state = without_caches(self.optimizer_state)  # its caches would hold the old rows
+        for name in (*TRAINED, "hyperparameters"):
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
-        self._make_lifted()
+        self._lift_functions()
 
     def evaluate(
-        self, samples: Tensor, places: Tensor, weights: Tensor, *labels: Tensor, own: bool = False
+        self, samples: Tensor, indices: Tensor, weights: Tensor, *labels: Tensor, custom_metrics: bool = False
     ) -> list[Tree]:
         """`loss` [K] and `accuracy` [K], means for each of `labels`, each model on its own samples; one forward pass.
 
         Args:
-            samples: [M, ...]; places: [K, n], positions in `samples`; labels: [K, n] each.
+            samples: [M, ...]; indices: [K, n] into `samples`; labels: [K, n] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
-            own: the user's own metrics as well.
+            custom_metrics: also the means of the custom metrics.
         """
-        judge = self._judge_with_own if own and self.metrics else self._judge
+        sample_metrics = self._all_metrics if custom_metrics and self.metrics else self._metrics
         kind = self.device.type
-        most = min(EVALUATED_AT_ONCE[kind], NUMBERS_AT_ONCE[kind] // max(1, samples[0].numel()))
+        most = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
         chunk = max(1, most // len(self))
         sums: list[Tree] = [{} for _ in labels]
         self.network.module.eval()
-        for start in range(0, places.shape[1], chunk):
+        for start in range(0, indices.shape[1], chunk):
             part = slice(start, start + chunk)
-            outputs = self._outputs(self.params, samples[places[:, part]], self.buffers)
-            # A product with weight 0 would keep the NaN of a padded sample.
-            kept = weights[:, part] > 0
+            outputs = self._outputs(self.params, samples[indices[:, part]], self.buffers)
+            # The product of weight 0 and a padded sample's NaN would be NaN.
+            used = weights[:, part] > 0
             for total, given in zip(sums, labels, strict=True):
-                for name, values in judge(outputs, given[:, part]).items():
-                    added = torch.where(kept, values * weights[:, part], 0).sum(1)
+                for name, values in sample_metrics(outputs, given[:, part]).items():
+                    added = torch.where(used, values * weights[:, part], 0).sum(1)
                     total[name] = total[name] + added if name in total else added
-        return [{name: total / weights.sum(1) for name, total in found.items()} for found in sums]
-
-    def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`vmap` over the population; a population of one runs unlifted (vmap turns convolutions into grouped ones).
-
-        At its first call that is held to what vmap would allow.
-        """
-        if len(self) > 1:
-            return vmap(function, randomness="error")
-
-        held = False
-
-        def alone(*args: Any) -> Any:
-            nonlocal held
-            one = tree_map(lambda leaf: leaf[0], args)
-            with nullcontext() if held else RefuseRandomOperations():
-                found = function(*one)
-            held = True
-            return tree_map(lambda leaf: leaf[None], found)
-
-        return alone
+        return [{name: total / weights.sum(1) for name, total in totals.items()} for totals in sums]
 
 
 def _sample_metrics(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
-    """Values [N] of one model's samples by name."""
-    kind = torch.promote_types(outputs.dtype, torch.float32)  # counts and sums are beyond what fewer digits hold
-    found = {
-        "loss": compute_losses(loss, outputs, labels).to(kind),
-        "accuracy": (outputs.argmax(-1) == labels).to(kind),
-    }
-    for name, metric in metrics.items():
-        found[name] = compute_metric(name, metric, outputs, labels).to(kind)
-    return found
+    """Metrics [N] of one model's samples by name, in float32 at least: float16 and bfloat16 cannot hold their sums."""
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    values = {"loss": compute_losses(loss, outputs, labels), "accuracy": outputs.argmax(-1) == labels}
+    values |= {name: compute_metric(name, metric, outputs, labels) for name, metric in metrics.items()}
+    return {name: value.to(dtype) for name, value in values.items()}

@@ -1,8 +1,8 @@
-"""How many models to train side by side: a rule on the work and the memory of one, and on the device.
+"""How many models to train side by side: a rule from the work and the memory of one model, and from the device.
 
-A stopwatch would give another number whenever the machine is busy, and with it other trials. What a population saves is
-the time to launch the operations of a step, a part of a millisecond: once a step has work for much longer, more models
-gain nothing.
+It measures no time, as a busy machine would then change the population size and with it the results. What a population
+saves is the time to launch the operations of a step, a fraction of a millisecond: once the work of a step takes much
+longer than that, more models gain nothing.
 """
 
 from typing import Any, NamedTuple
@@ -13,26 +13,26 @@ from torch.utils.flop_counter import flop_registry
 
 from hpo.dispatch import DispatchMode
 from hpo.training.initial_models import build, check_model
-from hpo.training.loop import Recipe
 from hpo.training.model_checks import run_on_examples
+from hpo.training.recipe import Recipe
 
-MAX_POPULATION = {"cpu": 32, "cuda": 1024}  # beyond these nothing was gained by the smallest networks
-# Floating-point operations of a population's step that take some ten times as long as launching them: on a core of a
-# CPU, which each worker has, and on a GPU, whose graphs launch a step as a whole but which needs more to be busy.
-ENOUGH = {"cpu": 0.25e9, "cuda": 32e9}
-STEP = 3  # forward passes that a training step is worth: backward, operands are multiplied twice
-COPIES = 8  # of the parameters: gradients, two moments, and as much again for what a step makes on the way
-KEPT = 4  # times the outputs of a forward pass: of two views, and as much again on the way back
-MEMORY_SHARE = 0.25  # of the whole device: it has other tenants, several workers among them
+MAX_POPULATION = {"cpu": 32, "cuda": 1024}  # beyond these the smallest networks gained nothing
+# Floating-point operations of a population's step that take about ten times as long as launching them: on one CPU core
+# (per worker), and on a GPU, which launches a step as one CUDA graph but needs more work to be busy.
+ENOUGH_OPERATIONS = {"cpu": 0.25e9, "cuda": 32e9}
+PASSES_PER_STEP = 3  # a backward pass takes about two forward passes
+PARAMETER_COPIES = 8  # gradients, two moments, and as much again for temporary values of a step
+OUTPUT_COPIES = 4  # outputs of the forward passes of two views, and as much again for the backward pass
+MEMORY_SHARE = 0.25  # of the whole device, which several workers and other programs share
 SAMPLES = 2  # that are passed through the network
 
 
 class Cost(NamedTuple):
-    """What a forward pass of one model asks for.
+    """The cost of one model's forward pass.
 
     Attributes:
-        operations: floating-point operations of its matrix products and convolutions, a sample.
-        outputs: bytes of what its operations return, a sample. parameters: bytes.
+        operations: floating-point operations of its matrix products and convolutions, per sample.
+        outputs: bytes that its operations return, per sample. parameters: bytes of the parameters.
     """
 
     operations: float
@@ -41,34 +41,33 @@ class Cost(NamedTuple):
 
 
 def population_size(cost: Cost, batch_size: int, device: str, memory: float) -> int:
-    """The number of models to be trained side by side.
+    """The number of models to train side by side.
 
     Args:
         device: "cpu" or "cuda". memory: bytes of the device, whether free or not.
     """
-    step = STEP * batch_size * cost.operations
-    needed = COPIES * cost.parameters + KEPT * batch_size * cost.outputs
-    return int(
-        max(1, min(MAX_POPULATION[device], ENOUGH[device] / max(step, 1.0), MEMORY_SHARE * memory / max(needed, 1.0)))
-    )
+    operations = PASSES_PER_STEP * batch_size * cost.operations
+    needed = PARAMETER_COPIES * cost.parameters + OUTPUT_COPIES * batch_size * cost.outputs
+    by_work, by_memory = ENOUGH_OPERATIONS[device] / max(operations, 1.0), MEMORY_SHARE * memory / max(needed, 1.0)
+    return int(max(1, min(MAX_POPULATION[device], by_work, by_memory)))
 
 
 def measure_cost(recipe: Recipe) -> Cost:
-    """One forward pass of a new network on the first samples of the data, on the CPU.
+    """The cost of a new network on the first samples of the data, counted in one forward pass on the CPU.
 
     Raises:
         UsageError: the network cannot be trained, or not on such samples.
     """
     check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     module, inputs = build(recipe.model, 0).cpu(), recipe.source.inputs[:SAMPLES].cpu()
-    with _Operations() as seen:
+    with _OperationCounter() as counter:
         run_on_examples(module, inputs)
     parameters = sum(leaf.numel() * leaf.element_size() for leaf in module.parameters())
-    return Cost(seen.operations / len(inputs), seen.outputs / len(inputs), parameters)
+    return Cost(counter.operations / len(inputs), counter.outputs / len(inputs), parameters)
 
 
-class _Operations(DispatchMode):
-    """Counts floating-point operations as `torch.utils.flop_counter` does, and the bytes of what is returned."""
+class _OperationCounter(DispatchMode):
+    """Counts floating-point operations, as `torch.utils.flop_counter` does, and the bytes of all outputs."""
 
     def __init__(self) -> None:
         super().__init__()

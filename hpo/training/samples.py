@@ -1,9 +1,12 @@
-"""Samples: what each member of a population trains on and is judged by, held on the device by position."""
+"""Samples: the training and evaluation samples of each member of a population."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils._pytree import tree_map
 
 from hpo.data import Dataset, Source, Split
 from hpo.errors import UsageError
@@ -11,15 +14,28 @@ from hpo.random import mix, stream, stream_key, training_names
 from hpo.user_code.messages import describe_value
 
 
+class Part(NamedTuple):
+    """A part of each member's samples.
+
+    Attributes:
+        indices: [K, n] into the source, padded with 0 where members have different numbers of samples.
+        weights: [K, n], 1 for a sample and 0 for padding.
+    """
+
+    indices: Tensor
+    weights: Tensor
+
+
 class Samples:
-    """The members' samples as positions in the source: [K, n] each, padded where they differ.
+    """The members' samples on the device.
 
     Attributes:
         inputs: [M, ...], all samples of the source. labels: [K, M], with the noise of each member's seed.
-        training, validation, changed, unchanged: positions [K, n]; `changed` are the training samples whose label is
-            noise, `unchanged` as many of the others, spread evenly over the training part.
-        training_weights, validation_weights, changed_weights, unchanged_weights: [K, n]; 0 marks padding.
-        true_labels: [K, M], without noise. training_keys: int64 [K], what randomness outside the data follows from.
+        training, validation, changed, unchanged: `changed` are the training samples with a noisy label, `unchanged` as
+            many of the others, spread evenly over the training part.
+        true_labels: [K, M], without noise. data_keys, training_keys: int64 [K], the keys of augmentation and of all
+            other random draws in training.
+        splits: each member's split.
     """
 
     def __init__(
@@ -31,80 +47,78 @@ class Samples:
         device: torch.device | str,
         salts: Sequence[int] | None = None,
     ) -> None:
-        """`salts`: of the members' training streams, 0 by default."""
+        """
+        Args:
+            splits: seed → split. salts: the members' salts, 0 by default.
+        """
         self.dataset, self.source, self.seeds = dataset, source, seeds
         self.inputs = source.inputs.to(device)
-        self.own = [splits[seed] for seed in seeds]
-        self.training, self.training_weights = _stack([own.training for own in self.own], device)
-        self.validation, self.validation_weights = _stack([own.validation for own in self.own], device)
-        self.changed, self.changed_weights = _stack([own.changed for own in self.own], device)
-        self.unchanged, self.unchanged_weights = _stack([_unchanged(own) for own in self.own], device)
-        self.labels = torch.stack([own.labels for own in self.own]).to(device)
-        self.data_keys = torch.tensor([stream_key(seed, "data") for seed in seeds], device=device)
-        streams = [training_names(salt) for salt in salts or [0] * len(seeds)]
-        keys = [stream_key(seed, *names) for seed, names in zip(seeds, streams, strict=True)]
-        self.training_keys = torch.tensor(keys, device=device)
+        self.splits = [splits[seed] for seed in seeds]
+        self.training = _stack([parts.training for parts in self.splits], device)
+        self.validation = _stack([parts.validation for parts in self.splits], device)
+        self.changed = _stack([parts.changed for parts in self.splits], device)
+        self.unchanged = _stack([_unchanged(parts) for parts in self.splits], device)
+        self.labels = torch.stack([parts.labels for parts in self.splits]).to(device)
         self.true_labels = source.labels.to(device).expand(len(seeds), -1)
+        self.data_keys = torch.tensor([stream_key(seed, "data") for seed in seeds], device=device)
+        names = [training_names(salt) for salt in salts or [0] * len(seeds)]
+        keys = [stream_key(seed, *each) for seed, each in zip(seeds, names, strict=True)]
+        self.training_keys = torch.tensor(keys, device=device)
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Goes on with the members at `places` alone; the padding stays as wide as it was."""
-        index = torch.tensor(places, device=self.inputs.device)
-        self.seeds, self.own = [self.seeds[place] for place in places], [self.own[place] for place in places]
-        for name, rows in list(vars(self).items()):
-            if isinstance(rows, Tensor) and name not in ("inputs", "true_labels"):
-                setattr(self, name, rows[index])
-        self.true_labels = self.true_labels[: len(places)]  # one row, seen several times
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the members at these rows only; the padding stays as wide as it was."""
+        index = torch.tensor(rows, device=self.inputs.device)
+        self.seeds, self.splits = [self.seeds[row] for row in rows], [self.splits[row] for row in rows]
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Tensor | Part) and name not in ("inputs", "true_labels"):
+                setattr(self, name, tree_map(lambda leaf: leaf[index], value))
+        self.true_labels = self.true_labels[: len(rows)]  # all rows are the same memory
 
     def epoch_order(self, epoch: int) -> Tensor:
-        """Positions [K, n] of the training samples in the order of an epoch."""
+        """Indices [K, n] of the training samples in the order of an epoch."""
         orders = {
-            seed: own.training[torch.randperm(len(own.training), generator=stream(seed, "data", "order", epoch))]
-            for seed, own in dict(zip(self.seeds, self.own, strict=True)).items()
+            seed: parts.training[torch.randperm(len(parts.training), generator=stream(seed, "data", "order", epoch))]
+            for seed, parts in dict(zip(self.seeds, self.splits, strict=True)).items()
         }
+        # Members with the same seed share an order, so that it is copied to the device once.
         rows = {seed: row for row, seed in enumerate(orders)}
-        # Members of one seed share an order, and a copy to the device.
-        different = torch.stack(list(orders.values())).to(self.training.device)
-        return different[torch.tensor([rows[seed] for seed in self.seeds], device=different.device)]
+        stacked = torch.stack(list(orders.values())).to(self.inputs.device)
+        return stacked[torch.tensor([rows[seed] for seed in self.seeds], device=stacked.device)]
 
-    def views(self, places: Tensor, count: int, epoch: Tensor | int) -> Tensor:
-        """The samples at places [K, N], augmented once for each of `count` views: [K, V, N, ...].
+    def views(self, indices: Tensor, count: int, epoch: Tensor | int) -> Tensor:
+        """The samples at indices [K, N], augmented once for each of `count` views: [K, V, N, ...].
 
-        A sample's augmentation follows from (seed, epoch, place, view), whoever trains beside it.
+        A sample's augmentation follows from (seed, epoch, index, view), whatever else is in the batch.
         """
-        models, samples = places.shape
-        chosen = self.inputs[places].unsqueeze(1).expand(-1, count, *[-1] * self.inputs.dim())
+        models, samples = indices.shape
+        chosen = self.inputs[indices].unsqueeze(1).expand(-1, count, *[-1] * self.inputs.dim())
         if not self.dataset.augments:
             return chosen
-        views = torch.arange(count, device=places.device)
-        named = mix(self.data_keys[:, None, None], epoch, places[:, None, :], views[None, :, None])
-        augmented = self.dataset.augment(chosen.reshape(-1, *self.inputs.shape[1:]), named.reshape(-1))
+        views = torch.arange(count, device=indices.device)
+        keys = mix(self.data_keys[:, None, None], epoch, indices[:, None, :], views[None, :, None])
+        flat = chosen.reshape(-1, *self.inputs.shape[1:])
+        augmented = self.dataset.augment(flat, keys.reshape(-1))
         if augmented.shape[1:] != self.inputs.shape[1:] or augmented.dtype != self.inputs.dtype:
-            given = describe_value(chosen.reshape(-1, *self.inputs.shape[1:]))
             raise UsageError(
-                f"data: augment gives {describe_value(augmented)} for {given}; return inputs of the same shape and kind"
+                f"data: augment returns {describe_value(augmented)} for {describe_value(flat)}; return inputs of the "
+                "same shape and dtype"
             )
         return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
 
-    def reports(self, member: int, metric: str) -> bool:
-        """Whether a metric means anything for a member: not every seed need have changed labels."""
+    def reports(self, row: int, metric: str) -> bool:
+        """Whether a metric is defined for a member: not every seed has changed labels."""
         if metric.startswith("clean_labels"):
-            return bool(self.unchanged_weights[member].any())
-        return len(self.own[member].changed) > 0 or not metric.startswith("noisy_labels")
+            return bool(self.unchanged.weights[row].any())
+        return len(self.splits[row].changed) > 0 or not metric.startswith("noisy_labels")
 
 
-def _unchanged(own: Split) -> Tensor:
-    """Positions of as many training samples with unchanged labels as there are changed ones, or of all of them."""
-    clean = own.training[~torch.isin(own.training, own.changed)]
-    count = min(len(clean), len(own.changed))
+def _unchanged(parts: Split) -> Tensor:
+    """Indices of as many training samples with unchanged labels as there are changed ones, or of all of them."""
+    clean = parts.training[~torch.isin(parts.training, parts.changed)]
+    count = min(len(clean), len(parts.changed))
     return clean[torch.arange(count) * len(clean) // max(1, count)]
 
 
-def _stack(rows: Sequence[Tensor], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as one [K, n], padded with position 0, and weights that are 0 on the padding."""
-    longest = max(len(row) for row in rows)
-    places = torch.zeros(len(rows), longest, dtype=torch.int64)
-    weights = torch.zeros(len(rows), longest)
-    for number, row in enumerate(rows):
-        places[number, : len(row)] = row
-        weights[number, : len(row)] = 1
-    return places.to(device), weights.to(device)
+def _stack(rows: Sequence[Tensor], device: torch.device | str) -> Part:
+    weights = pad_sequence([torch.ones(len(row)) for row in rows], batch_first=True)
+    return Part(pad_sequence(list(rows), batch_first=True).to(device), weights.to(device))

@@ -1,8 +1,12 @@
-"""SingleModel: a regularizer asked about one model and held to what it may return; `population` lifts it to many."""
+"""SingleModel: a regularizer's gradient for one model, checked; `population` lifts it to many models."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import keystr, tree_leaves_with_path, tree_map
 
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
@@ -11,46 +15,86 @@ from hpo.gradients.returns import check_state, validate_gradient, validate_state
 from hpo.models.losses import SampleLoss
 from hpo.optim.regularizer import Regularizer, State
 from hpo.tree import Tree
-from hpo.user_code.messages import UserCodeError, call_user_code
+from hpo.user_code.messages import UserCodeError, call_user_code, warn_once
 
 
 class SingleModel:
     """One model of a network, a regularizer and a loss; leaves [...], hyperparameters [].
 
     Attributes:
-        who: the regularizer in words.
+        name: the regularizer as error messages name it.
     """
 
     def __init__(self, network: Network, regularizer: Regularizer, sample_loss: SampleLoss) -> None:
         self.network, self.regularizer, self.sample_loss = network, regularizer, sample_loss
-        self.who = f"regularizer {regularizer.name!r}"
+        self.name = f"regularizer {regularizer.name!r}"
 
     def state(self, params: Tree) -> State:
         """The regularizer's state before the first step."""
-        state = call_user_code(self.who, "init(params)", self.regularizer.init, dict(params))
-        check_state(self.who, state)
+        state = call_user_code(self.name, "init(params)", self.regularizer.init, dict(params))
+        check_state(self.name, state)
         return state
 
     def gradient(
         self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
     ) -> tuple[Tree, State, Tree, Tree]:
-        """The regularizer's gradient and state, scalars [] as `Population.step` names them, and the buffers afterwards.
+        """The regularizer's gradient, its state, its scalars [] named as by `Population.step`, and the new buffers.
 
         Args:
-            inputs: [V, N, ...]. labels: [N]. key: int64 [], what Dropout's masks follow from.
+            inputs: [V, N, ...]. labels: [N]. key: int64 [], the key of Dropout's masks.
         """
         objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
-        before = tree_map(lambda leaf: leaf, state)  # the dicts themselves may be changed
-        takes = "grads(objective, params, state, hyper)"
+        before = tree_map(lambda leaf: leaf, state)  # user code may change the dicts themselves
+        usage = "grads(objective, params, state, hyper)"
         try:
-            returned = call_user_code(self.who, takes, self.regularizer.grads, objective, dict(params), state, hyper)
+            returned = call_user_code(self.name, usage, self.regularizer.grads, objective, dict(params), state, hyper)
         except UserCodeError:
             raise
         except UsageError as error:
-            raise UsageError(f"{self.who}: {error}") from error
-        gradient, state, scalars = validate_gradient(self.who, returned, params)
+            raise UsageError(f"{self.name}: {error}") from error
+        gradient, state, scalars = validate_gradient(self.name, returned, params)
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
-        # Truth values and counts become numbers: their mean over the steps is wanted.
-        kind = torch.promote_types(loss.dtype, torch.float32)
-        named = {"train_loss": loss.to(kind)} | {f"aux/{name}": value.to(kind) for name, value in scalars.items()}
-        return gradient, validate_state(self.who, state, before), named, objective.buffers
+        # Booleans and integers become floats: curves show their mean over the steps.
+        dtype = torch.promote_types(loss.dtype, torch.float32)
+        named = {"train_loss": loss.to(dtype)} | {f"aux/{name}": value.to(dtype) for name, value in scalars.items()}
+        return gradient, validate_state(self.name, state, before), named, objective.buffers
+
+
+@contextmanager
+def refuse_in_place_changes(name: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Around a call of user code that must not change its arguments in place.
+
+    Args:
+        name: the code as messages name it. given: trees of tensors by their argument's name, such as "params".
+
+    Raises:
+        UsageError: the code has changed a tensor.
+    """
+    leaves = tree_leaves_with_path(dict(given))
+    versions = [leaf._version for _, leaf in leaves]
+    try:
+        yield
+    finally:  # also after an error, which a change in place may have caused
+        for (path, leaf), version in zip(leaves, versions, strict=True):
+            if leaf._version != version:
+                where = f"{path[0].key}{keystr(path[1:])}"  # type: ignore[attr-defined]
+                raise UsageError(f"{name} changes {where} in place; make a new tensor instead, as in x = x + 1")
+
+
+def warn_about_gradients(name: str, gradients: Tree, loss: Tensor) -> None:
+    """Warns if a gradient is not finite although the loss is, or if it is zero in all leaves and models.
+
+    Args:
+        gradients: leaves [K, ...] of the first step. loss: [K].
+    """
+    nonzero = False
+    for leaf, gradient in gradients.items():
+        rows = gradient.reshape(len(gradient), -1)
+        if (~rows.isfinite().all(1) & loss.isfinite()).any():
+            warn_once(
+                f"{name} gives a gradient for {leaf!r} that is not finite in the first step; the run will diverge"
+            )
+            return
+        nonzero |= bool(rows.any())
+    if not nonzero:
+        warn_once(f"{name} gives a gradient that is zero for all parameters in the first step; is it detached?")

@@ -1,9 +1,9 @@
-"""The training steps of a population, from tensors on its device alone; on CUDA they become one graph, launched whole.
+"""The training steps of a population; on CUDA they are recorded as one CUDA graph and replayed.
 
 A step of a small network is a hundred kernels of microseconds each, which Python cannot launch as fast as a GPU runs
-them. A CUDA graph holds them all: gathering the samples, augmenting them, the regularizer, the optimizer and the sums
-of the metrics. It repeats what was recorded at the same addresses, so everything that changes from step to step is a
-tensor that keeps its place, the number of the step among them. On a CPU the same step is called as it is.
+them. A CUDA graph launches all of them at once: gathering the samples, augmenting them, the regularizer, the optimizer
+and the sums of the metrics. It replays recorded operations on the same memory addresses, so everything that changes
+from step to step is a tensor at a fixed address, also the number of the step. A CPU runs the same step directly.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from hpo.user_code.messages import warn_once
 
 log = logging.getLogger(__name__)
 
-# The first steps look for mistakes and compare, and let libraries set themselves up: none of it belongs in a graph.
+# The first steps check and compare, and libraries initialise themselves in them: none of it belongs in a graph.
 BEFORE_RECORDING = CHECKED_CALLS + 1
-# A replayed step is compared with the user's code at steps 4, 16, 64, …, at the ends of long epochs and at a run's last
-# step: a comparison takes some two steps, and whatever has changed for good by then shows at the last.
-COMPARED_EVERY = 250  # steps at least between comparisons at the ends of epochs
+# A traced step is compared with the user's code at steps 4, 16, 64, …, at the ends of long epochs and at a run's last
+# step. A comparison takes about two steps, and a lasting change is seen at the last one.
+MIN_COMPARISON_INTERVAL = 250  # steps between two comparisons at the ends of epochs
 
 Step = Callable[[], None]
 Recorder = Callable[[Step], Step]
@@ -35,10 +35,10 @@ Recorder = Callable[[Step], Step]
 class Steps:
     """The steps of every epoch of one run.
 
-    When the population's members change, or its parameters and states are exchanged from outside, new ones are needed.
+    A change of the population's members, or of its parameters from outside, requires new `Steps`.
 
     Attributes:
-        count: of an epoch. warmup_steps: of a run, until a step takes its usual time.
+        count: steps per epoch. warmup_steps: of a run, before a step takes its usual time.
     """
 
     def __init__(
@@ -54,32 +54,32 @@ class Steps:
         Args:
             samples: the population's; an epoch's last incomplete batch is left out.
             schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
-            record: makes of a step, without carrying it out, what repeats its operations at the same addresses, or
-                raises RuntimeError; by default a CUDA graph on CUDA, and nothing on a CPU.
+            record: records a step without running it, and returns a function that replays its operations at the same
+                addresses, or raises RuntimeError; by default a CUDA graph on CUDA, and None on a CPU.
         """
         self.population, self.samples = population, samples
-        self.count = samples.training.shape[1] // batch_size
+        self.count = samples.training.indices.shape[1] // batch_size
         self._epochs, self._schedule = epochs, schedule
         device = samples.inputs.device
         self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
-        self._within = torch.arange(batch_size, device=device)
+        self._columns = torch.arange(batch_size, device=device)
         self._order = torch.zeros(len(population), self.count * batch_size, dtype=torch.int64, device=device)
         self._labels = torch.zeros_like(self._order)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
-        self._done = torch.zeros(1, dtype=torch.int64, device=device)
+        self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
         self._sums: dict[str, Tensor] = {}
-        # A graph is recorded on a stream that is not the default one, and the steps before it warm up that stream.
+        # A graph is recorded on a stream other than the default one, which the steps before it warm up.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        # No method, by which the steps and all their memory would hold themselves.
+        # No bound method: a reference cycle would keep the memory of finished steps.
         self._record = record or (partial(_cuda_graph, self._stream) if self._stream else None)
         self.warmup_steps = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
-        self._recorded: Step | None = None
-        self._called = 0  # steps that were carried out as they are
-        self._before = self._within_epoch = 0  # steps of the run before this epoch, and of this epoch so far
-        self._compared = 0  # the last step that was compared
+        self._replay: Step | None = None
+        self._direct_steps = 0  # steps that ran without a recording
+        self._steps_before_epoch = self._steps_in_epoch = 0
+        self._last_comparison = 0  # a step of the run, from 1
 
     def epoch(self, number: int) -> dict[str, Tensor]:
-        """All steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
+        """Runs all steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
         self.start_epoch(number)
         with self.on_stream():
             for _ in range(self.count):
@@ -87,57 +87,60 @@ class Steps:
         return {name: values / self.count for name, values in self._sums.items()}
 
     def start_epoch(self, epoch: int) -> None:
-        """Makes ready for the first step of an epoch."""
+        """Prepares the first step of an epoch."""
         self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
         torch.gather(self.samples.labels, 1, self._order, out=self._labels)
         self._epoch.fill_(epoch)
-        before = (epoch - 1) * self.count
-        self._before, self._within_epoch = before, 0
-        self._done.fill_(before)
-        total = self._epochs * self.count
+        before, total = (epoch - 1) * self.count, self._epochs * self.count
+        self._steps_before_epoch, self._steps_in_epoch = before, 0
+        self._step_number.fill_(before)
         rates = [self._schedule(before + step, total, self.count) for step in range(self.count)]
         self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
         for values in self._sums.values():
             values.zero_()
 
     def next(self) -> None:
-        """One step, `on_stream`; after the last of an epoch the first again."""
-        if self._record and self._called == BEFORE_RECORDING:
-            self._called += 1  # one attempt
-            try:
-                self._recorded = self._record(self._step)
-            except RuntimeError as error:
-                for known in (error, error.__context__):  # the end of a capture that failed may fail as well
-                    if isinstance(known, torch.OutOfMemoryError):
-                        raise known from None
-                log.info("not recorded: %s", error)
-                warn_once(
-                    f"regularizer {self.population.regularizer.name!r} with optimizer "
-                    f"{self.population.optimizer.name!r} cannot be recorded as a CUDA graph, as an operation is not "
-                    "that waits for the GPU; its steps run one operation at a time, which is slower"
-                )
-        compared = self._compares()
-        if compared:
+        """Runs one step, inside `on_stream`; after the last step of an epoch, its first one again."""
+        if self._record and self._direct_steps == BEFORE_RECORDING:
+            self._direct_steps += 1  # so that it is tried once
+            self._try_to_record(self._record)
+        compare = self._comparison_due()
+        if compare:
             self.population.compare_next_step()
-        if self._recorded and not compared:
-            self._recorded()
+        if self._replay and not compare:
+            self._replay()
             return
         self._step()
-        self._called += 1
+        self._direct_steps += 1
 
-    def _compares(self) -> bool:
-        """Whether the next step, which is counted here, is to be compared with the user's code."""
-        self._within_epoch += 1
-        number = self._before + self._within_epoch
-        ends = self._within_epoch == self.count and number >= self._compared + COMPARED_EVERY
-        if self._called < CHECKED_CALLS or not (_power_of_4(number) or ends or number == self._epochs * self.count):
+    def _try_to_record(self, record: Recorder) -> None:
+        try:
+            self._replay = record(self._step)
+        except RuntimeError as error:
+            for known in (error, error.__context__):  # ending a failed capture may raise another error
+                if isinstance(known, torch.OutOfMemoryError):
+                    raise known from None
+            log.info("not recorded: %s", error)
+            warn_once(
+                f"regularizer {self.population.regularizer.name!r} with optimizer {self.population.optimizer.name!r} "
+                "cannot be recorded as a CUDA graph, as one of its operations waits for the GPU; its steps run one "
+                "operation at a time, which is slower"
+            )
+
+    def _comparison_due(self) -> bool:
+        """Whether to compare the next step, which this counts, with the user's code."""
+        self._steps_in_epoch += 1
+        step = self._steps_before_epoch + self._steps_in_epoch
+        long_epoch = self._steps_in_epoch == self.count and step >= self._last_comparison + MIN_COMPARISON_INTERVAL
+        due = _is_power_of_4(step) or long_epoch or step == self._epochs * self.count
+        if self._direct_steps < CHECKED_CALLS or not due:
             return False
-        self._compared = number
+        self._last_comparison = step
         return True
 
     @contextlib.contextmanager
     def on_stream(self) -> Iterator[None]:
-        """The steps' stream, which begins after what was asked for before and ends before what comes after."""
+        """Runs the steps on their stream, after the operations queued before and before those queued later."""
         if self._stream is None:
             yield
             return
@@ -146,17 +149,17 @@ class Steps:
         with torch.cuda.stream(self._stream):
             try:
                 yield
-            finally:  # memory that a failure frees is used again outside
+            finally:  # other streams may reuse memory that a failure frees
                 outside.wait_stream(self._stream)
 
     def _step(self) -> None:
-        """One step. Nothing in it depends on a number that Python knows and that changes from step to step."""
-        place = self._done % self.count
-        columns = place * len(self._within) + self._within
-        places, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
-        views = self.samples.views(places, self.population.regularizer.views, self._epoch)
-        rate = self._rates.index_select(0, place)
-        keys = mix(self.samples.training_keys, self._done) if self.population.network.drops else None
+        """One step. Whatever changes from step to step is read from tensors, so that a recording stays valid."""
+        step = self._step_number % self.count
+        columns = step * len(self._columns) + self._columns
+        indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
+        views = self.samples.views(indices, self.population.regularizer.views, self._epoch)
+        rate = self._rates.index_select(0, step)
+        keys = mix(self.samples.training_keys, self._step_number) if self.population.network.drops else None
         with self.population.in_place() if self._record else contextlib.nullcontext():
             scalars = self.population.step(views, labels, rate, keys)
         for name, value in scalars.items():
@@ -164,10 +167,10 @@ class Steps:
                 self._sums[name] += value
             else:
                 self._sums[name] = value.clone()
-        self._done += 1
+        self._step_number += 1
 
 
-def _power_of_4(number: int) -> bool:
+def _is_power_of_4(number: int) -> bool:
     return number.bit_count() == 1 and number.bit_length() % 2 == 1
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from hpo.study.definition import direction_of
 from hpo.study.study import Study
-from hpo.training.loop import Prune, Result
+from hpo.training.loop import Prune
+from hpo.training.recipe import Result
 from hpo.trials import TrialCurve
 from hpo.worker.score import score, score_after, score_of_curve
 from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hpo.errors import UsageError
 from hpo.study.definition import direction_of
 from hpo.study.study import Study
-from hpo.training.loop import Result
+from hpo.training.recipe import Result
 
 
 def score(result: Result, study: Study, classes: int) -> float | None:

@@ -17,8 +17,9 @@ from hpo.study.definition import full_space, loss_of, optimizer_of, regularizer_
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
 from hpo.training.devices import total_memory
-from hpo.training.loop import Member, Progress, Prune, Recipe, Result, train
+from hpo.training.loop import Progress, Prune, train
 from hpo.training.population_size import MAX_POPULATION, measure_cost, population_size
+from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 from hpo.worker.score import score
 
@@ -122,7 +123,7 @@ class Trainer:
         """Deletes the checkpoints of work whose outcomes are stored."""
         if self.checkpoints is not None:
             for path in self._paths(work, self._members(work)[1]):
-                self.checkpoints.forget(path)
+                self.checkpoints.delete(path)
 
     def _members(self, work: Work) -> tuple[list[int], list[Member]]:
         """The models to be trained, in the order of the slots that they belong to, and those slots' places.
@@ -157,7 +158,7 @@ class Trainer:
         checkpointer: FileCheckpointer | None,
         prune: Prune | None,
     ) -> list["_Run"]:
-        start = time.perf_counter() - (checkpointer.before * len(members) if checkpointer else 0.0)
+        start = time.perf_counter() - (checkpointer.earlier_seconds * len(members) if checkpointer else 0.0)
 
         def progress(epoch: int, _: object) -> None:
             if self.on_epoch:

@@ -18,7 +18,7 @@ from hpo.bench.calibration import Pairs, calibrate, count_rate
 from hpo.bench.simulated import families, repeated
 from hpo.cli import app
 from hpo.errors import HpoError
-from hpo.training.loop import Member, Recipe, Result
+from hpo.training.recipe import Member, Recipe, Result
 from hpo.worker.trainer import Trainer
 from tests.bench.tables import check_table
 

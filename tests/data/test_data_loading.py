@@ -18,7 +18,8 @@ from hpo.data import Dataset, Source, check_fit, check_source, load_source
 from hpo.errors import UsageError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.training.loop import Member, Recipe, Result, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member, Recipe, Result
 from hpo.user_code.messages import warn_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,8 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
-from hpo.training.loop import Member, Recipe, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member, Recipe
 from tests.data.test_data_loading import CLASSES, SGD, Clouds, plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,8 +22,9 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import mix, uniform
-from hpo.training.loop import Member, Recipe, train
+from hpo.training.loop import train
 from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d, ResNet18
 from hpo.training.initial_models import build, check_model, check_same_attributes
-from hpo.training.loop import Member, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member
 from hpo.user_code.messages import warn_once
 from tests.training.test_training import CLASSES, FEATURES, SGD, network, recipe
 

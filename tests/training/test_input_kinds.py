@@ -15,8 +15,10 @@ from hpo.errors import UsageError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Range
-from hpo.training.loop import Member, Recipe, build_population, train
+from hpo.training.initial_models import build_population
+from hpo.training.loop import train
 from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe
 from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -178,7 +180,7 @@ def test_counts_are_right_whatever_the_outputs_are(kind: torch.dtype, models: in
         modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], hyper, references.cross_entropy, inputs[:4], metrics=metrics
     )
     places = torch.arange(9000).expand(models, -1)
-    [found] = population.evaluate(inputs, places, torch.ones(models, 9000), labels[places], own=True)
+    [found] = population.evaluate(inputs, places, torch.ones(models, 9000), labels[places], custom_metrics=True)
     assert found["accuracy"].tolist() == pytest.approx([5667 / 9000] * models, rel=1e-6)
     assert found["large"].tolist() == pytest.approx([3001] * models, rel=1e-6)
 

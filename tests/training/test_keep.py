@@ -17,8 +17,9 @@ from hpo.optim import adam
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
-from hpo.training.loop import Member, Result, train
-from hpo.training.population import CHANGED, Population
+from hpo.training.loop import train
+from hpo.training.population import TRAINED, Population
+from hpo.training.recipe import Member, Result
 from hpo.training.samples import Samples
 from hpo.training.steps import BEFORE_RECORDING, Steps
 from hpo.tree import Tree
@@ -268,6 +269,6 @@ def test_nothing_is_forgotten_that_training_changes() -> None:
     kept = population("vasso", OPTIMIZERS["adamw"])
     step(kept, list(range(MEMBERS)), 0)
     kept.keep([1])
-    for name in CHANGED:
+    for name in TRAINED:
         for leaf in torch.utils._pytree.tree_leaves(getattr(kept, name)):
             assert len(leaf) == 1, name

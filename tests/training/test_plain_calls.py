@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from hpo.errors import UsageError
 from hpo.random import normal
 from hpo.training.initial_models import check_model
-from hpo.training.loop import Member, train
+from hpo.training.loop import train
 from hpo.training.plain_calls import check_plain_calls
+from hpo.training.recipe import Member
 from hpo.user_code.python_state import unchanged_state
 from tests.training.test_training import CLASSES, FEATURES, SGD, Blobs, network, recipe
 

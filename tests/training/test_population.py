@@ -145,7 +145,7 @@ def test_evaluation_equals_a_loop_over_single_samples(
     members: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is evaluated at once; samples of weight 0 are left out even where they are NaN."""
-    monkeypatch.setitem(population_module.EVALUATED_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(population_module.EVALUATED_SAMPLES, "cpu", at_once)
     modules = [networks.build("MLP", seed) for seed in range(members)]
     chosen = settings(REGULARIZERS["none"], OPTIMIZERS["sgd"], members)
     population = build(modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], chosen)

@@ -13,7 +13,8 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe
 from hpo.study.study import Configuration, Study
-from hpo.training.loop import Member, Recipe, Result, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member, Recipe, Result
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

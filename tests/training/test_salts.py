@@ -9,7 +9,9 @@ from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import stream, training_names
 from hpo.search_space import split_space
-from hpo.training.loop import Member, Recipe, build_population, train
+from hpo.training.initial_models import build_population
+from hpo.training.loop import train
+from hpo.training.recipe import Member, Recipe
 from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")

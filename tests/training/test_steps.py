@@ -24,8 +24,9 @@ from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
-from hpo.training.loop import Member, Recipe, Result, train
+from hpo.training.loop import train
 from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe, Result
 from hpo.training.samples import Samples
 from hpo.training.steps import BEFORE_RECORDING, Steps
 from hpo.tree import Tree, zeros_like

@@ -23,8 +23,10 @@ from hpo.optim.schedules import Cosine
 from hpo.random import stream
 from hpo.search_space import Range
 from hpo.training.evaluation import validate
-from hpo.training.loop import Member, Recipe, Result, build_population, train
+from hpo.training.initial_models import build_population
+from hpo.training.loop import train
 from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe, Result
 from hpo.training.samples import Samples
 from hpo.tree import Tree
 
@@ -342,7 +344,7 @@ def test_where_no_label_is_clean_none_is_said_to_be_fitted() -> None:
     own = split(chosen.source, data, 0)
     wrong = Split((chosen.source.labels + 1) % CLASSES, own.training, own.validation, own.training)
     samples = Samples(data, chosen.source, {0: wrong, 1: split(chosen.source, data, 1)}, [0, 1], "cpu")
-    assert samples.unchanged_weights.sum(1).tolist()[0] == 0 < samples.unchanged_weights.sum(1).tolist()[1]
+    assert samples.unchanged.weights.sum(1).tolist()[0] == 0 < samples.unchanged.weights.sum(1).tolist()[1]
     assert [samples.reports(member, "clean_labels_fitted") for member in (0, 1)] == [False, True]
     alone = Samples(data, chosen.source, {0: wrong}, [0], "cpu")
     population = build_population(chosen, [Member(0, SGD)], alone.inputs)

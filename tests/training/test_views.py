@@ -19,8 +19,9 @@ from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import mix, normal, stream_key
 from hpo.search_space import Range
 from hpo.study.definition import describe
-from hpo.training.loop import Member, Recipe, train
+from hpo.training.loop import train
 from hpo.training.population import Population
+from hpo.training.recipe import Member, Recipe
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,8 @@ from hpo.errors import UsageError
 from hpo.gradients.objective import Objective
 from hpo.optim.optimizers import Optimizer, per_model
 from hpo.optim.regularizer import Regularizer
-from hpo.training.loop import Member, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, equal_values, without_side_effects
 from tests.training.test_training import CLASSES, FEATURES, SGD, Blobs, near, network, recipe

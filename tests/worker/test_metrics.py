@@ -24,7 +24,8 @@ from hpo.report.warnings import find_warnings
 from hpo.storage.database import connect
 from hpo.storage.ledger import Outcome, Slot, Work
 from hpo.storage.optuna.mirror import _result
-from hpo.training.loop import Member, Recipe, train
+from hpo.training.loop import train
+from hpo.training.recipe import Member, Recipe
 from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
 from tests.data.test_data_loading import SGD, Clouds, plain

@@ -15,7 +15,7 @@ from hpo.models import MLP
 from hpo.storage.ledger import TrialCurve
 from hpo.study.definition import describe, digest
 from hpo.study.fingerprint import fingerprint
-from hpo.training.loop import Result
+from hpo.training.recipe import Result
 from hpo.worker.pruning import TrialPruner
 from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 

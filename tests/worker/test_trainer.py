@@ -12,7 +12,7 @@ from hpo.errors import UsageError
 from hpo.storage.ledger import Slot, Work
 from hpo.study.definition import describe
 from hpo.study.study import Configuration, Study
-from hpo.training.loop import Result
+from hpo.training.recipe import Result
 from hpo.worker import trainer as trainer_module
 from hpo.worker.score import score
 from hpo.worker.trainer import Trainer

@@ -1,0 +1,70 @@
+"""What training takes and returns: a population's recipe, its members, and a result per member."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import nn
+
+from hpo.data import Dataset, Source
+from hpo.models.losses import SampleLoss, cross_entropy
+from hpo.optim.optimizers import Optimizer
+from hpo.optim.regularizer import Regularizer
+from hpo.optim.schedules import Constant
+from hpo.training.population import Metric
+
+
+class Recipe(NamedTuple):
+    """Everything that all members of a population share.
+
+    Attributes:
+        dataset: the data set, with its label noise and split. source: its loaded samples, on any device.
+        model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
+        epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
+        precision, channels_last: as in `Study`.
+        sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
+        metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
+    """
+
+    dataset: Dataset
+    source: Source
+    model: Callable[[], nn.Module]
+    regularizer: Regularizer
+    optimizer: Optimizer
+    epochs: int
+    batch_size: int
+    schedule: Callable[[int, int, int], float] = Constant()
+    sample_loss: SampleLoss = cross_entropy
+    metrics: Mapping[str, Metric] = MappingProxyType({})
+    precision: str = "float32"
+    channels_last: bool = False
+
+
+class Member(NamedTuple):
+    """One model of a population: its seed and every hyperparameter of its optimizer and regularizer.
+
+    Another `salt` gives other initial weights and Dropout masks with the same data, split and batch order.
+    """
+
+    seed: int
+    hyperparameters: Mapping[str, float]
+    salt: int = 0
+
+
+class Result(NamedTuple):
+    """The result of one member.
+
+    Attributes:
+        curves: metric -> one number per epoch, up to the epoch before it diverged.
+        final: sizes of the run and, unless it diverged, its metrics at the end: `train_loss` and `train_accuracy` on
+            the whole training part, the validation metrics and, with `test`, `test_loss`, `test_accuracy` and the
+            custom metrics as `test_<name>`.
+        diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite, or None.
+        stopped_epoch: the epoch after which it was pruned, or None. The `final` of a pruned member holds the sizes and
+            that epoch's validation metrics.
+    """
+
+    curves: dict[str, list[float]]
+    final: dict[str, float]
+    diverged_epoch: int | None
+    stopped_epoch: int | None = None
