@@ -82,7 +82,7 @@ class TuningRun:
     """One tuning run, trained in this process."""
 
     def __init__(self, study: Study, configuration: str, device: Any, source: Any, seed: int) -> None:
-        self.trainer = Trainer(study, device, earlier=lambda _: {0: self.curves})
+        self.trainer = Trainer(study, device, trial_curves=lambda _: {0: self.curves})
         self.trainer.source = source  # loaded once for all runs
         self.configuration, self.seed = configuration, seed
         # On a shared CPU, the time of other processes must not count.

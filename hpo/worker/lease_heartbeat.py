@@ -1,4 +1,4 @@
-"""Keeps the leases in hand alive while the main thread trains."""
+"""Extends a worker's leases while its main thread trains."""
 
 import threading
 
@@ -6,12 +6,12 @@ from hpo.storage.ledger import Ledger, Work
 
 
 class LeaseHeartbeat:
-    """A thread that keeps the leases in hand alive, through outages of the database too."""
+    """A thread that extends the leases of the work set by `hold`, also after outages of the database."""
 
     def __init__(self, ledger: Ledger, worker_id: str, seconds: float) -> None:
         self.ledger, self.worker_id, self.seconds = ledger, worker_id, seconds
         self.work: Work | None = None
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hpo-heartbeat", daemon=True)
 
     def hold(self, work: Work | None) -> None:
@@ -21,15 +21,15 @@ class LeaseHeartbeat:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._over.wait(self.seconds / 4):
+        while not self._stopped.wait(self.seconds / 4):
             work = self.work
             if work is None:
                 continue
             try:
                 self.ledger.extend_lease(self.worker_id, [slot.id for slot in work.slots], self.seconds)
-            except Exception:  # away for a minute, or broken: the training may still be the first to finish
+            except Exception:  # the database is unavailable: this worker may still be the first to finish its slots
                 continue

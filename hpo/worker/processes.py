@@ -1,4 +1,4 @@
-"""`hpo run`: worker processes on this machine, watched until the study needs nothing more."""
+"""The worker processes that `hpo run` starts on this machine."""
 
 import json
 import os
@@ -15,10 +15,11 @@ from hpo.errors import HpoError
 from hpo.storage.ledger import Ledger
 from hpo.worker.signals import Stop
 
-GRACE = 10.0  # seconds that workers get to give their work back
-LOOK = 0.25  # seconds between looks at signals and ended workers
+GRACE = 10.0  # seconds for workers to release their slots
+POLL = 0.25  # seconds between two checks of signals and ended workers
 
 Message = dict[str, Any]
+Messages = Queue[tuple[int, Message]]
 
 
 def run_workers(
@@ -27,18 +28,25 @@ def run_workers(
     environment: Mapping[str, str],
     show: Callable[[int, Message], None],
 ) -> None:
-    """Starts one process a command and waits until all have ended.
+    """Starts one process per command and waits until all have ended.
 
     Args:
-        commands: of workers that write one JSON message a line (`hpo worker --messages`) and stop at the end of
+        commands: of workers that write one JSON message per line (`hpo worker --messages`) and stop at the end of
             their standard input, so that none outlives this process.
-        show: told (worker number, message) as messages come.
+        show: called with (worker number, message).
 
     Raises:
-        Stopped: a signal came; the workers have given their work back.
-        HpoError: workers ended before the study was done; what they said was told to `show`.
+        Stopped: after a signal, when the workers have released their slots.
+        HpoError: workers ended before the study was done; `show` has received their messages.
     """
-    stop, messages = Stop(), Queue[tuple[int, Message]]()
+    stop, messages, error_shown = Stop(), Messages(), False
+
+    def show_next(timeout: float | None = None) -> None:
+        nonlocal error_shown
+        number, message = messages.get(timeout=timeout)
+        error_shown |= message["kind"] == "error"
+        show(number, message)
+
     with stop.installed():
         processes = [_start(command, environment) for command in commands]
         readers = [
@@ -47,43 +55,38 @@ def run_workers(
         ]
         for reader in readers:
             reader.start()
-        said = False
         try:
             while any(process.poll() is None for process in processes) or not messages.empty():
                 stop.check()
                 with suppress(Empty):
-                    number, message = messages.get(timeout=LOOK)
-                    said |= message["kind"] == "error"
-                    show(number, message)
+                    show_next(POLL)
         finally:
             _end(processes)
             for process, reader in zip(processes, readers, strict=True):
                 _close(process, reader)
         while not messages.empty():
-            number, message = messages.get()
-            said |= message["kind"] == "error"
-            show(number, message)
+            show_next()
     codes = [process.returncode for process in processes]
     if any(codes) and ledger.state() != "done":
-        raise HpoError(ending(codes, said))
+        raise HpoError(describe_failure(codes, error_shown))
 
 
-def ending(codes: Sequence[int], said: bool) -> str:
-    """Why the study is not done, from the workers' exit codes, and what to do.
+def describe_failure(codes: Sequence[int], error_shown: bool) -> str:
+    """Why the study is not done and what to do, from the workers' exit codes.
 
     Args:
-        said: whether a worker has said what is wrong.
+        error_shown: whether a worker has sent an error message.
     """
-    done = "the workers ended before the study was done"
-    if said:
-        return f"{done}; mend what is said above, then the same command goes on from here"
+    failure = "the workers ended before the study was done"
+    if error_shown:
+        return f"{failure}; fix the error above, then run the same command to resume"
     if -signal.SIGKILL in codes:
         return (
-            f"{done}: {codes.count(-signal.SIGKILL)} of {len(codes)} were killed, as a system does that runs out of "
-            "memory; the same command goes on from here, with less memory if given a smaller --population or --workers"
+            f"{failure}: {codes.count(-signal.SIGKILL)} of {len(codes)} were killed, probably because the system ran "
+            "out of memory; run the same command to resume, with a smaller --population or --workers to use less"
         )
     exits = ", ".join(map(str, codes))
-    return f"{done} (exit code{'s' if len(codes) > 1 else ''} {exits}); the same command goes on from here"
+    return f"{failure} (exit code{'s' if len(codes) > 1 else ''} {exits}); run the same command to resume"
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -92,27 +95,26 @@ def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # With one order of sets for all, unless the user has asked for another.
+        # The same order of sets in all workers, unless the user has set another.
         env={"PYTHONHASHSEED": "0", **os.environ, **environment},
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the workers in order.
+        # In a new session, Ctrl-C reaches only this process, which then stops the workers in order.
         start_new_session=True,
     )
 
 
-def _read(number: int, process: subprocess.Popen[str], messages: Queue[tuple[int, Message]]) -> None:
+def _read(number: int, process: subprocess.Popen[str], messages: Messages) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        try:
+        message = None
+        with suppress(json.JSONDecodeError):
             message = json.loads(line)
-        except json.JSONDecodeError:  # the user's own code printed something
-            message = {"kind": "print", "text": line.rstrip("\n")}
-        if not isinstance(message, dict) or "kind" not in message:
+        if not isinstance(message, dict) or "kind" not in message:  # the user's code printed this line
             message = {"kind": "print", "text": line.rstrip("\n")}
         messages.put((number, message))
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Ends what still runs: asks first, so that work is given back."""
+    """Ends all running processes, first by SIGTERM so that they release their slots."""
     for process in processes:
         if process.poll() is None:
             with suppress(ProcessLookupError):
@@ -127,7 +129,7 @@ def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
-    """Closes the pipes of a process that has ended."""
+    """Closes the pipes of an ended process."""
     reader.join(timeout=1)
     if process.stdin:
         process.stdin.close()
@@ -136,7 +138,7 @@ def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
 
 
 def stop_with_parent() -> None:
-    """Makes this worker stop when the process that started it ends, however it ends."""
+    """Stops this worker when the process that started it ends for any reason: its standard input then ends."""
 
     def wait() -> None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""TrialPruner: stops trials that the study's pruner gives up, a trial with all its seeds."""
+"""TrialPruner: stops the trials that the study's pruner rejects, each with all its seeds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,76 +7,72 @@ from hpo.study.study import Study
 from hpo.training.loop import Prune
 from hpo.training.recipe import Result
 from hpo.trials import TrialCurve
-from hpo.worker.score import score, score_after, score_of_curve
+from hpo.worker.score import mean_score, score, score_after, score_of_curve
 from hpo.worker.synchronous_pruner import ScoredTrial, SynchronousPruner
 
 
 class TrialPruner:
-    """The trials of one piece of work, each against the others and the earlier ones of the same tuning run."""
+    """Prunes the trials of one `Work`, each compared with the others and the earlier ones of the same tuning run."""
 
     def __init__(
-        self, study: Study, classes: int, tuning_runs: Sequence[int], past: Mapping[int, Sequence[TrialCurve]]
+        self, study: Study, classes: int, tuning_runs: Sequence[int], curves: Mapping[int, Sequence[TrialCurve]]
     ) -> None:
         """
         Args:
-            tuning_runs: the tuning run of every trial. past: the earlier trials of each tuning run that has any.
+            tuning_runs: the tuning run of every trial. curves: tuning run → its earlier trials, if it has any.
         """
         assert study.pruner is not None
         self.study, self.classes, self._tuning_runs = study, classes, tuning_runs
-        self._rungs = {
+        self._pruners = {
             tuning_run: SynchronousPruner(
-                study.pruner(), direction_of(study), [self._scored(entry) for entry in past.get(tuning_run, ())]
+                study.pruner(), direction_of(study), [self._scored(curve) for curve in curves.get(tuning_run, ())]
             )
             for tuning_run in dict.fromkeys(tuning_runs)
         }
 
-    def prune(self, owners: Sequence[int]) -> Prune:
-        """What tells `train` whom to stop in a population of models that belong to these trials.
+    def callback(self, trials: Sequence[int]) -> Prune:
+        """The function by which `train` asks which members of a population to stop.
 
-        A trial of which some models are trained elsewhere is left alone. A run that goes on from a checkpoint is
-        judged after all epochs before as well, so that the pruner has seen them; what it says there is over.
+        A trial is not pruned if some of its models are trained in another population. A resumed run first repeats the
+        decisions of its earlier epochs, so that the pruner knows them.
+
+        Args:
+            trials: the trial of every member of the population.
         """
-        members, judged = self._whole(owners), 0
+        members, pruned_epochs = self._complete(trials), 0
 
         def prune(epoch: int, results: Sequence[Result]) -> set[int]:
-            nonlocal judged
-            lost: set[int] = set()
-            for number in range(judged + 1, epoch + 1):
-                scores: dict[int, dict[int, float | None]] = {tuning_run: {} for tuning_run in self._rungs}
-                for owner, places in members.items():
-                    if number <= (results[places[0]].stopped_epoch or epoch):
-                        found = [score_after(number, results[place], self.study, self.classes) for place in places]
-                        scores[self._tuning_runs[owner]][owner] = _mean(found)
-                lost = {
-                    owner
-                    for tuning_run, rungs in self._rungs.items()
-                    for owner in rungs.prune(number, scores[tuning_run])
+            nonlocal pruned_epochs
+            stopped: set[int] = set()
+            for number in range(pruned_epochs + 1, epoch + 1):
+                scores: dict[int, dict[int, float | None]] = {tuning_run: {} for tuning_run in self._pruners}
+                for trial, indices in members.items():
+                    if number <= (results[indices[0]].stopped_epoch or epoch):
+                        runs = [score_after(number, results[index], self.study, self.classes) for index in indices]
+                        scores[self._tuning_runs[trial]][trial] = mean_score(runs)
+                stopped = {
+                    trial for run, pruner in self._pruners.items() for trial in pruner.prune(number, scores[run])
                 }
-            judged = epoch
-            return {place for owner in lost for place in members[owner]}
+            pruned_epochs = epoch
+            return {index for trial in stopped for index in members[trial]}
 
         return prune
 
-    def finish(self, owners: Sequence[int], results: Sequence[Result]) -> None:
-        """Notes how the trials of a population ended, for the populations behind it."""
-        for owner, places in self._whole(owners).items():
-            runs = [results[place] for place in places]
-            value = _mean([score(run, self.study, self.classes) for run in runs])
-            self._rungs[self._tuning_runs[owner]].finish(owner, value, any(run.stopped_epoch for run in runs))
+    def finish(self, trials: Sequence[int], results: Sequence[Result]) -> None:
+        """Records how the trials of a population ended, for the populations after it."""
+        for trial, indices in self._complete(trials).items():
+            runs = [results[index] for index in indices]
+            value = mean_score([score(run, self.study, self.classes) for run in runs])
+            self._pruners[self._tuning_runs[trial]].finish(trial, value, any(run.stopped_epoch for run in runs))
 
-    def _whole(self, owners: Sequence[int]) -> dict[int, list[int]]:
-        """The places of each trial's models, of trials that have all of them here."""
-        places: dict[int, list[int]] = {}
-        for place, owner in enumerate(owners):
-            places.setdefault(owner, []).append(place)
-        return {owner: own for owner, own in places.items() if len(own) == self.study.seeds_per_trial}
+    def _complete(self, trials: Sequence[int]) -> dict[int, list[int]]:
+        """Trial → the indices of its models, of trials that have all their models in this population."""
+        members: dict[int, list[int]] = {}
+        for index, trial in enumerate(trials):
+            members.setdefault(trial, []).append(index)
+        return {trial: indices for trial, indices in members.items() if len(indices) == self.study.seeds_per_trial}
 
-    def _scored(self, past: TrialCurve) -> ScoredTrial:
-        """By its scores; from the epoch on in which it diverged, that of a diverged run."""
-        scores = [score_of_curve(past.curve[:epoch], self.study) for epoch in range(1, len(past.curve) + 1)]
-        return ScoredTrial(scores + [past.value] * (past.epochs - len(scores)), past.value, past.pruned)
-
-
-def _mean(scores: Sequence[float | None]) -> float | None:
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if len(known) == len(scores) else None
+    def _scored(self, trial: TrialCurve) -> ScoredTrial:
+        """The trial's score after each epoch; after it diverged, that of a diverged run."""
+        scores = [score_of_curve(trial.curve[:epoch], self.study) for epoch in range(1, len(trial.curve) + 1)]
+        return ScoredTrial(scores + [trial.value] * (trial.epochs - len(scores)), trial.value, trial.pruned)

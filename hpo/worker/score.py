@@ -1,4 +1,4 @@
-"""Scores: what tuning optimises, of a whole run or of one under way."""
+"""Scores: what tuning optimises, for a finished run or one in training."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from hpo.training.recipe import Result
 
 
 def score(result: Result, study: Study, classes: int) -> float | None:
-    """What tuning optimises: the study's score at the last or the best epoch.
+    """The study's score of a run, at its last or its best epoch.
 
-    A diverged run counts as an untrained network where the metric is bounded (accuracy: 1/classes) and has no
-    score (None) where it is not. Neither has one whose metric is not finite.
+    A diverged run counts as an untrained network if the metric is bounded (accuracy: 1/classes) and has no score
+    (None) if it is not. A run whose metric is not finite has no score either.
     """
     if result.diverged_epoch is not None:
         return 1 / classes if study.score == "validation_accuracy" else None
@@ -25,7 +25,7 @@ def score(result: Result, study: Study, classes: int) -> float | None:
 
 
 def score_of_curve(values: Sequence[float], study: Study) -> float | None:
-    """The score of a run with these values of the study's metric, by epoch; None where it is not finite."""
+    """The score of a run whose metric has these values, one per epoch; None if it is not finite."""
     if study.score_epoch == "last":
         return values[-1] if math.isfinite(values[-1]) else None
     best = max if direction_of(study) == "maximize" else min
@@ -37,5 +37,11 @@ def score_after(epoch: int, result: Result, study: Study, classes: int) -> float
     diverged = result.diverged_epoch
     if diverged is not None and diverged <= epoch:
         return score(result, study, classes)
-    curves = {study.score: result.curves[study.score][:epoch]} if study.score in result.curves else result.curves
+    curves = {name: values[:epoch] for name, values in result.curves.items()}
     return score(Result(curves, {}, None), study, classes)
+
+
+def mean_score(scores: Sequence[float | None]) -> float | None:
+    """The mean over a trial's models; None if one of them has no score."""
+    known = [score for score in scores if score is not None]
+    return sum(known) / len(known) if len(known) == len(scores) else None

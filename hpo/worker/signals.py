@@ -1,4 +1,4 @@
-"""Stopping on a signal at a safe moment: never between a change in the database and the note of it."""
+"""Stops a worker after a signal, at a safe moment: never between a change in the database and its record here."""
 
 import os
 import re
@@ -12,21 +12,17 @@ from typing import Any
 from hpo.errors import UsageError
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
-
-
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def stop_after(duration: str) -> None:
-    """Makes this process stop, as by a signal, when `duration` is over: "2h", "90m", "1h30m" or "45s".
-
-    The signal is SIGALRM; whoever has installed a `Stop` gives its work back.
+    """Sends SIGALRM to this process after a duration: "2h", "90m", "1h30m" or "45s"; an installed `Stop` handles it.
 
     Raises:
         UsageError: the duration cannot be read or is 0.
     """
-    found = DURATION.fullmatch(duration)
-    parts = [int(part or 0) for part in found.groups()] if found else [0]
+    match = DURATION.fullmatch(duration)
+    parts = [int(part or 0) for part in match.groups()] if match else [0]
     seconds = sum(part * length for part, length in zip(parts, (86400, 3600, 60, 1), strict=False))
     if not seconds:
         raise UsageError(f"--max-time is {duration!r}; give a time such as 2h, 90m, 1h30m or 45s")
@@ -42,25 +38,25 @@ class Stopped(SystemExit):
 
 
 class Stop:
-    """Turns signals into `Stopped`, but only inside `interruptible()` or at `check()`.
+    """Turns signals into `Stopped`, but only inside `interruptible()` or in `check()`.
 
-    Elsewhere, and after the first, a signal is only remembered, so that none can break off a transaction or
-    the release that follows the first.
+    Elsewhere, and after the first, a signal is only remembered, so that it interrupts neither a transaction nor the
+    release after the first signal.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._open = False
-        self._again: threading.Timer | None = None
+        self._interruptible = False
+        self._repeat: threading.Timer | None = None
 
     def request(self, number: int, _frame: FrameType | None = None) -> None:
         """The signal handler."""
         self.number = self.number or number
-        if self._open:
-            # Raised inside a destructor the exception would be swallowed: ask again until it has got through.
-            self._again = threading.Timer(0.5, os.kill, (os.getpid(), self.number))
-            self._again.daemon = True
-            self._again.start()
+        if self._interruptible:
+            # Python ignores an exception that is raised in a destructor: repeat the signal until one is not ignored.
+            self._repeat = threading.Timer(0.5, os.kill, (os.getpid(), self.number))
+            self._repeat.daemon = True
+            self._repeat.start()
             raise Stopped(self.number)
 
     def check(self) -> None:
@@ -68,15 +64,15 @@ class Stop:
             raise Stopped(self.number)
 
     def close(self) -> None:
-        """Lets no further signal raise: what follows is the release."""
-        self._open = False
-        if self._again:
-            self._again.cancel()
+        """From now on signals are only remembered."""
+        self._interruptible = False
+        if self._repeat:
+            self._repeat.cancel()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A stretch that a signal may break off at any point."""
-        self._open = True
+        """A signal may interrupt the code inside at any point."""
+        self._interruptible = True
         try:
             self.check()
             yield
@@ -85,15 +81,12 @@ class Stop:
 
     @contextmanager
     def installed(self) -> Iterator["Stop"]:
-        """Handles the signals while inside; does nothing outside the main thread, as Python demands."""
+        """Handles the signals while inside; does nothing outside the main thread, where Python does not allow it."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before: dict[int, Any] = {}
-        for name in SIGNALS:
-            if hasattr(signal, name):
-                number = getattr(signal, name)
-                before[number] = signal.signal(number, self.request)
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        before: dict[int, Any] = {number: signal.signal(number, self.request) for number in numbers}
         try:
             yield self
         finally:

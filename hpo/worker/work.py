@@ -49,9 +49,9 @@ def work(
     def forget_checkpoints(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
             stored = {outcome.id for outcome in details["outcomes"]}
-            trainer.forget(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
+            trainer.delete_checkpoints(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
         elif kind == "failed":
-            trainer.forget(details["work"])
+            trainer.delete_checkpoints(details["work"])
         if on_event:
             on_event(kind, details)
 

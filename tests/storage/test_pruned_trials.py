@@ -81,7 +81,7 @@ def test_parts_hold_whole_trials_and_compete_with_those_before(monkeypatch: pyte
 
     monkeypatch.setattr(trainer_module, "train", train)
     rates = [3e-3, 2e-3, 1e-6, 1e-6, 1e-6, 1e-6]
-    found = Trainer(study(seeds_per_trial=2), "cpu", most=5)(work(6, rates=rates.__getitem__))
+    found = Trainer(study(seeds_per_trial=2), "cpu", max_models=5)(work(6, rates=rates.__getitem__))
     assert sizes == [4, 4, 4]
     assert [outcome.cause for outcome in found[2:]] == ["pruned"] * 4  # alone, one of each two would have won
     assert found[0].cause is None or found[1].cause is None
@@ -95,7 +95,7 @@ def test_earlier_trials_are_asked_for_once_a_work_and_only_for_tuning() -> None:
         asked.append(mine)
         return {0: [TrialCurve([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
 
-    trainer = Trainer(study(), "cpu", earlier=earlier)
+    trainer = Trainer(study(), "cpu", trial_curves=earlier)
     assert [outcome.result["epochs"] for outcome in trainer(work(2))] == [2, 2]
     assert trainer(work(1, "rerun"))[0].cause is None
     assert [mine.phase for mine in asked] == ["tune"]
@@ -108,7 +108,7 @@ def test_tuning_runs_that_are_trained_side_by_side_are_judged_apart() -> None:
     both = work(8, rates=[*good, *bad].__getitem__)
     apart = both.with_slots([slot._replace(tuning_run=place // 4) for place, slot in enumerate(both.slots)])
     past = {1: [TrialCurve([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # behind all, so that it changes nobody's rank
-    found = Trainer(study(), "cpu", earlier=lambda _: past)(apart)
+    found = Trainer(study(), "cpu", trial_curves=lambda _: past)(apart)
     expected = [outcome.result["epochs"] for outcome in (*alone[0], *alone[1])]
     assert [outcome.result["epochs"] for outcome in found[:4]] == expected[:4]
     assert {outcome.cause for outcome in found[4:]} == {None, "pruned"} == {outcome.cause for outcome in alone[1]}
@@ -130,10 +130,10 @@ def test_a_single_trial_that_memory_does_not_hold_is_trained_to_the_end(
 
     monkeypatch.setattr(trainer_module, "train", train)
     past = {0: [TrialCurve([0.01] * EPOCHS, 0.01, EPOCHS, False)] * 4}
-    [halved] = Trainer(study(seeds_per_trial=4), "cpu", earlier=lambda _: past)(work(1))
+    [halved] = Trainer(study(seeds_per_trial=4), "cpu", trial_curves=lambda _: past)(work(1))
     assert halved.cause is None and halved.result["population"] == 2
     monkeypatch.undo()
-    [together] = Trainer(study(seeds_per_trial=4), "cpu", earlier=lambda _: past)(work(1))
+    [together] = Trainer(study(seeds_per_trial=4), "cpu", trial_curves=lambda _: past)(work(1))
     assert together.cause == "pruned"
 
 

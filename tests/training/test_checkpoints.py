@@ -1,4 +1,4 @@
-"""Runs kept in a folder: taken up by whoever comes, alone or beside others; damaged files harm nothing."""
+"""Checkpoints of long runs: another worker resumes them, alone or with others; damaged files do no harm."""
 
 import dataclasses
 import logging
@@ -18,34 +18,34 @@ import torch
 
 from hpo import MLP, Configuration, Mnist1d, Study
 from hpo.errors import HpoError, UsageError
-from hpo.storage.ledger import Slot, Work
+from hpo.storage import curves
+from hpo.storage.database import connect
+from hpo.storage.ledger import load_study
 from hpo.training.checkpoints import Checkpoints, from_environment
+from hpo.trials import Outcome, Slot, Work
 from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EPOCHS = 5
-
-
-def study() -> Study:
-    return Study(
-        data=Mnist1d(samples=300, label_noise=0.2),
-        model=MLP((40, 8, 10)),
-        baseline="A",
-        configurations=(Configuration("A"), Configuration("B", regularizer="vasso")),
-        epochs=EPOCHS,
-    )
+STUDY = Study(
+    data=Mnist1d(samples=200, label_noise=0.2),
+    model=MLP((40, 8, 10)),
+    baseline="A",
+    configurations=(Configuration("A"), Configuration("B", regularizer="vasso")),
+    epochs=EPOCHS,
+)
 
 
 def work(*slots: int, phase: str = "tune") -> Work:
     plain = {"weight_decay": 1e-3, "rho": 0.05, "theta": 0.5}
     settings = [plain | {"learning_rate": 0.001 * (slot + 1)} for slot in slots]
-    found = [Slot(slot, slot, 1000 + slot, 1, setting) for slot, setting in zip(slots, settings, strict=True)]
-    return Work("B", phase, found)  # type: ignore[arg-type]
+    chosen = [Slot(slot, slot, 1000 + slot, 1, setting) for slot, setting in zip(slots, settings, strict=True)]
+    return Work("B", phase, chosen)  # type: ignore[arg-type]
 
 
 def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:
-    """A trainer that keeps every epoch and breaks off after one."""
+    """A trainer that saves every epoch and can be interrupted after one."""
 
     def on_epoch(_: Work, epoch: int, __: int) -> None:
         if epochs is not None:
@@ -53,51 +53,97 @@ def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int
         if epoch == stop_after:
             raise KeyboardInterrupt
 
-    return Trainer(study(), "cpu", on_epoch, Checkpoints(folder, "study", 0.0) if folder else None)
+    return Trainer(STUDY, "cpu", on_epoch, Checkpoints(folder, "study", 0.0) if folder else None)
 
 
-def break_off(folder: Path, after: int, given: Work) -> None:
-    with pytest.raises(KeyboardInterrupt):  # raised before that epoch is kept: the one before it is what is left
+def interrupt(folder: Path, after: int, given: Work) -> list[Path]:
+    """Trains so many epochs; returns all checkpoints."""
+    with pytest.raises(KeyboardInterrupt):  # raised before that epoch is saved
         trainer(folder, stop_after=after + 1)(given)
+    return sorted(folder.glob("*.pt"))
 
 
-def test_a_run_is_taken_up_where_it_was_kept(tmp_path: Path) -> None:
-    whole = trainer(None)(work(0, 1, phase="rerun"))
-    break_off(tmp_path, 3, work(0, 1, phase="rerun"))
-    assert len(list(tmp_path.glob("*.pt"))) == 2
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[int, Outcome]:
+    """The outcomes of four trials, by slot."""
+    return {outcome.id: outcome for outcome in trainer(None)(work(0, 1, 2, 3))}
+
+
+def test_an_interrupted_run_resumes_where_it_was_saved(tmp_path: Path) -> None:
+    rerun = work(0, 1, phase="rerun")
+    whole = trainer(None)(rerun)
+    assert len(interrupt(tmp_path, 3, rerun)) == 2
     epochs: list[int] = []
-    taken_up = trainer(tmp_path, epochs=epochs)
-    resumed = taken_up(work(0, 1, phase="rerun"))
+    resuming = trainer(tmp_path, epochs=epochs)
+    resumed = resuming(rerun)
     assert epochs == [4, 5]
     for one, other in zip(whole, resumed, strict=True):
         assert (one.id, one.value, one.result, one.curves) == (other.id, other.value, other.result, other.curves)
-    taken_up.forget(work(0, 1, phase="rerun"))
+    resuming.delete_checkpoints(rerun)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_members_kept_at_different_epochs_are_trained_in_parts_and_come_back_in_order(tmp_path: Path) -> None:
-    expected = {outcome.id: outcome for outcome in trainer(None)(work(0, 1, 2, 3))}
-    break_off(tmp_path, 2, work(1, 3))
-    break_off(tmp_path, 4, work(0))
+def test_members_saved_at_different_epochs_train_in_parts_and_return_in_order(
+    tmp_path: Path, uninterrupted: dict[int, Outcome]
+) -> None:
+    interrupt(tmp_path, 2, work(1, 3))
+    interrupt(tmp_path, 4, work(0))
     epochs: list[int] = []
-    found = trainer(tmp_path, epochs=epochs)(work(0, 1, 2, 3))
-    assert [outcome.id for outcome in found] == [0, 1, 2, 3]
+    resumed = trainer(tmp_path, epochs=epochs)(work(0, 1, 2, 3))
+    assert [outcome.id for outcome in resumed] == [0, 1, 2, 3]
     assert sorted(epochs) == sorted([5, 3, 4, 5, 1, 2, 3, 4, 5])
-    for outcome in found:
-        for name, values in expected[outcome.id].curves.items():
+    for outcome in resumed:
+        for name, values in uninterrupted[outcome.id].curves.items():
             assert outcome.curves[name] == pytest.approx(values, rel=1e-3), name
         assert outcome.result["population"] == {0: 1, 1: 2, 2: 1, 3: 2}[outcome.id]
 
 
+def set_seconds(folder: Path, path: Path, seconds: float) -> None:
+    checkpoints = Checkpoints(folder, "study", 0.0)
+    saved = checkpoints.read(path)
+    assert saved is not None and saved["seconds"] > 0
+    checkpoints.write(path, saved["state"], seconds)
+
+
 def test_seconds_before_the_interruption_count(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "study", 0.0)
-    break_off(tmp_path, 2, work(0))
-    [path] = tmp_path.glob("*.pt")
-    kept = checkpoints.read(path)
-    assert kept is not None and kept["seconds"] > 0
-    checkpoints.write(path, kept["state"], 1000.0)
+    [path] = interrupt(tmp_path, 2, work(0))
+    set_seconds(tmp_path, path, 1000.0)
     [outcome] = trainer(tmp_path)(work(0))
     assert outcome.seconds is not None and outcome.seconds > 1000
+
+
+def test_seconds_before_an_interruption_count_against_the_limit(tmp_path: Path) -> None:
+    """After a timeout the run restarts from scratch."""
+    [path] = interrupt(tmp_path, 3, work(0))
+    set_seconds(tmp_path, path, 1000.0)
+    limited = trainer(tmp_path)
+    limited.study = dataclasses.replace(STUDY, trial_timeout=500.0)
+    with pytest.raises(TimeoutError, match="500 s, in epoch 4 of 5"):
+        limited(work(0))
+    assert list(tmp_path.iterdir()) == []
+    assert len(limited(work(0))) == 1
+
+
+def test_parts_that_train_one_after_the_other_have_their_own_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = interrupt(tmp_path, 2, work(1))
+    before = torch.load(path)["seconds"]
+    seconds = 0.0
+
+    def on_epoch(*_: object) -> None:
+        nonlocal seconds
+        seconds += 1
+
+    monkeypatch.setattr("hpo.training.checkpoints.time", SimpleNamespace(monotonic=lambda: seconds))
+    resuming = Trainer(STUDY, "cpu", on_epoch, Checkpoints(tmp_path, "study", 0.0))
+    first, second = sorted(resuming(work(0, 1)), key=lambda outcome: outcome.id)
+    assert (first.seconds, second.seconds) == (5, before + 3)  # five epochs, and three after the two that were saved
+
+
+def rename_run(path: Path) -> None:
+    """Makes a readable file that belongs to another run."""
+    path.write_bytes(path.read_bytes().replace(path.stem.encode(), b"0" * 32))
 
 
 @pytest.mark.parametrize(
@@ -106,55 +152,47 @@ def test_seconds_before_the_interruption_count(tmp_path: Path) -> None:
         lambda path: path.write_bytes(path.read_bytes()[:-200]),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"\0" * 4000),
-        lambda path: path.rename(path.with_stem("0" * 32)),
+        rename_run,
     ],
     ids=["cut", "empty", "zeros", "another run's"],
 )
-def test_a_damaged_checkpoint_is_set_aside(
+def test_a_damaged_checkpoint_is_renamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any]
 ) -> None:
-    break_off(tmp_path, 2, work(0))
-    [path] = tmp_path.glob("*.pt")
-    content = path.read_bytes()
+    [path] = interrupt(tmp_path, 2, work(0))
     damage(path)
-    if not path.exists():
-        path.write_bytes(path.with_stem("0" * 32).read_bytes())
-        path.with_stem("0" * 32).unlink()
-        content = content.replace(path.stem.encode(), b"0" * 32)
-        path.write_bytes(content)
     epochs: list[int] = []
     with caplog.at_level(logging.WARNING, "hpo"):
         trainer(tmp_path, epochs=epochs)(work(0))
     assert epochs == [1, 2, 3, 4, 5] and len(list(tmp_path.glob("*.damaged"))) == 1
-    assert "is damaged" in caplog.text and "set aside and the run begins anew" in caplog.text
+    assert path.stem in caplog.text and "damaged" in caplog.text
 
 
-def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [("pathlib.Path.read_bytes", OSError(5, "Input/output error")), ("torch.load", MemoryError())],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(
+    target: str, error: Exception, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_off(tmp_path, 2, work(0))
-    [path] = tmp_path.glob("*.pt")
     checkpoints = Checkpoints(tmp_path, "study", 0.0)
+    path = checkpoints.path("B", "tune", 0, {})
+    checkpoints.write(path, {"epoch": 1}, 1.0)
 
-    def away(_: Path) -> bytes:
-        raise OSError(5, "Input/output error")
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "hpo"):
-        patch.setattr(Path, "read_bytes", away)
-        assert checkpoints.read(path) is None
-    assert "cannot be read now (Input/output error)" in caplog.text and path.exists()
-
-    def full(*_: Any, **__: Any) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("hpo.training.checkpoints.torch.load", full)
-        with pytest.raises(MemoryError):
-            checkpoints.read(path)
-    assert checkpoints.read(path) is not None
+        patch.setattr(target, fail)
+        if isinstance(error, OSError):
+            assert checkpoints.read(path) is None and "Input/output error" in caplog.text
+        else:
+            with pytest.raises(MemoryError):
+                checkpoints.read(path)
+    assert checkpoints.read(path) == {"state": {"epoch": 1}, "seconds": 1.0}
 
 
-def test_a_write_that_is_broken_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: Any, half: Path) -> None:
         half.write_bytes(b"half")
         raise KeyboardInterrupt
@@ -164,49 +202,6 @@ def test_a_write_that_is_broken_off_leaves_nothing(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         checkpoints.write(checkpoints.path("B", "tune", 0, {}), {}, 1.0)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_time_before_an_interruption_counts_against_the_limit(tmp_path: Path) -> None:
-    """A run that takes longer than the limit is given up with and without checkpoints, and then begins anew."""
-    break_off(tmp_path, 3, work(0))
-    [path] = tmp_path.glob("*.pt")
-    limited = trainer(tmp_path)
-    limited.study = dataclasses.replace(study(), trial_timeout=500.0)
-    kept = Checkpoints(tmp_path, "study", 0.0).read(path)
-    assert kept is not None
-    Checkpoints(tmp_path, "study", 0.0).write(path, kept["state"], 1000.0)
-    with pytest.raises(TimeoutError, match="not finished after 500 s, in epoch 4 of 5"):
-        limited(work(0))
-    assert list(tmp_path.iterdir()) == []
-    assert len(limited(work(0))) == 1
-
-
-def test_parts_trained_one_after_the_other_have_their_own_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    break_off(tmp_path, 2, work(1))
-    [path] = tmp_path.glob("*.pt")
-    before = torch.load(path)["seconds"]
-    seconds = 0.0
-
-    def on_epoch(*_: object) -> None:
-        nonlocal seconds
-        seconds += 1
-
-    monkeypatch.setattr("hpo.training.checkpoints.time", SimpleNamespace(monotonic=lambda: seconds))
-    taken_up = Trainer(study(), "cpu", on_epoch, Checkpoints(tmp_path, "study", 0.0))
-    first, second = sorted(taken_up(work(0, 1)), key=lambda outcome: outcome.id)
-    assert (first.seconds, second.seconds) == (5, before + 3)  # five epochs, and three after the two that were kept
-
-
-def test_a_run_is_known_by_all_that_it_depends_on(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "study", 60)
-    same = [("B", "tune", 0, {"a": 1.0, "b": 2.0}), ("B", "tune", 0, {"b": 2.0, "a": 1.0})]
-    others = [("C", "tune", 0, {"a": 1.0, "b": 2.0}), ("B", "rerun", 0, {"a": 1.0, "b": 2.0})]
-    others += [("B", "tune", 1, {"a": 1.0, "b": 2.0}), ("B", "tune", 0, {"a": 1.0, "b": 2.5})]
-    paths = [checkpoints.path(*run) for run in (*same, *others)]
-    paths.append(Checkpoints(tmp_path, "changed", 60).path(*same[0]))
-    assert paths[0] == paths[1] and len(set(paths)) == len(paths) - 1
 
 
 def test_a_full_disk_is_a_warning(
@@ -222,23 +217,37 @@ def test_a_full_disk_is_a_warning(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_they_are_off_unless_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_identified_by_everything_that_it_depends_on(tmp_path: Path) -> None:
+    setting = {"a": 1.0, "b": 2.0}
+    checkpoints = Checkpoints(tmp_path, "study", 60)
+    path = checkpoints.path("B", "tune", 0, setting)
+    assert path == checkpoints.path("B", "tune", 0, {"b": 2.0, "a": 1.0})
+    others = [("C", "tune", 0, setting), ("B", "rerun", 0, setting), ("B", "tune", 1, setting)]
+    paths = [checkpoints.path(*other) for other in [*others, ("B", "tune", 0, setting | {"b": 2.5})]]
+    paths.append(Checkpoints(tmp_path, "changed", 60).path("B", "tune", 0, setting))
+    assert len({path, *paths}) == 6
+
+
+def test_checkpoints_need_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HPO_CHECKPOINTS", raising=False)
     assert from_environment("study") is None
     monkeypatch.setenv("HPO_CHECKPOINTS", str(tmp_path / "shared" / "folder"))
-    found = from_environment("study")
-    assert found is not None and found.folder.is_dir() and found.seconds == 600
-    monkeypatch.setenv("HPO_CHECKPOINT_MINUTES", "0.5")
-    found = from_environment("study")
-    assert found is not None and found.seconds == 30
-    for wrong in ("soon", "0", "-1", "nan"):
-        monkeypatch.setenv("HPO_CHECKPOINT_MINUTES", wrong)
-        with pytest.raises(UsageError, match=r"HPO_CHECKPOINT_MINUTES is .*; give a number of minutes above 0"):
-            from_environment("study")
-    monkeypatch.setenv("HPO_CHECKPOINT_MINUTES", "5")
+    for minutes, seconds in ((None, 600), ("0.5", 30)):
+        if minutes:
+            monkeypatch.setenv("HPO_CHECKPOINT_MINUTES", minutes)
+        checkpoints = from_environment("study")
+        assert checkpoints is not None and checkpoints.folder.is_dir() and checkpoints.seconds == seconds
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HPO_CHECKPOINTS", str(tmp_path / "file" / "folder"))
-    with pytest.raises(HpoError, match="which cannot be made"):
+    with pytest.raises(HpoError, match="HPO_CHECKPOINTS is"):
+        from_environment("study")
+
+
+@pytest.mark.parametrize("minutes", ["soon", "0", "-1", "nan"])
+def test_the_minutes_are_a_number_above_0(minutes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setenv("HPO_CHECKPOINT_MINUTES", minutes)
+    with pytest.raises(UsageError, match=f"HPO_CHECKPOINT_MINUTES is '{minutes}'"):
         from_environment("study")
 
 
@@ -252,25 +261,25 @@ from hpo import MLP, Configuration, Mnist1d, Study
 
 @dataclass(frozen=True)
 class Slow:
-    """A schedule that notes every step and makes the later epochs last."""
+    """A schedule that logs every step and makes the later epochs slow."""
 
     def __call__(self, step, steps, steps_per_epoch):
         epoch, place = divmod(step, steps_per_epoch)
         with open("steps.log", "a") as file:
             print(os.getpid(), step, steps_per_epoch, file=file)
-        time.sleep(0.3 if epoch >= 4 and place == 0 else 0)
+        time.sleep(0.25 if epoch >= 4 and place == 0 else 0)
         return 1.0
 
 
 STUDY = Study(
-    data=Mnist1d(samples=200), model=MLP((40, 4, 10)), schedule=Slow(), batch_size=50, epochs=12, trials=1, seeds=1,
+    data=Mnist1d(samples=200), model=MLP((40, 4, 10)), schedule=Slow(), batch_size=50, epochs=10, trials=1, seeds=1,
     baseline="A", configurations=(Configuration("A"), Configuration("B")),
 )
 '''
 
 
 def epochs_in(log: Path) -> list[tuple[str, int]]:
-    """(process, epoch) of every epoch that began: its first two steps were asked for one after the other."""
+    """(process, epoch) of every epoch that began: the schedule was called for its first two steps in turn."""
     noted = [(pid, int(step), int(count)) for pid, step, count in map(str.split, log.read_text().splitlines())]
     return [
         (pid, step // count + 1)
@@ -279,8 +288,8 @@ def epochs_in(log: Path) -> list[tuple[str, int]]:
     ]
 
 
-def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None:
-    """kill -9 in the middle of a run; the next worker's curves are whole and it did not begin anew."""
+def test_a_killed_workers_run_resumes_in_another_process(tmp_path: Path) -> None:
+    """kill -9 in the middle of a run; the next worker resumes it and its curves are complete."""
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "slow.py").write_text(SLOW)
     folder = tmp_path / "kept"
@@ -300,7 +309,7 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     time.sleep(0.5)
     worker.kill()
     worker.communicate()
-    assert list(folder.glob("*.pt")), "nothing was kept before the kill"
+    assert list(folder.glob("*.pt")), "nothing was saved before the kill"
 
     _, step, count = (tmp_path / "steps.log").read_text().splitlines()[-1].split()
     last = int(step) // int(count) + 1
@@ -310,14 +319,10 @@ def test_a_killed_workers_run_goes_on_in_another_process(tmp_path: Path) -> None
     again = next(epoch for pid, epoch in epochs_in(tmp_path / "steps.log") if pid != str(worker.pid))
     assert 1 < again <= last and last >= 5
 
-    from hpo.storage import curves
-    from hpo.storage.database import connect
-    from hpo.storage.ledger import load_study
-
     engine = connect(f"sqlite:///{tmp_path}/t.db")
     rows = load_study(engine, "slow").export()
     assert {row["state"] for row in rows["slots"]} == {"done"}
     assert [entry["cause"] for entry in rows["failures"]] == ["lost worker"]
     found = curves.read(engine, "slow")
-    assert sorted(found["epoch"].tolist()) == sorted(4 * len(set(found["metric"].tolist())) * list(range(1, 13)))
+    assert sorted(found["epoch"].tolist()) == sorted(4 * len(set(found["metric"].tolist())) * list(range(1, 11)))
     assert list(folder.iterdir()) == []

@@ -4,13 +4,7 @@ import pytest
 import torch
 
 from hpo.training import devices
-from hpo.training.devices import cpu_cores, describe_workers, spread, worker_devices
-
-
-def test_workers_take_the_gpus_in_turn() -> None:
-    assert spread(5, 2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]
-    assert spread(2, 8) == ["cuda:0", "cuda:1"]
-    assert spread(1, 1) == ["cuda:0"]
+from hpo.training.devices import cpu_cores, describe_workers, worker_devices
 
 
 @pytest.mark.parametrize(

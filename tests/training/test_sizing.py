@@ -78,7 +78,7 @@ def test_what_was_asked_for_is_not_worked_out() -> None:
         raise AssertionError
 
     made = trainer(refused)
-    made.most = 5
+    made.max_models = 5
     assert made.size() == 5
 
 

@@ -1,4 +1,4 @@
-"""`hpo run` and its workers: what they say reaches the display, and how it ends when they do."""
+"""`hpo run` and its workers: their messages are shown, and it ends when they end."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from storage_study import finish_all, make
 from hpo.errors import HpoError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
-from hpo.worker.processes import ending, run_workers
+from hpo.worker.processes import describe_failure, run_workers
 
 
 @pytest.fixture
@@ -24,20 +24,16 @@ def worker(program: str) -> list[str]:
     return [sys.executable, "-S", "-c", program]
 
 
-def says(code: int, **message: Any) -> list[str]:
-    return worker(f"print({json.dumps(message)!r}, flush=True); raise SystemExit({code})")
-
-
-def test_messages_reach_the_display_with_their_worker(ledger: Ledger) -> None:
+def test_messages_are_shown_with_their_worker(ledger: Ledger) -> None:
     finish_all(ledger)
-    heard: list[Any] = []
+    shown: list[Any] = []
     commands = [
-        says(0, kind="warning", text="one"),
+        worker('print(\'{"kind": "warning", "text": "one"}\')'),
         worker("print('the user prints'); print('[1, 2]')"),
         worker('import os; print(\'{"kind": "warning", "text": "\' + os.environ[\'GIVEN\'] + \'"}\')'),
     ]
-    run_workers(ledger, commands, {"GIVEN": "three"}, lambda number, message: heard.append((number, message)))
-    assert sorted(heard, key=lambda entry: (entry[0], str(entry[1]))) == [
+    run_workers(ledger, commands, {"GIVEN": "three"}, lambda number, message: shown.append((number, message)))
+    assert sorted(shown, key=lambda entry: (entry[0], str(entry[1]))) == [
         (0, {"kind": "warning", "text": "one"}),
         (1, {"kind": "print", "text": "[1, 2]"}),
         (1, {"kind": "print", "text": "the user prints"}),
@@ -45,32 +41,37 @@ def test_messages_reach_the_display_with_their_worker(ledger: Ledger) -> None:
     ]
 
 
-def test_an_error_is_not_said_again_at_the_end(ledger: Ledger) -> None:
-    heard: list[str] = []
-    with pytest.raises(HpoError) as caught:
-        run_workers(
-            ledger, [says(1, kind="error", text="no shape")] * 2, {}, lambda _, message: heard.append(message["text"])
-        )
-    assert heard == ["no shape"] * 2
-    assert str(caught.value) == (
-        "the workers ended before the study was done; mend what is said above, then the same command goes on from here"
-    )
+def test_an_error_message_is_shown_and_not_repeated_at_the_end(ledger: Ledger) -> None:
+    shown: list[str] = []
+    message = json.dumps({"kind": "error", "text": "no shape"})
+    failing = worker(f"print({message!r}, flush=True); raise SystemExit(1)")
+    with pytest.raises(HpoError, match="fix the error above"):
+        run_workers(ledger, [failing] * 2, {}, lambda _, message: shown.append(message["text"]))
+    assert shown == ["no shape"] * 2
 
 
-def test_workers_that_end_without_a_word(ledger: Ledger) -> None:
-    with pytest.raises(HpoError, match=r"before the study was done \(exit codes 0, 3\); the same command goes on"):
-        run_workers(ledger, [worker("0"), worker("raise SystemExit(3)")], {}, lambda *_: None)
+def test_workers_that_end_without_a_message(ledger: Ledger) -> None:
     killed = worker(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
-    with pytest.raises(HpoError, match=r"1 of 1 were killed, as a system does that runs out of memory"):
-        run_workers(ledger, [killed], {}, lambda *_: None)
+    for commands, words in (
+        ([worker("0"), worker("raise SystemExit(3)")], r"exit codes 0, 3"),
+        ([killed], "1 of 1 were killed"),
+    ):
+        with pytest.raises(HpoError, match=words):
+            run_workers(ledger, commands, {}, lambda *_: None)
 
 
-def test_a_worker_that_fails_beside_a_study_that_is_done_is_no_failure(ledger: Ledger) -> None:
+def test_a_worker_that_fails_after_the_study_is_done_is_no_failure(ledger: Ledger) -> None:
     finish_all(ledger)
     run_workers(ledger, [worker("raise SystemExit(3)")], {}, lambda *_: None)
 
 
-def test_endings_say_what_to_do() -> None:
-    assert "mend what is said above" in ending([-9, 1], said=True)
-    assert "smaller --population or --workers" in ending([0, -9], said=False)
-    assert "(exit code 7)" in ending([7], said=False)
+@pytest.mark.parametrize(
+    ("codes", "error_shown", "words"),
+    [
+        ([-9, 1], True, "fix the error above"),
+        ([0, -9], False, "1 of 2 were killed"),
+        ([7], False, "(exit code 7)"),
+    ],
+)
+def test_the_failure_says_why_and_what_to_do(codes: list[int], error_shown: bool, words: str) -> None:
+    assert words in describe_failure(codes, error_shown)

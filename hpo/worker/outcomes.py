@@ -1,0 +1,49 @@
+"""The outcome of a slot, from the one run of a rerun or the runs of a trial's models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hpo.study.study import Study
+from hpo.training.recipe import Result
+from hpo.trials import DIVERGED, NO_SCORE, PRUNED, Outcome, Slot
+from hpo.worker.score import mean_score, score
+
+
+class Run(NamedTuple):
+    """One trained model: its result, its share of the seconds, and the number of models at the start."""
+
+    result: Result
+    seconds: float
+    population: int
+
+
+def outcome_of(slot: Slot, runs: Sequence[Run], study: Study, classes: int, rerun: bool) -> Outcome:
+    """The test accuracy of a rerun, or a trial's mean score; result and curves are means over the runs."""
+    results = [run.result for run in runs]
+    value = mean_score([_test_accuracy(each, classes) if rerun else score(each, study, classes) for each in results])
+    diverged = [result.diverged_epoch for result in results if result.diverged_epoch is not None]
+    cause = DIVERGED if diverged else NO_SCORE if value is None else None
+    if any(result.stopped_epoch for result in results) and len(diverged) < len(results):
+        cause = PRUNED
+    final = {name: _mean(values) for name, values in _shared([result.final for result in results]).items()}
+    final |= {"population": runs[0].population} | ({"diverged_epoch": min(diverged)} if diverged else {})
+    curves = {
+        name: [_mean(values) for values in zip(*rows, strict=False)]
+        for name, rows in _shared([result.curves for result in results]).items()
+    }
+    return Outcome(slot.id, slot.attempt, value, cause, final, curves, sum(run.seconds for run in runs))
+
+
+def _test_accuracy(result: Result, classes: int) -> float:
+    return 1 / classes if result.diverged_epoch is not None else result.final["test_accuracy"]
+
+
+def _shared(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Name → the values of all mappings, of names that all of them have."""
+    names = [name for name in mappings[0] if all(name in mapping for mapping in mappings)]
+    return {name: [mapping[name] for mapping in mappings] for name in names}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; equal values keep their type and every digit."""
+    return values[0] if all(value == values[0] for value in values) else sum(values) / len(values)
