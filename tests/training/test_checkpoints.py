@@ -278,6 +278,15 @@ STUDY = Study(
 '''
 
 
+WORKER = """
+import functools
+from hpo.worker import loop
+loop.run_worker = functools.partial(loop.run_worker, lease=6.0)
+from hpo.cli import main
+main()
+"""
+
+
 def epochs_in(log: Path) -> list[tuple[str, int]]:
     """(process, epoch) of every epoch that began: the schedule was called for its first two steps in turn."""
     noted = [(pid, int(step), int(count)) for pid, step, count in map(str.split, log.read_text().splitlines())]
@@ -301,7 +310,7 @@ def test_a_killed_workers_run_resumes_in_another_process(tmp_path: Path) -> None
         "HPO_CHECKPOINTS": str(folder),
         "HPO_CHECKPOINT_MINUTES": "0.001",
     }
-    command = [sys.executable, "-m", "hpo", "worker", "slow", "--device", "cpu", "--threads", "1"]
+    command = [sys.executable, "-c", WORKER, "worker", "slow", "--device", "cpu", "--threads", "1"]
     worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while not list(folder.glob("*.pt")) and time.monotonic() < end and worker.poll() is None:

@@ -36,18 +36,6 @@ def test_the_fields_of_halving_are_checked(fields: dict[str, Any]) -> None:
         SuccessiveHalving(**fields)
 
 
-<<<<<<< HEAD
-def test_a_pruner_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"pruner is 'median'; give hpo\.SuccessiveHalving"):
-        study(pruner="median")
-    with pytest.raises(UsageError, match=r"pruner is <optuna\..*; give .* a function that returns"):
-        study(pruner=MedianPruner())
-    with pytest.raises(UsageError, match="min_epochs is 9 and trials have 9 epochs"):
-        study(pruner=SuccessiveHalving(9))
-    with pytest.raises(UsageError, match="min_epochs is 5 and trials have 4 epochs"):
-        study(pruner=SuccessiveHalving(5), tuning_epochs=4)
-    with pytest.raises(UsageError, match="pruner makes 3; give SuccessiveHalving"):
-=======
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -64,7 +52,6 @@ def test_an_unusable_pruner_is_refused(changes: dict[str, Any], words: str) -> N
 
 def test_a_function_that_returns_no_pruner_is_refused() -> None:
     with pytest.raises(UsageError, match="pruner returns 3"):
->>>>>>> 76502da (Workers in plain words: outcomes have a file, a work's models train in groups, and one rule gives a trial's mean score)
         SynchronousPruner(3, "maximize")  # type: ignore[arg-type]
 
 
