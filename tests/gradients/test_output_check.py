@@ -42,8 +42,8 @@ def recipe(model: Callable[[], nn.Module], loss: Any, **source: Any) -> Recipe:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
-    "one logit": (lambda: nn.Linear(4, 1), binary, "one number a sample"),
-    "one number": (lambda: nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), squares, "one number a sample"),
+    "one logit": (lambda: nn.Linear(4, 1), binary, "one number per sample"),
+    "one number": (lambda: nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), squares, "one number per sample"),
     "one number in a square": (lambda: nn.Sequential(nn.Linear(4, 1), nn.Unflatten(1, (1, 1))), squares, "one number"),
     "by position": (lambda: nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3))), squares, r"shape \(2, 3\)"),
     "an image": (lambda: nn.Sequential(nn.Linear(4, 12), nn.Unflatten(1, (3, 2, 2))), squares, r"shape \(3, 2, 2\)"),
@@ -104,7 +104,7 @@ STUDIES = {"logit": study(Coins()), "raw": study(Coins(raw=True))}
 """
 
 
-@pytest.mark.parametrize(("variant", "named"), [("logit", "one number a sample"), ("raw", "labels are float32")])
+@pytest.mark.parametrize(("variant", "named"), [("logit", "one number per sample"), ("raw", "labels are float32")])
 def test_the_commands_refuse_it_before_training(
     variant: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
