@@ -49,7 +49,8 @@ def work(
     def forget_checkpoints(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
             stored = {outcome.id for outcome in details["outcomes"]}
-            trainer.delete_checkpoints(details["work"].with_slots([slot for slot in details["work"].slots if slot.id in stored]))
+            done = [slot for slot in details["work"].slots if slot.id in stored]
+            trainer.delete_checkpoints(details["work"].with_slots(done))
         elif kind == "failed":
             trainer.delete_checkpoints(details["work"])
         if on_event:

@@ -273,5 +273,5 @@ class Converted(Kind):
 def test_augmented_inputs_stay_of_their_kind() -> None:
     """Evaluation sees what is not augmented."""
     made = recipe("bytes")._replace(dataset=Converted())
-    with pytest.raises(UsageError, match=r"augment gives a tensor of float32 .* for a tensor of uint8"):
+    with pytest.raises(UsageError, match=r"augment returns a tensor of float32 .* for a tensor of uint8"):
         train(made, members(1, "sgd"))

@@ -171,7 +171,7 @@ def by_the_first_key(inputs: Tensor, keys: Tensor) -> Tensor:
     "vary", [by_the_first_key, lambda inputs, _: inputs - inputs.mean(0), lambda inputs, _: inputs + inputs.roll(1, 0)]
 )
 def test_augmentations_that_mix_samples_are_refused(vary: Callable[[Tensor, Tensor], Tensor]) -> None:
-    with pytest.raises(UsageError, match="beside it"):
+    with pytest.raises(UsageError, match="other samples are in the batch"):
         train(recipe()._replace(dataset=Augmented(vary=vary)), [Member(0, SGD), Member(1, SGD)])
 
 

@@ -46,7 +46,7 @@ def test_a_salt_changes_the_weights_and_the_masks_and_nothing_else() -> None:
     keys = samples.training_keys.tolist()
     assert keys[1] == keys[2] and len(set(keys)) == 3
     assert samples.data_keys[:3].unique().numel() == 1
-    for shared in (samples.labels, samples.training, samples.validation, samples.epoch_order(1)):
+    for shared in (samples.labels, samples.training.indices, samples.validation.indices, samples.epoch_order(1)):
         assert torch.equal(shared[0], shared[1]) and not torch.equal(shared[0], shared[3])
 
 

@@ -1,4 +1,4 @@
-"""Custom metrics beside hpo's own: their names never meet, and a mean that is not finite is no divergence."""
+"""Custom metrics beside hpo's own: their names never collide, and a mean that is not finite is no divergence."""
 
 import logging
 import math
@@ -22,10 +22,10 @@ from hpo.report.tables import seeds
 from hpo.report.tuning_tables import tuning
 from hpo.report.warnings import find_warnings
 from hpo.storage.database import connect
-from hpo.storage.ledger import Outcome, Slot, Work
 from hpo.storage.optuna.mirror import _result
 from hpo.training.loop import train
-from hpo.training.recipe import Member, Recipe
+from hpo.training.recipe import Member, Recipe, Result
+from hpo.trials import Outcome, Slot, Work
 from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
 from tests.data.test_data_loading import SGD, Clouds, plain
@@ -34,13 +34,15 @@ from tests.report.test_metric import study_of, text_of, verdict_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+NO_SCORE = "without a finite score"
+
 
 def hit(outputs: Tensor, labels: Tensor) -> Tensor:
     return (outputs.argmax(-1) == labels).float()
 
 
 def gain(outputs: Tensor, labels: Tensor) -> Tensor:
-    """−inf for every sample that is wrong."""
+    """−inf for every wrong sample."""
     return hit(outputs, labels).log2()
 
 
@@ -49,11 +51,11 @@ def share(outputs: Tensor, labels: Tensor) -> Tensor:
     return hit(outputs, labels) / (labels > 0) * (labels > 0)
 
 
-def recipe(**metrics: Any) -> Recipe:
-    return Recipe(
-        Clouds(), plain(), lambda: nn.Linear(4, 3), REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=2, batch_size=8,
-        metrics=metrics,
-    )  # fmt: skip
+def trained(members: int = 1, rate: float = SGD["learning_rate"], **metrics: Any) -> list[Result]:
+    """Two epochs with custom metrics, and the test set."""
+    parts = REGULARIZERS["none"], OPTIMIZERS["sgd"]
+    recipe = Recipe(Clouds(), plain(), lambda: nn.Linear(4, 3), *parts, epochs=2, batch_size=8, metrics=metrics)
+    return train(recipe, [Member(seed, SGD | {"learning_rate": rate}) for seed in range(members)], test=True)
 
 
 def study(metric: Callable[..., Any] = gain, **changes: Any) -> Study:
@@ -65,171 +67,191 @@ def study(metric: Callable[..., Any] = gain, **changes: Any) -> Study:
     return Study(**chosen | changes)
 
 
-# Every name that hpo gives to a number of the validation or the test part.
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_all_that_hpo_itself_reports_is_reserved(part: str) -> None:
-    (result,) = train(recipe(), [Member(0, SGD)], test=True)
+def test_every_name_that_hpo_reports_is_reserved(part: str) -> None:
+    [result] = trained()
     names = {name.removeprefix(f"{part}_") for name in (*result.final, *result.curves) if name.startswith(f"{part}_")}
     assert names == {"loss", "accuracy", "samples"}
     for name in names:
         with pytest.raises(UsageError, match=f"metrics has the name '{name}'"):
-            train(recipe(**{name: hit}), [Member(0, SGD)])
-        with pytest.raises(UsageError, match=f"metrics has the name '{name}'"):
-            study(metrics={name: hit}, score="validation_loss")
+            trained(**{name: hit})
 
 
-@pytest.mark.parametrize("name", ["test_loss", "validation_own", "train_accuracy", "noisy_labels_fitted"])
-def test_names_that_a_report_would_show_as_hpos_own(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["loss", "accuracy", "samples", "test_loss", "validation_own", "train_accuracy", "noisy_labels_fitted"]
+)
+def test_a_study_refuses_names_that_reports_use(name: str) -> None:
     with pytest.raises(UsageError, match=f"metrics has the name '{name}'"):
         study(metrics={name: hit}, score="validation_loss")
 
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_complex_values_are_refused(members: int) -> None:
+<<<<<<< HEAD
     with pytest.raises(UsageError, match=r"metric 'own' gives .*complex"):
         train(recipe(own=lambda outputs, _: outputs.sum(1) + 0j), [Member(seed, SGD) for seed in range(members)])
+=======
+    with pytest.raises(UsageError, match=r"metric 'own'.*complex"):
+        trained(members, own=lambda outputs, _: outputs.sum(1) + 0j)
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
 
 
 def test_metrics_change_none_of_hpos_numbers() -> None:
-    """Under names that hpo has elsewhere, too."""
+    """Also under names that hpo has elsewhere."""
     names = ("epochs", "classes", "population", "changed_labels", "training_samples", "value")
-    (without,) = train(recipe(), [Member(0, SGD)], test=True)
-    (found,) = train(recipe(**dict.fromkeys(names, hit)), [Member(0, SGD)], test=True)
-    assert found.final.items() >= without.final.items() and found.curves.items() >= without.curves.items()
-    assert found.final["test_epochs"] == found.final["test_accuracy"]
+    [without] = trained()
+    [result] = trained(**dict.fromkeys(names, hit))
+    assert result.final.items() >= without.final.items() and result.curves.items() >= without.curves.items()
+    assert result.final["test_epochs"] == result.final["test_accuracy"]
 
 
 @pytest.fixture
-def warnings_said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     warn_once.cache_clear()
     caplog.set_level(logging.WARNING, logger="hpo")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_metric_that_is_not_finite_is_warned_of_once(members: int, warnings_said: Callable[[], list[str]]) -> None:
-    results = train(recipe(gain=gain, hit=hit), [Member(seed, SGD) for seed in range(members)], test=True)
-    for result in results:
+def test_a_metric_that_is_not_finite_is_logged_once(members: int, logged: Callable[[], list[str]]) -> None:
+    for result in trained(members, gain=gain, hit=hit):
         assert result.diverged_epoch is None
         assert result.curves["validation_gain"] == [-math.inf] * 2 and math.isfinite(result.final["test_hit"])
-    (text,) = warnings_said()
+    [text] = logged()
     assert "'gain'" in text and "-inf" in text
 
 
-def test_a_run_that_diverges_is_not_warned_of(warnings_said: Callable[[], list[str]]) -> None:
-    (result,) = train(recipe(gain=gain), [Member(0, SGD | {"learning_rate": 1e38})])
-    assert result.diverged_epoch == 1 and not [text for text in warnings_said() if "'gain'" in text]
+def test_a_diverged_run_is_not_logged(logged: Callable[[], list[str]]) -> None:
+    [result] = trained(rate=1e38, gain=gain)
+    assert result.diverged_epoch == 1 and not [text for text in logged() if "'gain'" in text]
 
 
-def trained(metric: Callable[..., Any], rerun: bool = False, rate: float = 0.1, **changes: Any) -> Outcome:
+def outcome(metric: Callable[..., Any], rerun: bool = False, rate: float = 0.1, **changes: Any) -> Outcome:
     slot = Slot(1, 0, 0, 1, {"learning_rate": rate, "weight_decay": 0.0})
-    trainer = Trainer(study(metric, **changes), "cpu")
-    return trainer(Work("B", "rerun" if rerun else "tune", [slot]))[0]
+    return Trainer(study(metric, **changes), "cpu")(Work("B", "rerun" if rerun else "tune", [slot]))[0]
 
 
 @pytest.mark.parametrize("metric", [gain, share])
 @pytest.mark.parametrize("at", ["last", "best"])
 @pytest.mark.parametrize("models", [1, 2])
-def test_such_a_trial_has_no_score_and_did_not_diverge(metric: Any, at: str, models: int) -> None:
-    outcome = trained(metric, score_epoch=at, seeds_per_trial=models)
-    assert (outcome.value, outcome.cause) == (None, "without a finite score")
-    assert "diverged_epoch" not in outcome.result and math.isfinite(outcome.result["validation_loss"])
-    assert trained(hit, score_epoch=at, seeds_per_trial=models).cause is None
+def test_a_trial_whose_metric_is_not_finite_has_no_score(metric: Any, at: str, models: int) -> None:
+    found = outcome(metric, score_epoch=at, seeds_per_trial=models)
+    assert (found.value, found.cause) == (None, NO_SCORE)
+    assert "diverged_epoch" not in found.result and math.isfinite(found.result["validation_loss"])
+    assert outcome(hit, score_epoch=at, seeds_per_trial=models).cause is None
 
 
-def test_a_trial_that_diverges_says_so_whatever_its_metric() -> None:
-    assert trained(gain, rate=1e38).cause == "diverged"
+def test_causes_of_diverged_trials_and_of_reruns() -> None:
+    assert outcome(gain, rate=1e38).cause == "diverged"
+    rerun = outcome(share, rerun=True)
+    assert rerun.cause is None and rerun.value == rerun.result["test_accuracy"]
 
 
-def test_such_a_rerun_has_its_test_accuracy() -> None:
-    outcome = trained(share, rerun=True)
-    assert outcome.cause is None and outcome.value == outcome.result["test_accuracy"]
-
-
-def test_the_ledger_keeps_such_trials_apart(tmp_path: Path) -> None:
+def test_the_ledger_counts_trials_without_a_score_separately(tmp_path: Path) -> None:
     ledger = opened(connect(f"sqlite:///{tmp_path}/t.db"), "s", ("A", "B"), trials=4, seeds=1)
     work = ledger.lease("w", 4, 60)
     assert work is not None
     work = ledger.assign("w", work, [{"learning_rate": 0.1 * slot.id} for slot in work.slots])
-    ends = [(None, "without a finite score"), (0.2, None), (None, "diverged"), (None, "without a finite score")]
+    ends = [(None, NO_SCORE), (0.2, None), (None, "diverged"), (None, NO_SCORE)]
     ledger.finish("w", [Outcome(slot.id, 1, *end) for slot, end in zip(work.slots, ends, strict=True)])
     counts = ledger.counts()[work.configuration]
+<<<<<<< HEAD
     assert (counts["trials_done"], counts["without a finite score"], counts["diverged"]) == (4, 2, 1)
     best = storage_study.best(ledger, work.configuration)
+=======
+    assert (counts["trials_done"], counts[NO_SCORE], counts["diverged"]) == (4, 2, 1)
+    best = ledger.best(work.configuration)
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
     assert best is not None and best["value"] == counts["best"] == 0.2
-    result = _result(1, None, "without a finite score", None)
-    assert (result.state.name, result.cause) == ("FAIL", "without a finite score")
+    shown = _result(1, None, NO_SCORE, None)
+    assert shown is not None and (shown.state.name, shown.cause) == ("FAIL", NO_SCORE)
 
 
 def report_of(lost: dict[str, list[int]], diverged: int | None = None) -> tuple[str, Any]:
-    """A study of a metric that is not finite for some reruns, by place, and that diverged for one of GNVR's."""
+    """A report whose metric is not finite in some reruns (by slot), and whose GNVR diverged in one."""
     export, curves = study_of("gain", "maximize", 0.5)
     for row in export["slots"]:
         if row["phase"] == "rerun" and row["slot"] in lost.get(row["configuration"], ()):
-            row["result"]["test_gain"] = None  # as the ledger keeps what is not finite
+            row["result"]["test_gain"] = None  # the ledger's form of a number that is not finite
         if row["phase"] == "rerun" and row["configuration"] == "GNVR" and row["slot"] == diverged:
             diverge(row, curves, bounded=False)
     return text_of(export, curves), compute_numbers(make_record(export, curves))
 
 
-def test_reruns_without_the_metric_have_no_verdict_and_did_not_diverge() -> None:
+def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None:
     text, numbers = report_of({"GNVR": [1, 4], "AdamW": [4]})
-    assert "no verdict: test gain is not finite for 3 of 12 reruns" in verdict_of(text)
+    assert "test gain is not finite for 3 of 12 reruns" in verdict_of(text)
     assert numbers.rivals[0].verdict.diverged == 0
+<<<<<<< HEAD
     found = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
     assert found == {"AdamW": [1004], "GNVR": [1001, 1004]}
     (told,) = [line for line in find_warnings(numbers) if line.startswith("GNVR: test gain")]
     assert "not finite" in told and "2 reruns (seeds 1001, 1004)" in told and "no verdict" in told
     assert not [line for line in find_warnings(numbers) if "diverged (" in line]
+=======
+    undefined = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
+    assert undefined == {"AdamW": [1004], "GNVR": [1001, 1004]}
+    [caution] = [line for line in cautions(numbers) if line.startswith("GNVR: test gain")]
+    assert "2 reruns (seeds 1001, 1004)" in caution and "undecided" in caution
+    assert not [line for line in cautions(numbers) if "diverged (" in line]
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
     rows = {row[0]: row[1:] for row in seeds(numbers).rows}
     assert rows["1004"] == ["not finite", "not finite"] and rows["1001"][1] == "not finite" != rows["1001"][0]
 
 
-def test_reruns_that_diverged_beside_them_are_told_apart() -> None:
+def test_diverged_reruns_and_reruns_without_the_metric_are_distinguished() -> None:
     text, numbers = report_of({"GNVR": [1]}, diverged=2)
-    assert "test gain is not finite for 1 of 12 reruns, and 1 diverged" in verdict_of(text)
+    assert "not finite for 1 of 12 reruns, and 1 diverged" in verdict_of(text)
     assert numbers.rivals[0].verdict.diverged == 1
     rows = {row[0]: row[-1] for row in seeds(numbers).rows}
     assert rows["1001"] == "not finite" and "(diverged)" in rows["1002"]
-
-
-def test_reruns_that_diverged_alone_are_told_as_before() -> None:
     assert "no verdict: 1 diverged" in verdict_of(report_of({}, diverged=2)[0])
 
 
 def test_a_test_loss_that_is_not_finite_is_no_divergence() -> None:
-    """Of runs whose losses were finite as long as they were trained."""
     export, curves = study_of("loss", "minimize", 0.5)
     row = next(row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR")
     row["result"]["test_loss"] = None
+<<<<<<< HEAD
     numbers = compute_numbers(make_record(export, curves))
     assert "no verdict: test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
     (told,) = [line for line in find_warnings(numbers) if "not finite" in line]
     assert told.startswith("GNVR: test loss") and "(seed 1000)" in told
+=======
+    assert "test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
+    [caution] = [line for line in cautions(compute_numbers(make_record(export, curves))) if "not finite" in line]
+    assert caution.startswith("GNVR: test loss") and "(seed 1000)" in caution
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
 
 
-def test_a_metric_that_is_not_the_verdicts_is_told_as_well() -> None:
+def test_a_metric_without_a_verdict_has_a_caution_as_well() -> None:
     export, curves = synthetic_export(metrics={"gain": {"kind": "gain"}})
     for row in export["slots"]:
         if row["phase"] == "rerun":
             row["result"]["test_gain"] = None if row["slot"] == 0 else 1.0
+<<<<<<< HEAD
     told = [
         line for line in find_warnings(compute_numbers(make_record(export, curves))) if "gain is not finite" in line
     ]
     assert len(told) == 2 and all("1 rerun (seed 1000)" in line and "no verdict" not in line for line in told)
+=======
+    lines = [line for line in cautions(compute_numbers(make_record(export, curves))) if "gain is not finite" in line]
+    assert len(lines) == 2 and all("1 rerun (seed 1000)" in line and "undecided" not in line for line in lines)
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
 
 
-def test_trials_without_a_score_stand_in_the_table_of_tuning() -> None:
+def test_the_tuning_table_counts_trials_without_a_score() -> None:
     export, curves = synthetic_export()
     trials = [row for row in export["slots"] if row["phase"] == "tune"]
     for row in trials:
         if row["configuration"] == "GNVR" or row["slot"] < 2:
-            row |= {"value": None, "cause": "without a finite score"}
+            row |= {"value": None, "cause": NO_SCORE}
     numbers = compute_numbers(make_record(export, curves))
-    whole = sum(row["configuration"] == "GNVR" for row in trials)
-    assert [entry.tuning.without_score for entry in numbers.configurations] == [2, whole]
+    count = sum(row["configuration"] == "GNVR" for row in trials)
+    assert [entry.tuning.without_score for entry in numbers.configurations] == [2, count]
     assert [entry.tuning.diverged for entry in numbers.configurations] == [0, 0]
     table = tuning(numbers)
+<<<<<<< HEAD
     column = table.header.index("without a finite score")
     assert [row[column] for row in table.rows] == ["2", str(whole)]
     assert table.rows[1][table.header.index("best setting")].startswith("none: no trial has a finite score")
@@ -249,3 +271,23 @@ def test_only_hpos_accuracy_is_a_share() -> None:
         assert ("%" in table.rows[0][table.header.index("best score")]) == expected
         (history,) = [figure for figure in plan_figures(record, numbers) if figure.slug == "tuning-history"]
         assert history.chart is not None and history.chart.metric.share == expected  # type: ignore[attr-defined]
+=======
+    column = table.header.index(NO_SCORE)
+    assert [row[column] for row in table.rows] == ["2", str(count)]
+    assert table.rows[1][table.header.index("best setting")].startswith("none")
+    lines = cautions(numbers)
+    assert [line for line in lines if line.startswith("AdamW: the score of 2 of")]
+    assert [line for line in lines if line.startswith("GNVR: no trial has a finite score")]
+    assert not [line for line in lines if "diverged" in line]
+
+
+@pytest.mark.parametrize(("metric", "share"), [("accuracy", True), ("log_accuracy", False)])
+def test_only_hpos_accuracy_is_a_percentage(metric: str, share: bool) -> None:
+    """In the table and in the figure of the trials."""
+    record = make_record(*synthetic_export(score=f"validation_{metric}"))
+    numbers = compute_numbers(record)
+    table = tuning(numbers)
+    assert ("%" in table.rows[0][table.header.index("best score")]) == share
+    [history] = [figure for figure in plan_figures(record, numbers) if figure.slug == "tuning-history"]
+    assert history.info is not None and history.info.metric.share == share
+>>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
