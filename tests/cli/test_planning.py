@@ -24,7 +24,7 @@ def url(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"tuning_runs": 10, "seeds_per_trial": 101}, "tuning_runs × seeds_per_trial is 1010; tuning has 1000 seeds"),
+        ({"tuning_runs": 10, "seeds_per_trial": 101}, "tuning_runs × seeds_per_trial is 1010"),
         ({"tuning_runs": 3, "seeds": 2}, "tuning_runs is 3 and seeds is 2"),
         *(({"tuning_runs": wrong}, f"tuning_runs is {wrong!r}") for wrong in (0, -1, 1.5, True, "3")),
     ],

@@ -87,13 +87,8 @@ def test_a_study_refuses_names_that_reports_use(name: str) -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_complex_values_are_refused(members: int) -> None:
-<<<<<<< HEAD
-    with pytest.raises(UsageError, match=r"metric 'own' gives .*complex"):
-        train(recipe(own=lambda outputs, _: outputs.sum(1) + 0j), [Member(seed, SGD) for seed in range(members)])
-=======
     with pytest.raises(UsageError, match=r"metric 'own'.*complex"):
         trained(members, own=lambda outputs, _: outputs.sum(1) + 0j)
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
 
 
 def test_metrics_change_none_of_hpos_numbers() -> None:
@@ -155,16 +150,11 @@ def test_the_ledger_counts_trials_without_a_score_separately(tmp_path: Path) -> 
     ends = [(None, NO_SCORE), (0.2, None), (None, "diverged"), (None, NO_SCORE)]
     ledger.finish("w", [Outcome(slot.id, 1, *end) for slot, end in zip(work.slots, ends, strict=True)])
     counts = ledger.counts()[work.configuration]
-<<<<<<< HEAD
-    assert (counts["trials_done"], counts["without a finite score"], counts["diverged"]) == (4, 2, 1)
-    best = storage_study.best(ledger, work.configuration)
-=======
     assert (counts["trials_done"], counts[NO_SCORE], counts["diverged"]) == (4, 2, 1)
-    best = ledger.best(work.configuration)
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
+    best = storage_study.best(ledger, work.configuration)
     assert best is not None and best["value"] == counts["best"] == 0.2
     shown = _result(1, None, NO_SCORE, None)
-    assert shown is not None and (shown.state.name, shown.cause) == ("FAIL", NO_SCORE)
+    assert (shown.state.name, shown.cause) == ("FAIL", NO_SCORE)
 
 
 def report_of(lost: dict[str, list[int]], diverged: int | None = None) -> tuple[str, Any]:
@@ -182,19 +172,11 @@ def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None
     text, numbers = report_of({"GNVR": [1, 4], "AdamW": [4]})
     assert "test gain is not finite for 3 of 12 reruns" in verdict_of(text)
     assert numbers.rivals[0].verdict.diverged == 0
-<<<<<<< HEAD
-    found = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
-    assert found == {"AdamW": [1004], "GNVR": [1001, 1004]}
-    (told,) = [line for line in find_warnings(numbers) if line.startswith("GNVR: test gain")]
-    assert "not finite" in told and "2 reruns (seeds 1001, 1004)" in told and "no verdict" in told
-    assert not [line for line in find_warnings(numbers) if "diverged (" in line]
-=======
     undefined = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
     assert undefined == {"AdamW": [1004], "GNVR": [1001, 1004]}
-    [caution] = [line for line in cautions(numbers) if line.startswith("GNVR: test gain")]
-    assert "2 reruns (seeds 1001, 1004)" in caution and "undecided" in caution
-    assert not [line for line in cautions(numbers) if "diverged (" in line]
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
+    [warning] = [line for line in find_warnings(numbers) if line.startswith("GNVR: test gain")]
+    assert "2 reruns (seeds 1001, 1004)" in warning and "no verdict" in warning
+    assert not [line for line in find_warnings(numbers) if "diverged (" in line]
     rows = {row[0]: row[1:] for row in seeds(numbers).rows}
     assert rows["1004"] == ["not finite", "not finite"] and rows["1001"][1] == "not finite" != rows["1001"][0]
 
@@ -212,32 +194,20 @@ def test_a_test_loss_that_is_not_finite_is_no_divergence() -> None:
     export, curves = study_of("loss", "minimize", 0.5)
     row = next(row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR")
     row["result"]["test_loss"] = None
-<<<<<<< HEAD
-    numbers = compute_numbers(make_record(export, curves))
-    assert "no verdict: test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
-    (told,) = [line for line in find_warnings(numbers) if "not finite" in line]
-    assert told.startswith("GNVR: test loss") and "(seed 1000)" in told
-=======
     assert "test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
-    [caution] = [line for line in cautions(compute_numbers(make_record(export, curves))) if "not finite" in line]
-    assert caution.startswith("GNVR: test loss") and "(seed 1000)" in caution
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
+    [warning] = [line for line in find_warnings(compute_numbers(make_record(export, curves))) if "not finite" in line]
+    assert warning.startswith("GNVR: test loss") and "(seed 1000)" in warning
 
 
-def test_a_metric_without_a_verdict_has_a_caution_as_well() -> None:
+def test_a_metric_without_a_verdict_has_a_warning_as_well() -> None:
     export, curves = synthetic_export(metrics={"gain": {"kind": "gain"}})
     for row in export["slots"]:
         if row["phase"] == "rerun":
             row["result"]["test_gain"] = None if row["slot"] == 0 else 1.0
-<<<<<<< HEAD
-    told = [
+    lines = [
         line for line in find_warnings(compute_numbers(make_record(export, curves))) if "gain is not finite" in line
     ]
-    assert len(told) == 2 and all("1 rerun (seed 1000)" in line and "no verdict" not in line for line in told)
-=======
-    lines = [line for line in cautions(compute_numbers(make_record(export, curves))) if "gain is not finite" in line]
-    assert len(lines) == 2 and all("1 rerun (seed 1000)" in line and "undecided" not in line for line in lines)
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
+    assert len(lines) == 2 and all("1 rerun (seed 1000)" in line and "no verdict" not in line for line in lines)
 
 
 def test_the_tuning_table_counts_trials_without_a_score() -> None:
@@ -251,31 +221,10 @@ def test_the_tuning_table_counts_trials_without_a_score() -> None:
     assert [entry.tuning.without_score for entry in numbers.configurations] == [2, count]
     assert [entry.tuning.diverged for entry in numbers.configurations] == [0, 0]
     table = tuning(numbers)
-<<<<<<< HEAD
-    column = table.header.index("without a finite score")
-    assert [row[column] for row in table.rows] == ["2", str(whole)]
-    assert table.rows[1][table.header.index("best setting")].startswith("none: no trial has a finite score")
-    told = find_warnings(numbers)
-    assert [line for line in told if line.startswith("AdamW: the score of 2 of")]
-    assert [line for line in told if line.startswith("GNVR: no trial has a finite score")]
-    assert not [line for line in told if "diverged" in line]
-
-
-def test_only_hpos_accuracy_is_a_share() -> None:
-    """A metric whose name ends alike keeps its own unit, in the table and in the figure of the trials."""
-    for metric, expected in (("accuracy", True), ("log_accuracy", False)):
-        export, curves = synthetic_export(score=f"validation_{metric}")
-        record = make_record(export, curves)
-        numbers = compute_numbers(record)
-        table = tuning(numbers)
-        assert ("%" in table.rows[0][table.header.index("best score")]) == expected
-        (history,) = [figure for figure in plan_figures(record, numbers) if figure.slug == "tuning-history"]
-        assert history.chart is not None and history.chart.metric.share == expected  # type: ignore[attr-defined]
-=======
     column = table.header.index(NO_SCORE)
     assert [row[column] for row in table.rows] == ["2", str(count)]
     assert table.rows[1][table.header.index("best setting")].startswith("none")
-    lines = cautions(numbers)
+    lines = find_warnings(numbers)
     assert [line for line in lines if line.startswith("AdamW: the score of 2 of")]
     assert [line for line in lines if line.startswith("GNVR: no trial has a finite score")]
     assert not [line for line in lines if "diverged" in line]
@@ -289,5 +238,4 @@ def test_only_hpos_accuracy_is_a_percentage(metric: str, share: bool) -> None:
     table = tuning(numbers)
     assert ("%" in table.rows[0][table.header.index("best score")]) == share
     [history] = [figure for figure in plan_figures(record, numbers) if figure.slug == "tuning-history"]
-    assert history.info is not None and history.info.metric.share == share
->>>>>>> f29c136 (Tests of pruned members, metrics, samples and checkpoints assert values in half of the words)
+    assert history.chart is not None and history.chart.metric.share == share  # type: ignore[attr-defined]
