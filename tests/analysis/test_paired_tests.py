@@ -103,14 +103,14 @@ def test_the_published_gnvr_comparison_finds_nothing() -> None:
 
 
 def test_compare_pairs_by_seed_and_counts_wins_by_direction() -> None:
-    rival = {1000: 0.5, 1001: 0.6, 1002: 0.7, 1005: 0.9}
-    baseline = {1002: 0.6, 1001: 0.6, 1000: 0.7, 1009: 0.1}
+    rival = {1000: 0.5, 1001: 0.6, 1002: 0.7, 1003: 0.4, 1005: 0.9}
+    baseline = {1003: 0.4, 1002: 0.6, 1001: 0.65, 1000: 0.7, 1009: 0.1}
     higher = paired_tests.compare(rival, baseline)
     lower = paired_tests.compare(rival, baseline, direction="minimize")
-    assert (higher.n, higher.won, higher.tied) == (3, 1, 1)
-    assert (lower.won, lower.tied) == (1, 1)
-    assert higher.mean == lower.mean == pytest.approx(-0.1 / 3)
-    assert higher.equivalence_interval == pytest.approx(paired_tests.t_interval([-0.2, 0.0, 0.1], 0.9))
+    assert (higher.n, higher.won, higher.tied) == (4, 1, 1)
+    assert (lower.won, lower.tied) == (2, 1)
+    assert higher.mean == lower.mean == pytest.approx(-0.15 / 4)
+    assert higher.equivalence_interval == pytest.approx(paired_tests.t_interval([-0.2, -0.05, 0.1, 0.0], 0.9))
 
 
 def test_the_family_widens_the_equivalence_interval_and_raises_the_mde() -> None:
