@@ -68,20 +68,16 @@ def family_verdicts(
         diverged: name → reruns that diverged in the rival or the baseline; by default the NaNs are counted.
         tuning_runs: how many tuning runs chose the settings; after a single one every verdict is tentative.
     """
+    if diverged is None:
+        diverged = {name: _count_not_finite(*pair) for name, pair in pairs.items()}
     unit = "seed" if tuning_runs == 1 else "tuning run"
     comparisons = {name: compare(*_finite_pairs(*pair), direction, alpha, len(pairs)) for name, pair in pairs.items()}
-    lost = {name: _count_not_finite(*pair) for name, pair in pairs.items()}
-    # Several reruns may be lost with one tuning run.
-    counts = {name: lost[name] if diverged is None else diverged.get(name, 0) for name in pairs}
-    reasons = {
-        name: f"{max(lost[name], counts[name])} diverged" if lost[name] else _why_too_few(*pair, unit)
-        for name, pair in pairs.items()
-    }
+    reasons = {name: _reason(*pair, diverged.get(name, 0), unit) for name, pair in pairs.items()}
     p_values = holm([float("nan") if reasons[name] else comparisons[name].p_t for name in pairs])
     verdicts = {}
-    for (name, comparison), p_holm in zip(comparisons.items(), p_values, strict=True):
+    for (name, comparison), p_holm in zip(comparisons.items(), p_values.tolist(), strict=True):
         within = comparison.equivalence_interval.lies_within(margin)
-        word, rule = _apply_rules(comparison, float(p_holm), alpha, direction, within, bool(reasons[name]))
+        word, rule = _apply_rules(comparison, p_holm, alpha, direction, within, bool(reasons[name]))
         verdicts[name] = Verdict(
             word=word,
             rule=rule,
@@ -89,10 +85,10 @@ def family_verdicts(
             tentative=_is_tentative(rule, comparison.n, tuning_runs),
             within_margin=rule == 3 and within,
             comparison=comparison,
-            p_holm=float(p_holm),
+            p_holm=p_holm,
             alpha=alpha,
             margin=margin,
-            diverged=counts[name],
+            diverged=diverged.get(name, 0),
         )
     return verdicts
 
@@ -100,6 +96,7 @@ def family_verdicts(
 def _apply_rules(
     comparison: Comparison, p_holm: float, alpha: float, direction: Direction, within_margin: bool, undecidable: bool
 ) -> tuple[Word, int]:
+    """The verdict and the number of the first rule that applies."""
     if undecidable:
         return "no verdict", 1
     if comparison.identical:
@@ -149,16 +146,19 @@ def tuning_run_means(values: Values, tuning_run_by_seed: Mapping[int, int]) -> d
     return {tuning_run: float(np.mean(group)) for tuning_run, group in groups.items()}
 
 
-def _why_too_few(rival: Values, baseline: Values, unit: str) -> str:
-    """Why there are too few pairs for a verdict; empty where there are enough."""
+def _reason(rival: Values, baseline: Values, diverged: int, unit: str) -> str:
+    """Why the pairs allow no verdict; empty where they allow one."""
+    not_finite = _count_not_finite(rival, baseline)
+    if not_finite:
+        return f"{max(not_finite, diverged)} diverged"  # several reruns may be lost with one tuning run
     shared = len(rival.keys() & baseline.keys())
     if shared >= MIN_PAIRS:
         return ""
     if min(len(rival), len(baseline)) >= MIN_PAIRS:
         return f"the seeds are not paired, {shared} of them {'is' if shared == 1 else 'are'} shared"
-    return (
-        f"{plural(shared, f'paired {unit}')}, {MIN_PAIRS} are needed" if shared else "no seed has been rerun for both"
-    )
+    if not shared:
+        return "no seed has been rerun for both"
+    return f"{plural(shared, f'paired {unit}')}, {MIN_PAIRS} are needed"
 
 
 def _count_not_finite(rival: Values, baseline: Values) -> int:
