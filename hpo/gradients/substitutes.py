@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from hpo.gradients import indexing, recurrence
 
 Function = Callable[..., Any]
+Leaf = Tensor | None  # a gain or a shift
 
 
 def _count(kind: TransformType) -> int:
@@ -74,7 +75,7 @@ def _standardised(inputs: Tensor, axes: list[int], epsilon: float) -> tuple[Tens
     return (inputs - mean) * (variance + epsilon).rsqrt(), mean, variance
 
 
-def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+def _scaled(values: Tensor, weight: Leaf, bias: Leaf, shape: Sequence[int]) -> Tensor:
     """values · gain + shift; both are optional and are reshaped to broadcast."""
     values = values if weight is None else values * weight.reshape(shape)
     return values if bias is None else values + bias.reshape(shape)
@@ -89,8 +90,8 @@ def _batch_norm(
     input: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Leaf = None,
+    bias: Leaf = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -106,8 +107,8 @@ def _instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Leaf = None,
+    bias: Leaf = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -125,19 +126,14 @@ def _instance_norm(
 
 
 def _group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
+    input: Tensor, num_groups: int, weight: Leaf = None, bias: Leaf = None, eps: float = 1e-5, *_: Any
 ) -> Tensor:
     values = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)[0]
     return _scaled(values.reshape(input.shape), weight, bias, _by_channel(input))
 
 
 def _layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
+    input: Tensor, normalized_shape: Sequence[int], weight: Leaf = None, bias: Leaf = None, eps: float = 1e-5, *_: Any
 ) -> Tensor:
     axes = list(range(-len(normalized_shape), 0))
     return _scaled(_standardised(input, axes, eps)[0], weight, bias, normalized_shape)
