@@ -1,1 +1,1 @@
-"""Code of users: whose it is, what it reaches and remembers, how it is called, and what it returns."""
+"""User code: which code it is, what it reaches and changes, how it is called, and its errors in one sentence."""

@@ -5,6 +5,7 @@ import configparser
 import functools
 import types
 from collections import ChainMap, UserDict, UserList, deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -72,17 +73,14 @@ def wrapped(value: Any) -> Parts:
 
 def attributes(value: Any) -> Parts:
     """An instance's attributes; those of a module by the names that PyTorch gives them."""
-    try:
-        values = dict(object.__getattribute__(value, "__dict__"))
-    except AttributeError:
-        values = {}
+    values: dict[str, Any] = {}
+    with suppress(AttributeError):  # there is no __dict__
+        values |= object.__getattribute__(value, "__dict__")
     for kind in type(value).__mro__:
         for name, slot in vars(kind).items() if "__slots__" in vars(kind) else ():
             if isinstance(slot, types.MemberDescriptorType):
-                try:
+                with suppress(AttributeError):  # not set
                     values[name] = slot.__get__(value)
-                except AttributeError:  # not set
-                    continue
     result: Parts = []
     if issubclass(type(value), nn.Module):
         for registry in ("_parameters", "_buffers", "_modules"):

@@ -48,7 +48,7 @@ def _outputs(module: Convolution, delta: Tensor) -> Tensor:
     return delta.flatten(2).unflatten(1, (module.groups, -1))
 
 
-def _mean_weight_grad(module: Convolution, inputs: Tensor, delta: Tensor) -> Tensor:
+def _mean_weight_grad(module: Convolution, inputs: Tensor, delta: Tensor, _: Tensor) -> Tensor:
     # The library's own backward pass sums over samples without patches: several times as fast on images.
     backward = conv1d_weight if isinstance(module, nn.Conv1d) else conv2d_weight
     settings = {"stride": module.stride, "dilation": module.dilation, "groups": module.groups}

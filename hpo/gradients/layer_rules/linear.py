@@ -26,6 +26,6 @@ _general = outer_products.outer_product_rule(
     accepts=lambda _, inputs: inputs.dim() >= 2,
     outputs=lambda _, delta: _positions_last(delta),
     features=lambda _, inputs, __: _positions_last(inputs),
-    mean_weight_grad=lambda _, inputs, delta: outer_products.mean(_positions_last(delta), _positions_last(inputs)),
+    mean_weight_grad=lambda _, inputs, __, outputs: outer_products.mean(outputs, _positions_last(inputs)),
 )
 linear = _general._replace(square_norms=_square_norms)

@@ -23,33 +23,37 @@ def outer_product_rule(
     accepts: Callable[[Module, Tensor], bool],
     outputs: Callable[[Module, Tensor], Tensor],
     features: Callable[[Module, Tensor, Tensor], Tensor],
-    mean_weight_grad: Callable[[Module, Tensor, Tensor], Tensor],
+    mean_weight_grad: Callable[[Module, Tensor, Tensor, Tensor], Tensor],
 ) -> Rule:
     """The rule of a layer with a `weight` whose gradients are such sums, and with or without a `bias`.
 
     Args:
         outputs: (module, delta) -> D [N, ..., O, T]. features: (module, input, delta) -> A [N, ..., I, T].
-        mean_weight_grad: (module, input, delta) -> mean_i g_i of the weight.
+        mean_weight_grad: (module, input, delta, D) -> mean_i g_i of the weight.
     """
 
-    def bias_grads(module: Module, delta: Tensor) -> Tensor:
-        return outputs(module, delta).sum(-1).flatten(1)
-
     def rule_square_norms(module: Module, inputs: Tensor, delta: Tensor) -> Tensor:
-        squares = square_norms(outputs(module, delta), features(module, inputs, delta))
-        return squares if module.bias is None else squares + bias_grads(module, delta).square().sum(1)
+        by_position = outputs(module, delta)
+        squares = square_norms(by_position, features(module, inputs, delta))
+        return squares if module.bias is None else squares + _bias_grads(by_position).square().sum(1)
 
     def rule_weighted_grad(module: Module, inputs: Tensor, delta: Tensor, weights: Tensor) -> Tree:
         delta = delta * weights.reshape(-1, *[1] * (delta.dim() - 1))
-        leaves = {"weight": mean_weight_grad(module, inputs, delta)}
-        return leaves if module.bias is None else leaves | {"bias": bias_grads(module, delta).mean(0)}
+        by_position = outputs(module, delta)
+        leaves = {"weight": mean_weight_grad(module, inputs, delta, by_position)}
+        return leaves if module.bias is None else leaves | {"bias": _bias_grads(by_position).mean(0)}
 
     def rule_sign_mean(module: Module, inputs: Tensor, delta: Tensor) -> Tree:
-        weight = sign_mean(outputs(module, delta), features(module, inputs, delta)).reshape(module.weight.shape)
-        leaves = {"weight": weight}
-        return leaves if module.bias is None else leaves | {"bias": bias_grads(module, delta).sign().mean(0)}
+        by_position = outputs(module, delta)
+        leaves = {"weight": sign_mean(by_position, features(module, inputs, delta)).reshape(module.weight.shape)}
+        return leaves if module.bias is None else leaves | {"bias": _bias_grads(by_position).sign().mean(0)}
 
     return Rule(accepts, rule_square_norms, rule_weighted_grad, rule_sign_mean)
+
+
+def _bias_grads(outputs: Tensor) -> Tensor:
+    """Gradients [N, O] of a bias."""
+    return outputs.sum(-1).flatten(1)
 
 
 def gram_is_smaller(outputs: int, features: int, positions: int) -> bool:
