@@ -1,10 +1,11 @@
-"""The worker's loop: failures, memory, signals, and a mirror that is out of order."""
+"""The worker's loop: failures, memory, signals, and a mirror that fails."""
 
 import os
 import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,16 @@ from hpo.worker.signals import Stop, Stopped, stop_after
 
 
 @pytest.fixture
-def ledger(url: str) -> Ledger:
-    return make(connect(url))
+def ledger(tmp_path: Path) -> Ledger:
+    return make(connect(f"sqlite:///{tmp_path}/t.db"))
 
 
 class OutOfMemoryError(RuntimeError):
-    """Named like torch's."""
+    """Has the name of torch's."""
 
 
-def settings(ledger: Ledger) -> dict[tuple[str, int], Any]:
-    rows = ledger.export()["slots"]
-    return {(row["configuration"], row["slot"]): row["setting"] for row in rows if row["phase"] == "tune"}
-
-
-def test_a_study_is_worked_through(ledger: Ledger) -> None:
-    events: list[str] = []
+def test_a_worker_completes_a_study(url: str) -> None:
+    ledger, events = make(connect(url)), list[str]()
     run_worker(ledger, outcomes, new_worker_id(), population=5, on_event=lambda kind, _: events.append(kind))
     counts = ledger.counts()
     assert [(counts[name]["trials_done"], counts[name]["reruns_done"]) for name in "AB"] == [(12, 3)] * 2
@@ -44,16 +40,17 @@ def test_a_study_is_worked_through(ledger: Ledger) -> None:
 
 
 def test_settings_do_not_depend_on_the_population(tmp_path: Path) -> None:
-    found = []
+    settings = []
     for population in (1, 4, 20):
-        ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=20)
+        ledger = make(connect(f"sqlite:///{tmp_path}/{population}.db"), trials=12)
         run_worker(ledger, outcomes, new_worker_id(), population)
-        found.append(settings(ledger))
-    assert found[0] == found[1] == found[2]
-    assert len({setting["learning_rate"] for setting in found[0].values()}) == 40
+        rows = [row for row in ledger.export()["slots"] if row["phase"] == "tune"]
+        settings.append({(row["configuration"], row["slot"]): row["setting"] for row in rows})
+    assert settings[0] == settings[1] == settings[2]
+    assert len({setting["learning_rate"] for setting in settings[0].values()}) == 24
 
 
-def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
+def test_only_the_failing_slot_of_a_population_fails(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
         if any(slot.slot == 3 and slot.tuning_run == 0 and slot.replacements == 0 for slot in work.slots):
             raise ValueError("slot 3 is bad")
@@ -69,7 +66,7 @@ def test_only_the_culprit_of_a_population_fails(ledger: Ledger) -> None:
     assert tune_only.counts()["A"]["trials_done"] == 12
 
 
-def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> None:
+def test_out_of_memory_halves_the_population_of_a_configuration(ledger: Ledger) -> None:
     sizes = []
 
     def train(work: Work) -> list[Outcome]:
@@ -79,46 +76,49 @@ def test_out_of_memory_halves_the_population_and_remembers(ledger: Ledger) -> No
         return outcomes(work)
 
     run_worker(ledger, train, new_worker_id(), population=20)
-    assert sizes[:7] == [10, 5, 2, 2, 2, 2, 2]  # as parted as it would have been, had it been known
-    assert sizes[7:14] == [10, 5, 2, 2, 2, 2, 2]  # the other configuration may need less, and finds out for itself
+    assert sizes[:7] == [10, 5, 2, 2, 2, 2, 2]
+    assert sizes[7:14] == [10, 5, 2, 2, 2, 2, 2]  # the other configuration may need less memory
     assert max(sizes[14:]) == 2
     assert ledger.export()["failures"] == [] and ledger.counts()["A"]["trials_done"] == 12
 
 
-def test_a_worker_asks_once_how_many_models_it_should_train_at_once(ledger: Ledger) -> None:
+def test_a_single_slot_out_of_memory_fails_after_three_attempts(tmp_path: Path) -> None:
+    ledger = make(connect(f"sqlite:///{tmp_path}/t.db"), trials=2, seeds=1)
+
+    def train(work: Work) -> list[Outcome]:
+        if work.configuration == "A":
+            raise MemoryError
+        return outcomes(work)
+
+    run_worker(ledger, train, new_worker_id(), population=1)
+    counts = ledger.counts()
+    assert counts["A"]["failures"].keys() == {"out of memory"} and counts["A"]["failed"] == 3
+    assert counts["B"]["trials_done"] == 2 and counts["B"]["reruns_done"] == 1
+
+
+def test_the_population_size_is_computed_once(ledger: Ledger) -> None:
     sizes: dict[str, list[int]] = {"A": [], "B": []}
-    asked = []
+    leased = []
 
     def train(work: Work) -> list[Outcome]:
         sizes[work.configuration].append(len(work.slots))
         return outcomes(work)
 
     def size() -> int:
-        asked.append(ledger.counts()["A"]["leased"])
+        leased.append(ledger.counts()["A"]["leased"])
         return 3
 
     run_worker(ledger, train, new_worker_id(), size)
-    assert asked == [0], "before anything is held"
+    assert leased == [0], "before the first lease"
     assert sizes == {"A": [3, 3, 2, 2, 2, 3], "B": [3, 3, 2, 2, 2, 3]}  # batches of 10 and 2, and 3 reruns
     assert {row["attempt"] for row in ledger.export()["slots"]} == {1} and ledger.state() == "done"
     run_worker(ledger, train, new_worker_id(), size)
-    assert asked == [0], "nothing is left to be trained"
+    assert leased == [0], "a finished study needs no size"
 
 
-def test_a_signal_while_the_size_is_worked_out_stops_the_worker(ledger: Ledger) -> None:
-    def size() -> int:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-        return 3
-
-    with pytest.raises(Stopped):
-        run_worker(ledger, outcomes, new_worker_id(), size)
-    assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
-
-
-def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on_kills(tmp_path: Path) -> None:
-    def worked(name: str, workers: int, lost: int) -> tuple[set[Any], dict[Any, Any]]:
-        ledger = make(connect(f"sqlite:///{tmp_path}/{name}.db"), trials=20, seeds=7, tuning_runs=3)
+def test_populations_do_not_depend_on_the_number_of_workers_or_on_kills(tmp_path: Path) -> None:
+    def run_study(name: str, workers: int, lost: int) -> tuple[set[Any], dict[Any, Any]]:
+        ledger = make(connect(f"sqlite:///{tmp_path}/{name}.db"), trials=12, seeds=4, tuning_runs=3)
         populations: list[Any] = []
         deaths = iter(range(lost))
 
@@ -141,36 +141,27 @@ def test_what_is_trained_together_does_not_depend_on_the_number_of_workers_or_on
                 thread.join()
         assert len(set(populations)) == len(populations)
         rows = ledger.export()["slots"]
-        return set(populations), {
-            (row["configuration"], row["tuning_run"], row["slot"]): row["setting"] for row in rows
-        }
+        settings = {(row["configuration"], row["tuning_run"], row["slot"]): row["setting"] for row in rows}
+        return set(populations), settings
 
-    one, settings = worked("one", 1, 0)
-    assert max(len(slots) for _, _, slots in one) == 8
-    assert {len({tuning_run for tuning_run, _ in slots}) for _, _, slots in one} >= {1, 2, 3}
-    assert worked("two", 2, 0) == worked("four", 4, 0) == worked("lost", 1, 5) == (one, settings)
-
-
-def test_out_of_memory_alone_fails_after_three_attempts(ledger: Ledger) -> None:
-    def train(work: Work) -> list[Outcome]:
-        if work.configuration == "A":
-            raise MemoryError
-        return outcomes(work)
-
-    run_worker(ledger, train, new_worker_id(), population=1)
-    counts = ledger.counts()
-    assert counts["A"]["failures"] == {"out of memory": 18} and counts["A"]["failed"] == 15
-    assert counts["B"]["trials_done"] == 12 and counts["B"]["reruns_done"] == 3
+    populations, settings = run_study("one", 1, 0)
+    assert max(len(slots) for _, _, slots in populations) == 8
+    assert {len({tuning_run for tuning_run, _ in slots}) for _, _, slots in populations} >= {1, 2, 3}
+    assert run_study("three", 3, 0) == run_study("lost", 1, 4) == (populations, settings)
 
 
-def test_a_failure_with_a_known_mend_stops_the_worker_and_is_no_attempt(ledger: Ledger) -> None:
+def test_a_usage_error_stops_the_worker_and_is_no_attempt(ledger: Ledger) -> None:
     def train(_: Work) -> list[Outcome]:
         raise UsageError("the network has a BatchNorm layer; use GroupNorm")
 
     with pytest.raises(UsageError, match="GroupNorm"):
         run_worker(ledger, train, new_worker_id(), population=5)
-    rows = ledger.export()["slots"]
-    assert {(row["state"], row["attempt"]) for row in rows} == {("open", 0)} and ledger.export()["failures"] == []
+    assert_released(ledger)
+
+
+def assert_released(ledger: Ledger) -> None:
+    assert {(row["state"], row["attempt"]) for row in ledger.export()["slots"]} == {("open", 0)}
+    assert ledger.export()["failures"] == []
 
 
 def test_a_slot_without_an_outcome_is_a_failure(ledger: Ledger) -> None:
@@ -180,29 +171,40 @@ def test_a_slot_without_an_outcome_is_a_failure(ledger: Ledger) -> None:
         return outcomes(work)[1:] if short and short.pop() else outcomes(work)
 
     run_worker(ledger, train, new_worker_id(), population=5)
-    assert [entry["message"] for entry in ledger.export()["failures"]] == ["training returned no outcome for this slot"]
+    assert [entry["cause"] for entry in ledger.export()["failures"]] == ["exception"]
     assert ledger.state() == "done"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_gives_back_what_is_in_hand(ledger: Ledger, number: int) -> None:
-    def train(work: Work) -> list[Outcome]:
+def kill_and_wait(number: int) -> Callable[..., Any]:
+    """A function that sends its process a signal and is then interrupted."""
+
+    def wait(*_: Any) -> None:
         os.kill(os.getpid(), number)
         time.sleep(5)
-        return outcomes(work)
+        pytest.fail("the signal did not interrupt")
 
+    return wait
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_releases_the_leased_slots(ledger: Ledger, number: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as caught:
-        run_worker(ledger, train, new_worker_id(), population=5)
+        run_worker(ledger, kill_and_wait(number), new_worker_id(), population=5)
     assert caught.value.code == 128 + number and signal.getsignal(number) is before
-    rows = ledger.export()["slots"]
-    assert {row["state"] for row in rows} == {"open"} and {row["attempt"] for row in rows} == {0}
-    assert sum(row["setting"] is not None for row in rows) == 5 and ledger.export()["failures"] == []
+    assert_released(ledger)
+    assert sum(row["setting"] is not None for row in ledger.export()["slots"]) == 5, "settings are kept"
     run_worker(ledger, outcomes, new_worker_id(), population=5)
     assert ledger.state() == "done"
 
 
-def test_a_second_signal_does_not_lose_the_release(ledger: Ledger) -> None:
+def test_a_signal_while_the_population_size_is_computed_stops_the_worker(ledger: Ledger) -> None:
+    with pytest.raises(Stopped):
+        run_worker(ledger, outcomes, new_worker_id(), kill_and_wait(signal.SIGTERM))
+    assert_released(ledger)
+
+
+def test_a_second_signal_does_not_interrupt_the_release(ledger: Ledger) -> None:
     release = ledger.release
 
     def signalled(*arguments: Any) -> list[int]:
@@ -210,16 +212,10 @@ def test_a_second_signal_does_not_lose_the_release(ledger: Ledger) -> None:
         return release(*arguments)
 
     ledger.release = signalled  # type: ignore[method-assign]
-
-    def train(work: Work) -> list[Outcome]:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-        return outcomes(work)
-
     with pytest.raises(Stopped) as caught:
-        run_worker(ledger, train, new_worker_id(), population=5)
+        run_worker(ledger, kill_and_wait(signal.SIGTERM), new_worker_id(), population=5)
     assert caught.value.number == signal.SIGTERM
-    assert {row["state"] for row in ledger.export()["slots"]} == {"open"}
+    assert_released(ledger)
 
 
 def test_a_signal_outside_training_waits_for_the_next_safe_moment() -> None:
@@ -231,7 +227,7 @@ def test_a_signal_outside_training_waits_for_the_next_safe_moment() -> None:
             pytest.fail("the signal came first")
 
 
-def test_a_broken_mirror_stops_nothing_and_is_told_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_mirror_stops_nothing_and_is_reported_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise OSError("no disk")
 
@@ -244,7 +240,7 @@ def test_a_broken_mirror_stops_nothing_and_is_told_once(ledger: Ledger, monkeypa
     assert Mirror(ledger).repair() == 30
 
 
-def test_the_lease_is_renewed_while_training(ledger: Ledger) -> None:
+def test_leases_are_extended_while_training(ledger: Ledger) -> None:
     work = ledger.lease("x", 5, 0.4)
     assert work is not None
     heartbeat = LeaseHeartbeat(ledger, "x", 0.4)
@@ -269,12 +265,12 @@ def test_a_time_limit_is_read(duration: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("duration", ["", "soon", "0", "45", "0h", "-1h", "2 h", "1.5h", "h"])
-def test_a_time_limit_that_cannot_be_read_is_told(duration: str) -> None:
-    with pytest.raises(UsageError, match="give a time such as 2h, 90m, 1h30m or 45s"):
+def test_a_time_limit_that_cannot_be_read_is_refused(duration: str) -> None:
+    with pytest.raises(UsageError, match=f"--max-time is '{duration}'"):
         stop_after(duration)
 
 
-def test_a_worker_whose_time_is_over_gives_its_work_back(ledger: Ledger) -> None:
+def test_the_time_limit_stops_the_worker(ledger: Ledger) -> None:
     def train(work: Work) -> list[Outcome]:
         time.sleep(20)
         return outcomes(work)
@@ -283,5 +279,4 @@ def test_a_worker_whose_time_is_over_gives_its_work_back(ledger: Ledger) -> None
     with pytest.raises(Stopped) as caught:
         run_worker(ledger, train, new_worker_id(), population=5)
     assert caught.value.code == 128 + signal.SIGALRM
-    rows = ledger.export()["slots"]
-    assert {(row["state"], row["attempt"]) for row in rows} == {("open", 0)} and ledger.export()["failures"] == []
+    assert_released(ledger)
