@@ -102,6 +102,7 @@ def test_declarations_of_a_study_are_not_code() -> None:
     assert counted("RATES = 3\ndef f(): return globals()['RATES']\nSTUDY = Study(f)") == {"RATES", "STUDY", "f"}
     assert counted("for n in (1, 2):\n    STUDIES[n] = Study(epochs=n)\nSTUDIES.update({})\nprint(STUDIES)") == set()
     assert counted("STUDY = Study(model=lambda: 1)") == counted("STUDY = Study(data=own(1))") == {"STUDY"}
+    assert counted("STUDY = Study(title=own(1))") == set() != counted("STUDY = Study(space=dict(title=own(1)))")
     assert counted("STUDIES = {'a': Study(), 'b': Study(own(1))}", "a") == set()
     assert counted("STUDIES = {'a': Study(), 'b': Study(own(1))}", "b") == {"STUDIES"}
     assert counted("import torch\ntorch.x = 1\nSTUDY = Study()") == {"imports", "torch"}
