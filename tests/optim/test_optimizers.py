@@ -114,17 +114,6 @@ def test_the_elementary_operations_equal_the_fused_kernel(
     assert_trees_close(run(elementary, dtype), run(OPTIMIZERS[name], dtype), relative)
 
 
-def sgd_init(params: Tree) -> Tree:
-    return {name: torch.zeros_like(leaf) for name, leaf in params.items()}
-
-
-def sgd_update(grads: Tree, state: Tree, params: Tree, hyper: Tree) -> tuple[Tree, Tree]:
-    direction = {
-        name: hyper["momentum"] * state[name] + grads[name] + hyper["weight_decay"] * params[name] for name in params
-    }
-    return {name: params[name] - hyper["learning_rate"] * direction[name] for name in params}, direction
-
-
 def adamw_init(params: Tree) -> dict[str, Tree | Tensor]:
     zeros = {name: torch.zeros_like(leaf) for name, leaf in params.items()}
     return {"step": torch.zeros((), dtype=torch.float64), "mean": zeros, "square": zeros}
@@ -142,13 +131,10 @@ def adamw_update(grads: Tree, state: dict, params: Tree, hyper: Tree) -> tuple[T
     return moved, {"step": step, "mean": mean, "square": square}
 
 
-@pytest.mark.parametrize(
-    ("name", "init", "update"), [("sgd", sgd_init, sgd_update), ("adamw", adamw_init, adamw_update)]
-)
-def test_an_optimizer_written_for_one_model_is_lifted(name: str, init, update) -> None:  # type: ignore[no-untyped-def]
-    lifted = per_model(f"my {name}", init, update, OPTIMIZERS[name].hyperparameters)
-    assert lifted.name == f"my {name}"
-    assert_trees_close(run(lifted), run(OPTIMIZERS[name]))
+def test_an_optimizer_for_one_model_is_lifted() -> None:
+    lifted = per_model("my adamw", adamw_init, adamw_update, OPTIMIZERS["adamw"].hyperparameters)
+    assert lifted.name == "my adamw"
+    assert_trees_close(run(lifted), run(OPTIMIZERS["adamw"]))
 
 
 SCHEDULES: list[tuple[Any, int, int, list[float]]] = [  # schedule, steps, steps an epoch, factors
