@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
+from hpo.user_code.generators import RefuseRandomOperations
 from hpo.user_code.messages import (
-    RefuseRandomOperations,
     describe_layer,
     describe_value,
     explain,

@@ -28,7 +28,8 @@ from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn
 from hpo.training.tracing import TracedFunction
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, without_side_effects
-from hpo.user_code.messages import Hyperparameters, RefuseRandomOperations, call_user_code
+from hpo.user_code.generators import RefuseRandomOperations
+from hpo.user_code.messages import Hyperparameters, call_user_code
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""The global random generators of Python, numpy and PyTorch: seeded while user code builds, watched while it runs."""
+"""The global random generators of Python, numpy and PyTorch: seeded while user code builds, refused while it runs."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
 
 RANDOM_ADVICE = (
     "use nn.Dropout layers in the network, not torch.nn.functional.dropout or the dropout=... of other layers, and "
     "elsewhere hpo.random, with the keys that augment gets or with a step number from the state"
 )
+
+VMAP_RANDOM_ERROR = "called random operation while in randomness error mode"  # PyTorch's words
 
 
 @contextmanager
@@ -66,3 +69,19 @@ def _states() -> dict[str, Any]:
     if torch.cuda.is_initialized():
         states["PyTorch's CUDA generator"] = [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
     return states
+
+
+class RefuseRandomOperations(DispatchMode):
+    """Refuses random operations as `vmap` does, with the same error, where a model runs without `vmap`."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in function.tags and _draws(function, args, kwargs or {}):
+            raise RuntimeError(VMAP_RANDOM_ERROR)
+        return function(*args, **(kwargs or {}))
+
+
+def _draws(function: Any, args: Any, kwargs: Any) -> bool:
+    """False for a random operation that is called without its random part, such as attention without dropout."""
+    defaults = {argument.name: argument.default_value for argument in function._schema.arguments}
+    values = defaults | dict(zip(defaults, args, strict=False)) | kwargs
+    return values.get("dropout_p", values.get("dropout")) != 0 and values.get("training") is not False

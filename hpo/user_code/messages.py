@@ -15,14 +15,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import register_pytree_node
 
-from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError, did_you_mean
-from hpo.user_code.generators import RANDOM_ADVICE
+from hpo.user_code.generators import RANDOM_ADVICE, VMAP_RANDOM_ERROR
 
 log = logging.getLogger(__name__)
 
 UNSEEDED = f"draws random numbers that do not follow from the seed; {RANDOM_ADVICE}"
-_RANDOM = "called random operation while in randomness error mode"
 _READS = (
     "reads a tensor's value (if, float(), .item(), .numpy(), or one_hot without num_classes); several models trained "
     "at once have several values there, so choose by torch.where, or compare with torch.arange"
@@ -41,7 +39,7 @@ _IN_PLACE = "changes one of its arguments in place; make a new tensor instead, a
 _BACKWARD = "calls backward(), torch.autograd.grad or requires_grad_(); use objective.grad or objective.grad_of instead"
 # A part of PyTorch's error -> what the code does wrong, for one model as for several.
 _ALWAYS_WRONG = {
-    _RANDOM: UNSEEDED,
+    VMAP_RANDOM_ERROR: UNSEEDED,
     "override the setup_context staticmethod": (
         "uses a torch.autograd.Function whose forward takes ctx; write forward without ctx and "
         "setup_context(ctx, inputs, output), and set generate_vmap_rule = True"
@@ -185,19 +183,3 @@ register_pytree_node(
     lambda hyper: (list(hyper.values()), list(hyper)),
     lambda values, names: Hyperparameters(zip(names, values, strict=True)),
 )
-
-
-class RefuseRandomOperations(DispatchMode):
-    """Refuses random operations as `vmap` does, with the same error, where a model runs without `vmap`."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in function.tags and _draws(function, args, kwargs or {}):
-            raise RuntimeError(_RANDOM)
-        return function(*args, **(kwargs or {}))
-
-
-def _draws(function: Any, args: Any, kwargs: Any) -> bool:
-    """False for a random operation that is called without its random part, such as attention without dropout."""
-    defaults = {argument.name: argument.default_value for argument in function._schema.arguments}
-    values = defaults | dict(zip(defaults, args, strict=False)) | kwargs
-    return values.get("dropout_p", values.get("dropout")) != 0 and values.get("training") is not False
