@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from synthetic_record import synthetic_export
 
-from hpo.analysis.float32 import shorten_results, shortest_decimals
+from hpo.analysis.record import shorten_results, shortest_decimals
 from hpo.report import make_record, write_report
 
 
