@@ -76,6 +76,13 @@ def figure_of(chart: Chart, section: Section, addition: str = "") -> Figure:
     return Figure(chart.number, chart.slug, chart.title, section, chart.caption + addition, chart)
 
 
+def _figure(kind: type[Chart], chart: Chart | None, section: Section, reason: str, addition: str = "") -> Figure:
+    """A figure with a chart, or with the reason why there is none."""
+    if chart is None:
+        return Figure(kind.number, kind.slug, kind.title, section, reason, None)
+    return figure_of(chart, section, addition)
+
+
 def forest_of(numbers: StudyNumbers, styles: Styles) -> Forest | None:
     """The difference of every rival that has an interval; None where none has."""
     compared = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
@@ -89,10 +96,6 @@ def forest_of(numbers: StudyNumbers, styles: Styles) -> Forest | None:
 
 def _styles(numbers: StudyNumbers) -> Styles:
     return assign_styles([entry.name for entry in numbers.configurations], numbers.baseline.name)
-
-
-def _missing(kind: type[Chart], section: Section, reason: str) -> Figure:
-    return Figure(kind.number, kind.slug, kind.title, section, reason, None)
 
 
 def _curve_figures(record: Record, numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
@@ -112,11 +115,10 @@ def _curve_figures(record: Record, numbers: StudyNumbers, styles: Styles) -> Ite
 def _labels_figure(record: Record, numbers: StudyNumbers, styles: Styles) -> Figure:
     curves = {kind: rerun_curves(record, f"{kind}_labels_fitted") for kind in ("clean", "noisy")}
     frames = {kind: band_over_seeds(values, share=True) for kind, values in curves.items() if len(values)}
-    if frames:
-        return figure_of(LabelsFitted(frames=frames, styles=styles), "analysis", _seeds_shown(numbers))
+    chart = LabelsFitted(frames=frames, styles=styles) if frames else None
     changed = numbers.samples.changed_labels
     reason = "no training label was changed." if changed and not any(changed.values()) else _why_no_curve(numbers)
-    return _missing(LabelsFitted, "analysis", reason)
+    return _figure(LabelsFitted, chart, "analysis", reason, _seeds_shown(numbers))
 
 
 def _why_no_curve(numbers: StudyNumbers) -> str:
@@ -134,19 +136,13 @@ def _seeds_shown(numbers: StudyNumbers) -> str:
 
 
 def _pair_figures(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
-    unit, metric, baseline = numbers.unit, numbers.metric, numbers.baseline.name
+    unit, metric = numbers.unit, numbers.metric
     reason = f"it appears with the {{}} {unit} that the baseline and another configuration both have."
     pairs, title = _pairs(numbers), f"{metric.label.capitalize()}, {unit} by {unit}"
-    if len(pairs):
-        slopes = Slopes(title=title, frame=pairs, metric=metric, baseline=baseline, unit=unit, styles=styles)
-        yield figure_of(slopes, "results")
-    else:
-        yield _missing(Slopes, "results", reason.format("first"))._replace(title=title)
-    forest = forest_of(numbers, styles)
-    if forest is not None:
-        yield figure_of(forest, "results")
-    else:
-        yield _missing(Forest, "results", reason.format("second"))
+    slopes = Slopes(title=title, frame=pairs, metric=metric, baseline=numbers.baseline.name, unit=unit, styles=styles)
+    figure = _figure(Slopes, slopes if len(pairs) else None, "results", reason.format("first"))
+    yield figure._replace(title=title)
+    yield _figure(Forest, forest_of(numbers, styles), "results", reason.format("second"))
 
 
 def _pairs(numbers: StudyNumbers) -> pd.DataFrame:
@@ -169,18 +165,15 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
     finished = any(entry.tuning.finished for entry in numbers.configurations)
     reason = "no finished trial has a score." if finished else "it appears with the first finished trial."
     history = tuning_frames.history_frame(trials)
+    chart = None
     if len(history):
         lines, expected = tuning_frames.best_lines(trials, record), tuning_frames.all_random(record)
         chart = History(trials=history, lines=lines, metric=metric, expected=expected, styles=styles)
-        yield figure_of(chart, "tuning")
-    else:
-        yield _missing(History, "tuning", reason)
+    yield _figure(History, chart, "tuning", reason)
     ranges, frame = tuning_frames.searched_ranges(record), tuning_frames.slice_frame(trials)
     shown = {name: searched for name, searched in ranges.items() if (frame["hyperparameter"] == name).any()}
-    if shown:
-        yield figure_of(Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles), "tuning")
-    else:
-        yield _missing(Slices, "tuning", reason if ranges else "no hyperparameter is tuned.")
+    slices = Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles) if shown else None
+    yield _figure(Slices, slices, "tuning", reason if ranges else "no hyperparameter is tuned.")
 
 
 def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> Figure:
@@ -194,8 +187,7 @@ def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> 
         sentences.append(f"Only one hyperparameter is tuned by {listed(single)}.")
     left_out = " ".join(sentences)
     frame = tuning_frames.importance_frame(record, trials)
-    if len(frame):
-        ranked = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
-        return figure_of(Importances(frame=frame, left_out=left_out, styles=styles), "tuning", ranked)
+    chart = Importances(frame=frame, left_out=left_out, styles=styles) if len(frame) else None
+    ranked = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
     reason = left_out or "The scores do not separate the best tenth of the trials from the others."
-    return _missing(Importances, "tuning", reason[0].lower() + reason[1:])
+    return _figure(Importances, chart, "tuning", reason[0].lower() + reason[1:], ranked)

@@ -107,14 +107,10 @@ class ForestGrid(Chart):
         axes.plot([0], [baseline], "o", markerfacecolor="white", markeredgecolor=BASELINE_COLOUR, markersize=8)
         for name, style, row in self.by_configuration(panel.frame):
             panel.draw_interval(axes, rows.index(name), style, row)
-        axes.set_yticks(range(len(rows)), [matplotlib_layout.label(name, 20) for name in rows])
-        axes.set(ylim=(len(rows) - 0.4, -0.6))
         axes.set_title(matplotlib_layout.label(study), fontsize="medium")
         axes.set_xlabel(matplotlib_layout.label(panel.axis_title, 60))
         axes.tick_params(axis="x", labelbottom=True)
-        axes.tick_params(axis="y", length=0)
-        matplotlib_layout.tidy(axes, grid="x")
-        axes.spines["left"].set_visible(False)
+        matplotlib_layout.name_rows(axes, [matplotlib_layout.label(name, 20) for name in rows])
 
     def draw_plotly(self) -> dict[str, Any]:
         traces, axes, shapes = [], [], []

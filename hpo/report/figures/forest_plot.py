@@ -66,11 +66,8 @@ class Forest(Chart):
             axes.annotate(
                 self._text(row), (1.02, height), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
             )
-        axes.set_yticks(range(len(rows)), [matplotlib_layout.label(name) for name, _, _ in rows])
-        axes.set(xlabel=matplotlib_layout.label(self.axis_title, 60), ylim=(len(rows) - 0.3, -0.7))
-        matplotlib_layout.tidy(axes, grid="x")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(matplotlib_layout.label(self.axis_title, 60))
+        matplotlib_layout.name_rows(axes, [matplotlib_layout.label(name) for name, _, _ in rows])
         matplotlib_layout.save(figure, path)
 
     def draw_rules(self, axes: Any) -> None:

@@ -1,6 +1,7 @@
 """What all figures drawn by matplotlib share; the same numbers give the same bytes."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ def tidy(axes: Any, grid: str = "both") -> None:
     axes.grid(axis=grid, color="#000000", alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def name_rows(axes: Any, names: Sequence[str]) -> None:
+    """Names the rows of a forest plot, from the top; without an axis line."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    tidy(axes, grid="x")
+    axes.spines["left"].set_visible(False)
 
 
 def save(figure: Any, path: Path) -> None:
