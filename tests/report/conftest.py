@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo.report import write_report
-from tests.report.moments import MOMENTS
+from tests.report.moments import record_of
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def write(moment: str) -> Path:
         folder = tmp_path_factory.mktemp("moment") / "synthetic"
-        return write_report(MOMENTS[moment](), folder, "synthetic", ["hpo run synthetic"]).parent
+        return write_report(record_of(moment), folder, "synthetic", ["hpo run synthetic"]).parent
 
     return write

@@ -1,12 +1,15 @@
 """Records of a study at many moments of its life, by name; made without training and without a database."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
+from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record, make_record
+from hpo.analysis.results import StudyNumbers
 from hpo.trials import CAUSES
 
 
@@ -193,6 +196,19 @@ MOMENTS: dict[str, Callable[[], Record]] = {
     "without scores": without_scores,
     "odd names": lambda: synthetic_record(names=("a|b", "<b>$x$</b> *y* `z`", "_c_[d](e)&lt;")),
 }
+
+
+@cache
+def record_of(moment: str) -> Record:
+    """The record of a moment, made once."""
+    return MOMENTS[moment]()
+
+
+@cache
+def numbers_of(moment: str) -> StudyNumbers:
+    """The numbers of a moment, computed once."""
+    return compute_numbers(record_of(moment))
+
 
 NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8, 1.1, -0.5, 0.2, -0.4])
 

@@ -12,7 +12,7 @@ from synthetic_record import diverge, synthetic_export
 from hpo.analysis.compute import compute_numbers
 from hpo.report import make_record
 from hpo.report.latex import CHARACTERS, escape, latex
-from tests.report.moments import MOMENTS, NOISE, planted
+from tests.report.moments import MOMENTS, NOISE, numbers_of, planted
 
 COMMANDS = {
     *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "textbf", "pm", "Delta"),
@@ -54,9 +54,8 @@ def table(difference: np.ndarray, tuning_runs: int | None = None) -> str:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_the_table_is_whole_at_every_moment(moment: str) -> None:
-    record = MOMENTS[moment]()
-    cells = check(latex(compute_numbers(record)))
-    assert len(cells) == 1 + len(record.study["definition"]["configurations"])
+    cells = check(latex(numbers_of(moment)))
+    assert len(cells) == 1 + len(numbers_of(moment).configurations)
     assert not [cell for row in cells for cell in row if re.search(r"\b(nan|None|inf)\b", cell)]
 
 
@@ -96,7 +95,7 @@ def test_another_metric_keeps_its_unit() -> None:
 def test_latex_compiles_it(tmp_path: Path) -> None:
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{results}\\end{document}\n"
     (tmp_path / "paper.tex").write_text(document)
-    (tmp_path / "results.tex").write_text(latex(compute_numbers(MOMENTS["odd names"]())))
+    (tmp_path / "results.tex").write_text(latex(numbers_of("odd names")))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -135,7 +135,7 @@ def test_the_second_figure_shows_the_metric_by_epoch() -> None:
     figure = plan_figures(record, compute_numbers(record))[1]
     assert (figure.path, figure.title) == ("figures/2-validation-loss.png", "Validation loss")
     assert "lower is better" in figure.caption
-    assert isinstance(figure.chart, Curves) and figure.chart.frame["high"].max() > 1 and not figure.chart.share
+    assert isinstance(figure.chart, Curves) and figure.chart.frame["high"].max() > 1 and not figure.chart.metric.share
     record = make_record(*study_of("mean_rank", "maximize", -0.3))
     missing = plan_figures(record, compute_numbers(record))[1]
     assert (missing.slug, missing.title, missing.chart) == ("validation-mean-rank", "Validation mean rank", None)

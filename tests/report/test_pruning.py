@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 from report_text import text_of
-from synthetic_record import synthetic_record
 
 from hpo.analysis.compute import compute_numbers
 from hpo.report.tuning_frames import scored_trials
 from hpo.report.tuning_tables import tuning
 from hpo.report.warnings import find_warnings
-from tests.report.moments import MOMENTS, pruned
+from tests.report.moments import numbers_of, pruned, record_of
 
 
 def test_pruned_trials_are_counted_and_never_the_best() -> None:
-    numbers = compute_numbers(MOMENTS["pruned"]())
+    numbers = numbers_of("pruned")
     trials = [entry.tuning for entry in numbers.configurations]
     assert [(part.finished, part.pruned, part.epochs) for part in trials] == [(8, 3, 36), (8, 4, 32)]
     assert [len(part.best) for part in trials] == [1, 1] and all(part.best[0].score < 0.99 for part in trials)
@@ -26,7 +25,7 @@ def test_pruned_trials_are_counted_and_never_the_best() -> None:
 
 
 def test_figures_of_tuning_show_trials_of_full_length() -> None:
-    scored = scored_trials(MOMENTS["pruned"]())
+    scored = scored_trials(record_of("pruned"))
     assert scored[scored.configuration == "AdamW"]["trial"].tolist() == [3, 4, 5, 7, 8] and len(scored) == 5 + 4
 
 
@@ -37,7 +36,7 @@ def test_equal_epochs_are_no_warning() -> None:
 
 
 def test_where_no_full_length_trial_has_a_score_a_pruned_one_is_the_best() -> None:
-    numbers = compute_numbers(MOMENTS["pruned trials are all there is"]())
+    numbers = numbers_of("pruned trials are all there is")
     assert numbers.configurations[0].tuning.best[0].score == 0.99
 
 
@@ -47,4 +46,4 @@ def test_the_csv_file_says_which_trials_were_pruned_after_how_many_epochs(render
 
 
 def test_a_study_without_a_pruner_says_nothing_of_it() -> None:
-    assert "prun" in text_of(MOMENTS["pruned"]()) and "prun" not in text_of(synthetic_record()).lower()
+    assert "prun" in text_of(numbers_of("pruned")) and "prun" not in text_of(numbers_of("finished")).lower()

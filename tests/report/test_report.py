@@ -20,14 +20,15 @@ from hpo.analysis.record import Record, make_record
 from hpo.analysis.study_comparison import WORDS
 from hpo.cli.commands.report import print_verdicts
 from hpo.report import wording, write_report
+from hpo.report.figure_plan import plan_figures
 from hpo.report.latex import latex
-from hpo.report.page import html
+from hpo.report.page import html, markdown
 from hpo.report.report_page import report_page
 from hpo.report.results_json import as_json, write_results
 from hpo.report.summary import summarise
 from hpo.report.tuning_tables import spaces
 from hpo.report.wording import verdict_lines
-from tests.report.moments import MOMENTS, NOISE, planted, rows_of
+from tests.report.moments import MOMENTS, NOISE, numbers_of, planted, record_of, rows_of
 
 FORBIDDEN = re.compile(r"promising|confirm|robust|significan", re.IGNORECASE)
 FILES = [
@@ -54,27 +55,35 @@ def figures_of(page: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_report_at_every_moment(moment: str, rendered: Callable[[str], Path]) -> None:
-    folder = rendered(moment)
-    text, page = ((folder / name).read_text(encoding="utf-8") for name in ("README.md", "report.html"))
-    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == FILES
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == re.findall(r"<h2>(.*)</h2>", page) == SECTIONS
+def test_a_report_at_every_moment(moment: str) -> None:
+    numbers = numbers_of(moment)
+    figures = plan_figures(record_of(moment), numbers)
+    page = report_page(numbers, figures, ["hpo run synthetic"], None)
+    text, shown = markdown(page), html(page)
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == re.findall(r"<h2>(.*)</h2>", shown) == SECTIONS
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", text)
     assert not FORBIDDEN.search(text)
     assert not re.search(r"[−+-]0(\.0+)?(?![\d.e])", text), "zero has no sign"
     assert not re.search(r"\b1 (epochs|seeds|trials|reruns|points|configurations)\b", text)
-    body = page.split("<script>")[0]
+    body = shown.split("<script>")[0]
     assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == body.count("<table>") >= 4
     header = next(line for line in text.splitlines() if line.startswith("| conf"))
     cells = re.findall(r"(?<!\\)\|", header)
     assert len(cells) == body[body.index("<thead>") : body.index("</thead>")].count("<th ") + 1
-    drawn = sorted(path.name for path in (folder / "figures").iterdir())
-    assert drawn == re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", text)
+    drawn = [figure for figure in figures if figure.chart is not None]
+    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in drawn if figure.in_markdown]
     assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("12345678")
-    reasons = re.findall(r"^Figure (\d)\. [^.:]+: (?!see report\.html)[a-z].*\.$", text, re.MULTILINE)
-    missing = [number for number in reasons if f"figures/{number}-" not in text]
-    assert len(drawn) + len([number for number in missing if number < "5"]) == 4
-    assert len(figures_of(page)) + len(missing) == 8
+    assert sorted(figures_of(shown)) == sorted(figure.slug for figure in drawn)
+    assert all(figure.caption.endswith(".") and figure.caption[0].islower() for figure in figures if not figure.chart)
+
+
+@pytest.mark.parametrize("moment", ["finished", "one configuration failed", "nothing yet", "twelve configurations"])
+def test_the_files_of_a_report(moment: str, rendered: Callable[[str], Path]) -> None:
+    folder = rendered(moment)
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == FILES
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    pngs = sorted(path.name for path in (folder / "figures").iterdir())
+    assert pngs == re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", text)
     json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -90,7 +99,7 @@ def test_the_same_record_gives_the_same_bytes(moment: str, rendered: Callable[[s
 def test_a_report_written_over_another_keeps_no_stale_figure(tmp_path: Path) -> None:
     render(synthetic_record(), tmp_path)
     assert list((tmp_path / "figures").iterdir())
-    render(MOMENTS["nothing yet"](), tmp_path)
+    render(record_of("nothing yet"), tmp_path)
     assert not list((tmp_path / "figures").iterdir())
 
 
@@ -148,12 +157,12 @@ def test_the_terminal_says_what_the_report_says(tmp_path: Path, capsys: pytest.C
         numbers = compute_numbers(planted(0.05 + 0.01 * NOISE, tuning_runs=tuning_runs, trials=30))
         write_results({"verdicts": verdict_lines(numbers), **as_json(numbers)}, tmp_path)
         print_verdicts(tmp_path / "README.md")
-        [line] = capsys.readouterr().out.splitlines()
+        line = capsys.readouterr().out.splitlines()[0]
         assert line.startswith(f"GNVR against AdamW: {words}; Δ = +5.00 points")
 
 
 def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:
-    numbers = compute_numbers(MOMENTS["one seed diverged"]())
+    numbers = numbers_of("one seed diverged")
     reruns, verdict = numbers.configurations[1].reruns, numbers.rivals[0].verdict
     assert (verdict.comparison.n, verdict.diverged) == (5, 1)
     assert reruns.test_accuracy[1002] == 0.1 and (reruns.accuracy.n, reruns.train_loss.n) == (5, 4)
@@ -163,7 +172,7 @@ def test_only_the_newest_round_counts_and_the_others_are_marked(rendered: Callab
     reruns = pd.read_csv(rendered("two rounds of reruns") / "reruns.csv")
     marked = reruns.groupby(["configuration", "round"])["superseded"].mean()
     assert marked.to_dict() == {("AdamW", 0): 0, ("GNVR", 0): 1, ("GNVR", 1): 0}
-    newest = compute_numbers(MOMENTS["two rounds of reruns"]()).configurations[1].reruns
+    newest = numbers_of("two rounds of reruns").configurations[1].reruns
     assert newest.metric_summary.mean == pytest.approx(0.7) and newest.rounds_read == 2
 
 

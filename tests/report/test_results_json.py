@@ -12,9 +12,10 @@ from synthetic_record import synthetic_record
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.metric import ACCURACY, metric_of
-from hpo.report import Record, formatting, make_record, wording
+from hpo.analysis.results import StudyNumbers
+from hpo.report import formatting, make_record, wording
 from hpo.report.results_json import as_json
-from tests.report.moments import MOMENTS
+from tests.report.moments import MOMENTS, numbers_of
 from tests.report.test_metric import study_of
 
 NUMBER = re.compile(r"(?<![\w.])[−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?")
@@ -23,8 +24,7 @@ NUMBER = re.compile(r"(?<![\w.])[−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?%?")
 # printed.
 CONSTANTS = {"95%", "3", "1.25", "5", "10", "20", "0.001"}
 ADVICE = re.compile(r"plan \d+|--[a-z-]+ \d+")  # what to do next, in numbers that the study does not have yet
-RECORDS = {
-    **MOMENTS,
+OTHERS = {
     "ten seeds": lambda: synthetic_record(seeds=10),
     "a loss": lambda: make_record(*study_of("loss", "minimize", -0.3)),
     "a custom metric": lambda: make_record(*study_of("rank", "maximize", 0.02)),
@@ -73,13 +73,14 @@ def unsupported(lines: list[str], forms: set[str]) -> list[str]:
     return [f"{n} in {line!r}" for n, line in numbers if n.lstrip("+").rstrip(",") not in forms | CONSTANTS]
 
 
-def text_and_results(record: Record) -> tuple[str, dict[str, Any]]:
-    return text_of(record), json.loads(json.dumps(as_json(compute_numbers(record)), allow_nan=False))
+def text_and_results(numbers: StudyNumbers) -> tuple[str, dict[str, Any]]:
+    return text_of(numbers), json.loads(json.dumps(as_json(numbers), allow_nan=False))
 
 
-@pytest.mark.parametrize("moment", RECORDS)
+@pytest.mark.parametrize("moment", [*MOMENTS, *OTHERS])
 def test_every_number_is_in_results_json(moment: str) -> None:
-    text, results = text_and_results(RECORDS[moment]())
+    numbers = compute_numbers(OTHERS[moment]()) if moment in OTHERS else numbers_of(moment)
+    text, results = text_and_results(numbers)
     lines = claims(text, results)
     assert lines
     assert unsupported(lines, shown(results)) == []
@@ -94,7 +95,7 @@ def test_the_verdicts_and_warnings_stand_in_results_json_as_well(rendered: Calla
 
 def test_a_number_that_is_not_there_is_found() -> None:
     """A search that always finds would hold for any text."""
-    text, results = text_and_results(synthetic_record(seeds=10))
+    text, results = text_and_results(compute_numbers(synthetic_record(seeds=10)))
     lines, forms = claims(text, results), shown(results)
     numbers = [(line, match) for line in lines for match in NUMBER.finditer(line) if "." in match[0]]
     assert len(numbers) >= 10

@@ -10,13 +10,13 @@ from synthetic_record import synthetic_record
 from hpo.analysis.compute import compute_numbers
 from hpo.report.summary import summarise
 from hpo.report.warnings import few_trials, find_warnings
-from tests.report.moments import MOMENTS
+from tests.report.moments import numbers_of
 
 
 def new_warnings(moment: str) -> list[str]:
     """Those that a finished study without losses does not have."""
-    usual = find_warnings(compute_numbers(MOMENTS["finished"]()))
-    return [warning for warning in find_warnings(compute_numbers(MOMENTS[moment]())) if warning not in usual]
+    usual = find_warnings(numbers_of("finished"))
+    return [warning for warning in find_warnings(numbers_of(moment)) if warning not in usual]
 
 
 @pytest.mark.parametrize(

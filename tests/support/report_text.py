@@ -2,13 +2,15 @@
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
+from hpo.analysis.results import StudyNumbers
 from hpo.report.page import markdown
 from hpo.report.report_page import report_page
 
 
-def text_of(record: Record) -> str:
+def text_of(study: Record | StudyNumbers) -> str:
     """README.md without its figures."""
-    return markdown(report_page(compute_numbers(record), [], ["hpo run synthetic"], None))
+    numbers = compute_numbers(study) if isinstance(study, Record) else study
+    return markdown(report_page(numbers, [], ["hpo run synthetic"], None))
 
 
 def part(text: str, first: str, last: str) -> str:
