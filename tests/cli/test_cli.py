@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,13 +40,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) ->
     sys.modules.pop("hpo_study_small", None)
 
 
-@pytest.fixture
-def golden(folder: Path) -> Path:
-    """The folder, with a database of two finished studies and an unfinished one."""
-    engine = connect(f"sqlite:///{folder}/hpo.db")
+@pytest.fixture(scope="module")
+def golden_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of two finished studies and an unfinished one."""
+    path = tmp_path_factory.mktemp("golden") / "hpo.db"
+    engine = connect(f"sqlite:///{path}")
     for create in STUDIES.values():
         create(engine)
     engine.dispose()
+    return path
+
+
+@pytest.fixture
+def golden(folder: Path, golden_database: Path) -> Path:
+    """The folder, with a copy of the golden database."""
+    shutil.copy(golden_database, folder)
     return folder
 
 
