@@ -20,6 +20,7 @@ READING = {
     f"open('{'long' * 999}')": set(),
     "open('no name of a file: \\0')": set(),
     "open('table.json', 'a').write('a line')": set(),
+    "log.write_text((HERE / 'table.json').read_text())": set(),
     "print('a line', file=open('table.json', 'a'))": set(),
     "print('a line', file=open('table.json', mode='w+b'))": set(),
     "open('table.json', 'rt').readline()": {"file table.json"},
