@@ -1,4 +1,4 @@
-"""Which device every worker gets."""
+"""The device of every worker."""
 
 import pytest
 import torch
@@ -18,19 +18,17 @@ from hpo.training.devices import cpu_cores, describe_workers, worker_devices
         ("cpu", 3, ["cpu", "cpu", "cpu"]),
     ],
 )
-def test_the_places_of_workers(
-    device: str, workers: int | None, places: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_devices(device: str, workers: int | None, places: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert worker_devices(torch.device(device), workers, 12) == places
 
 
-def test_on_the_cpu_a_worker_a_core_but_no_more_than_find_work() -> None:
+def test_on_the_cpu_there_is_one_worker_per_core_or_two_per_tuning_run() -> None:
     assert worker_devices(torch.device("cpu"), None, 1) == ["cpu"] * min(2, cpu_cores())
     assert worker_devices(torch.device("cpu"), None, 10_000) == ["cpu"] * cpu_cores()
 
 
-def test_workers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"cuda:0": "H100", "cuda:1": "H100", "cuda:2": "A10", "cpu": "EPYC"}
     monkeypatch.setattr(devices, "device_name", lambda device: names[str(device)])
     assert describe_workers(["cpu"]) == "1 worker on cpu (EPYC)"

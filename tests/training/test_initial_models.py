@@ -87,7 +87,7 @@ UNLIKE: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_networks_that_differ_from_seed_to_seed_in_more_than_their_tensors_are_refused(case: str) -> None:
+def test_networks_that_differ_between_seeds_in_more_than_tensors_are_refused(case: str) -> None:
     """Before training, though all trials of a tuning run share their seed."""
     with pytest.raises(UsageError, match="differs from seed to seed"):
         train(recipe()._replace(model=UNLIKE[case]), [Member(0, SGD)])
@@ -114,7 +114,7 @@ def test_initial_weights_from_elsewhere_are_refused(draw: Callable[[], float]) -
         check_model(lambda: Drawn(np.full((CLASSES, FEATURES), float(draw()))), EXAMPLES)
 
 
-def test_equal_initial_weights_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_equal_initial_weights_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     def seeded() -> nn.Module:
         torch.manual_seed(42)
         return network()
@@ -137,5 +137,5 @@ def test_equal_initial_weights_are_told(caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize(
     "model", [ConvNet1d(), ResNet18(width=4), lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))]
 )
-def test_usual_networks_are_alike(model: Callable[[], nn.Module]) -> None:
+def test_usual_networks_are_accepted(model: Callable[[], nn.Module]) -> None:
     check_model(model, EXAMPLES)

@@ -1,4 +1,4 @@
-"""Inputs that are no float32: whole numbers, truth values and few digits train as in a plain loop."""
+"""Inputs other than float32 (integers, booleans, half precision) train as in a plain loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ EPOCHS, BATCH, CLASSES = 2, 8, 3
 
 
 class Scaled(nn.Module):
-    """Takes whatever comes as numbers around 0, in its parameters' kind."""
+    """Converts its inputs to the dtype of its parameters, around 0."""
 
     def __init__(self, size: float = 1.0) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Words(nn.Module):
 
 @dataclass(frozen=True)
 class Kind(Dataset):
-    """Samples of a kind, whose numbers follow the label."""
+    """Samples of a dtype, whose numbers follow the label."""
 
     kind: str = "uint8"
     high: int = 256
@@ -113,7 +113,7 @@ def plain_loop(made: Recipe, member: Member, module: nn.Module, optimizer: str) 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_trains_as_in_a_plain_loop(kind: str, optimizer: str) -> None:
+def test_every_dtype_trains_as_in_a_plain_loop(kind: str, optimizer: str) -> None:
     made = recipe(kind, optimizer)
     for count in (1, 3):
         results = train(made, members(count, optimizer), test=True)
@@ -132,8 +132,8 @@ def test_every_kind_trains_as_in_a_plain_loop(kind: str, optimizer: str) -> None
 
 @pytest.mark.parametrize("regularizer", ["gvr", "gnvr", "sgsc", "clip_sample", "vasso"])
 @pytest.mark.parametrize("kind", ["bytes", "tokens", "truth values", "float16"])
-def test_every_regularizer_takes_every_kind(kind: str, regularizer: str) -> None:
-    """As the same numbers in float64, read by a network in float64."""
+def test_every_regularizer_supports_every_dtype(kind: str, regularizer: str) -> None:
+    """Compared with the same numbers in float64 and a float64 network."""
     runs = []
     for data, model in (KINDS[kind], (Kind(kind="float64", high=KINDS[kind][0].high), KINDS[kind][1])):
         if model is Words and data.kind == "float64":
@@ -148,7 +148,7 @@ def test_every_regularizer_takes_every_kind(kind: str, regularizer: str) -> None
 
 @pytest.mark.parametrize("regularizer", ["none", "gnvr"])
 @pytest.mark.parametrize("kind", ["bytes", "tokens", "float16"])
-def test_mixed_precision_takes_whole_numbers(kind: str, regularizer: str) -> None:
+def test_mixed_precision_supports_every_dtype(kind: str, regularizer: str) -> None:
     """bfloat16 has two decimal digits."""
     for count in (1, 3):
         reduced = train(recipe(kind, "adamw", regularizer, precision="bfloat16"), members(count, "adamw", regularizer))
@@ -160,7 +160,7 @@ def test_mixed_precision_takes_whole_numbers(kind: str, regularizer: str) -> Non
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("models", [1, 2])
-def test_counts_are_right_whatever_the_outputs_are(kind: torch.dtype, models: int) -> None:
+def test_evaluation_counts_exactly_in_half_precision(kind: torch.dtype, models: int) -> None:
     """float16 counts to 2048 and bfloat16 to 256."""
 
     class Half(nn.Module):
@@ -185,7 +185,7 @@ def test_counts_are_right_whatever_the_outputs_are(kind: torch.dtype, models: in
     assert found["large"].tolist() == pytest.approx([3001] * models, rel=1e-6)
 
 
-def test_hyperparameters_have_the_parameters_digits() -> None:
+def test_hyperparameters_have_the_dtype_of_the_parameters() -> None:
     for kind, digits in (
         ("bytes", torch.float32),
         ("bytes, float64 network", torch.float64),
@@ -217,7 +217,7 @@ def plain(kind: torch.dtype) -> Callable[[], nn.Module]:
         ("complex64", torch.float32, "the inputs are complex64, and"),
     ],
 )
-def test_inputs_that_a_network_does_not_take(kind: str, network: torch.dtype, words: str, count: int) -> None:
+def test_inputs_of_a_wrong_dtype_are_refused(kind: str, network: torch.dtype, words: str, count: int) -> None:
     data = Kind(kind=kind, high=2)
     made = recipe("bytes")._replace(dataset=data, source=data.load(), model=plain(network))
     with pytest.raises(UsageError, match=words) as caught:
@@ -226,7 +226,7 @@ def test_inputs_that_a_network_does_not_take(kind: str, network: torch.dtype, wo
 
 
 class Columns(nn.Module):
-    """A table for each column, of 9 rows and of 4."""
+    """An embedding table per column, with 9 and 4 rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Columns(nn.Module):
         (Columns, torch.float32, 2, 4, "second"),
     ],
 )
-def test_a_number_without_a_row_is_told_before_training(
+def test_a_number_without_an_embedding_row_is_refused_before_training(
     model: Callable[[], nn.Module], kind: torch.dtype, places: int, number: int, layer: str, part: str, count: int
 ) -> None:
     data, _ = KINDS["tokens"]
@@ -270,8 +270,8 @@ class Converted(Kind):
         return inputs / (255 + 0 * keys[:, None])
 
 
-def test_augmented_inputs_stay_of_their_kind() -> None:
-    """Evaluation sees what is not augmented."""
+def test_augmented_inputs_keep_their_dtype() -> None:
+    """Evaluation uses inputs without augmentation."""
     made = recipe("bytes")._replace(dataset=Converted())
     with pytest.raises(UsageError, match=r"augment returns a tensor of float32 .* for a tensor of uint8"):
         train(made, members(1, "sgd"))

@@ -1,4 +1,4 @@
-"""Layers and parameters that cannot be trained side by side are refused by name, before anything is run."""
+"""Layers and parameters that cannot be trained side by side are refused by name before training."""
 
 from collections.abc import Callable
 
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 @SIZES
 @pytest.mark.parametrize("name", ["none", "gnvr"])
 @pytest.mark.parametrize("case", CASES)
-def test_what_cannot_be_right_is_refused_by_name(case: str, name: str, members: int) -> None:
+def test_unsupported_layers_are_refused_by_name(case: str, name: str, members: int) -> None:
     model, words = CASES[case]
     told = said(members, model=model, regularizer=REGULARIZERS[name])
     assert all(word in told for word in words), told
@@ -62,14 +62,14 @@ def test_what_cannot_be_right_is_refused_by_name(case: str, name: str, members: 
 
 @SIZES
 @pytest.mark.parametrize("name", ["none", "gnvr", "clip_sample"])
-def test_what_the_sentence_advises_for_complex_weights_trains(name: str, members: int) -> None:
+def test_the_advice_for_complex_weights_works(name: str, members: int) -> None:
     population, scalars = run(members, model=lambda: Spectral(real=True), regularizer=REGULARIZERS[name])
     assert scalars[-1]["train_loss"].isfinite().all()
     assert population.params["filter"].shape == (members, 4, 2)
 
 
 @SIZES
-def test_a_gradient_that_pytorch_differentiates_once_only(members: int) -> None:
+def test_a_gradient_that_pytorch_differentiates_only_once(members: int) -> None:
     class Distances(nn.Module):
         def __init__(self) -> None:
             super().__init__()

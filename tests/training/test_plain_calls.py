@@ -1,4 +1,4 @@
-"""Networks whose outputs follow from more than inputs, parameters and buffers are refused; what merely keeps is not."""
+"""Networks whose outputs depend on more than inputs, parameters and buffers are refused; harmless state is not."""
 
 import contextvars
 import itertools
@@ -31,7 +31,7 @@ INPUTS = torch.linspace(-1, 1, 8 * FEATURES, dtype=torch.float64).reshape(8, FEA
 
 
 class Net(nn.Module):
-    """A network with something beside its layers: `kept` of earlier calls, and `held` of its own tensors."""
+    """A network with attributes besides its layers: `kept` from earlier calls, and its tensors in a list `held`."""
 
     def __init__(self, scale: Callable[["Net", Tensor], Any]) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def first_batch(net: Net, inputs: Tensor) -> Tensor:
 
 
 def cached_weight(net: Net, _: Tensor) -> Tensor:
-    """A cache that training passes empty, of which a replayed step makes none."""
+    """A cache that training passes clear, which a replayed step does not do."""
     if net.training:
         net.kept = None
         return net.layer.weight.sum()
@@ -81,7 +81,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("scale", REFUSED)
 @pytest.mark.parametrize("members", [1, 3])
-def test_what_a_plain_loop_would_do_otherwise_is_refused(scale: Callable[[Net, Tensor], Any], members: int) -> None:
+def test_networks_with_other_dependencies_are_refused(scale: Callable[[Net, Tensor], Any], members: int) -> None:
     with pytest.raises(UsageError, match=REFUSED[scale]):
         train(recipe()._replace(model=lambda: Net(scale)), [Member(seed, SGD) for seed in range(members)])
 
@@ -114,7 +114,7 @@ def dropped(net: Net, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [mask, last_activations, replaced_buffer, late_buffer, dropped])
-def test_what_a_network_may_keep(scale: Callable[[Net, Tensor], Any]) -> None:
+def test_harmless_attributes_are_allowed(scale: Callable[[Net, Tensor], Any]) -> None:
     torch.manual_seed(0)
     fresh, used = Net(scale), Net(scale)
     used.load_state_dict(fresh.state_dict())
@@ -136,7 +136,7 @@ class Shared(nn.Module):
         return self.layer(inputs) * self.drawn
 
 
-def test_a_draw_kept_by_the_class_is_refused_and_a_count_is_not() -> None:
+def test_a_random_class_attribute_is_refused_and_a_count_is_not() -> None:
     with pytest.raises(UsageError, match=r"Shared\.drawn"):
         check_model(lambda: Shared(lambda: torch.rand(())), INPUTS)
     check_model(lambda: Shared(lambda: torch.ones(())), INPUTS)
@@ -210,7 +210,7 @@ def step(values: Iterator[Any]) -> None:
         (step, lambda: map(abs, [1, 2, 3])),
     ],
 )
-def test_what_python_itself_keeps_is_seen(change: Callable[[Any], None], make: Callable[[], Any]) -> None:
+def test_state_inside_python_objects_is_seen(change: Callable[[Any], None], make: Callable[[], Any]) -> None:
     kept = make()
     with unchanged_state({"the code": lambda: kept}):
         pass
@@ -219,13 +219,13 @@ def test_what_python_itself_keeps_is_seen(change: Callable[[Any], None], make: C
 
 
 @pytest.mark.parametrize("kept", [itertools.repeat(1), random.SystemRandom()])
-def test_what_has_neither_length_nor_state_is_left_alone(kept: Any) -> None:
+def test_objects_without_state_are_ignored(kept: Any) -> None:
     with unchanged_state({"the code": lambda: kept}):
         pass
 
 
 class OverTheFirst:
-    """A loss over that of the first batch."""
+    """A loss divided by that of the first batch."""
 
     first: Tensor | None = None
 
@@ -237,7 +237,7 @@ class OverTheFirst:
 
 
 class Weighted(OverTheFirst):
-    """A loss with weights that are made at the first call, the same for all models."""
+    """A loss with weights from its first call, the same for all models."""
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         if self.first is None:
@@ -245,7 +245,7 @@ class Weighted(OverTheFirst):
         return F.cross_entropy(outputs, labels, self.first, reduction="none")
 
 
-def test_a_loss_may_keep_from_its_first_call_what_is_the_same_for_all_models() -> None:
+def test_a_loss_may_keep_constants_from_its_first_call() -> None:
     members = [Member(seed, SGD) for seed in range(3)]
     with pytest.raises(UsageError, match="the loss: first is kept"):
         train(recipe()._replace(sample_loss=OverTheFirst()), members)
@@ -290,7 +290,7 @@ class Doubled(torch.autograd.Function):
         (lambda: torch.compile(nn.Linear(FEATURES, CLASSES, dtype=torch.float64), backend="eager"), "torch.compile"),
     ],
 )
-def test_what_torch_func_does_not_know_is_told_in_a_sentence(
+def test_networks_that_torch_func_does_not_support_are_refused(
     model: Callable[[], nn.Module], advice: str, members: int
 ) -> None:
     with pytest.raises(UsageError, match=advice):

@@ -1,4 +1,4 @@
-"""Stack = solo, and members that leave one another alone."""
+"""A stack of models trains as its models alone, and members do not affect each other."""
 
 import math
 
@@ -50,7 +50,7 @@ def build(
 
 
 def step(population: Population, members: list[int], number: int, dtype: torch.dtype = torch.float64) -> Tree:
-    """One step, every member on the minibatch that is its own wherever it stands."""
+    """One step, every member on its own minibatch."""
     views = population.regularizer.views
     batches = [networks.minibatch(1000 * member + number, views=views) for member in members]
     inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
@@ -67,8 +67,7 @@ def assert_close(found: Tree, expected: Tree, tolerance: float = 1e-10) -> None:
         torch.testing.assert_close(found[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
-# Where every layer has a rule, with every optimizer; where gradients come from the fall-back, with one that depends on
-# how they lie in memory.
+# Layer rules with every optimizer; gradients without rules with an optimizer that depends on their memory layout.
 PAIRS = [("MLP", name) for name in OPTIMIZERS] + [("tied weights", "adamw")]
 
 
@@ -92,8 +91,8 @@ def test_stack_equals_solo(regularizer: Regularizer, optimizer: str, network: st
     assert all((together.params[name] - before[name]).abs().max() > 1e-6 for name in before)
 
 
-def test_a_member_has_no_place() -> None:
-    """The same members in another order, with a stranger between them."""
+def test_the_order_of_members_does_not_matter() -> None:
+    """The same members in another order, with another one between them."""
     regularizer, optimizer = REGULARIZERS["gnvr"], OPTIMIZERS["adamw"]
     chosen = settings(regularizer, optimizer, members=3)
     params = {}
@@ -144,7 +143,7 @@ def test_diverging_members_leave_their_neighbours_alone(regularizer: str, optimi
 def test_evaluation_equals_a_loop_over_single_samples(
     members: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is evaluated at once; samples of weight 0 are left out even where they are NaN."""
+    """For any chunk size; samples of weight 0 are left out even if they are NaN."""
     monkeypatch.setitem(population_module.EVALUATED_SAMPLES, "cpu", at_once)
     modules = [networks.build("MLP", seed) for seed in range(members)]
     chosen = settings(REGULARIZERS["none"], OPTIMIZERS["sgd"], members)
@@ -154,7 +153,7 @@ def test_evaluation_equals_a_loop_over_single_samples(
     shuffled = [torch.randperm(19, generator=torch.Generator().manual_seed(seed)) for seed in range(members)]
     places = 1 + torch.stack(shuffled)[:, :13]
     weights = torch.ones(members, 13)
-    places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples and is padded with the NaN
+    places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples; its padding is the NaN
     kinds = [labels, (labels + 1) % networks.CLASSES]
     found = population.evaluate(samples, places, weights, *(given[places] for given in kinds))
     for given, metrics in zip(kinds, found, strict=True):
@@ -165,7 +164,7 @@ def test_evaluation_equals_a_loop_over_single_samples(
             assert (loss[member].item(), accuracy[member].item()) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_regularizers_state_is_each_members_own() -> None:
+def test_every_member_has_its_own_regularizer_state() -> None:
     """A running mean of gradients, by hand for every member."""
 
     def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:

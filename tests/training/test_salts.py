@@ -25,7 +25,7 @@ def recipe(dropout: float = 0.3) -> Recipe:
     return Recipe(DATA, DATA.load(), model, REGULARIZERS["none"], OPTIMIZERS["adamw"], epochs=2, batch_size=32)
 
 
-def test_no_salt_is_the_stream_that_seeds_have_always_had() -> None:
+def test_salt_0_is_the_unsalted_stream() -> None:
     assert training_names() == training_names(0) == ("training",)
     first = stream(3, *training_names(0), "initial weights").initial_seed()
     assert first == stream(3, "training", "initial weights").initial_seed()
@@ -58,7 +58,7 @@ def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
     assert plain.final["changed_labels"] == salted.final["changed_labels"]
 
 
-def test_without_a_salt_dropout_draws_what_it_has_always_drawn() -> None:
+def test_dropout_keys_of_salt_0_are_the_unsalted_ones() -> None:
     own = recipe()
     splits = {5: split(own.source, DATA, 5)}
     unsalted, zero = (Samples(DATA, own.source, splits, [5], "cpu", salts) for salts in (None, [0]))

@@ -1,4 +1,4 @@
-"""How many models are trained side by side: a rule, held to counts done by hand and to what was measured."""
+"""How many models train side by side: the rule, compared with counts by hand."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_a_forward_pass_is_counted_as_by_hand() -> None:
     assert cost(USUAL) == Cost(2 * products, 4 * outputs, 4 * parameters)
 
 
-def test_small_networks_are_trained_by_many_and_large_ones_alone() -> None:
+def test_small_networks_train_in_large_populations() -> None:
     assert population_size(cost(USUAL), 64, "cpu", 8 * GIB) == 8
     assert population_size(cost(USUAL), 64, "cuda", 80 * GIB) == MAX_POPULATION["cuda"]
     assert population_size(cost(MLP((40, 8, 10))), 64, "cpu", 8 * GIB) == MAX_POPULATION["cpu"]
@@ -42,12 +42,12 @@ def test_small_networks_are_trained_by_many_and_large_ones_alone() -> None:
     assert population_size(image, 128, "cpu", 8 * GIB) == 1
 
 
-def test_larger_batches_ask_for_fewer_models() -> None:
+def test_larger_batches_give_smaller_populations() -> None:
     sizes = [population_size(Cost(1e5, 1e3, 10**5), batch, "cpu", 8 * GIB) for batch in (16, 32, 64, 128, 4096)]
     assert sizes == [32, 26, 13, 6, 1]  # 0.25e9 / (3 × 1e5 × batch)
 
 
-def test_memory_is_the_limit_where_work_is_small() -> None:
+def test_memory_limits_the_population_where_work_is_small() -> None:
     table = Cost(0.0, 4e3, 400_000_000)  # an embedding, which multiplies nothing
     assert [population_size(table, 64, "cuda", gib * GIB) for gib in (16, 80)] == [1, 6]
     wide = Cost(1e3, 1e6, 4e3)
@@ -56,7 +56,7 @@ def test_memory_is_the_limit_where_work_is_small() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_global_generators_and_the_network_are_left_as_they_are() -> None:
+def test_measuring_leaves_global_generators_unchanged() -> None:
     before = torch.get_rng_state()
     assert cost(lambda: nn.Sequential(nn.Linear(40, 10), nn.BatchNorm1d(10), nn.Dropout())).operations == 800
     assert torch.equal(torch.get_rng_state(), before)
@@ -69,11 +69,11 @@ def test_a_convolution_is_counted_as_by_hand() -> None:
     assert cost(image).operations == 2 * 3 * 9 * (3 * 6) + 2 * 54 * 10
 
 
-def test_a_trial_of_several_models_counts_as_so_many() -> None:
+def test_a_trial_counts_as_its_number_of_models() -> None:
     assert trainer().size() == 8 and trainer(seeds_per_trial=3).size() == 2 and trainer(seeds_per_trial=20).size() == 1
 
 
-def test_what_was_asked_for_is_not_worked_out() -> None:
+def test_a_given_population_size_is_not_computed() -> None:
     def refused() -> nn.Module:
         raise AssertionError
 
@@ -82,7 +82,7 @@ def test_what_was_asked_for_is_not_worked_out() -> None:
     assert made.size() == 5
 
 
-def test_a_broken_network_is_left_to_the_training() -> None:
+def test_a_broken_network_fails_in_training() -> None:
     def broken() -> nn.Module:
         raise ValueError("no network")
 

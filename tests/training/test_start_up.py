@@ -1,4 +1,4 @@
-"""What a process loads before its first training step: PyTorch, and nothing that takes as long again."""
+"""A process loads PyTorch before its first training step, and no other slow package."""
 
 import subprocess
 import sys
@@ -40,6 +40,6 @@ def test_the_first_step_loads_no_compiler() -> None:
     assert run(FIRST_STEPS + WHAT_IS_LOADED).split() == []
 
 
-def test_the_compiler_is_there_for_whoever_uses_it() -> None:
+def test_the_compiler_can_be_used_afterwards() -> None:
     loaded = run(FIRST_STEPS + COMPILING + WHAT_IS_LOADED).split()
     assert {"torch._dynamo", "sympy"} <= set(loaded)

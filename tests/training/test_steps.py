@@ -1,4 +1,4 @@
-"""Steps: what a CUDA graph would repeat is the step, shown on a CPU by a recorder that keeps a graph's rules."""
+"""Steps that a CUDA graph could replay, tested on a CPU by a recorder with the rules of a graph."""
 
 import contextlib
 import copy
@@ -39,9 +39,9 @@ VALUE_READ = {aten._local_scalar_dense.default, aten.lift_fresh.default, aten.li
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the operations of a step with the very tensors they read and wrote, as a CUDA graph keeps addresses.
+    """Records the operations of a step with the tensors that they read and wrote, as a CUDA graph records addresses.
 
-    Like a graph's capture it does not let a step look at a value, nor carries it out.
+    Like the capture of a graph, it lets no step read a value, and the step has no effect.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 class Recordings:
-    """A `record` for Steps that counts what was recorded and how often it was repeated."""
+    """A `record` for Steps that counts recordings and replays."""
 
     def __init__(self) -> None:
         self.made = self.replays = 0
@@ -102,7 +102,7 @@ class Recordings:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recordings:
-    """Training records its steps, and AdamW computes as it does on a GPU."""
+    """Training records its steps, and AdamW computes as on a GPU."""
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
     monkeypatch.setattr(adam, "_by_member", adam.elementwise)
@@ -149,7 +149,7 @@ def test_a_recorded_step_is_the_step(
 
 
 class Mixed(nn.Module):
-    """Dropout and BatchNorm: masks that follow from the number of the step, buffers that every step changes."""
+    """Dropout and BatchNorm: masks that depend on the step, buffers that every step changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def _swapping_init(params: Tree) -> dict[str, Any]:
 
 
 def _swapping(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
-    """Its two states change places at every step, and its parameters are new tensors."""
+    """Its two states are swapped in every step, and its parameters are new tensors."""
     new = {
         name: leaf - hyper["learning_rate"] * (grads[name] + 0.1 * state["one"][name]) for name, leaf in params.items()
     }
@@ -200,7 +200,7 @@ STACKED = Optimizer("stacked", lambda params: {"sum": zeros_like(params)}, _stac
 
 
 @pytest.mark.parametrize("optimizer", [SWAPPING, STACKED], ids=lambda optimizer: optimizer.name)
-def test_what_an_optimizer_makes_anew_keeps_its_place(
+def test_new_tensors_of_an_optimizer_are_copied_to_the_old_addresses(
     optimizer: Optimizer, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [Member(seed, {"learning_rate": 0.05 * (1 + seed)}) for seed in range(3)]
@@ -209,7 +209,7 @@ def test_what_an_optimizer_makes_anew_keeps_its_place(
 
 
 def _counted(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
-    """Divides by the number of the step, which `init` makes without a look at the parameters."""
+    """Divides by the number of the step, which `init` creates without the parameters."""
     count = state["count"] + 1
     return {name: leaf - hyper["learning_rate"] / count * grads[name] for name, leaf in params.items()}, {
         "count": count
@@ -246,14 +246,14 @@ START = Regularizer("start", _towards_the_start, {}, lambda params: {"start": pa
     [{"optimizer": COUNTED}, {"optimizer": SAME_ZEROS}, {"regularizer": START}],
     ids=["one number for all models", "the same zeros twice", "the parameters"],
 )
-def test_a_state_that_shares_memory_at_first_is_written_leaf_by_leaf(
+def test_a_state_that_shares_memory_at_first_is_copied_leaf_by_leaf(
     parts: dict[str, Any], members: int, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = [Member(seed, SGD | {"learning_rate": 0.05 * (1 + seed)}) for seed in range(members)]
     same(run(recipe(**parts), own, recorded), plain(recipe(**parts), own, monkeypatch))
 
 
-def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
+def test_private_state_of_an_optimizer_is_not_copied() -> None:
     calls: list[None] = []
 
     def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
@@ -267,7 +267,7 @@ def test_what_an_optimizer_keeps_for_itself_is_left_to_it() -> None:
     assert len(calls) > BEFORE_RECORDING
 
 
-def test_a_step_that_looks_at_a_value_runs_as_it_is_and_says_so(
+def test_a_step_that_reads_a_value_runs_unrecorded_with_a_warning(
     recorded: Recordings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def grads(objective: Objective, params: Tree, state: Any, _: Tree) -> tuple[Tree, Any, Tree]:
@@ -285,16 +285,16 @@ def _out_of_memory(_: Callable[[], None]) -> Callable[[], None]:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def _out_of_memory_to_the_end(step: Callable[[], None]) -> Callable[[], None]:
-    """As `torch.cuda.graph` does it whose capture cannot be ended either."""
+def _out_of_memory_and_failed_end(step: Callable[[], None]) -> Callable[[], None]:
+    """As `torch.cuda.graph` when ending the failed capture fails, too."""
     try:
         _out_of_memory(step)
     finally:
         raise RuntimeError("operation failed due to a previous error during capture")
 
 
-@pytest.mark.parametrize("record", [_out_of_memory, _out_of_memory_to_the_end])
-def test_a_recording_for_which_there_is_no_memory_is_no_step_that_cannot_be_recorded(
+@pytest.mark.parametrize("record", [_out_of_memory, _out_of_memory_and_failed_end])
+def test_out_of_memory_while_recording_is_raised(
     record: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=record))
@@ -303,7 +303,7 @@ def test_a_recording_for_which_there_is_no_memory_is_no_step_that_cannot_be_reco
     assert "cannot be recorded" not in caplog.text
 
 
-def _stopping_after_one(epoch: int, _: Any) -> set[int]:
+def _stop_after_one(epoch: int, _: Any) -> set[int]:
     return {0} if epoch == 1 else set()
 
 
@@ -314,11 +314,11 @@ def _out_of_memory_after_two(epoch: int, _: Any) -> set[int]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-@pytest.mark.parametrize("prune", [_stopping_after_one, _out_of_memory_after_two])
-def test_a_run_that_is_over_frees_its_memory_at_once(
+@pytest.mark.parametrize("prune", [_stop_after_one, _out_of_memory_after_two])
+def test_a_finished_run_frees_its_memory_at_once(
     prune: Callable[..., Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the next population has to find room, Python must not have to look for cycles first."""
+    """The next population needs the memory, before Python's cycle collector runs."""
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
     made: list[weakref.ref[Any]] = []
@@ -341,9 +341,7 @@ def test_a_run_that_is_over_frees_its_memory_at_once(
     assert len(made) > 3 and not left
 
 
-def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
-    recorded: Recordings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_records_its_own_steps(recorded: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
     class Checkpointer:
         """Saves after two epochs."""
 
@@ -371,7 +369,7 @@ def test_a_run_taken_up_in_the_middle_goes_on_with_its_own_steps(
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
-def test_a_cuda_graph_is_made_and_repeats_the_step(regularizer: Regularizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cuda_graph_replays_the_step(regularizer: Regularizer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Callable[[], None]] = []
     original = hpo.training.steps._cuda_graph
 

@@ -1,4 +1,4 @@
-"""Replaying a traced function: the same numbers, and the function itself where a trace would be wrong."""
+"""A traced function gives the function's numbers, and the function runs itself where a trace would be wrong."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def test_replay_gives_the_functions_numbers_and_is_used() -> None:
     for x in batches(5):
         expected = 2 * x.sin() * x.cos()
         torch.testing.assert_close(traced(x)["gradient"], expected, rtol=1e-12, atol=1e-12)
-    assert calls == 5, "run, record and check three times, then replays alone"
+    assert calls == 5, "run, record and check three times, then only replays"
 
 
 def test_operations_that_change_nothing_are_left_out() -> None:
@@ -47,7 +47,7 @@ def test_sum_that_broadcasts_zeros_keeps_its_shape() -> None:
         assert traced(x).shape == (3, 4)
 
 
-def test_function_that_keeps_count_is_refused() -> None:
+def test_function_that_counts_its_calls_is_refused() -> None:
     count = 0
 
     def function(x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def test_function_that_keeps_count_is_refused() -> None:
 
 
 def test_function_that_remembers_its_last_argument_is_refused() -> None:
-    """At the first two calls what it remembers is the same: the first argument."""
+    """In the first two calls its state is the same: the first argument."""
     seen = [torch.zeros(3, 4, dtype=torch.float64)]
 
     def function(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def test_function_that_changes_later_is_refused_where_it_is_compared(switch: Cal
         traced(batches(1)[0])
 
 
-def test_a_constant_that_python_gives_anew_is_noticed() -> None:
+def test_a_changed_python_constant_is_noticed() -> None:
     scale = [2.0]
     traced = TracedFunction(lambda x: x * torch.tensor(scale[0], dtype=x.dtype))
     for x in batches(4):
@@ -94,7 +94,7 @@ def test_a_constant_that_python_gives_anew_is_noticed() -> None:
         traced(batches(1)[0])
 
 
-def test_a_comparison_is_made_once_and_its_result_is_the_functions() -> None:
+def test_compare_compares_the_next_call_only() -> None:
     calls = 0
 
     def function(x: Tensor) -> Tensor:
@@ -111,8 +111,8 @@ def test_a_comparison_is_made_once_and_its_result_is_the_functions() -> None:
     assert calls == before + 1
 
 
-def test_a_rounding_error_that_grows_gives_up_the_trace_only() -> None:
-    """The same operations whose numbers differ: as where a GPU adds in another order, and a sign is taken of it."""
+def test_a_grown_rounding_error_gives_up_the_trace_only() -> None:
+    """The operations are the same and the numbers differ, as when a GPU adds in another order before a sign."""
     traced = TracedFunction(lambda x: x.sign())
     for x in batches(4):
         traced(x)
@@ -126,15 +126,15 @@ def test_a_rounding_error_that_grows_gives_up_the_trace_only() -> None:
     assert traced._trace is None
 
 
-def test_function_that_takes_numbers_out_of_pytorch_is_called_as_it_is() -> None:
-    """No operation shows that, so the trace would hold the numbers of the first call."""
+def test_function_that_exports_numbers_from_pytorch_is_called_directly() -> None:
+    """No operation shows that, so the trace would contain the numbers of the first call."""
     traced = TracedFunction(lambda x: x + torch.from_numpy(x.numpy().copy()))
     for x in batches(6):
         torch.testing.assert_close(traced(x), 2 * x)
     assert traced._trace is None
 
 
-def test_function_that_looks_at_values_is_called_as_it_is() -> None:
+def test_function_that_reads_values_is_called_directly() -> None:
     traced = TracedFunction(lambda x: x if x.sum() > 0 else -x)
     for x in batches(6):
         torch.testing.assert_close(traced(x), x if x.sum() > 0 else -x)
@@ -159,7 +159,7 @@ def test_operations_that_write_in_place_are_replayed() -> None:
     assert traced._trace is not None
 
 
-def test_arguments_are_not_held_or_changed() -> None:
+def test_arguments_are_not_kept_or_changed() -> None:
     traced = TracedFunction(lambda tree, x: {"same": tree["a"], "sum": tree["a"] + x})
     for x in batches(4):
         before = x.clone()
@@ -168,7 +168,7 @@ def test_arguments_are_not_held_or_changed() -> None:
         torch.testing.assert_close(result["sum"], 2 * x)
 
 
-def test_operations_that_give_a_list_of_one_are_replayed() -> None:
+def test_operations_that_return_a_list_of_one_are_replayed() -> None:
     traced = TracedFunction(lambda x: sum(part.sin() for part in x.split(4, 1)))
     for x in batches(4):
         torch.testing.assert_close(traced(x), x.sin())

@@ -1,4 +1,4 @@
-"""Training: what a seed fixes, what a run reports, and what becomes of members that diverge."""
+"""Training: what a seed fixes, what a run reports, and how members diverge."""
 
 import io
 import math
@@ -70,7 +70,7 @@ def middle_of(regularizer: Regularizer) -> dict[str, float]:
 
 
 class Witness:
-    """Keeps what every step of every population was given, and the populations themselves."""
+    """Records the arguments of every step, and the populations."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.initial: list[Tree] = []
@@ -94,7 +94,7 @@ class Witness:
         monkeypatch.setattr(Population, "step", step)
 
     def module(self, member: int, params: Mapping[str, Tensor] | None = None) -> nn.Module:
-        """The member of the latest population as a module of its own; by default as it is now."""
+        """The member of the latest population as a module; by default with its present parameters."""
         module = network()
         chosen = self.populations[-1].params if params is None else params
         module.load_state_dict({name: leaf[member] for name, leaf in chosen.items()})
@@ -115,7 +115,7 @@ def test_same_seed_same_run_bit_by_bit(regularizer: Regularizer) -> None:
     members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in (0, 1)]
     torch.manual_seed(1)
     first = train(recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"]), members, test=True)
-    torch.manual_seed(2)  # what others draw from the global generator changes nothing
+    torch.manual_seed(2)  # draws from the global generator change nothing
     second = train(recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"]), members, test=True)
     assert first == second
     assert first[0].curves["train_loss"] != first[1].curves["train_loss"]
@@ -128,7 +128,7 @@ def test_training_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_seed_fixes_weights_labels_split_and_order_whoever_stands_beside_it(witness: Witness) -> None:
+def test_a_seed_fixes_weights_labels_split_and_order_in_any_population(witness: Witness) -> None:
     """Seed 5 alone, and as the third of four with other seeds and hyperparameters."""
     chosen = recipe()
     other = SGD | {"learning_rate": 0.01}
@@ -165,7 +165,7 @@ def test_an_epoch_visits_training_samples_once_each_and_in_a_new_order(witness: 
 
 @pytest.mark.parametrize(("regularizer", "hyper"), [("none", {}), ("gnvr", {"lambda": 0.3}), ("rogc", {"k": 0.5})])
 def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, float], witness: Witness) -> None:
-    """Curves, and the final numbers sample by sample, of each of three members with a seed of its own."""
+    """Curves and final metrics of three members with different seeds."""
     chosen = recipe(regularizer=REGULARIZERS[regularizer], optimizer=OPTIMIZERS["adamw"])
     members = [Member(seed, ADAMW | hyper | {"learning_rate": 0.01 * (seed + 1)}) for seed in range(3)]
     results = train(chosen, members, test=True)
@@ -220,7 +220,7 @@ def test_the_schedule_multiplies_every_learning_rate(witness: Witness) -> None:
 
 
 class Sealed:
-    """A test set that nobody may touch."""
+    """A test set that must not be read."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"the test set was read: {name}")
@@ -231,17 +231,17 @@ class Sealed:
     __iter__ = __getitem__ = __len__
 
 
-def test_the_test_set_is_read_only_when_asked_for() -> None:
+def test_the_test_set_is_read_only_on_request() -> None:
     chosen = recipe()
     inputs, labels, *_, classes = chosen.source
-    # As if checked already: whether samples can be used at all is seen before training, for the test set as well.
+    # As if checked already: the check before training reads the test set as well.
     sealed = chosen._replace(source=_Checked(inputs, labels, Sealed(), Sealed(), classes))  # type: ignore[arg-type]
     (result,) = train(sealed, [Member(0, SGD)])
     assert not [name for name in (*result.final, *result.curves) if "test" in name]
     with pytest.raises(AssertionError, match="the test set was"):
         train(sealed, [Member(0, SGD)], test=True)
     (asked,) = train(chosen, [Member(0, SGD)], test=True)
-    assert asked.curves == result.curves  # and reading it changes nothing else
+    assert asked.curves == result.curves  # reading it changes nothing else
     assert asked.final.items() >= result.final.items()
     assert asked.final.keys() - result.final.keys() == {"test_loss", "test_accuracy", "test_samples"}
 
@@ -259,7 +259,7 @@ SPOILER = Regularizer("spoiler", _spoil, {"healthy_steps": 0}, lambda _: {"steps
 
 @pytest.mark.parametrize(("healthy_steps", "epoch"), [(0, 1), (4, 1), (5, 2), (9, 2), (10, 3), (14, 3), (15, None)])
 def test_divergence_is_recorded_with_its_epoch(healthy_steps: int, epoch: int | None) -> None:
-    """Five steps an epoch; the update that spoils the weights shows in the validation loss of its own epoch."""
+    """Five steps per epoch; the update that spoils the weights shows in the validation loss of the same epoch."""
     members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (99, healthy_steps, 99)]
     results = train(recipe(regularizer=SPOILER), members, test=True)
     assert [result.diverged_epoch for result in results] == [None, epoch, None]
@@ -284,7 +284,7 @@ def test_a_diverged_member_leaves_its_neighbours_results_alone() -> None:
     assert healthy[2] == ill[2]
 
 
-def test_a_population_that_has_diverged_as_a_whole_stops() -> None:
+def test_training_stops_when_all_members_have_diverged() -> None:
     epochs = []
     members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (0, 7)]
     results = train(recipe(regularizer=SPOILER, epochs=50), members, progress=lambda epoch, _: epochs.append(epoch))
@@ -292,7 +292,7 @@ def test_a_population_that_has_diverged_as_a_whole_stops() -> None:
     assert epochs == [1, 2]
 
 
-def test_progress_hears_every_epoch_of_every_member() -> None:
+def test_progress_gets_every_epoch_of_every_member() -> None:
     heard = []
     results = train(
         recipe(), [Member(0, SGD), Member(1, SGD)], progress=lambda epoch, rows: heard.append((epoch, rows))
@@ -306,7 +306,7 @@ def test_progress_hears_every_epoch_of_every_member() -> None:
 
 
 def test_seeds_with_different_numbers_of_changed_labels_share_a_population() -> None:
-    """Padding must not show: every member's numbers are those of a run on its own."""
+    """Padding changes nothing: every member's numbers are those of a run alone."""
     chosen = recipe()
     members = [Member(seed, SGD) for seed in range(4)]
     results = train(chosen, members)
@@ -338,7 +338,7 @@ def test_a_member_without_changed_labels_reports_none_beside_one_that_has_some()
         assert all(math.isfinite(value) for value in result.final.values())
 
 
-def test_where_no_label_is_clean_none_is_said_to_be_fitted() -> None:
+def test_without_clean_labels_their_fit_is_not_reported() -> None:
     data = Blobs(label_noise=1.0)
     chosen = recipe(data)
     own = split(chosen.source, data, 0)
@@ -352,7 +352,7 @@ def test_where_no_label_is_clean_none_is_said_to_be_fitted() -> None:
     assert validate(population, alone)["noisy_labels_recovered"].isfinite().all()
 
 
-def test_without_label_noise_nothing_is_said_of_it() -> None:
+def test_without_label_noise_no_label_fits_are_reported() -> None:
     (result,) = train(recipe(Blobs()), [Member(0, SGD)])
     assert result.final["changed_labels"] == 0
     assert not [name for name in (*result.final, *result.curves) if "noisy" in name or "clean" in name]
@@ -409,7 +409,7 @@ class Saved:
 
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("name", ["gnvr", "vasso", "gvr"])
-def test_a_run_that_goes_on_from_what_was_kept_ends_as_if_never_broken_off(name: str, members: int) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(name: str, members: int) -> None:
     regularizer = REGULARIZERS[name]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
     runs = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(members)]
@@ -426,7 +426,7 @@ def test_a_run_that_goes_on_from_what_was_kept_ends_as_if_never_broken_off(name:
         assert values == near(whole[-1].curves[name]), name
 
 
-def test_a_metric_of_the_users_own_is_the_mean_over_single_samples(witness: Witness) -> None:
+def test_a_custom_metric_is_the_mean_over_single_samples(witness: Witness) -> None:
     def margin(outputs: Tensor, labels: Tensor) -> Tensor:
         two = outputs.topk(2, -1).values
         return two[:, 0] - two[:, 1] + labels
@@ -460,6 +460,6 @@ def test_a_metric_of_the_users_own_is_the_mean_over_single_samples(witness: Witn
         (lambda _, __: 1.0, r"metric 'bad'.* 1\.0 for"),
     ],
 )
-def test_a_metric_of_another_shape_is_told(metric: Any, words: str, members: int) -> None:
+def test_a_metric_of_another_shape_is_refused(metric: Any, words: str, members: int) -> None:
     with pytest.raises(UsageError, match=words):
         train(recipe(metrics={"bad": metric}), [Member(seed, SGD) for seed in range(members)])

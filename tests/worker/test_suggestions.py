@@ -1,4 +1,4 @@
-"""Which settings a batch tries follows from the study and the batches before, not from who asks and for how many."""
+"""The settings of a batch follow from the study and earlier batches, not from the worker or the number of slots."""
 
 import pytest
 from storage_study import definition, make, outcomes
@@ -18,7 +18,7 @@ def ledger(url: str) -> Ledger:
 
 
 def lease(ledger: Ledger, size: int, configuration: str = "A") -> Work:
-    """The next work of a configuration; other configurations' work is put off."""
+    """The next work of a configuration."""
     work = ledger.lease("x", size)
     while work is not None and work.configuration != configuration:
         work = ledger.lease("x", size)
@@ -39,7 +39,7 @@ def by_slot(work: Work, settings: list[Setting]) -> dict[tuple[int, int], Settin
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_parts_of_a_batch_have_the_settings_of_the_whole(ledger: Ledger, begun: bool) -> None:
+def test_parts_of_a_batch_get_the_settings_of_the_whole_batch(ledger: Ledger, begun: bool) -> None:
     if begun:
         advance(ledger)
     whole = lease(ledger, 99)
@@ -52,7 +52,7 @@ def test_parts_of_a_batch_have_the_settings_of_the_whole(ledger: Ledger, begun: 
     assert len({tuple(setting.values()) for setting in together.values()}) == len(together)
 
 
-def test_a_batch_learns_from_the_batches_before_and_from_nothing_else(ledger: Ledger) -> None:
+def test_a_batch_depends_on_earlier_batches_only(ledger: Ledger) -> None:
     advance(ledger)
     work = lease(ledger, 3)
     expected = by_slot(work, Suggestions(ledger).settings(work))
@@ -66,9 +66,7 @@ def test_a_batch_learns_from_the_batches_before_and_from_nothing_else(ledger: Le
     assert Suggestions(other).settings(lease(other, 3)) != Suggestions(ledger).settings(lease(ledger, 3))
 
 
-def test_it_is_what_the_sampler_gives_when_it_is_asked_for_the_whole_batch(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_batch_is_sampled_once_as_a_whole(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     advance(ledger)
     asked: list[tuple[int, int, int]] = []
 
@@ -86,7 +84,7 @@ def test_it_is_what_the_sampler_gives_when_it_is_asked_for_the_whole_batch(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger: Ledger, begun: bool) -> None:
+def test_a_replacement_follows_from_the_number_of_replacements(ledger: Ledger, begun: bool) -> None:
     if begun:
         advance(ledger)
     work = lease(ledger, 4)
@@ -101,7 +99,7 @@ def test_a_setting_in_the_place_of_one_given_up_follows_from_the_attempts(ledger
         assert all(RANGES[name].low <= value <= RANGES[name].high for name, value in setting.items())
 
 
-def test_slots_with_a_setting_keep_it_and_nothing_is_asked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_with_a_setting_keep_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     work = lease(ledger, 4)
     held = ledger.assign("x", work, Suggestions(ledger).settings(work))
     monkeypatch.setattr("hpo.worker.suggestions.sample", None)

@@ -1,4 +1,4 @@
-"""A worker for whom nothing is free looks without a lock, less and less often, and takes what becomes free."""
+"""A worker without free slots polls without a lock, less and less often, and leases what becomes free."""
 
 from collections import Counter
 from typing import Any
@@ -13,7 +13,7 @@ from hpo.worker.loop import run_worker
 
 
 def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the leases asked for and the looks, from now on."""
+    """Counts leases and polls from now on."""
     counts: Counter[str] = Counter()
 
     def count(name: str) -> None:
@@ -30,7 +30,7 @@ def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
-def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_worker_leases_only_when_slots_are_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     other = make(connect(url), trials=10, seeds=1)
     mine = make(connect(url), trials=10, seeds=1)
     held = [other.lease("other", 10) for _ in range(2)]  # all of the tuning
@@ -52,7 +52,7 @@ def test_waiting_asks_for_no_lease_until_something_is_free(url: str, monkeypatch
     assert waits[0] == loop.POLL[0] and waits[-1] > 3 * waits[0]
 
 
-def test_pauses_grow_with_the_wait_but_never_break_contact(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_with_the_wait_up_to_a_quarter_of_the_lease(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(loop.time, "sleep", slept.append)
     waiting = loop._Worker(make(connect(url)), outcomes, "x", 1, lambda *_: None, loop.Stop(), "", 60.0)

@@ -1,4 +1,4 @@
-"""A worker's memory does not grow with what is finished: it reads settings when it asks for new ones, and forgets."""
+"""A worker's memory does not grow with finished trials: it reads them to sample settings, and forgets them."""
 
 import gc
 import random
@@ -18,7 +18,7 @@ FEW, MORE = 400, 2400
 
 
 def finish(ledger: Ledger, count: int) -> None:
-    """Makes the first slots of tuning A finished, `count` in all."""
+    """Finishes the first `count` trials of A."""
     rng = random.Random(0)
     mine = sa.and_(slots.c.configuration == "A", slots.c.phase == "tune", slots.c.slot < count)
     with ledger.engine.begin() as connection:
@@ -34,7 +34,7 @@ def finish(ledger: Ledger, count: int) -> None:
 
 
 def cycle(ledger: Ledger, mirror: Mirror) -> None:
-    """What a worker does between two populations, but for training."""
+    """The work between two populations."""
     mirror.repair()
     work = ledger.lease("x", 4)
     while work is not None and work.configuration != "A":
@@ -45,7 +45,7 @@ def cycle(ledger: Ledger, mirror: Mirror) -> None:
 
 
 def highest(ledger: Ledger, mirror: Mirror) -> int:
-    """The most bytes that Python held during a cycle."""
+    """The peak of Python's memory in a cycle."""
     for _ in range(2):  # caches of statements fill
         cycle(ledger, mirror)
     gc.collect()
