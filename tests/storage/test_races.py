@@ -1,4 +1,4 @@
-"""What two calls do to one another that overlap in a way that luck alone would seldom bring about.
+"""Calls that overlap at a chosen statement, as they seldom do by chance.
 
 Only on PostgreSQL: on SQLite a transaction begins when the one before is over.
 """
@@ -13,48 +13,49 @@ from postgres_server import PostgresServer
 from storage_study import make, outcomes
 from turns import Turns
 
-from hpo.storage import curves
+from hpo.storage import curves, schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, names
 from hpo.storage.schema import slots
 from tests.storage.test_ledger import take
 
-Calls = dict[str, Callable[[], object]]
+OF_ONE_WORKER = ("finish", "fail", "extend", "release", "assign", "note trials")
+OF_SEVERAL = ("finish", "fail", "extend", "lease", "raise", "delete")
 
 
 @pytest.fixture
 def turns(postgresql: PostgresServer) -> Iterator[Turns]:
     url = postgresql.create()
-    made = Turns(connect(url))
-    yield made
-    made.close()
+    turns = Turns(connect(url))
+    yield turns
+    turns.close()
     postgresql.drop(url)
 
 
-def rows_left(turns: Turns) -> dict[str, int]:
+def row_counts(turns: Turns) -> list[int | None]:
+    """Of studies, slots, failures and curves."""
+    tables = (schema.studies, schema.slots, schema.failures, schema.curves)
     with turns.engine.begin() as connection:
-        tables = ("hpo_studies", "hpo_slots", "hpo_failures", "hpo_curves")
-        return {table: connection.exec_driver_sql(f"select count(*) from {table}").scalar_one() for table in tables}
+        return [connection.scalar(sa.select(sa.func.count()).select_from(table)) for table in tables]
 
 
-def spoil(ledger: Ledger, replacements: int) -> tuple[Work, Work]:
-    """Two workers, each with a slot of A at its last attempt, after so many settings of A were given up."""
+def last_attempts(ledger: Ledger, replacements: int) -> tuple[Work, Work]:
+    """Two workers, each with a slot of A in its last attempt, after so many settings of A were replaced."""
     first, second = take(ledger, "x", limit=1), take(ledger, "y", limit=1)
     if second.configuration != "A":
         second = take(ledger, "y", limit=1)
     assert (first.configuration, second.configuration) == ("A", "A")
+    ids = [first.slots[0].id, second.slots[0].id]
+    other = sa.select(sa.func.max(slots.c.id)).where(slots.c.configuration == "A", slots.c.phase == "tune")
     with ledger.engine.begin() as connection:
-        last = sa.update(slots).where(slots.c.id.in_([first.slots[0].id, second.slots[0].id])).values(attempt=3)
-        other = sa.select(sa.func.max(slots.c.id)).where(slots.c.configuration == "A", slots.c.phase == "tune")
-        connection.execute(last)
-        connection.execute(
-            sa.update(slots).where(slots.c.id == other.scalar_subquery()).values(replacements=replacements)
-        )
-    return tuple(work.with_slots([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second))  # type: ignore[return-value]
+        connection.execute(sa.update(slots).where(slots.c.id.in_(ids)).values(attempt=3))
+        replaced = sa.update(slots).where(slots.c.id == other.scalar_subquery())
+        connection.execute(replaced.values(replacements=replacements))
+    last = [work.with_slots([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second)]
+    return last[0], last[1]
 
 
-def test_a_study_deleted_while_a_worker_reports_a_failure_is_gone(turns: Turns) -> None:
-    """Failures name their study, so that none may come between."""
+def test_a_study_deleted_while_a_worker_reports_a_failure_leaves_nothing(turns: Turns) -> None:
     ledger = make(turns.engine)
     work = take(ledger, "x", limit=3)
     with turns.stopped(lambda: ledger.fail("x", work.slots, "exception", "m")) as failing:
@@ -62,28 +63,28 @@ def test_a_study_deleted_while_a_worker_reports_a_failure_is_gone(turns: Turns) 
         assert turns.wait(deleting) == [False]
     assert failing.result() == [slot.id for slot in work.slots]
     deleting.result()
-    assert (set(rows_left(turns).values()), turns.errors) == ({0}, [])
+    assert (row_counts(turns), turns.errors) == ([0, 0, 0, 0], [])
 
 
-def test_a_failure_reported_while_its_study_is_deleted_and_made_anew_counts_nowhere(turns: Turns) -> None:
+def test_a_failure_reported_while_its_study_is_replaced_counts_nowhere(turns: Turns) -> None:
     ledger = make(turns.engine)
     work = take(ledger, "x", limit=3)
     with turns.stopped(ledger.delete) as deleting:
         failing = turns.start(lambda: ledger.fail("x", work.slots, "exception", "m"))
-        making = turns.start(lambda: make(turns.engine))
-        assert turns.wait(failing, making) == [False, False]
+        creating = turns.start(lambda: make(turns.engine))
+        assert turns.wait(failing, creating) == [False, False]
     deleting.result()
     assert failing.result() == [] and turns.errors == []
-    fresh = making.result()
-    assert names(turns.engine) == ["s"] and fresh.id != ledger.id
-    assert rows_left(turns) == {"hpo_studies": 1, "hpo_slots": 2 * (12 + 3), "hpo_failures": 0, "hpo_curves": 0}
-    assert {(row["state"], row["attempt"]) for row in fresh.export()["slots"]} == {("open", 0)}
+    replacement = creating.result()
+    assert names(turns.engine) == ["s"] and replacement.id != ledger.id
+    assert row_counts(turns) == [1, 2 * (12 + 3), 0, 0]
+    assert {(row["state"], row["attempt"]) for row in replacement.export()["slots"]} == {("open", 0)}
 
 
-def test_two_failures_at_once_that_are_too_many_together_give_a_configuration_up(turns: Turns) -> None:
-    """Five settings may be given up; each of the two would see five if it did not know of the other."""
+def test_two_failures_at_once_that_are_too_many_together_fail_the_configuration(turns: Turns) -> None:
+    """Five settings may be replaced; each of the two workers would count five if it did not see the other's."""
     ledger = make(turns.engine)
-    first, second = spoil(ledger, replacements=4)
+    first, second = last_attempts(ledger, replacements=4)
     with turns.stopped(lambda: ledger.fail("x", first.slots, "exception", "m")) as one:
         other = turns.start(lambda: ledger.fail("y", second.slots, "exception", "m"))
         assert turns.wait(other) == [False]
@@ -91,79 +92,71 @@ def test_two_failures_at_once_that_are_too_many_together_give_a_configuration_up
     assert ledger.counts()["A"]["failed"] == 15 and turns.errors == []
 
 
-def test_a_configuration_given_up_twice_at_once_is_given_up_once(turns: Turns) -> None:
+def test_a_configuration_that_two_workers_fail_at_once_fails_once(turns: Turns) -> None:
     ledger = make(turns.engine)
-    first, second = spoil(ledger, replacements=5)
+    first, second = last_attempts(ledger, replacements=5)
     with turns.stopped(lambda: ledger.fail("x", first.slots, "timeout", "m")) as one:
         other = turns.start(lambda: ledger.fail("y", second.slots, "out of memory", "m"))
         turns.wait(other)
     assert len(one.result()) == len(other.result()) == 1 and turns.errors == []
-    mine = [row for row in ledger.export()["slots"] if row["configuration"] == "A"]
-    # The slot in the other's hands was over when its own attempt ended; everything else with the first.
-    causes = Counter((row["state"], row["cause"]) for row in mine)
+    causes = Counter((row["state"], row["cause"]) for row in ledger.export()["slots"] if row["configuration"] == "A")
+    # The other worker's slot failed with its own attempt, and everything else with the first one.
     assert causes == {("failed", "timeout"): 14, ("failed", "out of memory"): 1}
 
 
-def calls_of(ledger: Ledger, work: Work) -> Calls:
-    """What x, who holds `work`, another worker and two people may do; lists go the wrong way round."""
-    backwards = work.with_slots(work.slots[::-1])
-    ids = [slot.id for slot in backwards.slots]
-    more = {"trials": 5, "seeds": 3}
-    return {
-        "finish": lambda: ledger.finish("x", outcomes(backwards)),
-        "fail": lambda: ledger.fail("x", backwards.slots, "lost worker", "m"),
-        "renew": lambda: ledger.extend_lease("x", ids, seconds=-1.0),
+def prepare(turns: Turns, name: str) -> tuple[Ledger, dict[str, Callable[[], object]]]:
+    """A new study and calls on it, by worker x, who holds three slots, by worker y, who takes them over, and by users.
+
+    Lists are in reverse order.
+    """
+    ledger = make(turns.engine, name, trials=4, seeds=2)
+    work = take(ledger, "x", limit=3, seconds=-1.0)
+    work = work.with_slots(work.slots[::-1])
+    ids = [slot.id for slot in work.slots]
+    return ledger, {
+        "finish": lambda: ledger.finish("x", outcomes(work)),
+        "fail": lambda: ledger.fail("x", work.slots, "lost worker", "m"),
+        "extend": lambda: ledger.extend_lease("x", ids, seconds=-1.0),
         "release": lambda: ledger.release("x", ids),
-        "assign": lambda: ledger.assign("x", backwards, []),
+        "assign": lambda: ledger.assign("x", work, []),
         "note trials": lambda: ledger.note_trials("x", dict(zip(ids, count(1), strict=False))),
         "lease": lambda: ledger.lease("y", 99),
-        "raise": lambda: make(ledger.engine, ledger.study, **more),
+        "raise": lambda: make(ledger.engine, ledger.study, trials=5, seeds=3),
         "delete": ledger.delete,
     }
 
 
-def ready(turns: Turns, name: str) -> tuple[Ledger, Calls]:
-    """A study of its own, and the calls, of which a lease takes over what x holds."""
-    ledger = make(turns.engine, name, trials=4, seeds=2)
-    return ledger, calls_of(ledger, take(ledger, "x", limit=3, seconds=-1.0))
-
-
-def whole(turns: Turns, name: str) -> bool:
-    """Whether a study that is left has the curves of its finished slots and no others."""
-    left = load_study(turns.engine, name).export()["slots"] if name in names(turns.engine) else []
-    done = {row["id"] for row in left if row["state"] == "done"}
+def slots_with_curves_are_done(turns: Turns, name: str) -> bool:
+    rows = load_study(turns.engine, name).export()["slots"] if name in names(turns.engine) else []
+    done = {row["id"] for row in rows if row["state"] == "done"}
     return set(curves.read(turns.engine, name)["slot_id"].tolist()) == done
 
 
-OF_ONE_WORKER = ("finish", "fail", "renew", "release", "assign", "note trials")
-OF_SEVERAL = ("finish", "fail", "renew", "lease", "raise", "delete")
-
-
 @pytest.mark.parametrize("first", OF_SEVERAL)
-def test_calls_that_overlap_from_any_lock_on_end_without_a_deadlock(turns: Turns, first: str) -> None:
+def test_calls_that_overlap_at_any_lock_end_without_a_deadlock(turns: Turns, first: str) -> None:
     for second in OF_SEVERAL:
         for after in count(1):
             name = f"{second} {after}"
-            _, calls = ready(turns, name)
+            _, calls = prepare(turns, name)
             with turns.stopped(calls[first], after) as one:
                 over = one.done()
                 other = turns.start(calls[second])
                 turns.wait(other)
             one.result(), other.result()
-            assert turns.errors == [], f"{second} from lock {after} of {first} on"
-            assert whole(turns, name)
+            assert turns.errors == [], f"{second} at lock {after} of {first}"
+            assert slots_with_curves_are_done(turns, name)
             if over:
                 break
 
 
 @pytest.mark.parametrize("first", OF_ONE_WORKER)
 def test_rows_are_locked_in_one_order(turns: Turns, first: str) -> None:
-    """Somebody holds the middle one of three slots: who has the last by then waits for whoever has the first."""
+    """The middle one of three slots is locked: calls that lock in different orders would wait for each other."""
     for second in OF_ONE_WORKER:
-        ledger, calls = ready(turns, second)
-        held = [row["id"] for row in ledger.export()["slots"] if row["state"] == "leased"]
+        ledger, calls = prepare(turns, second)
+        held = sorted(row["id"] for row in ledger.export()["slots"] if row["state"] == "leased")
         with turns.engine.begin() as connection:
-            connection.execute(sa.select(slots.c.id).where(slots.c.id == sorted(held)[1]).with_for_update())
+            connection.execute(sa.select(slots.c.id).where(slots.c.id == held[1]).with_for_update())
             started = []
             for call in (first, second):
                 started.append(turns.start(calls[call]))
