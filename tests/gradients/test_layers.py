@@ -26,17 +26,21 @@ pytestmark = [
 # One step more than are compared with a trace, so that the last one is replayed.
 STEPS, SAMPLES, MEMBERS = 4, 2, 3
 BY_SAMPLE = " one by one"
-NAMES = ["sam", "gvr", "gnvr", "sgsc"]
-WITH_RULE = [*NAMES, "clip_sample", *(name + BY_SAMPLE for name in ("gnvr", "sgsc", "clip_sample"))]
+WITH_RULE = [
+    *("sam", "gvr", "gnvr", "sgsc", "clip_sample"),
+    *(name + BY_SAMPLE for name in ("gnvr", "sgsc", "clip_sample")),
+]
 MIXING = [name for name in LAYERS if name.startswith("BatchNorm")]
 
 
 def names_of(layer: str) -> list[str]:
-    """A layer without parameters shows only its kernels: second derivatives, single samples, and both."""
+    """Second derivatives and single samples show a layer's kernels; more only where it has a rule."""
     module = LAYERS[layer].build()
-    if not list(module.parameters()) or layer.startswith("Trans"):
-        return ["gvr", "gnvr", "gnvr" + BY_SAMPLE]
-    return WITH_RULE if type(module) in RULES else NAMES
+    if type(module) in RULES:
+        return WITH_RULE
+    # Without parameters, "gnvr" would ask only the rules of the layers around it.
+    own_parameters = list(module.parameters()) and not layer.startswith("Trans")
+    return ["gvr", "gnvr" if own_parameters else "gnvr" + BY_SAMPLE]
 
 
 PAIRS = [(layer, name) for layer in LAYERS for name in names_of(layer)]
