@@ -56,13 +56,13 @@ def every_cause(ledger: Ledger) -> str:
 @BOTH
 def test_all_five_causes_are_shown(ledger: Ledger) -> None:
     every_cause(ledger)
-    found = read_status(ledger.engine, "s")["s"]
-    entry = found["configurations"]["A"]
+    study = read_status(ledger.engine, "s")["s"]
+    entry = study["configurations"]["A"]
     assert (entry["diverged"], entry["failed"], entry["trials_done"]) == (1, 0, 6)
     assert entry["failures"] == {"out of memory": 1, "exception": 1, "lost worker": 1, "timeout": 1}
     assert entry["last_error"] == "mine.py, line 7: ZeroDivisionError: division by zero"
-    assert "last_error" not in found["configurations"]["B"]
-    text = status_text({"s": found})
+    assert "last_error" not in study["configurations"]["B"]
+    text = status_text({"s": study})
     assert (
         "    A: diverged × 1, out of memory × 1, exception × 1, lost worker × 1, timeout × 1; "
         "the last exception: mine.py, line 7: ZeroDivisionError: division by zero"
@@ -128,11 +128,11 @@ def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")
     ledger.register(f"{new_worker_id().rsplit(':', 2)[0]}:0:gone", "a device")  # of this machine, another start time
-    found = ledger.activity().workers
-    assert [(worker["host"], worker["pid"], worker["device"]) for worker in found] == [
+    workers = ledger.activity().workers
+    assert [(worker["host"], worker["pid"], worker["device"]) for worker in workers] == [
         ("far", 1, "a device"), ("far", 2, "a device"), ("other", 1, "GPU")
     ]  # fmt: skip
-    assert all(0 <= worker["seen"] < LEASE for worker in found)
+    assert all(0 <= worker["seen"] < LEASE for worker in workers)
     assert "; 3 workers: 2 on far (a device), 1 on other (GPU)" in status_text(read_status(ledger.engine))
     assert ledger.activity(seconds=-1).workers == []
 

@@ -50,10 +50,10 @@ def test_slow_and_fast_are_equal(name: str) -> None:
     dataset, shape, slow = CASES[name]
     inputs, keys = batch(shape, 24, seed=1)
     before = inputs.clone()
-    found = dataset.augment(inputs, keys)
-    for sample, key, made in zip(inputs, keys, found, strict=True):
-        np.testing.assert_allclose(made.numpy(), slow(sample.numpy(), int(key)), rtol=0, atol=2e-6)
-    assert found.dtype == torch.float64
+    augmented = dataset.augment(inputs, keys)
+    for sample, key, result in zip(inputs, keys, augmented, strict=True):
+        np.testing.assert_allclose(result.numpy(), slow(sample.numpy(), int(key)), rtol=0, atol=2e-6)
+    assert augmented.dtype == torch.float64
     assert torch.equal(inputs, before)
     assert dataset.augment(inputs.float(), keys).dtype == torch.float32
 
@@ -69,7 +69,7 @@ def test_a_sample_depends_only_on_its_key(name: str) -> None:
     parts = [dataset.augment(inputs[start : start + 7], keys[start : start + 7]) for start in range(0, 30, 7)]
     assert torch.equal(torch.cat(parts), together)
     same = dataset.augment(inputs[:1].expand(30, *shape), keys)
-    assert len({made.numpy().tobytes() for made in same}) > 15
+    assert len({sample.numpy().tobytes() for sample in same}) > 15
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         assert torch.equal(dataset.augment(inputs, keys), together)
@@ -84,8 +84,8 @@ def test_a_sample_depends_only_on_its_key(name: str) -> None:
 def test_a_gpu_gives_what_the_cpu_gives(name: str) -> None:
     dataset, shape, _ = CASES[name]
     inputs, keys = batch(shape, 64)
-    found = dataset.augment(inputs.cuda(), keys.cuda())
-    torch.testing.assert_close(found.cpu(), dataset.augment(inputs, keys), rtol=0, atol=2e-6)
+    augmented = dataset.augment(inputs.cuda(), keys.cuda())
+    torch.testing.assert_close(augmented.cpu(), dataset.augment(inputs, keys), rtol=0, atol=2e-6)
 
 
 def test_shifts_scales_and_noise_have_the_stated_strengths() -> None:

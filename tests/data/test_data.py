@@ -38,17 +38,17 @@ def source(samples: int, classes: int = 10) -> Source:
 def test_training_and_validation_are_disjoint_and_complete(
     how: str, samples: int, share: float, validation: int
 ) -> None:
-    made = split(source(samples), Dataset(validation=share, split=how), seed=3)  # type: ignore[arg-type]
-    assert len(made.validation) == validation
-    assert sorted([*made.training.tolist(), *made.validation.tolist()]) == list(range(samples))
+    parts = split(source(samples), Dataset(validation=share, split=how), seed=3)  # type: ignore[arg-type]
+    assert len(parts.validation) == validation
+    assert sorted([*parts.training.tolist(), *parts.validation.tolist()]) == list(range(samples))
 
 
 def test_split_last_takes_the_last_samples() -> None:
     """The published GNVR protocol: 2560 training and 640 validation samples, in order, the same for every seed."""
     for seed in (0, 1):
-        made = split(source(3200), Dataset(validation=0.2, split="last"), seed)
-        assert made.training.tolist() == list(range(2560))
-        assert made.validation.tolist() == list(range(2560, 3200))
+        parts = split(source(3200), Dataset(validation=0.2, split="last"), seed)
+        assert parts.training.tolist() == list(range(2560))
+        assert parts.validation.tolist() == list(range(2560, 3200))
 
 
 def test_a_random_split_depends_on_the_seed() -> None:
@@ -62,14 +62,14 @@ def test_label_noise_redraws_the_stated_fraction_of_which_a_tenth_stay_the_same(
     given = source(10_000)
     dataset = Dataset(label_noise=0.2, validation=0.5)
     for seed in (0, 1000):
-        made = split(given, dataset, seed)
-        changed = references.changed_labels(made.labels, given.labels, torch.arange(10_000))
+        parts = split(given, dataset, seed)
+        changed = references.changed_labels(parts.labels, given.labels, torch.arange(10_000))
         assert abs(len(changed) - 1800) < 4 * (2000 * 0.1 * 0.9) ** 0.5
-        assert sorted(made.changed.tolist()) == sorted(
-            references.changed_labels(made.labels, given.labels, made.training)
+        assert sorted(parts.changed.tolist()) == sorted(
+            references.changed_labels(parts.labels, given.labels, parts.training)
         )
-        assert abs(len(made.changed) - len(changed) / 2) < 4 * (1800 / 4) ** 0.5
-        new = Counter(made.labels[changed].tolist())
+        assert abs(len(parts.changed) - len(changed) / 2) < 4 * (1800 / 4) ** 0.5
+        new = Counter(parts.labels[changed].tolist())
         assert all(abs(new[label] - 180) < 4 * 180**0.5 for label in range(10))
     assert torch.equal(given.labels, torch.arange(10_000) % 10)  # the source keeps the true labels
 
@@ -115,30 +115,30 @@ def same(one: Source, other: Source) -> bool:
 def test_mnist1d_is_what_the_package_generates(cache: Path) -> None:
     from mnist1d.data import get_dataset_args, make_dataset
 
-    made = Mnist1d(samples=SAMPLES).load()
-    assert made.inputs.shape == (80, 40)
-    assert made.test_inputs.shape == (20, 40)
-    assert made.inputs.dtype == torch.float32
-    assert made.labels.dtype == torch.int64
-    assert made.classes == 10
+    loaded = Mnist1d(samples=SAMPLES).load()
+    assert loaded.inputs.shape == (80, 40)
+    assert loaded.test_inputs.shape == (20, 40)
+    assert loaded.inputs.dtype == torch.float32
+    assert loaded.labels.dtype == torch.int64
+    assert loaded.classes == 10
     settings = get_dataset_args()
     settings.num_samples = SAMPLES
     expected = make_dataset(settings)
-    for found, name in zip(made[:4], ("x", "y", "x_test", "y_test"), strict=True):
-        assert np.array_equal(found.numpy(), np.asarray(expected[name]).astype(found.numpy().dtype))
+    for array, name in zip(loaded[:4], ("x", "y", "x_test", "y_test"), strict=True):
+        assert np.array_equal(array.numpy(), np.asarray(expected[name]).astype(array.numpy().dtype))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]  # no temporary file is left
     assert DATASETS["Mnist1d"] is Mnist1d
 
 
 def test_every_data_set_has_its_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = Mnist1d(samples=SAMPLES), Mnist1d(samples=SAMPLES, generator_seed=7)
-    made = {dataset: dataset.load() for dataset in (first, other)}
+    loaded = {dataset: dataset.load() for dataset in (first, other)}
     assert len(list(cache.iterdir())) == 2
-    assert not torch.equal(made[first].inputs, made[other].inputs)
+    assert not torch.equal(loaded[first].inputs, loaded[other].inputs)
     monkeypatch.setattr(mnist1d_module, "_generate", lambda _: pytest.fail("generated although it is in the cache"))
     noisy = Mnist1d(samples=SAMPLES, label_noise=0.5)  # noise depends on the seed and is not cached
     for dataset, cached in ((first, first), (other, other), (noisy, first)):
-        assert same(dataset.load(), made[cached])
+        assert same(dataset.load(), loaded[cached])
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

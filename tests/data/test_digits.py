@@ -23,15 +23,15 @@ def test_every_image_of_scikit_learn_occurs_once() -> None:
     training, test = 0, 0
     for image, label in zip(bunch.images, bunch.target, strict=True):
         if left[label] > 36:
-            found, known = loaded.inputs[training, 0], loaded.labels[training]
+            image_as_loaded, loaded_label = loaded.inputs[training, 0], loaded.labels[training]
             training += 1
         else:
-            found, known = loaded.test_inputs[test, 0], loaded.test_labels[test]
+            image_as_loaded, loaded_label = loaded.test_inputs[test, 0], loaded.test_labels[test]
             test += 1
         left[label] -= 1
         expected = (torch.from_numpy(image) / 16 - MEAN) / DEVIATION
-        assert int(known) == label
-        assert torch.allclose(found.double(), expected, rtol=0, atol=1e-6)
+        assert int(loaded_label) == label
+        assert torch.allclose(image_as_loaded.double(), expected, rtol=0, atol=1e-6)
     assert (training, test) == (1437, 360)
     assert DATASETS["Digits"] is Digits
 

@@ -21,15 +21,15 @@ def test_asymmetric_noise_mistakes_each_class_for_the_one_it_resembles() -> None
     given = images(10_000)
     dataset = Cifar10(label_noise=0.4, noise="asymmetric", validation=0.5)
     for seed in (0, 1000):
-        made = split(given, dataset, seed)
-        for true, label in zip(given.labels.tolist(), made.labels.tolist(), strict=True):
+        parts = split(given, dataset, seed)
+        for true, label in zip(given.labels.tolist(), parts.labels.tolist(), strict=True):
             assert label == true or CLASSES[label] == MISTAKEN[CLASSES[true]]
         for name in CLASSES:
-            own = given.labels == CLASSES.index(name)
-            share = (made.labels[own] != given.labels[own]).float().mean()
+            of_class = given.labels == CLASSES.index(name)
+            share = (parts.labels[of_class] != given.labels[of_class]).float().mean()
             assert abs(share - (0.4 if name in MISTAKEN else 0)) < 4 * (0.24 / 1000) ** 0.5
-        changed = references.changed_labels(made.labels, given.labels, made.training)
-        assert sorted(made.changed.tolist()) == sorted(changed)
+        changed = references.changed_labels(parts.labels, given.labels, parts.training)
+        assert sorted(parts.changed.tolist()) == sorted(changed)
     everything = split(given, Cifar10(label_noise=1.0, noise="asymmetric"), 0).labels
     mapped = [CLASSES.index(MISTAKEN.get(CLASSES[label], CLASSES[label])) for label in given.labels]
     assert everything.tolist() == mapped
@@ -44,10 +44,10 @@ def test_both_kinds_of_noise_draw_the_same_samples() -> None:
     symmetric = split(given, Cifar10(label_noise=0.2), 3)
     asymmetric = split(given, Cifar10(label_noise=0.2, noise="asymmetric"), 3)
     assert torch.equal(symmetric.training, asymmetric.training)
-    drawn = {place: int(symmetric.labels[place]) for place in range(50) if symmetric.labels[place] != place % 10}
+    drawn = {index: int(symmetric.labels[index]) for index in range(50) if symmetric.labels[index] != index % 10}
     assert drawn == PINNED
-    mistaken = {place for place in PINNED if CLASSES[place % 10] in MISTAKEN}
-    assert {place for place in range(50) if asymmetric.labels[place] != place % 10} == mistaken
+    mistaken = {index for index in PINNED if CLASSES[index % 10] in MISTAKEN}
+    assert {index for index in range(50) if asymmetric.labels[index] != index % 10} == mistaken
     assert torch.equal(split(given, Dataset(label_noise=0.2), 3).labels, symmetric.labels)
 
 

@@ -1,4 +1,4 @@
-"""Small archives in the format of the published ones, made of random pixels; the package is told their checksums."""
+"""Small archives in the format of the published ones, with random pixels, whose checksums the package accepts."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ def records(name: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, b
     labels = generator.permutation(np.arange(count) % (10 if name == "cifar-10" else 100)).astype(np.uint8)
     parts = []
     for image, label in zip(images, labels, strict=True):
-        coarse = b"" if name == "cifar-10" else bytes([200 + label % 20])  # never to be taken for a class
+        coarse = b"" if name == "cifar-10" else bytes([200 + label % 20])  # never a class
         parts.append(coarse + bytes([label]) + image.tobytes())
     return images, labels, b"".join(parts)
 
