@@ -1,16 +1,15 @@
-"""The metrics of every epoch, a row a run and metric in the database, read as columns of points."""
+"""The metrics of every epoch, one row a run and metric in the database, read as columns of points."""
 
-import json
 import math
 import random
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from postgres_server import PostgresServer
+from sqlalchemy.engine import Engine
 from storage_study import make
 
 from hpo.report import make_record
@@ -18,29 +17,41 @@ from hpo.storage import curves
 from hpo.storage.database import connect
 
 Runs = Sequence[tuple[int, Mapping[str, Sequence[float]]]]
+Point = tuple[int, str, int, str]  # slot, metric, epoch and all digits of the value
 
 
-def one_by_one(runs: Runs) -> dict[str, list[Any]]:
-    """What `curves.read` must give, a point at a time."""
-    columns: dict[str, list[Any]] = {"slot_id": [], "epoch": [], "metric": [], "value": []}
-    for slot, series in sorted(runs, key=lambda run: run[0]):
-        for metric in sorted(series):
-            for epoch, value in enumerate(series[metric], start=1):
-                point = (slot, epoch, metric, value if math.isfinite(value) else math.nan)
-                for column, entry in zip(columns.values(), point, strict=True):
-                    column.append(entry)
-    return columns
+@pytest.fixture
+def engine(url: str) -> Engine:
+    return connect(url)
 
 
-def as_text(columns: Mapping[str, Any]) -> str:
-    """Every digit, in which a NaN is one."""
-    return json.dumps(
-        {name: column if isinstance(column, list) else column.tolist() for name, column in columns.items()}
+def slot_ids(engine: Engine, name: str = "s") -> list[int]:
+    return [row["id"] for row in make(engine, name).export()["slots"]]
+
+
+def insert(engine: Engine, *parts: Runs) -> None:
+    with engine.begin() as connection:
+        for runs in parts:
+            curves.insert(connection, runs)
+
+
+def stored_points(engine: Engine, study: str) -> list[Point]:
+    found = curves.read(engine, study)
+    return list(zip(*(found[name] for name in ("slot_id", "metric", "epoch")), map(str, found["value"]), strict=True))
+
+
+def expected_points(runs: Runs) -> list[Point]:
+    """One point at a time."""
+    return sorted(
+        (slot, metric, epoch, str(np.float64(value if math.isfinite(value) else math.nan)))
+        for slot, series in runs
+        for metric, values in series.items()
+        for epoch, value in enumerate(values, start=1)
     )
 
 
 def random_runs(ids: Sequence[int]) -> Runs:
-    """Metrics and lengths of every run's own; some lack a metric, some have one without an epoch."""
+    """Every run has other metrics and lengths; some lack a metric, some have one without an epoch."""
     rng = random.Random(0)
     odd = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 1 / 3]
     metrics = ["train_loss", "validation_accuracy", "aux/penalty", "Zahl", "ρ 'of' \"x\", {y}\\"]
@@ -53,37 +64,18 @@ def random_runs(ids: Sequence[int]) -> Runs:
     ]  # fmt: skip
 
 
-def test_curves_come_back_as_written(url: str) -> None:
-    engine = connect(url)
-    first, second = [row["id"] for row in make(engine).export()["slots"][:2]]
-    with engine.begin() as connection:
-        curves.insert(connection, [(second, {"loss": [3.0]}), (first, {"loss": [1.0, math.nan], "aux/penalty": [0.5]})])
-        curves.insert(connection, [])
-    found = curves.read(engine, "s")
-    assert found["slot_id"].tolist() == [first, first, first, second]
-    assert found["metric"].tolist() == ["aux/penalty", "loss", "loss", "loss"]
-    assert found["epoch"].tolist() == [1, 1, 2, 1]
-    assert found["value"][:2].tolist() == [0.5, 1.0] and math.isnan(found["value"][2]) and found["value"][3] == 3.0
-
-
-def test_many_runs_come_back_as_a_point_at_a_time_would_be_read(url: str) -> None:
-    engine = connect(url)
-    ids = [row["id"] for row in make(engine).export()["slots"]]
-    others = [row["id"] for row in make(engine, "other").export()["slots"]]
-    runs = random_runs(ids)
-    with engine.begin() as connection:
-        curves.insert(connection, [*runs[::2], (others[0], {"train_loss": [9.0]})])
-        curves.insert(connection, runs[1::2])
-    assert as_text(curves.read(engine, "s")) == as_text(one_by_one(runs))
-    assert as_text(curves.read(engine, "other")) == as_text(one_by_one([(others[0], {"train_loss": [9.0]})]))
+def test_many_runs_are_read_as_one_point_at_a_time_would_be(engine: Engine) -> None:
+    runs, other = random_runs(slot_ids(engine)), (slot_ids(engine, "other")[0], {"train_loss": [9.0, math.nan]})
+    insert(engine, [*runs[::2], other], [], runs[1::2])
+    assert stored_points(engine, "s") == expected_points(runs)
+    assert stored_points(engine, "other") == expected_points([other])
 
 
 @pytest.mark.parametrize("nothing", [[], [(1, {})], [(1, {"loss": []})]])
-def test_without_a_point_every_column_is_there_and_empty(url: str, nothing: Runs) -> None:
-    engine = connect(url)
+def test_without_a_point_every_column_is_empty(engine: Engine, nothing: Runs) -> None:
     export = make(engine).export()
+    insert(engine, nothing)
     with engine.begin() as connection:
-        curves.insert(connection, nothing)
         assert connection.exec_driver_sql("select count(*) from hpo_curves").scalar() == 0
     found = curves.read(engine, "s")
     assert {name: (column.shape, column.dtype) for name, column in found.items()} == {
@@ -92,12 +84,9 @@ def test_without_a_point_every_column_is_there_and_empty(url: str, nothing: Runs
     assert make_record(export, found).curves.empty
 
 
-def test_one_row_holds_a_metric_as_little_endian_doubles(url: str) -> None:
-    """Read by hand: a database outlives the machine that wrote it."""
-    engine = connect(url)
-    slot = make(engine).export()["slots"][0]["id"]
-    with engine.begin() as connection:
-        curves.insert(connection, [(slot, {"loss": [1.5, -math.inf, 0.1], "accuracy": [0.25]})])
+def test_a_row_has_a_metric_as_little_endian_doubles(engine: Engine) -> None:
+    """A database may outlive the machine that wrote it."""
+    insert(engine, [(slot_ids(engine)[0], {"loss": [1.5, -math.inf, 0.1], "accuracy": [0.25]})])
     with engine.begin() as connection:
         rows = connection.execute(sa.text("select metric, points from hpo_curves order by metric")).all()
     assert [(metric, len(points)) for metric, points in rows] == [("accuracy", 8), ("loss", 24)]
@@ -106,12 +95,11 @@ def test_one_row_holds_a_metric_as_little_endian_doubles(url: str) -> None:
     assert (first, third) == (1.5, 0.1) and math.isnan(second)
 
 
-def test_a_name_too_long_for_the_table_is_refused_and_not_cut_off(postgresql: PostgresServer) -> None:
-    """Two metrics would become one. SQLite knows no lengths."""
+def test_a_name_too_long_for_the_table_is_refused_instead_of_cut(postgresql: PostgresServer) -> None:
+    """Two metrics would become one. SQLite has no lengths."""
     url = postgresql.create()
     engine = connect(url)
-    slot = make(engine).export()["slots"][0]["id"]
-    with pytest.raises(sa.exc.DataError, match="too long"), engine.begin() as connection:
-        curves.insert(connection, [(slot, {"aux/" + 97 * "x": [1.0]})])
+    with pytest.raises(sa.exc.DataError, match="too long"):
+        insert(engine, [(slot_ids(engine)[0], {"aux/" + 97 * "x": [1.0]})])
     engine.dispose()
     postgresql.drop(url)

@@ -1,4 +1,4 @@
-"""The counts of a study, grouped by the database, are those that counting its rows one by one gives."""
+"""Counts and groups, which the database computes, equal those of its rows counted one by one."""
 
 import itertools
 import random
@@ -11,93 +11,84 @@ from storage_study import definition, make
 from hpo.storage import bulk_sql
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, open_study
-from hpo.storage.ledger.queries import groups
+from hpo.storage.ledger.queries import ENDS
 from hpo.storage.ledger.scheduler import Group
 from hpo.storage.schema import failures, slots
 
 
+def stored(ledger: Ledger, table: sa.Table) -> list[Any]:
+    with ledger.engine.begin() as connection:
+        return list(connection.execute(sa.select(table).where(table.c.study_id == ledger.id)).all())
+
+
+def newest(rows: list[Any], configuration: str, tuning_run: int, phase: str) -> list[Any]:
+    """The rows of the newest round."""
+    key = (configuration, tuning_run, phase)
+    found = [row for row in rows if (row.configuration, row.tuning_run, row.phase) == key]
+    last = max((row.round for row in found), default=0)
+    return [row for row in found if row.round == last]
+
+
 def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """From all rows."""
-    exported = ledger.export()
-    rows = exported["slots"]
-    newest: dict[tuple[str, int, str], int] = {}
-    for row in rows:
-        key = (row["configuration"], row["tuning_run"], row["phase"])
-        newest[key] = max(newest.get(key, 0), row["round"])
-    found = {}
+    rows, found = stored(ledger, slots), {}
     for name in ledger.configurations:
-        of = {row["id"] for row in rows if row["configuration"] == name}
-        present = [
-            row for row in rows if row["id"] in of and row["round"] == newest[name, row["tuning_run"], row["phase"]]
-        ]
-        tune, rerun = ([row for row in present if row["phase"] == phase] for phase in ("tune", "rerun"))
-        done = [row for row in present if row["state"] == "done"]
-        whole = [row for row in done if row["phase"] == "tune" and row["cause"] != "pruned"]
-        values = [row["value"] for row in whole if row["value"] is not None]
-        causes = [entry["cause"] for entry in exported["failures"] if entry["slot_id"] in of]
-        best = max if ledger.direction == "maximize" else min
+        ids = {row.id for row in rows if row.configuration == name}
+        tune, rerun = ([row for run in (0, 1) for row in newest(rows, name, run, phase)] for phase in ("tune", "rerun"))
+        states = [row.state for row in [*tune, *rerun]]
+        done = [row for row in [*tune, *rerun] if row.state == "done"]
+        values = [row.value for row in done if row.phase == "tune" and row.cause != "pruned" and row.value is not None]
+        causes = [row.cause for row in stored(ledger, failures) if row.slot_id in ids]
         found[name] = {
             "trials_total": len(tune),
-            "trials_done": sum(row["state"] == "done" for row in tune),
+            "trials_done": sum(row.state == "done" for row in tune),
             "reruns_total": len(rerun),
-            "reruns_done": sum(row["state"] == "done" for row in rerun),
-            "leased": sum(row["state"] == "leased" for row in present),
-            "failed": sum(row["state"] == "failed" for row in present),
-            "diverged": sum(row["cause"] == "diverged" for row in done),
-            "pruned": sum(row["cause"] == "pruned" for row in done),
-            "without a finite score": sum(row["cause"] == "without a finite score" for row in done),
+            "reruns_done": sum(row.state == "done" for row in rerun),
+            "leased": states.count("leased"),
+            "failed": states.count("failed"),
+            **{end: sum(row.cause == end for row in done) for end in ENDS},
             "failures": {cause: causes.count(cause) for cause in causes},
-            "best": best(values, default=None),
+            "best": (max if ledger.direction == "maximize" else min)(values, default=None),
         }
     return found
 
 
 def regroup(ledger: Ledger) -> list[Group]:
-    """What is left to do, from all rows."""
-    with ledger.engine.begin() as connection:
-        rows = connection.execute(sa.select(slots).where(slots.c.study_id == ledger.id)).all()
-    found = []
+    rows, found = stored(ledger, slots), []
     for name, tuning_run, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
-        mine = [row for row in rows if (row.configuration, row.tuning_run, row.phase) == (name, tuning_run, phase)]
-        newest = max(row.round for row in mine)
-        present = [row for row in mine if row.round == newest]
+        present = newest(rows, name, tuning_run, phase)
         for batch in sorted({row.batch for row in present}):
-            own = [row for row in present if row.batch == batch]
-            opened = [row.slot for row in own if row.state == "open"]
-            again = [row.slot for row in own if row.state == "open" and row.started is not None]
-            leased = sum(row.state == "leased" for row in own)
-            counts = (len(own), len(opened), leased, len(again))
-            lowest = (min(row.slot for row in own), min(opened, default=None), min(again, default=None))
-            found.append(Group(name, tuning_run, phase, newest, batch, *counts, *lowest))
+            group = [row for row in present if row.batch == batch]
+            opened = [row.slot for row in group if row.state == "open"]
+            interrupted = [row.slot for row in group if row.state == "open" and row.started is not None]
+            leased = sum(row.state == "leased" for row in group)
+            numbers = (len(group), len(opened), leased, len(interrupted))
+            lowest = (min(row.slot for row in group), min(opened, default=None), min(interrupted, default=None))
+            found.append(Group(name, tuning_run, phase, group[0].round, batch, *numbers, *lowest))
     return found
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_counts_are_those_of_the_rows(url: str, direction: str) -> None:
+def test_counts_and_groups_are_those_of_the_rows(url: str, direction: str) -> None:
     engine = connect(url)
-    whole = definition(direction=direction)
-    ledger = open_study(engine, "s", whole, "d", {"trials": 40, "seeds": 8, "tuning_runs": 2}, {"title": "t"}, {})
+    planned = {"trials": 40, "seeds": 8, "tuning_runs": 2}
+    ledger = open_study(engine, "s", definition(direction=direction), "d", planned, {"title": "t"}, {})
     make(engine, "another")
     assert ledger.counts() == recount(ledger)
     rng = random.Random(0)
-    rows = ledger.export()["slots"]
+    rows = stored(ledger, slots)
     states = ["open", "leased", "done", "done", "failed"]
     causes = [None, "diverged", "pruned", "without a finite score", "exception"]
     with engine.begin() as connection:
         bulk_sql.update(connection, slots, [
-            {"id": row["id"], "state": rng.choice(states), "cause": rng.choice(causes),
+            {"id": row.id, "state": rng.choice(states), "cause": rng.choice(causes),
              "started": rng.choice([None, 1.0]), "value": rng.choice([None, rng.random()])}
             for row in rows
         ])  # fmt: skip
-        old = sa.and_(slots.c.id == rows[-1]["id"])
-        connection.execute(sa.update(slots).where(old).values(round=1))  # the rest of its group is an older round
+        connection.execute(sa.update(slots).where(slots.c.id == rows[-1].id).values(round=1))  # of its group the newest
         bulk_sql.insert(connection, failures, [
-            {"study_id": ledger.id, "slot_id": rng.choice(rows)["id"], "attempt": 1, "message": "", "setting": None,
+            {"study_id": ledger.id, "slot_id": rng.choice(rows).id, "attempt": 1, "message": "", "setting": None,
              "cause": rng.choice(["lost worker", "timeout"]), "time": 0.0}
             for _ in range(30)
         ])  # fmt: skip
-    assert ledger.counts() == recount(ledger)
-    expected = regroup(ledger)
-    with engine.begin() as connection:
-        assert groups(connection, ledger.id, ledger.configurations) == expected
+    assert ledger.counts() == recount(ledger) and ledger.groups() == regroup(ledger)
     assert ledger.counts()["A"]["best"] is not None and ledger.counts()["B"]["reruns_total"] == 5
