@@ -85,19 +85,6 @@ def test_buffers_are_kept_with_their_members() -> None:
     assert_close(fewer.buffers, {name: leaf[[0, 2]] for name, leaf in whole.buffers.items()})
 
 
-def test_members_are_dropped_one_after_the_other() -> None:
-    whole, fewer = (population("rogc", OPTIMIZERS["adamw"]) for _ in range(2))
-    present = ALL
-    for number, rows in enumerate([ALL, [3, 1, 0], [0, 1], [1]]):
-        fewer.keep(rows)
-        present = [present[row] for row in rows]
-        for inner in range(3):
-            step(whole, ALL, 3 * number + inner)
-            step(fewer, present, 3 * number + inner)
-    assert present == [1]
-    assert_close(fewer.params, members_of(whole.params, present))  # type: ignore[arg-type]
-
-
 def tensor_bytes() -> int:
     """Bytes of all tensors that are referenced."""
     gc.collect()

@@ -29,6 +29,8 @@ def test_salt_0_is_the_unsalted_stream() -> None:
     assert training_names() == training_names(0) == ("training",)
     first = stream(3, *training_names(0), "initial weights").initial_seed()
     assert first == stream(3, "training", "initial weights").initial_seed()
+    samples = Samples(DATA, recipe().source, {5: split(recipe().source, DATA, 5)}, [5], "cpu")
+    assert samples.training_keys.item() == stream(5, "training").initial_seed() & 0xFFFFFFFF
     drawn = {stream(seed, *training_names(salt)).initial_seed() for seed in range(5) for salt in range(5)}
     assert len(drawn) == 25
 
@@ -56,11 +58,3 @@ def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
     assert salted.curves == again.curves
     assert plain.curves["train_loss"] != salted.curves["train_loss"]
     assert plain.final["changed_labels"] == salted.final["changed_labels"]
-
-
-def test_dropout_keys_of_salt_0_are_the_unsalted_ones() -> None:
-    own = recipe()
-    splits = {5: split(own.source, DATA, 5)}
-    unsalted, zero = (Samples(DATA, own.source, splits, [5], "cpu", salts) for salts in (None, [0]))
-    assert torch.equal(unsalted.training_keys, zero.training_keys)
-    assert unsalted.training_keys.item() == stream(5, "training").initial_seed() & 0xFFFFFFFF
