@@ -26,7 +26,7 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
 
     Args:
         records: the studies, each at any moment of its life; each with its name in `study["name"]`.
-        folder: made if needed; the studies' own reports are looked for next to it.
+        folder: created if needed; the page links the studies' reports next to it.
         command: the command line that makes the page again. standalone: as in `write_report`.
     """
     comparison = compare_studies(records)

@@ -1,12 +1,12 @@
 """LaTeX: the tables T1 and T2 in one booktabs table for a paper, results.tex."""
 
 import re
+from collections.abc import Iterator
 
-from hpo.analysis.metric import Metric
-from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
-from hpo.report.formatting import p_cell, spread, with_interval
-from hpo.report.wording import better, verdict_words
+from hpo.report.tables import comparisons, results
+from hpo.report.wording import better
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -32,14 +32,12 @@ def escape(text: str) -> str:
 
 def latex(numbers: StudyNumbers) -> str:
     """results.tex: a table for \\input; comments name the package it needs and the definition's digest."""
-    metric, study = numbers.metric, numbers.study
-    unit = " in points" if metric.share else ""
-    header = ["configuration", "n", metric.label, f"Δ{unit} [95% CI]", "p (Holm)", "verdict"]
-    rivals = {rival.name: rival for rival in numbers.rivals}
-    rows = [_row(entry, rivals.get(entry.name), metric) for entry in numbers.configurations]
+    study, metric = numbers.study, numbers.metric
+    delta = f"Δ{' in points' * metric.share} [95% CI]"
+    header = ["configuration", "n", metric.label, delta, "p (Holm)", "verdict"]
     lines = [
         r"% Needs \usepackage{booktabs}.",
-        f"% Study {_comment(study['name'])}, definition sha256 {study['digest']}",
+        f"% Study {' '.join(study['name'].split())}, definition sha256 {study['digest']}",
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{_caption(numbers)}}}",
@@ -48,7 +46,7 @@ def latex(numbers: StudyNumbers) -> str:
         r"    \toprule",
         f"    {' & '.join(map(escape, header))} \\\\",
         r"    \midrule",
-        *(f"    {' & '.join(row)} \\\\" for row in rows),
+        *(f"    {' & '.join(map(_cell, row))} \\\\" for row in _rows(numbers)),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -56,22 +54,18 @@ def latex(numbers: StudyNumbers) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(entry: ConfigurationNumbers, rival: Rival | None, metric: Metric) -> list[str]:
-    summary = entry.reruns.metric_summary
-    cells = [escape(entry.name), str(summary.n), escape(spread(summary, metric))]
-    if rival is None:
-        return [*cells, escape("–"), escape("–"), "baseline"]
-    paired = rival.verdict.comparison
-    delta = with_interval(paired.mean, paired.interval, metric) if paired.n else "–"
-    return [*cells, escape(delta), escape(p_cell(rival.verdict.p_holm)), _verdict(rival, metric)]
+def _rows(numbers: StudyNumbers) -> Iterator[list[str]]:
+    """Columns of T1 and T2, in Markdown."""
+    compared = {rival: (delta, p, verdict) for rival, _, delta, _, _, _, p, _, _, verdict in comparisons(numbers).rows}
+    for name, n, value, *_ in results(numbers).rows:
+        yield [name, n, value.partition(" [")[0], *compared.get(name, ("–", "–", "baseline"))]
 
 
-def _verdict(rival: Rival, metric: Metric) -> str:
-    """The verdict's words, in bold where Markdown has them in bold."""
-    words = verdict_words(rival.verdict, metric)
-    bold = BOLD.fullmatch(words)
-    plain = escape(MARKDOWN_ESCAPE.sub(r"\1", bold[1] if bold else words))
-    return rf"\textbf{{{plain}}}" if bold else plain
+def _cell(markdown: str) -> str:
+    """A cell of Markdown in LaTeX; bold stays bold."""
+    bold = BOLD.fullmatch(markdown)
+    text = escape(MARKDOWN_ESCAPE.sub(r"\1", bold[1] if bold else markdown))
+    return rf"\textbf{{{text}}}" if bold else text
 
 
 def _caption(numbers: StudyNumbers) -> str:
@@ -88,7 +82,3 @@ def _caption(numbers: StudyNumbers) -> str:
     if runs == 1:
         sentences.append("Conditional on one tuning run, so every verdict is tentative.")
     return " ".join(map(escape, sentences))
-
-
-def _comment(text: str) -> str:
-    return " ".join(str(text).split())

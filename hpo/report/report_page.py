@@ -31,7 +31,7 @@ def report_page(
 
 
 def _results(numbers: StudyNumbers) -> dict[str, Any]:
-    """What the verdicts, the results, the analysis and the limits are made from."""
+    """Values for the verdicts, the results, the analysis and the limits."""
     verdicts = {rival.name: rival.verdict for rival in numbers.rivals}
     return {
         "numbers": numbers,

@@ -13,7 +13,7 @@ from hpo.report.tables import comparisons, results
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, verdict_lines
 
-GREY = "#7f8791"  # readable on white and on black: a plot is not told which of them the dashboard's page is
+GREY = "#7f8791"  # readable on white and on black: a plot cannot know the background of the dashboard
 
 
 class Summary(NamedTuple):

@@ -84,15 +84,15 @@ def importance_frame(record: Record, trials: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for entry in _configurations(record):
         ranges, _ = split_space(entry["space"])
-        found = trials[trials["configuration"] == entry["name"]]
-        found = found[[ranges.keys() <= values.keys() for values in found["setting"]]]
-        if len(found) < ENOUGH_TRIALS or len(ranges) < 2:  # the relative importance of a single one is always 1
+        subset = trials[trials["configuration"] == entry["name"]]
+        subset = subset[[ranges.keys() <= values.keys() for values in subset["setting"]]]
+        if len(subset) < ENOUGH_TRIALS or len(ranges) < 2:  # the relative importance of a single one is always 1
             continue
-        if found["tuning_run"].nunique() > 1:
+        if subset["tuning_run"].nunique() > 1:
             # Runs have different seeds, and a run with easier ones would alone fill the best tenth of all trials.
-            found = found.assign(score=found.groupby("tuning_run")["score"].rank(pct=True))
-        shares = importances(found, ranges, direction) or {}
-        rows += [(entry["name"], plain_name(name), share, len(found)) for name, share in shares.items()]
+            subset = subset.assign(score=subset.groupby("tuning_run")["score"].rank(pct=True))
+        shares = importances(subset, ranges, direction) or {}
+        rows += [(entry["name"], plain_name(name), share, len(subset)) for name, share in shares.items()]
     return pd.DataFrame(rows, columns=["configuration", "hyperparameter", "importance", "trials"])
 
 

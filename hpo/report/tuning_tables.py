@@ -73,7 +73,7 @@ def tuning(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         trials = entry.tuning
-        positions = [f"{symbol(name)} {place.position:.2f}" for name, place in trials.range_positions.items()]
+        positions = [f"{symbol(name)} {position.position:.2f}" for name, position in trials.range_positions.items()]
         rows.append(
             [
                 escape(entry.name),

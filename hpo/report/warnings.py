@@ -135,16 +135,16 @@ def _undefined_metrics(entry: ConfigurationNumbers, numbers: StudyNumbers) -> di
 
 
 def _range_ends(entry: ConfigurationNumbers) -> Iterator[str]:
-    for name, place in entry.tuning.range_positions.items():
-        at = f"median position {place.position:.2f} of the best {place.trials} trials"
-        if place.off:
+    for name, position in entry.tuning.range_positions.items():
+        at = f"median position {position.position:.2f} of the best {position.trials} trials"
+        if position.off:
             yield (
                 f"{escape(entry.name)} tuned itself off: {plain_name(name)} is at the end of its range where it has no "
                 f"effect ({at})"
             )
-        elif place.end:
+        elif position.end:
             yield (
-                f"{escape(entry.name)}: {plain_name(name)} is at the {place.end} end of its range ({at}); "
+                f"{escape(entry.name)}: {plain_name(name)} is at the {position.end} end of its range ({at}); "
                 "a wider range may change the result"
             )
 

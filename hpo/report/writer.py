@@ -30,10 +30,10 @@ def write_report(
 
     Args:
         record: the study, at any moment of its life. The same record gives the same bytes.
-        folder: made if needed; files of an earlier report are replaced.
+        folder: created if needed; files of an earlier report are replaced.
         study_name: the report's title where the author gave none.
         commands: command lines for the section Reproduce.
-        analysis: the author's own Markdown, put behind the generated analysis.
+        analysis: the author's Markdown, put after the generated analysis.
         standalone: whether report.html contains everything that it shows; otherwise it needs the plotly.min.js that is
             put next to `folder`, where all reports share it.
 
