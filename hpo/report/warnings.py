@@ -25,8 +25,7 @@ def find_warnings(numbers: StudyNumbers) -> list[str]:
         *(warning for entry in entries for warning in _range_ends(entry)),
         *_protocol(numbers),
         *_seeds_and_runs(numbers),
-        *_notes(numbers),
-        *_readings(numbers),
+        *_history(numbers),
     ]
 
 
@@ -185,14 +184,12 @@ def _seeds_and_runs(numbers: StudyNumbers) -> Iterator[str]:
         yield f"Only {runs} tuning runs: a verdict needs at least {MIN_PAIRS}"
 
 
-def _notes(numbers: StudyNumbers) -> Iterator[str]:
+def _history(numbers: StudyNumbers) -> Iterator[str]:
+    """What was changed after a report, and how often the test set was read."""
     for note in numbers.study.get("notes") or []:
         event = note["event"]
         if " raised from " not in event or "after a report" in event:
             yield escape(event[:1].upper() + event[1:])
-
-
-def _readings(numbers: StudyNumbers) -> Iterator[str]:
     times = {entry.name: entry.reruns.rounds_read for entry in numbers.configurations}
     several = [f"{escape(name)} {number} times" for name, number in times.items() if number > 1]
     if several:
