@@ -9,6 +9,7 @@ from typing import Any
 import networks
 import pytest
 import torch
+from populations import middle, populate
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -27,7 +28,7 @@ from hpo.tree import Tree
 from tests.gradients import test_batchnorm
 from tests.training.test_population import assert_close, build, members_of, settings, step
 from tests.training.test_steps import Recordings
-from tests.training.test_training import ADAMW, SGD, SPOILER, Blobs, Saved, middle_of, near, recipe
+from tests.training.test_training import ADAMW, SGD, SPOILER, Blobs, Saved, near, recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,7 +76,7 @@ def test_kept_members_train_as_in_the_whole_population(regularizer: str, optimiz
 
 def test_buffers_are_kept_with_their_members() -> None:
     modules = [[test_batchnorm.build(test_batchnorm.features, seed) for seed in ALL] for _ in range(2)]
-    whole, fewer = (test_batchnorm.populate(own, REGULARIZERS["none"], ALL) for own in modules)
+    whole, fewer = (populate(own, REGULARIZERS["none"], [SGD] * MEMBERS) for own in modules)
     for number in range(5):
         step(whole, ALL, number)
         step(fewer, ALL if number < 2 else [0, 2], number)
@@ -165,7 +166,7 @@ RUNS = [Member(seed, ADAMW | {"learning_rate": 0.003 * (1 + seed)}) for seed in 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_survivors_end_as_without_pruning(name: str) -> None:
     regularizer = REGULARIZERS[name]
-    members = [member._replace(hyperparameters=member.hyperparameters | middle_of(regularizer)) for member in RUNS]
+    members = [member._replace(hyperparameters=member.hyperparameters | middle(regularizer)) for member in RUNS]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=6, schedule=Cosine())
     whole = train(chosen, members)
     calls: list[Any] = []
@@ -185,12 +186,12 @@ def test_survivors_end_as_without_pruning(name: str) -> None:
 def test_steps_are_recorded_again_for_the_remaining_members(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a CUDA graph is: the old one would use rows that are gone."""
     chosen = recipe(regularizer=REGULARIZERS["vasso"], optimizer=OPTIMIZERS["adamw"], epochs=6)
-    extra = middle_of(chosen.regularizer)
+    extra = middle(chosen.regularizer)
     members = [member._replace(hyperparameters=member.hyperparameters | extra) for member in RUNS]
     whole = train(chosen, members)
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
-    monkeypatch.setattr(adam, "_member_by_member", adam.elementwise)
+    monkeypatch.setattr(adam, "_by_member", adam.elementwise)
     results = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}))
     compared = {16, 30}  # a power of 4, and the last step; step 4 comes before any recording
     assert recordings.made == 3 and recordings.replays == 6 * 5 - 3 * BEFORE_RECORDING - len(compared)

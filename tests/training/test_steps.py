@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from populations import middle
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,7 +31,7 @@ from hpo.training.recipe import Member, Recipe, Result
 from hpo.training.samples import Samples
 from hpo.training.steps import BEFORE_RECORDING, Steps
 from hpo.tree import Tree, zeros_like
-from tests.training.test_training import ADAMW, SGD, Blobs, middle_of, near, recipe
+from tests.training.test_training import ADAMW, SGD, Blobs, near, recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,7 +144,7 @@ def test_a_recorded_step_is_the_step(
     recorded: Recordings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    members = [Member(seed, optimizer[1] | middle_of(regularizer)) for seed in range(3)]
+    members = [Member(seed, optimizer[1] | middle(regularizer)) for seed in range(3)]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS[optimizer[0]], schedule=Cosine(warmup_epochs=1))
     same(run(chosen, members, recorded), plain(chosen, members, monkeypatch))
 
@@ -168,7 +169,7 @@ def test_masks_buffers_and_augmentations_change_from_step_to_step(
     chosen = Recipe(
         dataset, dataset.load(), Mixed, REGULARIZERS["gvr"], OPTIMIZERS["sgd"], epochs=3, batch_size=20
     )  # fmt: skip
-    own = [Member(seed, SGD | middle_of(REGULARIZERS["gvr"])) for seed in range(members)]
+    own = [Member(seed, SGD | middle(REGULARIZERS["gvr"])) for seed in range(members)]
     same(run(chosen, own, recorded), plain(chosen, own, monkeypatch))
 
 
@@ -380,7 +381,7 @@ def test_a_cuda_graph_replays_the_step(regularizer: Regularizer, monkeypatch: py
     def refused(*_: Any) -> Callable[[], None]:
         raise RuntimeError
 
-    members = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(3)]
+    members = [Member(seed, ADAMW | middle(regularizer)) for seed in range(3)]
     chosen = recipe(Blobs(), regularizer=regularizer, optimizer=OPTIMIZERS["adamw"])
     monkeypatch.setattr(hpo.training.steps, "_cuda_graph", graph)
     found = train(chosen, members, "cuda")

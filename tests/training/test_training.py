@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import references
 import torch
+from populations import middle
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source, Split, split
@@ -21,7 +22,6 @@ from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
 from hpo.random import stream
-from hpo.search_space import Range
 from hpo.training.evaluation import validate
 from hpo.training.initial_models import build_population
 from hpo.training.loop import train
@@ -60,13 +60,6 @@ def recipe(dataset: Dataset | None = None, **changes: Any) -> Recipe:
     dataset = dataset or Blobs(label_noise=0.3, validation=0.25)
     chosen = {"regularizer": REGULARIZERS["none"], "optimizer": OPTIMIZERS["sgd"], "epochs": 3, "batch_size": 8}
     return Recipe(dataset, dataset.load(), network, **(chosen | changes))
-
-
-def middle_of(regularizer: Regularizer) -> dict[str, float]:
-    return {
-        name: entry.middle() if isinstance(entry, Range) else float(entry)
-        for name, entry in regularizer.hyperparameters.items()
-    }
 
 
 class Witness:
@@ -363,7 +356,7 @@ def test_an_empty_validation_part_is_refused() -> None:
 @pytest.mark.parametrize("optimizer", [("sgd", SGD), ("adamw", ADAMW)], ids=lambda pair: pair[0])
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_a_gpu_gives_what_the_cpu_gives(regularizer: Regularizer, optimizer: tuple[str, dict[str, float]]) -> None:
-    members = [Member(seed, optimizer[1] | middle_of(regularizer)) for seed in range(3)]
+    members = [Member(seed, optimizer[1] | middle(regularizer)) for seed in range(3)]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS[optimizer[0]])
     for cpu, gpu in zip(train(chosen, members), train(chosen, members, "cuda"), strict=True):
         for name, values in cpu.curves.items():
@@ -400,7 +393,7 @@ class Saved:
 def test_a_resumed_run_ends_as_an_uninterrupted_one(name: str, members: int) -> None:
     regularizer = REGULARIZERS[name]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
-    runs = [Member(seed, ADAMW | middle_of(regularizer)) for seed in range(members)]
+    runs = [Member(seed, ADAMW | middle(regularizer)) for seed in range(members)]
     whole = train(chosen, runs, test=True)
     checkpointer = Saved(3)
     with pytest.raises(InterruptedError):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import references
 import torch
+from populations import middle
 from torch import Tensor, nn
 
 from hpo import Configuration, Mnist1d, Study
@@ -22,7 +23,6 @@ from hpo.training.loop import train
 from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe
 from hpo.tree import Tree
-from tests.training.test_training import middle_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +79,7 @@ class Seen:
     def run(self, chosen: Recipe, seeds: list[int], hyper: Mapping[str, float] = SGD) -> list[dict[tuple, Tensor]]:
         """For every member (epoch, index, view) -> the sample in training."""
         self.steps.clear()
-        train(chosen, [Member(seed, {**hyper, **middle_of(chosen.regularizer)}) for seed in seeds])
+        train(chosen, [Member(seed, {**hyper, **middle(chosen.regularizer)}) for seed in seeds])
         found: list[dict[tuple, Tensor]] = [{} for _ in seeds]
         per_epoch = len(self.steps) // EPOCHS
         for number, inputs in enumerate(self.steps):
@@ -167,7 +167,7 @@ def test_without_augmentation_all_views_are_the_sample_itself(seen: Seen) -> Non
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 def test_same_seed_same_run_in_any_population(regularizer: Regularizer) -> None:
     def run(seeds: list[int]) -> list[Any]:
-        members = [Member(seed, SGD | middle_of(regularizer)) for seed in seeds]
+        members = [Member(seed, SGD | middle(regularizer)) for seed in seeds]
         return train(recipe(regularizer), members, test=True)
 
     torch.manual_seed(1)
