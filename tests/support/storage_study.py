@@ -1,4 +1,4 @@
-"""A small study without training, and what it looks like to a user of plain Optuna."""
+"""A small study without training, and how it looks to a user of plain Optuna."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,26 +30,26 @@ def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) ->
 
 
 def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:
-    """A study of that definition; 12 trials and 3 seeds unless told otherwise."""
+    """A study of that definition; 12 trials and 3 seeds by default."""
     numbers = {"trials": 12, "seeds": 3, "tuning_runs": 1} | planned
     return known_for_long(open_study(engine, name, definition(), digest, numbers, {"title": "t"}, {"loss": "aa"}))
 
 
 class StableConnection(ConnectionHealth):
-    """Contact that has lasted for ever, so that leases that ran out are taken over at once."""
+    """A connection without any outage, so that leases that ran out are taken over at once."""
 
     def stable_for(self, seconds: float) -> bool:  # noqa: ARG002
         return True
 
 
 def known_for_long(ledger: Ledger) -> Ledger:
-    """The ledger as a process sees it that has had contact with the database for long."""
+    """The ledger of a process that has been connected to the database for long."""
     ledger.health = StableConnection()
     return ledger
 
 
 def outcomes(work: Work) -> list[Outcome]:
-    """What training would give: a value that follows from the setting alone."""
+    """The results of training: values that depend only on the settings."""
     return [
         Outcome(
             slot.id,
@@ -64,7 +64,7 @@ def outcomes(work: Work) -> list[Outcome]:
 
 
 def finish_all(ledger: Ledger, worker_id: str | None = None, limit: int = 20, until: str = "") -> None:
-    """Works through the study in this process, without the mirror; stops before work of the phase `until`."""
+    """Finishes the study in this process, without the mirror; stops before work of the phase `until`."""
     worker_id = worker_id or new_worker_id()
     while work := ledger.lease(worker_id, limit):
         if work.phase == until:
@@ -106,6 +106,6 @@ def plain_names(url: str) -> list[str]:
 
 
 def kept(url: str) -> RDBStorage:
-    """A storage that lives to the end: from Python 3.13 on, a SQLite connection that is collected open warns."""
+    """A storage that is never deleted: since Python 3.13, a SQLite connection warns if it is deleted while open."""
     KEPT.append(RDBStorage(url))
     return KEPT[-1]

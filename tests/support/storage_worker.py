@@ -1,4 +1,4 @@
-"""A worker of the storage tests: no training, a log of what it was given and what counted, a place to die at."""
+"""A worker of the storage tests: it trains nothing, logs its slots and results, and can end at a chosen point."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
 
-# What a worker writes, in the order of a run: it may be killed before and after each of them.
+# A worker's writes, in the order of a run: it can be killed before and after each of them.
 POINTS: dict[str, tuple[type, str]] = {
     "repair": (Mirror, "repair"),
     "lease": (Ledger, "lease"),
@@ -59,37 +59,31 @@ def work(
             attempt, replacements, setting.
         name: of this worker; in the log, in every result, and the seed of its training times.
         seconds: shortest and longest time that a population trains.
-        die: where this process sends itself the signal `how`: "before finish 2", "after lease 1" (see POINTS),
-            "train 3", "statement 40", "commit 9".
-        retry_timeout: seconds that a database which is away is waited for. idle_timeout: seconds until PostgreSQL
-            ends the session of a client that stopped in a transaction. 0 keeps the program's own.
+        die: the point at which this process sends itself the signal `how`: "before finish 2", "after lease 1" (see
+            POINTS), "train 3", "statement 40", "commit 9".
+        retry_timeout, idle_timeout: seconds for `transactions.RETRY_TIMEOUT` and `database.IDLE_TIMEOUT`; 0: as they
+            are.
     """
     rng = random.Random(name)
-    logging.getLogger("hpo").addHandler(logging.NullHandler())  # a warning on an outage is no defect
+    logging.getLogger("hpo").addHandler(logging.NullHandler())  # outages are logged
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT
     hpo.storage.database.IDLE_TIMEOUT = idle_timeout or hpo.storage.database.IDLE_TIMEOUT
     if die:
         _die_at(die, how)
 
-    def note(what: str, found: Work) -> None:
-        for slot in found.slots:
-            line = {
-                "what": what,
-                "name": name,
-                "slot": slot.id,
-                "attempt": slot.attempt,
-                "replacements": slot.replacements,
-            }
-            os.write(file, f"{json.dumps(line | {'setting': slot.setting})}\n".encode())
+    def note(what: str, work: Work) -> None:
+        for slot in work.slots:
+            fields = {key: getattr(slot, key) for key in ("attempt", "replacements", "setting")}
+            os.write(file, f"{json.dumps({'what': what, 'name': name, 'slot': slot.id, **fields})}\n".encode())
 
-    def train(found: Work) -> list[Outcome]:
-        note("leased", found)
+    def train(work: Work) -> list[Outcome]:
+        note("leased", work)
         passed("train")
         time.sleep(rng.uniform(*seconds))
-        return [replace(entry, result={**entry.result, "worker": name}) for entry in outcomes(found)]
+        return [replace(outcome, result={**outcome.result, "worker": name}) for outcome in outcomes(work)]
 
-    _after(Ledger, "assign", lambda _, found: note("assigned", found))
+    _after(Ledger, "assign", lambda _, work: note("assigned", work))
     leased: dict[int, Work] = {}
 
     def counted(arguments: tuple[Any, ...], ids: list[int]) -> None:
@@ -105,23 +99,23 @@ def work(
     try:
         ledger = load_study(connect(url), study)
         run_worker(ledger, train, new_worker_id(), population, on_event=remember, lease=lease)
-    except HpoError as error:  # as the command line tells it
+    except HpoError as error:  # as in the command line
         print(f"hpo: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     passed("exit")
 
 
-_deadly: dict[str, tuple[int, int]] = {}  # place → (how often it is passed, then the signal)
+_deadly: dict[str, tuple[int, int]] = {}  # point → (the number of the pass that is deadly, the signal)
 _passed: Counter[str] = Counter()
 _extending = threading.RLock()
 
 
 def passed(point: str) -> None:
-    """Kills or stops this process if that was to happen here."""
+    """Kills or stops this process if `die` names this point."""
     _passed[point] += 1
     count, number = _deadly.get(point, (0, 0))
     if count == _passed[point]:
-        with _extending:  # a process stopped while it renews would hold a SQLite file's lock, wherever it stopped
+        with _extending:  # a process stopped while it extends a lease would keep a SQLite file locked
             os.kill(os.getpid(), number)
 
 
@@ -135,33 +129,33 @@ def _die_at(die: str, how: int) -> None:
 
     Ledger.extend_lease = extend_alone  # type: ignore[method-assign,assignment]
     _deadly[point] = (int(count), how)
-    for name, (owner, method) in POINTS.items():
-        _around(owner, method, name)
+    for name, (kind, method) in POINTS.items():
+        _around(kind, method, name)
     sa.event.listen(Engine, "before_cursor_execute", lambda *_: passed("statement"))
     sa.event.listen(Engine, "commit", lambda *_: passed("commit"))
 
 
-def _around(owner: type, method: str, name: str) -> None:
-    original = getattr(owner, method)
+def _around(kind: type, method: str, name: str) -> None:
+    original = getattr(kind, method)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
         passed(f"before {name}")
-        found = original(*arguments, **options)
+        result = original(*arguments, **options)
         passed(f"after {name}")
-        return found
+        return result
 
-    setattr(owner, method, wrapped)
+    setattr(kind, method, wrapped)
 
 
-def _after(owner: type, method: str, then: Callable[[tuple[Any, ...], Any], None]) -> None:
-    original = getattr(owner, method)
+def _after(kind: type, method: str, then: Callable[[tuple[Any, ...], Any], None]) -> None:
+    original = getattr(kind, method)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        found = original(*arguments, **options)
-        then(arguments, found)
-        return found
+        result = original(*arguments, **options)
+        then(arguments, result)
+        return result
 
-    setattr(owner, method, wrapped)
+    setattr(kind, method, wrapped)
 
 
 def read_logs(folder: Path) -> list[dict[str, Any]]:
