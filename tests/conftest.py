@@ -1,6 +1,7 @@
 """Fixtures that several test files need."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ from storages import KINDS, Storage, storage
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "where tests save pictures of pages; with it, the dashboard's study is really trained"
     parser.addoption("--screenshots", type=Path, metavar="FOLDER", help=text)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one process more than cores, since many tests wait for other processes; each takes a gigabyte."""
+    return min(os.cpu_count() or 1, 8) + 1
 
 
 def pytest_collection_finish() -> None:

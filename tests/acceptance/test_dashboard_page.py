@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,6 @@ import pytest
 import shown_study
 from browser import FOREIGN, Browser, Tab
 from fork_server import ROOT, Child, ForkServer
-from postgres_server import PostgresServer
 
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study, names
@@ -64,15 +62,16 @@ def until(look: Callable[[], Any], patience: float = 60.0) -> Any:
     return found
 
 
-@pytest.fixture
-def finished(fork_server: ForkServer, tmp_path: Path) -> Iterator[Served]:
-    """A dashboard of a finished study."""
-    engine = connect(f"sqlite:///{tmp_path}/t.db")
+@pytest.fixture(scope="module")
+def finished(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A dashboard of a finished study, which tests only read."""
+    folder = tmp_path_factory.mktemp("finished")
+    engine = connect(f"sqlite:///{folder}/t.db")
     ledger = shown_study.make(engine, trials=4, seeds=5)
     shown_study.finish(ledger)
     Mirror(ledger).repair()
     engine.dispose()
-    with served(fork_server, f"sqlite:///{tmp_path}/t.db", tmp_path) as dashboard:
+    with served(fork_server, f"sqlite:///{folder}/t.db", folder) as dashboard:
         yield dashboard
 
 
@@ -277,10 +276,8 @@ def test_pages_of_others_can_do_nothing(browser: Browser, finished: Served, else
     engine.dispose()
 
 
-def test_a_report_reaches_nothing_and_nothing_beside_it_is_served(
-    browser: Browser, finished: Served, tmp_path: Path
-) -> None:
-    (tmp_path / "secret.html").write_text("secret")
+def test_a_report_reaches_nothing_and_nothing_beside_it_is_served(browser: Browser, finished: Served) -> None:
+    (finished.reports.parent / "secret.html").write_text("secret")
     with browser.tab() as tab:
         tab.open(f"{finished.address}/reports/shown/")
         tab.page.wait_for_selector(".js-plotly-plot .main-svg")
@@ -292,49 +289,30 @@ def test_a_report_reaches_nothing_and_nothing_beside_it_is_served(
             assert answer is not None and answer.status == 404 and "secret" not in tab.text()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_page_says_that_the_database_is_away_and_recovers(
-    browser: Browser, fork_server: ForkServer, tmp_path: Path, kind: str
+def test_a_page_shows_that_the_database_is_unavailable_and_recovers(
+    browser: Browser, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    server = PostgresServer() if kind == "postgresql" else None
-    try:
-        url = server.create() if server else f"sqlite:///{tmp_path}/t.db"
-        engine = connect(url)
-        ledger = shown_study.make(engine, trials=2, seeds=2)
-        shown_study.finish(ledger, runs=1)
-        Mirror(ledger).repair()
-        engine.dispose()
-        with served(fork_server, url, tmp_path) as dashboard, browser.tab() as tab:
-            open_note(tab, dashboard)
-            with _away(server, tmp_path):
-                until(lambda: "unavailable" in _shown(tab, f"{dashboard.address}/reports/"))
-                tab.open(f"{dashboard.address}/dashboard")
-                assert "unavailable" in tab.text()
-            tab.page.wait_for_selector("text=shown/AdamW/tune")  # by itself
-            shown_study.finish(load_study(engine, "shown"))
-            until(lambda: "4 of 4 reruns" in _note(tab, dashboard))
-            engine.dispose()
-    finally:
-        if server:
-            server.close()
+    database, elsewhere = tmp_path / "database", tmp_path / "elsewhere"
+    database.mkdir()
+    url = f"sqlite:///{database}/t.db"
+    engine = connect(url)
+    ledger = shown_study.make(engine, trials=2, seeds=2)
+    shown_study.finish(ledger, runs=1)
+    Mirror(ledger).repair()
+    engine.dispose()
+    with served(fork_server, url, tmp_path) as dashboard, browser.tab() as tab:
+        open_note(tab, dashboard)
+        database.rename(elsewhere)
+        until(lambda: "unavailable" in _shown(tab, f"{dashboard.address}/reports/"))
+        tab.open(f"{dashboard.address}/dashboard")
+        assert "unavailable" in tab.text()
+        elsewhere.rename(database)
+        tab.page.wait_for_selector("text=shown/AdamW/tune")  # the page reloads itself
+        shown_study.finish(load_study(engine, "shown"))
+        until(lambda: "4 of 4 reruns" in _note(tab, dashboard))
+    engine.dispose()
 
 
 def _note(tab: Tab, dashboard: Served) -> str:
     open_note(tab, dashboard)
     return tab.text("main")
-
-
-@contextmanager
-def _away(server: PostgresServer | None, folder: Path) -> Iterator[None]:
-    """The database is gone inside: its server is stopped, or its files lie elsewhere."""
-    if server:
-        server.stop()
-        yield
-        server.start()
-        return
-    (folder / "aside").mkdir()
-    for path in folder.glob("t.db*"):
-        shutil.move(path, folder / "aside")
-    yield
-    for path in (folder / "aside").iterdir():
-        shutil.move(path, folder / path.name)

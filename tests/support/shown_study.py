@@ -10,7 +10,7 @@ from typing import Any
 
 from synthetic_record import synthetic_export
 
-from hpo.dashboard import live_reports, refresher, server, study_note
+from hpo.dashboard import live_reports, middleware, refresher, server, study_note
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id, open_study
 from hpo.worker.loop import run_worker
@@ -58,9 +58,10 @@ def work(url: str, study: str, allowed: str, population: int = 2) -> None:
 
 
 def serve(url: str, reports: str, port: int = 0, pause: float = 1.0) -> None:
-    """The dashboard, to be started in the fork_server; summaries and reports may follow one another that soon."""
+    """The dashboard, which writes summaries and reports and reloads its pages every `pause` seconds."""
     study_note.PAUSE = live_reports.PAUSE = pause
     refresher.INTERVAL = pause / 4
+    middleware.UNAVAILABLE_PAGE = middleware.UNAVAILABLE_PAGE.replace('content="5"', f'content="{pause:g}"')
     server.serve(url, "127.0.0.1", port, Path(reports), editable=False)
 
 
