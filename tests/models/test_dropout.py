@@ -34,7 +34,7 @@ SGD = {"learning_rate": 0.3, "weight_decay": 1e-3, "momentum": 0.9}
 
 
 class Reused(nn.Module):
-    """One Dropout layer in two places, as networks often have it."""
+    """One Dropout layer that is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ def step(population: Population, members: list[int], number: int) -> Tree:
     return population.step(inputs, labels, keys=mix(torch.tensor(members), number))
 
 
-class Given(nn.Module):
-    """A layer with a mask for every sample [N, ...], asked one sample at a time."""
+class FixedMasks(nn.Module):
+    """Multiplies one sample at a time by its mask of masks [N, ...]."""
 
     def __init__(self, masks: Tensor) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class Given(nn.Module):
         return inputs * self.masks[self.position]
 
 
-class GivenMasks(references.Batch):
-    """Tells every mask which sample is next."""
+class MaskedBatch(references.Batch):
+    """Sets the sample's position in every FixedMasks layer."""
 
     def sample_losses(self, view: int = 0) -> list[Tensor]:
         losses = []
         for position, sample, label in zip(self.places, self.inputs[view], self.labels, strict=True):
             for layer in self.module.modules():
-                if isinstance(layer, Given):
+                if isinstance(layer, FixedMasks):
                     layer.position = position
             losses.append(self.loss(self.module(sample[None]), label[None])[0])
         return losses
@@ -122,8 +122,8 @@ def test_every_pass_of_a_step_has_the_same_masks(regularizer: Regularizer) -> No
     module = build("MLP", 1)
     for number in (1, 2):
         features = getattr(module, f"linear{number}").out_features
-        setattr(module, f"dropout{number}", Given(masks_by_hand(12345, number - 1, samples, features, 0.4)))
-    batch = GivenMasks(module, inputs, labels)
+        setattr(module, f"dropout{number}", FixedMasks(masks_by_hand(12345, number - 1, samples, features, 0.4)))
+    batch = MaskedBatch(module, inputs, labels)
     gradient, expected = references.REGULARIZERS[regularizer.name](batch, hyper, {})
     for name, leaf in gradient.items():
         torch.testing.assert_close(before[name] - population.params[name][0], leaf, rtol=1e-9, atol=1e-11)

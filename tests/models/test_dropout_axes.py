@@ -21,7 +21,7 @@ SAMPLES, TIMES, WIDTH, CLASSES = 8, 8, 5, 3  # as many times as samples
 
 
 class Dropped(nn.Module):
-    """Dropout of hidden values that a case arranges, and a classifier behind it."""
+    """Dropout of hidden values, rearranged by `drop`, and then a classifier."""
 
     def __init__(self, drop: Callable[[nn.Module, Tensor], Tensor], dropout: nn.Module | None = None) -> None:
         super().__init__()

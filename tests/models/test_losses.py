@@ -1,4 +1,4 @@
-"""Losses of single samples against PyTorch's, and a study's own loss on its way into training."""
+"""Losses of single samples against PyTorch's, and a study's loss in training."""
 
 import math
 from dataclasses import replace
@@ -122,7 +122,7 @@ def test_the_loss_of_the_study_is_what_is_trained(
 
 
 def _untrained_losses(study: Study, recipe: Any) -> Tensor:
-    """The loss of every training sample of seed 3 under the initial weights, by PyTorch alone where it is known."""
+    """The loss of every training sample of seed 3 under the initial weights, by PyTorch where it has the loss."""
     from hpo.data import split
     from hpo.random import stream
 

@@ -12,7 +12,7 @@ CLASSES = 3
 
 
 class Case(NamedTuple):
-    """A layer and the shape of a sample that it is given.
+    """A layer and the shape of a sample that it takes.
 
     Attributes:
         build: makes the layer. shape: of a sample that it takes. tokens: whether these are whole numbers, 0 … 4.
@@ -30,7 +30,10 @@ class Between(nn.Module):
     """The layer between a linear map of its inputs' last axis and a classifier."""
 
     def __init__(self, case: Case, gain: bool = False, plain: bool = False) -> None:
-        """gain: a parameter that belongs to no layer, so that per-sample gradients are taken one by one."""
+        """
+        Args:
+            gain: adds a parameter outside layers, so that per-sample gradients are computed one by one.
+        """
         super().__init__()
         self.before = nn.Identity() if case.tokens else nn.Linear(case.shape[-1], case.shape[-1]).double()
         self.layer = (case.plain if plain and case.plain else case.build)().double()
@@ -99,7 +102,7 @@ class Function(nn.Module):
 
 
 class Bag(nn.Embedding):
-    """What EmbeddingBag does: looked up one by one, then taken together by a method of tensors."""
+    """EmbeddingBag as an embedding followed by a method of tensors."""
 
     def __init__(self, together: str) -> None:
         super().__init__(5, 3)

@@ -114,7 +114,7 @@ def evaluate(module: nn.Module, samples: Tensor, labels: Tensor) -> tuple[float,
 
 
 def changed_labels(given: Tensor, true: Tensor, places: Tensor) -> list[int]:
-    """The places whose given label is not the true one."""
+    """The positions whose given label is not the true one."""
     return [place for place in places.tolist() if given[place].item() != true[place].item()]
 
 

@@ -1,4 +1,4 @@
-"""A module and a minibatch, asked in the slowest way: one sample, one scalar, one `torch.autograd.grad` at a time."""
+"""A module and a minibatch, computed slowly: one sample, one scalar, one `torch.autograd.grad` at a time."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Gradient = dict[str, Tensor]
 Hyper = Mapping[str, float]
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
-# What a regularizer remembers from step to step: empty before the first, changed in place.
+# A regularizer's state: empty before the first step, changed in place.
 Memory = dict[str, Gradient]
 
 
@@ -83,7 +83,7 @@ class Batch:
         return type(self)(module, self.inputs, self.labels, self.loss, self.together)
 
     def subset(self, first: int, last: int) -> "Batch":
-        """The samples at places first … last − 1 alone, as many of them as there are."""
+        """The samples at positions first … last − 1, as far as they exist."""
         places = self.places[max(0, first) : last]
         chosen = type(self)(self.module, self.inputs[:, places], self.labels[places], self.loss, self.together)
         chosen.places = places

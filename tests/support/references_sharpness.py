@@ -43,7 +43,7 @@ def gam_adaptive(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
 
 
 def _gam(batch: Batch, hyper: Hyper, g0_weight: float, g2_weight: float, adaptive: bool = False) -> Answer:
-    """Four gradients, m, v, and v less γ times the part of m orthogonal to v, found by the cosine of their angle."""
+    """Four gradients, m, v, and v less γ times the part of m orthogonal to v, by the cosine of their angle."""
     g0 = batch.mean_gradient()
     g1 = batch.moved(hyper["rho_prime"], g0, adaptive=adaptive).mean_gradient()
     h = combined((1, g1), (-1, g0))
@@ -72,7 +72,7 @@ def gvr_independent(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
 
 
 def gvr_over(batch: Batch, first: Batch, second: Batch, names: list[str], hyper: Hyper) -> Answer:
-    """L₁ + L₂ + α ‖∇L₁ − ∇L₂‖², the gradients over the parameters of these names and two subsets' own passes."""
+    """L₁ + L₂ + α ‖∇L₁ − ∇L₂‖², the gradients over the parameters of these names and passes over each subset."""
     gradient_1 = batch.gradient(mean(first.sample_losses(0)), differentiable=True)
     gradient_2 = batch.gradient(mean(second.sample_losses(1)), differentiable=True)
     distance = sum(((gradient_1[name] - gradient_2[name]) ** 2).sum() for name in names)
