@@ -102,10 +102,6 @@ class Checkpoints:
         finally:  # also after a signal
             temporary.unlink(missing_ok=True)
 
-    def delete(self, path: Path) -> None:
-        """Deletes the checkpoint of a finished run."""
-        path.unlink(missing_ok=True)
-
 
 class FileCheckpointer:
     """Saves one population's runs while they train; a `loop.Checkpointer`."""

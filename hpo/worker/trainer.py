@@ -183,7 +183,7 @@ class Trainer:
         """Deletes the checkpoints of work whose outcomes are stored."""
         if self.checkpoints is not None:
             for path in self._checkpoint_paths(work, self._models(work)):
-                self.checkpoints.delete(path)
+                path.unlink(missing_ok=True)
 
     def _checkpoint_paths(self, work: Work, models: list[_Model]) -> list[Path]:
         assert self.checkpoints is not None

@@ -46,7 +46,7 @@ def work(
     def note_data(source: Source) -> None:
         ledger.note_data(worker_id, identify(source))
 
-    def forget_checkpoints(kind: str, details: dict[str, Any]) -> None:
+    def handle_event(kind: str, details: dict[str, Any]) -> None:
         if kind == "finished":
             stored = {outcome.id for outcome in details["outcomes"]}
             done = [slot for slot in details["work"].slots if slot.id in stored]
@@ -58,4 +58,4 @@ def work(
 
     folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
     trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data)
-    run_worker(ledger, trainer, worker_id, trainer.size, on_event=forget_checkpoints, device=device_name(chosen))
+    run_worker(ledger, trainer, worker_id, trainer.size, on_event=handle_event, device=device_name(chosen))
