@@ -61,16 +61,7 @@ def train(
         UsageError: the samples are not as `Source` describes them, a metric has a reserved name, or the networks cannot
             be trained on these samples.
     """
-    check_metrics(recipe.metrics)
-    recipe = recipe._replace(source=check_source(recipe.source))
-    check_fit(recipe.dataset, recipe.source)
-    splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
-    _check_sizes(recipe, splits)
-    seeds, salts = [member.seed for member in members], [member.salt for member in members]
-    samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
-    population = build_population(recipe, members, samples.inputs)
-    check_calls(population, samples, recipe.schedule, recipe.epochs, recipe.batch_size)
-    run = _Run(recipe, population, samples, label_fits)
+    run = _prepare(recipe, members, device, label_fits)
     saved = checkpointer.load() if checkpointer else None
     if saved is not None:
         run.restore(saved)
@@ -82,17 +73,27 @@ def train(
             run.stop(prune(run.epoch, run.results))
         if checkpointer and run.epoch < recipe.epochs:
             checkpointer.save(run.states)
-    return [
-        result._replace(final=_sizes(recipe, splits[member.seed], test, result.stopped_epoch) | result.final)
-        for result, member in zip(run.final_results(test), members, strict=True)
-    ]
+    return run.final_results(test)
+
+
+def _prepare(recipe: Recipe, members: Sequence[Member], device: torch.device | str, label_fits: bool) -> "_Run":
+    check_metrics(recipe.metrics)
+    recipe = recipe._replace(source=check_source(recipe.source))
+    check_fit(recipe.dataset, recipe.source)
+    splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
+    _check_sizes(recipe, splits)
+    seeds, salts = [member.seed for member in members], [member.salt for member in members]
+    samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
+    population = build_population(recipe, members, samples.inputs)
+    check_calls(population, samples, recipe.schedule, recipe.epochs, recipe.batch_size)
+    return _Run(recipe, population, samples, label_fits)
 
 
 class _Run:
     """A population in training.
 
     Attributes:
-        epoch: the last finished epoch, from 1. results: of every member, without `final`.
+        epoch: the last finished epoch, from 1. results: of every member, without `final`. splits: of every member.
         active: the members still in training, in the order of the population's rows.
         last: the validation metrics of the last epoch, one value per row.
     """
@@ -100,6 +101,7 @@ class _Run:
     def __init__(self, recipe: Recipe, population: Population, samples: Samples, label_fits: bool) -> None:
         self.recipe, self.population, self.samples, self.label_fits = recipe, population, samples, label_fits
         self._make_steps()
+        self.splits = samples.splits
         self.epoch = 0
         self.last: dict[str, Tensor] = {}
         self.results = [Result({}, {}, None) for _ in range(len(population))]
@@ -156,7 +158,7 @@ class _Run:
             self.last = {name: values[list(rows)] for name, values in self.last.items()}
 
     def final_results(self, test: bool) -> list[Result]:
-        """The results with the metrics at the end, or with those of its last validation for a stopped member."""
+        """The results with `final`; the metrics of a stopped member are those of its last validation."""
         finals = [
             {name: values[-1] for name, values in result.curves.items() if not name.startswith(("train_", "aux/"))}
             for result in self.results
@@ -170,8 +172,14 @@ class _Run:
                 finals[member] = {
                     name: values[row] for name, values in numbers.items() if self.samples.reports(row, name)
                 }
-        pairs = zip(self.results, finals, strict=True)
-        return [result._replace(final={} if result.diverged_epoch else final) for result, final in pairs]
+        sizes = [
+            _sizes(self.recipe, parts, test, result.stopped_epoch)
+            for parts, result in zip(self.splits, self.results, strict=True)
+        ]
+        return [
+            result._replace(final=size if result.diverged_epoch else size | final)
+            for result, size, final in zip(self.results, sizes, finals, strict=True)
+        ]
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that `restore` needs, per member: plain values and copies on the CPU."""
