@@ -80,7 +80,7 @@ def test_a_trial_without_a_value_counts_as_the_worst() -> None:
 
 
 def test_a_pruned_trial_without_a_value_is_the_worst_of_those_pruned_there() -> None:
-    known = [trial._replace(stopped=3) for trial in finished()]
+    known = [trial._replace(stopped_epoch=3) for trial in finished()]
     lost = FinishedTrial({"learning_rate": 0.01, "lambda": 1.0}, None, 3)
     worse = sampled_first(known + [lost] * 20)
     assert mean_distance(worse) > mean_distance(sampled_first(known + [lost._replace(value=1.0)] * 20)) + 0.1

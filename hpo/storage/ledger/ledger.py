@@ -9,17 +9,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql, curves
-from hpo.storage.ledger import changed_code, data_check, leases, queries, trial_history
+from hpo.storage.ledger import changed_code, data_check, leases, queries
 from hpo.storage.ledger.rerun_settings import assign_best_settings, settings_assigned
 from hpo.storage.ledger.retries import end_attempts, end_lost_attempts
 from hpo.storage.ledger.scheduler import Group, choose, tuning_unfinished
-from hpo.storage.ledger.stored_study import LEASE, StoredStudy, transaction
+from hpo.storage.ledger.stored_study import LEASE, transaction
+from hpo.storage.ledger.trial_history import TrialHistory
 from hpo.storage.schema import slots, workers
 from hpo.storage.transactions import now
-from hpo.trials import FinishedTrial, Outcome, Setting, Slot, TrialCurve, Work
+from hpo.trials import Outcome, Setting, Slot, Work
 
 
-class Ledger(StoredStudy):
+class Ledger(TrialHistory):
     """A study with a slot for every trial and rerun, each leased by one worker at a time and finished once.
 
     Attributes: see `StoredStudy`.
@@ -147,26 +148,6 @@ class Ledger(StoredStudy):
     def release(self, connection: Connection, worker_id: str, ids: Collection[int] | None = None) -> list[int]:
         """Releases slots (by default all that the worker holds) as if they had not been leased; returns their ids."""
         return self._release(connection, worker_id, ids)
-
-    @transaction
-    def finished_trials(
-        self, connection: Connection, configuration: str, tuning_runs: Collection[int], batch: int
-    ) -> dict[int, tuple[list[FinishedTrial], range]]:
-        """What a sampler needs for a batch.
-
-        Returns:
-            tuning_run → (finished trials of the batches before it, by slot; the slots of the batch).
-        """
-        pruning = "pruner" in self.definition
-        return trial_history.finished_trials(connection, self.id, configuration, tuning_runs, batch, pruning)
-
-    @transaction
-    def trial_curves(
-        self, connection: Connection, configuration: str, tuning_runs: Collection[int], batch: int
-    ) -> dict[int, list[TrialCurve]]:
-        """What a pruner needs for a batch: tuning_run → finished trials of the batches before it, with score curves."""
-        metric = self.definition["score"]
-        return trial_history.trial_curves(connection, self.id, configuration, tuning_runs, batch, metric)
 
     def _prepare(self, connection: Connection, take_over: bool) -> list[Group]:
         """The groups of slots once lost attempts are ended and, after all tuning, the reruns have their settings.
