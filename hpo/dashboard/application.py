@@ -29,7 +29,7 @@ def build(
     """The whole application.
 
     Args:
-        storage: from `mirror.open_storage`, of a database with hpo's tables.
+        storage: from `hpo.storage.optuna.studies.open_storage`, of a database with hpo's tables.
         reports: the folder of reports.
         host: the name or address that the server listens on; it decides which Host headers are accepted.
         password: required from every client; None: no password.
