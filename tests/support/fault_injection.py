@@ -2,12 +2,12 @@
 
     python tests/support/fault_injection.py --schedules 50 --storage postgresql --seed 1
 
-Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep) on a small study, does its faults to
-them and then checks the tables, the workers' logs and Optuna's tables: exact budgets, nothing finished twice, the same
-setting again after a takeover, attempts counted as the protocol says. The first schedule that fails ends the program
-with exit code 1 and names the command that repeats it; its folder is kept.
+Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep) on a small study, injects faults and
+then checks the tables, the workers' logs and Optuna's tables: exact budgets, no trial finished twice, the same setting
+after a takeover, the right number of attempts. The first schedule that fails ends the program with exit code 1 and
+names the command that repeats it; its folder is kept.
 
-    python tests/support/fault_injection.py --outage 20             # the database is away once, with 1, 2 and 8 workers
+    python tests/support/fault_injection.py --outage 20             # one outage, with 1, 2 and 8 workers
     python tests/support/fault_injection.py --statements 1 400      # a worker killed at each of its SQL statements
 """
 
@@ -32,11 +32,11 @@ from storages import KINDS, Storage, storage
 from hpo.storage import schema
 from hpo.storage.database import connect
 
-Trial = Callable[[ForkServer, Storage, Path], Counter[str]]  # one experiment in a folder; what happened, counted
+Experiment = Callable[[ForkServer, Storage, Path], Counter[str]]  # in a folder; returns counts of what happened
 
 
 def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
-    """A worker dies at its n-th SQL statement, if it comes so far, and another one does the rest."""
+    """Kills a worker at its n-th SQL statement, if it has so many; a second worker finishes the study."""
     url = place.create()
     ledger = make(connect(url), STUDY, trials=4, seeds=2)
     died = 0
@@ -53,8 +53,8 @@ def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: P
     return Counter({"kill": died, "lost": lost})
 
 
-def trials(options: argparse.Namespace) -> Iterator[tuple[str, Trial]]:
-    """Experiments behind the options that repeat each."""
+def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]:
+    """Pairs of the options that repeat an experiment, and the experiment."""
     if options.statements:
         for statement in range(options.statements[0], options.statements[1] + 1):
             yield f"--statements {statement} {statement}", lambda *place, at=statement: killed_at(at, *place)
@@ -79,8 +79,8 @@ def main() -> None:
     start, total, count = time.monotonic(), Counter[str](), 0
     fork_server, place = ForkServer(), storage(options.storage)
     try:
-        for again, trial in trials(options):
-            total += _run(again, trial, fork_server, place, options.storage)
+        for repetition, experiment in experiments(options):
+            total += run_experiment(repetition, experiment, fork_server, place, options.storage)
             count += 1
     finally:
         fork_server.close()
@@ -88,24 +88,25 @@ def main() -> None:
     print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
 
 
-def _run(again: str, trial: Trial, fork_server: ForkServer, place: Storage, kind: str) -> Counter[str]:
+def run_experiment(
+    repetition: str, experiment: Experiment, fork_server: ForkServer, place: Storage, kind: str
+) -> Counter[str]:
+    """Runs one experiment in a temporary folder; `repetition`: the options of this program that repeat it."""
     folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
     try:
-        found = trial(fork_server, place, folder)
+        counts = experiment(fork_server, place, folder)
     except Exception:
         traceback.print_exc()
-        print(
-            f"logs: {folder}\nto repeat: python tests/support/fault_injection.py --storage {kind} {again}",
-            file=sys.stderr,
-        )
+        command = f"python tests/support/fault_injection.py --storage {kind} {repetition}"
+        print(f"logs: {folder}\nto repeat: {command}", file=sys.stderr)
         raise SystemExit(1) from None
     shutil.rmtree(folder)
-    print(f"{again} [{time.monotonic() - before:.1f} s]: {_line(found)}", flush=True)
-    return found
+    print(f"{repetition} [{time.monotonic() - before:.1f} s]: {_line(counts)}", flush=True)
+    return counts
 
 
-def _line(found: Counter[str]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in found.items())
+def _line(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ STUDY = "s"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens `after` seconds after the one before: a worker is killed or paused for some `seconds`, another one
-    started, or the database taken away."""
+    """`after` seconds after the previous fault, a worker is killed, or paused for some `seconds`, or started, or the
+    database becomes unavailable."""
 
     kind: Literal["kill", "pause", "start", "outage"]
     after: float
@@ -66,13 +66,13 @@ def draw(seed: int) -> Schedule:
 def outage(
     seconds: float, workers: int, lease: float = 60.0, training: tuple[float, float] = (0.1, 0.2), trials: int = 8
 ) -> Schedule:
-    """The database is away for some seconds while all work; nothing else happens."""
+    """The database is unavailable for some seconds while all workers train; there is no other fault."""
     planned = {"trials": trials, "seeds": 2, "tuning_runs": 1}
     return Schedule(-1, planned, workers, 2, lease, training, [Fault("outage", 0.2, seconds=seconds)])
 
 
 class Run:
-    """One schedule carried out: workers, and those that are paused at the moment."""
+    """Carries out one schedule: its workers, and those that are paused at the moment."""
 
     def __init__(self, schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> None:
         self.schedule, self.fork_server, self.place, self.folder = schedule, fork_server, place, folder
@@ -83,7 +83,7 @@ class Run:
         self.started = 0
 
     def carry_out(self) -> Counter[str]:
-        """Does all faults, waits for the end and checks it; returns what happened, counted."""
+        """Injects all faults, waits for the end and checks the study; returns counts of what happened."""
         for _ in range(self.schedule.workers):
             self.start()
         self._wait_for_work()
@@ -96,11 +96,11 @@ class Run:
         log = read_logs(self.folder)
         (self.folder / "tables.json").write_text(json.dumps(self.ledger.export(), indent=1))
         check(self.ledger, self.url, log)
-        found = Counter(fault.kind for fault in self.schedule.faults)
-        found["lost"] = len(read(self.ledger, schema.failures))
-        found["late"] = sum(line["what"] == "late" for line in log)
-        found["slots"] = len(read(self.ledger, schema.slots))
-        return found
+        counts = Counter(fault.kind for fault in self.schedule.faults)
+        counts["lost"] = len(read(self.ledger, schema.failures))
+        counts["late"] = sum(line["what"] == "late" for line in log)
+        counts["slots"] = len(read(self.ledger, schema.slots))
+        return counts
 
     def close(self) -> None:
         for child in self.running:
@@ -159,7 +159,7 @@ class Run:
         return [*whom, fault.seconds] if fault.kind in ("pause", "outage") else list(whom)
 
     def _sleep(self, seconds: float) -> None:
-        """Lets those go on whose pause is over meanwhile."""
+        """Continues paused workers when their pause ends."""
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end or any(until <= now for until, _ in self.paused):
             for entry in [entry for entry in self.paused if entry[0] <= now]:
@@ -169,7 +169,7 @@ class Run:
 
 
 def carry_out(schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
-    """A schedule from its first worker to the checks; raises AssertionError where a promise is broken."""
+    """Runs a schedule from its first worker to the checks; raises AssertionError if a promise is broken."""
     run = Run(schedule, fork_server, place, folder)
     try:
         return run.carry_out()
