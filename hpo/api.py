@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hpo.errors import UsageError
 from hpo.storage.database import connect
@@ -66,7 +65,8 @@ def open_ledger(
     if not study.name:
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
-    stored = None if fresh else _stored_plan(engine, study.name)
+    exists = not fresh and study.name in names(engine)
+    stored = load_study(engine, study.name).planned if exists else None
     flags = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
     given = {key: number for key, number in flags.items() if number is not None}
     runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
@@ -175,14 +175,6 @@ def run(
         log.warning(warning)
     work(study, ledger, device, population, threads)
     return report(ledger, Path(reports))
-
-
-def _stored_plan(engine: Any, name: str) -> dict[str, int] | None:
-    """The planned numbers of a study in the database; None if it does not exist."""
-    try:
-        return load_study(engine, name).planned
-    except UsageError:
-        return None
 
 
 def _with_planned(command: str, planned: Mapping[str, int], of_file: Mapping[str, int]) -> str:
