@@ -144,7 +144,8 @@ SCHEDULES: list[tuple[Any, int, int, list[float]]] = [  # schedule, steps, steps
     (Cosine(warmup_epochs=4), 4, 2, [1 / 8, 2 / 8, 3 / 8, 4 / 8]),  # a warm-up longer than the run
     (MultiStep((0.5, 0.85)), 20, 2, [1.0] * 10 + [0.1] * 7 + [0.01] * 3),
     (MultiStep((2, 8), factor=0.5), 20, 2, [1.0] * 4 + [0.5] * 12 + [0.25] * 4),
-    (MultiStep((0.7,)), 10, 1, [1.0] * 7 + [0.1] * 3),  # 0.7 · 10 is a little more than 7 in floating point
+    (MultiStep((0.7,)), 10, 1, [1.0] * 7 + [0.1] * 3),  # 0.7 · 10 is a little more than 7 in floating point,
+    (MultiStep((0.29,)), 100, 1, [1.0] * 29 + [0.1] * 71),  # and 0.29 · 100 a little less than 29
     (MultiStep((1, 3), 0.5, 2), 8, 2, [0.25, 0.5, 0.75 * 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]),
 ]
 
