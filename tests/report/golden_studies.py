@@ -160,8 +160,8 @@ def write(name: str, folder: Path) -> None:
         for file in FILES:
             shutil.copy(reports / name / file, folder / file)
         page = (reports / name / "report.html").read_text(encoding="utf-8")
-        drawn = re.search(r'<script id="figures" type="application/json">(.*?)</script>', page, re.DOTALL)
-        figures = json.loads(drawn[1]) if drawn else {}
+        script = re.search(r'<script id="figures" type="application/json">(.*?)</script>', page, re.DOTALL)
+        figures = json.loads(script[1]) if script else {}
         text = json.dumps(figures, indent=1, ensure_ascii=False, sort_keys=True)
         (folder / "figures.json").write_text(text + "\n", encoding="utf-8")
 

@@ -27,19 +27,19 @@ NAMES = ["AdamW", "GNVR", "ROGC"]
 STYLES = assign_styles(NAMES, "AdamW")
 
 
-def planned(record: Record) -> dict[str, Figure]:
+def figures_of(record: Record) -> dict[str, Figure]:
     return {figure.slug: figure for figure in plan_figures(record, compute_numbers(record))}
 
 
-def drawing(chart: Chart | None) -> dict[str, Any]:
+def draw(chart: Chart | None) -> dict[str, Any]:
     """The drawing, as the page holds it."""
     assert chart is not None
-    drawn: dict[str, Any] = json.loads(json.dumps(chart.draw_plotly(), allow_nan=False))
-    return drawn
+    drawing: dict[str, Any] = json.loads(json.dumps(chart.draw_plotly(), allow_nan=False))
+    return drawing
 
 
-def named(drawn: dict[str, Any], name: str, mode: str) -> list[dict[str, Any]]:
-    return [trace for trace in drawn["data"] if trace.get("name") == name and trace.get("mode") == mode]
+def named(drawing: dict[str, Any], name: str, mode: str) -> list[dict[str, Any]]:
+    return [trace for trace in drawing["data"] if trace.get("name") == name and trace.get("mode") == mode]
 
 
 def slopes(pairs: pd.DataFrame, metric: Metric, baseline: str = "AdamW", styles: dict[str, Style] = STYLES) -> Slopes:
@@ -58,38 +58,38 @@ def pairs() -> pd.DataFrame:
 
 
 def test_slopes_join_the_two_values_of_a_seed_and_show_who_is_ahead() -> None:
-    drawn = drawing(slopes(pairs(), ACCURACY))
-    lines = [trace for trace in drawn["data"] if trace.get("hoverinfo") == "skip"]
+    drawing = draw(slopes(pairs(), ACCURACY))
+    lines = [trace for trace in drawing["data"] if trace.get("hoverinfo") == "skip"]
     first = [trace for trace in lines if trace["xaxis"] == "x"]
     assert [trace["y"] for trace in first] == [[0.5, 0.6, None], [0.4, 0.3, None]]
     assert first[0]["line"]["color"] == "rgba(0,114,178,0.8)" and first[1]["line"]["color"] == "rgba(118,118,118,0.8)"
-    points = next(trace for trace in drawn["data"] if trace["mode"] == "markers" and trace["x"] == [1, 1])
+    points = next(trace for trace in drawing["data"] if trace["mode"] == "markers" and trace["x"] == [1, 1])
     assert points["customdata"] == [[0, 0.4, 0.3, "−10.00 points"], [1, 0.5, 0.6, "+10.00 points"]]
-    means = [trace["y"] for trace in drawn["data"] if trace.get("hovertemplate", "").startswith("mean")]
+    means = [trace["y"] for trace in drawing["data"] if trace.get("hovertemplate", "").startswith("mean")]
     assert means == [pytest.approx([0.45, 0.45]), [0.4, 0.4]]
-    assert drawn["layout"]["xaxis2"]["title"]["text"] == "AdamW → ROGC"
+    assert drawing["layout"]["xaxis2"]["title"]["text"] == "AdamW → ROGC"
 
 
 def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
     chart = slopes(pairs(), LOSS)
-    first, second = drawing(chart)["data"][:2]
+    first, second = draw(chart)["data"][:2]
     assert first["y"] == [0.4, 0.3, None] and second["y"] == [0.5, 0.6, None]
-    assert "tickformat" not in drawing(chart)["layout"]["yaxis"]
+    assert "tickformat" not in draw(chart)["layout"]["yaxis"]
 
 
 def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> None:
     rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
     of_shares = forest(frame, ACCURACY, 0.01)
-    drawn = drawing(of_shares)
-    assert [trace["x"] for trace in drawn["data"]] == [[1.0], [-20.0]]
-    assert drawn["data"][0]["error_x"]["array"] == [1.0] and drawn["data"][0]["error_x"]["arrayminus"] == [2.0]
-    assert "GNVR: +1.00 [−1.00, 2.00] points<br>5 pairs" in drawn["data"][0]["hovertemplate"]
-    assert (drawn["layout"]["shapes"][0]["x0"], drawn["layout"]["shapes"][0]["x1"]) == (-1.0, 1.0)
+    drawing = draw(of_shares)
+    assert [trace["x"] for trace in drawing["data"]] == [[1.0], [-20.0]]
+    assert drawing["data"][0]["error_x"]["array"] == [1.0] and drawing["data"][0]["error_x"]["arrayminus"] == [2.0]
+    assert "GNVR: +1.00 [−1.00, 2.00] points<br>5 pairs" in drawing["data"][0]["hovertemplate"]
+    assert (drawing["layout"]["shapes"][0]["x0"], drawing["layout"]["shapes"][0]["x1"]) == (-1.0, 1.0)
     assert "±1 point." in of_shares.caption and "for each comparison on its own" in of_shares.caption
-    assert drawn["layout"]["yaxis"]["ticktext"] == ["GNVR", "ROGC"]
+    assert drawing["layout"]["yaxis"]["ticktext"] == ["GNVR", "ROGC"]
     of_losses = forest(frame[:1], LOSS, 0.5)
-    assert drawing(of_losses)["data"][0]["x"] == [0.01]
+    assert draw(of_losses)["data"][0]["x"] == [0.01]
     words = [word in of_losses.caption for word in ("±0.5.", "lower is better", "on its own")]
     assert words == [True, True, False]
     assert frame["low"].tolist() == [-0.01, -0.3]
@@ -105,16 +105,16 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
         "clean": forest(other, LOSS, 0.5, styles, "ROGC"),
     }
     chart = ForestGrid(panels=panels, baselines={"noisy": "AdamW", "clean": "ROGC"}, styles=styles)
-    drawn = drawing(chart)
-    marks = {(trace["xaxis"], trace["name"]): (trace["x"], trace["y"]) for trace in drawn["data"]}
+    drawing = draw(chart)
+    marks = {(trace["xaxis"], trace["name"]): (trace["x"], trace["y"]) for trace in drawing["data"]}
     assert marks == {
         ("x", "AdamW"): ([0], [0]), ("x", "GNVR"): ([1.0], [1]), ("x", "ROGC"): ([-20.0], [2]),
         ("x2", "GNVR"): ([0.01], [1]), ("x2", "ROGC"): ([0], [2]), ("x2", "SAM"): ([0.01], [3]),
     }  # fmt: skip
-    assert drawn["layout"]["yaxis"]["ticktext"] == drawn["layout"]["yaxis2"]["ticktext"] == [*NAMES, "SAM"]
-    assert drawn["layout"]["xaxis"]["title"]["text"] == "noisy: Δ in points"
-    assert drawn["layout"]["xaxis2"]["title"]["text"] == "clean: Δ" and "matches" not in drawn["layout"]["xaxis2"]
-    bands = [(shape["xref"], shape["x1"]) for shape in drawn["layout"]["shapes"] if shape["type"] == "rect"]
+    assert drawing["layout"]["yaxis"]["ticktext"] == drawing["layout"]["yaxis2"]["ticktext"] == [*NAMES, "SAM"]
+    assert drawing["layout"]["xaxis"]["title"]["text"] == "noisy: Δ in points"
+    assert drawing["layout"]["xaxis2"]["title"]["text"] == "clean: Δ" and "matches" not in drawing["layout"]["xaxis2"]
+    bands = [(shape["xref"], shape["x1"]) for shape in drawing["layout"]["shapes"] if shape["type"] == "rect"]
     assert bands == [("x", 1.0), ("x2", 0.5)]
 
 
@@ -129,7 +129,7 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
     chart = ForestGrid(panels=panels, baselines={"one": "AdamW", "other": "SGD", "third": "A"}, styles=styles)
     blocks = [(block.studies, block.rows) for block in chart.blocks]
     assert blocks == [(["one", "third"], ["AdamW", "A", "B", "C", "E"]), (["other"], ["AdamW", "SGD", "D", "E"])]
-    layout = drawing(chart)["layout"]
+    layout = draw(chart)["layout"]
     titles = [layout[f"xaxis{end}"]["title"]["text"].partition(":")[0] for end in ("", "2", "3")]
     assert titles == ["one", "third", "other"]
     assert layout["yaxis2"]["ticktext"] == blocks[0][1] and layout["yaxis3"]["ticktext"] == blocks[1][1]
@@ -163,18 +163,18 @@ def test_any_number_of_rivals_can_be_drawn(rivals: int, metric: Metric, tmp_path
 
 
 def test_clean_and_noisy_labels_have_a_panel_each() -> None:
-    figure = planned(synthetic_record())["labels-fitted"]
-    drawn = drawing(figure.chart)
-    assert {trace["yaxis"] for trace in drawn["data"]} == {"y", "y2"}
-    assert drawn["layout"]["yaxis"]["title"]["text"] == "clean labels fitted"
-    assert drawn["layout"]["yaxis2"]["title"]["text"] == "noisy labels fitted"
-    keyed = [trace["name"] for trace in drawn["data"] if trace.get("showlegend")]
+    figure = figures_of(synthetic_record())["labels-fitted"]
+    drawing = draw(figure.chart)
+    assert {trace["yaxis"] for trace in drawing["data"]} == {"y", "y2"}
+    assert drawing["layout"]["yaxis"]["title"]["text"] == "clean labels fitted"
+    assert drawing["layout"]["yaxis2"]["title"]["text"] == "noisy labels fitted"
+    keyed = [trace["name"] for trace in drawing["data"] if trace.get("showlegend")]
     assert keyed == ["AdamW", "GNVR"]
     export, curves = synthetic_export()
     old = [metric != "clean_labels_fitted" for metric in curves["metric"]]
     kept = {name: [value for value, keep in zip(values, old, strict=True) if keep] for name, values in curves.items()}
-    alone = planned(make_record(export, kept))["labels-fitted"]
-    assert "unchanged" not in alone.caption and len(drawing(alone.chart)["layout"]["meta"]["wide"]) == 4
+    alone = figures_of(make_record(export, kept))["labels-fitted"]
+    assert "unchanged" not in alone.caption and len(draw(alone.chart)["layout"]["meta"]["wide"]) == 4
 
 
 def scores_of(export: dict[str, Any], name: str, values: list[float]) -> None:
@@ -186,8 +186,8 @@ def scores_of(export: dict[str, Any], name: str, values: list[float]) -> None:
 def test_the_history_of_a_search_that_learns_is_the_best_so_far_of_one_run() -> None:
     export, curves = synthetic_export(trials=11)
     scores_of(export, "GNVR", [0.1, 0.3, 0.2, *[0.25] * 7, 0.9])
-    figure = planned(make_record(export, curves))["tuning-history"]
-    [line] = named(drawing(figure.chart), "GNVR", "lines")
+    figure = figures_of(make_record(export, curves))["tuning-history"]
+    [line] = named(draw(figure.chart), "GNVR", "lines")
     assert line["y"] == [0.1, *[0.3] * 9, 0.9] and line["x"] == list(range(1, 12))
     assert line["line"]["shape"] == "hv" and "best after" in line["hovertemplate"]
     assert "best so far of one tuning run" in figure.caption
@@ -196,8 +196,8 @@ def test_the_history_of_a_search_that_learns_is_the_best_so_far_of_one_run() -> 
 def test_the_history_of_a_random_search_is_the_expected_best() -> None:
     export, curves = synthetic_export(trials=3, direction="minimize")
     scores_of(export, "GNVR", [3.0, 1.0, 2.0])
-    figure = planned(make_record(export, curves))["tuning-history"]
-    [line] = named(drawing(figure.chart), "GNVR", "lines")
+    figure = figures_of(make_record(export, curves))["tuning-history"]
+    [line] = named(draw(figure.chart), "GNVR", "lines")
     assert line["y"] == pytest.approx([2.0, (1 + 1 + 2) / 3, 1.0], rel=1e-5)
     assert "expected best" in figure.caption
     assert "lower is better" in figure.caption
@@ -207,27 +207,27 @@ def test_pruned_trials_have_no_point_and_leave_no_random_search() -> None:
     export, curves = synthetic_export(trials=3, pruner={"kind": "Halving"})
     scores_of(export, "GNVR", [0.2, 0.9, 0.3])
     next(row for row in export["slots"] if row["value"] == 0.9)["cause"] = "pruned"
-    figure = planned(make_record(export, curves))["tuning-history"]
-    [line] = named(drawing(figure.chart), "GNVR", "lines")
+    figure = figures_of(make_record(export, curves))["tuning-history"]
+    [line] = named(draw(figure.chart), "GNVR", "lines")
     assert (line["x"], line["y"]) == ([1, 3], [0.2, 0.3]) and "best so far" in figure.caption
 
 
 def test_trials_that_diverged_have_no_point_and_keep_their_number() -> None:
     export, curves = synthetic_export(trials=12)
     diverge(export["slots"][1], curves)
-    drawn = drawing(planned(make_record(export, curves))["tuning-history"].chart)
-    points = next(trace for trace in drawn["data"] if trace["mode"] == "markers")
+    drawing = draw(figures_of(make_record(export, curves))["tuning-history"].chart)
+    points = next(trace for trace in drawing["data"] if trace["mode"] == "markers")
     assert points["x"] == [1, *range(3, 13)]
     assert points["customdata"][0].startswith("LR ")
 
 
 def test_every_tuned_hyperparameter_has_a_panel_over_its_whole_range() -> None:
-    drawn = drawing(planned(synthetic_record(names=NAMES))["slices"].chart)
-    titles = [drawn["layout"][f"xaxis{end}"]["title"]["text"] for end in ("", "2", "3")]
+    drawing = draw(figures_of(synthetic_record(names=NAMES))["slices"].chart)
+    titles = [drawing["layout"][f"xaxis{end}"]["title"]["text"] for end in ("", "2", "3")]
     assert titles == ["learning rate", "weight decay", "lambda"]
-    assert drawn["layout"]["xaxis"]["type"] == "log" and drawn["layout"]["xaxis"]["range"] == [-4.1, -1.9]
-    assert {trace["legendgroup"] for trace in drawn["data"] if trace["xaxis"] == "x3"} == {"GNVR", "ROGC"}
-    assert sum(len(trace["x"]) for trace in drawn["data"] if trace["xaxis"] == "x" and "customdata" in trace) == 3 * 8
+    assert drawing["layout"]["xaxis"]["type"] == "log" and drawing["layout"]["xaxis"]["range"] == [-4.1, -1.9]
+    assert {trace["legendgroup"] for trace in drawing["data"] if trace["xaxis"] == "x3"} == {"GNVR", "ROGC"}
+    assert sum(len(trace["x"]) for trace in drawing["data"] if trace["xaxis"] == "x" and "customdata" in trace) == 3 * 8
 
 
 def test_importances_find_what_matters_and_need_fifty_trials() -> None:
@@ -242,31 +242,31 @@ def test_importances_find_what_matters_and_need_fifty_trials() -> None:
         setting = dict(zip(ranges, values, strict=True))
         rows.append((setting, -((place[0] - 0.5) ** 2)))
     trials = pd.DataFrame(rows, columns=["setting", "score"])
-    found = tuning_frames.importances(trials, ranges, "maximize")
-    assert found is not None and found["learning_rate"] > 0.9 and sum(found.values()) == pytest.approx(1)
+    shares = tuning_frames.importances(trials, ranges, "maximize")
+    assert shares is not None and shares["learning_rate"] > 0.9 and sum(shares.values()) == pytest.approx(1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert tuning_frames.importances(trials.assign(score=0.5), ranges, "maximize") is None
-    figure = planned(synthetic_record(trials=50))["importances"]
-    bars = drawing(figure.chart)["data"]
+    figure = figures_of(synthetic_record(trials=50))["importances"]
+    bars = draw(figure.chart)["data"]
     assert [(bar["name"], len(bar["x"])) for bar in bars] == [("AdamW", 2), ("GNVR", 3)]
     assert all(sum(bar["x"]) == pytest.approx(1, rel=1e-4) for bar in bars)
 
 
 def test_below_fifty_trials_a_sentence_says_so() -> None:
-    few = planned(synthetic_record(trials=49))["importances"]
+    few = figures_of(synthetic_record(trials=49))["importances"]
     assert few.chart is None
     assert "50 finished trials" in few.caption and few.caption.endswith("AdamW has 49, GNVR has 49.")
     export, curves = synthetic_export(trials=50)
     diverge(export["slots"][0], curves)
-    one = planned(make_record(export, curves))["importances"]
-    assert [bar["name"] for bar in drawing(one.chart)["data"]] == ["GNVR"]
+    one = figures_of(make_record(export, curves))["importances"]
+    assert [bar["name"] for bar in draw(one.chart)["data"]] == ["GNVR"]
     assert one.caption.endswith("50 finished trials; AdamW has 49.")
 
 
 def test_a_configuration_looks_the_same_in_every_figure() -> None:
-    for slug, figure in planned(synthetic_record(names=NAMES, trials=50)).items():
-        for trace in drawing(figure.chart)["data"]:
+    for slug, figure in figures_of(synthetic_record(names=NAMES, trials=50)).items():
+        for trace in draw(figure.chart)["data"]:
             shown = {trace.get("line", {}).get("color"), trace.get("marker", {}).get("color")} - {None}
             name = trace.get("legendgroup") or trace.get("name")
             if name in NAMES:
@@ -277,12 +277,12 @@ def test_a_configuration_looks_the_same_in_every_figure() -> None:
 
 @pytest.mark.parametrize("names", [["AdamW", "GNVR"], ["AdamW", *"abcdefghijk"]])
 def test_plotly_takes_every_drawing_on_a_wide_and_a_narrow_page(names: list[str]) -> None:
-    for figure in planned(synthetic_record(names=names, trials=50, seeds=3)).values():
-        drawn = drawing(figure.chart)
-        made = go.Figure(drawn)
+    for figure in figures_of(synthetic_record(names=names, trials=50, seeds=3)).values():
+        drawing = draw(figure.chart)
+        plot = go.Figure(drawing)
         for kind in ("wide", "narrow"):
-            arranged = drawn["layout"]["meta"][kind]
-            made.update_layout({path.replace(".", "_"): value for path, value in arranged.items()})
+            arranged = drawing["layout"]["meta"][kind]
+            plot.update_layout({path.replace(".", "_"): value for path, value in arranged.items()})
             domains = [value for path, value in arranged.items() if path.endswith("domain")]
             assert all(0 <= low < high <= 1 for low, high in domains)
             assert arranged["height"] > arranged["margin"]["b"] + arranged["margin"]["t"] + 80
@@ -290,8 +290,8 @@ def test_plotly_takes_every_drawing_on_a_wide_and_a_narrow_page(names: list[str]
 
 @pytest.mark.parametrize("name", ["<b>x</b> & y", "$x$", "a|b", "%{y}odd", "n" * 200])
 def test_any_name_can_stand_in_every_figure(name: str, tmp_path: Path) -> None:
-    for figure in planned(synthetic_record(names=["AdamW", name], trials=50, seeds=3)).values():
-        for trace in drawing(figure.chart)["data"]:
+    for figure in figures_of(synthetic_record(names=["AdamW", name], trials=50, seeds=3)).values():
+        for trace in draw(figure.chart)["data"]:
             words = f"{trace.get('name')} {trace.get('hovertemplate', '').split('<br>')[0]}"
             assert "<b>" not in words and "%{y}odd" not in words and "n" * 30 not in words
         if figure.in_markdown:

@@ -1,4 +1,4 @@
-"""Several studies on one page: each judged by its own numbers, and performance profiles over all."""
+"""Several studies on one page: each with verdicts from its own numbers, and performance profiles over all."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def write(tmp_path: Path, *records: Record) -> Path:
     return write_comparison(records, tmp_path / "reports" / "compare-x", "hpo report a b --compare").parent
 
 
-def racing(times: dict[str, list[float | None]], direction: str = "maximize") -> Record:
+def record_of_times(times: dict[str, list[float | None]], direction: str = "maximize") -> Record:
     """A study of six epochs in which seed i of a configuration scores 0.5 from the epoch times[name][i] on.
 
     None: it diverges; infinity: it never does.
@@ -77,29 +77,29 @@ def racing(times: dict[str, list[float | None]], direction: str = "maximize") ->
     return make_record(export, curves)
 
 
-def race(times: dict[str, list[float | None]], direction: str = "maximize") -> TimeToTarget:
-    record = racing(times, direction)
-    found = time_to_target(record, compute_numbers(record), list(times))
-    assert found is not None
-    return found
+def time_of(times: dict[str, list[float | None]], direction: str = "maximize") -> TimeToTarget:
+    record = record_of_times(times, direction)
+    time = time_to_target(record, compute_numbers(record), list(times))
+    assert time is not None
+    return time
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_the_time_is_the_lower_median_of_the_first_epochs_at_the_target(direction: str) -> None:
-    found = race({"A": [4, 2, 6], "B": [1, 1, 3], "C": [math.inf, 5, math.inf]}, direction)
-    assert found.target == 0.5
-    assert found.epochs == {"A": 4.0, "B": 1.0, "C": math.inf}
-    assert found.ratios == {"A": 4.0, "B": 1.0, "C": math.inf}
-    assert race({"A": [2, 4], "B": [3, 3]}, direction).epochs == {"A": 2.0, "B": 3.0}
+    time = time_of({"A": [4, 2, 6], "B": [1, 1, 3], "C": [math.inf, 5, math.inf]}, direction)
+    assert time.target == 0.5
+    assert time.epochs == {"A": 4.0, "B": 1.0, "C": math.inf}
+    assert time.ratios == {"A": 4.0, "B": 1.0, "C": math.inf}
+    assert time_of({"A": [2, 4], "B": [3, 3]}, direction).epochs == {"A": 2.0, "B": 3.0}
 
 
 def test_ties_share_the_first_place() -> None:
-    assert race({"A": [3, 3, 3], "B": [3, 3, 3], "C": [6, 6, 6]}).ratios == {"A": 1.0, "B": 1.0, "C": 2.0}
+    assert time_of({"A": [3, 3, 3], "B": [3, 3, 3], "C": [6, 6, 6]}).ratios == {"A": 1.0, "B": 1.0, "C": 2.0}
 
 
 def test_diverged_and_failed_reruns_take_infinitely_long() -> None:
-    found = race({"A": [2, 2, 2], "B": [1, None, None]})
-    assert found.epochs == {"A": 2.0, "B": math.inf}
+    time = time_of({"A": [2, 2, 2], "B": [1, None, None]})
+    assert time.epochs == {"A": 2.0, "B": math.inf}
     export, curves = synthetic_export()
     reruns = [row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR"]
     for row in reruns[:3]:
@@ -110,13 +110,13 @@ def test_diverged_and_failed_reruns_take_infinitely_long() -> None:
 
 
 def test_the_profile_by_hand() -> None:
-    races = [
+    times = [
         TimeToTarget("a", "s", 0.5, {}, {"A": 1.0, "B": 1.5, "C": math.inf}),
         TimeToTarget("b", "s", 0.5, {}, {"A": 2.0, "B": 1.0, "C": math.inf}),
         TimeToTarget("c", "s", 0.5, {}, {"A": 1.0, "B": 5.0, "C": math.inf}),
         TimeToTarget("d", "s", 0.5, {}, {"A": math.inf, "B": math.inf, "C": math.inf}),
     ]
-    a, b, c = performance_profiles(races, ["A", "B", "C"])
+    a, b, c = performance_profiles(times, ["A", "B", "C"])
     assert a.shares == [(1.0, 0.5), (1.5, 0.5), (2.0, 0.75), (4.0, 0.75)]
     assert b.shares == [(1.0, 0.25), (1.5, 0.5), (2.0, 0.5), (4.0, 0.5)]
     assert c.shares == [(limit, 0.0) for limit in (1.0, 1.5, 2.0, 4.0)]

@@ -25,11 +25,11 @@ def different(golden: Any, now: Any, path: str = "") -> list[str]:
     """Where two JSON values differ, as "path: golden → now"; numbers may differ in the tenth digit."""
     if isinstance(golden, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*golden, *now])
-        found = [different(golden.get(key, "absent"), now.get(key, "absent"), f"{path}.{key}") for key in keys]
-        return [line for lines in found for line in lines]
+        parts = [different(golden.get(key, "absent"), now.get(key, "absent"), f"{path}.{key}") for key in keys]
+        return [line for part in parts for line in part]
     if isinstance(golden, list) and isinstance(now, list) and len(golden) == len(now):
-        found = [different(*both, f"{path}[{at}]") for at, both in enumerate(zip(golden, now, strict=True))]
-        return [line for lines in found for line in lines]
+        parts = [different(*both, f"{path}[{at}]") for at, both in enumerate(zip(golden, now, strict=True))]
+        return [line for part in parts for line in part]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (golden, now))
     same = math.isclose(golden, now, rel_tol=1e-9, abs_tol=1e-12) if numbers else golden == now
     return [] if same else [f"{path}: {golden!r} → {now!r}"]

@@ -20,7 +20,7 @@ NAN = float("nan")
 EVEN = [0.50, 0.52, 0.48, 0.51, 0.49, 0.50]
 
 
-def judged(
+def verdict_of(
     rival: Sequence[float],
     baseline: Sequence[float],
     metric: Metric = ACCURACY,
@@ -72,10 +72,10 @@ BRANCHES = {
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_every_branch_has_its_sentence_which_is_tentative_after_one_tuning_run(branch: str) -> None:
     (rival, baseline), metric, margin, rule, sentence = BRANCHES[branch]
-    verdict = judged(rival, baseline, metric, margin)
+    verdict = verdict_of(rival, baseline, metric, margin)
     assert (verdict.rule, verdict_words(verdict, metric)) == (rule, sentence)
     plain = sentence.strip("*").removeprefix("tentatively ").replace("tuning run", "seed")
-    words = verdict_words(judged(rival, baseline, metric, margin, tuning_runs=1), metric)
+    words = verdict_words(verdict_of(rival, baseline, metric, margin, tuning_runs=1), metric)
     assert words == (f"tentatively {plain}" if rule >= 3 else plain)
 
 
@@ -90,7 +90,7 @@ def test_the_sentence_claims_what_the_numbers_say() -> None:
         rival = baseline + shift + generator.normal(0, spread, n)
         metric = ACCURACY if generator.random() < 0.5 else LOSS
         runs = int(generator.choice([1, n]))
-        words = verdict_words(judged(rival.tolist(), baseline.tolist(), metric, tuning_runs=runs), metric)
+        words = verdict_words(verdict_of(rival.tolist(), baseline.tolist(), metric, tuning_runs=runs), metric)
         differences = rival - baseline
         seen.add(re.sub(r"[\d.]+", "x", words))
         if n < 3:

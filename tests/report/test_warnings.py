@@ -64,9 +64,10 @@ def new_warnings(moment: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_loss_has_a_warning_that_names_it(moment: str, patterns: list[str]) -> None:
-    found = new_warnings(moment)
-    assert len(found) == len(patterns), found
-    assert [pattern for pattern, warning in zip(patterns, found, strict=True) if not re.search(pattern, warning)] == []
+    warnings = new_warnings(moment)
+    assert len(warnings) == len(patterns), warnings
+    for pattern, warning in zip(patterns, warnings, strict=True):
+        assert re.search(pattern, warning)
 
 
 def test_a_full_default_study_has_one_warning_only() -> None:
