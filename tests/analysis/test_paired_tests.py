@@ -66,6 +66,10 @@ def test_sign_flip_of_many_seeds_is_near_the_t_test_and_repeatable(generator: np
     assert paired_tests.sign_flip(differences) == paired_tests.sign_flip(differences)
 
 
+def test_sign_flip_of_many_seeds_counts_the_observed_pattern() -> None:
+    assert paired_tests.sign_flip(np.ones(30)) == 1 / (paired_tests.SAMPLED_FLIPS + 1)
+
+
 def test_holm_by_hand_and_with_a_missing_test() -> None:
     assert paired_tests.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
     assert paired_tests.holm([0.01, math.nan, 0.03]).tolist() == pytest.approx([0.03, math.nan, 0.06], nan_ok=True)

@@ -93,6 +93,18 @@ def test_gradients_may_have_any_strides(name: str) -> None:
     assert_trees_close(results[1], results[0], 1e-15)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_may_be_used_with_other_parameters(name: str) -> None:
+    """As after a checkpoint: the state must not keep views of the tensors that it was last used with."""
+    optimizer = OPTIMIZERS[name]
+    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
+    first, second = stacked(seed=1), stacked(seed=1)
+    state = optimizer.init(first)
+    for params in (first, second):
+        optimizer.update(stacked(seed=2), state, params, hyper)
+    assert all(not torch.equal(second[key], leaf) for key, leaf in stacked(seed=1).items())
+
+
 def test_every_optimizer_has_a_slow_version() -> None:
     assert set(OPTIMIZERS) == set(references.OPTIMIZERS)
     assert all("learning_rate" in optimizer.hyperparameters for optimizer in OPTIMIZERS.values())

@@ -167,6 +167,14 @@ def test_a_late_finish_does_not_count(ledger: Ledger) -> None:
     assert len(curves.read(ledger.engine, "s")["value"]) == 4 * 4
 
 
+def test_results_of_an_earlier_attempt_of_the_same_worker_do_not_count(ledger: Ledger) -> None:
+    earlier = take(ledger, "x", limit=3)
+    ledger.fail("x", earlier.slots, "timeout", "")
+    present = take(ledger, "x", limit=3)
+    assert [slot.attempt for slot in present.slots] == [2, 2, 2]
+    assert ledger.finish("x", outcomes(earlier)) == [] and len(ledger.finish("x", outcomes(present))) == 3
+
+
 def test_finish_counts_after_an_expired_lease_and_once(ledger: Ledger) -> None:
     work = take(ledger, "x", seconds=-1.0)
     ids = [slot.id for slot in work.slots]

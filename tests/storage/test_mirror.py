@@ -15,11 +15,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
-from storage_study import counted_statements, finish_all, make, outcomes, plain_names, plain_study
+from storage_study import counted_statements, definition, finish_all, make, outcomes, plain_names, plain_study
 
 from hpo.errors import HpoError
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.ledger import Ledger, Outcome, Work, open_study
 from hpo.storage.optuna import mirror as mirror_module
 from hpo.storage.optuna import schema
 from hpo.storage.optuna.mirror import Mirror
@@ -80,6 +80,29 @@ def test_the_trial_of_a_lost_worker_is_closed(ledger: Ledger, url: str) -> None:
     ledger.finish("y", outcomes(work))
     mirror.finish(work, outcomes(work))
     assert states(url, "s/A/tune") == {"FAIL": 3, "COMPLETE": 3}
+
+
+def test_repair_fails_a_running_trial_of_an_earlier_attempt(ledger: Ledger, url: str) -> None:
+    mirror = Mirror(ledger)
+    forgotten = begin(ledger, mirror, limit=1)
+    shown = mirror.begin("x", forgotten.with_slots([slot._replace(trial=None) for slot in forgotten.slots]))
+    ledger.finish("x", outcomes(shown))
+    assert mirror.repair() == 2
+    trials = plain_study(url, "s/A/tune").trials
+    assert [(trial.state.name, trial._trial_id == shown.slots[0].trial) for trial in trials] == [
+        ("FAIL", False),
+        ("COMPLETE", True),
+    ]
+
+
+def test_reruns_are_maximized_whatever_tuning_minimizes(url: str) -> None:
+    ledger = open_study(
+        connect(url), "s", definition(direction="minimize"), "d", {"trials": 2, "seeds": 1, "tuning_runs": 1}, {}, {}
+    )
+    finish_all(ledger)
+    Mirror(ledger).repair()
+    directions = [plain_study(url, f"s/A/{phase}").direction for phase in ("tune", "rerun")]
+    assert directions == [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
 
 
 def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str) -> None:

@@ -83,6 +83,7 @@ def test_work_begun_comes_first_then_the_largest_open_share() -> None:
     assert part(choose([tune("A", open=5), tune("B", open=5)], 1))[0] == "A"
     later = tune("A", batch=1, first=10)  # counts as well, though it cannot begin yet
     assert part(choose([ahead, later, tune("B", open=7)], 1))[0] == "A"
+    assert part(choose([ahead, tune("B", total=4, open=4)], 1))[0] == "B", "fewer slots, but a larger share"
 
 
 def test_reruns_wait_for_the_tuning_of_every_configuration() -> None:
