@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 3
+VERSION = 4
 
 metadata = MetaData()
 _JSON = sa.JSON(none_as_null=True)
