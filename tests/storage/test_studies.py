@@ -120,6 +120,22 @@ def test_a_raised_number_of_trials_changes_the_best_setting_and_opens_a_new_roun
     assert ledger.counts()["A"]["reruns_total"] == 3
 
 
+def test_failed_reruns_are_made_again_with_a_new_best_setting(engine: Engine) -> None:
+    finish_all(make(engine), until="rerun")
+    ledger = make(engine)
+    for _ in range(2):
+        reruns = ledger.lease("x", 9)
+        assert reruns is not None and (reruns.configuration, reruns.phase) == ("A", "rerun")
+        ledger.fail("x", reruns.slots, "exception", "")
+    finish_all(ledger)
+    ledger = make(engine, trials=13)
+    work = ledger.lease("x", 9)
+    assert work is not None
+    ledger.finish("x", outcomes(ledger.assign("x", work, [{"learning_rate": 0.0001}])))
+    finish_all(ledger)
+    assert Counter((row["round"], row["state"]) for row in rows(ledger, "rerun")) == {(0, "failed"): 3, (1, "done"): 3}
+
+
 def test_raised_seeds_add_reruns_and_are_noted_after_a_report(engine: Engine) -> None:
     finish_all(make(engine))
     make(engine, seeds=4).note_report()
