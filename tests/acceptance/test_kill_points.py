@@ -1,5 +1,6 @@
-"""A worker that dies between any two of its writes, or at any statement: the next one makes up for it."""
+"""A worker killed between any two of its writes, or at any statement: the next worker finishes the study."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ from fork_server import ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import POINTS, read_logs
+from worker_processes import check_end, start_worker
 
 from hpo.storage import schema
 from hpo.storage.database import connect
 
-# One worker after the other dies at the next of these places; one more comes to the end.
+# Workers are killed one after the other, each at the next of these points; the last one finishes.
 CHAINS = [
     ("before repair 1", "after repair 1", "before lease 1"),
     ("after lease 1", "before assign 1", "after assign 1"),
@@ -26,17 +28,18 @@ CHAINS = [
 ]
 
 
-def test_every_place_is_there() -> None:
-    places = {place.rpartition(" ")[0] for chain in CHAINS for place in chain}
-    assert {f"{when} {point}" for point in POINTS for when in ("before", "after")} <= places
+def test_every_point_is_tested() -> None:
+    points = {point.rpartition(" ")[0] for chain in CHAINS for point in chain}
+    assert {f"{when} {point}" for point in POINTS for when in ("before", "after")} <= points
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=", ".join)
-def test_a_worker_may_die_anywhere(url: str, chain: tuple[str, ...], fork_server: ForkServer, tmp_path: Path) -> None:
+def test_a_worker_may_be_killed_anywhere(
+    url: str, chain: tuple[str, ...], fork_server: ForkServer, tmp_path: Path
+) -> None:
     ledger = make(connect(url), trials=4, seeds=2)
     for name, die in enumerate((*chain, "")):
-        log, output = str(tmp_path / f"{name}.log"), tmp_path / f"{name}.txt"
-        child = fork_server.start("storage_worker:work", url, "s", log, name, (0, 0), 60.0, 3, die, output=output)
-        assert (child.wait(), child.text()) == (-9 if die else 0, "")
+        worker = start_worker(fork_server, url, tmp_path, name, seconds=(0, 0), die=die)
+        check_end(worker, -signal.SIGKILL if die else 0)
     check(ledger, url, read_logs(tmp_path))
-    assert len(read(ledger, schema.failures)) <= 3 * len(chain)  # a death costs what was in hand, and no more
+    assert len(read(ledger, schema.failures)) <= 3 * len(chain)  # only what the killed workers held

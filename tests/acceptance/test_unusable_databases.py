@@ -1,4 +1,4 @@
-"""A database that cannot be used is told by the command line in one sentence, before any training."""
+"""A database that cannot be used is one sentence of the command line, before any training."""
 
 import ctypes
 import os
@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from command_line import CommandLine
 from fork_server import ROOT, ForkServer
 from postgres_server import PostgresServer
+from storage_checks import check
 from storage_study import make
+from storage_worker import read_logs
+from worker_processes import check_end, start_worker, wait_for_training
 
 from hpo.storage import schema
 from hpo.storage.database import connect
@@ -25,20 +29,17 @@ from hpo import MLP, Configuration, Mnist1d, Study
 STUDY = Study(data=Mnist1d(samples=100), model=MLP((40, 10)), tuning_runs=1, baseline="A", configurations=(
     Configuration("A"), Configuration("B", regularizer="sam")))
 """
-Say = Callable[..., str]
+Refused = Callable[..., str]
 
 
 @pytest.fixture
-def say(fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Runs a command that must fail with exit code 1 or 2; returns the one sentence that it said."""
-    (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "small.py").write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
+def refused(fork_server: ForkServer, tmp_path: Path) -> Refused:
+    """Runs a command that must fail with exit code 1 or 2; returns its one sentence."""
+    hpo = CommandLine(fork_server, tmp_path / "work")
+    hpo.write_study("small", STUDY)
 
     def run(url: str, *words: str) -> str:
-        output = tmp_path / "said.txt"
-        output.unlink(missing_ok=True)
-        child = fork_server.start("command_line:command", *words, output=output, environment={"HPO_STORAGE": url})
+        child = hpo.start(*words, HPO_STORAGE=url)
         assert child.wait() in (1, 2), child.text()
         lines = child.text().splitlines()
         assert len(lines) == 1 and lines[0].startswith("hpo: "), child.text()
@@ -48,34 +49,34 @@ def say(fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("command", [("status",), ("report", "s"), ("worker", "small"), ("run", "small")])
-def test_another_versions_schema(url: str, command: tuple[str, ...], say: Say) -> None:
+def test_another_versions_schema(url: str, command: tuple[str, ...], refused: Refused) -> None:
     make(connect(url))
     with connect(url).begin() as connection:
         connection.execute(sa.update(schema.version).values(version=schema.VERSION + 1))
-    assert f"has schema {schema.VERSION + 1} and this version of hpo reads {schema.VERSION}" in say(url, *command)
+    assert f"has schema {schema.VERSION + 1} and this version of hpo reads {schema.VERSION}" in refused(url, *command)
 
 
-def test_a_wrong_password(postgresql: PostgresServer, say: Say) -> None:
-    said = say(postgresql.url("postgres", password="s3cret"), "status")
+def test_a_wrong_password(postgresql: PostgresServer, refused: Refused) -> None:
+    said = refused(postgresql.url("postgres", password="s3cret"), "status")
     assert "password authentication failed" in said and "s3cret" not in said
 
 
-def test_no_server_there(say: Say) -> None:
-    assert "Connection refused" in say("postgresql://u:s3cret@127.0.0.1:1/d", "status")
-    assert "no.host.invalid" in say("postgresql://u:s3cret@no.host.invalid/d", "status")
+def test_no_server_there(refused: Refused) -> None:
+    assert "Connection refused" in refused("postgresql://u:s3cret@127.0.0.1:1/d", "status")
+    assert "no.host.invalid" in refused("postgresql://u:s3cret@no.host.invalid/d", "status")
 
 
-def test_no_such_database(postgresql: PostgresServer, say: Say) -> None:
-    assert 'database "absent" does not exist' in say(postgresql.url("absent"), "status")
+def test_no_such_database(postgresql: PostgresServer, refused: Refused) -> None:
+    assert 'database "absent" does not exist' in refused(postgresql.url("absent"), "status")
 
 
-def test_no_such_folder(tmp_path: Path, say: Say) -> None:
-    assert f"{tmp_path}/absent of the database does not exist" in say(f"sqlite:///{tmp_path}/absent/t.db", "status")
+def test_no_such_folder(tmp_path: Path, refused: Refused) -> None:
+    assert f"{tmp_path}/absent of the database does not exist" in refused(f"sqlite:///{tmp_path}/absent/t.db", "status")
 
 
-def test_no_database_but_a_file(tmp_path: Path, say: Say) -> None:
+def test_no_database_but_a_file(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "t.db").write_text("once upon a time " * 100)
-    assert "file is not a database" in say(f"sqlite:///{tmp_path}/t.db", "status")
+    assert "file is not a database" in refused(f"sqlite:///{tmp_path}/t.db", "status")
 
 
 def run_as_anybody(code: str) -> None:
@@ -140,21 +141,15 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_during_the_work(tmp_path: Path, fork_server: ForkServer) -> None:
-    """The worker ends with a sentence; once there is room again, another one goes on with what it had."""
-    from storage_checks import check
-    from storage_worker import read_logs
-
+    """The worker ends with a sentence; as soon as there is room, another one resumes."""
     url = f"sqlite:///{tmp_path}/t.db"
     ledger = make(connect(url), trials=12, seeds=2)
-    log, output = tmp_path / "0.log", tmp_path / "0.txt"
-    child = fork_server.start("storage_worker:work", url, "s", str(log), seconds=(0.1, 0.2), output=output)
-    while not (log.exists() and log.stat().st_size):
-        assert child.poll() is None, child.text()
+    worker = start_worker(fork_server, url, tmp_path, 0, seconds=(0.1, 0.2))
+    wait_for_training(worker)
     size = (tmp_path / "t.db-wal").stat().st_size
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size, size))
-    assert child.wait() == 1
-    assert child.text().count("\n") == 1 and child.text().startswith("hpo: the database "), child.text()
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size, size))
+    assert worker.wait() == 1
+    assert worker.text().count("\n") == 1 and worker.text().startswith("hpo: the database "), worker.text()
 
-    after = fork_server.start("storage_worker:work", url, "s", str(tmp_path / "1.log"), 1, output=tmp_path / "1.txt")
-    assert (after.wait(), after.text()) == (0, "")
+    check_end(start_worker(fork_server, url, tmp_path, 1))
     check(ledger, url, read_logs(tmp_path))

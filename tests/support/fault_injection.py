@@ -22,12 +22,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fault_schedules import STUDY, carry_out, draw, outage
+from fault_schedules import carry_out, draw, outage
 from fork_server import ForkServer
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
 from storages import KINDS, Storage, storage
+from worker_processes import STUDY, start_worker
 
 from hpo.storage import schema
 from hpo.storage.database import connect
@@ -41,8 +42,7 @@ def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: P
     ledger = make(connect(url), STUDY, trials=4, seeds=2)
     died = 0
     for name, die in enumerate((f"statement {statement}", "")):
-        paths = {"log": str(folder / f"{name}.log"), "output": folder / f"{name}.txt"}
-        child = fork_server.start("storage_worker:work", url, STUDY, name=name, seconds=(0, 0), die=die, **paths)
+        child = start_worker(fork_server, url, folder, name, seconds=(0, 0), die=die)
         code = child.wait()
         died += code == -signal.SIGKILL
         assert code in ((0, -signal.SIGKILL) if die else (0,)) and not child.text(), f"{code}\n{child.text()}"

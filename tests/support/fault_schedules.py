@@ -15,11 +15,10 @@ from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
 from storages import Storage
+from worker_processes import STUDY, start_worker
 
 from hpo.storage import schema
 from hpo.storage.database import connect
-
-STUDY = "s"
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,9 @@ class Run:
     def start(self) -> None:
         name = self.started
         self.started += 1
-        work = (self.url, STUDY, str(self.folder / f"{name}.log"), name, self.schedule.training, self.schedule.lease)
-        size, output = self.schedule.population, self.folder / f"{name}.txt"
-        self.running.append(self.fork_server.start("storage_worker:work", *work, size, output=output))
+        schedule = self.schedule
+        options = {"seconds": schedule.training, "lease": schedule.lease, "population": schedule.population}
+        self.running.append(start_worker(self.fork_server, self.url, self.folder, name, **options))
 
     def kill(self, worker: int) -> None:
         if self.running:
