@@ -1,4 +1,4 @@
-"""The page in a real browser: eight figures drawn from the disk alone, tables that sort, numbers under the pointer."""
+"""The report in a real browser, offline: eight figures, tables that sort, numbers under the pointer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tab(browser: Browser, report: Path) -> Iterator[Tab]:
-    """The report, drawn, with the network blocked; any request but for a file fails the test."""
+    """The report, drawn without a network; any request except for a file fails the test."""
     with browser.tab(width=1280) as opened:
         opened.page.context.set_offline(True)
         opened.open(report)
@@ -71,8 +71,8 @@ def drawn(tab: Tab) -> None:
     tab.page.wait_for_function("document.querySelectorAll('.figure:not([data-drawn])').length === 0")
 
 
-def told(tab: Tab, selector: str) -> str:
-    """The words of a part of a drawing, once it is there."""
+def drawn_text(tab: Tab, selector: str) -> str:
+    """The text of a part of a figure, as soon as it is drawn."""
     part = tab.page.locator(selector).first
     part.wait_for()
     return part.text_content() or ""
@@ -148,7 +148,7 @@ def test_hovering_shows_the_numbers(tab: Tab) -> None:
     box = tab.page.locator("#validation-accuracy .nsewdrag").first.bounding_box()
     assert box is not None
     tab.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
-    shown = told(tab, "#validation-accuracy .hoverlayer .legend")
+    shown = drawn_text(tab, "#validation-accuracy .hoverlayer .legend")
     means = record().curves
     middle = means[(means.metric == "validation_accuracy") & (means.epoch == 4)]
     slots = record().slots
@@ -158,7 +158,7 @@ def test_hovering_shows_the_numbers(tab: Tab) -> None:
 
     tab.page.locator("#paired-slopes").scroll_into_view_if_needed()
     tab.page.locator("#paired-slopes .point").last.hover(force=True)
-    words = told(tab, "#paired-slopes .hoverlayer .hovertext")
+    words = drawn_text(tab, "#paired-slopes .hoverlayer .hovertext")
     assert "difference: " in words and "seed 100" in words
 
 

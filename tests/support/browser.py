@@ -1,4 +1,4 @@
-"""A real Chromium without a window, driven by Playwright: the system's own, nothing is downloaded.
+"""The system's Chromium without a window, driven by Playwright; nothing is downloaded.
 
 def test_something(browser: Browser) -> None:
     with browser.tab(width=400, dark=True) as tab:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 INSIDE = ("data:", "blob:", "about:")  # addresses that no request leaves the page for
 FOREIGN = "evil.example"  # a name that leads to this machine, as a hostile page's own name may
-PATIENCE = 60.0  # seconds that a page may take, on a machine with other work as well
+TIMEOUT = 60.0  # seconds that a page may take on a busy machine
 
 
 class Tab:
@@ -32,7 +32,7 @@ class Tab:
     Attributes:
         page: Playwright's own Page: `click`, `hover`, `locator`, `evaluate`, `wait_for_selector`, …
         requests: the address of every request that the page has made, its own included, in order.
-        errors: exceptions of its scripts, and what its scripts and the browser told the console as an error.
+        errors: exceptions of its scripts, and errors in the browser's console.
     """
 
     def __init__(self, page: "Page") -> None:
@@ -43,7 +43,7 @@ class Tab:
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("websocket", lambda socket: self.requests.append(socket.url))
         page.on("pageerror", self._failed)
-        page.on("console", self._told)
+        page.on("console", self._log_error)
 
     def open(self, address: str | Path) -> None:
         """Opens a URL or a file and waits until it is loaded."""
@@ -61,14 +61,14 @@ class Tab:
         self.page.set_viewport_size({"width": width, "height": height})
 
     def dark(self, on: bool = True) -> None:
-        """What the page is told of the reader's colour scheme."""
+        """Sets the colour scheme that the reader prefers."""
         self.page.emulate_media(color_scheme="dark" if on else "light")
 
     def text(self, selector: str = "body") -> str:
-        """What the first match shows, as a reader sees it; waits until it is seen."""
-        found = self.page.locator(selector).first
-        found.wait_for()
-        return found.inner_text()
+        """The visible text of the first match; waits until it is visible."""
+        match = self.page.locator(selector).first
+        match.wait_for()
+        return match.inner_text()
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than its window."""
@@ -85,7 +85,7 @@ class Tab:
     def _failed(self, error: "Error") -> None:
         self.errors.append(str(error))
 
-    def _told(self, message: "ConsoleMessage") -> None:
+    def _log_error(self, message: "ConsoleMessage") -> None:
         if message.type == "error":
             self.errors.append(f"{message.text} ({message.location.get('url')})")
 
@@ -102,7 +102,7 @@ class Browser:
         try:
             self._browser = self._driver.chromium.launch(
                 executable_path=program,
-                timeout=PATIENCE * 1000,
+                timeout=TIMEOUT * 1000,
                 args=[f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1"],
             )
         except BaseException:
@@ -119,7 +119,7 @@ class Browser:
             locale="en-GB",
             **options,
         )
-        context.set_default_timeout(PATIENCE * 1000)
+        context.set_default_timeout(TIMEOUT * 1000)
         try:
             yield Tab(context.new_page())
         finally:
@@ -131,6 +131,6 @@ class Browser:
 
 
 def _below(url: str, prefix: str) -> bool:
-    """Whether an address is `prefix` itself or goes on from it, not just begins with the same letters."""
+    """Whether an address is `prefix` or lies below it; the same first letters are not enough."""
     rest = url.removeprefix(prefix)
     return rest != url and (not rest or prefix.endswith((":", "/")) or rest[0] in "/?#")

@@ -13,7 +13,7 @@ from fork_server import Child, ForkServer, LoggedChild, serve
 import hpo.storage.database
 from hpo.worker import processes
 
-PATIENCE = 120.0  # seconds that a command may take
+TIMEOUT = 120.0  # seconds that a command may take
 
 
 class CommandLine:
@@ -45,7 +45,7 @@ class CommandLine:
         return self.finish(self.start(*words, **environment), code)
 
     def finish(self, child: LoggedChild, code: int = 0) -> str:
-        assert child.wait(PATIENCE) == code, child.text()
+        assert child.wait(TIMEOUT) == code, child.text()
         return (child.errors if code else child.output).read_text()
 
 

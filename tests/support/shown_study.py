@@ -1,4 +1,4 @@
-"""A study whose report says something, without training: its results follow from setting and seed."""
+"""A study without training whose report shows a difference: results follow from setting and seed."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ def make(engine: Any, name: str = "shown", trials: int = 12, seeds: int = 5, **d
 
 
 def outcomes(work: Work) -> list[Outcome]:
-    """What training would give."""
+    """The outcomes of a training that is simulated."""
     return [_outcome(work, slot) for slot in work.slots]
 
 

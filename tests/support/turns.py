@@ -1,4 +1,4 @@
-"""Calls of a ledger in threads of their own that stop in the middle of a transaction, so that two overlap as told."""
+"""Calls in threads that pause in the middle of a transaction, so that two calls overlap in a chosen way."""
 
 import threading
 import time

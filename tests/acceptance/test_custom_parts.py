@@ -1,4 +1,4 @@
-"""A study every part of which is the user's own: through the command line, workers and report included."""
+"""A study whose parts are all custom, from the command line through workers to the report."""
 
 import json
 from pathlib import Path
@@ -112,7 +112,7 @@ STUDY = Study(
 '''
 
 
-def test_every_part_may_be_the_users_own(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_every_part_may_be_custom(fork_server: ForkServer, tmp_path: Path) -> None:
     hpo = CommandLine(fork_server, tmp_path / "work", HPO_CACHE=str(tmp_path / "cache"))
     hpo.write_study("own", STUDY)
     (hpo.folder / "ideas.py").write_text(IDEAS)
