@@ -176,7 +176,7 @@ MOMENTS: dict[str, Callable[[], Record]] = {
     "no label noise": lambda: synthetic_record(label_noise=False),
     "fifty trials": lambda: synthetic_record(trials=50),
     "two tuning runs": lambda: synthetic_record(seeds=6, tuning_runs=2),
-    "equivalent": lambda: planted(0.001 * NOISE),
+    "equivalent": lambda: planted(0.0002 + 0.001 * NOISE),
     "better in ten tuning runs": lambda: planted(0.05 + 0.01 * NOISE, tuning_runs=10),
     "one configuration failed": one_configuration_failed,
     "one seed diverged": one_seed_diverged,
