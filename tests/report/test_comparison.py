@@ -156,6 +156,9 @@ def test_the_tables_hold_each_studys_own_numbers() -> None:
     assert "| GNVR | 3 | 1 | 1 | 1 |" in text and "tentatively" not in text
     assert "| AdamW | baseline | baseline | baseline |" in text
     assert "- Every configuration is in every study, with the same definition.\n" in text
+    for entry in compare_studies([study("a", 0.05), study("b", -0.05), study("c")]).profiles:
+        shares = " | ".join(f"{share:.0%}" for _, share in entry.shares)
+        assert f"| {entry.name} | {shares} | {entry.score:.3f} |" in text
 
 
 def test_tentative_verdicts_are_counted_separately() -> None:
