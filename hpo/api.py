@@ -70,21 +70,21 @@ def open_ledger(
     flags = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
     given = {key: number for key, number in flags.items() if number is not None}
     runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
-    of_file = {"trials": study.trials, "seeds": study.seeds, "tuning_runs": runs}
-    planned = (stored or of_file) | given
+    file_numbers = {"trials": study.trials, "seeds": study.seeds, "tuning_runs": runs}
+    planned = (stored or file_numbers) | given
     if not stored:
         dataclasses.replace(study, **planned)  # type: ignore[arg-type]  # checks the numbers before a deletion
     if fresh:
         from hpo.storage.optuna.studies import delete_study
 
         delete_study(engine, study.name)
-    shown = _with_planned(command or f"hpo run {study.name}", planned, of_file)
+    shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     description = describe(study)
     identity = (description, digest(description), planned, text, fingerprint(study))
     ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
     if stored:
-        ledger.warnings += _raise_hints(study.name, stored, of_file, given)
+        ledger.warnings += _raise_hints(study.name, stored, file_numbers, given)
     return ledger
 
 
@@ -177,19 +177,19 @@ def run(
     return report(ledger, Path(reports))
 
 
-def _with_planned(command: str, planned: Mapping[str, int], of_file: Mapping[str, int]) -> str:
+def _with_planned(command: str, planned: Mapping[str, int], file_numbers: Mapping[str, int]) -> str:
     """The command with a flag for each planned number that differs from the study file's."""
-    missing = [key for key in PLANNED if planned[key] != of_file[key] and PLANNED[key] not in command.split()]
+    missing = [key for key in PLANNED if planned[key] != file_numbers[key] and PLANNED[key] not in command.split()]
     return " ".join([command, *(f"{PLANNED[key]} {planned[key]}" for key in missing)])
 
 
 def _raise_hints(
-    study: str, stored: Mapping[str, int], of_file: Mapping[str, int], given: Mapping[str, int]
+    study: str, stored: Mapping[str, int], file_numbers: Mapping[str, int], given: Mapping[str, int]
 ) -> list[str]:
     """A sentence for each planned number that the study's file has raised since."""
     return [
-        f"{study} was planned with {stored[key]} {words(flag)}, but its file now plans {of_file[key]}; "
-        f"give {flag} {of_file[key]} to raise it"
+        f"{study} was planned with {stored[key]} {words(flag)}, but its file now plans {file_numbers[key]}; "
+        f"give {flag} {file_numbers[key]} to raise it"
         for key, flag in PLANNED.items()
-        if key not in given and of_file[key] > stored[key]
+        if key not in given and file_numbers[key] > stored[key]
     ]

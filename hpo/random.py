@@ -19,7 +19,7 @@ _MASK = 0xFFFFFFFF
 
 
 def mix(key: Tensor | int, *parts: Tensor | int) -> Tensor:
-    """One 32-bit key (int64 tensor, 0 … 2³² − 1) from integers of any broadcastable shapes, order included.
+    """One 32-bit key (int64 tensor, 0 … 2³² − 1) from integers of any broadcastable shapes; their order matters.
 
     At least one of them is a tensor, which determines the device.
     """

@@ -1,1 +1,1 @@
-"""What the numbers of a study say: record, selection of runs, paired tests, verdicts, comparisons."""
+"""The analysis of a study in numbers: record, selection of runs, paired tests, verdicts, comparisons."""

@@ -22,7 +22,7 @@ MIN_RANGE_TRIALS = 3  # with fewer finished trials, no position of the best ones
 
 
 def compute_numbers(record: Record) -> StudyNumbers:
-    """Computes a report's numbers; works at every moment of a study."""
+    """Computes a report's numbers; works at any stage of a study."""
     definition = record.study["definition"]
     metric = metric_of(definition)
     slots = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}

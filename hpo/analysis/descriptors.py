@@ -44,7 +44,7 @@ def range_position(bounds: Range, *searches: Sequence[float]) -> RangePosition:
 
 
 def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:
-    """The share of flipped labels fitted beyond what errors alone would hit, for every seed.
+    """The share of changed labels fitted, corrected for errors that hit them by chance, for every seed.
 
     (MEM − b)/(1 − b) with b = (1 − test accuracy)/(C − 1), the chance that an error hits the given label.
     """

@@ -44,8 +44,8 @@ class StudyComparison(NamedTuple):
         error_bound: an upper bound for the chance of any wrong "better" or "worse" over all studies: the sum of the 5%
             of each.
         same_definition: groups of studies with one definition, which are no more evidence than one of them.
-        same_data: groups that differ only in their configurations: one that two of them contain was compared twice on
-            the same data and seeds.
+        same_data: groups that differ only in their configurations: a configuration in two of them was compared twice
+            on the same data and seeds.
         times_to_target: of the studies that the profiles are made from. left_out: the other studies, with a reason.
     """
 
@@ -61,7 +61,7 @@ class StudyComparison(NamedTuple):
 
 
 def compare_studies(records: Sequence[Record]) -> StudyComparison:
-    """Puts studies side by side, at any moment of each."""
+    """Compares studies, each at any stage of its life."""
     studies = [compute_numbers(record) for record in records]
     names = list(dict.fromkeys(entry.name for numbers in studies for entry in numbers.configurations))
     overall = [_overall(name, studies) for name in names]

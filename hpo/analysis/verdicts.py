@@ -109,10 +109,10 @@ def _apply_rules(
 def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
     """Whether a single tuning run or few pairs make a verdict tentative.
 
-    One more trial can change the setting that a single tuning run chooses, and with it the word of every rule about
+    One more trial can change the setting that a single tuning run chooses, and with it the verdict of every rule about
     the configurations (3, 4 and 5), however many seeds that one setting is rerun with. "No verdict" (rule 1) claims
     nothing that could be overturned, and "identical" (rule 2) states that the reruns differ by one and the same amount
-    and asks whether the setting takes effect: neither generalizes, so neither can be tentative.
+    and asks whether the setting takes effect: neither generalises, so neither can be tentative.
     """
     return (rule >= 3 and tuning_runs == 1) or (rule == 3 and pairs < MIN_FIRM_PAIRS)
 

@@ -1,5 +1,5 @@
 """Benchmarks of training steps, per-sample norms, searches, pruning, verdicts and start-up.
 
-Every module has `measure(…, on_row)`, which returns JSON values and hands over each row as it is known, `COLUMNS`, the
-table in which a terminal shows the rows (see `table.Table`), and `summary`, the lines below it.
+Every module has `measure(…, on_row)`, which returns JSON values and calls `on_row` with each finished row, `COLUMNS`,
+the table in which a terminal shows the rows (see `table.Table`), and `summary`, the lines below it.
 """

@@ -1,4 +1,4 @@
-"""Calibration: how often verdicts find a difference where there is none, and one that is there.
+"""Calibration: how often verdicts find a difference that does not exist, and one that does.
 
 Verdicts come from the code that reports use. A study's pairs are rival → (the rival's, the baseline's values), both by
 unit (seed, or tuning run); all studies of a list have the same rivals and units, and no true difference.

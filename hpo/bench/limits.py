@@ -1,4 +1,4 @@
-"""What the device could do at best, its rates of matrix products and of copying, and what a step needs of them."""
+"""The device's highest rates of matrix products and of copying, and the operations and bytes that a step needs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ def measure_limits(device: torch.device, models: int, samples: int) -> Amount:
 
 
 def count_work(step: Callable[[], object], population: Population, batch: tuple[Tensor, ...]) -> Amount:
-    """What one call of `step` needs, a model's share.
+    """Operations and bytes that one call of `step` needs, per model.
 
     Operations are those of matrix products and convolutions (a multiplication and an addition count two), as
     `torch.utils.flop_counter` counts them, without elementwise ones. Bytes are a lower bound for any size of cache:

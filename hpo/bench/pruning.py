@@ -1,4 +1,4 @@
-"""Benchmark: what successive halving saves of a tuning run, and what it costs in the quality of the setting chosen.
+"""Benchmark: how much of a tuning run successive halving saves, and how much worse the setting chosen is.
 
 Whole tuning runs of a study's configuration are made with and without pruning, with the same tuning seed, the same
 start-up settings and the batches that workers use. The setting that each chose is then trained on seeds that no tuning

@@ -1,4 +1,4 @@
-"""Benchmark: how much worse a setting TPE finds when it suggests many at once, at equal numbers of trials.
+"""Benchmark: how much worse TPE's best setting is when it suggests many at once, at equal numbers of trials.
 
 Whole tuning runs of a study's configuration are repeated with different tuning seeds; those with the same batch size
 train side by side, in populations that mix repetitions. The setting that each run chose is then trained on seeds that
@@ -48,7 +48,7 @@ def measure(
     """Tunes `repetitions` times for each of `batches`, with the same tuning seeds for all of them.
 
     Args:
-        trainer: of the study, whose pruner is not used. trials: per tuning run.
+        trainer: the study's, whose pruner is not used. trials: per tuning run.
         batches: how many settings are suggested at once; the others are compared with the first.
         fresh_seeds: number of seeds on which a chosen setting is trained.
 

@@ -14,7 +14,7 @@ from hpo.bench.training_steps import MODELS, OPTIMIZER, Setting, make_population
 from hpo.training.devices import device_name
 
 MAX_DOUBLINGS = 13
-MIN_GAIN = 0.03  # the share of the time a model by which a larger population must be faster
+MIN_GAIN = 0.03  # the share by which a larger population must reduce the time per model
 COLUMNS = {
     "regularizer": (12, "{regularizer}"),
     "population": (10, "{population}"),
@@ -42,8 +42,8 @@ def measure(regularizers: Sequence[str], populations: Sequence[int] | None, sett
         times as fast as the naive loop of the same regularizer: one model, per-sample gradients by `vmap(grad)` if
         the regularizer needs them, and `torch.optim`), `mflop` and `mb` of a model's step (see `count_work`), and the
         share of its time that they take at the limits: `products_share`, `copies_share` and the larger of the two,
-        `roofline_share`. `own_products_share` is the share that the step's own matrix products take, timed alone. The
-        naive loop has none of these.
+        `roofline_share`. `own_products_share` is the share that the step's own matrix products take, timed separately.
+        The naive loop has none of these.
     """
     limits = measure_limits(setting.device, (populations or [20])[-1], setting.batch_size)
     rows = []
@@ -68,7 +68,7 @@ def summary(result: Row) -> str:
         f"products {limits['operations'] / 1e9:.0f} GFLOP/s, copies {limits['bytes'] / 1e9:.1f} GB/s\n"
         "× naive: times as fast as a loop over single models. MFLOP, MB: the least that a model's step computes and "
         "moves.\nproducts, copies: the share of its time that this takes at the rates above. own products: the share "
-        "that its\nown matrix products take when they are timed alone (above 100%: the machine is busy)."
+        "that its\nown matrix products take when they are timed separately (above 100%: the machine is busy)."
     )
 
 
@@ -104,7 +104,7 @@ def _shares(limits: Amount, work: Amount, step: float, products: float) -> Row:
 
 
 def _measure_population(name: str, models: int, setting: Setting) -> tuple[float, float, Amount]:
-    """A model's share of a step's seconds as in training, of the seconds of its products alone, and its work."""
+    """Per model: a step's seconds as in training, the seconds of its matrix products only, and its work."""
     population, batch = make_population(name, models, setting)
     steps = training_steps(population, setting)
     with steps.on_stream():

@@ -1,4 +1,4 @@
-"""What the benchmark of training steps times: a population's step, and that of the usual script for one model."""
+"""The steps that the benchmark times: that of a population, and that of the usual script for one model."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -35,7 +35,7 @@ BATCHES = 10  # in the training samples
 
 
 class Setting(NamedTuple):
-    """What is timed: a key of `MODELS`, the samples of a step, the device.
+    """The setting of a measurement: a key of `MODELS`, the samples of a step, the device.
 
     `bfloat16` means mixed precision, and channels last for the images of a single network.
     """

@@ -63,11 +63,11 @@ def measure(
     Args:
         comparisons: real ones for each of `seeds` (paired seeds of a comparison); 0 for none.
         simulated: studies for every row of the simulation; 0 for none.
-        max_population: most models trained at once; by default as many as are efficient on the device.
+        max_population: the largest number of models trained at once; by default as many as are efficient on the device.
 
     Returns:
         JSON values: the setting, a row for each kind of study with the values of `Calibration`, and whether all pass.
-        `passes` is None in a row with one tuning run, which is there to compare with.
+        `passes` is None in a row with one tuning run, which is shown for comparison.
     """
     rows: list[Row] = []
 

@@ -67,7 +67,7 @@ def is_loopback(host: str) -> bool:
 def known_host(names: Collection[str], any_address: bool = False) -> Check:
     """Refuses requests with another Host header, and those that a page of another origin sends.
 
-    A foreign page may resolve its own name to 127.0.0.1 and read what it likes: only the Host header shows it.
+    A page of another origin may resolve its own name to 127.0.0.1, to read everything: only the Host header shows it.
 
     Args:
         names: this server's names, without ports.

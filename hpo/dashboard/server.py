@@ -49,7 +49,7 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     # `ident` would show the server's version to everyone.
     server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, max_request_body_size=1 << 24)
     print(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)", flush=True)
-    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one a plot of a short study
+    warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one per plot of a short study
     stop = Stop()
     refresher.start()
     with stop.installed(), stop.interruptible():

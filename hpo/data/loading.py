@@ -22,7 +22,7 @@ MAX_SECONDS_TO_REPEAT = 1.0  # a slower `load` is not called a second time
 def load_source(dataset: Dataset) -> Source:
     """Calls `dataset.load()` with all global generators seeded, and checks what it returns.
 
-    A fast `load` of the user's is called twice, to see whether it returns the same samples.
+    A fast `load` in user code is called twice, to see whether it returns the same samples.
 
     Raises:
         UsageError: the samples cannot be used for training (see `check_source`), or differ between two calls.
@@ -32,7 +32,7 @@ def load_source(dataset: Dataset) -> Source:
     fast = time.monotonic() - start < MAX_SECONDS_TO_REPEAT
     if fast and is_user_code(type(dataset)) and identify(_load(dataset)) != identify(source):
         raise UsageError(
-            "data: load() returns other samples in every call; use the global functions of torch, numpy or random, "
+            "data: load() returns different samples in every call; use the global functions of torch, numpy or random, "
             "which hpo seeds, instead of its own generator, seed or clock"
         )
     return source
@@ -160,7 +160,7 @@ def _needs_double(inputs: Tensor) -> bool:
 
 def _finite(name: str, inputs: Tensor) -> Tensor:
     inputs = inputs.long() if inputs.dtype in STORAGE_TYPES else inputs
-    # One sum shows in a tenth of the time that there is nothing to look for.
+    # A sum that is finite takes a tenth of the time, and shows that all values are.
     if (inputs.is_floating_point() or inputs.is_complex()) and not inputs.sum().isfinite():
         rows = ~inputs.reshape(len(inputs), -1).isfinite().all(1)
         if rows.any():

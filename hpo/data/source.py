@@ -1,4 +1,4 @@
-"""A data set as a study names it, its samples, and what a seed makes of them: label noise and a split."""
+"""A data set as a study names it, its samples, and what follows from a seed: label noise and a split."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

@@ -14,7 +14,7 @@ from hpo.models.dropout import find_sample_axes, seed_dropout
 from hpo.tree import Tree
 from hpo.user_code.messages import describe_layer, explain, failing_layer
 
-# What the Dropout masks of one step follow from: (key [], positions of the samples in the batch [N]).
+# The source of the Dropout masks of one step: (key [], positions of the samples in the batch [N]).
 DropoutDraws = tuple[Tensor, Tensor]
 
 
@@ -28,7 +28,7 @@ class Network:
 
     Attributes:
         module: gives the structure; only the check of the layer rules uses its own parameter values.
-        example: a few inputs [N, ...] for that check. dtype: of the parameters; inputs may have another.
+        example: a few inputs [N, ...] for that check. dtype: the parameters'; inputs may have another.
         recorder: runs the layer rules' passes. rules_checked: whether the rules have been checked.
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
         channels_last: whether images [N, C, H, W] are laid out with their channels last.

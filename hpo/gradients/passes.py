@@ -37,7 +37,7 @@ class PassCache:
             sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
             inputs: [V, N, ...], one entry a view. labels: [N].
             buffers: the network's, such as BatchNorm's running statistics; they are not changed.
-            key: int64 [], what Dropout's masks follow from.
+            key: int64 [], the key of Dropout's masks.
         """
         self._network, self._inputs, self._labels = network, inputs, labels
         self._sample_loss, self._buffers, self._key = sample_loss, buffers or {}, key

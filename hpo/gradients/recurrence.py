@@ -40,7 +40,7 @@ def _run_direction(
     """Inputs [T, N, I] -> outputs [T, N, H] and the states after the last step.
 
     Args:
-        weights: of the inputs and of the states, their biases if there are any, and the projection if there is one.
+        weights: those of the inputs and of the states, and any biases and projection.
     """
     biases = list(weights[2:4]) if len(weights) >= 4 else [None, None]
     projection = weights[-1] if len(weights) in (3, 5) else None

@@ -17,7 +17,7 @@ from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
 SampleFunction = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N]) -> should be [N]
 
 
-def validate_gradient(who: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
+def validate_gradient(code: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
     """The gradient in the order of the parameters, the state, and the scalars that `grads` returned.
 
     Raises:
@@ -26,16 +26,16 @@ def validate_gradient(who: str, returned: Any, params: Tree) -> tuple[Tree, Any,
     is_triple = isinstance(returned, tuple | list) and len(returned) == 3
     if not is_triple or not isinstance(returned[0], dict) or not isinstance(returned[2], dict):
         raise UsageError(
-            f"{who}: its grads returns {_describe(returned)}; return (gradient, state, scalars), scalars being a dict"
+            f"{code}: its grads returns {_describe(returned)}; return (gradient, state, scalars), with scalars a dict"
         )
     gradient, state, scalars = returned
     for name, value in scalars.items():
         if not isinstance(value, Tensor) or value.dim():
-            raise UsageError(f"{who}: its scalar {name!r} is no tensor of one number; return one, or leave it out")
-    return _validate_leaves(who, "gradient", gradient, params), state, scalars
+            raise UsageError(f"{code}: its scalar {name!r} is no tensor of one number; return one, or leave it out")
+    return _validate_leaves(code, "gradient", gradient, params), state, scalars
 
 
-def validate_update(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
+def validate_update(code: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
     """The parameters in their order and the state that an optimizer's `update` returned.
 
     Raises:
@@ -43,9 +43,9 @@ def validate_update(who: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
     """
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[0], dict):
         raise UsageError(
-            f"{who}: its update returns {_describe(returned)}; return (params, state), params being a dict"
+            f"{code}: its update returns {_describe(returned)}; return (params, state), with params a dict"
         )
-    return _validate_leaves(who, "result", returned[0], params), returned[1]
+    return _validate_leaves(code, "result", returned[0], params), returned[1]
 
 
 def _describe(returned: Any) -> str:
@@ -55,52 +55,54 @@ def _describe(returned: Any) -> str:
     return "nothing" if returned is None else describe_value(returned)
 
 
-def _validate_leaves(who: str, what: str, tree: Tree, params: Tree) -> Tree:
+def _validate_leaves(code: str, kind: str, tree: Tree, params: Tree) -> Tree:
     """The tree in the order of the parameters; raises UsageError unless it has their names, shapes and dtypes."""
-    _check_names(f"{who}: its {what}", tree, params, "return one leaf for every parameter")
+    _check_names(f"{code}: its {kind}", tree, params, "return one leaf for every parameter")
     for name, parameter in params.items():
         value = tree[name]
         if not isinstance(value, Tensor) or (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
             raise UsageError(
-                f"{who}: its {what} for {name!r} is {describe_value(value)}, and the parameter is "
+                f"{code}: its {kind} for {name!r} is {describe_value(value)}, and the parameter is "
                 f"{describe_value(parameter)}; return a tensor of the same shape and dtype"
             )
     # The dict itself where possible: an optimizer may rely on it to see that nobody else has changed it.
     return tree if list(tree) == list(params) else {name: tree[name] for name in params}
 
 
-def _check_names(what: str, names: Mapping[str, Any], expected: Mapping[str, Any], advice: str, path: str = "") -> None:
+def _check_names(
+    owner: str, names: Mapping[str, Any], expected: Mapping[str, Any], advice: str, path: str = ""
+) -> None:
     for name in [*expected, *names]:
         if (name in names) != (name in expected):
             difference = "lacks the leaf" if name in expected else "has an additional leaf"
-            raise UsageError(f"{what} {difference} {_join(path, name)!r}; {advice}")
+            raise UsageError(f"{owner} {difference} {_join(path, name)!r}; {advice}")
 
 
-def check_state(who: str, state: Any, path: str = "") -> None:
+def check_state(code: str, state: Any, path: str = "") -> None:
     """Raises UsageError unless the state that `init` returned consists of nested dicts of tensors."""
     if isinstance(state, dict):
         for key, value in state.items():
-            check_state(who, value, _join(path, key))
+            check_state(code, value, _join(path, key))
     elif not isinstance(state, Tensor) or not path:
         example = f"torch.tensor({float(state)})" if isinstance(state, int | float) and path else "{} for none"
         raise UsageError(
-            f"{who}: {_leaf(path)} is {describe_value(state)}; return tensors in a dict from init, such as {example}"
+            f"{code}: {_leaf(path)} is {describe_value(state)}; return tensors in a dict from init, such as {example}"
         )
 
 
-def check_stacked_state(who: str, state: Any, models: int) -> None:
+def check_stacked_state(code: str, state: Any, models: int) -> None:
     """Raises UsageError unless an optimizer's state consists of nested dicts of tensors [models, ...].
 
     Caches, whose names begin with "_", are not checked.
     """
     if isinstance(state, dict):
         state = without_caches(state)
-    check_state(who, state)
+    check_state(code, state)
     for path, leaf in tree_leaves_with_path(state):
         if leaf.shape[:1] != (models,):
             name = ".".join(str(entry.key) for entry in path)  # type: ignore[attr-defined]
             raise UsageError(
-                f"{who}: {_leaf(name)} is {describe_value(leaf)}, but its first axis must be that of the models "
+                f"{code}: {_leaf(name)} is {describe_value(leaf)}, but its first axis must be that of the models "
                 f"({models} here); or write the optimizer for one model, with hpo.per_model"
             )
 
@@ -110,19 +112,19 @@ def without_caches(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: leaf for name, leaf in state.items() if not str(name).startswith("_")}
 
 
-def validate_state(who: str, state: Any, before: Any, path: str = "") -> Any:
+def validate_state(code: str, state: Any, before: Any, path: str = "") -> Any:
     """The state that a step returned, in the order of the state before it.
 
     Raises:
         UsageError: its leaves have other names, shapes or dtypes.
     """
     if isinstance(state, dict) and isinstance(before, dict):
-        _check_names(f"{who}: its state", state, before, "return the same leaves from init and from every step", path)
-        return {key: validate_state(who, state[key], value, _join(path, key)) for key, value in before.items()}
+        _check_names(f"{code}: its state", state, before, "return the same leaves from init and from every step", path)
+        return {key: validate_state(code, state[key], value, _join(path, key)) for key, value in before.items()}
     is_tensor = isinstance(state, Tensor) and isinstance(before, Tensor)
     if not is_tensor or (state.shape, state.dtype) != (before.shape, before.dtype):
         raise UsageError(
-            f"{who}: {_leaf(path)} becomes {describe_value(state)} after {describe_value(before)}; "
+            f"{code}: {_leaf(path)} becomes {describe_value(state)} after {describe_value(before)}; "
             "return the same kind, shape and dtype from init and from every step"
         )
     return state

@@ -57,7 +57,7 @@ class _Check:
     def __init__(self, network: Network, dtype: torch.dtype | None) -> None:
         """
         Args:
-            dtype: of the parameters, buffers and inputs; None keeps theirs.
+            dtype: that of the parameters, buffers and inputs; None keeps theirs.
         """
         self.network = network
 
@@ -115,15 +115,15 @@ class _Check:
 
 
 @torch.no_grad()
-def _check_not_mixed(who: str, what: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
+def _check_not_mixed(code: str, quantity: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
     """Raises UsageError unless a function gives the same values for a batch and for its samples one by one."""
     together = function(*batch)
     alone = torch.cat([function(*sample) for sample in zip(*(part.split(1) for part in batch), strict=True)])
     tolerance = TOLERANCE if together.dtype is torch.float64 else COARSE_TOLERANCE
     if not all(_close(one, other, tolerance) for one, other in zip(alone, together, strict=True)):
         raise UsageError(
-            f"{who} mixes the samples of a batch (a sample's {what} depends on the others), so that single samples "
-            "have no gradients; choose a regularizer without per-sample gradients"
+            f"{code} mixes the samples of a batch (a sample's {quantity} depends on the others), so that single "
+            "samples have no gradients; choose a regularizer without per-sample gradients"
         )
 
 

@@ -19,9 +19,9 @@ class ConvNet1d:
     """Three 1-D convolutions of stride 2 and a linear classifier, as in the MNIST-1D paper.
 
     Attributes:
-        features: length of the input. classes: number of classes. channels: of every convolution.
+        features: length of the input. classes: number of classes. channels: per convolution.
         norm: None (as published), "batch" or "group", before every ReLU; with one the convolutions have no bias.
-        groups: of GroupNorm; divides `channels`.
+        groups: the number of GroupNorm's groups; divides `channels`.
         dropout: probability with which an activation is zeroed in training, after every ReLU.
     """
 

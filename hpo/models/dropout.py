@@ -36,7 +36,7 @@ class Dropout(nn.Module):
     Attributes:
         draws: (key [], positions [N]) of the current pass, set by `Network`; every pass of a step has the same masks.
             Without them, as in a plain forward pass, PyTorch draws.
-        number: of this layer, so that layers differ. calls: in the current pass, so that the calls of a layer differ.
+        number: the layer's, so that layers differ. calls: those of the current pass so far, so that calls differ.
         sample_axes: for each call in a pass, where the samples are in its input; None where it has none.
         recorded: the inputs of a pass that only records them; None otherwise.
     """

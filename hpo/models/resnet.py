@@ -22,10 +22,10 @@ class ResNet18:
     """ResNet-18 for images of 32 × 32 and other small sizes.
 
     Attributes:
-        classes: number of classes. in_channels: of the images. width: channels of the first stage; each further
+        classes: number of classes. in_channels: the images' channels. width: channels of the first stage; each further
             one has twice as many.
         norm: "batch" or "group".
-        groups: of GroupNorm, at most; see `norm_of_images` for narrow layers.
+        groups: the largest number of GroupNorm's groups; see `norm_of_images` for narrow layers.
         dropout: probability with which an activation is zeroed in training, between the two convolutions of a
             block (0 as published).
     """
@@ -53,9 +53,10 @@ class WideResNet:
 
     Attributes:
         depth: convolutions and the classifier, 6n + 4. widen: factor on the channels of every block.
-        classes: number of classes. in_channels: of the images. width: channels of the stem, before widening.
+        classes: number of classes. in_channels: the images' channels. width: channels of the
+            stem, before widening.
         norm: "batch" or "group".
-        groups: of GroupNorm, at most; see `norm_of_images` for narrow layers.
+        groups: the largest number of GroupNorm's groups; see `norm_of_images` for narrow layers.
         dropout: probability with which an activation is zeroed in training, between the two convolutions of a
             block.
     """

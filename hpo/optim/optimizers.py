@@ -44,20 +44,20 @@ def per_model(
     hyperparameters: Mapping[str, Range | float],
 ) -> Optimizer:
     """An optimizer from pure functions for one model: leaves [...] and hyperparameters []."""
-    who = f"optimizer {name!r}"
+    code = f"optimizer {name!r}"
 
     @functools.wraps(init)
     def checked_init(params: Tree) -> State:
-        state = call_user_code(who, "init(params)", init, params, always_lifted=True)
-        check_state(who, state)
+        state = call_user_code(code, "init(params)", init, params, always_lifted=True)
+        check_state(code, state)
         return state
 
     @functools.wraps(update)
     def checked_update(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
         before = tree_map(lambda leaf: leaf, state)  # a copy: `update` may change the dicts
-        returned = call_user_code(who, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
-        after, state = validate_update(who, returned, params)
-        return after, validate_state(who, state, before)
+        returned = call_user_code(code, UPDATE, update, grads, state, dict(params), hyper, always_lifted=True)
+        after, state = validate_update(code, returned, params)
+        return after, validate_state(code, state, before)
 
     return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters)
 

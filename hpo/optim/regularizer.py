@@ -23,7 +23,7 @@ class Regularizer(NamedTuple):
     Attributes:
         name: its name in messages and listings.
         grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
-            of `params`; `scalars` is a dict of tensors [] whose epoch means land in the curves as `aux/<name>`.
+            of `params`; `scalars` is a dict of tensors [] whose epoch means are in the curves as `aux/<name>`.
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
             each as a tensor [].
         init: params -> state, nested dicts of tensors.

@@ -25,9 +25,9 @@ def write_comparison(records: Sequence[Record], folder: Path, command: str, stan
     """Writes README.md, report.html, results.json and figures/ for one study or more; returns README.md's path.
 
     Args:
-        records: the studies, each at any moment of its life; each with its name in `study["name"]`.
+        records: the studies, each at any stage of its life and each with its name in `study["name"]`.
         folder: created if needed; the page links the studies' reports next to it.
-        command: the command line that makes the page again. standalone: as in `write_report`.
+        command: the command line that reproduces the page. standalone: as in `write_report`.
     """
     comparison = compare_studies(records)
     figures = list(_figures(comparison))
@@ -79,7 +79,7 @@ def _page(comparison: StudyComparison, figures: Sequence[Figure], folder: Path, 
 
 
 def _part(numbers: StudyNumbers, folder: Path) -> dict[str, Any]:
-    """What the page says about one study."""
+    """The values that the page shows of one study."""
     name = numbers.study["name"]
     has_report = (folder.parent / name / "README.md").is_file()
     return {

@@ -55,7 +55,7 @@ class Figure(NamedTuple):
 
 
 def plan_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
-    """The report's eight figures, in order; works at every moment of a study."""
+    """The report's eight figures, in order; works at any stage of a study."""
     styles, trials = _styles(numbers), tuning_frames.scored_trials(record)
     return [
         *plan_png_figures(record, numbers),

@@ -25,7 +25,7 @@ class Page(NamedTuple):
     """A page before it is Markdown or HTML.
 
     Attributes:
-        template: its file in templates/. values: what the template is rendered with, beside `figures`.
+        template: its file in templates/. values: what the template is rendered with, besides `figures`.
     """
 
     title: str
@@ -73,7 +73,7 @@ def html(page: Page) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """A template without an author's words or figures."""
+    """A template without an author's text or figures."""
     return str(_environment().get_template(name).render(**values))
 
 
@@ -90,7 +90,7 @@ def demote_headings(text: str) -> str:
 
 
 def _render(page: Page, author: Callable[[str], str], image: Callable[[Figure], str]) -> str:
-    """The page's Markdown, where `author` and `image` say what becomes of an author's words and of a figure."""
+    """The page's Markdown, where `author` and `image` convert an author's text and a figure."""
     environment = _environment().overlay()
     environment.filters = {**environment.filters, "author": author, "image": image}
     text = environment.get_template(page.template).render(
@@ -100,7 +100,7 @@ def _render(page: Page, author: Callable[[str], str], image: Callable[[Figure], 
 
 
 def _figures_json(figures: Sequence[Figure]) -> str:
-    """What plotly draws, by the id of the element; empty where there is nothing to draw."""
+    """Data and layout for plotly, by the id of the element; empty where there is nothing to draw."""
     drawings = {figure.slug: figure.chart.draw_plotly() for figure in figures if figure.chart is not None}
     text = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return text if drawings else ""

@@ -1,4 +1,4 @@
-"""The page of one study: what its template says in words and numbers."""
+"""The page of one study: the words and numbers that its template shows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from hpo.report.wording import escape, legend, listed, plain_name, verdict_lines
 def report_page(
     numbers: StudyNumbers, figures: Sequence[Figure], commands: Sequence[str], analysis: str | None
 ) -> Page:
-    """A study's report, with the commands that make it again and the author's own analysis (Markdown)."""
+    """A study's report, with the commands that reproduce it and the author's own analysis (Markdown)."""
     values = {
         **_results(numbers),
         **_methodology(numbers),

@@ -1,4 +1,4 @@
-"""Where a page has plotly.js and its data: in a file next to it that all reports share, or in the page itself."""
+"""Where a page finds plotly.js and its data: in a file next to it that all reports share, or in the page itself."""
 
 import base64
 import gzip

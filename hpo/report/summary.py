@@ -29,7 +29,7 @@ class Summary(NamedTuple):
 
 
 def summarise(record: Record) -> Summary:
-    """The summary of a study at any moment of its life."""
+    """The summary of a study at any stage of its life."""
     numbers = compute_numbers(record)
     plots = {
         f"hpo-figure-{figure.number}": None

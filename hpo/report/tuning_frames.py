@@ -89,7 +89,7 @@ def importance_frame(record: Record, trials: pd.DataFrame) -> pd.DataFrame:
         if len(subset) < ENOUGH_TRIALS or len(ranges) < 2:  # the relative importance of a single one is always 1
             continue
         if subset["tuning_run"].nunique() > 1:
-            # Runs have different seeds, and a run with easier ones would alone fill the best tenth of all trials.
+            # Runs have different seeds, and the run with the easiest one would fill the best tenth of all trials.
             subset = subset.assign(score=subset.groupby("tuning_run")["score"].rank(pct=True))
         shares = importances(subset, ranges, direction) or {}
         rows += [(entry["name"], plain_name(name), share, len(subset)) for name, share in shares.items()]

@@ -102,8 +102,8 @@ def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
     parts = [f"{escape(rival.name)} against {escape(numbers.baseline.name)}: {verdict_words(verdict, metric)}"]
     if paired.n:
         interval = f", 95% CI {difference_interval(paired.interval, metric)}" if paired.n > 1 else ""
-        alone = " (this comparison only)" if paired.n > 1 and paired.family > 1 else ""
-        parts.append(f"Δ = {amount(paired.mean, metric)}{interval}{alone}")
+        scope = " (this comparison only)" if paired.n > 1 and paired.family > 1 else ""
+        parts.append(f"Δ = {amount(paired.mean, metric)}{interval}{scope}")
     if paired.n > 2:
         parts.append(plural(paired.n, f"paired {numbers.unit}"))
     if verdict.rule > 2:

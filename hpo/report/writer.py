@@ -29,7 +29,7 @@ def write_report(
     """Writes README.md, report.html, figures/, the record as CSV, results.json and results.tex.
 
     Args:
-        record: the study, at any moment of its life. The same record gives the same bytes.
+        record: the study, at any stage of its life. The same record gives the same bytes.
         folder: created if needed; files of an earlier report are replaced.
         study_name: the report's title where the author gave none.
         commands: command lines for the section Reproduce.

@@ -54,7 +54,7 @@ def run_with_retry(
 
 
 def retry(work: Callable[[], T], timeout: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
-    """`work()`, repeated while it fails for a reason that may pass.
+    """`work()`, repeated while it fails for a temporary reason.
 
     Args:
         timeout: seconds; RETRY_TIMEOUT by default. on_failure: called after every failure.
@@ -67,7 +67,7 @@ def retry(work: Callable[[], T], timeout: float | None = None, on_failure: Calla
         except (exc.DBAPIError, exc.PendingRollbackError) as error:
             if on_failure:
                 on_failure()
-            if not _may_pass(error) or time.monotonic() + pause > end:
+            if not _is_temporary(error) or time.monotonic() + pause > end:
                 raise
             if not warned and pause > WARN_PAUSE:
                 warned = True
@@ -95,7 +95,7 @@ def reason(error: exc.DBAPIError | exc.PendingRollbackError) -> str:
     return (message.strip().splitlines() or ["no reason given"])[0]
 
 
-def _may_pass(error: exc.DBAPIError | exc.PendingRollbackError) -> bool:
+def _is_temporary(error: exc.DBAPIError | exc.PendingRollbackError) -> bool:
     if not isinstance(error, exc.DBAPIError):
         return True
     message = str(error.orig).lower()

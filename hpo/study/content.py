@@ -29,7 +29,7 @@ _DEVICE = re.compile(r"(cpu|cuda|mps)(:\d+)?")
 
 
 def content(value: Any, module_label: Callable[[str], str]) -> str:
-    """An object's own content; for what `reachable` looks into only its kind, since its parts have paths themselves.
+    """The content of an object; only its type where `reachable` follows its parts, since these have their own paths.
 
     An object whose content differs between processes (a file, a lock, a generator) is described by its kind.
 
@@ -99,7 +99,7 @@ def _tensor(tensor: torch.Tensor) -> str:
 
 
 def _entries(container: Any) -> str:
-    """The size of a container, and the plain values of a long one, which have no paths of their own."""
+    """The size of a container and, of a long one, its plain values, since these have no paths."""
     if len(container) <= MAX_ENTRIES:
         return str(len(container))
     if isinstance(container, dict | MappingProxyType):

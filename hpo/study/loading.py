@@ -19,7 +19,7 @@ BUILT_IN = next((folder for folder in (PACKAGE / "studies", PACKAGE.parent / "st
 
 
 def study_files() -> list[Path]:
-    """The study files by name: those in ./studies, and the built-in ones that have no namesake there."""
+    """The study files by name: those in ./studies, and the built-in ones of other names."""
     paths = [path for folder in (BUILT_IN, STUDIES) for path in folder.glob("*.py") if not path.name.startswith("_")]
     return sorted({path.stem: path for path in paths}.values(), key=lambda path: path.stem)
 

@@ -1,4 +1,4 @@
-"""Which code of a study file counts in addition to its definition: all but what only declares the study to hpo."""
+"""The code of a study file that counts in addition to its definition: all but the declarations of the study."""
 
 import ast
 import builtins

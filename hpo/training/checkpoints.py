@@ -52,7 +52,7 @@ def from_environment(study: str) -> "Checkpoints | None":
 class Checkpoints:
     """One file per run, identified by its study, configuration, phase, seed and setting.
 
-    Each model of a population has a file of its own, as another worker may train it with other models.
+    Each model of a population has its own file, as another worker may train it with other models.
     """
 
     def __init__(self, folder: Path, study: str, seconds: float) -> None:
@@ -98,7 +98,9 @@ class Checkpoints:
             torch.save({"run": path.stem, "state": dict(state), "seconds": seconds}, temporary)
             temporary.replace(path)
         except (OSError, RuntimeError) as error:
-            log.warning("cannot write a checkpoint to %s (%s); training continues without", self.folder, error)
+            log.warning(
+                "cannot write a checkpoint to %s (%s); training continues without checkpoints", self.folder, error
+            )
         finally:  # also after a signal
             temporary.unlink(missing_ok=True)
 

@@ -99,8 +99,8 @@ def _check_reproducible(first: nn.Module, same_seed: nn.Module) -> None:
     for path, value in _tensors(first).items():
         if not equal_values(value, other[path]):
             raise UsageError(
-                f"model gives other initial values of {path!r} for the same seed; draw them with the global functions "
-                "of torch, numpy or random, which hpo seeds, instead of a generator of its own"
+                f"model gives different initial values of {path!r} for the same seed; draw them with the global "
+                "functions of torch, numpy or random, which hpo seeds, instead of its own generator"
             )
     check_same_attributes([first, same_seed], "for the same seed")
 

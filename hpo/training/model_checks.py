@@ -18,7 +18,7 @@ from hpo.user_code.messages import (
 )
 
 EXAMPLES = 4  # samples per trial run
-MAX_COLUMNS = 64  # up to so many columns, each may be a category with an embedding table of its own
+MAX_COLUMNS = 64  # up to so many columns, each may be a category with its own embedding table
 
 
 def check_modules(modules: Sequence[Any]) -> None:

@@ -29,7 +29,7 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
         examples: inputs [M, ...], of which a few are used.
 
     Raises:
-        UsageError: hpo's call of the network gives other outputs than a plain call, or other outputs after calls with
+        UsageError: hpo's call of the network gives different outputs than a plain call, or after calls with
             other inputs and parameters.
     """
     count = min(SAMPLES, len(examples) // 2)
@@ -42,7 +42,7 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
     except Exception:  # such a network is reported where it is first run on examples
         return
     if not all(_close(repeated[mode], plain[mode]) for mode in modes):
-        raise UsageError(f"the network gives other outputs for the same inputs and parameters; {PURITY_ADVICE}")
+        raise UsageError(f"the network gives different outputs for the same inputs and parameters; {PURITY_ADVICE}")
     if not all(_close(functional[mode], plain[mode]) for mode in modes):
         raise UsageError(
             "the network uses a parameter or buffer that it also holds in a list, a closure or another object, where "
@@ -55,8 +55,8 @@ def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> No
             outputs = _functional_call(used, params, inputs, mode)
         if not _close(outputs, plain[mode]):
             raise UsageError(
-                "the network gives other outputs for the same inputs and parameters after calls with others: it uses "
-                f"what it kept of an earlier call; {STATE_ADVICE}"
+                "the network gives different outputs for the same inputs and parameters after calls with others: it "
+                f"uses something that it kept from an earlier call; {STATE_ADVICE}"
             )
 
 

@@ -33,7 +33,7 @@ from hpo.user_code.messages import Hyperparameters, call_user_code
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
-# The most samples of the whole population, and the most numbers in them, that one forward pass evaluates: they bound
+# The largest numbers of samples, and of values in them, of all models that one forward pass evaluates: they bound
 # the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
 EVALUATED_SAMPLES = {"cpu": 2**14, "cuda": 2**18}
 EVALUATED_NUMBERS = {"cpu": 2**22, "cuda": 2**23}
@@ -64,7 +64,7 @@ class Population:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
-            bfloat16, channels_last: see `Network`. A stack of several models has a layout of its own.
+            bfloat16, channels_last: see `Network`. A stack of several models has its own layout.
             metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
         """
         check_modules(modules)
@@ -258,8 +258,8 @@ class Population:
         """
         sample_metrics = self._all_metrics if custom_metrics and self.metrics else self._metrics
         kind = self.device.type
-        most = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
-        chunk = max(1, most // len(self))
+        samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
+        chunk = max(1, samples_at_once // len(self))
         sums: list[Tree] = [{} for _ in labels]
         self.network.module.eval()
         for start in range(0, indices.shape[1], chunk):

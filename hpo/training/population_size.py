@@ -1,7 +1,7 @@
 """How many models to train side by side: a rule from the work and the memory of one model, and from the device.
 
-It measures no time, as a busy machine would then change the population size and with it the results. What a population
-saves is the time to launch the operations of a step, a fraction of a millisecond: once the work of a step takes much
+It measures no time, as a busy machine would then change the population size and with it the results. A population
+saves the time to launch the operations of a step, a fraction of a millisecond: once the work of a step takes much
 longer than that, more models gain nothing.
 """
 

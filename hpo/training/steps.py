@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # The first steps check and compare, and libraries initialise themselves in them: none of it belongs in a graph.
 BEFORE_RECORDING = CHECKED_CALLS + 1
 # A traced step is compared with the user's code at steps 4, 16, 64, …, at the ends of long epochs and at a run's last
-# step. A comparison takes about two steps, and a lasting change is seen at the last one.
+# step. A comparison takes about two steps, and a change that stays is found at the last step.
 MIN_COMPARISON_INTERVAL = 250  # steps between two comparisons at the ends of epochs
 
 Step = Callable[[], None]

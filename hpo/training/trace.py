@@ -54,26 +54,26 @@ class Trace:
         """Whether both traces compute the same from their inputs: the same operations with equal constants."""
         numbers: dict[int, int] = {}  # slots of this trace -> slots of the other; inputs have the same numbers
 
-        def same(mine: Any, theirs: Any) -> bool:
-            if isinstance(mine, Slot) and isinstance(theirs, Slot):
-                default = mine.number if mine.number < self._inputs else -1
-                return numbers.get(mine.number, default) == theirs.number
-            if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
-                return mine.shape == theirs.shape and mine.dtype == theirs.dtype and bool(torch.equal(mine, theirs))
-            if type(mine) is not type(theirs):
+        def same(left: Any, right: Any) -> bool:
+            if isinstance(left, Slot) and isinstance(right, Slot):
+                default = left.number if left.number < self._inputs else -1
+                return numbers.get(left.number, default) == right.number
+            if isinstance(left, Tensor) and isinstance(right, Tensor):
+                return left.shape == right.shape and left.dtype == right.dtype and bool(torch.equal(left, right))
+            if type(left) is not type(right):
                 return False
-            if isinstance(mine, dict):
-                return mine.keys() == theirs.keys() and all(same(value, theirs[key]) for key, value in mine.items())
-            if isinstance(mine, list | tuple):
-                return len(mine) == len(theirs) and all(map(same, mine, theirs))
-            return bool(mine == theirs or (mine != mine and theirs != theirs))  # NaN counts as equal to NaN
+            if isinstance(left, dict):
+                return left.keys() == right.keys() and all(same(value, right[key]) for key, value in left.items())
+            if isinstance(left, list | tuple):
+                return len(left) == len(right) and all(map(same, left, right))
+            return bool(left == right or (left != left and right != right))  # NaN counts as equal to NaN
 
         if len(self.operations) != len(other.operations):
             return False
-        for mine, theirs in zip(self.operations, other.operations, strict=True):
-            if mine.function is not theirs.function or not same(mine[1:3], theirs[1:3]):
+        for left, right in zip(self.operations, other.operations, strict=True):
+            if left.function is not right.function or not same(left[1:3], right[1:3]):
                 return False
-            numbers.update(zip(mine.output_slots, theirs.output_slots, strict=False))
+            numbers.update(zip(left.output_slots, right.output_slots, strict=False))
         return self._spec == other._spec and same(self._result, other._result)
 
     def _compile(self) -> Callable[[list[Tensor]], Any]:

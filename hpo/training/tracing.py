@@ -82,7 +82,7 @@ class TracedFunction:
 
     def _check_repeatable(self, args: tuple[Any, ...], expected: Any) -> None:
         if not equal_values(self._function(*args), expected):
-            raise UsageError(f"{self._name} gives other numbers for the same arguments; {STATE_ADVICE}")
+            raise UsageError(f"{self._name} gives different numbers for the same arguments; {STATE_ADVICE}")
 
     def _check_same_operations(self, args: tuple[Any, ...]) -> None:
         """Raises UsageError if the function's operations have changed since it was traced.

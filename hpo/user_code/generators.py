@@ -40,11 +40,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def no_global_draws(who: str) -> Iterator[None]:
+def no_global_draws(code: str) -> Iterator[None]:
     """Around code whose random numbers must follow from hpo's keys: refuses draws from a global generator.
 
     Args:
-        who: whose code it is, such as "metric 'rank'".
+        code: the code as messages name it, such as "metric 'rank'".
 
     Raises:
         UsageError: a generator has moved.
@@ -55,7 +55,7 @@ def no_global_draws(who: str) -> Iterator[None]:
     for name, state in before.items():
         if state != after[name]:
             raise UsageError(
-                f"{who} draws random numbers from {name}, which do not follow from the seed; {RANDOM_ADVICE}"
+                f"{code} draws random numbers from {name}, which do not follow from the seed; {RANDOM_ADVICE}"
             )
 
 

@@ -56,7 +56,7 @@ _ALWAYS_WRONG = {
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
     "index out of range in self": "looks up a number for which it has no row; give it a row for every number, from 0",
     "may have escaped from inside a function": (
-        "uses a tensor after the step or the torch.func transform that made it; keep lasting tensors in the state"
+        "uses a tensor after the step or the torch.func transform that made it; keep what later steps need in the state"
     ),
 }
 # The same for what a single model may do.
@@ -88,52 +88,52 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
-def explain(error: Exception, who: str, always_lifted: bool = False, own_line: bool = True) -> None:
+def explain(error: Exception, code: str, always_lifted: bool = False, own_line: bool = True) -> None:
     """Raises a sentence instead of a known error of PyTorch; returns if the error is unknown.
 
     What fails only for several models stays a RuntimeError with its traceback through the user's code.
 
     Args:
-        who: whose code it is, such as "regularizer 'mine'".
+        code: the code as messages name it, such as "regularizer 'mine'".
         always_lifted: whether the code runs under `vmap` for a single model as well.
         own_line: whether the traceback has a line of the user's code.
     """
     text = str(error)
     for words, sentence in _ALWAYS_WRONG.items():
         if words in text:
-            raise UserCodeError(f"{who} {sentence}") from error
+            raise UserCodeError(f"{code} {sentence}") from error
     if match := _NOT_TWICE.search(text):
         raise UserCodeError(
-            f"{who} differentiates gradients, but PyTorch can differentiate {match[1]!r} only once; choose another "
+            f"{code} differentiates gradients, but PyTorch can differentiate {match[1]!r} only once; choose another "
             "regularizer, or another operation in the network or the loss"
         ) from error
     for words, sentence in _WRONG_FOR_SEVERAL.items():
         if words in text:
             sentence += "" if always_lifted else _SINGLE_MODEL
             if not own_line:
-                raise UserCodeError(f"{who} {sentence}") from error
-            raise RuntimeError(f"{who} {sentence}").with_traceback(error.__traceback__) from None
+                raise UserCodeError(f"{code} {sentence}") from error
+            raise RuntimeError(f"{code} {sentence}").with_traceback(error.__traceback__) from None
 
 
-def call_user_code(who: str, takes: str, function: Callable[..., Any], *args: Any, always_lifted: bool = False) -> Any:
+def call_user_code(code: str, takes: str, function: Callable[..., Any], *args: Any, always_lifted: bool = False) -> Any:
     """Calls a user's function.
 
     Args:
-        who, always_lifted: as in `explain`. takes: how it is called, such as "grads(objective, params, state, hyper)".
+        code, always_lifted: as in `explain`. takes: how it is called, such as "grads(objective, params, state, hyper)".
 
     Raises:
         UsageError: it does not take these arguments, or does what is not allowed.
     """
     if isinstance(function, type) and issubclass(function, nn.Module):
-        raise UserCodeError(f"{who} is the class {function.__name__}; give an instance, {function.__name__}(...)")
+        raise UserCodeError(f"{code} is the class {function.__name__}; give an instance, {function.__name__}(...)")
     try:
         return function(*args)
     except TypeError as error:
         if error.__traceback__ is None or error.__traceback__.tb_next is None:  # raised by the call itself
-            raise UserCodeError(f"{who} is called as {takes} and does not take these arguments: {error}") from error
+            raise UserCodeError(f"{code} is called as {takes} and does not take these arguments: {error}") from error
         raise
     except RuntimeError as error:
-        explain(error, who, always_lifted)
+        explain(error, code, always_lifted)
         raise
 
 
@@ -177,7 +177,7 @@ class Hyperparameters(dict[str, Any]):
         raise KeyError(f"there is no hyperparameter {name!r}; there are {known}{did_you_mean(str(name), self)}")
 
 
-# `vmap` and `grad` only take apart containers that they know; subclasses of dict have to be registered.
+# `vmap` and `grad` only unpack containers that they know; subclasses of dict have to be registered.
 register_pytree_node(
     Hyperparameters,
     lambda hyper: (list(hyper.values()), list(hyper)),

@@ -1,4 +1,4 @@
-"""The parts of an object: entries of containers, what wrappers wrap and attributes of instances."""
+"""The parts of an object: entries of containers, wrapped objects and attributes of instances."""
 
 import argparse
 import configparser

@@ -1,4 +1,4 @@
-"""Tells user code from the code of Python, installed packages, PyTorch and hpo."""
+"""Distinguishes user code from the code of Python, installed packages, PyTorch and hpo."""
 
 import functools
 import sys

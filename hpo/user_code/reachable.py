@@ -13,7 +13,7 @@ from hpo.user_code.object_parts import FUNCTIONS, PLAIN, Parts, attributes, entr
 from hpo.user_code.ownership import is_user_code
 
 MAX_OBJECTS = 50_000
-_MERGED = PLAIN | {tuple, frozenset}  # equal constants may be one object or several, as the compiler likes
+_MERGED = PLAIN | {tuple, frozenset}  # equal constants may be one object or several, as the compiler decides
 
 
 def reachable(

@@ -1,1 +1,1 @@
-"""A worker: leases trials and reruns, samples settings, trains, prunes and writes what came of it."""
+"""A worker: leases trials and reruns, samples settings, trains, prunes and stores the results."""

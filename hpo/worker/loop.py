@@ -16,7 +16,7 @@ from hpo.worker.signals import Stop
 from hpo.worker.suggestions import Suggestions
 
 LEASE = 60.0  # seconds; extended after a quarter of them
-POLL = (0.05, 1.0)  # seconds between two polls of a waiting worker: at first, and in its first 20 seconds
+POLL = (0.05, 1.0)  # seconds between two polls of a waiting worker: at first, and at most in its first 20 seconds
 POLLING_SHARE = 0.01  # the largest share of its time that a waiting worker spends on polls
 
 Train = Callable[[Work], Sequence[Outcome]]
@@ -39,8 +39,8 @@ def run_worker(
     Args:
         train: trains the settings of one `Work` side by side and returns an `Outcome` for each slot.
         worker_id: a key from `new_worker_id()`.
-        population: the most slots trained at once; a function is called before the first lease. It must be the same
-            for all workers of a study, so that the same slots are trained side by side by any of them.
+        population: the largest number of slots trained at once; a function is called before the first lease. It must
+            be the same for all workers of a study, so that the same slots are trained side by side by any of them.
         on_event: called with ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
             details).
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
@@ -77,7 +77,7 @@ class _Worker:
                 self._loop()
                 self.mirror.repair()
             except HpoError as error:
-                if not isinstance(error, UsageError):  # the database, for which the whole time has been waited
+                if not isinstance(error, UsageError):  # from the database, after retries for the whole time
                     self.ledger.retry_timeout = 1.0
                 raise
             finally:

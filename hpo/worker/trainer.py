@@ -81,7 +81,10 @@ class Trainer:
         for model, run in zip(models, self._train_models(work, recipe, models, self._pruner(work)), strict=True):
             runs[model.slot].append(run)
         classes = self.source.classes
-        return [outcome_of(slot, own, self.study, classes, rerun) for slot, own in zip(work.slots, runs, strict=True)]
+        return [
+            outcome_of(slot, slot_runs, self.study, classes, rerun)
+            for slot, slot_runs in zip(work.slots, runs, strict=True)
+        ]
 
     def _models(self, work: Work) -> list[_Model]:
         """The models of a work's slots, in order: a trial has one per `seeds_per_trial`, a rerun one."""
@@ -166,7 +169,7 @@ class Trainer:
                 self.on_epoch(work, epoch, recipe.epochs)
             limit = self.study.trial_timeout
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
-                self.delete_checkpoints(work)  # the next attempt has the whole time again
+                self.delete_checkpoints(work)  # the next attempt has the full time limit
                 raise TimeoutError(f"not finished after {limit:g} s, in epoch {epoch} of {recipe.epochs}")
 
         rerun = work.phase == "rerun"
@@ -176,7 +179,7 @@ class Trainer:
         results = train(recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits)
         seconds = checkpointer.seconds * len(group) if checkpointer else time.perf_counter() - start
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
-        shares = [seconds * own / sum(epochs) for own in epochs]
+        shares = [seconds * count / sum(epochs) for count in epochs]
         return [Run(result, share, len(group)) for result, share in zip(results, shares, strict=True)]
 
     def delete_checkpoints(self, work: Work) -> None:

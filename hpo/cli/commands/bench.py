@@ -1,4 +1,4 @@
-"""`hpo bench`: what this device computes in a second, and how good searches, pruning and verdicts are."""
+"""`hpo bench`: benchmarks of training steps, searches, pruning, verdicts and start-up."""
 
 import json
 from types import ModuleType
@@ -25,7 +25,7 @@ def steps(
     context: typer.Context,
     regularizer: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     population: Annotated[
-        list[int] | None, typer.Option(min=1, help="May be repeated; by default 1, 2, 4, … while it pays.")
+        list[int] | None, typer.Option(min=1, help="May be repeated; by default 1, 2, 4, … while models get faster.")
     ] = None,
     model: Model = "mlp",
     batch_size: BatchSize = 64,
@@ -70,7 +70,7 @@ def norms(
 def search(
     study: StudyName,
     configuration: ConfigurationName,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Settings at once; may be repeated.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Settings suggested at once; may be repeated.")] = None,
     trials: TrialsPerRun = 40,
     repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs for each batch size.")] = 20,
     seeds: FreshSeeds = 5,
@@ -92,7 +92,7 @@ def search(
 
 @bench.command()
 def verdicts(
-    comparisons: Annotated[int, typer.Option(min=0, help="Trained ones for each number of seeds; 0 for none.")] = 200,
+    comparisons: Annotated[int, typer.Option(min=0, help="Trained comparisons per number of seeds; 0 for none.")] = 200,
     seeds: Annotated[
         list[int] | None, typer.Option(min=3, help="Seeds of a comparison; may be repeated; by default 5 and 10.")
     ] = None,
@@ -127,7 +127,7 @@ def pruning(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """What successive halving saves of a tuning run, and how good a setting is chosen with and without it."""
+    """How much time successive halving saves in tuning, and how good the chosen setting is with and without it."""
     from hpo.bench import pruning
     from hpo.study.pruner import SuccessiveHalving
 

@@ -140,8 +140,8 @@ def _check_connections(connection: Connection) -> Check:
     total = int(limits.scalar_one())
     used = int(connection.exec_driver_sql("SELECT sum(numbackends) FROM pg_stat_database").scalar_one())
     query = "SELECT datconnlimit, numbackends FROM pg_database JOIN pg_stat_database USING (datname) "
-    limit, here = connection.exec_driver_sql(f"{query} WHERE datname = current_database()").one()
-    free = max(0, min(total - used, limit - here if limit >= 0 else total))
+    limit, connected = connection.exec_driver_sql(f"{query} WHERE datname = current_database()").one()
+    free = max(0, min(total - used, limit - connected if limit >= 0 else total))
     workers = free // CONNECTIONS_PER_WORKER
     text = f"{free} of {total} connections are free, enough for {plural(workers, 'more worker')}"
     if workers < 1:

@@ -27,7 +27,7 @@ class Messenger:
         logging.getLogger("hpo").addHandler(handler)
 
     def on_event(self, kind: str, details: dict[str, Any]) -> None:
-        """Takes an event of `run_worker`."""
+        """Prints or sends an event of `run_worker`."""
         if kind == "failed":
             self.send(kind, **_about(details["work"]), cause=details["cause"], text=error_line(details["message"]))
         elif kind == "finished":
@@ -40,7 +40,7 @@ class Messenger:
             self.send("warning", text=text)
 
     def on_epoch(self, work: Work, epoch: int, epochs: int) -> None:
-        """Takes the end of an epoch."""
+        """Prints or sends the end of an epoch."""
         if self.as_json:
             self.send("epoch", **_about(work), epoch=epoch, epochs=epochs)
 

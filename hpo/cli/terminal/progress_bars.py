@@ -44,7 +44,7 @@ class Bars:
         self.progress.start()
 
     def receive(self, worker: int, message: Mapping[str, Any]) -> None:
-        """Takes a message of a worker of this process."""
+        """Notes what a message says that a worker of this process is training."""
         if message["kind"] == "epoch":
             bar = (message["configuration"], "reruns" if message["phase"] == "rerun" else "trials")
             self.trainings[worker] = Training(bar, message["epoch"], message["epochs"], message["models"])
@@ -76,11 +76,11 @@ class Bars:
             self.progress.start_task(task)
             self.progress.stop_task(task)
         else:
-            here = [training for training in self.trainings.values() if training.bar == bar]
+            trainings = [training for training in self.trainings.values() if training.bar == bar]
             leased = entry["leased"] if self._is_tuned() == (phase == "reruns") else 0
-            models = max(sum(training.models for training in here), leased)
-            if here:
-                slowest = min(here, key=lambda training: training.epoch)
+            models = max(sum(training.models for training in trainings), leased)
+            if trainings:
+                slowest = min(trainings, key=lambda training: training.epoch)
                 state = f"epoch {slowest.epoch}/{slowest.epochs} × {models}"
             elif models:
                 state = f"{models} in training"

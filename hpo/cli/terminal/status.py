@@ -9,7 +9,7 @@ from hpo.errors import UsageError, did_you_mean, plural
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
-FAILURES = "failures (a diverged run counts as finished; after any other cause it is tried again):"
+FAILURES = "failures (a diverged run counts as finished; after any other cause it is retried):"
 
 
 def open_existing(engine: Any, name: str) -> Ledger:

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class RecordedLayer(NamedTuple):
-    """A layer with its rule, and what the rule is called with: input and delta [N, ...]."""
+    """A layer with its rule, and the arguments of the rule: input and delta [N, ...]."""
 
     name: str
     layer: nn.Module

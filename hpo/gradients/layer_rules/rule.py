@@ -1,4 +1,4 @@
-"""Rule: what one layer type knows about its per-sample gradients."""
+"""Rule: how one layer type computes norms, weighted means and mean signs of its per-sample gradients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Module = Any
 
 
 class Rule(NamedTuple):
-    """What one layer type knows about its per-sample gradients g_i; leaves are named as in the module.
+    """Functions of the per-sample gradients g_i of one layer type; leaves are named as in the module.
 
     `delta` is the gradient of sample i's loss with respect to the layer's output for sample i.
 

@@ -12,15 +12,15 @@ from hpo.report.figures.style import BASELINE_COLOUR, markup
 from hpo.report.wording import better
 
 PNG_COLUMNS, PAGE_COLUMNS = 3, 2  # at most; on a page every panel names its rows
-COMMON_SHARE = 0.5  # of a study's and of its block's configurations, that both have
-MAX_WIDTH_RATIO = 10  # where a panel is so many times as wide as another, every panel has its own axis
+COMMON_SHARE = 0.5  # of a study's configurations, and of its block's rows
+MAX_WIDTH_RATIO = 10  # above this ratio of the panels' widths, every panel has its own axis
 
 
 class Block(NamedTuple):
     """Studies that have at least half of their configurations in common; the rows of all of their panels.
 
-    In the order given, a study joins the first block that has half of its rows and half of whose rows it has; else it
-    begins another block. Otherwise most rows would be empty.
+    In the order given, a study joins the first block with which it shares half of its configurations and half of the
+    block's rows; if there is none, it begins a new block. One block for all studies would have mostly empty rows.
     """
 
     studies: list[str]

@@ -43,17 +43,17 @@ class Forest(Chart):
 
     @property
     def scale(self) -> int:
-        """What differences are multiplied by on the axis: 100 makes percentage points of fractions."""
+        """The factor on differences on the axis: 100 turns fractions into percentage points."""
         return 100 if self.metric.share else 1
 
     @property
     def axis_title(self) -> str:
-        """What the axis of a picture shows."""
+        """The title of a picture's axis."""
         return f"Δ of {self.metric.label}{' in points' * self.metric.share}"
 
     @property
     def short_axis_title(self) -> str:
-        """What the axis of a page shows, where the caption names the metric."""
+        """The title of a page's axis, where the caption names the metric."""
         return f"Δ{' in points' * self.metric.share}"
 
     def draw_png(self, path: Path) -> None:

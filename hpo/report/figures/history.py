@@ -82,7 +82,7 @@ def trial_marker(style: Style, trials: int) -> dict[str, Any]:
 
 
 def score_axis(metric: Metric, scores: "pd.Series[float]") -> dict[str, Any]:
-    """The y axis of a score, for plotly; logarithmic where the scores lie far apart."""
+    """The y axis of a score, for plotly; logarithmic where the scores span a wide range."""
     title = {"title": {"text": markup(metric.label, 40)}}
     if metric.share:
         return {**title, "tickformat": ".1~%"}

@@ -17,7 +17,7 @@ COLUMN_GAP, ROW_GAP = 72, 74  # pixels for the labels between panels
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 56  # margins; the legend's lines come below them
 LEGEND_LINE, LEGEND_KEY, CHARACTER = 20, 52, 7.5  # a legend's line, its keys and its letters
 GRID = "rgba(128,128,128,0.25)"
-RULE = "rgba(128,128,128,0.9)"  # lines that mean something, on a light and on a dark page
+RULE = "rgba(128,128,128,0.9)"  # lines at 0 and at the margin, visible on a light and on a dark page
 
 
 def draw(
@@ -66,12 +66,12 @@ def scatter(panel: int, mode: str, x: Sequence[Any], y: Sequence[Any], **keys: A
 
 
 def axis_suffix(panel: int) -> str:
-    """What plotly writes behind the x or y of a panel's axes: nothing, 2, 3, …"""
+    """The suffix of plotly's names of a panel's axes: nothing, 2, 3, …"""
     return "" if panel == 0 else str(panel + 1)
 
 
 def hover_format(share: bool) -> str:
-    """How a value is written when the mouse is over it, behind the name of its variable."""
+    """The format of a value in hover text, appended to the name of its variable in plotly's template."""
     return ":.2%" if share else ":.4g"
 
 

@@ -1,4 +1,4 @@
-"""What happens to a study whose code is no longer the code of its results."""
+"""Refuses or accepts a study whose code has changed since its first results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,12 +27,12 @@ def check_results(connection: Connection, row: Any, fingerprint: Mapping[str, st
         runs = "earlier results used" if "done" in states else "runs in training use"
         return [f"the code changed since the last run ({changes}), which was accepted; {runs} the old code"]
     ways = "give this one another --name, start from scratch with --fresh, or continue with --accept-changed-code"
-    what, undo = "the code", "undo that"
+    subject, undo = "the code", "undo that"
     if not is_in_files(before, fingerprint):
-        what, undo = "a value in the code", "undo that, give it a seed if it is random"
+        subject, undo = "a value in the code", "undo that, give it a seed if it is random"
     raise UsageError(
-        f"{what} of study {row.name!r} changed since its first trials ({changes}); {undo}, {ways}, which puts results "
-        "of the old and the new code into one study"
+        f"{subject} of study {row.name!r} changed since its first trials ({changes}); {undo}, {ways}, which puts "
+        "results of the old and the new code into one study"
     )
 
 
@@ -48,9 +48,9 @@ def check_opened(connection: Connection, study: int, name: str, fingerprint: Map
 
 
 def reopen_failed(connection: Connection, study: int) -> None:
-    """Opens what failed by exceptions: the code that raised them has changed.
+    """Reopens slots that exceptions failed: the code that raised them has changed.
 
-    A configuration that was given up for exceptions is opened completely and may fail as often as a new one.
+    A configuration that was given up because of exceptions is reopened completely and may fail as often as a new one.
     """
     of_study = slots.c.study_id == study
     by_exception = sa.and_(of_study, slots.c.state == "failed", slots.c.cause == "exception")

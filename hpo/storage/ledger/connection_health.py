@@ -36,7 +36,7 @@ class ConnectionHealth:
         self._since = None
 
     def stable_for(self, seconds: float) -> bool:
-        """Whether the connection has held for `seconds`; from now on, a silence of half of that breaks it."""
+        """Whether the connection has held for `seconds`; from now on, half of that time without an answer ends it."""
         self._max_silence = seconds / 2  # leases are extended after a quarter of their time
         now = elapsed()
         return self._since is not None and now - self._last <= self._max_silence and now - self._since >= seconds

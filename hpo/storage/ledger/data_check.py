@@ -33,9 +33,9 @@ def note_data(connection: Connection, study: int, worker_id: str, data: Mapping[
             connection.execute(sa.update(workers).where(this_worker).values(environment=environment))
         elif KEY in row.environment and (part := _difference(row.environment[KEY], data)):
             raise UsageError(
-                f"data: load() returns other {part} here than on {row.host}, where a worker has results in this study; "
-                "if the data changed, give this study another --name or start from scratch with --fresh; if not, let "
-                "it return the same in every process (no order of a set, no clock, no generator without a seed)"
+                f"data: load() returns different {part} here than on {row.host}, where a worker has results in this "
+                "study; if the data changed, give this study another --name or start from scratch with --fresh; if "
+                "not, let it return the same in every process (no order of a set, no clock, no unseeded generator)"
             )
 
 

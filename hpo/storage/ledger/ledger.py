@@ -70,7 +70,7 @@ class Ledger(TrialHistory):
         tries = itertools.count()
 
         def write(connection: Connection) -> Work | None:
-            if next(tries) > 0:  # an outage may have swallowed the answer to a lease that was committed
+            if next(tries) > 0:  # an outage may have lost the answer to a lease that was committed
                 self._release(connection, worker_id, None)
             if not self._leased:
                 changed_code.check_opened(connection, self.id, self.study, self.fingerprint)

@@ -14,7 +14,7 @@ from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.storage.schema import slots, studies
 from hpo.storage.transactions import now
 
-# Rerun s has seed 1000 + s; tuning run r has as many seeds from 0 on as a trial has models: never the same.
+# Rerun s has seed 1000 + s. Seeds of tuning runs count from 0, one per model of a trial, and stay below 1000.
 RERUN_SEED = 1000
 # Planned number → the flag that sets it.
 PLANNED = {"trials": "--trials", "seeds": "--seeds", "tuning_runs": "--tuning-runs"}

@@ -24,7 +24,7 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
         *(sa.func.count(), *(sa.func.count().filter(state) for state in (is_open, is_leased, is_interrupted))),
         *(lowest, lowest.filter(is_open), lowest.filter(is_interrupted)),
     )
-    # In the order of the table's key, and counted rather than grouped by what changes: nothing is sorted.
+    # Grouped by the table's key only, in its order, and states counted by filters, so that the database sorts nothing.
     key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.batch)
     rows = connection.execute(sa.select(*key, *numbers).where(slots.c.study_id == study).group_by(*key).order_by(*key))
     positions = {name: position for position, name in enumerate(order)}

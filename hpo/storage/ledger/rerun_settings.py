@@ -23,7 +23,7 @@ def best_trial(connection: Connection, study: int, configuration: str, tuning_ru
     """The slot whose setting the reruns use, or None before any trial is finished.
 
     Ties go to the lower validation loss, then to the lower slot. A trial without a value is the worst. Pruned trials
-    count only if no trial of full length went well.
+    count only if no full-length trial has a score.
     """
     columns = (slots.c.slot, slots.c.setting, slots.c.value, slots.c.result, slots.c.cause)
     query = sa.select(*columns).where(

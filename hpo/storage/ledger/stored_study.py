@@ -54,7 +54,7 @@ class StoredStudy:
 
     Attributes:
         engine, id, study (its name), definition, digest, direction ("maximize" | "minimize"), and as they were when
-        it was opened: fingerprint (of the user's code), text (the author's words) and planned ("trials", "seeds",
+        it was opened: fingerprint (of the user's code), text (the author's) and planned ("trials", "seeds",
         "tuning_runs").
         warnings: sentences for the person who opened it.
     """
@@ -76,7 +76,7 @@ class StoredStudy:
 
     @transaction
     def state(self, connection: Connection) -> str:
-        """ "done": nothing is left; "work": something can be leased now; "wait": others hold the rest."""
+        """ "done": nothing is left; "work": something can be leased now; "wait": other workers hold the rest."""
         groups = queries.groups(connection, self.id, self.configurations)
         if not any(group.unfinished for group in groups):
             return "done"

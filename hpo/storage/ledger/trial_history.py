@@ -14,7 +14,7 @@ from hpo.trials import DIVERGED, NO_SCORE, PRUNED, FinishedTrial, TrialCurve
 
 
 class TrialHistory(StoredStudy):
-    """What earlier batches of a study's tuning runs have found. Attributes: see `StoredStudy`."""
+    """The results of earlier batches of a study's tuning runs. Attributes: see `StoredStudy`."""
 
     @transaction
     def finished_trials(

@@ -1,4 +1,4 @@
-"""The ledger shown as Optuna studies, for people, plain Optuna and its dashboard; nothing is decided by it."""
+"""The ledger shown as Optuna studies, for people, plain Optuna and its dashboard; no decision depends on it."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,7 +74,7 @@ class Mirror:
         return len(results) + len(hidden)
 
     def report_study(self) -> int:
-        """The id of the Optuna study that summarizes this one; it is created if it is missing."""
+        """The id of the Optuna study that summarises this one; it is created if it is missing."""
         return self.studies.ids([report_name(self.ledger.study)])[0]
 
     def _find_repairs(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[dict[str, Any]]]:

@@ -12,8 +12,8 @@ Event = Callable[[str, dict[str, Any]], None]
 class SafeMirror:
     """A mirror whose first failure is reported and whose failures stop nothing: `Mirror.repair` catches up."""
 
-    def __init__(self, ledger: Ledger, worker_id: str, device: str, tell: Event) -> None:
-        self.ledger, self.worker_id, self.device, self.tell = ledger, worker_id, device, tell
+    def __init__(self, ledger: Ledger, worker_id: str, device: str, on_event: Event) -> None:
+        self.ledger, self.worker_id, self.device, self.on_event = ledger, worker_id, device, on_event
         self._reported = False
         self._mirror: Mirror | None = None
 
@@ -37,6 +37,6 @@ class SafeMirror:
             return action(self._mirror)
         except Exception as error:
             if not self._reported:
-                self.tell("mirror", {"error": error})
+                self.on_event("mirror", {"error": error})
             self._reported = True
             return None

@@ -30,7 +30,7 @@ def study_name(study: str, configuration: str, phase: str, tuning_run: int = 0) 
 
 
 def report_name(study: str) -> str:
-    """The Optuna study without trials whose note and plots summarize `study`."""
+    """The Optuna study without trials whose note and plots summarise `study`."""
     return f"{study}/report"
 
 
@@ -82,21 +82,21 @@ class OptunaStudies:
         self.ledger = ledger
         self._ids: dict[str, int] = {}
 
-    def ids(self, wanted: Sequence[str]) -> list[int]:
-        """By name. A study that shows another one of the ledger, which was deleted, is replaced."""
-        self._find(wanted)
-        if any(name not in self._ids for name in wanted):
+    def ids(self, names: Sequence[str]) -> list[int]:
+        """The ids of studies by name. A study that shows another one of the ledger, which was deleted, is replaced."""
+        self._find(names)
+        if any(name not in self._ids for name in names):
             with _opened(self.ledger.engine) as storage, creation_lock(self.ledger.engine):
-                self._find(wanted)
-                self._ids |= {name: self._create(storage, name) for name in wanted if name not in self._ids}
-        return [self._ids[name] for name in wanted]
+                self._find(names)
+                self._ids |= {name: self._create(storage, name) for name in names if name not in self._ids}
+        return [self._ids[name] for name in names]
 
     def forget(self) -> None:
         """Looks all ids up at the next call: somebody deleted a study in Optuna."""
         self._ids.clear()
 
-    def _find(self, wanted: Sequence[str]) -> None:
-        if unknown := [name for name in wanted if name not in self._ids]:
+    def _find(self, names: Sequence[str]) -> None:
+        if unknown := [name for name in names if name not in self._ids]:
             found = find_studies(self.ledger.engine, unknown, STUDY_ID)
             self._ids |= {name: study for name, (study, ledger) in found.items() if ledger == self.ledger.id}
 
