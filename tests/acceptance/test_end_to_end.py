@@ -125,7 +125,7 @@ def test_more_trials_and_seeds_add_only_what_is_missing(hpo: CommandLine) -> Non
     after = optuna_trials(hpo, "AdamW/tune")
     assert [trial.params for trial in after[:2]] == [trial.params for trial in first]
     assert len(after) == 4
-    assert "may only be raised" in hpo.run("run", "small", "--trials", "3", code=2)
+    assert "--trials 4" in hpo.run("run", "small", "--trials", "3", code=2)
 
 
 def test_several_tuning_runs_share_the_reruns(hpo: CommandLine) -> None:
@@ -137,14 +137,13 @@ def test_several_tuning_runs_share_the_reruns(hpo: CommandLine) -> None:
     assert "3 paired tuning runs" in text and "conditional on one tuning run" not in text
 
     hpo.run("run", "small")  # the number is remembered
-    message = hpo.run("run", "small", "--tuning-runs", "2", code=2)
-    assert "3 tuning runs" in message and "may only be raised" in message
+    assert "--tuning-runs 3" in hpo.run("run", "small", "--tuning-runs", "2", code=2)
     assert "--seeds 7" in hpo.run("run", "small", "--tuning-runs", "4", code=2)
 
     hpo.run("run", "small", "--tuning-runs", "4", "--seeds", "8")
     check_finished(hpo, trials=8, reruns=8)
     text = report(hpo)
-    assert "raised from 3 to 4 after a report" in text and "4 paired tuning runs" in text
+    assert "from 3 to 4" in text and "4 paired tuning runs" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
