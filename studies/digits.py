@@ -1,4 +1,4 @@
-"""SAM, ROGC and SGSC against AdamW on scikit-learn's digits: real images that need no network."""
+"""SAM, ROGC and SGSC against AdamW on scikit-learn's digits: real images that need no download."""
 
 from hpo import MLP, Configuration, Digits, Study, linear_range, log_range
 

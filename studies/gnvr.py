@@ -1,4 +1,4 @@
-"""GNVR against plain AdamW and per-sample clipping, on mnist1d with 20% label noise, by the default protocol."""
+"""GNVR, ROGC and per-sample clipping against AdamW, on MNIST-1D with 20% label noise."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 

@@ -1,4 +1,4 @@
-"""GVR against SGD on CIFAR-100 with ResNet-18: the published setting, tuned and compared by the default protocol."""
+"""GVR against SGD on CIFAR-100 with ResNet-18: the published setting, tuned and compared with the defaults of hpo."""
 
 from hpo import Cifar100, Configuration, Cosine, ResNet18, Study, log_range
 from hpo.optim.regularizers import gvr_over

@@ -1,4 +1,4 @@
-"""GVR against plain AdamW on two augmented views of scikit-learn's digits: `gvr_mnist1d` on real images."""
+"""GVR against plain AdamW on two augmented views of scikit-learn's digits: as `gvr_mnist1d`, on real images."""
 
 from hpo import MLP, Configuration, Digits, Study, log_range
 

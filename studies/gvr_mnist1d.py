@@ -1,4 +1,4 @@
-"""GVR against plain AdamW on mnist1d with augmented views, by the default protocol: minutes on a CPU."""
+"""GVR against plain AdamW on MNIST-1D with augmented views: minutes on a CPU."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 

@@ -1,4 +1,4 @@
-"""ROGC against AdamW with fixed clipping and without, on mnist1d by the default protocol; variants clean and noisy."""
+"""ROGC against AdamW with fixed clipping and without, on MNIST-1D; variants clean and noisy."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
 

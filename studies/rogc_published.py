@@ -1,4 +1,4 @@
-"""The published ROGC protocol; variants clean and noisy. `studies/rogc.py` is the comparison to conclude from."""
+"""The published ROGC protocol; variants clean and noisy. `studies/rogc.py` is the one to draw conclusions from."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
 

@@ -1,4 +1,4 @@
-"""SGSC against plain Adam on mnist1d, by the default protocol."""
+"""SGSC against plain Adam on MNIST-1D."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
 

@@ -1,4 +1,4 @@
-"""The published SGSC protocol, but selected on validation data; `studies/sgsc.py` is the comparison to conclude from.
+"""The published SGSC protocol, but selected on validation data; `studies/sgsc.py` is the one to draw conclusions from.
 
 The published one had no validation part: it chose each setting by the test accuracy that it then reported, which
 favours whatever was tried more often (SGSC: 20 trials, Adam: 15). Here a fifth of its training samples is kept for

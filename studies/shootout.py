@@ -1,4 +1,4 @@
-"""All regularizers over AdamW on mnist1d under one budget; variants clean, noise20 and noise40, by label noise."""
+"""Nine regularizers over AdamW on MNIST-1D with one budget; variants clean, noise20 and noise40, by label noise."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 

@@ -1,4 +1,4 @@
-"""What weight decay alone does on mnist1d with 20% label noise: AdamW's, more of it, and Adam's, which is L2."""
+"""Weight decay alone, on MNIST-1D with 20% label noise: AdamW's, stronger AdamW decay, and Adam's L2."""
 
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 

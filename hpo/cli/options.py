@@ -27,19 +27,30 @@ Storage = Annotated[
     typer.Option(metavar="URL", help="Database; default: $HPO_STORAGE, $OPTUNA_STORAGE or sqlite:///hpo.db."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:NUMBER.")]
-Trials = Annotated[int | None, whole_number("Trials per configuration and tuning run.")]
-Seeds = Annotated[int | None, whole_number("Reruns per configuration, shared by its tuning runs.")]
-TuningRuns = Annotated[int | None, whole_number("Independent tuning runs; with one, all verdicts are tentative.")]
-Epochs = Annotated[int | None, whole_number("Epochs of every trial and rerun.")]
-Name = Annotated[str | None, typer.Option(metavar="NAME", help="The study's name in the database.")]
-PopulationSize = Annotated[int | None, whole_number("Largest number of models trained at once.")]
-AcceptChangedCode = Annotated[
-    bool, typer.Option("--accept-changed-code", help="Continue although the code changed after the first trials.")
+Trials = Annotated[int | None, whole_number("Trials per configuration and tuning run; default: the study's.")]
+Seeds = Annotated[
+    int | None, whole_number("Reruns per configuration, shared by its tuning runs; default: the study's.")
 ]
-Workers = Annotated[int | None, whole_number("Worker processes on this machine.")]
+TuningRuns = Annotated[
+    int | None, whole_number("Independent tuning runs: 1: verdicts are tentative; 2: none; 5 or more: firm.")
+]
+Epochs = Annotated[int | None, whole_number("Epochs per trial and rerun; default: the study's.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="The study's name in the database.")]
+PopulationSize = Annotated[
+    int | None, whole_number("Most models trained at once, the same for all workers; default: by network and device.")
+]
+AcceptChangedCode = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-code", help="Continue although the code changed since the first trials; the report says so."
+    ),
+]
+Workers = Annotated[
+    int | None, whole_number("Worker processes on this machine; default: one per GPU, or per CPU core.")
+]
 MaxTime = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Stop after e.g. 2h or 90m and release unfinished runs; exit code 142."),
+    typer.Option(metavar="TIME", help="Stop after this time (2h, 90m); the same command resumes. Exit code 142."),
 ]
 Reports = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder of reports.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

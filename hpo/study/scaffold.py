@@ -29,7 +29,8 @@ def write_study(name: str, source: str | None = None) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(text if source else text.replace("NAME", name))
     except FileExistsError as error:
-        raise UsageError(f"{error.filename} exists already; choose another name, or delete it first") from error
+        other = f"name the copy, as in hpo new --from {source} my_{name}" if source else "choose another name"
+        raise UsageError(f"{error.filename} exists already; {other}") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); change to a folder you can write to") from error
     return path

@@ -222,7 +222,7 @@ def test_a_device_that_computes_wrongly_or_not_at_all(monkeypatch: pytest.Monkey
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("CUDA error: an illegal memory access\nmany\nlines")
 
-    assert_one(check_device("cpu"), "ok", "computes")
+    assert_one(check_device("cpu"), "ok", "works")
     monkeypatch.setattr(torch.Tensor, "__matmul__", lambda *_: torch.zeros(1, requires_grad=True).expand(64, 64))
     assert_one(check_device("cpu"), "fails", "wrong product")
     monkeypatch.setattr(torch, "ones", broken)

@@ -66,6 +66,7 @@ def test_the_opening_has_the_plan() -> None:
         "gnvr: 2 configurations, each with 40 trials of 15 epochs, then 10 reruns of 30 epochs; "
         "2 workers on cpu (AMD EPYC); sqlite:///hpo.db"
     ]
+    assert "3 tuning runs × " in opening("gnvr", definition, counts, "", "", tuning_runs=3)[0]
     (first,) = opening("gnvr", definition | {"seeds_per_trial": 3}, counts, "", "")
     assert "of 15 epochs and 3 seeds," in first
     (first,) = opening("gnvr", definition | {"pruner": {"kind": "SuccessiveHalving"}}, counts, "", "")

@@ -123,7 +123,7 @@ def test_an_unknown_study(ledger: Ledger) -> None:
 
 @BOTH
 def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
-    assert "; no worker in the last minute" in status_text(read_status(ledger.engine))
+    assert "; no worker is running" in status_text(read_status(ledger.engine))
     ledger.register("far:1:2:a", "a device")
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")

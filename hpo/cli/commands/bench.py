@@ -11,9 +11,9 @@ from hpo.errors import HpoError, UsageError, did_you_mean
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 Model = Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")]
-BatchSize = Annotated[int, typer.Option(min=2, help="Samples of a step.")]
+BatchSize = Annotated[int, typer.Option(min=2, help="Samples per step.")]
 ConfigurationName = Annotated[str, typer.Option("--configuration", "-c", help="The configuration to tune.")]
-TrialsPerRun = Annotated[int, typer.Option("--trials", min=1, help="Trials of every tuning run.")]
+TrialsPerRun = Annotated[int, typer.Option("--trials", min=1, help="Trials per tuning run.")]
 FreshSeeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds on which a chosen setting is trained.")]
 
 bench = typer.Typer(invoke_without_command=True)
@@ -23,9 +23,12 @@ app.add_typer(bench, name="bench")
 @bench.callback()
 def steps(
     context: typer.Context,
-    regularizer: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    regularizer: Annotated[
+        list[str] | None, typer.Option(help="Regularizer to measure; may be repeated; default: none and gnvr.")
+    ] = None,
     population: Annotated[
-        list[int] | None, typer.Option(min=1, help="May be repeated; by default 1, 2, 4, … while models get faster.")
+        list[int] | None,
+        typer.Option(min=1, help="Models trained at once; may be repeated; default: 1, 2, 4, … while it gets faster."),
     ] = None,
     model: Model = "mlp",
     batch_size: BatchSize = 64,
@@ -34,7 +37,7 @@ def steps(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Model-steps per second by population size on this device, compared with a loop over single models."""
+    """Measure training speed (model-steps per second) by population size, compared with a loop over single models."""
     if context.invoked_subcommand:
         return
     from hpo.bench import steps
@@ -70,7 +73,9 @@ def norms(
 def search(
     study: StudyName,
     configuration: ConfigurationName,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Settings suggested at once; may be repeated.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Settings requested from TPE at once; may be repeated.")
+    ] = None,
     trials: TrialsPerRun = 40,
     repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs for each batch size.")] = 20,
     seeds: FreshSeeds = 5,
@@ -119,7 +124,7 @@ def pruning(
     study: StudyName,
     configuration: ConfigurationName,
     min_epochs: Annotated[int, typer.Option(min=1, help="Epochs before trials are first pruned.")] = 3,
-    factor: Annotated[int, typer.Option(min=2, help="One trial in this many continues, this many times as long.")] = 3,
+    factor: Annotated[int, typer.Option(min=2, help="Keep 1 of N trials, each for N times as many epochs.")] = 3,
     trials: TrialsPerRun = 40,
     repetitions: Annotated[int, typer.Option(min=2, help="Tuning runs with and without pruning.")] = 8,
     seeds: FreshSeeds = 5,

@@ -11,7 +11,7 @@ from hpo.cli.options import Reports, Storage, app
 @app.command()
 def dashboard(
     storage: Storage = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0: any free port.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port; 0 picks a free one.")] = 8080,
     host: Annotated[
         str, typer.Option(metavar="HOST", help="A host other than localhost needs $HPO_DASHBOARD_PASSWORD.")
     ] = "127.0.0.1",

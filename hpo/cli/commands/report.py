@@ -12,12 +12,12 @@ from hpo.cli.options import Reports, Storage, app
 
 @app.command()
 def report(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY", help="Names of studies in the database.")],
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY", help="Studies in the database: NAME or NAME:VARIANT.")
+    ],
     storage: Storage = None,
     reports: Reports = Path("reports"),
-    standalone: Annotated[
-        bool, typer.Option("--standalone", help="Put everything that report.html shows into that one file.")
-    ] = False,
+    standalone: Annotated[bool, typer.Option("--standalone", help="Make report.html one self-contained file.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Write one page that compares these studies.")] = False,
 ) -> None:
     """Write reports from the database, also while a study runs."""

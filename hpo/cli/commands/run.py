@@ -47,7 +47,7 @@ def run(
     workers: Workers = None,
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="First delete the study's results.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's results and start again.")] = False,
     accept_changed_code: AcceptChangedCode = False,
 ) -> None:
     """Tune, rerun and report a study; resumes an interrupted one."""

@@ -19,8 +19,13 @@ def try_(
     configuration: Annotated[
         str, typer.Option("--configuration", "-c", metavar="NAME", help="One of the study's configurations.")
     ],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Hyperparameters.")] = None,
-    seed: Annotated[int, whole_number("The seed; tuning uses 0.", minimum=0)] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=VALUE", help="Hyperparameters, e.g. learning_rate=0.01; others: middle of their range."
+        ),
+    ] = None,
+    seed: Annotated[int, whole_number("Seed; tuning uses 0, 1, 2, …, reruns 1000 and up.", minimum=0)] = 0,
     epochs: Epochs = None,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -59,9 +59,7 @@ def _try(device: "torch.device") -> Check:
     if free is not None and free < MIN_MEMORY:
         text = f"{label} has only {free / 1e6:.0f} MB of free memory; end other programs there, or use another --device"
         return Check("device", "warning", text)
-    return Check(
-        "device", "ok", f"{label} computes" + ("" if free is None else f", {free / 1e9:.1f} GB of memory free")
-    )
+    return Check("device", "ok", f"{label} works" + ("" if free is None else f", {free / 1e9:.1f} GB of memory free"))
 
 
 def _why_no_cuda(built_for: str | None, messages: list[str]) -> str:

@@ -40,7 +40,8 @@ class Display:
 
     def __enter__(self) -> "Display":
         counts = self.ledger.counts()
-        for line in opening(self.ledger.study, self.ledger.definition, counts, self.workers, self.storage):
+        runs = self.ledger.planned["tuning_runs"]
+        for line in opening(self.ledger.study, self.ledger.definition, counts, self.workers, self.storage, runs):
             self.print(line)
         self.log = ProgressLog(counts, self.ledger.definition["score"], time.monotonic())
         if self.console.is_terminal:

@@ -14,7 +14,9 @@ MAX_SECONDS = 30.0  # after this time one new result is enough for a line
 Counts = Mapping[str, Mapping[str, Any]]
 
 
-def opening(study: str, definition: Mapping[str, Any], counts: Counts, workers: str, storage: str) -> list[str]:
+def opening(
+    study: str, definition: Mapping[str, Any], counts: Counts, workers: str, storage: str, tuning_runs: int = 1
+) -> list[str]:
     """The plan with workers and database, and a second line with the progress of a resumed study.
 
     Args:
@@ -23,9 +25,12 @@ def opening(study: str, definition: Mapping[str, Any], counts: Counts, workers: 
     totals = [(entry["trials_total"], entry["reruns_total"]) for entry in counts.values()]
     equal = len(set(totals)) == 1
     trials, reruns = totals[0] if equal else map(sum, zip(*totals, strict=True))
+    tuning = plural(trials, "trial")
+    if equal and tuning_runs > 1:
+        tuning = f"{plural(tuning_runs, 'tuning run')} × {plural(trials // tuning_runs, 'trial')}"
     models = definition.get("seeds_per_trial", 1)
     plan = (
-        f"{len(counts)} configurations, {'each' if equal else 'together'} with {plural(trials, 'trial')} of "
+        f"{len(counts)} configurations, {'each' if equal else 'together'} with {tuning} of "
         f"{'at most ' if 'pruner' in definition else ''}{plural(definition['tuning_epochs'], 'epoch')}"
         f"{f' and {models} seeds' if models > 1 else ''}, then {plural(reruns, 'rerun')} of "
         f"{plural(definition['epochs'], 'epoch')}"

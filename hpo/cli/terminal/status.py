@@ -92,7 +92,7 @@ def _workers_text(study: Mapping[str, Any]) -> str:
     if study["state"] == "done":
         return ""
     if not study["workers"]:
-        return "; no worker in the last minute"
+        return "; no worker is running"
     machines = Counter(f"{worker['host']} ({worker['device']})" for worker in study["workers"])
     total = plural(len(study["workers"]), "worker")
     if len(machines) == 1:
