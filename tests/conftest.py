@@ -84,7 +84,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 @pytest.fixture(scope="session", params=KINDS)
-def place(request: pytest.FixtureRequest) -> Iterator[Storage]:
+def databases(request: pytest.FixtureRequest) -> Iterator[Storage]:
     """Databases of each kind that a test may make unavailable for a while."""
     databases = storage(request.param)
     yield databases

@@ -189,7 +189,7 @@ class Stack:
 
 
 def visit(port: int, path: str, password: str | None, host: str) -> tuple[int, bytes]:
-    """Status and body of a page, asked for as a browser does through the published port."""
+    """Status and body of a page, requested as a browser does through the published port."""
     headers = {"Host": host}
     if password is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()

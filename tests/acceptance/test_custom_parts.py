@@ -9,7 +9,7 @@ from command_line import CommandLine
 from fork_server import ForkServer
 
 IDEAS = '''
-"""The user's package, beside the studies: what a study imports from there works as well."""
+"""The user's package, next to the studies: what a study imports from there works as well."""
 
 import torch
 

@@ -29,7 +29,7 @@ FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'
 
 
 class Served(NamedTuple):
-    """A dashboard in a process of its own."""
+    """A dashboard in its own process."""
 
     child: Child
     address: str  # without a slash at its end

@@ -19,8 +19,8 @@ def test_the_schedules_have_every_fault_and_number_of_workers() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_trial_is_finished_once(seed: int, place: Storage, fork_server: ForkServer, tmp_path: Path) -> None:
-    carry_out(draw(seed), fork_server, place, tmp_path)
+def test_every_trial_is_finished_once(seed: int, databases: Storage, fork_server: ForkServer, tmp_path: Path) -> None:
+    carry_out(draw(seed), fork_server, databases, tmp_path)
 
 
 def test_a_failed_schedule_names_the_command_that_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,32 +16,32 @@ from hpo.storage.database import connect
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0])
 def test_every_worker_continues_and_no_attempt_counts(
-    place: Storage, seconds: float, fork_server: ForkServer, tmp_path: Path
+    databases: Storage, seconds: float, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    found = carry_out(outage(seconds, workers=3), fork_server, place, tmp_path)
+    found = carry_out(outage(seconds, workers=3), fork_server, databases, tmp_path)
     assert (found["outage"], found["lost"], found["late"]) == (1, 0, 0)
 
 
 def test_leases_that_expire_during_an_outage_are_not_taken_over(
-    place: Storage, fork_server: ForkServer, tmp_path: Path
+    databases: Storage, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     """Leases of 1.5 s expire during an outage of 2.5 s, and idle workers would have time to take them over."""
     schedule = outage(2.5, workers=8, lease=1.5, training=(3.4, 3.8), trials=2)
-    found = carry_out(schedule, fork_server, place, tmp_path)
+    found = carry_out(schedule, fork_server, databases, tmp_path)
     assert (found["lost"], found["late"]) == (0, 0)
 
 
 def test_a_database_that_stays_unavailable_is_one_sentence(
-    place: Storage, fork_server: ForkServer, tmp_path: Path
+    databases: Storage, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    url = place.create()
+    url = databases.create()
     ledger = make(connect(url))
     worker = start_worker(fork_server, url, tmp_path, seconds=(0.1, 0.2), retry_timeout=1.0)
     wait_for_training(worker)
-    with place.away(url):
+    with databases.unavailable(url):
         assert worker.wait() == 1
     lines = [line for line in worker.text().splitlines() if not line.startswith("mirror")]
     assert len(lines) == 1 and lines[0].startswith("hpo: the database ") and "failed: " in lines[0], worker.text()
     assert {row["state"] for row in ledger.export()["slots"]} <= {"open", "leased", "done"}
     assert read(ledger, schema.failures) == []
-    place.drop(url)
+    databases.drop(url)

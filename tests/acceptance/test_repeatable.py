@@ -42,7 +42,7 @@ def lease_holder(database: Path) -> int:
 
 
 def lose_a_worker(folder: Path, environment: dict[str, str]) -> None:
-    """Runs the study with three workers of its own processes, the first of which that trains is killed."""
+    """Runs the study with three worker processes; the first one that trains is killed."""
     command = [sys.executable, "-m", "hpo", "run", "small", *PLANNED, "--workers", "3"]
     process = subprocess.Popen(
         command, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

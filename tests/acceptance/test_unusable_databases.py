@@ -123,7 +123,7 @@ def test_files_that_may_not_grow(tmp_path: Path, fork_server: ForkServer) -> Non
 
 
 def mounts(folder: Path) -> bool:
-    """Whether this process may mount a file system in a name space of its own."""
+    """Whether this process may mount a file system in its own name space."""
     if shutil.which("unshare") is None:
         return False
     mount = f"mount -t tmpfs tmpfs {folder}"

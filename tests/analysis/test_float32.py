@@ -16,9 +16,9 @@ def test_every_float32_becomes_its_shortest_decimal() -> None:
     magnitudes = 10.0 ** generator.uniform(-20, 20, 3000) * generator.choice([-1, 1], 3000)
     shares = generator.integers(0, 4000, 2000) / 4000
     values = np.concatenate([magnitudes, shares, [0.0, 0.5, -2.5, 1e-3, 2.0**-20]]).astype(np.float32)
-    found = shortest_decimals(values.astype(np.float64))
-    assert found.tolist() == [float(str(value)) for value in values]
-    assert (found.astype(np.float32) == values).all()
+    actual = shortest_decimals(values.astype(np.float64))
+    assert actual.tolist() == [float(str(value)) for value in values]
+    assert (actual.astype(np.float32) == values).all()
     assert shortest_decimals([0.4762499928474426, 0.25]).tolist() == [0.47625, 0.25]
 
 
@@ -31,10 +31,10 @@ def test_other_numbers_and_shapes_stay_as_they_are() -> None:
 
 def test_results_keep_their_other_entries() -> None:
     given = [{"a": float(np.float32(0.7)), "epochs": 3, "note": "x"}, None, {"a": 0.1 + 0.2}]
-    found = shorten_results(given)
-    assert found == [{"a": 0.7, "epochs": 3, "note": "x"}, None, {"a": 0.1 + 0.2}]
+    actual = shorten_results(given)
+    assert actual == [{"a": 0.7, "epochs": 3, "note": "x"}, None, {"a": 0.1 + 0.2}]
     assert given[0]["a"] != 0.7  # type: ignore[index]
-    assert [type(value) for value in found[0].values()] == [float, int, str]
+    assert [type(value) for value in actual[0].values()] == [float, int, str]
 
 
 def test_the_csv_files_hold_no_digits_beyond_float32(tmp_path: Path) -> None:

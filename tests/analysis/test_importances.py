@@ -31,9 +31,9 @@ def test_importances_are_optunas() -> None:
         trials.append({"setting": {**setting, "not tuned": 1.0}, "score": value})
         distributions = {name: bounds.distribution() for name, bounds in RANGES.items()}
         study.add_trial(optuna.create_trial(params=setting, distributions=distributions, value=value))
-    found = importances(pd.DataFrame(trials), RANGES, "minimize")
-    assert found == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
-    assert found is not None and found["strength"] > 0.5 and list(found) == list(RANGES)
+    actual = importances(pd.DataFrame(trials), RANGES, "minimize")
+    assert actual == pytest.approx(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    assert actual is not None and actual["strength"] > 0.5 and list(actual) == list(RANGES)
 
 
 def test_importances_are_computed_for_each_tuning_run() -> None:

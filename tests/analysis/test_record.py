@@ -39,11 +39,11 @@ def outcome(slot: Slot, phase: str) -> Outcome:
 def work(ledger: Ledger, limit: int) -> None:
     worker_id = new_worker_id()
     ledger.register(worker_id, "cpu", {"python": "3.11", "commit": "abc"})
-    while limit and (taken := ledger.lease(worker_id, 3)):
+    while limit and (leased := ledger.lease(worker_id, 3)):
         limit -= 1
-        settings = [{"learning_rate": 1e-3, "lambda": 0.1} for slot in taken.slots if slot.setting is None]
-        taken = ledger.assign(worker_id, taken, settings)
-        ledger.finish(worker_id, [outcome(slot, taken.phase) for slot in taken.slots])
+        settings = [{"learning_rate": 1e-3, "lambda": 0.1} for slot in leased.slots if slot.setting is None]
+        leased = ledger.assign(worker_id, leased, settings)
+        ledger.finish(worker_id, [outcome(slot, leased.phase) for slot in leased.slots])
 
 
 def test_the_record_of_a_new_study_at_half_way_and_at_the_end(tmp_path: Path) -> None:

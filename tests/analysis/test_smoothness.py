@@ -65,14 +65,14 @@ def test_the_learning_rates_are_those_of_the_reruns_tuned_or_fixed() -> None:
 def test_a_report_gives_the_numbers_and_says_where_the_learning_rate_confounds_them() -> None:
     numbers = compute_numbers(at_rates(1e-3, 2e-3))
     [rival] = numbers.rivals
-    own, other = (entry.smoothness for entry in numbers.configurations[::-1])
-    differences = [own.roughness[seed] - other.roughness[seed] for seed in range(1000, 1005)]
+    gnvr, other = (entry.smoothness for entry in numbers.configurations[::-1])
+    differences = [gnvr.roughness[seed] - other.roughness[seed] for seed in range(1000, 1005)]
     assert rival.roughness is not None and rival.roughness.mean == pytest.approx(np.mean(differences))
     assert not rival.same_learning_rate
     text = analysis_of(numbers)
-    values = [own.mean_roughness.mean, other.mean_roughness.mean, float(np.mean(differences))]
-    climbs = [f"{100 * side.upward_variation.mean:.1f}%" for side in (own, other)]
-    shown = [*map(formatting.number, values), *climbs, f"{own.spikes} spikes", "2.00e-3", "1.00e-3", "onfounded"]
+    values = [gnvr.mean_roughness.mean, other.mean_roughness.mean, float(np.mean(differences))]
+    climbs = [f"{100 * side.upward_variation.mean:.1f}%" for side in (gnvr, other)]
+    shown = [*map(formatting.number, values), *climbs, f"{gnvr.spikes} spikes", "2.00e-3", "1.00e-3", "onfounded"]
     assert [each for each in shown if each not in text] == []
     same = compute_numbers(at_rates(1e-3, 1e-3))
     assert same.rivals[0].same_learning_rate and "onfounded" not in analysis_of(same)

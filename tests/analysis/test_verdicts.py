@@ -97,10 +97,10 @@ def test_the_reason_names_what_is_paired(tuning_runs: int, unit: str) -> None:
 
 def test_holm_over_the_family_can_undo_a_verdict() -> None:
     differences = 0.0055 + 0.008 * NOISE
-    alone, one_of_four = verdict_of(differences, 0.001), verdict_of(differences, 0.001, family=4)
-    assert 0.05 / 4 < alone.comparison.p_t < 0.05
-    assert (alone.word, one_of_four.word) == ("better", "no detectable difference")
-    assert one_of_four.p_holm == pytest.approx(4 * alone.p_holm)
+    single, one_of_four = verdict_of(differences, 0.001), verdict_of(differences, 0.001, family=4)
+    assert 0.05 / 4 < single.comparison.p_t < 0.05
+    assert (single.word, one_of_four.word) == ("better", "no detectable difference")
+    assert one_of_four.p_holm == pytest.approx(4 * single.p_holm)
 
 
 def test_a_diverged_seed_of_an_unbounded_metric_forbids_a_verdict() -> None:

@@ -63,7 +63,7 @@ def test_tentative_verdicts_count_as_firm_ones_do(monkeypatch: pytest.MonkeyPatc
     tentative: list[bool] = []
     real = calibration.family_verdicts
 
-    def judge(*args: Any, runs: int) -> dict[str, rules.Verdict]:
+    def verdicts_after(*args: Any, runs: int) -> dict[str, rules.Verdict]:
         verdicts = real(*args, tuning_runs=runs)
         tentative.extend(verdict.tentative for verdict in verdicts.values())
         return verdicts
@@ -71,7 +71,7 @@ def test_tentative_verdicts_count_as_firm_ones_do(monkeypatch: pytest.MonkeyPatc
     results = []
     for runs in (1, 10):
         tentative.clear()
-        monkeypatch.setattr(calibration, "family_verdicts", functools.partial(judge, runs=runs))
+        monkeypatch.setattr(calibration, "family_verdicts", functools.partial(verdicts_after, runs=runs))
         results.append(calibrate(simulated(3, 10, 100)))
         assert set(tentative) == {runs == 1}
     assert results[0] == results[1] and 0 < results[0].power.share < 1

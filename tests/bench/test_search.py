@@ -35,7 +35,7 @@ def measure_search(study: Study, trials: int, batches: list[int], fresh_seeds: i
     return rows
 
 
-def test_searches_side_by_side_are_the_searches_alone() -> None:
+def test_searches_side_by_side_equal_separate_searches() -> None:
     one, four = measure_search(TINY, 12, [1, 4], 2)
     assert (one["batch"], four["batch"]) == (1, 4)
     assert one["difference"] == 0 and len(one["quality"]) == len(four["quality"]) == 3

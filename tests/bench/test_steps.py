@@ -93,9 +93,9 @@ def test_a_steps_products_are_computed_alone() -> None:
     assert counter.get_total_flops() / 2 == count_work("gnvr", 2).operations > 0
 
 
-def test_populations_grow_while_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
-    measured = {models: (step / models, 0.5 * step / models, limits.Amount(1, 1)) for models, step in taken.items()}
+def test_populations_grow_while_models_get_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
+    measured = {models: (step / models, 0.5 * step / models, limits.Amount(1, 1)) for models, step in seconds.items()}
     monkeypatch.setattr(steps, "naive_step", lambda *_: None)
     monkeypatch.setattr(steps, "seconds", lambda *_: 2.0)
     monkeypatch.setattr(steps, "_measure_population", lambda _, models, __: measured[models])

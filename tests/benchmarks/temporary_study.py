@@ -85,7 +85,7 @@ def spread_settings(work: Work, tuned: bool = True) -> list[Setting]:
 
 def outcomes(work: Work, with_curves: bool = True) -> list[Outcome]:
     """Results as of training for 30 epochs; the accuracy follows from the slot."""
-    found = []
+    results = []
     for slot in work.slots:
         accuracy = (slot.slot * 0.7548776662) % 1
         curve = accuracy * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 10))
@@ -95,8 +95,8 @@ def outcomes(work: Work, with_curves: bool = True) -> list[Outcome]:
         if work.phase == "rerun":
             result |= {"test_accuracy": accuracy, "test_loss": 1.0, "test_samples": 800}
         curves = {metric: curve.tolist() for metric in METRICS} if with_curves else {}
-        found.append(Outcome(slot.id, slot.attempt, accuracy, None, result, curves, seconds=0.1))
-    return found
+        results.append(Outcome(slot.id, slot.attempt, accuracy, None, result, curves, seconds=0.1))
+    return results
 
 
 def finish(

@@ -61,25 +61,25 @@ def test_a_study_with_fewer_tuning_runs_than_its_file_says_how_to_plan_more(url:
 
 @pytest.mark.parametrize("flags", [{"seeds": 334, "tuning_runs": 334}, {"seeds": 2, "tuning_runs": 3}])
 def test_wrong_flags_are_refused_before_anything_is_deleted(flags: dict[str, int], url: str) -> None:
-    own = study(seeds_per_trial=3)
-    existing = open_ledger(own, url)
-    for refused, fresh in ((dataclasses.replace(own, name="another"), False), (own, True)):
+    planned_study = study(seeds_per_trial=3)
+    existing = open_ledger(planned_study, url)
+    for refused, fresh in ((dataclasses.replace(planned_study, name="another"), False), (planned_study, True)):
         with pytest.raises(UsageError, match="tuning"):
             open_ledger(refused, url, **flags, fresh=fresh)
-    assert open_ledger(own, url).id == existing.id
+    assert open_ledger(planned_study, url).id == existing.id
 
 
 def test_the_shown_command_contains_all_planned_numbers(url: str) -> None:
-    own, command = study(tuning_runs=1), "hpo run s --seeds 6 --tuning-runs 3"
-    assert open_ledger(own, url, seeds=6, tuning_runs=3, command=command).text["command"] == command
-    assert open_ledger(own, url).text["command"] == command
-    raised = open_ledger(own, url, seeds=9, command="hpo run s --seeds 9")
+    planned_study, command = study(tuning_runs=1), "hpo run s --seeds 6 --tuning-runs 3"
+    assert open_ledger(planned_study, url, seeds=6, tuning_runs=3, command=command).text["command"] == command
+    assert open_ledger(planned_study, url).text["command"] == command
+    raised = open_ledger(planned_study, url, seeds=9, command="hpo run s --seeds 9")
     assert raised.text["command"] == "hpo run s --seeds 9 --tuning-runs 3"
 
 
 def test_tuning_runs_that_need_more_seeds_are_refused_with_a_sufficient_number(url: str) -> None:
-    own = study(seeds=10, tuning_runs=1)
-    open_ledger(own, url)
+    planned_study = study(seeds=10, tuning_runs=1)
+    open_ledger(planned_study, url)
     with pytest.raises(UsageError, match="give --seeds 21 or more"):
-        open_ledger(own, url, tuning_runs=12)
-    assert open_ledger(own, url, tuning_runs=12, seeds=21).planned["tuning_runs"] == 12
+        open_ledger(planned_study, url, tuning_runs=12)
+    assert open_ledger(planned_study, url, tuning_runs=12, seeds=21).planned["tuning_runs"] == 12

@@ -97,7 +97,7 @@ def test_a_line_comes_after_every_quarter_or_half_minute_and_at_the_end() -> Non
     assert lines(500, trials_done=40, reruns_done=10) == []
 
 
-def test_results_from_before_are_not_printed() -> None:
+def test_earlier_results_are_not_printed() -> None:
     log = ProgressLog({"A": entry(trials_done=30)}, "validation_loss", start=0)
     assert log.lines({"A": entry(trials_done=30, best=1.0)}, 100.0) == []
     assert log.lines({"A": entry(trials_done=40, best=1e-7)}, 101.0) == [

@@ -74,8 +74,8 @@ def note(storage: RDBStorage) -> str:
 
 def plots(storage: RDBStorage) -> dict[str, Any]:
     """As the dashboard reads them; the text of a plot without data is empty."""
-    found = optuna_dashboard._custom_plot_data.get_plotly_graph_objects(attributes(storage, study(storage)))
-    return {name: text and json.loads(text) for name, text in found.items()}
+    actual = optuna_dashboard._custom_plot_data.get_plotly_graph_objects(attributes(storage, study(storage)))
+    return {name: text and json.loads(text) for name, text in actual.items()}
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -94,9 +94,9 @@ def test_a_finished_study_is_summarised(ledger: Ledger, storage: RDBStorage) -> 
     text = note(storage)
     assert "GNVR against AdamW: " in text and "6 of 6 trials and 6 of 6 reruns" in text
     assert "| against AdamW | n |" in text and "| AdamW | 3 |" in text and "(/reports/shown/)" in text
-    found = plots(storage)
-    assert sorted(found) == [f"hpo-figure-{number}" for number in (1, 2, 3, 4)]
-    for number, (_, plot) in enumerate(sorted(found.items()), 1):
+    actual = plots(storage)
+    assert sorted(actual) == [f"hpo-figure-{number}" for number in (1, 2, 3, 4)]
+    for number, (_, plot) in enumerate(sorted(actual.items()), 1):
         assert plot["data"] and plot["layout"]["title"]["text"].startswith(f"Figure {number}. ")
         assert "width" not in plot["layout"]
     assert study(storage).trials == [] and study(storage).metric_names == ["test_accuracy"]
@@ -118,16 +118,16 @@ def test_it_is_stored_as_optuna_dashboard_stores_it(storage: RDBStorage) -> None
     drawing = json.loads(figure.to_json())
     for content in (text, "short", text * 2):
         optuna_dashboard.save_note(theirs, content)
-        _change(storage, ours, lambda found, _, text=content: notes.with_note(found, text))
+        _change(storage, ours, lambda stored, _, text=content: notes.with_note(stored, text))
         optuna_dashboard.save_plotly_graph_object(theirs, figure, graph_object_id="f:1.a")
-        _change(storage, ours, lambda found, _: notes.with_plot(found, "f:1.a", drawing))
+        _change(storage, ours, lambda stored, _: notes.with_plot(stored, "f:1.a", drawing))
         left, right = (attributes(storage, study) for study in (theirs, ours))
         assert notes.note(left) == notes.note(right) == content
         assert _lengths(left) == _lengths(right)
         assert left[notes.VERSION_KEY] == right[notes.VERSION_KEY]
         read = optuna_dashboard._custom_plot_data.get_plotly_graph_objects(right)
         assert {name: json.loads(plot) for name, plot in read.items()} == {"f:1.a": drawing}
-    _change(storage, ours, lambda found, _: notes.with_plot(found, "f:1.a", None))
+    _change(storage, ours, lambda stored, _: notes.with_plot(stored, "f:1.a", None))
     assert "f:1.a" not in json.dumps(attributes(storage, ours))
 
 
@@ -151,7 +151,9 @@ def test_one_of_several_processes_writes_it(ledger: Ledger, summaries: list[Any]
     refresh(ledger)
     summaries.clear()
     ledger = shown_study.make(ledger.engine, trials=4, seeds=3)
-    study_note._change(ledger, lambda found, _: {study_note.KEY: {**found[study_note.KEY], "time": 0}})  # a pause later
+    study_note._change(
+        ledger, lambda stored, _: {study_note.KEY: {**stored[study_note.KEY], "time": 0}}
+    )  # a pause later
     threads = [threading.Thread(target=refresh, args=(ledger,)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -225,7 +227,7 @@ def test_a_thread_keeps_all_summaries_up_to_date(
     refresher = Refresher(storage.engine, ledger.engine)
     refresher.start()
     try:
-        wait_until(lambda: NAME in [found.study_name for found in storage.get_all_studies()])
+        wait_until(lambda: NAME in [entry.study_name for entry in storage.get_all_studies()])
         shown_study.finish(ledger)
         wait_until(lambda: "6 of 6 reruns" in note(storage))
     finally:

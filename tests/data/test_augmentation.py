@@ -60,7 +60,7 @@ def test_slow_and_fast_are_equal(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_sample_depends_only_on_its_key(name: str) -> None:
-    """Not on the rest of the batch, its order or its size; and other keys give other samples."""
+    """Not on the rest of the batch, its order or its size; and other keys give different samples."""
     dataset, shape, _ = CASES[name]
     inputs, keys = batch(shape, 30)
     together = dataset.augment(inputs, keys)

@@ -348,7 +348,7 @@ class Unseeded(Dataset):
         return plain(inputs=plain().inputs + np.random.default_rng(self.seed).normal())
 
 
-def test_a_load_with_other_samples_in_every_call_is_refused() -> None:
+def test_a_load_with_different_samples_in_every_call_is_refused() -> None:
     with pytest.raises(UsageError, match="every call"):
         load_source(Unseeded())
     assert torch.equal(load_source(Unseeded(seed=3)).inputs, load_source(Unseeded(seed=3)).inputs)

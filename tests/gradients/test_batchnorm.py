@@ -65,7 +65,7 @@ def step_batches(regularizer: Regularizer, members: int, number: int) -> tuple[T
 
 
 def buffers_after(module: nn.Module, inputs: Tensor) -> Tree:
-    """What one pass in training makes of the statistics, by a plain call."""
+    """The statistics after one training pass, by a plain call."""
     module = copy.deepcopy(module).train()
     with torch.no_grad():
         module(inputs)
@@ -98,8 +98,8 @@ def test_steps_and_statistics_are_those_of_a_plain_loop(network: str, name: str,
             for key, value in expected.items():
                 assert scalars[f"aux/{key}"][member].item() == pytest.approx(value, rel=1e-8)
             for key, value in module.state_dict().items():
-                found = population.params[key] if key in population.params else population.buffers[key]
-                torch.testing.assert_close(found[member], value, rtol=1e-8, atol=1e-10, msg=key)
+                actual = population.params[key] if key in population.params else population.buffers[key]
+                torch.testing.assert_close(actual[member], value, rtol=1e-8, atol=1e-10, msg=key)
     counted = [value for key, value in population.buffers.items() if key.endswith("num_batches_tracked")]
     assert counted
     assert all(value.tolist() == [STEPS] * members for value in counted)
@@ -115,8 +115,8 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them(network: str, me
         before = {key: value.clone() for key, value in population.buffers.items()}
         samples, labels = 2 * minibatch(9, samples=12)[0][0] + 1, minibatch(9, samples=12)[1]
         places = torch.arange(12).expand(members, -1)
-        [found] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
-        loss, accuracy = found["loss"], found["accuracy"]
+        [actual] = population.evaluate(samples, places, torch.ones(members, 12), labels[places])
+        loss, accuracy = actual["loss"], actual["accuracy"]
         assert all(torch.equal(population.buffers[key], value) for key, value in before.items())
         for member in range(members):
             module = build(NETWORKS[network], member)
@@ -129,8 +129,8 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them(network: str, me
 
 
 @pytest.mark.parametrize("illness", ["weights", "inputs"])
-def test_a_diverging_member_leaves_its_neighbours_statistics_alone(illness: str) -> None:
-    found = {}
+def test_a_diverging_member_does_not_change_its_neighbours_statistics(illness: str) -> None:
+    actual = {}
     for healthy in (True, False):
         modules = [build(images, seed) for seed in range(3)]
         if illness == "weights" and not healthy:
@@ -141,10 +141,10 @@ def test_a_diverging_member_leaves_its_neighbours_statistics_alone(illness: str)
             if illness == "inputs" and not healthy:
                 inputs[1] = float("inf")
             population.step(inputs, labels)
-        found[healthy] = population.params | population.buffers
-    assert not found[False]["2.running_mean"][1].isfinite().any()
-    for key, leaf in found[True].items():
-        assert torch.equal(leaf[[0, 2]], found[False][key][[0, 2]]), key
+        actual[healthy] = population.params | population.buffers
+    assert not actual[False]["2.running_mean"][1].isfinite().any()
+    for key, leaf in actual[True].items():
+        assert torch.equal(leaf[[0, 2]], actual[False][key][[0, 2]]), key
 
 
 @pytest.mark.parametrize("name", SINGLE_SAMPLES)

@@ -81,8 +81,8 @@ class Problem:
         self.recorder = LayerRecorder(self.layer)
 
     def model(self, number: int) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
-        own = {name: value[number] for name, value in self.params.items()}
-        return own, self.inputs[number], self.targets[number], self.weights[number]
+        layer_params = {name: value[number] for name, value in self.params.items()}
+        return layer_params, self.inputs[number], self.targets[number], self.weights[number]
 
     def losses(self, params: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         outputs = functional_call(self.layer, params, (inputs,))
@@ -133,19 +133,19 @@ class Problem:
         """Gradient of Σ w_i ‖g_i‖² with respect to parameters and inputs, by the rule."""
 
         def total(at: dict[str, Tensor]) -> Tensor:
-            own = {name: value for name, value in at.items() if name != "inputs"}
-            return (weights * self.answer("square_norms", own, at["inputs"], targets, weights)[""]).sum()
+            layer_params = {name: value for name, value in at.items() if name != "inputs"}
+            return (weights * self.answer("square_norms", layer_params, at["inputs"], targets, weights)[""]).sum()
 
         return grad(total)({**params, "inputs": inputs})
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """To 1e-12 of a leaf's norm; a leaf that is zero up to rounding, of the largest leaf's."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     scale = max(leaf.norm().item() for leaf in expected.values())
     for name, value in expected.items():
-        assert found[name].shape == value.shape
-        assert (found[name] - value).norm() <= 1e-12 * max(value.norm().item(), 1e-3 * scale), name
+        assert actual[name].shape == value.shape
+        assert (actual[name] - value).norm() <= 1e-12 * max(value.norm().item(), 1e-3 * scale), name
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -183,9 +183,9 @@ def test_both_formulas_of_a_norm(outputs: int, features: int, positions: int) ->
 
 def test_mean_signs_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem(CASES["Conv1d as wide as the MNIST-1D net"])
-    whole = problem.answer("sign_mean", *problem.model(0))
+    full = problem.answer("sign_mean", *problem.model(0))
     monkeypatch.setattr(outer_products, "ENTRIES_AT_ONCE", 3 * 25 * 75)  # 4 samples in parts of 3 and 1
-    assert_close(problem.answer("sign_mean", *problem.model(0)), whole)
+    assert_close(problem.answer("sign_mean", *problem.model(0)), full)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_weighted_gradients_can_be_differentiated(name: str) -> None:
 
         return grad(square)(params)
 
-    found = vmap(by_rule)(problem.params, problem.inputs, problem.targets, problem.weights)
+    actual = vmap(by_rule)(problem.params, problem.inputs, problem.targets, problem.weights)
     for number in range(MODELS):
         params, inputs, targets, weights = problem.model(number)
         params = {key: value.clone().requires_grad_() for key, value in params.items()}
@@ -234,4 +234,4 @@ def test_weighted_gradients_can_be_differentiated(name: str) -> None:
         leaves = torch.autograd.grad(loss, list(params.values()), create_graph=True)
         square = torch.stack([(leaf**2).sum() for leaf in leaves]).sum()
         second = dict(zip(params, torch.autograd.grad(square, list(params.values())), strict=True))
-        assert_close({key: leaf[number] for key, leaf in found.items()}, second)
+        assert_close({key: leaf[number] for key, leaf in actual.items()}, second)

@@ -116,8 +116,8 @@ def assert_same(population: Population, losses: list[Tensor], case: Case, expect
     [evaluated] = population.evaluate(inputs, places, torch.ones(places.shape), labels[places])
     for member in {0, len(population) - 1}:
         module, slow = expected[member]
-        found = torch.stack(losses)[:, member]
-        torch.testing.assert_close(found, torch.tensor(slow, dtype=torch.float64), **close)
+        actual = torch.stack(losses)[:, member]
+        torch.testing.assert_close(actual, torch.tensor(slow, dtype=torch.float64), **close)
         for key, value in module.named_parameters():
             torch.testing.assert_close(population.params[key][member], value.detach(), **close, msg=key)
         for key, value in module.named_buffers():

@@ -111,22 +111,22 @@ RANDOM_NETWORKS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 @pytest.mark.parametrize("name", ["none", "clip_sample"])
 def test_a_network_that_draws_random_numbers(name: str, case: str, members: int) -> None:
     """Also for one model, where PyTorch itself would draw."""
-    model, who = RANDOM_NETWORKS[case]
+    model, code = RANDOM_NETWORKS[case]
     before = torch.get_rng_state()
-    assert_refused(members, f"{who} draws random numbers", model=model, regularizer=REGULARIZERS[name])
+    assert_refused(members, f"{code} draws random numbers", model=model, regularizer=REGULARIZERS[name])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
-    ("who", "parts"),
+    ("code", "parts"),
     [
         ("the network", {"model": lambda: Between(lambda hidden: hidden / hidden.max().item())}),
         ("the loss", {"loss": lambda outputs, labels: cross_entropy(outputs, labels) * outputs.max().item()}),
         ("the loss", {"loss": lambda outputs, labels: (outputs - F.one_hot(labels)).square().sum(1)}),
     ],
 )
-def test_values_that_are_read_are_refused_for_several_models(who: str, parts: dict[str, Any]) -> None:
-    with pytest.raises(RuntimeError, match=rf"^{who} reads a tensor's value .*torch\.arange"):
+def test_values_that_are_read_are_refused_for_several_models(code: str, parts: dict[str, Any]) -> None:
+    with pytest.raises(RuntimeError, match=rf"^{code} reads a tensor's value .*torch\.arange"):
         run(3, **parts)
 
 

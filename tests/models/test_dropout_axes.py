@@ -92,9 +92,9 @@ def test_a_samples_mask_does_not_depend_on_the_other_samples(name: str) -> None:
     together = outputs(network, inputs, list(range(SAMPLES)))
     order = [5, 2, 7]
     torch.testing.assert_close(outputs(network, inputs[order], order), together[order], rtol=1e-12, atol=1e-12)
-    for place in range(SAMPLES):
-        alone = outputs(network, inputs[[place]], [place])
-        torch.testing.assert_close(alone[0], together[place], rtol=1e-12, atol=1e-12)
+    for position in range(SAMPLES):
+        solo = outputs(network, inputs[[position]], [position])
+        torch.testing.assert_close(solo[0], together[position], rtol=1e-12, atol=1e-12)
     assert (outputs(network, inputs, list(range(SAMPLES)), key=4) - together).abs().max() > 1e-2
     same = outputs(network, inputs[[0, 0]], [0, 1])
     assert torch.equal(same[0], same[1]) == (name == "weights"), "samples differ in their masks, and share weights"
@@ -147,10 +147,10 @@ def masks(p: float, shape: tuple[int, ...], key: int, layer: nn.Module | None = 
             return torch.stack([self.dropout(inputs * self.scale) for _ in range(calls)], 1)
 
     network = Network(Masks().train(), torch.ones(shape))
-    found = network.run({"scale": torch.ones(())}, torch.ones(shape), {}, (torch.tensor(key), torch.arange(shape[0])))[
+    result = network.run({"scale": torch.ones(())}, torch.ones(shape), {}, (torch.tensor(key), torch.arange(shape[0])))[
         0
     ]
-    return list(found.unbind(1))
+    return list(result.unbind(1))
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout2d])

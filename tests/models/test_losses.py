@@ -64,8 +64,8 @@ def test_smoothing_as_in_the_code_of_sam_and_gam(classes: int) -> None:
     theirs = torch.stack(divergences)
     ours = CrossEntropy(0.1 * classes / (classes - 1))(outputs, labels)
     assert (ours - theirs).std().item() == pytest.approx(0, abs=1e-12)
-    found, expected = (torch.autograd.grad(losses.mean(), outputs, retain_graph=True)[0] for losses in (ours, theirs))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+    actual, expected = (torch.autograd.grad(losses.mean(), outputs, retain_graph=True)[0] for losses in (ours, theirs))
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def _untrained_losses(study: Study, recipe: Any) -> Tensor:
 
     torch.manual_seed(stream(3, "training", "initial weights").initial_seed())
     network = study.model()
-    own = split(recipe.source, study.data, 3)
-    outputs = network(recipe.source.inputs[own.training]).detach()
-    labels = own.labels[own.training]
+    parts = split(recipe.source, study.data, 3)
+    outputs = network(recipe.source.inputs[parts.training]).detach()
+    labels = parts.labels[parts.training]
     if study.loss is not None:
         return loss_of(study)(outputs, labels)
     return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=study.label_smoothing)
@@ -138,10 +138,10 @@ def _untrained_losses(study: Study, recipe: Any) -> Tensor:
 
 def test_evaluation_reports_the_loss_without_smoothing() -> None:
     outputs, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
-    found = evaluated_loss(CrossEntropy(0.3))(outputs, labels)
-    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(outputs, labels, reduction="none"))
+    actual = evaluated_loss(CrossEntropy(0.3))(outputs, labels)
+    torch.testing.assert_close(actual, torch.nn.functional.cross_entropy(outputs, labels, reduction="none"))
 
-    def own(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def custom_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return outputs.sum(-1) + labels
 
-    assert evaluated_loss(own) is own
+    assert evaluated_loss(custom_loss) is custom_loss

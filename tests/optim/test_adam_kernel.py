@@ -42,18 +42,18 @@ def test_the_kernel_gives_what_the_elementary_operations_give() -> None:
     """Weights and moments over some steps, each model with its own hyperparameters and sizes that fill no block."""
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     command = [sys.executable, "-c", COMPARED]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert found.stdout == "True\n", found.stderr
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert process.stdout == "True\n", process.stderr
 
 
 def test_the_factors_are_those_of_the_definition() -> None:
     hyper = {"learning_rate": 0.1, "weight_decay": 0.2, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-3}
-    own = {name: torch.tensor([value, value / 2]) for name, value in hyper.items()}
-    (first, second) = adam.factors(True, torch.tensor([1.0, 3.0]), own).tolist()
+    two_models = {name: torch.tensor([value, value / 2]) for name, value in hyper.items()}
+    (first, second) = adam.factors(True, torch.tensor([1.0, 3.0]), two_models).tolist()
     assert first == pytest.approx([0.98, 0.2, 0.9, 0.99, 1.0, 10.0, 1e-3], rel=1e-5)
     sizes = [0.05 / (1 - 0.45**3), (1 - 0.495**3) ** -0.5]
     assert second == pytest.approx([0.995, 0.1, 0.45, 0.495, *sizes, 5e-4], rel=1e-6)
-    assert adam.factors(False, torch.tensor([1.0, 3.0]), own)[:, 0].tolist() == [1.0, 1.0]
+    assert adam.factors(False, torch.tensor([1.0, 3.0]), two_models)[:, 0].tolist() == [1.0, 1.0]
 
 
 def test_without_triton_the_elementary_operations_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

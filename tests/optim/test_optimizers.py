@@ -56,26 +56,26 @@ def run(optimizer: Optimizer, dtype: torch.dtype = torch.float64) -> Tree:
     return params
 
 
-def assert_trees_close(found: Tree, expected: Tree, relative: float = 1e-12) -> None:
-    assert found.keys() == expected.keys()
+def assert_trees_close(actual: Tree, expected: Tree, relative: float = 1e-12) -> None:
+    assert actual.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=relative, atol=relative, msg=name)
+        torch.testing.assert_close(actual[name], expected[name], rtol=relative, atol=relative, msg=name)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_equals_torch_optim_for_every_member(name: str) -> None:
     assert name in references.OPTIMIZERS, f"optimizer {name!r} has no slow version in tests/support/references.py"
     optimizer = OPTIMIZERS[name]
-    found = run(optimizer)
+    actual = run(optimizer)
     for member in range(MEMBERS):
-        own = {key: leaf[member].clone().requires_grad_() for key, leaf in stacked(seed=1).items()}
+        member_params = {key: leaf[member].clone().requires_grad_() for key, leaf in stacked(seed=1).items()}
         hyper = {key: values[member] for key, values in values_of(optimizer).items()}
-        stepper = references.OPTIMIZERS[name](list(own.values()), hyper)
+        stepper = references.OPTIMIZERS[name](list(member_params.values()), hyper)
         for step in range(STEPS):
             for key, leaf in stacked(100 + step).items():
-                own[key].grad = leaf[member] * 10.0 ** (step - 3)
+                member_params[key].grad = leaf[member] * 10.0 ** (step - 3)
             stepper.step()
-        assert_trees_close({key: leaf[member] for key, leaf in found.items()}, own)
+        assert_trees_close({key: leaf[member] for key, leaf in actual.items()}, member_params)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -182,8 +182,8 @@ def test_multi_step_schedule_equals_pytorchs() -> None:
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5, 8], gamma=0.2)
     for epoch in range(10):
         for schedule in (MultiStep((3, 5, 8), factor=0.2), MultiStep((0.3, 0.5, 0.8), factor=0.2)):
-            found = [schedule(4 * epoch + step, 40, 4) for step in range(4)]
-            assert found == pytest.approx(scheduler.get_last_lr() * 4, rel=1e-12)
+            actual = [schedule(4 * epoch + step, 40, 4) for step in range(4)]
+            assert actual == pytest.approx(scheduler.get_last_lr() * 4, rel=1e-12)
         optimizer.step()
         scheduler.step()
 

@@ -77,12 +77,12 @@ def fast_alone(
     return (gradient, {key: value.item() for key, value in scalars.items()}), network
 
 
-def assert_same(found: Answer, expected: Answer, relative: float = 1e-10) -> None:
+def assert_same(actual: Answer, expected: Answer, relative: float = 1e-10) -> None:
     for part in (0, 1):
-        assert found[part].keys() == expected[part].keys()
+        assert actual[part].keys() == expected[part].keys()
         for key, value in expected[part].items():
             torch.testing.assert_close(
-                found[part][key],
+                actual[part][key],
                 value,
                 rtol=relative,
                 atol=1e-2 * relative,
@@ -100,8 +100,8 @@ def test_slow_equals_fast_for_one_model(name: str, network_name: str) -> None:
     module = networks.build(network_name, seed=1)
     inputs, labels = minibatch(seed=2, views=REGULARIZERS[name].views)
     for hyper in settings(name):
-        found, network = fast_alone(module, name, hyper, inputs, labels)
-        assert_same(found, slow(module, name, hyper, inputs, labels))
+        actual, network = fast_alone(module, name, hyper, inputs, labels)
+        assert_same(actual, slow(module, name, hyper, inputs, labels))
         rules_hold(network)
         words = NETWORKS[network_name].obstacle
         assert (network.obstacle is None) == (not words), network.obstacle
@@ -128,11 +128,11 @@ def test_slow_equals_fast_for_every_member_of_a_population(name: str, network_na
 
     gradients, _, scalars, losses = vmap(one, randomness="error")(params, hyper, inputs, labels)
     for member, module in enumerate(modules):
-        found = (
+        actual = (
             {key: leaf[member] for key, leaf in gradients.items()},
             {key: value[member].item() for key, value in scalars.items()},
         )
-        assert_same(found, slow(module, name, hypers[member], *batches[member]))
+        assert_same(actual, slow(module, name, hypers[member], *batches[member]))
         loss = references.mean(references.Batch(module, *batches[member]).sample_losses())
         torch.testing.assert_close(losses[member], loss.detach(), rtol=1e-12, atol=0)
 
@@ -178,9 +178,9 @@ def test_training_equals_the_authors_formula_under_pytorchs_optimizer(name: str,
                 parameter.grad = gradient[key].detach()
             steppers[member].step()
             params = {key: leaf[member] for key, leaf in population.params.items()}
-            told = {key: scalars[f"aux/{key}"][member].item() for key in expected}
+            reported = {key: scalars[f"aux/{key}"][member].item() for key in expected}
             weights = {key: parameter.detach() for key, parameter in module.named_parameters()}
-            assert_same((params, told), (weights, expected), 1e-9)
+            assert_same((params, reported), (weights, expected), 1e-9)
 
 
 # The size of the loss at which the epsilon added to a norm is as large as the norm.
@@ -200,19 +200,19 @@ def test_epsilons_are_those_of_the_sources(name: str) -> None:
     params = {key: value.detach() for key, value in module.named_parameters()}
     tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in hyper.items()}
     objective = Objective(Network(copy.deepcopy(module), inputs[0]), loss, inputs, labels)
-    found, _, _ = REGULARIZERS[name].grads(objective, params, REGULARIZERS[name].init(params), tensors)
+    actual, _, _ = REGULARIZERS[name].grads(objective, params, REGULARIZERS[name].init(params), tensors)
     for key, leaf in expected.items():
-        torch.testing.assert_close(found[key] / EPSILONS[name], leaf / EPSILONS[name], rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(actual[key] / EPSILONS[name], leaf / EPSILONS[name], rtol=1e-7, atol=1e-9)
 
 
 def test_a_clipping_threshold_is_pytorchs() -> None:
     module = networks.build("MLP", seed=5)
     inputs, labels = minibatch(seed=6)
-    (found, _), _ = fast_alone(module, "clip_global", {"clip": 1e-3}, inputs, labels)
+    (actual, _), _ = fast_alone(module, "clip_global", {"clip": 1e-3}, inputs, labels)
     torch.nn.functional.cross_entropy(module(inputs[0]), labels).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1e-3)
     for key, parameter in module.named_parameters():
-        torch.testing.assert_close(found[key], parameter.grad, rtol=1e-12, atol=0)
+        torch.testing.assert_close(actual[key], parameter.grad, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("samples", [8, 32, 33, 80])
@@ -229,11 +229,11 @@ def test_gvrs_subsets(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Network, "run", run)
     module = networks.build("MLP", seed=1)
     inputs, labels = minibatch(seed=2, samples=samples, views=2)
-    found, _ = fast_alone(module, name, {"alpha": 1.0}, inputs, labels)
+    actual, _ = fast_alone(module, name, {"alpha": 1.0}, inputs, labels)
     assert seen == [samples, samples, min(samples, 32), min(samples, 32)]
-    assert_same(found, slow(module, name, {"alpha": 1.0}, inputs, labels))
+    assert_same(actual, slow(module, name, {"alpha": 1.0}, inputs, labels))
     swapped, _ = fast_alone(module, name, {"alpha": 1.0}, inputs.flip(0), labels)
-    assert (swapped[1] == pytest.approx(found[1])) == (samples <= 32 or name == "gvr")
+    assert (swapped[1] == pytest.approx(actual[1])) == (samples <= 32 or name == "gvr")
     equal, _ = fast_alone(module, name, {"alpha": 1.0}, inputs[[0, 0]], labels)
     assert (equal[1]["penalty"] == 0) == (samples <= 32 or name == "gvr"), (
         "with equal views only sampling makes a difference"
@@ -245,10 +245,10 @@ def test_gvr_where_the_last_layer_is_tied_to_another() -> None:
     module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6, bias=False)).double()
     module[2].weight = module[0].weight
     inputs, labels = minibatch(seed=2, views=2)
-    found, _ = fast_alone(module, "gvr", {"alpha": 1.0}, inputs, labels)
+    actual, _ = fast_alone(module, "gvr", {"alpha": 1.0}, inputs, labels)
     expected = slow(module, "gvr", {"alpha": 1.0}, inputs, labels)
     assert expected[1]["penalty"] > 1e-3
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_gvr_over_chosen_layers() -> None:
@@ -304,32 +304,34 @@ def test_gvr_of_a_resnet_over_its_authors_layers() -> None:
     lifted = vmap(one)(params, buffers, inputs, labels, alphas)
     for member, module in enumerate(modules):
         given = [{key: leaf[member] for key, leaf in tree.items()} for tree in (params, buffers)]
-        alone = one(*given, inputs[member], labels[member], alphas[member])
+        solo = one(*given, inputs[member], labels[member], alphas[member])
         batch = references.Batch(copy.deepcopy(module), inputs[member], labels[member], together=True)
         subset = batch.subset(0, 32)
         names = [key for key in given[0] if key.startswith(("blocks.6.", "blocks.7.", "linear."))]
         assert len(names) == 17
         hyper = {"alpha": alphas[member].item()}
-        gradient, told = references_sharpness.gvr_over(batch, subset, subset, names, hyper)
+        gradient, reported = references_sharpness.gvr_over(batch, subset, subset, names, hyper)
         with torch.no_grad():
             module(inputs[member, 0])
-        for found in (tree_map(lambda leaf, member=member: leaf[member], lifted), alone):
-            assert_same((found[0], {"penalty": found[1].item()}), (gradient, told))
-            assert_same((found[2], {}), (dict(module.named_buffers()), {}))
+        for actual in (tree_map(lambda leaf, member=member: leaf[member], lifted), solo):
+            assert_same((actual[0], {"penalty": actual[1].item()}), (gradient, reported))
+            assert_same((actual[2], {}), (dict(module.named_buffers()), {}))
 
 
-def wrong(rule: Rule, what: str) -> Rule:
+def wrong(rule: Rule, function: str) -> Rule:
     """The rule with an error in one of its functions."""
-    if what == "square_norms":  # the bias forgotten
+    if function == "square_norms":  # the bias forgotten
         return rule._replace(square_norms=lambda _, a, d: d.square().sum(-1) * a.square().sum(-1))
-    if what == "weighted_grad":  # weighted twice
+    if function == "weighted_grad":  # weighted twice
         return rule._replace(weighted_grad=lambda m, a, d, w: rule.weighted_grad(m, a, d, w**2))
     return rule._replace(sign_mean=lambda m, a, d: rule.sign_mean(m, a.abs(), d))
 
 
-@pytest.mark.parametrize("what", ["square_norms", "weighted_grad", "sign_mean"])
-def test_a_wrong_rule_is_not_used(what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setitem(RULES, nn.Linear, wrong(RULES[nn.Linear], what))
+@pytest.mark.parametrize("function", ["square_norms", "weighted_grad", "sign_mean"])
+def test_a_wrong_rule_is_not_used(
+    function: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(RULES, nn.Linear, wrong(RULES[nn.Linear], function))
     module = networks.build("MLP", seed=1)
     inputs, labels = minibatch(seed=2, views=2)
     for name in REGULARIZERS:
@@ -337,8 +339,8 @@ def test_a_wrong_rule_is_not_used(what: str, monkeypatch: pytest.MonkeyPatch, ca
             caplog.clear()
             warn_once.cache_clear()
             with caplog.at_level(logging.WARNING):
-                found, network = fast_alone(module, name, hyper, inputs, labels)
-            assert_same(found, slow(module, name, hyper, inputs, labels))
+                actual, network = fast_alone(module, name, hyper, inputs, labels)
+            assert_same(actual, slow(module, name, hyper, inputs, labels))
             assert not rules_hold(network)
             assert "'linear1'" in (network.obstacle or "")
     assert "linear1" in caplog.text  # rogc, the last regularizer, uses per-sample norms

@@ -118,7 +118,7 @@ REQUESTS: dict[str, tuple[Grads, tuple[str, ...]]] = {
         lambda o, params, *_: o.grad_of(lambda at: (o.sample_losses(at), {}), params),
         ("shape (8,)", "differentiated"),
     ),
-    "a number beside the gradient": (
+    "a number besides the gradient": (
         lambda o, params, *_: o.grad_of(lambda at: (o.loss(at), {"a": 1}), params),
         ("grad_of", "returns 1"),
     ),

@@ -45,20 +45,20 @@ def under_way(engine: Engine) -> Ledger:
     return ledger
 
 
-def own_metric(engine: Engine) -> Ledger:
-    """An own metric that is minimised, three tuning runs, six seeds. SAM harms."""
+def custom_metric(engine: Engine) -> Ledger:
+    """A custom metric that is minimised, three tuning runs, six seeds. SAM harms."""
     changes = {
         "score": "validation_rank",
         "direction": "minimize",
         "margin": 0.05,
         "metrics": {"rank": {"kind": "rank"}},
     }
-    ledger = opened(engine, "own_metric", ("AdamW", "SAM"), trials=3, seeds=6, tuning_runs=3, **changes)
+    ledger = opened(engine, "custom_metric", ("AdamW", "SAM"), trials=3, seeds=6, tuning_runs=3, **changes)
     work_through(ledger)
     return ledger
 
 
-STUDIES = {"plain": plain, "under_way": under_way, "own_metric": own_metric}
+STUDIES = {"plain": plain, "under_way": under_way, "custom_metric": custom_metric}
 
 
 def opened(
@@ -107,16 +107,16 @@ def _setting(configuration: str, slot: int, tuning_run: int) -> dict[str, float]
 
 def _outcome(ledger: Ledger, work: Work, slot: Slot, diverged: set[tuple[str, str, int]]) -> Outcome:
     """Numbers that follow from the configuration, the phase and the slot by multiplication alone."""
-    place, rerun = ledger.configurations.index(work.configuration), work.phase == "rerun"
-    noise = (slot.slot * 37 + place * 11 + (0 if rerun else slot.tuning_run) * 5) % 16 / 1000
-    accuracy = 0.5 + 0.04 * place + noise
+    position, rerun = ledger.configurations.index(work.configuration), work.phase == "rerun"
+    noise = (slot.slot * 37 + position * 11 + (0 if rerun else slot.tuning_run) * 5) % 16 / 1000
+    accuracy = 0.5 + 0.04 * position + noise
     common = {"epochs": EPOCHS, "population": 4, "classes": 10}
     epochs = range(1, EPOCHS + 1)
     curves = {
         "train_loss": [2.0 / epoch + noise for epoch in epochs],
         "validation_accuracy": [accuracy * epoch / EPOCHS for epoch in epochs],
         "validation_loss": [2.5 - accuracy * epoch / EPOCHS for epoch in epochs],
-        "validation_rank": [4.0 - accuracy * epoch + place for epoch in epochs],
+        "validation_rank": [4.0 - accuracy * epoch + position for epoch in epochs],
     }
     if (work.configuration, work.phase, slot.slot) in diverged:
         value = 0.1 if rerun or ledger.definition["score"] == "validation_accuracy" else None
@@ -127,9 +127,9 @@ def _outcome(ledger: Ledger, work: Work, slot: Slot, diverged: set[tuple[str, st
     result |= {"noisy_labels_fitted": 0.5 - noise, "noisy_labels_recovered": 0.25, "changed_labels": 460 + slot.slot}
     if rerun:
         result |= {"test_accuracy": accuracy - 0.02, "test_loss": 1.5 - noise, "test_samples": 800}
-        result["test_rank"] = 2.0 + 0.5 * place + 8 * noise
+        result["test_rank"] = 2.0 + 0.5 * position + 8 * noise
     value = result["test_accuracy"] if rerun else result[ledger.definition["score"]]
-    return Outcome(slot.id, slot.attempt, value, None, result, curves, EPOCHS * (0.25 + 0.125 * place))
+    return Outcome(slot.id, slot.attempt, value, None, result, curves, EPOCHS * (0.25 + 0.125 * position))
 
 
 def _fix_times(engine: Engine) -> None:
@@ -151,9 +151,9 @@ def _fix_times(engine: Engine) -> None:
 
 def write(name: str, folder: Path) -> None:
     """Makes one of the studies in a new database and writes its report, with the figures' data as figures.json."""
-    with tempfile.TemporaryDirectory() as place:
-        ledger = STUDIES[name](connect(f"sqlite:///{place}/golden.db"))
-        reports = Path(place) / "reports"
+    with tempfile.TemporaryDirectory() as folder_name:
+        ledger = STUDIES[name](connect(f"sqlite:///{folder_name}/golden.db"))
+        reports = Path(folder_name) / "reports"
         write_report(read_record(ledger), reports / name, name, [f"hpo run {name}"], "The author's words.")
         ledger.engine.dispose()
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def pairs() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"])
 
 
-def test_slopes_join_the_two_values_of_a_seed_and_show_who_is_ahead() -> None:
+def test_slopes_join_the_two_values_of_a_seed_and_show_which_is_ahead() -> None:
     drawing = draw(slopes(pairs(), ACCURACY))
     lines = [trace for trace in drawing["data"] if trace.get("hoverinfo") == "skip"]
     first = [trace for trace in lines if trace["xaxis"] == "x"]
@@ -118,7 +118,7 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
     assert bands == [("x", 1.0), ("x2", 0.5)]
 
 
-def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
+def test_studies_with_little_in_common_have_separate_rows() -> None:
     def panel(*names: str) -> Forest:
         rows = [(name, -0.01, 0.02, 0.01, 5) for name in names]
         frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
@@ -144,7 +144,7 @@ def test_studies_with_little_in_common_have_rows_of_their_own() -> None:
 
 @pytest.mark.parametrize(("rivals", "metric"), [(1, ACCURACY), (2, LOSS), (11, ACCURACY)])
 def test_any_number_of_rivals_can_be_drawn(rivals: int, metric: Metric, tmp_path: Path) -> None:
-    names = ["base", *(f"rival number {place} with a long name" for place in range(rivals))]
+    names = ["base", *(f"rival number {number} with a long name" for number in range(rivals))]
     styles = assign_styles(names, "base")
     many = pd.DataFrame(
         [(name, seed, 0.5, 0.5 + 0.01 * seed) for name in names[1:] for seed in range(25)],
@@ -235,12 +235,12 @@ def test_importances_find_what_matters_and_need_fifty_trials() -> None:
     ranges = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-6, 0.1)}
     rows = []
     for _ in range(60):
-        place = generator.uniform(size=2)
+        position = generator.uniform(size=2)
         values = [
-            bounds.low * (bounds.high / bounds.low) ** at for bounds, at in zip(ranges.values(), place, strict=True)
+            bounds.low * (bounds.high / bounds.low) ** at for bounds, at in zip(ranges.values(), position, strict=True)
         ]
         setting = dict(zip(ranges, values, strict=True))
-        rows.append((setting, -((place[0] - 0.5) ** 2)))
+        rows.append((setting, -((position[0] - 0.5) ** 2)))
     trials = pd.DataFrame(rows, columns=["setting", "score"])
     shares = tuning_frames.importances(trials, ranges, "maximize")
     assert shares is not None and shares["learning_rate"] > 0.9 and sum(shares.values()) == pytest.approx(1)
@@ -271,8 +271,8 @@ def test_a_configuration_looks_the_same_in_every_figure() -> None:
             name = trace.get("legendgroup") or trace.get("name")
             if name in NAMES:
                 red, green, blue = (int(STYLES[name].colour[at : at + 2], 16) for at in (1, 3, 5))
-                own = (STYLES[name].colour, f"rgba({red},{green},{blue},")
-                assert all(colour.startswith(own) for colour in shown), (slug, trace)
+                colours = (STYLES[name].colour, f"rgba({red},{green},{blue},")
+                assert all(colour.startswith(colours) for colour in shown), (slug, trace)
 
 
 @pytest.mark.parametrize("names", [["AdamW", "GNVR"], ["AdamW", *"abcdefghijk"]])

@@ -28,8 +28,8 @@ NOISE = np.array([-1.2, 0.4, 0.9, -0.3, 0.6, -0.8])
 
 
 def named(record: Record, name: str) -> Record:
-    own = {"name": name, "digest": name, "text": {**record.study["text"], "title": name}}
-    return record._replace(study={**record.study, **own})
+    study_row = {"name": name, "digest": name, "text": {**record.study["text"], "title": name}}
+    return record._replace(study={**record.study, **study_row})
 
 
 def study(
@@ -176,7 +176,7 @@ def test_tentative_verdicts_are_counted_separately() -> None:
     assert "one tuning run, this holds for" in text and "one tuning run, this" not in text_of(study("a"), study("b"))
 
 
-def test_what_is_not_alike_is_said() -> None:
+def test_differences_between_studies_are_named() -> None:
     other = study("b", names=("SGD", "GNVR", "AdamW"), direction="minimize")
     text = text_of(study("a", names=("AdamW", "GNVR")), other)
     notes = section(text, "Overall").split("A1.")[0]
@@ -250,7 +250,7 @@ def test_the_differences_of_all_studies_are_one_picture(tmp_path: Path) -> None:
     assert [path.stem for path in (folder / "figures").iterdir()] == names[:1]
 
 
-def test_what_the_picture_leaves_out_is_said_and_panels_share_an_axis_where_none_is_flattened() -> None:
+def test_the_caption_names_what_is_left_out_and_panels_share_an_axis_where_none_is_flattened() -> None:
     young = named(synthetic_record(seeds=6, finished_reruns=1), "young")
     assert "no interval yet: young." in text_of(study("a"), young)
     wide = {"AdamW": [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], "GNVR": [0.9, 0.1, 0.9, 0.1, 0.5, 0.5]}

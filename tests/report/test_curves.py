@@ -42,8 +42,8 @@ def test_the_loss_band_is_symmetric_in_the_logarithm_and_stays_positive() -> Non
     spread = math.sqrt(2) * math.log(2)  # SD of log 4 and log 1
     assert first["middle"] == pytest.approx(2.0) and first["seeds"] == 2
     assert first["low"] == pytest.approx(2 * math.exp(-spread)) and first["high"] == pytest.approx(2 * math.exp(spread))
-    alone = info.frame[info.frame.configuration == "GNVR"]
-    assert alone["low"].tolist() == alone["middle"].tolist() == alone["high"].tolist() == pytest.approx([2.0, 0.5])
+    gnvr = info.frame[info.frame.configuration == "GNVR"]
+    assert gnvr["low"].tolist() == gnvr["middle"].tolist() == gnvr["high"].tolist() == pytest.approx([2.0, 0.5])
     wild = training_loss(tidy({"AdamW": [[1e-9], [1e3], [0.0]]}), STYLES)
     assert (wild.frame["low"] > 0).all()
 

@@ -68,7 +68,7 @@ def test_a_spread_has_the_digits_of_its_mean() -> None:
     ]  # fmt: skip
 
 
-def test_shares_do_not_differ_by_more_than_all_there_is() -> None:
+def test_shares_differ_by_at_most_100_points() -> None:
     values = [formatting.detectable(value, ACCURACY) for value in (0.0123, 1.0, 1.7)]
     assert values == ["1.23 points", "100.00 points", "over 100 points"]
     assert formatting.detectable(1.7, LOSS) == "1.70"

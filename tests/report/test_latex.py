@@ -53,7 +53,7 @@ def table(difference: np.ndarray, tuning_runs: int | None = None) -> str:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_table_is_whole_at_every_moment(moment: str) -> None:
+def test_the_table_is_complete_at_every_moment(moment: str) -> None:
     cells = check(latex(numbers_of(moment)))
     assert len(cells) == 1 + len(numbers_of(moment).configurations)
     assert not [cell for row in cells for cell in row if re.search(r"\b(nan|None|inf)\b", cell)]

@@ -28,8 +28,8 @@ def study_of(
         export["study"]["definition"]["metrics"] = {metric: {"kind": metric}}
     for row in export["slots"]:
         if row["phase"] == "rerun":
-            own = BASELINE[row["slot"]]
-            row["result"][f"test_{metric}"] = own + (
+            baseline_value = BASELINE[row["slot"]]
+            row["result"][f"test_{metric}"] = baseline_value + (
                 shift + noise[row["slot"]] if row["configuration"] == "GNVR" else 0
             )
     return export, curves
@@ -54,7 +54,7 @@ def verdict_of(text: str) -> str:
         ("noisy_labels_fitted", "minimize", ACCURACY),
     ],
 )
-def test_the_test_metric_answers_to_the_score(score: str, direction: str, expected: Metric) -> None:
+def test_the_test_metric_follows_the_score(score: str, direction: str, expected: Metric) -> None:
     assert metric_of({"score": score, "direction": direction}) == expected
 
 
@@ -94,7 +94,7 @@ def test_the_direction_decides_what_is_better(
         (0.03, [value / 10 for value in NOISE], "**worse, by less than the margin of 0.05**"),
     ],
 )
-def test_every_rule_speaks_in_the_metrics_unit(shift: float, noise: list[float], words: str) -> None:
+def test_every_rule_uses_the_metrics_unit(shift: float, noise: list[float], words: str) -> None:
     text = text_of(*study_of("loss", "minimize", shift, noise, tuning_runs=6))
     assert f"GNVR against AdamW: {words}" in verdict_of(text)
 
@@ -109,7 +109,7 @@ def test_a_diverged_rerun_has_no_value_of_an_unbounded_metric() -> None:
     assert re.search(r"^> - GNVR: 1 rerun diverged \(seed 1005\); .*no verdict\.$", text, re.MULTILINE)
 
 
-def test_the_verdicts_own_metric_is_not_told_twice() -> None:
+def test_the_verdicts_metric_is_not_reported_twice() -> None:
     export, curves = study_of("rank", "minimize", -0.3)
     assert "T5." not in text_of(export, curves)
     export["study"]["definition"]["metrics"]["margin_size"] = {"kind": "margin_size"}

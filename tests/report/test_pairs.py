@@ -59,7 +59,7 @@ def test_with_several_tuning_runs_their_means_are_compared() -> None:
     assert pair.interval == pytest.approx(tuple(stats.ttest_rel(*sides).confidence_interval(0.95)))
 
 
-def test_a_rerun_that_has_no_value_leaves_nothing_to_be_said() -> None:
+def test_a_rerun_that_has_no_value_leaves_its_pair_out() -> None:
     export, curves = of_losses()
     diverge(export["slots"][-1], curves, bounded=False)
     assert table(text_of(make_record(export, curves))) == ["| GVR | two views | 5 | 1 diverged | – |"]
@@ -84,7 +84,7 @@ def test_diverged_reruns_are_counted_and_not_their_tuning_runs() -> None:
     assert (pair.reason, pair.diverged) == ("3 diverged", 3)
 
 
-def test_a_diverged_rerun_that_left_its_pair_is_not_said_to_be_counted() -> None:
+def test_a_diverged_rerun_that_left_its_pair_is_not_counted() -> None:
     """Seed 1005 diverged for one and failed for the other: five pairs are left, and all of them have values."""
     export, curves = of_losses(lambda row: 1.0 - PLANTED[row["configuration"]][row["slot"]])
     last = {row["configuration"]: row for row in export["slots"] if row["phase"] == "rerun"}
@@ -101,10 +101,10 @@ def test_less_of_a_loss_is_won() -> None:
     assert "(lower is better), with the interval" in part(text_of(make_record(export, curves)), "T3.", "</details>")
 
 
-def test_all_pairs_are_there_but_those_of_the_baseline() -> None:
+def test_all_pairs_have_a_row_except_those_with_the_baseline() -> None:
     names = ("AdamW", "A", "B", "C")
-    found = [(pair.name, pair.other) for pair in compute_numbers(synthetic_record(names=names)).pairs]
-    assert found == [("B", "A"), ("C", "A"), ("C", "B")]
+    compared = [(pair.name, pair.other) for pair in compute_numbers(synthetic_record(names=names)).pairs]
+    assert compared == [("B", "A"), ("C", "A"), ("C", "B")]
 
 
 def test_a_single_rival_has_no_such_table_and_early_ones_say_what_is_missing() -> None:

@@ -45,5 +45,5 @@ def test_the_csv_file_says_which_trials_were_pruned_after_how_many_epochs(render
     assert trials[trials.cause == "pruned"]["result/epochs"].tolist() == [2] * 7
 
 
-def test_a_study_without_a_pruner_says_nothing_of_it() -> None:
+def test_a_study_without_a_pruner_does_not_mention_pruning() -> None:
     assert "prun" in text_of(numbers_of("pruned")) and "prun" not in text_of(numbers_of("finished")).lower()

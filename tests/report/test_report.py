@@ -1,4 +1,4 @@
-"""Reports at every moment of a study: their structure, their files, and what never stands in them."""
+"""Reports at every moment of a study: their structure, their files, and what never appears in them."""
 
 import json
 import re
@@ -126,7 +126,7 @@ PLANTED = [
 
 @pytest.mark.parametrize("one_run", [False, True])
 @pytest.mark.parametrize(("difference", "words", "outcome"), PLANTED)
-def test_a_verdict_is_the_same_wherever_it_stands(
+def test_a_verdict_is_the_same_wherever_it_is_shown(
     difference: np.ndarray, words: str, outcome: str, one_run: bool
 ) -> None:
     """In the report, its page, LaTeX and JSON, and in the dashboard's note; after one tuning run it is tentative."""

@@ -1,4 +1,4 @@
-"""Every number in the verdicts, the warnings, the analysis and the conclusion stands in results.json."""
+"""Every number in the verdicts, the warnings, the analysis and the conclusion is in results.json."""
 
 import json
 import re
@@ -86,15 +86,15 @@ def test_every_number_is_in_results_json(moment: str) -> None:
     assert unsupported(lines, shown(results)) == []
 
 
-def test_the_verdicts_and_warnings_stand_in_results_json_as_well(rendered: Callable[[str], Path]) -> None:
+def test_the_verdicts_and_warnings_are_in_results_json_as_well(rendered: Callable[[str], Path]) -> None:
     folder = rendered("custom metric, one seed diverged")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     lines = [line[4:] for line in (folder / "README.md").read_text(encoding="utf-8").splitlines() if line[:4] == "> - "]
     assert lines == [*results["verdicts"], *(f"{warning}." for warning in results["warnings"])]
 
 
-def test_a_number_that_is_not_there_is_found() -> None:
-    """A search that always finds would hold for any text."""
+def test_a_number_outside_results_json_is_found() -> None:
+    """Otherwise the test above could not fail."""
     text, results = text_and_results(compute_numbers(synthetic_record(seeds=10)))
     lines, forms = claims(text, results), shown(results)
     numbers = [(line, match) for line in lines for match in NUMBER.finditer(line) if "." in match[0]]

@@ -61,8 +61,8 @@ def test_one_file_holds_all_data(whole_page: Path, tmp_path: Path) -> None:
         assert base64.b64decode(content) == (whole_page.parent / name).read_bytes()
     assert 'src="figures/' not in text and text.count('<img src="data:image/png;base64,') >= 2
     assert not (whole_page.parents[1] / "plotly.min.js").exists()
-    again = write_report(synthetic_record(), tmp_path / "s", "s", ["hpo run s"], standalone=True)
-    assert again.with_name("report.html").read_bytes() == whole_page.read_bytes()
+    repeated = write_report(synthetic_record(), tmp_path / "s", "s", ["hpo run s"], standalone=True)
+    assert repeated.with_name("report.html").read_bytes() == whole_page.read_bytes()
 
 
 def test_large_files_are_compressed_and_other_links_stay(tmp_path: Path) -> None:

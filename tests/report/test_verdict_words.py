@@ -80,7 +80,7 @@ def test_every_branch_has_its_sentence_which_is_tentative_after_one_tuning_run(b
 
 
 def test_the_sentence_claims_what_the_numbers_say() -> None:
-    """Over many random arrays: word, side, bold and margin are those of p, interval and n, computed here anew."""
+    """Over many random arrays: word, side, bold and margin follow from p, interval and n, computed here as well."""
     generator = np.random.default_rng(11)
     seen = set()
     for _ in range(400):
@@ -135,7 +135,7 @@ def test_failed_tuning_is_the_reason(who: tuple[str, ...], reason: str) -> None:
         (None, UP, ""),
     ],
 )
-def test_what_became_of_the_prediction(
+def test_the_outcome_of_the_prediction(
     prediction: str | None, differences: tuple[float, ...], outcome: str, one_run: bool
 ) -> None:
     """After one tuning run every prediction is undecided."""

@@ -77,13 +77,13 @@ def test_a_full_default_study_has_one_warning_only() -> None:
     assert warning.startswith("Conditional on one tuning run") and "--tuning-runs 3 --seeds 36" in warning
 
 
-def definition(tuned: Sequence[int], own: Sequence[int | None] = (None, None, None)) -> dict[str, Any]:
+def definition(tuned: Sequence[int], own_trials: Sequence[int | None] = (None, None, None)) -> dict[str, Any]:
     """Configurations A, B and C that tune so many hyperparameters besides a fixed one."""
     bounds = {"low": 0.0, "high": 1.0, "log": False, "off": None}
     return {
         "configurations": [
             {"name": name, "trials": trials, "space": {"fixed": 0.9} | {f"h{i}": bounds for i in range(count)}}
-            for name, count, trials in zip("ABC", tuned, own, strict=False)
+            for name, count, trials in zip("ABC", tuned, own_trials, strict=False)
         ]
     }
 
@@ -100,18 +100,18 @@ def test_twenty_trials_and_ten_for_each_hyperparameter_are_enough(tuned: int, tr
 
 
 @pytest.mark.parametrize(
-    ("tuned", "own", "trials", "beginning", "ending"),
+    ("tuned", "own_trials", "trials", "beginning", "ending"),
     [
         ([2, 3, 3], [None] * 3, 20, "B and C have 20 for 3 hyperparameters; ", ": plan 30 (--trials 30)"),
         ([1, 4], [None] * 2, 12, "A has 12 for 1 hyperparameter, B has 12 for 4", ": plan 40 (--trials 40)"),
         ([1, 3], [None, 15], 40, "B has 15 for 3 hyperparameters; ", ": plan 30"),
     ],
 )
-def test_the_sentence_names_who_has_how_many_and_how_many_to_plan(
-    tuned: list[int], own: list[int | None], trials: int, beginning: str, ending: str
+def test_the_sentence_names_configurations_their_trials_and_how_many_to_plan(
+    tuned: list[int], own_trials: list[int | None], trials: int, beginning: str, ending: str
 ) -> None:
     """A flag changes nothing where a configuration has its own number of trials."""
-    sentence = few_trials(definition(tuned, own), trials)
+    sentence = few_trials(definition(tuned, own_trials), trials)
     assert sentence.partition(": ")[2].startswith(beginning) and sentence.endswith(ending)
 
 

@@ -89,11 +89,11 @@ def test_expired_leases_stay_with_their_workers_until_the_connection_is_stable(u
     ids = [slot.id for slot in held.slots]
     assert first.extend_lease("elsewhere:1:0:x", ids, 0.3) == ids  # late, but still this worker's
     assert newcomer.extend_lease("elsewhere:2:0:y", [slot.id for slot in other.slots], 60) != []
-    end, taken = time.monotonic() + 5, None
-    while taken is None and time.monotonic() < end:
-        taken = newcomer.lease("elsewhere:2:0:y", 10, 0.3)
+    end, leased = time.monotonic() + 5, None
+    while leased is None and time.monotonic() < end:
+        leased = newcomer.lease("elsewhere:2:0:y", 10, 0.3)
         time.sleep(0.02)
-    assert taken is not None and {(slot.id, slot.attempt) for slot in taken.slots} == {(id, 2) for id in ids}
+    assert leased is not None and {(slot.id, slot.attempt) for slot in leased.slots} == {(id, 2) for id in ids}
     assert first.finish("elsewhere:1:0:x", [Outcome(slot.id, slot.attempt, 0.5) for slot in held.slots]) == []
 
 
@@ -114,8 +114,8 @@ def test_after_an_outage_no_lease_is_taken_over_at_once(url: str, monkeypatch: p
         return run(engine, work)
 
     monkeypatch.setattr(transactions, "run", fail_once)
-    found = ledger.lease("elsewhere:2:0:y", 10, 0.5)
-    assert found is not None and found.configuration != held.configuration
+    leased = ledger.lease("elsewhere:2:0:y", 10, 0.5)
+    assert leased is not None and leased.configuration != held.configuration
     assert ledger.extend_lease("elsewhere:1:0:x", [slot.id for slot in held.slots]) == [slot.id for slot in held.slots]
     assert ledger.export()["failures"] == []
 

@@ -36,8 +36,8 @@ def insert(engine: Engine, *parts: Runs) -> None:
 
 
 def stored_points(engine: Engine, study: str) -> list[Point]:
-    found = curves.read(engine, study)
-    return list(zip(*(found[name] for name in ("slot_id", "metric", "epoch")), map(str, found["value"]), strict=True))
+    actual = curves.read(engine, study)
+    return list(zip(*(actual[name] for name in ("slot_id", "metric", "epoch")), map(str, actual["value"]), strict=True))
 
 
 def expected_points(runs: Runs) -> list[Point]:
@@ -77,11 +77,11 @@ def test_without_a_point_every_column_is_empty(engine: Engine, nothing: Runs) ->
     insert(engine, nothing)
     with engine.begin() as connection:
         assert connection.exec_driver_sql("select count(*) from hpo_curves").scalar() == 0
-    found = curves.read(engine, "s")
-    assert {name: (column.shape, column.dtype) for name, column in found.items()} == {
+    actual = curves.read(engine, "s")
+    assert {name: (column.shape, column.dtype) for name, column in actual.items()} == {
         "slot_id": ((0,), np.int64), "epoch": ((0,), np.int64), "metric": ((0,), object), "value": ((0,), np.float64),
     }  # fmt: skip
-    assert make_record(export, found).curves.empty
+    assert make_record(export, actual).curves.empty
 
 
 def test_a_row_has_a_metric_as_little_endian_doubles(engine: Engine) -> None:

@@ -42,8 +42,8 @@ def take(ledger: Ledger, worker_id: str, limit: int = 99, seconds: float = 60.0)
 
 def rows(ledger: Ledger, configuration: str = "A", phase: str = "tune") -> list[dict[str, Any]]:
     wanted = (configuration, phase)
-    found = [row for row in ledger.export()["slots"] if (row["configuration"], row["phase"]) == wanted]
-    return sorted(found, key=lambda row: (row["round"], row["slot"]))
+    result = [row for row in ledger.export()["slots"] if (row["configuration"], row["phase"]) == wanted]
+    return sorted(result, key=lambda row: (row["round"], row["slot"]))
 
 
 def leased(work: Work) -> tuple[str, list[int]]:
@@ -92,8 +92,8 @@ def test_added_trials_are_separate_batches(sqlite_ledger: Ledger) -> None:
     with more.engine.connect() as connection:
         key = (schema.slots.c.tuning_run, schema.slots.c.batch)
         query = sa.select(*key, sa.func.min(schema.slots.c.slot), sa.func.count()).group_by(*key).order_by(*key)
-        found = connection.execute(query.where(schema.slots.c.configuration == "A", schema.slots.c.phase == "tune"))
-        batches = [tuple(row) for row in found]
+        result = connection.execute(query.where(schema.slots.c.configuration == "A", schema.slots.c.phase == "tune"))
+        batches = [tuple(row) for row in result]
     first_run = [(0, 0, 0, 10), (0, 1, 10, 2), (0, 2, 12, 4), (0, 3, 16, 4)]
     assert batches == [*first_run, (1, 0, 0, 10), (1, 1, 10, 5), (1, 2, 15, 5)]
     assert leased(take(more, "y")) == ("A", list(range(10)))  # of the new tuning run: the old ones are leased
@@ -102,9 +102,9 @@ def test_added_trials_are_separate_batches(sqlite_ledger: Ledger) -> None:
 def test_an_expired_lease_is_taken_over_with_its_settings(ledger: Ledger) -> None:
     lost = take(ledger, "x", seconds=-1.0)
     assert ledger.state() == "work"
-    found = take(ledger, "y")
-    assert [slot.setting for slot in found.slots] == [slot.setting for slot in lost.slots]
-    assert {slot.attempt for slot in found.slots} == {2}
+    result = take(ledger, "y")
+    assert [slot.setting for slot in result.slots] == [slot.setting for slot in lost.slots]
+    assert {slot.attempt for slot in result.slots} == {2}
     failures = ledger.export()["failures"]
     assert len(failures) == 10 and {entry["cause"] for entry in failures} == {"lost worker"}
     assert failures[0]["setting"] == lost.slots[0].setting
@@ -114,11 +114,11 @@ def test_a_lease_whose_answer_was_lost_is_no_attempt(ledger: Ledger, monkeypatch
     run, lost = transactions.run, [True]
 
     def cut_off(engine: Engine, work: Any) -> Any:
-        found = run(engine, work)
+        result = run(engine, work)
         if lost and lost.pop():
             driver = sqlite3 if engine.dialect.name == "sqlite" else psycopg
             raise sa.exc.OperationalError("COMMIT", {}, driver.OperationalError("database is locked"))
-        return found
+        return result
 
     monkeypatch.setattr(transactions, "run", cut_off)
     work = take(ledger, "x", limit=3)
@@ -143,10 +143,10 @@ def test_the_last_trials_may_finish_while_another_worker_looks_for_work(
     groups = queries.groups
 
     def slow_groups(*arguments: Any) -> Any:
-        found = groups(*arguments)
+        result = groups(*arguments)
         while held:
             ledger.finish("x", outcomes(held.pop()))
-        return found
+        return result
 
     monkeypatch.setattr(queries, "groups", slow_groups)
     assert ledger.lease("y", 9) is None
@@ -228,8 +228,8 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
         Outcome(bounded.id, 1, 0.1, "diverged", {"diverged_epoch": 2, "train_loss": math.nan}, losses),
         Outcome(unbounded.id, 1, None, "diverged", {"diverged_epoch": 1}),
     ])  # fmt: skip
-    found = [(row["state"], row["value"], row["cause"]) for row in rows(ledger)[:2]]
-    assert found == [("done", 0.1, "diverged"), ("done", None, "diverged")]
+    result = [(row["state"], row["value"], row["cause"]) for row in rows(ledger)[:2]]
+    assert result == [("done", 0.1, "diverged"), ("done", None, "diverged")]
     assert rows(ledger)[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
     assert ledger.counts()["A"]["diverged"] == 2
     trials, _ = ledger.finished_trials("A", {0}, 1)[0]

@@ -63,8 +63,8 @@ def test_trials_run_and_then_complete_or_fail(ledger: Ledger, url: str) -> None:
     study = plain_study(url, "s/A/tune")
     assert study.direction == StudyDirection.MAXIMIZE and study.metric_names == ["validation_accuracy"]
     expected = [("COMPLETE", None), ("COMPLETE", "diverged"), ("FAIL", "diverged"), ("FAIL", None)]
-    found = [(trial.state.name, trial.user_attrs.get("cause")) for trial in study.trials]
-    assert found == expected
+    actual = [(trial.state.name, trial.user_attrs.get("cause")) for trial in study.trials]
+    assert actual == expected
     best = study.best_trial
     assert best.value == 0.8 and best.params == {"learning_rate": 0.01, "lambda": 0.01}
     attributes = {key: best.user_attrs[key] for key in ("slot", "seed", "attempt", "device")}
@@ -108,7 +108,7 @@ def test_reruns_are_maximized_whatever_tuning_minimizes(url: str) -> None:
 def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str) -> None:
     mirror = Mirror(ledger)
     done, lost, hidden = begin(ledger, mirror).slots
-    assert mirror.repair() == 0 and states(url, "s/A/tune") == {"RUNNING": 3}, "running trials are left alone"
+    assert mirror.repair() == 0 and states(url, "s/A/tune") == {"RUNNING": 3}, "running trials do not change"
     work = ledger.lease("x", 1)  # finished without ever being shown
     assert work is not None
     work = ledger.assign("x", work, [{"learning_rate": 0.05}])
@@ -209,7 +209,7 @@ def optuna_rows(engine: sa.Engine, ledger: Ledger) -> list[list[Any]]:
     tables = sa.MetaData()
     tables.reflect(engine, only=["studies", "trials", *TABLES])
     positions = {row["id"]: position for position, row in enumerate(ledger.export()["slots"])}
-    found: list[list[Any]] = []
+    actual: list[list[Any]] = []
     with engine.begin() as connection:
         studies, trials = tables.tables["studies"], tables.tables["trials"]
         query = sa.select(trials, studies.c.study_name).join_from(trials, studies)
@@ -219,13 +219,13 @@ def optuna_rows(engine: sa.Engine, ledger: Ledger) -> list[list[Any]]:
             now = datetime.now(UTC).replace(tzinfo=None)
             recent = [time and abs(now - time) < timedelta(minutes=10) for time in times]
             name = trial["study_name"].removeprefix(ledger.study)
-            found.append([name, trial["number"], str(trial["state"]), *recent])
+            actual.append([name, trial["number"], str(trial["state"]), *recent])
             for table in (tables.tables[name] for name in TABLES):
                 columns = table.c[2 if table.name == "trial_values" else 1 :]
                 rows = sa.select(*columns).where(table.c.trial_id == trial["trial_id"])
                 ordered = connection.execute(rows.order_by(*table.primary_key.columns)).mappings()
-                found += [[table.name, _without_ids(row, positions)] for row in ordered]
-    return found
+                actual += [[table.name, _without_ids(row, positions)] for row in ordered]
+    return actual
 
 
 def _without_ids(row: Any, positions: dict[int, int]) -> dict[str, Any]:

@@ -72,7 +72,9 @@ def test_without_a_pruner_a_diverged_trial_counts_with_its_value(tmp_path: Path)
         ([(None, "diverged", 6), (0.2, "pruned", 2)], 1),
     ],
 )
-def test_a_pruned_trial_is_chosen_if_none_of_full_length_went_well(ends: list[End], slot: int, tmp_path: Path) -> None:
+def test_a_pruned_trial_is_chosen_if_no_full_length_trial_has_a_score(
+    ends: list[End], slot: int, tmp_path: Path
+) -> None:
     ledger = opened(f"sqlite:///{tmp_path}/t.db")
     finish(ledger, ends)
     chosen = best(ledger, "A")

@@ -24,13 +24,13 @@ def stored(ledger: Ledger, table: sa.Table) -> list[Any]:
 def newest(rows: list[Any], configuration: str, tuning_run: int, phase: str) -> list[Any]:
     """The rows of the newest round."""
     key = (configuration, tuning_run, phase)
-    found = [row for row in rows if (row.configuration, row.tuning_run, row.phase) == key]
-    last = max((row.round for row in found), default=0)
-    return [row for row in found if row.round == last]
+    result = [row for row in rows if (row.configuration, row.tuning_run, row.phase) == key]
+    last = max((row.round for row in result), default=0)
+    return [row for row in result if row.round == last]
 
 
 def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    rows, found = stored(ledger, slots), {}
+    rows, result = stored(ledger, slots), {}
     for name in ledger.configurations:
         ids = {row.id for row in rows if row.configuration == name}
         tune, rerun = ([row for run in (0, 1) for row in newest(rows, name, run, phase)] for phase in ("tune", "rerun"))
@@ -38,7 +38,7 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
         done = [row for row in [*tune, *rerun] if row.state == "done"]
         values = [row.value for row in done if row.phase == "tune" and row.cause != "pruned" and row.value is not None]
         causes = [row.cause for row in stored(ledger, failures) if row.slot_id in ids]
-        found[name] = {
+        result[name] = {
             "trials_total": len(tune),
             "trials_done": sum(row.state == "done" for row in tune),
             "reruns_total": len(rerun),
@@ -49,11 +49,11 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
             "failures": {cause: causes.count(cause) for cause in causes},
             "best": (max if ledger.direction == "maximize" else min)(values, default=None),
         }
-    return found
+    return result
 
 
 def regroup(ledger: Ledger) -> list[Group]:
-    rows, found = stored(ledger, slots), []
+    rows, result = stored(ledger, slots), []
     for name, tuning_run, phase in itertools.product(ledger.configurations, (0, 1), ("rerun", "tune")):
         present = newest(rows, name, tuning_run, phase)
         for batch in sorted({row.batch for row in present}):
@@ -63,8 +63,8 @@ def regroup(ledger: Ledger) -> list[Group]:
             leased = sum(row.state == "leased" for row in group)
             numbers = (len(group), len(opened), leased, len(interrupted))
             lowest = (min(row.slot for row in group), min(opened, default=None), min(interrupted, default=None))
-            found.append(Group(name, tuning_run, phase, group[0].round, batch, *numbers, *lowest))
-    return found
+            result.append(Group(name, tuning_run, phase, group[0].round, batch, *numbers, *lowest))
+    return result
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -1,4 +1,4 @@
-"""Failed attempts: which of them count, what is stored of them, and what changed code opens again."""
+"""Failed attempts: which of them count, what is stored of them, and what is reopened when the code has changed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def with_changed_code(ledger: Ledger, **planned: int) -> Ledger:
 
 
 def states(ledger: Ledger, configuration: str) -> Counter[tuple[str, str, str | None]]:
-    found = [row for row in ledger.export()["slots"] if row["configuration"] == configuration]
-    return Counter((row["phase"], row["state"], row["cause"]) for row in found)
+    selected = [row for row in ledger.export()["slots"] if row["configuration"] == configuration]
+    return Counter((row["phase"], row["state"], row["cause"]) for row in selected)
 
 
 def fails_for_a(error: Exception) -> Train:

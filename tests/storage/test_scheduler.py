@@ -6,12 +6,12 @@ from hpo.storage.ledger.scheduler import Choice, Group, Part, batch_sizes, choos
 
 
 def tune(name: str = "A", tuning_run: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:
-    """Ten slots of one batch, of which the last are open unless told otherwise."""
-    whole = {"total": 10, "open": 10} | counts
-    lowest = {"first_open": first + whole["total"] - whole["open"]} if whole["open"] else {}
-    if whole.get("interrupted"):
+    """Ten slots of one batch, all open by default, otherwise the last ones."""
+    states = {"total": 10, "open": 10} | counts
+    lowest = {"first_open": first + states["total"] - states["open"]} if states["open"] else {}
+    if states.get("interrupted"):
         lowest["first_interrupted"] = first
-    return Group(name, tuning_run, "tune", batch=batch, first=first, **(lowest | whole))
+    return Group(name, tuning_run, "tune", batch=batch, first=first, **(lowest | states))
 
 
 def rerun(name: str, tuning_run: int, slots: list[int], open_slots: list[int], leased: int = 0) -> Group:
@@ -43,7 +43,7 @@ def part(choice: Choice | None) -> tuple[str, int, int, int]:
         (40, 40, []),
     ],
 )
-def test_ten_startup_trials_are_asked_together_and_then_at_most_a_third(
+def test_a_batch_has_ten_startup_trials_and_then_at_most_a_third_of_all(
     begun: int, total: int, sizes: list[int]
 ) -> None:
     assert batch_sizes(begun, total) == sizes
@@ -67,7 +67,7 @@ def test_a_batch_is_cut_into_equal_populations(size: int, cuts: list[int]) -> No
         assert part(choose([tune(open=10 - done)], size)) == ("A", 0, end - cut, end), "whatever of it is finished"
 
 
-def test_tuning_runs_stand_in_a_row() -> None:
+def test_the_batches_of_all_tuning_runs_form_one_sequence() -> None:
     groups = [tune(tuning_run=0, open=0), tune(tuning_run=1, open=8), tune(tuning_run=2)]
     assert choose(groups, 99) == Choice("A", "tune", [Part(tuning_run, 0, 0, 0, 10) for tuning_run in (0, 1, 2)])
     two = choose(groups, 16)  # 15 and 15
@@ -76,7 +76,7 @@ def test_tuning_runs_stand_in_a_row() -> None:
     assert three is not None and three.parts == [Part(1, 0, 0, 5, 10), Part(2, 0, 0, 0, 10)]
 
 
-def test_work_begun_comes_first_then_the_largest_open_share() -> None:
+def test_interrupted_slots_come_first_then_the_largest_open_share() -> None:
     ahead, behind = tune("A", open=5), tune("B", open=8)
     assert part(choose([ahead, behind], 1)) == ("B", 0, 2, 3)
     assert part(choose([tune("A", open=5, interrupted=1), behind], 1)) == ("A", 0, 0, 1)

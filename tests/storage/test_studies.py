@@ -120,7 +120,7 @@ def test_a_raised_number_of_trials_changes_the_best_setting_and_opens_a_new_roun
     assert ledger.counts()["A"]["reruns_total"] == 3
 
 
-def test_failed_reruns_are_made_again_with_a_new_best_setting(engine: Engine) -> None:
+def test_failed_reruns_are_repeated_with_a_new_best_setting(engine: Engine) -> None:
     finish_all(make(engine), until="rerun")
     ledger = make(engine)
     for _ in range(2):

@@ -185,5 +185,5 @@ def test_another_variant_of_the_file_may_change(prints: Callable[..., dict[str, 
     )
     before = prints(S, "", text, reference="s:one")
     edits = [("lambda: Net(4)", "lambda: Net(5)"), ("make_model(4)", "make_model(5)")]
-    other, own = (prints(S, "", text.replace(*edit), "second", "s:one") for edit in edits)
-    assert other == before and own != before
+    other, changed = (prints(S, "", text.replace(*edit), "second", "s:one") for edit in edits)
+    assert other == before and changed != before

@@ -84,7 +84,7 @@ def test_functions_that_share_a_name_all_count() -> None:
 
 
 def test_an_environment_variable_that_a_function_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for data, whose inputs are compared: where a machine keeps them is its own affair."""
+    """Not for data: its samples are compared, and their folder may differ between machines."""
     model = typed_in("import os\ndef model(): return os.environ['SCALE_Z']")["model"]
     data = typed_in("import os, hpo\nclass Own(hpo.Dataset):\n def load(self): return os.environ['SCALE_Z']")["Own"]
     prints = []

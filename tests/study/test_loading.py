@@ -60,7 +60,7 @@ def test_a_study_by_name_and_by_path() -> None:
     assert load(absolute).name == "other"
 
 
-def test_a_name_of_its_own_stands() -> None:
+def test_a_study_may_give_its_own_name() -> None:
     write(GOOD.replace("Study(\n", "Study(\n    name='chosen',\n"))
     assert load("mine").name == "chosen"
 

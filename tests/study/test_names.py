@@ -96,5 +96,5 @@ def test_hyperparameters_that_look_alike() -> None:
 def test_what_is_not_finite_is_null_in_json() -> None:
     nan, infinity = float("nan"), float("inf")
     given = {"curves": {"a": [1.0, nan, -infinity]}, "final": {"b": infinity, "c": 2}, "epoch": None}
-    found = json.loads(json.dumps(_finite(given), allow_nan=False))
-    assert found == {"curves": {"a": [1.0, None, None]}, "final": {"b": None, "c": 2}, "epoch": None}
+    actual = json.loads(json.dumps(_finite(given), allow_nan=False))
+    assert actual == {"curves": {"a": [1.0, None, None]}, "final": {"b": None, "c": 2}, "epoch": None}

@@ -76,7 +76,7 @@ def test_a_wrong_name_is_refused(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("existing", ["studies/mine.py", "studies"])
-def test_an_existing_file_is_left_alone(existing: str) -> None:
+def test_an_existing_file_is_not_changed(existing: str) -> None:
     Path(existing).parent.mkdir(exist_ok=True)
     Path(existing).write_text("mine")
     with pytest.raises(UsageError, match=f"{existing} exists already"):

@@ -184,5 +184,5 @@ def test_the_shootout_contains_every_method() -> None:
     assert {entry["regularizer"] for entry in definition["configurations"]} == set(REGULARIZERS) - VARIANTS
     assert {entry["optimizer"] for entry in definition["configurations"]} == {"adamw"}
     for entry in definition["configurations"]:
-        own = REGULARIZERS[entry["regularizer"]].hyperparameters
-        assert bounds(definition, entry["name"]).keys() == ADAMW.keys() | own.keys()
+        hyperparameters = REGULARIZERS[entry["regularizer"]].hyperparameters
+        assert bounds(definition, entry["name"]).keys() == ADAMW.keys() | hyperparameters.keys()

@@ -27,7 +27,7 @@ TIMEOUT = 60.0  # seconds that a page may take on a busy machine
 
 
 class Tab:
-    """A page of a browser profile of its own.
+    """A page with its own browser profile.
 
     Attributes:
         page: Playwright's own Page: `click`, `hover`, `locator`, `evaluate`, `wait_for_selector`, …

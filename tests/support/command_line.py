@@ -17,7 +17,7 @@ TIMEOUT = 120.0  # seconds that a command may take
 
 
 class CommandLine:
-    """Commands in a folder of their own.
+    """Commands that run in one folder.
 
     Attributes:
         folder: where each command runs; study files lie in its folder "studies".

@@ -36,9 +36,9 @@ from hpo.storage.database import connect
 Experiment = Callable[[ForkServer, Storage, Path], Counter[str]]  # in a folder; returns counts of what happened
 
 
-def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
+def killed_at(statement: int, fork_server: ForkServer, databases: Storage, folder: Path) -> Counter[str]:
     """Kills a worker at its n-th SQL statement, if it has so many; a second worker finishes the study."""
-    url = place.create()
+    url = databases.create()
     ledger = make(connect(url), STUDY, trials=4, seeds=2)
     died = 0
     for name, die in enumerate((f"statement {statement}", "")):
@@ -49,7 +49,7 @@ def killed_at(statement: int, fork_server: ForkServer, place: Storage, folder: P
     check(ledger, url, read_logs(folder))
     lost = len(read(ledger, schema.failures))
     ledger.engine.dispose()
-    place.drop(url)
+    databases.drop(url)
     return Counter({"kill": died, "lost": lost})
 
 
@@ -57,14 +57,14 @@ def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]
     """Pairs of the options that repeat an experiment, and the experiment."""
     if options.statements:
         for statement in range(options.statements[0], options.statements[1] + 1):
-            yield f"--statements {statement} {statement}", lambda *place, at=statement: killed_at(at, *place)
+            yield f"--statements {statement} {statement}", lambda *args, at=statement: killed_at(at, *args)
     elif options.outage is not None:
         for workers in (1, 2, 8):
             schedule = outage(options.outage, workers)
-            yield f"--outage {options.outage:g}", lambda *place, schedule=schedule: carry_out(schedule, *place)
+            yield f"--outage {options.outage:g}", lambda *args, schedule=schedule: carry_out(schedule, *args)
     else:
         for seed in range(options.seed, options.seed + options.schedules):
-            yield f"--schedules 1 --seed {seed}", lambda *place, seed=seed: carry_out(draw(seed), *place)
+            yield f"--schedules 1 --seed {seed}", lambda *args, seed=seed: carry_out(draw(seed), *args)
 
 
 def main() -> None:
@@ -77,24 +77,24 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
     start, total, count = time.monotonic(), Counter[str](), 0
-    fork_server, place = ForkServer(), storage(options.storage)
+    fork_server, databases = ForkServer(), storage(options.storage)
     try:
         for repetition, experiment in experiments(options):
-            total += run_experiment(repetition, experiment, fork_server, place, options.storage)
+            total += run_experiment(repetition, experiment, fork_server, databases, options.storage)
             count += 1
     finally:
         fork_server.close()
-        place.close()
+        databases.close()
     print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
 
 
 def run_experiment(
-    repetition: str, experiment: Experiment, fork_server: ForkServer, place: Storage, kind: str
+    repetition: str, experiment: Experiment, fork_server: ForkServer, databases: Storage, kind: str
 ) -> Counter[str]:
     """Runs one experiment in a temporary folder; `repetition`: the options of this program that repeat it."""
     folder, before = Path(tempfile.mkdtemp(prefix="hpo-faults-")), time.monotonic()
     try:
-        counts = experiment(fork_server, place, folder)
+        counts = experiment(fork_server, databases, folder)
     except Exception:
         traceback.print_exc()
         command = f"python tests/support/fault_injection.py --storage {kind} {repetition}"

@@ -73,9 +73,9 @@ def outage(
 class Run:
     """Carries out one schedule: its workers, and those that are paused at the moment."""
 
-    def __init__(self, schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> None:
-        self.schedule, self.fork_server, self.place, self.folder = schedule, fork_server, place, folder
-        self.url = place.create()
+    def __init__(self, schedule: Schedule, fork_server: ForkServer, databases: Storage, folder: Path) -> None:
+        self.schedule, self.fork_server, self.databases, self.folder = schedule, fork_server, databases, folder
+        self.url = databases.create()
         self.ledger = make(connect(self.url), STUDY, **schedule.planned)
         self.running: list[Child] = []
         self.paused: list[tuple[float, Child]] = []
@@ -105,7 +105,7 @@ class Run:
         for child in self.running:
             child.kill()
         self.ledger.engine.dispose()
-        self.place.drop(self.url)
+        self.databases.drop(self.url)
 
     def start(self) -> None:
         name = self.started
@@ -130,7 +130,7 @@ class Run:
             self.paused.append((time.monotonic() + seconds, child))
 
     def outage(self, seconds: float) -> None:
-        with self.place.away(self.url, waiting=lambda: self._sleep(0.02)):
+        with self.databases.unavailable(self.url, waiting=lambda: self._sleep(0.02)):
             self._sleep(seconds)
 
     def finish(self) -> None:
@@ -167,9 +167,9 @@ class Run:
             time.sleep(0.01)
 
 
-def carry_out(schedule: Schedule, fork_server: ForkServer, place: Storage, folder: Path) -> Counter[str]:
+def carry_out(schedule: Schedule, fork_server: ForkServer, databases: Storage, folder: Path) -> Counter[str]:
     """Runs a schedule from its first worker to the checks; raises AssertionError if a promise is broken."""
-    run = Run(schedule, fork_server, place, folder)
+    run = Run(schedule, fork_server, databases, folder)
     try:
         return run.carry_out()
     finally:

@@ -179,7 +179,7 @@ def _poll(pid: int, children: set[int]) -> int | None:
 
 
 def _run(request: dict[str, Any], streams: Sequence[int]) -> None:
-    """Runs the call and ends this process as an interpreter of its own would have ended."""
+    """Runs the call and ends this process as a separate interpreter would have ended."""
     code = 1
     try:
         for target, source in enumerate(streams):

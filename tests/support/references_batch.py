@@ -92,8 +92,8 @@ class Batch:
     def last_layer(self) -> list[str]:
         """The names of the parameters of the last Linear layer, wherever else they are used."""
         last = [layer for layer in self.module.modules() if isinstance(layer, nn.Linear)][-1]
-        own = {id(parameter) for parameter in last.parameters()}
-        return [name for name, parameter in self.parameters.items() if id(parameter) in own]
+        parameter_ids = {id(parameter) for parameter in last.parameters()}
+        return [name for name, parameter in self.parameters.items() if id(parameter) in parameter_ids]
 
 
 def mean(values: list[Tensor]) -> Tensor:

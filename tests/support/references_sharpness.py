@@ -77,8 +77,8 @@ def gvr_over(batch: Batch, first: Batch, second: Batch, names: list[str], hyper:
     gradient_2 = batch.gradient(mean(second.sample_losses(1)), differentiable=True)
     distance = sum(((gradient_1[name] - gradient_2[name]) ** 2).sum() for name in names)
     penalty = hyper["alpha"] * distance
-    whole = mean(batch.sample_losses(0)) + mean(batch.sample_losses(1))
-    return batch.gradient(whole + penalty), {"penalty": penalty.item()}
+    loss = mean(batch.sample_losses(0)) + mean(batch.sample_losses(1))
+    return batch.gradient(loss + penalty), {"penalty": penalty.item()}
 
 
 def size(gradient: Gradient) -> float:

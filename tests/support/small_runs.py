@@ -52,7 +52,7 @@ def assert_trains(members: int, **parts: Any) -> None:
     assert run(members, **parts)[1][-1]["train_loss"].isfinite().all()
 
 
-def said(members: int, **parts: Any) -> str:
+def error_message(members: int, **parts: Any) -> str:
     """The one line that a run ends with."""
     with pytest.raises(UsageError) as caught:
         run(members, **parts)
@@ -62,7 +62,7 @@ def said(members: int, **parts: Any) -> str:
 
 def assert_refused(members: int, *fragments: str, **parts: Any) -> None:
     """A run ends with one line that has these fragments."""
-    text = said(members, **parts)
+    text = error_message(members, **parts)
     assert all(fragment in text for fragment in fragments), text
 
 

@@ -25,8 +25,8 @@ def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) ->
         {"name": "A", "trials": trials, "space": {"learning_rate": rate, "lambda": WEIGHT, "momentum": 0.9}},
         {"name": "B", "trials": None, "space": {"learning_rate": rate}},
     ]
-    whole = {"score": "validation_accuracy", "direction": "maximize", "configurations": configurations}
-    return whole | changes
+    fields = {"score": "validation_accuracy", "direction": "maximize", "configurations": configurations}
+    return fields | changes
 
 
 def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:

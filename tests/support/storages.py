@@ -1,4 +1,4 @@
-"""Databases of both kinds that a test can take away for a while."""
+"""Databases of both kinds that a test can make unavailable for a while."""
 
 import shutil
 import sqlite3
@@ -20,7 +20,7 @@ def _pause() -> None:
 
 
 class Storage(Protocol):
-    """A place for databases."""
+    """Creates and removes databases of one kind."""
 
     def create(self) -> str:
         """The URL of a new, empty database."""
@@ -28,7 +28,7 @@ class Storage(Protocol):
     def drop(self, url: str) -> None:
         """Removes it."""
 
-    def away(self, url: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    def unavailable(self, url: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Nobody can write into the database inside; `waiting` is called while somebody cannot be made to stop."""
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ class Storage(Protocol):
 
 
 class SqliteStorage:
-    """Files in a folder of their own."""
+    """Files in one temporary folder."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hpo-sqlite-"))
@@ -48,7 +48,7 @@ class SqliteStorage:
         shutil.rmtree(_file(url).parent)
 
     @contextmanager
-    def away(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:
+    def unavailable(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:
         """Another process, this one, holds the file's lock."""
         connection = sqlite3.connect(_file(url), timeout=0, isolation_level=None)
         try:
@@ -68,7 +68,7 @@ class PostgresStorage(PostgresServer):
     mode: Literal["fast", "immediate"] = "fast"
 
     @contextmanager
-    def away(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:  # noqa: ARG002
+    def unavailable(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:  # noqa: ARG002
         """The server ends all sessions, in order and as in a crash by turns, and comes back with all it had."""
         self.stop(self.mode)
         self.mode = "immediate" if self.mode == "fast" else "fast"

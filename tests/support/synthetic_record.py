@@ -126,9 +126,9 @@ def _configuration(name: str, baseline: bool) -> dict[str, Any]:
 
 
 def _setting(name: str, generator: np.random.Generator) -> dict[str, float]:
-    place = generator.uniform(0.3, 0.7, size=3)
-    setting = {"learning_rate": 10 ** (-4 + 2 * place[0]), "weight_decay": 10 ** (-6 + 5 * place[1])}
-    return setting if name == "AdamW" else {**setting, "lambda": float(10 ** (-3 + 4 * place[2]))}
+    position = generator.uniform(0.3, 0.7, size=3)
+    setting = {"learning_rate": 10 ** (-4 + 2 * position[0]), "weight_decay": 10 ** (-6 + 5 * position[1])}
+    return setting if name == "AdamW" else {**setting, "lambda": float(10 ** (-3 + 4 * position[2]))}
 
 
 def _slot(number: int, name: str, phase: str, slot: int, seed: int, finished: bool) -> Row:

@@ -19,7 +19,7 @@ class Turns:
     """Threads on one PostgreSQL database.
 
     Attributes:
-        errors: what the server refused, though it may have been tried again: a deadlock among others.
+        errors: what the server refused, though it may have been retried: a deadlock among others.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -35,7 +35,7 @@ class Turns:
 
     @contextmanager
     def stopped(self, call: Call, after: int | None = None) -> Iterator[Future[Any]]:
-        """`call` has made so many statements that lock something, or all but the commit; outside it goes on.
+        """`call` has made so many statements that lock something, or all but the commit; outside it continues.
 
         It is over already where it has fewer of them.
         """

@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
 
 def ask(app: Any, target: str = "/", method: str = "GET", body: bytes = b"", **headers: str | None) -> Answer:
-    """One request as a WSGI server hands it on; headers by WSGI name (host, origin, ...), None to leave one out."""
+    """One request as a WSGI server passes it on; headers by WSGI name (host, origin, ...), None to leave one out."""
     path, _, query = target.partition("?")
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "QUERY_STRING": query, "SCRIPT_NAME": ""}
     environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
@@ -32,8 +32,8 @@ def ask(app: Any, target: str = "/", method: str = "GET", body: bytes = b"", **h
     environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/json"}
     started: list[Any] = []
 
-    def start(status: str, found: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
-        started[:] = [int(status[:3]), dict(found)]
+    def start(status: str, received: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
+        started[:] = [int(status[:3]), dict(received)]
         return lambda _: None
 
     parts = (validator(app) if method in ("GET", "POST", "DELETE") else app)(environ, start)

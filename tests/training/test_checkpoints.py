@@ -71,13 +71,13 @@ def uninterrupted() -> dict[int, Outcome]:
 
 def test_an_interrupted_run_resumes_where_it_was_saved(tmp_path: Path) -> None:
     rerun = work(0, 1, phase="rerun")
-    whole = trainer(None)(rerun)
+    full_run = trainer(None)(rerun)
     assert len(interrupt(tmp_path, 3, rerun)) == 2
     epochs: list[int] = []
     resuming = trainer(tmp_path, epochs=epochs)
     resumed = resuming(rerun)
     assert epochs == [4, 5]
-    for one, other in zip(whole, resumed, strict=True):
+    for one, other in zip(full_run, resumed, strict=True):
         assert (one.id, one.value, one.result, one.curves) == (other.id, other.value, other.result, other.curves)
     resuming.delete_checkpoints(rerun)
     assert list(tmp_path.iterdir()) == []
@@ -325,13 +325,13 @@ def test_a_killed_workers_run_resumes_in_another_process(tmp_path: Path) -> None
 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
-    again = next(epoch for pid, epoch in epochs_in(tmp_path / "steps.log") if pid != str(worker.pid))
-    assert 1 < again <= last and last >= 5
+    resumed_epoch = next(epoch for pid, epoch in epochs_in(tmp_path / "steps.log") if pid != str(worker.pid))
+    assert 1 < resumed_epoch <= last and last >= 5
 
     engine = connect(f"sqlite:///{tmp_path}/t.db")
     rows = load_study(engine, "slow").export()
     assert {row["state"] for row in rows["slots"]} == {"done"}
     assert [entry["cause"] for entry in rows["failures"]] == ["lost worker"]
-    found = curves.read(engine, "slow")
-    assert sorted(found["epoch"].tolist()) == sorted(4 * len(set(found["metric"].tolist())) * list(range(1, 11)))
+    stored = curves.read(engine, "slow")
+    assert sorted(stored["epoch"].tolist()) == sorted(4 * len(set(stored["metric"].tolist())) * list(range(1, 11)))
     assert list(folder.iterdir()) == []

@@ -52,8 +52,8 @@ def test_a_seed_fixes_initial_weights_and_leaves_the_callers_generators(model: C
         return [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # noqa: NPY002
 
     before = states()
-    first, again, other = (weights(build(model, seed)) for seed in (3, 3, 4))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    first, repeated, other = (weights(build(model, seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, repeated) and not torch.equal(first, other)
     assert not torch.equal(first, weights(build(model, 3, salt=1)))
     assert states() == before
     results = [train(recipe()._replace(model=model), [Member(7, SGD)])[0].final for _ in range(2)]

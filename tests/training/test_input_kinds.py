@@ -87,10 +87,10 @@ def members(count: int, optimizer: str, regularizer: str = "none") -> list[Membe
     return [Member(seed, values | {"learning_rate": 0.03 * (1 + seed)}) for seed in range(count)]
 
 
-def plain_loop(made: Recipe, member: Member, module: nn.Module, optimizer: str) -> dict[str, list[float]]:
+def plain_loop(chosen: Recipe, member: Member, module: nn.Module, optimizer: str) -> dict[str, list[float]]:
     """Losses and accuracies by epoch of one model, trained by torch.optim in its own precision."""
-    own = split(made.source, made.dataset, member.seed)
-    samples = Samples(made.dataset, made.source, {member.seed: own}, [member.seed], "cpu")
+    parts = split(chosen.source, chosen.dataset, member.seed)
+    samples = Samples(chosen.dataset, chosen.source, {member.seed: parts}, [member.seed], "cpu")
     stepper = references.OPTIMIZERS[optimizer](list(module.parameters()), member.hyperparameters)
     curves: dict[str, list[float]] = {"train_loss": [], "validation_loss": [], "validation_accuracy": []}
     done = 0
@@ -99,29 +99,29 @@ def plain_loop(made: Recipe, member: Member, module: nn.Module, optimizer: str) 
         for places in references.minibatches(samples.epoch_order(epoch)[0], BATCH):
             stepper.param_groups[0]["lr"] = member.hyperparameters["learning_rate"] / (1 + done)
             stepper.zero_grad()
-            loss = F.cross_entropy(module(made.source.inputs[places]), own.labels[places])
+            loss = F.cross_entropy(module(chosen.source.inputs[places]), parts.labels[places])
             loss.backward()
             stepper.step()
             losses.append(loss.item())
             done += 1
-        found = references.evaluate(module, made.source.inputs[own.validation], own.labels[own.validation])
-        for name, value in zip(curves, (sum(losses) / len(losses), *found), strict=True):
+        actual = references.evaluate(module, chosen.source.inputs[parts.validation], parts.labels[parts.validation])
+        for name, value in zip(curves, (sum(losses) / len(losses), *actual), strict=True):
             curves[name].append(value)
-    curves["test"] = list(references.evaluate(module, made.source.test_inputs, made.source.test_labels))
+    curves["test"] = list(references.evaluate(module, chosen.source.test_inputs, chosen.source.test_labels))
     return curves
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_dtype_trains_as_in_a_plain_loop(kind: str, optimizer: str) -> None:
-    made = recipe(kind, optimizer)
+    chosen = recipe(kind, optimizer)
     for count in (1, 3):
-        results = train(made, members(count, optimizer), test=True)
-        begun = build_population(made, members(count, optimizer), made.source.inputs).params
+        results = train(chosen, members(count, optimizer), test=True)
+        begun = build_population(chosen, members(count, optimizer), chosen.source.inputs).params
         for place, (member, result) in enumerate(zip(members(count, optimizer), results, strict=True)):
-            module = made.model()
+            module = chosen.model()
             module.load_state_dict({name: leaf[place] for name, leaf in begun.items()})
-            expected = plain_loop(made, member, module, optimizer)
+            expected = plain_loop(chosen, member, module, optimizer)
             for name in ("train_loss", "validation_loss", "validation_accuracy"):
                 assert result.curves[name] == pytest.approx(expected[name], rel=1e-5), name
             assert [result.final["test_loss"], result.final["test_accuracy"]] == pytest.approx(
@@ -138,12 +138,12 @@ def test_every_regularizer_supports_every_dtype(kind: str, regularizer: str) -> 
     for data, model in (KINDS[kind], (Kind(kind="float64", high=KINDS[kind][0].high), KINDS[kind][1])):
         if model is Words and data.kind == "float64":
             data = Kind(kind="int32", high=data.high)
-        made = recipe(kind, "adamw", regularizer)._replace(dataset=data, source=data.load())
-        made = made._replace(model=lambda model=model: model().double())
-        runs.append(train(made, members(3, "adamw", regularizer), test=True))
-    for found, expected in zip(*runs, strict=True):
-        assert found.final == pytest.approx(expected.final, rel=1e-9)
-        assert found.curves["train_loss"] == pytest.approx(expected.curves["train_loss"], rel=1e-9)
+        chosen = recipe(kind, "adamw", regularizer)._replace(dataset=data, source=data.load())
+        chosen = chosen._replace(model=lambda model=model: model().double())
+        runs.append(train(chosen, members(3, "adamw", regularizer), test=True))
+    for actual, expected in zip(*runs, strict=True):
+        assert actual.final == pytest.approx(expected.final, rel=1e-9)
+        assert actual.curves["train_loss"] == pytest.approx(expected.curves["train_loss"], rel=1e-9)
 
 
 @pytest.mark.parametrize("regularizer", ["none", "gnvr"])
@@ -180,9 +180,9 @@ def test_evaluation_counts_exactly_in_half_precision(kind: torch.dtype, models: 
         modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], hyper, references.cross_entropy, inputs[:4], metrics=metrics
     )
     places = torch.arange(9000).expand(models, -1)
-    [found] = population.evaluate(inputs, places, torch.ones(models, 9000), labels[places], custom_metrics=True)
-    assert found["accuracy"].tolist() == pytest.approx([5667 / 9000] * models, rel=1e-6)
-    assert found["large"].tolist() == pytest.approx([3001] * models, rel=1e-6)
+    [actual] = population.evaluate(inputs, places, torch.ones(models, 9000), labels[places], custom_metrics=True)
+    assert actual["accuracy"].tolist() == pytest.approx([5667 / 9000] * models, rel=1e-6)
+    assert actual["large"].tolist() == pytest.approx([3001] * models, rel=1e-6)
 
 
 def test_hyperparameters_have_the_dtype_of_the_parameters() -> None:
@@ -191,8 +191,8 @@ def test_hyperparameters_have_the_dtype_of_the_parameters() -> None:
         ("bytes, float64 network", torch.float64),
         ("tokens", torch.float32),
     ):
-        made = recipe(kind, "adamw")
-        population = build_population(made, members(2, "adamw"), made.source.inputs)
+        chosen = recipe(kind, "adamw")
+        population = build_population(chosen, members(2, "adamw"), chosen.source.inputs)
         assert {value.dtype for value in population.hyperparameters.values()} == {digits}
         expected = torch.tensor([0.999, 0.999], dtype=digits)
         torch.testing.assert_close(population.hyperparameters["beta2"], expected, rtol=0, atol=0)
@@ -219,9 +219,9 @@ def plain(kind: torch.dtype) -> Callable[[], nn.Module]:
 )
 def test_inputs_of_a_wrong_dtype_are_refused(kind: str, network: torch.dtype, words: str, count: int) -> None:
     data = Kind(kind=kind, high=2)
-    made = recipe("bytes")._replace(dataset=data, source=data.load(), model=plain(network))
+    chosen = recipe("bytes")._replace(dataset=data, source=data.load(), model=plain(network))
     with pytest.raises(UsageError, match=words) as caught:
-        train(made, members(count, "sgd"))
+        train(chosen, members(count, "sgd"))
     assert "\n" not in str(caught.value)
 
 
@@ -256,12 +256,12 @@ def test_a_number_without_an_embedding_row_is_refused_before_training(
     source = data.load()
     parts = {name: (getattr(source, name) % 4).repeat(1, 20)[:, :places] for name in ("inputs", "test_inputs")}
     source = source._replace(**{name: inputs.to(kind) for name, inputs in parts.items()})
-    made = recipe("tokens")._replace(source=source, model=model)
-    train(made, members(count, "sgd"), test=True)
+    chosen = recipe("tokens")._replace(source=source, model=model)
+    train(chosen, members(count, "sgd"), test=True)
     changed = getattr(source, part).clone()
     changed[17, 1] = number
     with pytest.raises(UsageError, match=rf"layer '{layer}' \(Embedding\) looks up a number for which it has no row"):
-        train(made._replace(source=source._replace(**{part: changed})), members(count, "sgd"))
+        train(chosen._replace(source=source._replace(**{part: changed})), members(count, "sgd"))
 
 
 @dataclass(frozen=True)
@@ -272,6 +272,6 @@ class Converted(Kind):
 
 def test_augmented_inputs_keep_their_dtype() -> None:
     """Evaluation uses inputs without augmentation."""
-    made = recipe("bytes")._replace(dataset=Converted())
+    chosen = recipe("bytes")._replace(dataset=Converted())
     with pytest.raises(UsageError, match=r"augment returns a tensor of float32 .* for a tensor of uint8"):
-        train(made, members(1, "sgd"))
+        train(chosen, members(1, "sgd"))

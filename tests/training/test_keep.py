@@ -61,29 +61,29 @@ PAIRS = [(name, "adamw") for name in REGULARIZERS] + [("vasso", name) for name i
 @pytest.mark.parametrize(("regularizer", "optimizer"), PAIRS)
 def test_kept_members_train_as_in_the_whole_population(regularizer: str, optimizer: str, rows: list[int]) -> None:
     """Two members, and one that from then on runs without vmap; before and after the trace is trusted."""
-    whole, fewer = (population(regularizer, ALL_OPTIMIZERS[optimizer]) for _ in range(2))
+    full, fewer = (population(regularizer, ALL_OPTIMIZERS[optimizer]) for _ in range(2))
     for number in range(2):
-        step(whole, ALL, number)
+        step(full, ALL, number)
         step(fewer, ALL, number)
     fewer.keep(rows)
     for number in range(2, 8):
-        expected = members_of(step(whole, ALL, number), rows)  # type: ignore[arg-type]
+        expected = members_of(step(full, ALL, number), rows)  # type: ignore[arg-type]
         assert_close(step(fewer, rows, number), expected)
     assert len(fewer) == len(rows)
-    assert_close(fewer.params, members_of(whole.params, rows))  # type: ignore[arg-type]
-    assert_close(fewer.hyperparameters, members_of(whole.hyperparameters, rows))  # type: ignore[arg-type]
+    assert_close(fewer.params, members_of(full.params, rows))  # type: ignore[arg-type]
+    assert_close(fewer.hyperparameters, members_of(full.hyperparameters, rows))  # type: ignore[arg-type]
 
 
 def test_buffers_are_kept_with_their_members() -> None:
     modules = [[test_batchnorm.build(test_batchnorm.features, seed) for seed in ALL] for _ in range(2)]
-    whole, fewer = (populate(own, REGULARIZERS["none"], [SGD] * MEMBERS) for own in modules)
+    full, fewer = (populate(networks, REGULARIZERS["none"], [SGD] * MEMBERS) for networks in modules)
     for number in range(5):
-        step(whole, ALL, number)
+        step(full, ALL, number)
         step(fewer, ALL if number < 2 else [0, 2], number)
         if number == 1:
             fewer.keep([0, 2])
     assert fewer.buffers
-    assert_close(fewer.buffers, {name: leaf[[0, 2]] for name, leaf in whole.buffers.items()})
+    assert_close(fewer.buffers, {name: leaf[[0, 2]] for name, leaf in full.buffers.items()})
 
 
 def tensor_bytes() -> int:
@@ -119,18 +119,18 @@ def test_the_samples_of_dropped_members_are_free() -> None:
     source = dataset.load()
     seeds = [0, 1, 1, 2]
     splits = {seed: split(source, dataset, seed) for seed in seeds}
-    whole, fewer = (Samples(dataset, source, splits, seeds, "cpu", [0, 0, 7, 0]) for _ in range(2))
+    full, fewer = (Samples(dataset, source, splits, seeds, "cpu", [0, 0, 7, 0]) for _ in range(2))
     fewer.keep([0, 2])
 
     def tensors(samples: Samples) -> list[Tensor]:
         values = [value for name, value in vars(samples).items() if name not in ("inputs", "source", "splits")]
         return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
-    assert len(tensors(whole)) == len(tensors(fewer)) >= 12
-    for rows, expected in zip(tensors(fewer), tensors(whole), strict=True):
+    assert len(tensors(full)) == len(tensors(fewer)) >= 12
+    for rows, expected in zip(tensors(fewer), tensors(full), strict=True):
         assert torch.equal(rows, expected[[0, 2]])
         assert rows.untyped_storage().nbytes() <= rows.nbytes
-    assert torch.equal(fewer.epoch_order(3), whole.epoch_order(3)[[0, 2]])
+    assert torch.equal(fewer.epoch_order(3), full.epoch_order(3)[[0, 2]])
     assert [fewer.reports(row, "noisy_labels_fitted") for row in (0, 1)] == [True, True]
 
 
@@ -168,19 +168,19 @@ def test_survivors_end_as_without_pruning(name: str) -> None:
     regularizer = REGULARIZERS[name]
     members = [member._replace(hyperparameters=member.hyperparameters | middle(regularizer)) for member in RUNS]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=6, schedule=Cosine())
-    whole = train(chosen, members)
+    full = train(chosen, members)
     calls: list[Any] = []
     results = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}, calls))
     assert calls == [(1, [1] * 5), (2, [2] * 5), (3, [2, 3, 3, 2, 3]), (4, [2, 4, 4, 2, 4]), (5, [2, 4, 5, 2, 4])]
-    for result, expected, epochs in zip(results, whole, (2, 4, 6, 2, 4), strict=True):
+    for result, expected, epochs in zip(results, full, (2, 4, 6, 2, 4), strict=True):
         assert result.stopped_epoch == (epochs if epochs < 6 else None)
         assert result.final["epochs"] == epochs and expected.final["epochs"] == 6
         for metric, values in expected.curves.items():
             assert result.curves[metric] == near(values[:epochs]), metric
-    assert results[2].final == near(whole[2].final)
+    assert results[2].final == near(full[2].final)
     stopped = results[1].final
-    assert stopped["validation_accuracy"] == near(whole[1].curves["validation_accuracy"][3])
-    assert stopped.keys() == whole[1].final.keys() - {"train_loss", "train_accuracy"}
+    assert stopped["validation_accuracy"] == near(full[1].curves["validation_accuracy"][3])
+    assert stopped.keys() == full[1].final.keys() - {"train_loss", "train_accuracy"}
 
 
 def test_steps_are_recorded_again_for_the_remaining_members(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,15 +188,15 @@ def test_steps_are_recorded_again_for_the_remaining_members(monkeypatch: pytest.
     chosen = recipe(regularizer=REGULARIZERS["vasso"], optimizer=OPTIMIZERS["adamw"], epochs=6)
     extra = middle(chosen.regularizer)
     members = [member._replace(hyperparameters=member.hyperparameters | extra) for member in RUNS]
-    whole = train(chosen, members)
+    full = train(chosen, members)
     recordings = Recordings()
     monkeypatch.setattr(hpo.training.loop, "Steps", functools.partial(Steps, record=recordings))
     monkeypatch.setattr(adam, "_by_member", adam.elementwise)
     results = train(chosen, members, prune=stop({2: [0, 3], 4: [1, 4]}))
     compared = {16, 30}  # a power of 4, and the last step; step 4 comes before any recording
     assert recordings.made == 3 and recordings.replays == 6 * 5 - 3 * BEFORE_RECORDING - len(compared)
-    assert_same(results[2], whole[2])
-    for metric, values in whole[1].curves.items():
+    assert_same(results[2], full[2])
+    for metric, values in full[1].curves.items():
         assert results[1].curves[metric] == near(values[:4]), metric
 
 
@@ -219,11 +219,11 @@ def test_prune_is_not_called_after_the_last_epoch_and_may_repeat_members() -> No
 def test_a_diverged_member_may_be_stopped() -> None:
     chosen = recipe(regularizer=SPOILER, epochs=6)
     members = [Member(0, SGD | {"healthy_steps": steps}) for steps in (99, 7, 99, 2)]
-    whole = train(chosen, members)
+    full = train(chosen, members)
     results = train(chosen, members, prune=stop({3: [1], 4: [2]}))
     ends = [(result.diverged_epoch, result.stopped_epoch) for result in results]
     assert ends == [(None, None), (2, 3), (None, 4), (1, None)]
-    assert_same(results[0], whole[0])
+    assert_same(results[0], full[0])
     assert "validation_loss" not in results[1].final and results[1].final["epochs"] == 3
     over = train(chosen, members, prune=stop({2: [0, 2]}))
     assert [result.stopped_epoch for result in over] == [2, None, 2, None]  # only diverged members are left: it ends
@@ -234,10 +234,10 @@ def test_a_diverged_member_may_be_stopped() -> None:
     [(1, [True] * 5), (3, [False, True, True, False, True]), (5, [False, False, True, False, False])],
     ids=["before anyone is stopped", "between two rungs", "after the last rung"],
 )
-def test_a_checkpoint_contains_who_was_stopped(saved_at: int, training: list[bool]) -> None:
+def test_a_checkpoint_contains_which_members_were_stopped(saved_at: int, training: list[bool]) -> None:
     chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=7)
     prune = stop({2: [0, 3], 4: [1, 4]})
-    whole = train(chosen, RUNS, prune=prune)
+    full = train(chosen, RUNS, prune=prune)
     checkpointer = Saved(saved_at)
     with pytest.raises(InterruptedError):
         train(chosen, RUNS, checkpointer=checkpointer, prune=prune)
@@ -246,11 +246,11 @@ def test_a_checkpoint_contains_who_was_stopped(saved_at: int, training: list[boo
         chosen, RUNS, checkpointer=checkpointer, prune=prune, progress=lambda epoch, _: epochs.append(epoch)
     )
     assert epochs == list(range(saved_at + 1, 8))
-    for result, expected in zip(resumed, whole, strict=True):
+    for result, expected in zip(resumed, full, strict=True):
         assert_same(result, expected)
     states = torch.load(io.BytesIO(checkpointer.saved), weights_only=True)
     assert ["model" in state for state in states] == training
     checkpointer.wanted = slice(0, 1)
     [alone] = train(chosen, RUNS[:1], checkpointer=checkpointer, prune=prune)
-    assert_same(alone, whole[0])
+    assert_same(alone, full[0])
     assert alone.stopped_epoch == 2

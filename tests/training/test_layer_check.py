@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from networks import CLASSES, FEATURES
-from small_runs import SIZES, run, said
+from small_runs import SIZES, error_message, run
 from torch import Tensor, nn
 
 from hpo.models import MLP
@@ -56,8 +56,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_unsupported_layers_are_refused_by_name(case: str, name: str, members: int) -> None:
     model, words = CASES[case]
-    told = said(members, model=model, regularizer=REGULARIZERS[name])
-    assert all(word in told for word in words), told
+    message = error_message(members, model=model, regularizer=REGULARIZERS[name])
+    assert all(word in message for word in words), message
 
 
 @SIZES
@@ -79,6 +79,6 @@ def test_a_gradient_that_pytorch_differentiates_only_once(members: int) -> None:
             rows = self.first(inputs).unflatten(1, (2, 3))
             return self.last(torch.cdist(rows, rows.sin()).flatten(1))
 
-    told = said(members, model=Distances, regularizer=REGULARIZERS["gnvr"])
-    assert "regularizer 'gnvr'" in told and "_cdist_backward" in told
+    message = error_message(members, model=Distances, regularizer=REGULARIZERS["gnvr"])
+    assert "regularizer 'gnvr'" in message and "_cdist_backward" in message
     assert run(members, model=Distances)[1][-1]["train_loss"].isfinite().all()

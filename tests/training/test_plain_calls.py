@@ -187,8 +187,8 @@ def in_a_context(variable: contextvars.ContextVar[int]) -> None:
     variable.set(variable.get() + 1)
 
 
-def in_a_thread(own: Any) -> None:
-    own.count = getattr(own, "count", 0) + 1
+def in_a_thread(local: Any) -> None:
+    local.count = getattr(local, "count", 0) + 1
 
 
 def in_weak_keys(counts: Any) -> None:
@@ -249,10 +249,10 @@ def test_a_loss_may_keep_constants_from_its_first_call() -> None:
     members = [Member(seed, SGD) for seed in range(3)]
     with pytest.raises(UsageError, match="the loss: first is kept"):
         train(recipe()._replace(sample_loss=OverTheFirst()), members)
-    alone, together = (
+    solo, together = (
         train(recipe()._replace(sample_loss=Weighted()), some)[0].final for some in (members[:1], members)
     )
-    assert together == pytest.approx(alone)
+    assert together == pytest.approx(solo)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:There is a performance drop")  # the older weight_norm
@@ -266,8 +266,8 @@ def test_a_weight_that_is_computed_before_each_call(change: Callable[[nn.Module]
         return layer
 
     members = [Member(seed, SGD) for seed in range(3)]
-    alone, together = (train(recipe()._replace(model=model), some)[0].final for some in (members[:1], members))
-    assert together == pytest.approx(alone)
+    solo, together = (train(recipe()._replace(model=model), some)[0].final for some in (members[:1], members))
+    assert together == pytest.approx(solo)
 
 
 class Doubled(torch.autograd.Function):

@@ -61,10 +61,10 @@ def members_of(tree: Tree, member: int) -> Tree:
     return {name: leaf[member] for name, leaf in tree.items()}
 
 
-def assert_close(found: Tree, expected: Tree, tolerance: float = 1e-10) -> None:
-    assert found.keys() == expected.keys()
+def assert_close(actual: Tree, expected: Tree, tolerance: float = 1e-10) -> None:
+    assert actual.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
+        torch.testing.assert_close(actual[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
 # Layer rules with every optimizer; gradients without rules with an optimizer that depends on their memory layout.
@@ -78,8 +78,8 @@ def test_stack_equals_solo(regularizer: Regularizer, optimizer: str, network: st
     chosen = settings(regularizer, OPTIMIZERS[optimizer], members=2)
     together = build([networks.build(network, seed) for seed in range(2)], regularizer, OPTIMIZERS[optimizer], chosen)
     alone = [
-        build([networks.build(network, seed)], regularizer, OPTIMIZERS[optimizer], [own])
-        for seed, own in enumerate(chosen)
+        build([networks.build(network, seed)], regularizer, OPTIMIZERS[optimizer], [values])
+        for seed, values in enumerate(chosen)
     ]
     before = {name: leaf.clone() for name, leaf in together.params.items()}
     for number in range(STEPS):
@@ -113,7 +113,7 @@ WELL = [0, 3]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("optimizer", ["nesterov", "adamw"])
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
-def test_diverging_members_leave_their_neighbours_alone(regularizer: str, optimizer: str, dtype: torch.dtype) -> None:
+def test_diverging_members_do_not_change_their_neighbours(regularizer: str, optimizer: str, dtype: torch.dtype) -> None:
     """Bit by bit as in a run of the same size in which all members are healthy."""
     views = REGULARIZERS[regularizer].views
     results = {}
@@ -155,12 +155,12 @@ def test_evaluation_equals_a_loop_over_single_samples(
     weights = torch.ones(members, 13)
     places[0, 9:], weights[0, 9:] = 0, 0  # the first member has fewer samples; its padding is the NaN
     kinds = [labels, (labels + 1) % networks.CLASSES]
-    found = population.evaluate(samples, places, weights, *(given[places] for given in kinds))
-    for given, metrics in zip(kinds, found, strict=True):
+    actual = population.evaluate(samples, places, weights, *(given[places] for given in kinds))
+    for given, metrics in zip(kinds, actual, strict=True):
         loss, accuracy = metrics["loss"], metrics["accuracy"]
         for member, module in enumerate(modules):
-            own = places[member][weights[member] > 0]
-            expected = references.evaluate(module, samples[own], given[own])
+            positions = places[member][weights[member] > 0]
+            expected = references.evaluate(module, samples[positions], given[positions])
             assert (loss[member].item(), accuracy[member].item()) == pytest.approx(expected, rel=1e-12)
 
 
@@ -176,10 +176,10 @@ def test_every_member_has_its_own_regularizer_state() -> None:
     plain = {"learning_rate": 0.1, "weight_decay": 0.0}
     keeps = [0.0, 0.5, 0.9]
     modules = [networks.build("MLP", seed) for seed in range(3)]
-    found = build(modules, heavy, OPTIMIZERS["sgd"], [plain | {"keep": keep, "momentum": 0.0} for keep in keeps])
+    actual = build(modules, heavy, OPTIMIZERS["sgd"], [plain | {"keep": keep, "momentum": 0.0} for keep in keeps])
     modules = [networks.build("MLP", seed) for seed in range(3)]
     expected = build(modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], [plain | {"momentum": keep} for keep in keeps])
     for number in range(STEPS):
-        for population in (found, expected):
+        for population in (actual, expected):
             step(population, [0, 1, 2], number)
-    assert_close(found.params, expected.params)
+    assert_close(actual.params, expected.params)

@@ -36,12 +36,12 @@ def test_salt_0_is_the_unsalted_stream() -> None:
 
 
 def test_a_salt_changes_the_weights_and_the_masks_and_nothing_else() -> None:
-    own = recipe()
+    chosen = recipe()
     members = [Member(5, FIXED), Member(5, FIXED, salt=1), Member(5, FIXED, salt=1), Member(6, FIXED)]
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
-    splits = {seed: split(own.source, DATA, seed) for seed in seeds}
-    samples = Samples(DATA, own.source, splits, seeds, "cpu", salts)
-    population = build_population(own, members, samples.inputs)
+    splits = {seed: split(chosen.source, DATA, seed) for seed in seeds}
+    samples = Samples(DATA, chosen.source, splits, seeds, "cpu", salts)
+    population = build_population(chosen, members, samples.inputs)
     weights = population.params["linear1.weight"]
     assert torch.equal(weights[1], weights[2])
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])
@@ -53,8 +53,8 @@ def test_a_salt_changes_the_weights_and_the_masks_and_nothing_else() -> None:
 
 
 def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
-    own = recipe()
-    plain, salted, again = train(own, [Member(5, FIXED), Member(5, FIXED, 1), Member(5, FIXED, 1)])
-    assert salted.curves == again.curves
+    chosen = recipe()
+    plain, salted, repeated = train(chosen, [Member(5, FIXED), Member(5, FIXED, 1), Member(5, FIXED, 1)])
+    assert salted.curves == repeated.curves
     assert plain.curves["train_loss"] != salted.curves["train_loss"]
     assert plain.final["changed_labels"] == salted.final["changed_labels"]

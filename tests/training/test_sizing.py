@@ -23,8 +23,8 @@ def trainer(model: Any = USUAL, device: str = "cpu", **changes: Any) -> Trainer:
 
 
 def cost(model: Any) -> Cost:
-    made = trainer(model)
-    return measure_cost(made.recipe(made.configuration("A"), rerun=False))
+    subject = trainer(model)
+    return measure_cost(subject.recipe(subject.configuration("A"), rerun=False))
 
 
 def test_a_forward_pass_is_counted_as_by_hand() -> None:
@@ -77,9 +77,9 @@ def test_a_given_population_size_is_not_computed() -> None:
     def refused() -> nn.Module:
         raise AssertionError
 
-    made = trainer(refused)
-    made.max_models = 5
-    assert made.size() == 5
+    subject = trainer(refused)
+    subject.max_models = 5
+    assert subject.size() == 5
 
 
 def test_a_broken_network_fails_in_training() -> None:

@@ -68,9 +68,9 @@ class Recorder(TorchDispatchMode):
 
     def replay(self) -> None:
         for function, args, kwargs, result in self.operations:
-            found = function(*args, **kwargs)
+            actual = function(*args, **kwargs)
             given = {leaf.untyped_storage().data_ptr() for leaf in _tensors((args, kwargs))}
-            for old, new in zip(_tensors(result), _tensors(found), strict=True):
+            for old, new in zip(_tensors(result), _tensors(actual), strict=True):
                 if old.untyped_storage().data_ptr() not in given:  # neither a view nor written in place
                     old.copy_(new)
 
@@ -120,8 +120,8 @@ def run(chosen: Recipe, members: Sequence[Member], recordings: Recordings | None
     return results
 
 
-def same(found: Sequence[Result], expected: Sequence[Result]) -> None:
-    for one, other in zip(found, expected, strict=True):
+def same(actual: Sequence[Result], expected: Sequence[Result]) -> None:
+    for one, other in zip(actual, expected, strict=True):
         assert one.curves.keys() == other.curves.keys() and one.final.keys() == other.final.keys()
         for name, values in other.curves.items():
             assert one.curves[name] == near(values), name
@@ -169,8 +169,8 @@ def test_masks_buffers_and_augmentations_change_from_step_to_step(
     chosen = Recipe(
         dataset, dataset.load(), Mixed, REGULARIZERS["gvr"], OPTIMIZERS["sgd"], epochs=3, batch_size=20
     )  # fmt: skip
-    own = [Member(seed, SGD | middle(REGULARIZERS["gvr"])) for seed in range(members)]
-    same(run(chosen, own, recorded), plain(chosen, own, monkeypatch))
+    runs = [Member(seed, SGD | middle(REGULARIZERS["gvr"])) for seed in range(members)]
+    same(run(chosen, runs, recorded), plain(chosen, runs, monkeypatch))
 
 
 def _swapping_init(params: Tree) -> dict[str, Any]:
@@ -250,8 +250,8 @@ START = Regularizer("start", _towards_the_start, {}, lambda params: {"start": pa
 def test_a_state_that_shares_memory_at_first_is_copied_leaf_by_leaf(
     parts: dict[str, Any], members: int, recorded: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = [Member(seed, SGD | {"learning_rate": 0.05 * (1 + seed)}) for seed in range(members)]
-    same(run(recipe(**parts), own, recorded), plain(recipe(**parts), own, monkeypatch))
+    runs = [Member(seed, SGD | {"learning_rate": 0.05 * (1 + seed)}) for seed in range(members)]
+    same(run(recipe(**parts), runs, recorded), plain(recipe(**parts), runs, monkeypatch))
 
 
 def test_private_state_of_an_optimizer_is_not_copied() -> None:
@@ -277,9 +277,9 @@ def test_a_step_that_reads_a_value_runs_unrecorded_with_a_warning(
         return {name: scale * leaf for name, leaf in gradient.items()}, state, {}
 
     chosen = recipe(regularizer=Regularizer("looking", grads, {}))
-    found = run(chosen, [Member(0, SGD)])
+    actual = run(chosen, [Member(0, SGD)])
     assert recorded.made == 0 and "cannot be recorded as a CUDA graph" in caplog.text
-    same(found, plain(chosen, [Member(0, SGD)], monkeypatch))
+    same(actual, plain(chosen, [Member(0, SGD)], monkeypatch))
 
 
 def _out_of_memory(_: Callable[[], None]) -> Callable[[], None]:
@@ -360,10 +360,10 @@ def test_a_resumed_run_records_its_own_steps(recorded: Recordings, monkeypatch: 
     members = [Member(seed, ADAMW) for seed in range(2)]
     chosen = recipe(optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
     checkpointer = Checkpointer()
-    whole = train(chosen, members, test=True, checkpointer=checkpointer)
+    full_run = train(chosen, members, test=True, checkpointer=checkpointer)
     assert checkpointer.saved[0]["epoch"] == 2
-    same(train(chosen, members, test=True, checkpointer=checkpointer), whole)
-    same(plain(chosen, members, monkeypatch), whole)
+    same(train(chosen, members, test=True, checkpointer=checkpointer), full_run)
+    same(plain(chosen, members, monkeypatch), full_run)
     assert recorded.made == 2
 
 
@@ -384,7 +384,7 @@ def test_a_cuda_graph_replays_the_step(regularizer: Regularizer, monkeypatch: py
     members = [Member(seed, ADAMW | middle(regularizer)) for seed in range(3)]
     chosen = recipe(Blobs(), regularizer=regularizer, optimizer=OPTIMIZERS["adamw"])
     monkeypatch.setattr(hpo.training.steps, "_cuda_graph", graph)
-    found = train(chosen, members, "cuda")
+    actual = train(chosen, members, "cuda")
     assert len(made) == 1
     monkeypatch.setattr(hpo.training.steps, "_cuda_graph", refused)
-    same(found, train(chosen, members, "cuda"))
+    same(actual, train(chosen, members, "cuda"))

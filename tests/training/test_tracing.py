@@ -142,7 +142,7 @@ def test_function_that_reads_values_is_called_directly() -> None:
 
 def test_nan_of_one_row_does_not_count_as_a_difference() -> None:
     traced = TracedFunction(lambda x: x.log())
-    x = torch.tensor([[1.0], [-1.0]])  # a row that is NaN beside one that is not
+    x = torch.tensor([[1.0], [-1.0]])  # a row that is NaN next to one that is not
     traced(x)
     assert traced(x)[0] == 0 and traced._trace is not None
 

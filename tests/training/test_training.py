@@ -103,7 +103,7 @@ def near(expected: Any) -> Any:
     return pytest.approx(expected, rel=1e-9)
 
 
-def test_training_leaves_the_global_generator_alone() -> None:
+def test_training_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     train(recipe(), [Member(0, SGD)])
     assert torch.equal(before, torch.get_rng_state())
@@ -114,15 +114,15 @@ def test_a_seed_fixes_weights_labels_split_and_order_in_any_population(witness: 
     chosen = recipe()
     other = SGD | {"learning_rate": 0.01}
     train(chosen, [Member(5, SGD)])
-    alone = witness.initial[-1], list(witness.batches)
+    solo = witness.initial[-1], list(witness.batches)
     train(chosen, [Member(0, other), Member(1, SGD), Member(5, other), Member(0, SGD)])
     stacked = witness.initial[-1], list(witness.batches)
-    for name in alone[0]:
-        assert torch.equal(alone[0][name][0], stacked[0][name][2])
+    for name in solo[0]:
+        assert torch.equal(solo[0][name][0], stacked[0][name][2])
         assert torch.equal(stacked[0][name][0], stacked[0][name][3])
     assert not torch.equal(stacked[0]["linear1.weight"][0], stacked[0]["linear1.weight"][1])
-    assert len(alone[1]) == len(stacked[1]) == 3 * (45 // 8)
-    for (inputs, labels), (many, given) in zip(alone[1], stacked[1], strict=True):
+    assert len(solo[1]) == len(stacked[1]) == 3 * (45 // 8)
+    for (inputs, labels), (many, given) in zip(solo[1], stacked[1], strict=True):
         assert torch.equal(inputs[0], many[2])
         assert torch.equal(labels[0], given[2])
         assert torch.equal(many[0], many[3])
@@ -132,14 +132,14 @@ def test_a_seed_fixes_weights_labels_split_and_order_in_any_population(witness: 
 def test_an_epoch_visits_training_samples_once_each_and_in_a_new_order(witness: Witness) -> None:
     chosen = recipe(batch_size=9)
     train(chosen, [Member(3, SGD)])
-    own = split(chosen.source, chosen.dataset, 3)
+    data_split = split(chosen.source, chosen.dataset, 3)
     rows = {tuple(sample.tolist()): place for place, sample in enumerate(chosen.source.inputs)}
     epochs = []
     for epoch in range(3):
         steps = witness.batches[5 * epoch : 5 * epoch + 5]
         places = [rows[tuple(sample.tolist())] for inputs, _ in steps for sample in inputs[0, 0]]
-        assert torch.equal(torch.cat([labels[0] for _, labels in steps]), own.labels[places])
-        assert sorted(places) == sorted(own.training.tolist())
+        assert torch.equal(torch.cat([labels[0] for _, labels in steps]), data_split.labels[places])
+        assert sorted(places) == sorted(data_split.training.tolist())
         epochs.append(places)
     assert epochs[0] != epochs[1] != epochs[2]
 
@@ -151,34 +151,36 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
     members = [Member(seed, ADAMW | hyper | {"learning_rate": 0.01 * (seed + 1)}) for seed in range(3)]
     results = train(chosen, members, test=True)
     for number, (member, result) in enumerate(zip(members, results, strict=True)):
-        own = split(chosen.source, chosen.dataset, member.seed)
+        data_split = split(chosen.source, chosen.dataset, member.seed)
         orders = [
-            own.training[torch.randperm(45, generator=stream(member.seed, "data", "order", epoch))]
+            data_split.training[torch.randperm(45, generator=stream(member.seed, "data", "order", epoch))]
             for epoch in (1, 2, 3)
         ]
         module = witness.module(number, witness.initial[-1])
         inputs, true = chosen.source.inputs, chosen.source.labels
         curves = references.train(
-            module, regularizer, "adamw", member.hyperparameters, inputs, own.labels, orders, batch_size=8
+            module, regularizer, "adamw", member.hyperparameters, inputs, data_split.labels, orders, batch_size=8
         )
         for name, values in curves.items():
             assert result.curves[name] == near(values), name
         assert result.diverged_epoch is None
 
-        changed = references.changed_labels(own.labels, true, own.training)
+        changed = references.changed_labels(data_split.labels, true, data_split.training)
         parts = {
-            "train": (inputs[own.training], own.labels[own.training]),
-            "validation": (inputs[own.validation], own.labels[own.validation]),
+            "train": (inputs[data_split.training], data_split.labels[data_split.training]),
+            "validation": (inputs[data_split.validation], data_split.labels[data_split.validation]),
             "test": (chosen.source.test_inputs, chosen.source.test_labels),
         }
         expected: dict[str, float] = {}
         for part, samples in parts.items():
             expected[f"{part}_loss"], expected[f"{part}_accuracy"] = references.evaluate(module, *samples)
-        expected["noisy_labels_fitted"] = references.evaluate(module, inputs[changed], own.labels[changed])[1]
+        expected["noisy_labels_fitted"] = references.evaluate(module, inputs[changed], data_split.labels[changed])[1]
         expected["noisy_labels_recovered"] = references.evaluate(module, inputs[changed], true[changed])[1]
-        clean = [place for place in own.training.tolist() if own.labels[place] == true[place]]
+        clean = [place for place in data_split.training.tolist() if data_split.labels[place] == true[place]]
         chosen_clean = [clean[number * len(clean) // len(changed)] for number in range(len(changed))]
-        expected["clean_labels_fitted"] = references.evaluate(module, inputs[chosen_clean], own.labels[chosen_clean])[1]
+        expected["clean_labels_fitted"] = references.evaluate(
+            module, inputs[chosen_clean], data_split.labels[chosen_clean]
+        )[1]
         sizes = {
             "training_samples": 45,
             "validation_samples": 15,
@@ -253,7 +255,7 @@ def test_divergence_is_recorded_with_its_epoch(healthy_steps: int, epoch: int | 
     assert ill.final.keys() == (results[0].final.keys() if epoch is None else sizes)
 
 
-def test_a_diverged_member_leaves_its_neighbours_results_alone() -> None:
+def test_a_diverged_member_does_not_change_its_neighbours_results() -> None:
     def run(rate: float) -> list[Result]:
         hypers = [SGD, SGD | {"learning_rate": rate}, SGD]
         return train(recipe(), [Member(seed, hyper) for seed, hyper in enumerate(hypers)], test=True)
@@ -287,23 +289,23 @@ def test_progress_gets_every_epoch_of_every_member() -> None:
 
 
 def test_seeds_with_different_numbers_of_changed_labels_share_a_population() -> None:
-    """Padding changes nothing: every member's numbers are those of a run alone."""
+    """Padding changes nothing: every member's numbers are those of a separate run."""
     chosen = recipe()
     members = [Member(seed, SGD) for seed in range(4)]
     results = train(chosen, members)
     counts = []
     for member, result in zip(members, results, strict=True):
-        own = split(chosen.source, chosen.dataset, member.seed)
-        counts.append(len(references.changed_labels(own.labels, chosen.source.labels, own.training)))
+        data_split = split(chosen.source, chosen.dataset, member.seed)
+        counts.append(len(references.changed_labels(data_split.labels, chosen.source.labels, data_split.training)))
         assert result.final["changed_labels"] == counts[-1]
-        (alone,) = train(chosen, [member])
-        assert result.final == near(alone.final)
-        for name, values in alone.curves.items():
+        (solo,) = train(chosen, [member])
+        assert result.final == near(solo.final)
+        for name, values in solo.curves.items():
             assert result.curves[name] == near(values)
     assert len(set(counts)) > 1
 
 
-def test_a_member_without_changed_labels_reports_none_beside_one_that_has_some() -> None:
+def test_a_member_without_changed_labels_reports_none_next_to_one_that_has_some() -> None:
     """2 of 60 labels are redrawn, so that some seeds change none."""
     chosen = recipe(Blobs(label_noise=0.03))
     counts = {seed: len(split(chosen.source, chosen.dataset, seed).changed) for seed in range(20)}
@@ -322,15 +324,15 @@ def test_a_member_without_changed_labels_reports_none_beside_one_that_has_some()
 def test_without_clean_labels_their_fit_is_not_reported() -> None:
     data = Blobs(label_noise=1.0)
     chosen = recipe(data)
-    own = split(chosen.source, data, 0)
-    wrong = Split((chosen.source.labels + 1) % CLASSES, own.training, own.validation, own.training)
+    data_split = split(chosen.source, data, 0)
+    wrong = Split((chosen.source.labels + 1) % CLASSES, data_split.training, data_split.validation, data_split.training)
     samples = Samples(data, chosen.source, {0: wrong, 1: split(chosen.source, data, 1)}, [0, 1], "cpu")
     assert samples.unchanged.weights.sum(1).tolist()[0] == 0 < samples.unchanged.weights.sum(1).tolist()[1]
     assert [samples.reports(member, "clean_labels_fitted") for member in (0, 1)] == [False, True]
-    alone = Samples(data, chosen.source, {0: wrong}, [0], "cpu")
-    population = build_population(chosen, [Member(0, SGD)], alone.inputs)
-    assert "clean_labels_fitted" not in validate(population, alone)
-    assert validate(population, alone)["noisy_labels_recovered"].isfinite().all()
+    solo = Samples(data, chosen.source, {0: wrong}, [0], "cpu")
+    population = build_population(chosen, [Member(0, SGD)], solo.inputs)
+    assert "clean_labels_fitted" not in validate(population, solo)
+    assert validate(population, solo)["noisy_labels_recovered"].isfinite().all()
 
 
 def test_without_label_noise_no_label_fits_are_reported() -> None:
@@ -394,17 +396,17 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(name: str, members: int) -> 
     regularizer = REGULARIZERS[name]
     chosen = recipe(regularizer=regularizer, optimizer=OPTIMIZERS["adamw"], epochs=5, schedule=Cosine())
     runs = [Member(seed, ADAMW | middle(regularizer)) for seed in range(members)]
-    whole = train(chosen, runs, test=True)
+    full_run = train(chosen, runs, test=True)
     checkpointer = Saved(3)
     with pytest.raises(InterruptedError):
         train(chosen, runs, test=True, checkpointer=checkpointer)
     seen: list[int] = []
     resumed = train(chosen, runs, test=True, checkpointer=checkpointer, progress=lambda epoch, _: seen.append(epoch))
-    assert resumed == whole and seen == [4, 5]
+    assert resumed == full_run and seen == [4, 5]
     checkpointer.wanted = slice(members - 1, members)
-    [alone] = train(chosen, runs[checkpointer.wanted], test=True, checkpointer=checkpointer)
-    for name, values in alone.curves.items():
-        assert values == near(whole[-1].curves[name]), name
+    [solo] = train(chosen, runs[checkpointer.wanted], test=True, checkpointer=checkpointer)
+    for name, values in solo.curves.items():
+        assert values == near(full_run[-1].curves[name]), name
 
 
 def test_a_custom_metric_is_the_mean_over_single_samples(witness: Witness) -> None:
@@ -419,9 +421,9 @@ def test_a_custom_metric_is_the_mean_over_single_samples(witness: Witness) -> No
     results = train(chosen, [Member(0, SGD), Member(5, SGD)], test=True)
     source, dataset = chosen.source, chosen.dataset
     for number, (seed, result) in enumerate(zip((0, 5), results, strict=True)):
-        own, module = split(source, dataset, seed), witness.module(number)
+        data_split, module = split(source, dataset, seed), witness.module(number)
         parts = {
-            "validation": (source.inputs[own.validation], own.labels[own.validation]),
+            "validation": (source.inputs[data_split.validation], data_split.labels[data_split.validation]),
             "test": (source.test_inputs, source.test_labels),
         }
         for part, (inputs, labels) in parts.items():

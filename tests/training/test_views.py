@@ -80,16 +80,16 @@ class Seen:
         """For every member (epoch, index, view) -> the sample in training."""
         self.steps.clear()
         train(chosen, [Member(seed, {**hyper, **middle(chosen.regularizer)}) for seed in seeds])
-        found: list[dict[tuple, Tensor]] = [{} for _ in seeds]
+        recorded: list[dict[tuple, Tensor]] = [{} for _ in seeds]
         per_epoch = len(self.steps) // EPOCHS
         for number, inputs in enumerate(self.steps):
             assert inputs.shape == (len(seeds), chosen.regularizer.views, chosen.batch_size, 3, 2)
             for member, views in enumerate(inputs):
                 for view, samples in enumerate(views):
                     for sample in samples:
-                        place = round(sample[0, 0].item() * 1000)
-                        found[member][number // per_epoch + 1, place, view] = sample
-        return found
+                        sample_index = round(sample[0, 0].item() * 1000)
+                        recorded[member][number // per_epoch + 1, sample_index, view] = sample
+        return recorded
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def test_a_view_follows_from_seed_epoch_index_and_view_number(seen: Seen) -> Non
     for seed, samples in zip((4, 9), seen.run(chosen, [4, 9]), strict=True):
         training = split(chosen.source, chosen.dataset, seed).training.tolist()
         assert len(samples) == EPOCHS * 2 * (45 // 8) * 8
-        for (epoch, place, view), sample in samples.items():
-            assert place in training
-            key = mix(torch.tensor([stream_key(seed, "data")]), epoch, place, view)
-            expected = chosen.dataset.augment(chosen.source.inputs[place][None], key)[0]
+        for (epoch, sample_index, view), sample in samples.items():
+            assert sample_index in training
+            key = mix(torch.tensor([stream_key(seed, "data")]), epoch, sample_index, view)
+            expected = chosen.dataset.augment(chosen.source.inputs[sample_index][None], key)[0]
             assert torch.equal(sample, expected)
 
 
@@ -143,15 +143,18 @@ def test_views_epochs_samples_and_seeds_differ(seen: Seen) -> None:
     chosen = recipe(THREE_VIEWS)
     raw = chosen.source.inputs
     first, second = seen.run(chosen, [0, 1])
-    for (epoch, place, view), sample in first.items():
-        assert differ(sample, raw[place])
+    for (epoch, sample_index, view), sample in first.items():
+        assert differ(sample, raw[sample_index])
         for other in range(view):
-            assert differ(sample, first[epoch, place, other])
-        if (epoch + 1, place, view) in first:
-            assert differ(sample, first[epoch + 1, place, view])
-        if (epoch, place, view) in second:
-            assert differ(sample, second[epoch, place, view])
-    noise = torch.stack([(sample - raw[place]).flatten()[1:] for (_, place, _), sample in first.items()]) / 0.3
+            assert differ(sample, first[epoch, sample_index, other])
+        if (epoch + 1, sample_index, view) in first:
+            assert differ(sample, first[epoch + 1, sample_index, view])
+        if (epoch, sample_index, view) in second:
+            assert differ(sample, second[epoch, sample_index, view])
+    noise = (
+        torch.stack([(sample - raw[sample_index]).flatten()[1:] for (_, sample_index, _), sample in first.items()])
+        / 0.3
+    )
     assert noise.mean().abs().item() < 5 / noise.numel() ** 0.5
     assert noise.std().item() == pytest.approx(1, rel=0.1)
     assert noise.unique().numel() == noise.numel()
@@ -161,7 +164,9 @@ def test_without_augmentation_all_views_are_the_sample_itself(seen: Seen) -> Non
     chosen = recipe(REGULARIZERS["gvr"], Numbered(validation=0.25))
     [samples] = seen.run(chosen, [3])
     assert {view for _, _, view in samples} == {0, 1}
-    assert all(torch.equal(sample, chosen.source.inputs[place]) for (_, place, _), sample in samples.items())
+    assert all(
+        torch.equal(sample, chosen.source.inputs[sample_index]) for (_, sample_index, _), sample in samples.items()
+    )
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
@@ -191,9 +196,9 @@ def test_evaluation_uses_samples_without_augmentation() -> None:
         return networks[-1]
 
     [result] = train(chosen._replace(model=network), [Member(2, SGD | {"learning_rate": 0.0})], test=True)
-    source, own = chosen.source, split(chosen.source, chosen.dataset, 2)
-    for part, places in (("train", own.training), ("validation", own.validation)):
-        loss, accuracy = references.evaluate(networks[-1], source.inputs[places], own.labels[places])
+    source, parts = chosen.source, split(chosen.source, chosen.dataset, 2)
+    for part, places in (("train", parts.training), ("validation", parts.validation)):
+        loss, accuracy = references.evaluate(networks[-1], source.inputs[places], parts.labels[places])
         assert result.final[f"{part}_loss"] == pytest.approx(loss, rel=1e-9)
         assert result.final[f"{part}_accuracy"] == pytest.approx(accuracy, rel=1e-9)
     loss, _ = references.evaluate(networks[-1], source.test_inputs, source.test_labels)

@@ -250,10 +250,10 @@ def test_unusual_objects_cycles_depth_and_size() -> None:
 
 
 def test_is_user_code() -> None:
-    mine = [helper, Focal, Focal(1.0), Focal(1.0).scale, helper.__code__, sys.modules[__name__], lambda: 0]
+    user_objects = [helper, Focal, Focal(1.0), Focal(1.0).scale, helper.__code__, sys.modules[__name__], lambda: 0]
     typed: dict[str, Any] = {"__name__": "__main__"}
     exec("def f(): pass\nclass C: pass", typed)
-    assert [is_user_code(thing) for thing in [*mine, typed["f"], typed["C"]]] == [True] * 9
+    assert [is_user_code(thing) for thing in [*user_objects, typed["f"], typed["C"]]] == [True] * 9
     others = [torch.relu, nn.Linear, nn.Linear(1, 1), functools.wraps, collections, pytest.raises, MLP, len, 1, np.mean]
     assert [is_user_code(thing) for thing in others] == [False] * len(others)
 

@@ -57,10 +57,10 @@ FIRST, SECOND = "h+1:1:1:a", "h+1:2:1:b"
 @pytest.fixture
 def ledger(url: str) -> Ledger:
     """A study with two registered workers."""
-    made = opened(connect(url), "s", ("A", "B"), trials=4, seeds=1)
+    new_ledger = opened(connect(url), "s", ("A", "B"), trials=4, seeds=1)
     for worker_id in (FIRST, SECOND):
-        made.register(worker_id, "cpu", {"torch": "2"})
-    return made
+        new_ledger.register(worker_id, "cpu", {"torch": "2"})
+    return new_ledger
 
 
 @pytest.mark.parametrize("case", [*SAME, *OTHER])

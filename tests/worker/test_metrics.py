@@ -1,4 +1,4 @@
-"""Custom metrics beside hpo's own: their names never collide, and a mean that is not finite is no divergence."""
+"""Custom metrics next to those of hpo: their names never collide, and a mean that is not finite is no divergence."""
 
 import logging
 import math
@@ -130,9 +130,9 @@ def outcome(metric: Callable[..., Any], rerun: bool = False, rate: float = 0.1, 
 @pytest.mark.parametrize("at", ["last", "best"])
 @pytest.mark.parametrize("models", [1, 2])
 def test_a_trial_whose_metric_is_not_finite_has_no_score(metric: Any, at: str, models: int) -> None:
-    found = outcome(metric, score_epoch=at, seeds_per_trial=models)
-    assert (found.value, found.cause) == (None, NO_SCORE)
-    assert "diverged_epoch" not in found.result and math.isfinite(found.result["validation_loss"])
+    actual = outcome(metric, score_epoch=at, seeds_per_trial=models)
+    assert (actual.value, actual.cause) == (None, NO_SCORE)
+    assert "diverged_epoch" not in actual.result and math.isfinite(actual.result["validation_loss"])
     assert outcome(hit, score_epoch=at, seeds_per_trial=models).cause is None
 
 

@@ -76,22 +76,22 @@ def test_reruns_are_never_pruned() -> None:
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of models of all calls of `train`."""
-    train, found = trainer_module.train, list[int]()
+    train, counts = trainer_module.train, list[int]()
 
     def counted(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> Any:
-        found.append(len(members))
+        counts.append(len(members))
         return train(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", counted)
-    return found
+    return counts
 
 
 def test_parts_hold_complete_trials_which_compete_with_earlier_parts(sizes: list[int]) -> None:
     rates = [3e-3, 2e-3, 1e-6, 1e-6, 1e-6, 1e-6]
-    found = Trainer(study(seeds_per_trial=2), "cpu", max_models=5)(work(6, rates=rates))
+    outcomes = Trainer(study(seeds_per_trial=2), "cpu", max_models=5)(work(6, rates=rates))
     assert sizes == [4, 4, 4]
-    assert causes(found[2:]) == ["pruned"] * 4  # within its part, one of each two would have won
-    assert None in causes(found[:2])
+    assert causes(outcomes[2:]) == ["pruned"] * 4  # within its part, one of each two would have won
+    assert None in causes(outcomes[:2])
 
 
 def test_earlier_trials_are_read_once_for_tuning_only() -> None:
@@ -108,13 +108,13 @@ def test_earlier_trials_are_read_once_for_tuning_only() -> None:
 
 def test_tuning_runs_that_train_together_are_pruned_separately() -> None:
     good, bad = [3e-3, 2e-3, 1e-3, 5e-4], [4e-5, 1e-5, 1e-6, 1e-7]  # every good one beats every bad one
-    alone = [Trainer(study(), "cpu")(work(4, rates=rates)) for rates in (good, bad)]
+    separate = [Trainer(study(), "cpu")(work(4, rates=rates)) for rates in (good, bad)]
     both = work(8, rates=[*good, *bad])
     two_runs = both.with_slots([slot._replace(tuning_run=index // 4) for index, slot in enumerate(both.slots)])
     weak = {1: [TrialCurve([9.0] * EPOCHS, 9.0, EPOCHS, False)]}  # the last rank: it changes no other
-    found = Trainer(study(), "cpu", trial_curves=lambda _: weak)(two_runs)
-    assert epochs(found[:4]) == epochs(alone[0])
-    assert set(causes(found[4:])) == {None, "pruned"} == set(causes(alone[1]))
+    outcomes = Trainer(study(), "cpu", trial_curves=lambda _: weak)(two_runs)
+    assert epochs(outcomes[:4]) == epochs(separate[0])
+    assert set(causes(outcomes[4:])) == {None, "pruned"} == set(causes(separate[1]))
     assert causes(Trainer(study(), "cpu")(both)[4:]) == ["pruned"] * 4, "in one tuning run all bad ones would lose"
 
 
@@ -137,9 +137,9 @@ def test_a_trial_too_large_for_memory_is_trained_to_the_end(memory: int, monkeyp
 
 
 def test_a_trial_that_diverged_is_diverged_even_if_it_is_stopped() -> None:
-    found = Trainer(study(), "cpu")(work(4, rates=[3e-3, 1e30, 1e-5, 2e-3]))
-    assert found[1].cause == "diverged" and found[1].value is None and found[2].cause == "pruned"
-    assert found[1].result["diverged_epoch"] == 1 and found[1].result["epochs"] == 2
+    outcomes = Trainer(study(), "cpu")(work(4, rates=[3e-3, 1e30, 1e-5, 2e-3]))
+    assert outcomes[1].cause == "diverged" and outcomes[1].value is None and outcomes[2].cause == "pruned"
+    assert outcomes[1].result["diverged_epoch"] == 1 and outcomes[1].result["epochs"] == 2
 
 
 @pytest.mark.parametrize("stop_after", [2, 4])
@@ -154,7 +154,7 @@ def test_interrupted_work_resumes_with_the_trials_that_are_left(tmp_path: Path, 
     with pytest.raises(KeyboardInterrupt):
         Trainer(study(), "cpu", interrupt, checkpoints)(work(6))
     trained: list[int] = []
-    found = Trainer(study(), "cpu", lambda _, epoch, __: trained.append(epoch), checkpoints)(work(6))
+    outcomes = Trainer(study(), "cpu", lambda _, epoch, __: trained.append(epoch), checkpoints)(work(6))
     assert trained == list(range(stop_after + 1, EPOCHS + 1))
-    assert (causes(found), epochs(found)) == (causes(expected), epochs(expected))
-    assert [one.value for one in found] == pytest.approx([other.value for other in expected], rel=1e-3)
+    assert (causes(outcomes), epochs(outcomes)) == (causes(expected), epochs(expected))
+    assert [one.value for one in outcomes] == pytest.approx([other.value for other in expected], rel=1e-3)

@@ -71,7 +71,7 @@ def best(scores: dict[int, float], factor: int, direction: str) -> set[int]:
     """The trials that continue: the best of every `factor`, at least one, and those that tie with the last of them."""
     ordered = sorted(scores.values(), reverse=direction == "maximize")
     last = ordered[max(1, len(scores) // factor) - 1]
-    return {trial for trial, own in scores.items() if (own >= last if direction == "maximize" else own <= last)}
+    return {trial for trial, score in scores.items() if (score >= last if direction == "maximize" else score <= last)}
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -95,8 +95,8 @@ def test_optuna_alone_would_depend_on_the_order() -> None:
     scores = dict(enumerate([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
 
     def one_by_one(order: list[int]) -> set[int]:
-        own = optuna.create_study(direction="maximize", pruner=SuccessiveHalving(1, 3)())
-        trials = {trial: own.ask() for trial in order}
+        optuna_study = optuna.create_study(direction="maximize", pruner=SuccessiveHalving(1, 3)())
+        trials = {trial: optuna_study.ask() for trial in order}
         for trial in order:
             trials[trial].report(scores[trial], 1)
         return {trial for trial in order if not trials[trial].should_prune()}
@@ -121,10 +121,10 @@ def test_optuna_alone_would_depend_on_the_order() -> None:
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_single_trials_are_pruned_as_by_optuna(make: Any, direction: str) -> None:
     rng = random.Random(1)
-    own = optuna.create_study(study_name="rungs", direction=direction, pruner=make())
+    optuna_study = optuna.create_study(study_name="rungs", direction=direction, pruner=make())
     pruner, stopped, worse = SynchronousPruner(make(), direction), 0, 0.02 if direction == "minimize" else -0.02
     for number in range(25):
-        trial, score, pruned = own.ask(), 0.0, False
+        trial, score, pruned = optuna_study.ask(), 0.0, False
         for epoch in range(1, 10):
             score = rng.random() + worse * number
             trial.report(score, epoch)
@@ -133,7 +133,7 @@ def test_single_trials_are_pruned_as_by_optuna(make: Any, direction: str) -> Non
             if pruned:
                 break
         stopped += pruned
-        own.tell(trial, None if pruned else score, state=optuna.trial.TrialState.PRUNED if pruned else None)
+        optuna_study.tell(trial, None if pruned else score, state=optuna.trial.TrialState.PRUNED if pruned else None)
         pruner.finish(number, score, pruned)
     assert (stopped > 3) == (make is not NopPruner)
 

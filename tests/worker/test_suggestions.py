@@ -42,13 +42,13 @@ def by_slot(work: Work, settings: list[Setting]) -> dict[tuple[int, int], Settin
 def test_parts_of_a_batch_get_the_settings_of_the_whole_batch(ledger: Ledger, begun: bool) -> None:
     if begun:
         advance(ledger)
-    whole = lease(ledger, 99)
-    together = by_slot(whole, Suggestions(ledger).settings(whole))
+    batch = lease(ledger, 99)
+    together = by_slot(batch, Suggestions(ledger).settings(batch))
     assert len(together) == (10 if begun else 20)
-    alone = [
-        by_slot(part, Suggestions(ledger).settings(part)) for slot in whole.slots for part in [whole.with_slots([slot])]
+    parts = [
+        by_slot(part, Suggestions(ledger).settings(part)) for slot in batch.slots for part in [batch.with_slots([slot])]
     ]
-    assert {key: setting for part in alone for key, setting in part.items()} == together
+    assert {key: setting for part in parts for key, setting in part.items()} == together
     assert len({tuple(setting.values()) for setting in together.values()}) == len(together)
 
 
@@ -80,7 +80,7 @@ def test_each_batch_is_sampled_once_as_a_whole(ledger: Ledger, monkeypatch: pyte
     works = [lease(ledger, 5), lease(ledger, 5)]
     for work in works:
         suggestions.settings(work)
-    assert asked == [(10, 0, 5), (10, 0, 5)], "each tuning run's batch is asked for once"
+    assert asked == [(10, 0, 5), (10, 0, 5)], "each tuning run's batch is sampled once"
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -144,16 +144,16 @@ def test_a_rerun_trains_one_seed_and_reports_label_fits() -> None:
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the populations that are trained; more than two models do not fit into memory."""
-    real, found = trainer_module.train, []
+    real, counts = trainer_module.train, []
 
     def train(recipe: Any, members: list[Any], *rest: Any, **options: Any) -> list[Result]:
-        found.append(len(members))
+        counts.append(len(members))
         if len(members) > 2:
             raise MemoryError
         return real(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", train)
-    return found
+    return counts
 
 
 def test_the_models_of_one_trial_are_halved_until_they_fit_into_memory(sizes: list[int]) -> None:

@@ -32,7 +32,7 @@ def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 def test_a_waiting_worker_leases_only_when_slots_are_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     other = make(connect(url), trials=10, seeds=1)
-    mine = make(connect(url), trials=10, seeds=1)
+    ledger = make(connect(url), trials=10, seeds=1)
     held = [other.lease("other", 10) for _ in range(2)]  # all of the tuning
     waits: list[float] = []
 
@@ -46,9 +46,9 @@ def test_a_waiting_worker_leases_only_when_slots_are_free(url: str, monkeypatch:
                     settings = [{"learning_rate": 0.01 + slot.slot / 1000} for slot in work.slots]
                     other.finish("other", outcomes(other.assign("other", work, settings)))
 
-    counts = counted(mine, monkeypatch)
-    run_worker(mine, outcomes, new_worker_id(), population=5, on_event=event)
-    assert mine.state() == "done" and len(waits) == 8
+    counts = counted(ledger, monkeypatch)
+    run_worker(ledger, outcomes, new_worker_id(), population=5, on_event=event)
+    assert ledger.state() == "done" and len(waits) == 8
     assert waits[0] == loop.POLL[0] and waits[-1] > 3 * waits[0]
 
 

@@ -20,7 +20,7 @@ FEW, MORE = 400, 2400
 def finish(ledger: Ledger, count: int) -> None:
     """Finishes the first `count` trials of A."""
     rng = random.Random(0)
-    mine = sa.and_(slots.c.configuration == "A", slots.c.phase == "tune", slots.c.slot < count)
+    first_trials = sa.and_(slots.c.configuration == "A", slots.c.phase == "tune", slots.c.slot < count)
     with ledger.engine.begin() as connection:
         rows = [
             {
@@ -28,7 +28,7 @@ def finish(ledger: Ledger, count: int) -> None:
                 "setting": {"learning_rate": rng.uniform(1e-4, 1e-1), "lambda": rng.uniform(0, 2)},
                 "value": rng.random(),
             }
-            for slot in connection.scalars(sa.select(slots.c.id).where(mine))
+            for slot in connection.scalars(sa.select(slots.c.id).where(first_trials))
         ]
         bulk_sql.update(connection, slots, rows, state="done", started=1.0, finished=2.0)
 
