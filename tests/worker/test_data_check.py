@@ -71,7 +71,7 @@ def test_a_second_worker_needs_the_same_samples(case: str, ledger: Ledger) -> No
         ledger.note_data(SECOND, identify(SAME[case]()))
     else:
         make, field = OTHER[case]
-        with pytest.raises(UsageError, match=f"other {field}"):
+        with pytest.raises(UsageError, match=f"different {field}"):
             ledger.note_data(SECOND, identify(make()))
     stored = {row["worker_id"]: "data" in row["environment"] for row in ledger.export()["workers"]}
     assert stored[FIRST] and stored[SECOND] == (case in SAME)
@@ -87,7 +87,7 @@ def test_samples_count_once_a_result_was_computed_from_them(ledger: Ledger) -> N
     assert work is not None
     [slot] = ledger.assign(SECOND, work, [{"learning_rate": 0.1}]).slots
     ledger.finish(SECOND, [Outcome(slot.id, slot.attempt, 0.5)])
-    with pytest.raises(UsageError, match="other labels"):
+    with pytest.raises(UsageError, match="different labels"):
         ledger.note_data(FIRST, identify(shuffled(1)))
 
 
@@ -119,7 +119,7 @@ def test_a_study_is_not_resumed_with_other_samples(
     run(study, storage, "cpu", population=1, reports=reports)
     monkeypatch.setenv("ORDER", "1")
     if refused:
-        with pytest.raises(UsageError, match="other labels"):
+        with pytest.raises(UsageError, match="different labels"):
             run(study, storage, "cpu", population=1, trials=2, reports=reports)
     else:
         run(study, storage, "cpu", population=1, trials=2, reports=reports)
