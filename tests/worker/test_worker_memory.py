@@ -3,6 +3,7 @@
 import gc
 import random
 import tracemalloc
+from pathlib import Path
 
 import sqlalchemy as sa
 from storage_study import make
@@ -14,7 +15,7 @@ from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.schema import slots
 from hpo.worker.suggestions import Suggestions
 
-FEW, MORE = 400, 2400
+FEW, MORE = 100, 700
 
 
 def finish(ledger: Ledger, count: int) -> None:
@@ -54,8 +55,8 @@ def highest(ledger: Ledger, mirror: Mirror) -> int:
     return tracemalloc.get_traced_memory()[1]
 
 
-def test_a_finished_trial_takes_less_than_a_kilobyte(url: str) -> None:
-    ledger = make(connect(url), trials=2 * MORE, seeds=1)
+def test_a_finished_trial_takes_less_than_a_kilobyte(tmp_path: Path) -> None:
+    ledger = make(connect(f"sqlite:///{tmp_path}/t.db"), trials=MORE + 20, seeds=1)
     mirror = Mirror(ledger)
     finish(ledger, FEW)
     cycle(ledger, mirror)
