@@ -48,7 +48,7 @@ def prepare(url: str, trials: int, reruns: int) -> None:
     large = shown_study.make(engine, LARGE, trials=trials // 2, seeds=reruns // 2)
     shown_study.finish(large, limit=50, runs=trials + reruns // 2)
     Mirror(large).repair()
-    shown_study.make(engine, BUSY, trials=5000, seeds=2)
+    shown_study.make(engine, BUSY, trials=10, seeds=5000)  # reruns, for which nothing is sampled
     engine.dispose()
 
 
@@ -128,13 +128,14 @@ def dashboard(url: str, folder: str, warmup: float) -> Iterator[tuple[str, int]]
             process.terminate()
 
 
-def compare(url: str, address: str, turns: int, seconds: float, warmup: float) -> dict[str, float]:
-    """The workers' trials a second with three open pages and without, and the seconds of the responses to the pages."""
+def compare(url: str, address: str, turns: int, seconds: float) -> dict[str, float]:
+    """The workers' reruns a second with three open pages and without, and the seconds of the responses to the pages."""
     processes = [multiprocessing.Process(target=work, args=(url,), daemon=True) for _ in range(2)]
     for process in processes:
         process.start()
-    time.sleep(warmup)
     ledger = load_study(connect(url), BUSY)
+    while not count_finished(ledger):
+        time.sleep(0.1)
     responses: list[float] = []
     rates: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(turns):
@@ -150,7 +151,7 @@ def compare(url: str, address: str, turns: int, seconds: float, warmup: float) -
 
 
 def count_finished(ledger: Any) -> int:
-    return sum(entry["trials_done"] for entry in ledger.counts().values())
+    return sum(entry["reruns_done"] for entry in ledger.counts().values())
 
 
 def measure(
@@ -159,7 +160,7 @@ def measure(
     prepare(url, trials, reruns)
     with tempfile.TemporaryDirectory() as folder, dashboard(url, folder, warmup) as (address, pid):
         pages = time_pages(address, repetitions)
-        load = compare(url, address, turns, seconds, warmup) if turns else {}
+        load = compare(url, address, turns, seconds) if turns else {}
         return {"pages": pages, "load": load, "peak_mb": peak_mb(pid)}
 
 
@@ -168,7 +169,7 @@ def print_result(result: dict[str, Any]) -> None:
         print(f"{page}: {seconds:.2f} s")
     if load := result["load"]:
         change = load["with pages"] / load["without pages"] - 1
-        print(f"workers: {load['with pages']:.2f} trials/s with three pages, {change:+.1%}")
+        print(f"workers: {load['with pages']:.2f} reruns/s with three pages, {change:+.1%}")
         print(f"responses: median {load['median response']:.2f} s, at most {load['slowest response']:.2f} s")
     print(f"memory: at most {result['peak_mb']:.0f} MB")
 

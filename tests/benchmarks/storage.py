@@ -25,7 +25,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
 from hpo.storage.optuna.mirror import Mirror
 from hpo.trials import STARTUP_TRIALS
-from hpo.worker.loop import LEASE, LOOKING, POLL
+from hpo.worker.loop import LEASE, POLL, POLLING_SHARE
 from hpo.worker.sampler import sample
 from hpo.worker.suggestions import Suggestions
 
@@ -165,7 +165,7 @@ def _use(costs: Costs, population: int, training: float, count: int) -> tuple[di
     transactions = lease_seconds + costs.begin + costs.others
     cycle = training + costs.sample + transactions
     busy = count * (transactions / cycle + 4 / LEASE * costs.extend)
-    polling = (count - 1) * min(poll / POLL[1], LOOKING)
+    polling = (count - 1) * min(poll / POLL[1], POLLING_SHARE)
     if costs.connections is None or costs.cores is None:
         return {"writer": busy, "polling": polling}, cycle
     serial = {"study lock": count * lease_seconds / cycle, "trial numbers": count * costs.begin / cycle}
