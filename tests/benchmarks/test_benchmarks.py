@@ -59,7 +59,9 @@ def test_overheads(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("browser")
 def test_dashboard_load(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
-    sizes = ["--repetitions", "1", "--turns", "1", "--seconds", "3", "--trials", "24", "--reruns", "10"]
-    result = run("dashboard_load.py", url, *sizes, "--warmup", "2", keeps={"large", "busy"})
+    sizes = ["--repetitions", "1", "--turns", "1", "--seconds", "1", "--trials", "24", "--reruns", "10"]
+    result = run("dashboard_load.py", url, *sizes, "--warmup", "0.5", keeps={"large", "busy"})
     assert all(taken > 0 for taken in result["pages"].values()) and len(result["pages"]) == 5
-    assert result["load"]["with pages"] > 0 and 50 < result["peak_mb"] < 2000
+    rates = {"with pages", "without pages"}  # a busy machine may finish no rerun within a second
+    assert set(result["load"]) == rates | {"median response", "slowest response"}
+    assert 0 < result["load"]["median response"] <= result["load"]["slowest response"] and 50 < result["peak_mb"] < 2000
