@@ -15,18 +15,23 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-def stop_after(duration: str) -> None:
-    """Sends SIGALRM to this process after a duration: "2h", "90m", "1h30m" or "45s"; an installed `Stop` handles it.
+def seconds_of(duration: str, flag: str = "--time") -> int:
+    """The seconds of a duration such as "2h", "90m", "1h30m" or "45s".
 
     Raises:
-        UsageError: the duration cannot be read or is 0.
+        UsageError: it cannot be read or is 0; the sentence names `flag`.
     """
     match = DURATION.fullmatch(duration)
     parts = [int(part or 0) for part in match.groups()] if match else [0]
     seconds = sum(part * length for part, length in zip(parts, (86400, 3600, 60, 1), strict=False))
     if not seconds:
-        raise UsageError(f"--max-time is {duration!r}; give a time such as 2h, 90m, 1h30m or 45s")
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+        raise UsageError(f"{flag} is {duration!r}; give a time such as 2h, 90m, 1h30m or 45s")
+    return seconds
+
+
+def stop_after(duration: str) -> None:
+    """Sends SIGALRM to this process when `duration` is over; an installed `Stop` handles it."""
+    signal.setitimer(signal.ITIMER_REAL, seconds_of(duration, "--max-time"))
 
 
 class Stopped(SystemExit):

@@ -4,6 +4,7 @@
 # isort: off
 from hpo.cli.commands import run
 from hpo.cli.commands import worker
+from hpo.cli.commands import launch
 from hpo.cli.commands import status
 from hpo.cli.commands import report
 from hpo.cli.commands import list
@@ -13,4 +14,4 @@ from hpo.cli.commands import doctor
 from hpo.cli.commands import dashboard
 from hpo.cli.commands import bench
 
-__all__ = ["bench", "dashboard", "doctor", "list", "new", "report", "run", "status", "try_once", "worker"]
+__all__ = ["bench", "dashboard", "doctor", "launch", "list", "new", "report", "run", "status", "try_once", "worker"]

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 
-def new_worker_id() -> str:
-    """An id that no other process ever has: "host:pid:process start time:random"."""
-    pid = os.getpid()
+def new_worker_id(pid: int | None = None) -> str:
+    """An id that no other process ever has: "host:pid:process start time:random"; of this process by default."""
+    pid = pid or os.getpid()
     return f"{host()}:{pid}:{_start_time(pid)}:{uuid.uuid4().hex[:12]}"
 
 

@@ -1,0 +1,112 @@
+"""`hpo launch`: workers started here, on Slurm or on Ray."""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hpo.cli.options import AcceptChangedCode, Device, Epochs, Name, PopulationSize, Storage, app
+from hpo.errors import UsageError, plural
+
+if TYPE_CHECKING:
+    from hpo.launch.launch import Engine, Launch
+
+
+@app.command()
+def launch(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="The study, or a launch for --logs and --stop.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers to start.")] = 1,
+    on: Annotated[Literal["local", "slurm", "ray"], typer.Option(help="What starts and runs them.")] = "local",
+    storage: Storage = None,
+    device: Device = "auto",
+    name: Name = None,
+    epochs: Epochs = None,
+    population: PopulationSize = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
+    partition: Annotated[str | None, typer.Option(help="Slurm: the partition.")] = None,
+    time: Annotated[str, typer.Option(help="Slurm: time limit of each worker, such as 2h.")] = "1h",
+    gpus_per_node: Annotated[int | None, typer.Option(min=1, help="Slurm: GPUs of each worker.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Slurm: memory of each worker, such as 8GB.")] = None,
+    account: Annotated[str | None, typer.Option(help="Slurm: the account.")] = None,
+    requeue: Annotated[
+        bool, typer.Option(help="Slurm: start a worker again after its time limit and after preemption.")
+    ] = True,
+    address: Annotated[str, typer.Option(help="Ray: the cluster's address.")] = "auto",
+    cpus: Annotated[float, typer.Option(min=0, help="Ray: CPUs of each worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
+    accept_changed_code: AcceptChangedCode = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Print what the workers of a launch have printed.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop a launch; its workers release their leases.")] = False,
+) -> None:
+    """Start workers and return; also lists and stops them and shows their logs."""
+    from hpo import api
+    from hpo.launch.launch import check_reachable, find, launches, new_launch, save
+    from hpo.launch.local import Local
+    from hpo.launch.on_ray import Ray
+    from hpo.launch.slurm import Slurm
+    from hpo.study import loading
+    from hpo.worker.signals import seconds_of
+
+    if list_:
+        typer.echo(_list_text(launches()))
+        return
+    if study is None:
+        raise UsageError("name the study that workers are for, or give --list")
+    if logs:
+        typer.echo(_logs_text(find(study)))
+        return
+    if stop:
+        record = find(study)
+        _engine_of(record).stop(record)
+        typer.echo(f"{record.name}: workers were asked to stop; they release their leases")
+        return
+    engine: Engine = Local()
+    if on == "slurm":
+        engine = Slurm(partition, seconds_of(time), gpus_per_node, threads, memory, account, requeue)
+    elif on == "ray":
+        engine = Ray(address, max(cpus, threads), gpus)
+    url = api.storage_url(storage)
+    check_reachable(url, engine)
+    definition = api.with_overrides(loading.load(study), name, epochs)
+    ledger = api.join_ledger(definition, url, accept_changed_code)  # a mistake in the study is told here, not in a log
+    flags = {"--device": device, "--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
+    command = [sys.executable, "-m", "hpo", "worker", study]
+    command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+    command += ["--accept-changed-code"] if accept_changed_code else []
+    os.environ["HPO_STORAGE"] = url
+    record = new_launch(ledger.study, on, command, workers)
+    save(record, engine.start(record))
+    typer.echo(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")
+    typer.echo(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")
+
+
+def _engine_of(record: "Launch") -> "Engine":
+    """The engine that started a launch, able to find its workers."""
+    from hpo.launch.local import Local
+    from hpo.launch.on_ray import Ray
+    from hpo.launch.slurm import Slurm
+
+    if record.engine == "slurm":
+        return Slurm()
+    return Ray(record.data["address"]) if record.engine == "ray" else Local()
+
+
+def _list_text(records: "Sequence[Launch]") -> str:
+    lines = []
+    for record in records:
+        started = datetime.fromtimestamp(record.created).isoformat(" ", "minutes")
+        lines.append(f"{record.name}  {record.study} on {record.engine}, started {started}")
+        lines += [f"  {state.number:>3}  {state.state:<8} {state.where}" for state in _engine_of(record).states(record)]
+    return "\n".join(lines) or "no launches were started from this folder"
+
+
+def _logs_text(record: "Launch") -> str:
+    engine = _engine_of(record)
+    texts = [(number, engine.log(record, number).rstrip()) for number in range(1, record.workers + 1)]
+    return "\n".join(f"--- worker {number}\n{text}" for number, text in texts)

@@ -1,0 +1,1 @@
+"""Starting workers with one command: on this machine, through Slurm, or on a Ray cluster."""

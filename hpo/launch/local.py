@@ -1,0 +1,59 @@
+"""Workers as processes of this machine, which go on when the terminal is closed."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from typing import Any
+
+from hpo.launch.launch import Launch, WorkerState
+from hpo.storage.ledger.worker_ids import has_ended, new_worker_id
+
+GRACE = 10.0  # seconds that workers get to release their leases
+
+
+class Local:
+    """Starts workers here; each writes its log into the launch's folder."""
+
+    def hosts(self) -> set[str]:
+        return {socket.gethostname()}
+
+    def start(self, launch: Launch) -> dict[str, Any]:
+        launch.folder.mkdir(parents=True, exist_ok=True)
+        environment = {"PYTHONHASHSEED": "0", **os.environ, "HPO_LAUNCH": f"local {launch.name}"}
+        keys = []
+        for number in range(1, launch.workers + 1):
+            with (launch.folder / f"worker-{number}.log").open("ab") as log:
+                process = subprocess.Popen(
+                    launch.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                    start_new_session=True,
+                )  # fmt: skip
+            keys.append(new_worker_id(process.pid))
+        return {"worker_ids": keys}
+
+    def states(self, launch: Launch) -> list[WorkerState]:
+        return [
+            WorkerState(
+                number, "ended" if has_ended(key) else "running", f"{socket.gethostname()}, process {_pid(key)}"
+            )
+            for number, key in enumerate(launch.data["worker_ids"], start=1)
+        ]
+
+    def log(self, launch: Launch, number: int) -> str:
+        path = launch.folder / f"worker-{number}.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def stop(self, launch: Launch) -> None:
+        alive = [key for key in launch.data["worker_ids"] if not has_ended(key)]
+        for key in alive:
+            with suppress(ProcessLookupError):
+                os.kill(_pid(key), signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and not all(map(has_ended, alive)):
+            time.sleep(0.1)
+
+
+def _pid(worker_id: str) -> int:
+    return int(worker_id.split(":")[1])

@@ -1,0 +1,187 @@
+"""Workers as an array job of Slurm, submitted through submitit.
+
+Each array task is a job step that calls a `Task`, which starts the worker and knows what Slurm does next (22.05):
+
+- At the time limit and on `scancel`, every process of the step gets SIGTERM, and SIGKILL after KillWait (30 s). The
+  worker stops by itself before the limit, through `--max-time`.
+- On preemption with PreemptMode=REQUEUE the step gets SIGTERM at once and SIGKILL after GraceTime. Slurm requeues the
+  job only if it is still there to be killed; a step that exits before leaves its job FAILED. So the task stays.
+- A requeued array task starts the same command again.
+"""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo.errors import HpoError, UsageError
+from hpo.launch.launch import Launch, WorkerState
+
+TIME_OVER = 128 + signal.SIGALRM  # what a worker exits with at the end of --max-time
+STOPPED = {128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1}
+MARGIN = 60.0  # seconds before the time limit at which a worker stops; half of limits below two minutes
+SIGNAL_SECONDS = 20  # before the limit, Slurm's own warning, for a worker that is late
+TIME_IS_OVER = "the time is over and work is left; exit code 0, so that jobs that depend on this one start"
+STAY = 3600.0  # seconds that a stopped task waits for Slurm to end it
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Submits workers as one array job.
+
+    Attributes:
+        partition, gpus_per_node, account, memory: as `sbatch` takes them; None leaves them to the cluster.
+        seconds: the time limit of each task. requeue: start a task again after its time limit and after preemption.
+    """
+
+    partition: str | None = None
+    seconds: float = 3600.0
+    gpus_per_node: int | None = None
+    cpus: int = 1
+    memory: str | None = None
+    account: str | None = None
+    requeue: bool = True
+
+    def hosts(self) -> set[str]:
+        partition = ["-p", self.partition] if self.partition else []
+        return set(_slurm("sinfo", "--noheader", "--Node", "--format=%N", *partition).split())
+
+    def start(self, launch: Launch) -> dict[str, Any]:
+        try:
+            import submitit
+        except ImportError as error:
+            raise HpoError("launching on Slurm needs submitit: pip install 'hpo-studies[slurm]'") from error
+        minutes = math.ceil(self.seconds / 60)
+        stop_after = 60 * minutes - min(MARGIN, 30 * minutes)
+        executor = submitit.SlurmExecutor(folder=launch.folder, max_num_timeout=10**6)
+        parameters = {
+            "job_name": f"hpo-{launch.study}",
+            "time": minutes,
+            "partition": self.partition,
+            "gpus_per_node": self.gpus_per_node,
+            "cpus_per_task": self.cpus,
+            "mem": self.memory,
+            "account": self.account,
+            "signal_delay_s": SIGNAL_SECONDS,
+            "array_parallelism": launch.workers,
+            "stderr_to_stdout": True,
+            "additional_parameters": {"requeue" if self.requeue else "no-requeue": True},
+        }
+        executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
+        task = Task([*launch.command, "--max-time", f"{int(stop_after)}s"], self.requeue)
+        with executor.batch():
+            jobs = [executor.submit(task) for _ in range(launch.workers)]
+        return {"jobs": [job.job_id for job in jobs], "logs": [str(job.paths.stdout) for job in jobs]}
+
+    def states(self, launch: Launch) -> list[WorkerState]:
+        array = launch.data["jobs"][0].partition("_")[0]
+        found = {}
+        for line in _slurm("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%N", check=False).split():
+            job, state, node = line.split("|")
+            if job.partition("_")[0] == array:
+                found[job] = (state, node)
+        return [
+            WorkerState(
+                number,
+                _state(found.get(job, ("",))[0]),
+                " ".join(filter(None, [found.get(job, ("", ""))[1], f"job {job}"])),
+            )
+            for number, job in enumerate(launch.data["jobs"], start=1)
+        ]
+
+    def log(self, launch: Launch, number: int) -> str:
+        path = Path(launch.data["logs"][number - 1])
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def stop(self, launch: Launch) -> None:
+        _slurm("scancel", launch.data["jobs"][0].partition("_")[0])
+
+
+class Task:
+    """What an array task does: it runs the worker and leaves in the way that lets Slurm do what the user wants."""
+
+    def __init__(self, command: list[str], requeue: bool) -> None:
+        self.command, self.requeue = command, requeue
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_worker": None, "_code": None}
+
+    def __call__(self) -> None:
+        """Runs the worker. Raises SystemExit where it failed, so that the job is marked as failed."""
+        code = self._run(f"slurm {_job()}")
+        if code in STOPPED:
+            _say("the worker released its leases; this task stays until Slurm ends it, and is requeued if preempted")
+            time.sleep(STAY)
+        elif code == TIME_OVER and self.requeue:
+            if subprocess.run(["scontrol", "requeue", _job()], check=False).returncode == 0:
+                time.sleep(STAY)
+            _say("this task may not requeue itself, so work is left; exit code 0")
+        elif code == TIME_OVER:
+            _say(TIME_IS_OVER)
+        if code not in (0, TIME_OVER):
+            raise SystemExit(code)
+
+    def _run(self, launch: str) -> int:
+        environment = {"PYTHONHASHSEED": "0", **os.environ, "HPO_LAUNCH": launch}
+        # Slurm's warning before the limit reaches every process of the step; the worker inherits that it is blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        self._worker = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, env=environment)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        # In a thread, since `checkpoint` interrupts this one, and Popen.wait is not reentrant.
+        threading.Thread(target=self._wait, daemon=True).start()
+        while self._code is None:
+            time.sleep(0.2)
+        return 128 - self._code if self._code < 0 else self._code
+
+    def _wait(self) -> None:
+        assert self._worker is not None
+        self._code = self._worker.wait()
+
+    def checkpoint(self) -> Any:
+        """submitit calls this on Slurm's warning before the time limit or a preemption, and then requeues the task."""
+        import submitit
+
+        if self._worker:
+            self._worker.terminate()
+            deadline = time.monotonic() + SIGNAL_SECONDS / 2
+            while self._code is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+        if not self.requeue:
+            _say(TIME_IS_OVER)
+            raise SystemExit(0)
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _job() -> str:
+    """This array task as `scontrol` names it."""
+    return f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
+
+
+def _state(slurm: str) -> str:
+    if slurm in ("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED"):
+        return "running"
+    return "pending" if slurm in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESIZING") else "ended"
+
+
+def _say(text: str) -> None:
+    print(f"hpo: {text}", file=sys.stderr, flush=True)
+
+
+def _slurm(*command: str, check: bool = True) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {command[0]} here; run this on a machine that can submit to Slurm") from error
+    if check and done.returncode:
+        raise HpoError(
+            f"{command[0]} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+        )
+    return done.stdout
