@@ -85,6 +85,7 @@ def open_ledger(
     ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
     if stored:
         ledger.warnings += _raise_hints(study.name, stored, file_numbers, given)
+        ledger.reopen_lost()
     return ledger
 
 
@@ -109,6 +110,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     if fingerprint(study) != ledger.fingerprint:
         command = ledger.text.get("command", "")
         return open_ledger(study, url, command=command, accept_changed_code=accept_changed_code)
+    ledger.reopen_lost()
     return ledger
 
 

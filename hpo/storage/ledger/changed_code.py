@@ -45,21 +45,3 @@ def check_opened(connection: Connection, study: int, name: str, fingerprint: Map
             f"study {name!r} was opened with other code ({changes}) while this worker started; run all workers with "
             "the same code, or give this one another --name"
         )
-
-
-def reopen_failed(connection: Connection, study: int) -> None:
-    """Reopens slots that exceptions failed: the code that raised them has changed.
-
-    A configuration that was given up because of exceptions is reopened completely and may fail as often as a new one.
-    """
-    of_study = slots.c.study_id == study
-    by_exception = sa.and_(of_study, slots.c.state == "failed", slots.c.cause == "exception")
-    tuning = sa.select(slots.c.configuration).where(by_exception, slots.c.phase == "tune")
-    given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
-    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
-    connection.execute(sa.update(slots).where(of_study, given_up, slots.c.phase == "tune").values(replacements=0))
-    failed_slots = sa.update(slots).where(of_study, given_up, slots.c.state == "failed")
-    connection.execute(failed_slots.values(opened | {"setting": None}))
-    with_setting = sa.and_(by_exception, slots.c.phase == "rerun", slots.c.setting.is_not(None))
-    connection.execute(sa.update(slots).where(with_setting).values(opened))
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=False))

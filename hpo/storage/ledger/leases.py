@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql
+from hpo.storage.ledger.lost_workers import LEASED_ALONE, suspected
 from hpo.storage.ledger.scheduler import Choice
 from hpo.storage.schema import slots
 from hpo.storage.transactions import now
@@ -36,12 +37,19 @@ def take(connection: Connection, study: int, choice: Choice, worker_id: str, sec
     rows = connection.execute(query.order_by(slots.c.id).with_for_update(skip_locked=True)).all()
     if not rows:
         return None
+    rows = _without_suspected(connection, rows)
     time = now(connection)
     leased: dict[str, Any] = {"state": "leased", "worker_id": worker_id, "lease_until": time + seconds, "started": time}
     change(connection, [row.id for row in rows], leased | {"attempt": slots.c.attempt + 1})
     taken = [Slot(*(getattr(row, name) for name in Slot._fields))._replace(attempt=row.attempt + 1) for row in rows]
     order = attrgetter("tuning_run", "slot") if choice.phase == "tune" else attrgetter("slot")
     return Work(choice.configuration, choice.phase, sorted(taken, key=order))
+
+
+def _without_suspected(connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
+    """The rows whose settings are not suspected of killing their workers; if all are, the one lost least often."""
+    losses = suspected(connection, [row for row in rows if row.attempt >= LEASED_ALONE], LEASED_ALONE)
+    return [row for row in rows if row.id not in losses] or [min(rows, key=lambda row: losses[row.id])]
 
 
 def held(

@@ -10,8 +10,9 @@ from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql, curves
 from hpo.storage.ledger import changed_code, data_check, leases, queries
+from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.ledger.rerun_settings import assign_best_settings, settings_assigned
-from hpo.storage.ledger.retries import end_attempts, end_lost_attempts
+from hpo.storage.ledger.retries import end_attempts, end_lost_attempts, reopen
 from hpo.storage.ledger.scheduler import Group, choose, tuning_unfinished
 from hpo.storage.ledger.stored_study import LEASE, transaction
 from hpo.storage.ledger.trial_history import TrialHistory
@@ -47,6 +48,12 @@ class Ledger(TrialHistory):
         }
         connection.execute(sa.delete(workers).where(self._is_worker(worker_id)))
         connection.execute(sa.insert(workers).values(row))
+
+    @transaction
+    def reopen_lost(self, connection: Connection) -> None:
+        """Opens what was given up because workers were lost: now there is a new one."""
+        self._lock(connection)
+        reopen(connection, self.id, LOST)
 
     @transaction
     def note_data(self, connection: Connection, worker_id: str, data: Mapping[str, Any]) -> None:

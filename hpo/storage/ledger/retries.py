@@ -1,6 +1,6 @@
 """What follows when an attempt ends without a result: another attempt, another setting, or giving up."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,12 +8,13 @@ from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql
 from hpo.storage.ledger.leases import RELEASED, change
+from hpo.storage.ledger.lost_workers import LOST, MAX_LOST, set_aside
 from hpo.storage.ledger.queries import first_lease_ends
 from hpo.storage.ledger.worker_ids import has_ended
-from hpo.storage.schema import failures, slots
+from hpo.storage.schema import failures, slots, studies
 
-MAX_ATTEMPTS = {"lost worker": 3, "out of memory": 3, "timeout": 3, "exception": 2}  # at one setting, by cause
-MAX_ATTEMPTS_OF_ALL_CAUSES = 3
+MAX_ATTEMPTS = {"out of memory": 3, "timeout": 3, "exception": 2}  # at one setting, by cause
+MAX_ATTEMPTS_OF_ALL_CAUSES = 3  # that are evidence against the setting: a lost worker is not
 MAX_MESSAGE = 20_000  # characters of a traceback that are stored
 
 
@@ -32,7 +33,7 @@ def end_lost_attempts(connection: Connection, study: int, now: float, take_over:
     lost = sa.or_(slots.c.worker_id.in_(sorted(ended)), *([slots.c.lease_until < now] if expired else []))
     query = sa.select(slots).where(slots.c.study_id == study, slots.c.state == "leased", lost)
     rows = connection.execute(query.order_by(slots.c.id).with_for_update(skip_locked=True)).all()
-    end_attempts(connection, rows, "lost worker", "the worker {worker_id} ended or was cut off", now)
+    end_attempts(connection, rows, LOST, "the worker {worker_id} ended or was cut off", now)
 
 
 def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, message: str, now: float) -> None:
@@ -41,13 +42,12 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
         return
     study = rows[0].study_id
     failed = failed_configurations(connection, study)
-    earlier = _earlier_failures(connection, rows, cause)
     _insert_failures(connection, rows, cause, message, now)
-    exhausted = {
-        row.id
-        for row in rows
-        if row.attempt >= MAX_ATTEMPTS_OF_ALL_CAUSES or earlier[row.id] + 1 >= MAX_ATTEMPTS[cause]
-    }
+    if cause == LOST:
+        exhausted = set_aside(connection, rows)
+        _explain(connection, exhausted, now)
+    else:
+        exhausted = _exhausted(connection, rows, cause)
     over = {row.id for row in rows if row.configuration in failed or (row.id in exhausted and row.phase == "rerun")}
     replaced = {"setting": None, "attempt": 0, "replacements": slots.c.replacements + 1, "started": None}
     change(connection, over, {**RELEASED, "state": "failed", "cause": cause, "finished": now})
@@ -55,6 +55,26 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     change(connection, {row.id for row in rows} - exhausted - over, RELEASED)
     for configuration in {row.configuration for row in rows} - failed.keys():
         _give_up(connection, study, configuration, cause, now)
+
+
+def reopen(connection: Connection, study: int, cause: str) -> None:
+    """Opens the slots that failed for `cause`: changed code for exceptions, new workers for lost ones.
+
+    A configuration that was given up for `cause` is opened completely and may fail as often as a new one.
+    """
+    of_study = slots.c.study_id == study
+    by_cause = sa.and_(of_study, slots.c.state == "failed", slots.c.cause == cause)
+    if connection.scalar(sa.select(slots.c.id).where(by_cause).limit(1)) is None:
+        return
+    tuning = sa.select(slots.c.configuration).where(by_cause, slots.c.phase == "tune")
+    given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
+    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
+    connection.execute(sa.update(slots).where(of_study, given_up, slots.c.phase == "tune").values(replacements=0))
+    failed_slots = sa.update(slots).where(of_study, given_up, slots.c.state == "failed")
+    connection.execute(failed_slots.values(opened | {"setting": None}))
+    with_setting = sa.and_(by_cause, slots.c.phase == "rerun", slots.c.setting.is_not(None))
+    connection.execute(sa.update(slots).where(with_setting).values(opened))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=False))
 
 
 def failed_configurations(connection: Connection, study: int) -> dict[str, str]:
@@ -76,19 +96,34 @@ def _insert_failures(connection: Connection, rows: Sequence[Any], cause: str, me
     ])  # fmt: skip
 
 
-def _earlier_failures(connection: Connection, rows: Sequence[Any], cause: str) -> dict[int, int]:
-    """Slot → earlier attempts at its present setting that ended for the same cause.
+def _explain(connection: Connection, exhausted: Collection[int], now: float) -> None:
+    """Says in the newest failures of slots why their settings are set aside."""
+    ending = f"; it is the {MAX_LOST}th worker lost with this setting, and no other was: the setting is set aside"
+    newest = sa.and_(bulk_sql.among(connection, failures.c.slot_id, exhausted), failures.c.time == now)
+    if exhausted:
+        connection.execute(sa.update(failures).where(newest).values(message=failures.c.message + ending))
+
+
+def _exhausted(connection: Connection, rows: Sequence[Any], cause: str) -> set[int]:
+    """Slots whose present setting has failed as often as it may, for `cause` or for all causes that count.
 
     When the user's code has changed, attempts are counted from 1 again: earlier ones do not count.
     """
     settings = {row.id: row.setting for row in rows}
-    counts = dict.fromkeys(settings, 0)
-    query = sa.select(failures.c.slot_id, failures.c.setting).where(
-        bulk_sql.among(connection, failures.c.slot_id, settings), failures.c.cause == cause
+    by_cause, of_all = dict.fromkeys(settings, 0), dict.fromkeys(settings, 0)
+    query = sa.select(failures.c.slot_id, failures.c.setting, failures.c.cause).where(
+        bulk_sql.among(connection, failures.c.slot_id, settings), failures.c.cause != LOST
     )
-    for slot, setting in connection.execute(query):
-        counts[slot] += setting == settings[slot]
-    return {row.id: min(counts[row.id], row.attempt - 1) for row in rows}
+    for slot, setting, earlier in connection.execute(query):
+        if setting == settings[slot]:
+            of_all[slot] += 1
+            by_cause[slot] += earlier == cause
+    return {
+        row.id
+        for row in rows
+        if min(by_cause[row.id], row.attempt) >= MAX_ATTEMPTS[cause]
+        or min(of_all[row.id], row.attempt) >= MAX_ATTEMPTS_OF_ALL_CAUSES
+    }
 
 
 def _storable(text: str) -> str:

@@ -11,6 +11,7 @@ from hpo.storage.ledger import changed_code
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.ledger import Ledger
 from hpo.storage.ledger.planning import PLANNED, add_slots, raise_planned
+from hpo.storage.ledger.retries import reopen
 from hpo.storage.schema import studies
 from hpo.storage.transactions import lock_table, now, run_with_retry
 
@@ -102,7 +103,7 @@ def _update(
     if columns["fingerprint"] != row.fingerprint:
         warnings += changed_code.check_results(connection, row, columns["fingerprint"], accept_changed_code)
         notes += [{"time": now(connection), "event": event} for event in warnings]
-        changed_code.reopen_failed(connection, row.id)
+        reopen(connection, row.id, "exception")
     notes += raise_planned(connection, row, columns["definition"], planned)
     values = {"text": columns["text"], "fingerprint": columns["fingerprint"], "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))

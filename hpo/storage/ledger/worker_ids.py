@@ -14,16 +14,30 @@ from pathlib import Path
 def new_worker_id(pid: int | None = None) -> str:
     """An id that no other process ever has: "host:pid:process start time:random"; of this process by default."""
     pid = pid or os.getpid()
-    return f"{host()}:{pid}:{_start_time(pid)}:{uuid.uuid4().hex[:12]}"
+    return f"{host()}:{pid}:{_start_time(pid) or ''}:{uuid.uuid4().hex[:12]}"
 
 
 def has_ended(worker_id: str) -> bool:
-    """True if the worker ran on this machine and its process has ended."""
+    """True if the worker ran on this machine and its process has certainly ended.
+
+    What cannot be known (another user's process behind hidepid, no file descriptor left to read /proc) counts as
+    running: then the end of the lease decides.
+    """
     try:
-        worker_host, pid, started, _ = worker_id.split(":")
-        return worker_host == host() and sys.platform != "win32" and _start_time(int(pid)) != started
+        worker_host, number, started, _ = worker_id.split(":")
+        pid = int(number)
     except ValueError:  # an id of another form: only its lease's end counts
         return False
+    if worker_host != host() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it exists and belongs to another user
+        pass
+    now = _start_time(pid)
+    return now is not None and started != "" and now != started
 
 
 @cache
@@ -37,15 +51,17 @@ def host() -> str:
     return socket.gethostname().replace(":", "_") + table
 
 
-def _start_time(pid: int) -> str:
-    """When the process started, in the system's own unit, because process ids are reused; '' if there is none."""
-    if Path("/proc/self/stat").exists():
-        try:
+def _start_time(pid: int) -> str | None:
+    """When a process started, in the system's own unit, because process ids are reused.
+
+    Returns:
+        "ended" for a process that has ended and whose parent has not noticed; None if it cannot be known.
+    """
+    try:
+        if Path("/proc/self/stat").exists():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] in "ZX" else fields[19]
-    if sys.platform == "win32":
-        return "0"
-    result = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return result.stdout.strip().replace(":", ".")
+            return "ended" if fields[0] in "ZX" else fields[19]
+        result = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return result.stdout.strip().replace(":", ".") or None
