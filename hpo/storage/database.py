@@ -1,6 +1,7 @@
 """Connections to SQLite and PostgreSQL: how they are configured, and the tables that `connect` creates."""
 
 import atexit
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,11 +11,17 @@ from sqlalchemy.engine import URL, Connection, Engine
 from hpo.errors import HpoError
 from hpo.storage import schema, transactions
 from hpo.storage.locks import creation_lock
+from hpo.storage.sqlite_file import check_file
 from hpo.storage.transactions import reason, retry, run
 from hpo.storage.url import check_folder, file, read, redacted
 
 CONNECT_TIMEOUT = 10.0  # seconds to wait for a database at the first contact, when its address may be wrong
-IDLE_TIMEOUT = 60.0  # seconds until PostgreSQL ends the session of a client that stopped in a transaction
+BUSY_TIMEOUT = 5.0  # seconds that SQLite itself waits for a lock; then it is retried
+LIMITS = {  # seconds, of every transaction on PostgreSQL
+    "lock_timeout": 10.0,
+    "statement_timeout": 30.0,
+    "idle_in_transaction_session_timeout": 60.0,  # after this the session of a client that stopped is ended
+}
 
 
 def connect(url: str) -> Engine:
@@ -58,12 +65,13 @@ def check_version(shown: str, version: int | None) -> None:
 def engine_options(address: URL) -> dict[str, Any]:
     """Keyword arguments of `sqlalchemy.create_engine` for this kind of database."""
     if address.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": transactions.RETRY_TIMEOUT}}
+        return {"connect_args": {"timeout": min(BUSY_TIMEOUT, transactions.RETRY_TIMEOUT)}}
     # A server that vanished is noticed within half a minute; the system's own limit is two hours.
-    probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+    probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 15_000}
     # One connection is kept between transactions: by default a server accepts a hundred clients.
     pool = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9}
-    return {**pool, "connect_args": {"connect_timeout": 10, **probes}}
+    # A pooler in transaction mode may run each transaction on another server connection, without prepared statements.
+    return {**pool, "connect_args": {"connect_timeout": 5, "prepare_threshold": None, **probes}}
 
 
 def configure_connections(engine: Engine, reading: bool = False) -> None:
@@ -73,13 +81,24 @@ def configure_connections(engine: Engine, reading: bool = False) -> None:
     `reading`: connections opened from now on are read-only and keep no writer waiting.
     """
     if engine.dialect.name != "sqlite":
+        limits = (sa.func.set_config(name, f"{1000 * seconds:.0f}", True) for name, seconds in LIMITS.items())
+        limit = sa.select(*limits)  # for one transaction alone: a pooler hands the session to other clients
 
         @event.listens_for(engine, "connect")
         def _configure_postgresql(connection: Any, _: Any) -> None:
-            connection.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * IDLE_TIMEOUT)}")
-            connection.commit()
+            calls = transactions.calls(engine)
+            calls.connections.add(connection)
+            calls.last = time.monotonic()
             if reading:
                 connection.read_only = True
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _note_call(*_: Any) -> None:
+            transactions.calls(engine).last = time.monotonic()
+
+        @event.listens_for(engine, "begin")
+        def _limit_transaction(connection: Connection) -> None:
+            connection.execute(limit)
 
         return
 
@@ -93,6 +112,8 @@ def configure_connections(engine: Engine, reading: bool = False) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        if not reading:
+            check_file(connection, file(engine.url))
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 

@@ -1,9 +1,14 @@
 """Transactions that wait for an unavailable database, the database's clock, and locks on tables."""
 
 import logging
+import os
+import socket
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -14,9 +19,11 @@ from hpo.storage.url import redacted
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+_calls: "WeakKeyDictionary[Engine, Calls]" = WeakKeyDictionary()
 
 RETRY_TIMEOUT = 60.0  # seconds to wait for a database that is locked or restarting
-WARN_PAUSE = 1.0  # seconds: the first longer pause, after three seconds without an answer, is logged
+CALL_TIMEOUT = 35.0  # seconds after which a statement that does not return is interrupted, and retried
+WARN_AFTER = (8.0, 30.0)  # seconds of waiting before the first warning, and between warnings
 # What PostgreSQL answers to a client that it will refuse later as well.
 _REFUSALS = (
     *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
@@ -45,7 +52,7 @@ def run_with_retry(
         HpoError: the database was unavailable for `timeout` seconds, or failed for another reason (disk full).
     """
     try:
-        return retry(lambda: run(engine, work), timeout, on_failure)
+        return retry(lambda: run(engine, work), timeout, on_failure, calls(engine).interrupt)
     except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
         raise  # a defect of hpo, whose traceback is needed
     except (exc.DBAPIError, exc.PendingRollbackError) as error:
@@ -53,27 +60,88 @@ def run_with_retry(
         raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
 
-def retry(work: Callable[[], T], timeout: float | None = None, on_failure: Callable[[], None] | None = None) -> T:
-    """`work()`, repeated while it fails for a temporary reason.
+def retry(
+    work: Callable[[], T],
+    timeout: float | None = None,
+    on_failure: Callable[[], None] | None = None,
+    interrupt: Callable[[], None] | None = None,
+) -> T:
+    """`work()`, repeated while it fails for a temporary reason. Long waits are logged, with the reason.
 
     Args:
         timeout: seconds; RETRY_TIMEOUT by default. on_failure: called after every failure.
+        interrupt: makes a statement fail that has not returned for CALL_TIMEOUT seconds; called by another thread,
+            every second.
     """
     timeout = RETRY_TIMEOUT if timeout is None else timeout
-    end, pause, warned = time.monotonic() + timeout, 0.05, False
-    while True:
-        try:
-            return work()
-        except (exc.DBAPIError, exc.PendingRollbackError) as error:
-            if on_failure:
-                on_failure()
-            if not _is_temporary(error) or time.monotonic() + pause > end:
-                raise
-            if not warned and pause > WARN_PAUSE:
-                warned = True
-                log.warning("the database does not answer (%s); waiting up to %.0f s for it", reason(error), timeout)
-        time.sleep(pause)
-        pause = min(2.0, pause * 1.5)
+    end, pause = time.monotonic() + timeout, 0.05
+    with _Watch(timeout, interrupt) as watch:
+        while True:
+            try:
+                return work()
+            except (exc.DBAPIError, exc.PendingRollbackError) as error:
+                watch.reason = reason(error)
+                if on_failure:
+                    on_failure()
+                if not _is_temporary(error) or time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+
+
+class _Watch:
+    """Warns, from another thread, of a wait for the database, and interrupts a call that takes too long."""
+
+    def __init__(self, timeout: float, interrupt: Callable[[], None] | None) -> None:
+        self.reason = "no answer"
+        self._timeout, self._interrupt = timeout, interrupt
+        self._start = time.monotonic()
+        self._next_warning = self._start + WARN_AFTER[0]
+        self._over = threading.Event()
+        self._timer = threading.Timer(WARN_AFTER[0], self._look)  # most calls end before it starts to look
+        self._timer.daemon = True
+
+    def __enter__(self) -> "_Watch":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._over.set()
+
+    def _look(self) -> None:
+        while True:
+            now = time.monotonic()
+            if now >= self._next_warning:
+                waited = now - self._start
+                left = f"; waiting up to {max(self._timeout - waited, 0):.0f} s more" if self._timeout > waited else ""
+                log.warning("the database has not answered for %.0f s (%s)%s", waited, self.reason, left)
+                self._next_warning += WARN_AFTER[1]
+            if self._interrupt:
+                self._interrupt()
+            if self._over.wait(1.0):
+                return
+
+
+class Calls:
+    """The driver's connections of an engine to PostgreSQL, and when it was last called."""
+
+    def __init__(self) -> None:
+        self.connections: WeakSet[Any] = WeakSet()
+        self.last = time.monotonic()
+
+    def interrupt(self) -> None:
+        """Closes the sockets if a call has not returned for CALL_TIMEOUT seconds, so that it fails."""
+        if time.monotonic() - self.last > CALL_TIMEOUT:
+            for connection in self.connections:
+                # It may be closed in the meantime.
+                with suppress(Exception), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
+
+
+def calls(engine: Engine) -> Calls:
+    """What `database.configure_connections` notes of an engine."""
+    return _calls.setdefault(engine, Calls())
 
 
 def now(connection: Connection) -> float:

@@ -1,6 +1,7 @@
 """Extends a worker's leases while its main thread trains."""
 
 import threading
+import time
 
 from hpo.storage.ledger import Ledger, Work
 
@@ -11,10 +12,13 @@ class LeaseHeartbeat:
     def __init__(self, ledger: Ledger, worker_id: str, seconds: float) -> None:
         self.ledger, self.worker_id, self.seconds = ledger, worker_id, seconds
         self.work: Work | None = None
+        self.until = 0.0  # when the leases end, by this machine's clock
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hpo-heartbeat", daemon=True)
 
     def hold(self, work: Work | None) -> None:
+        if work is not None and self.work is None:
+            self.until = time.time() + self.seconds
         self.work = work
 
     def __enter__(self) -> None:
@@ -22,7 +26,7 @@ class LeaseHeartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=0.2)
 
     def _run(self) -> None:
         while not self._stopped.wait(self.seconds / 4):
@@ -31,5 +35,6 @@ class LeaseHeartbeat:
                 continue
             try:
                 self.ledger.extend_lease(self.worker_id, [slot.id for slot in work.slots], self.seconds)
+                self.until = time.time() + self.seconds
             except Exception:  # the database is unavailable: this worker may still be the first to finish its slots
                 continue

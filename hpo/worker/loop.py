@@ -3,18 +3,18 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, UsageError, plural
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.optuna.mirror import RELEASED
 from hpo.storage.optuna.safe_mirror import SafeMirror
 from hpo.worker.lease_heartbeat import LeaseHeartbeat
-from hpo.worker.signals import Stop
+from hpo.worker.signals import Stop, Stopped
 from hpo.worker.suggestions import Suggestions
 
+RELEASE_TIMEOUT = 1.0  # seconds for which a release is retried
 LEASE = 60.0  # seconds; extended after a quarter of them
 POLL = (0.05, 1.0)  # seconds between two polls of a waiting worker: at first, and at most in its first 20 seconds
 POLLING_SHARE = 0.01  # the largest share of its time that a waiting worker spends on polls
@@ -69,20 +69,27 @@ class _Worker:
         self.suggestions = Suggestions(self.ledger)
         self.heartbeat = LeaseHeartbeat(self.ledger, self.worker_id, self.lease)
         self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event)
+        self.stop.last_resort = self._last_resort
 
     def run(self) -> None:
+        stopped = None
         with self.heartbeat:
             try:
                 self.mirror.repair()
                 self._loop()
                 self.mirror.repair()
+            except Stopped as error:
+                stopped, self.ledger.retry_timeout = error, RELEASE_TIMEOUT
+                raise
             except HpoError as error:
                 if not isinstance(error, UsageError):  # from the database, after retries for the whole time
-                    self.ledger.retry_timeout = 1.0
+                    self.ledger.retry_timeout = RELEASE_TIMEOUT
                 raise
             finally:
                 self.stop.close()
-                self._release()
+                unreleased = self._release()
+                if stopped:
+                    stopped.unreleased = unreleased
 
     def _loop(self) -> None:
         if not isinstance(self.population, int) and self.ledger.state() == "done":
@@ -198,15 +205,35 @@ class _Worker:
         self.mirror.fail([slot.trial for slot in work.slots], cause)
         self.on_event("failed", {"work": work, "cause": cause, "message": message})
 
-    def _release(self) -> None:
-        """Releases all slots of this worker, also those of a lease that a signal interrupted."""
-        held, released = self.heartbeat.work, []
-        with suppress(HpoError):  # the database is unavailable: the lease will expire
+    def _release(self) -> str:
+        """Releases all slots of this worker, also those of a lease that a signal interrupted; says what is left."""
+        held = self.heartbeat.work
+        try:
             released = self.ledger.release(self.worker_id)
+        except HpoError:  # the database is unavailable: the lease will expire
+            return self._unreleased()
         if released:
             trials = {slot.id: slot.trial for slot in held.slots} if held else {}
             self.mirror.fail([trials.get(slot) for slot in released], RELEASED)
             self.on_event("released", {"ids": released})
+        return ""
+
+    def _last_resort(self) -> str:
+        """Releases without the main thread, which is in a call that does not return; says what became of the leases."""
+        self.ledger.retry_timeout = 0.0
+        try:
+            self.ledger.release(self.worker_id)
+        except HpoError:
+            return self._unreleased()
+        return "unfinished trials and reruns were released"
+
+    def _unreleased(self) -> str:
+        work = self.heartbeat.work
+        if work is None:
+            return ""
+        runs = plural(len(work.slots), "rerun" if work.phase == "rerun" else "trial")
+        until = time.strftime("%H:%M:%S", time.localtime(self.heartbeat.until))
+        return f"{runs} of {work.configuration} still leased; another worker takes over at {until}"
 
 
 def _cause(error: Exception) -> str:

@@ -3,14 +3,17 @@
 import os
 import re
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from hpo.errors import UsageError
 
+OVERDUE = 2.5  # seconds after a signal in which the main thread can release its leases and end
+LAST_RESORT = 1.5  # seconds that another thread then gets for it
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -35,22 +38,33 @@ def stop_after(duration: str) -> None:
 
 
 class Stopped(SystemExit):
-    """Raised in the main thread after a signal; leaves the process with exit code 128 + signal number."""
+    """Raised in the main thread after a signal; leaves the process with exit code 128 + signal number.
+
+    Attributes:
+        unreleased: what could not be released, as a sentence; "" if nothing is left.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.number = number
+        self.unreleased = ""
 
 
 class Stop:
     """Turns signals into `Stopped`, but only inside `interruptible()` or in `check()`.
 
     Elsewhere, and after the first, a signal is only remembered, so that it interrupts neither a transaction nor the
-    release after the first signal.
+    release after the first signal. If the process has not ended OVERDUE seconds after a signal, because a database or a
+    long operation does not return, a thread calls `last_resort` and ends it.
+
+    Attributes:
+        last_resort: releases what it can and returns what a person must know; it gets LAST_RESORT seconds.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.last_resort: Callable[[], str] | None = None
+        self._ended = threading.Event()
         self._interruptible = False
         self._repeat: threading.Timer | None = None
 
@@ -92,8 +106,31 @@ class Stop:
             return
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         before: dict[int, Any] = {number: signal.signal(number, self.request) for number in numbers}
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to even if Python code does not run
+        threading.Thread(target=self._end_overdue, args=(reader, set(numbers)), daemon=True).start()
         try:
             yield self
         finally:
+            self._ended.set()
+            signal.set_wakeup_fd(wakeup)
+            os.close(writer)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _end_overdue(self, reader: int, numbers: set[int]) -> None:
+        """Waits for a signal, and ends the process if the main thread does not."""
+        with open(reader, "rb", buffering=0) as pipe:
+            number = next((byte[0] for byte in iter(lambda: pipe.read(1), b"") if byte[0] in numbers), None)
+        if number is None or self._ended.wait(OVERDUE):
+            return
+        words = [""]
+        if self.last_resort:
+            resort = self.last_resort
+            thread = threading.Thread(target=lambda: words.append(resort()), daemon=True)
+            thread.start()
+            thread.join(LAST_RESORT)
+        if not self._ended.is_set():
+            print(f"hpo: ended by signal {number}{words[-1] and '; '}{words[-1]}", file=sys.stderr, flush=True)
+            os._exit(128 + number)

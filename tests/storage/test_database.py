@@ -185,7 +185,7 @@ def test_a_defect_of_hpo_keeps_its_traceback(url: str) -> None:
 def test_a_client_that_stopped_in_a_transaction_loses_its_locks(
     postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_TIMEOUT", 0.3)
+    monkeypatch.setitem(database.LIMITS, "idle_in_transaction_session_timeout", 0.3)
     url = postgresql.create()
     stopped, other = connect(url), connect(url)
     with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"), stopped.begin() as connection:

@@ -68,7 +68,8 @@ def work(
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # outages are logged
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT
-    hpo.storage.database.IDLE_TIMEOUT = idle_timeout or hpo.storage.database.IDLE_TIMEOUT
+    if idle_timeout:
+        hpo.storage.database.LIMITS["idle_in_transaction_session_timeout"] = idle_timeout
     if die:
         _die_at(die, how)
 

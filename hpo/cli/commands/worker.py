@@ -58,7 +58,8 @@ def worker(
         work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
-            print(f"hpo: {stop_reason(stopped)}; unfinished trials and reruns were released", file=sys.stderr)
+            left = stopped.unreleased or "unfinished trials and reruns were released"
+            print(f"hpo: {stop_reason(stopped)}; {left}", file=sys.stderr)
         raise
     except HpoError as error:
         if not messages:

@@ -31,7 +31,8 @@ class Messenger:
         if kind == "failed":
             self.send(kind, **_about(details["work"]), cause=details["cause"], text=error_line(details["message"]))
         elif kind == "finished":
-            self.send(kind, **_about(details["work"]))
+            about, counted = _about(details["work"]), len(details["outcomes"])
+            self.send(kind, **about, counted=counted)
         elif kind == "mirror":
             text = f"Optuna's tables could not be written ({details['error']}); they will be repaired later"
             self.send("warning", text=text)
@@ -50,8 +51,11 @@ class Messenger:
             line = json.dumps({"kind": kind, **details})
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
-            runs = plural(details["models"], "rerun" if details["phase"] == "rerun" else "trial")
+            kind_of_run = "rerun" if details["phase"] == "rerun" else "trial"
+            runs = plural(details.get("counted", details["models"]), kind_of_run)
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
+            if details.get("counted", details["models"]) < details["models"]:
+                cause = f"; {details['models'] - details['counted']} had been taken over by another worker"
             line = f"[{seconds:6.1f} s] {details['configuration']}: {runs} {kind}{cause}"
         else:
             line = f"hpo: {details['text']}"
