@@ -8,7 +8,9 @@ from hpo.errors import HpoError
 
 
 def check_file(connection: Connection, path: Path) -> None:
-    """Raises HpoError if the file, or its log, is not the one that this connection has opened.
+    """Raises HpoError if the file, or its log, is not the one that this connection has opened, or is shorter.
+
+    The file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
 
     Args:
         connection: its `info` keeps which files these are.
@@ -16,18 +18,17 @@ def check_file(connection: Connection, path: Path) -> None:
     for file, name in ((path, "file"), (path.with_name(f"{path.name}-wal"), "log")):
         try:
             status = file.stat()
-            identity = (status.st_dev, status.st_ino)
         except FileNotFoundError:
-            identity = None
+            status = None
+        identity = status and (status.st_dev, status.st_ino)
         known = connection.info.setdefault(name, identity) or identity
         connection.info[name] = known
         if identity != known:
             raise _error(file, "deleted" if identity is None else "replaced")
-    with path.open("rb") as opened:
-        header = opened.read(32)
-    page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
-    if path.stat().st_size < pages * (65536 if page_size == 1 else page_size) or not header:
-        raise _error(path, "truncated")
+        if status and file == path:
+            if status.st_size < connection.info.get("size", 0):  # SQLite shortens a file at a VACUUM only
+                raise _error(path, "truncated")
+            connection.info["size"] = status.st_size
 
 
 def _error(file: Path, what: str) -> HpoError:

@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class _Worker:
         self.suggestions = Suggestions(self.ledger)
         self.heartbeat = LeaseHeartbeat(self.ledger, self.worker_id, self.lease)
         self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event)
-        self.stop.last_resort = self._last_resort
+        self.stop.last_resort, self.stop.unreleased = self._last_resort, self._unreleased
 
     def run(self) -> None:
         stopped = None
@@ -218,14 +219,13 @@ class _Worker:
             self.on_event("released", {"ids": released})
         return ""
 
-    def _last_resort(self) -> str:
-        """Releases without the main thread, which is in a call that does not return; says what became of the leases."""
+    def _last_resort(self) -> bool:
+        """Releases without the main thread, which is in a call that does not return; whether it could."""
         self.ledger.retry_timeout = 0.0
-        try:
+        with suppress(HpoError):
             self.ledger.release(self.worker_id)
-        except HpoError:
-            return self._unreleased()
-        return "unfinished trials and reruns were released"
+            return True
+        return False
 
     def _unreleased(self) -> str:
         work = self.heartbeat.work

@@ -58,12 +58,13 @@ class Stop:
     long operation does not return, a thread calls `last_resort` and ends it.
 
     Attributes:
-        last_resort: releases what it can and returns what a person must know; it gets LAST_RESORT seconds.
+        last_resort: releases what it can, for LAST_RESORT seconds. unreleased: what a person must know if it cannot.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.last_resort: Callable[[], str] | None = None
+        self.last_resort: Callable[[], bool] | None = None
+        self.unreleased: Callable[[], str] = str
         self._ended = threading.Event()
         self._interruptible = False
         self._repeat: threading.Timer | None = None
@@ -121,16 +122,21 @@ class Stop:
 
     def _end_overdue(self, reader: int, numbers: set[int]) -> None:
         """Waits for a signal, and ends the process if the main thread does not."""
-        with open(reader, "rb", buffering=0) as pipe:
-            number = next((byte[0] for byte in iter(lambda: pipe.read(1), b"") if byte[0] in numbers), None)
-        if number is None or self._ended.wait(OVERDUE):
+        number = 0
+        while byte := os.read(reader, 1):
+            number = byte[0]
+            if number in numbers and not self._ended.wait(OVERDUE):
+                break
+        else:  # the writer is closed
+            os.close(reader)
             return
-        words = [""]
+        released: list[bool] = []
         if self.last_resort:
             resort = self.last_resort
-            thread = threading.Thread(target=lambda: words.append(resort()), daemon=True)
+            thread = threading.Thread(target=lambda: released.append(resort()), daemon=True)
             thread.start()
             thread.join(LAST_RESORT)
         if not self._ended.is_set():
-            print(f"hpo: ended by signal {number}{words[-1] and '; '}{words[-1]}", file=sys.stderr, flush=True)
+            words = "unfinished trials and reruns were released" if any(released) else self.unreleased()
+            print(f"hpo: ended by signal {number}{words and '; '}{words}", file=sys.stderr, flush=True)
             os._exit(128 + number)

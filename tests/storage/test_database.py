@@ -1,6 +1,7 @@
 """Connections: settings, errors in one sentence, retries, locks, passwords, and processes that start together."""
 
 import logging
+import os
 import signal
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from fork_server import ForkServer
 from postgres_server import PostgresServer
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from hpo.errors import HpoError, UsageError
@@ -154,19 +156,66 @@ def test_a_locked_database_is_retried(tmp_path: Path) -> None:
         run_with_retry(engine, work, timeout=0.2)
 
 
-def test_a_long_outage_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    failures = iter(range(12))
+def test_a_long_wait_is_logged_with_its_reason_and_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = time.monotonic() + 3.5
 
     def work() -> str:
-        if next(failures, None) is not None:
+        if time.monotonic() < end:
             raise locked()
         return "done"
 
-    monkeypatch.setattr(transactions.time, "sleep", lambda _: None)
+    monkeypatch.setattr(transactions, "WARN_AFTER", (0.5, 1.0))
     with caplog.at_level(logging.WARNING, "hpo"):
         assert transactions.retry(work, 60.0) == "done"
-    [record] = caplog.records
-    assert "(database is locked)" in record.getMessage() and "60 s" in record.getMessage()
+        assert transactions.retry(lambda: "at once", 60.0) == "at once"
+        time.sleep(0.6)
+    assert 2 <= len(caplog.records) <= 4
+    assert all("database is locked" in record.getMessage() for record in caplog.records)
+
+
+def test_a_database_that_holds_the_connection_and_is_silent_is_interrupted(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CALL_TIMEOUT", 1.0)
+    monkeypatch.setattr(transactions, "WARN_AFTER", (0.1, 30.0))
+    url = postgresql.create()
+    engine = connect(url)
+    stopped: list[int] = []
+
+    def work(connection: Connection) -> int:
+        backend = connection.scalar(sa.text("select pg_backend_pid()"))
+        if not stopped:
+            stopped.append(backend)
+            os.kill(backend, signal.SIGSTOP)
+        return connection.scalar(sa.text("select 1"))
+
+    try:
+        start = time.monotonic()
+        assert run_with_retry(engine, work) == 1
+        assert time.monotonic() - start < 10
+    finally:
+        os.kill(stopped[0], signal.SIGCONT)
+    engine.dispose()
+    postgresql.drop(url)
+
+
+@pytest.mark.parametrize("fault", ["deleted", "replaced", "truncated", "log deleted"])
+def test_a_sqlite_file_that_is_lost_while_it_is_open_is_noticed(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "t.db"
+    engine = connect(f"sqlite:///{path}")
+    assert run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION)) == schema.VERSION
+    if fault == "replaced":
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+        (tmp_path / "copy").replace(path)
+    elif fault == "truncated":
+        run_with_retry(engine, lambda connection: connection.execute(sa.update(schema.version).values(version=3)))
+        path.write_bytes(b"")
+    else:
+        (path if fault == "deleted" else tmp_path / "t.db-wal").unlink()
+    with pytest.raises(HpoError, match=fault.split()[-1]):
+        run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION))
 
 
 def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:
@@ -224,7 +273,7 @@ def test_connections_probe_whether_the_server_is_alive(postgresql: PostgresServe
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         parameters = driver.info.get_parameters()
-    assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("10", "30000")
+    assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("10", "15000")
 
 
 def create(url: str, with_optuna: bool) -> None:
