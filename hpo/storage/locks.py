@@ -27,12 +27,15 @@ def creation_lock(engine: Engine, timeout: float | None = None) -> Iterator[None
         HpoError, or SQLAlchemy's OperationalError: another process still holds it.
     """
     timeout = transactions.RETRY_TIMEOUT if timeout is None else timeout
+    end = time.monotonic() + timeout
     if engine.dialect.name == "postgresql":
-        with engine.begin() as connection:  # the lock ends with the transaction, and with the session at the latest
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(1000 * timeout)}")
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_KEY)))
-            yield
-        return
+        while time.monotonic() < end:
+            with engine.begin() as connection:  # the lock ends with the transaction, and with the session at the latest
+                if connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_KEY))):
+                    yield
+                    return
+            time.sleep(_PAUSE)  # without a connection: a pooler may have none left for the holder's next transaction
+        raise _kept("the database's tables", timeout)
     try:
         import fcntl
     except ImportError:  # Windows: what fails is retried
@@ -41,18 +44,21 @@ def creation_lock(engine: Engine, timeout: float | None = None) -> Iterator[None
     parent = file(engine.url).parent
     folder = os.open(parent, os.O_RDONLY)
     try:
-        end = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise HpoError(
-                        f"another process has kept {parent} locked for {timeout:.0f} s; let it continue or end it "
-                        "(`jobs`, `ps`), and run the same command again"
-                    ) from None
+                    raise _kept(str(parent), timeout) from None
             time.sleep(_PAUSE)
         yield
     finally:
         os.close(folder)
+
+
+def _kept(what: str, timeout: float) -> HpoError:
+    return HpoError(
+        f"another process has kept {what} locked for {timeout:.0f} s; let it continue or end it (`ps`), and run "
+        "the same command again"
+    )
