@@ -82,6 +82,7 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("device", Text, nullable=False),
     Column("environment", _JSON, nullable=False),
+    Column("launch", Text, nullable=False, default=""),  # what started it: "slurm 12_3"
     Column("started", _DOUBLE, nullable=False),
     Column("seen", _DOUBLE, nullable=False),
 )

@@ -1,6 +1,7 @@
 """One worker of a study in this process: its device, its entry in the ledger, its trainer and its checkpoints."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def work(
     chosen = choose_device(device)
     prepare_process(threads, chosen)
     worker_id = new_worker_id()
-    ledger.register(worker_id, device_name(chosen), environment())
+    ledger.register(worker_id, device_name(chosen), environment(), os.environ.get("HPO_LAUNCH", ""))
 
     def curves(work: Work) -> dict[int, list[TrialCurve]]:
         tuning_runs = {slot.tuning_run for slot in work.slots}

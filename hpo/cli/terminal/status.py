@@ -93,7 +93,10 @@ def _workers_text(study: Mapping[str, Any]) -> str:
         return ""
     if not study["workers"]:
         return "; no worker is running"
-    machines = Counter(f"{worker['host']} ({worker['device']})" for worker in study["workers"])
+    machines = Counter(
+        f"{worker['host']} ({', '.join(filter(None, (worker['device'], worker.get('launch'))))})"
+        for worker in study["workers"]
+    )
     total = plural(len(study["workers"]), "worker")
     if len(machines) == 1:
         return f"; {total} on {next(iter(machines))}"

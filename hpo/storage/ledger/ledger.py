@@ -31,9 +31,14 @@ class Ledger(TrialHistory):
 
     @transaction
     def register(
-        self, connection: Connection, worker_id: str, device: str = "", environment: Mapping[str, Any] | None = None
+        self,
+        connection: Connection,
+        worker_id: str,
+        device: str = "",
+        environment: Mapping[str, Any] | None = None,
+        launch: str = "",
     ) -> None:
-        """Stores which worker starts, where and with which versions."""
+        """Stores which worker starts, where, with which versions, and what started it ("slurm 12_3")."""
         host, pid, *_ = [*worker_id.split(":"), "0"]
         time = now(connection)
         row = {
@@ -43,6 +48,7 @@ class Ledger(TrialHistory):
             "pid": int(pid) if pid.isdigit() else 0,
             "device": device,
             "environment": dict(environment or {}),
+            "launch": launch,
             "started": time,
             "seen": time,
         }

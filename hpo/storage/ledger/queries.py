@@ -69,11 +69,14 @@ def first_lease_ends(connection: Connection, study: int) -> Sequence[Any]:
 def workers_since(connection: Connection, study: int, since: float) -> list[dict[str, Any]]:
     """See `Activity.workers`; `since` is a time by the database's clock."""
     recent = sa.and_(workers.c.study_id == study, workers.c.seen >= since)
-    columns = (workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.device, workers.c.seen)
+    columns = (workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.device, workers.c.launch, workers.c.seen)
     query = sa.select(*columns).where(recent).order_by(workers.c.started, workers.c.worker_id)
     rows, time = connection.execute(query).all(), now(connection)
     return [
-        {"host": row.host, "pid": row.pid, "device": row.device, "seen": round(max(0.0, time - row.seen), 1)}
+        {
+            **{name: getattr(row, name) for name in ("host", "pid", "device", "launch")},
+            "seen": round(max(0.0, time - row.seen), 1),
+        }
         for row in rows
         if not has_ended(row.worker_id)
     ]

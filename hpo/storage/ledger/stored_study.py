@@ -28,7 +28,8 @@ class Activity(NamedTuple):
 
     Attributes:
         planned: trials, seeds and tuning_runs as they are now; empty if the study has just been deleted.
-        workers: those present, in the order in which they started: dicts with host, pid, device and seen (seconds ago).
+        workers: those present, in the order in which they started: dicts with host, pid, device,
+            launch (what started it) and seen (seconds ago).
         exceptions: configuration → traceback of its newest attempt that an exception ended.
     """
 
