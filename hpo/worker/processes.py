@@ -15,7 +15,7 @@ from hpo.errors import HpoError
 from hpo.storage.ledger import Ledger
 from hpo.worker.signals import Stop
 
-GRACE = 10.0  # seconds for workers to release their slots
+GRACE = 5.0  # seconds that workers get to release their leases; they end within this time themselves
 POLL = 0.25  # seconds between two checks of signals and ended workers
 
 Message = dict[str, Any]

@@ -54,11 +54,13 @@ class Stop:
     """Turns signals into `Stopped`, but only inside `interruptible()` or in `check()`.
 
     Elsewhere, and after the first, a signal is only remembered, so that it interrupts neither a transaction nor the
-    release after the first signal. If the process has not ended OVERDUE seconds after a signal, because a database or a
-    long operation does not return, a thread calls `last_resort` and ends it.
+    release after the first signal. If a worker has not ended OVERDUE seconds after a signal, because a database or a
+    long operation does not return, a thread calls `last_resort` and ends the process; not after Ctrl-C in a notebook or
+    a Python prompt, where more than the worker would be lost.
 
     Attributes:
-        last_resort: releases what it can, for LAST_RESORT seconds. unreleased: what a person must know if it cannot.
+        last_resort: releases what it can, for LAST_RESORT seconds; None: the process is never ended by the thread.
+        unreleased: what a person must know if `last_resort` cannot release everything.
     """
 
     def __init__(self) -> None:
@@ -106,11 +108,12 @@ class Stop:
             yield self
             return
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        ending = {number for number in numbers if number != signal.SIGINT or not _is_interactive()}
         before: dict[int, Any] = {number: signal.signal(number, self.request) for number in numbers}
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to even if Python code does not run
-        threading.Thread(target=self._end_overdue, args=(reader, set(numbers)), daemon=True).start()
+        threading.Thread(target=self._end_overdue, args=(reader, ending), daemon=True).start()
         try:
             yield self
         finally:
@@ -125,18 +128,21 @@ class Stop:
         number = 0
         while byte := os.read(reader, 1):
             number = byte[0]
-            if number in numbers and not self._ended.wait(OVERDUE):
+            if number in numbers and self.last_resort and not self._ended.wait(OVERDUE):
                 break
         else:  # the writer is closed
             os.close(reader)
             return
-        released: list[bool] = []
-        if self.last_resort:
-            resort = self.last_resort
-            thread = threading.Thread(target=lambda: released.append(resort()), daemon=True)
-            thread.start()
-            thread.join(LAST_RESORT)
+        resort, released = self.last_resort, list[bool]()
+        thread = threading.Thread(target=lambda: released.append(resort()), daemon=True)
+        thread.start()
+        thread.join(LAST_RESORT)
         if not self._ended.is_set():
             words = "unfinished trials and reruns were released" if any(released) else self.unreleased()
             print(f"hpo: ended by signal {number}{words and '; '}{words}", file=sys.stderr, flush=True)
             os._exit(128 + number)
+
+
+def _is_interactive() -> bool:
+    """Whether a person's other work is in this process: a notebook or a Python prompt."""
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules

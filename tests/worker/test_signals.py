@@ -1,0 +1,37 @@
+"""A process whose main thread does not end after a signal is ended by another thread, unless a person works in it."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys, time
+from hpo.worker.signals import Stop
+
+{interactive}
+stop = Stop()
+stop.last_resort, stop.unreleased = lambda: {released}, lambda: "4 trials still leased"
+with stop.installed():
+    os.kill(os.getpid(), signal.{signal})
+    end = time.monotonic() + 6
+    while time.monotonic() < end:  # as in a transaction, in which a signal is only remembered
+        time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "interactive", "released", "code", "said"),
+    [
+        ("SIGTERM", "", True, 128 + signal.SIGTERM, "unfinished trials and reruns were released"),
+        ("SIGINT", "", False, 128 + signal.SIGINT, "4 trials still leased"),
+        ("SIGTERM", "sys.ps1 = '>>> '", True, 128 + signal.SIGTERM, "released"),
+        ("SIGINT", "sys.ps1 = '>>> '", True, 0, ""),
+    ],
+)
+def test_the_process_is_ended(name: str, interactive: str, released: bool, code: int, said: str) -> None:
+    program = PROGRAM.format(signal=name, interactive=interactive, released=released)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr and bool(said) == bool(done.stderr)
