@@ -11,20 +11,19 @@ from sqlalchemy.engine import URL
 from hpo.errors import HpoError, UsageError
 
 MOUNTS = Path("/proc/mounts")  # where Linux lists its file systems
+SCHEMES = {"sqlite", "postgresql", "postgres", "postgresql+psycopg"}
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
 
 
 def redacted(url: str) -> str:
-    """`url` without its password, for messages."""
+    """`url` without its password, for messages; nothing of what cannot be parsed except a known scheme."""
     try:
         address = sa.make_url(url)
     except (exc.ArgumentError, ValueError):
         address = None
     if address is None or _has_second_at(address):
         scheme, separator, _ = url.partition("://")
-        if not separator and "@" not in url:  # a file's name, for example: it has no password
-            return url
-        return f"{scheme}://…" if separator and "@" not in scheme else "…"
+        return f"{scheme}://…" if separator and scheme in SCHEMES else "…"
     secret_keys = {key for key in address.query if "pass" in key.lower()}
     return address.difference_update_query(secret_keys).render_as_string(hide_password=True)
 
@@ -56,8 +55,8 @@ def read(url: str) -> URL:
 
 
 def _has_second_at(address: URL) -> bool:
-    """Whether the password has an @, so that its end is read as part of the host or the name."""
-    return address.get_backend_name() != "sqlite" and "@" in f"{address.host}{address.database}"
+    """Whether the password has an @, so that its end is read as part of the host, the name or the query."""
+    return address.get_backend_name() != "sqlite" and "@" in f"{address.host}{address.database}{dict(address.query)}"
 
 
 def file(address: URL) -> Path:

@@ -61,7 +61,11 @@ def test_the_clock_runs_within_a_transaction(url: str) -> None:
         ("postgresql://ann:p@s3cret/s3cret@db/hpo", "postgresql://…"),
         ("postgresql://ann:p@s3cret@db/hpo", "postgresql://…"),
         ("sqlite:////a@b/hpo.db", "sqlite:////a%40b/hpo.db"),
-        ("study.db", "study.db"),
+        ("study.db", "…"),
+        ("host=db dbname=hpo user=ann password=s3cret", "…"),
+        ("postgresql://ann:12?s3cret@db/hpo", "postgresql://…"),
+        ("postgresql://ann@db/hpo?options=a@s3cret", "postgresql://…"),
+        ("s3cret://ann@db:port/hpo", "…"),
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
