@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpo.errors import UsageError
+from hpo.storage import transactions
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
@@ -98,7 +99,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     from hpo.study.definition import describe, digest
     from hpo.study.fingerprint import fingerprint
 
-    engine = connect(url)
+    engine = connect(url, transactions.RETRY_TIMEOUT)  # a worker may start during an outage
     if study.name not in names(engine):
         return open_ledger(study, url)
     ledger, definition = load_study(engine, study.name), describe(study)

@@ -24,8 +24,11 @@ LIMITS = {  # seconds, of every transaction on PostgreSQL
 }
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, timeout: float | None = None) -> Engine:
     """An engine for `url` whose tables exist and have this version's schema.
+
+    Args:
+        timeout: seconds to wait for the database; by default CONNECT_TIMEOUT, since the address may be wrong.
 
     Raises:
         UsageError: the URL cannot be read or names a database that is not supported.
@@ -38,7 +41,7 @@ def connect(url: str) -> Engine:
     configure_connections(engine)
     atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     try:
-        version = retry(lambda: _create_tables(engine), CONNECT_TIMEOUT)
+        version = retry(lambda: _create_tables(engine), CONNECT_TIMEOUT if timeout is None else timeout)
     except exc.DBAPIError as error:
         raise HpoError(f"the database {redacted(url)} cannot be used ({reason(error)}); check --storage") from error
     check_version(redacted(url), version)

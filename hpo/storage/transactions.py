@@ -26,7 +26,13 @@ CALL_TIMEOUT = 35.0  # seconds after which a statement that does not return is i
 WARN_AFTER = (8.0, 30.0)  # seconds of waiting before the first warning, and between warnings
 # What PostgreSQL answers to a client that it will refuse later as well.
 _REFUSALS = (
-    *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
+    *(
+        "password authentication failed",
+        "no password supplied",
+        "no pg_hba.conf entry",
+        "pg_hba.conf rejects",
+        "does not exist",
+    ),
     *("does not support ssl", "certificate verify failed"),
 )
 
