@@ -41,7 +41,8 @@ def connect(url: str, timeout: float | None = None) -> Engine:
     configure_connections(engine)
     atexit.register(engine.dispose)  # the last connection to close writes SQLite's log back into the file
     try:
-        version = retry(lambda: _create_tables(engine), CONNECT_TIMEOUT if timeout is None else timeout)
+        patience = CONNECT_TIMEOUT if timeout is None else timeout
+        version = retry(lambda: _create_tables(engine), patience, interrupt=transactions.calls(engine).interrupt)
     except exc.DBAPIError as error:
         raise HpoError(f"the database {redacted(url)} cannot be used ({reason(error)}); check --storage") from error
     check_version(redacted(url), version)
