@@ -85,7 +85,7 @@ def test_a_file_without_tables_is_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense", "'nonsense'"),
+        ("nonsense", "is not a URL"),
         ("mysql://u:s3cret@h/d", "sqlite:///"),
         ("sqlite://", "needs a file"),
         ("sqlite:////no/such/folder/t.db", "/no/such/folder"),

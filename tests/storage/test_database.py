@@ -63,7 +63,7 @@ def test_the_clock_runs_within_a_transaction(url: str) -> None:
         ("sqlite:////a@b/hpo.db", "sqlite:////a%40b/hpo.db"),
         ("study.db", "…"),
         ("host=db dbname=hpo user=ann password=s3cret", "…"),
-        ("postgresql://ann:12?s3cret@db/hpo", "postgresql://…"),
+        ("postgresql://ann:12?s3cret@db/hpo", "postgresql://ann:***@db/hpo"),
         ("postgresql://ann@db/hpo?options=a@s3cret", "postgresql://…"),
         ("s3cret://ann@db:port/hpo", "…"),
     ],

@@ -16,7 +16,7 @@ from turns import Turns
 from hpo.storage import curves, schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, names
-from hpo.storage.schema import slots
+from hpo.storage.schema import failures, slots
 from tests.storage.test_ledger import take
 
 OF_ONE_WORKER = ("finish", "fail", "extend", "release", "assign", "note trials")
@@ -49,6 +49,16 @@ def last_attempts(ledger: Ledger, replacements: int) -> tuple[Work, Work]:
     other = sa.select(sa.func.max(slots.c.id)).where(slots.c.configuration == "A", slots.c.phase == "tune")
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(slots).where(slots.c.id.in_(ids)).values(attempt=3))
+        settings = dict(connection.execute(sa.select(slots.c.id, slots.c.setting).where(slots.c.id.in_(ids))).all())
+        earlier = {"study_id": ledger.id, "message": "m", "time": 0.0}
+        connection.execute(
+            sa.insert(failures),
+            [
+                {**earlier, "slot_id": slot, "attempt": attempt, "cause": cause, "setting": settings[slot]}
+                for slot in ids
+                for attempt, cause in ((1, "timeout"), (2, "out of memory"))
+            ],
+        )
         replaced = sa.update(slots).where(slots.c.id == other.scalar_subquery())
         connection.execute(replaced.values(replacements=replacements))
     last = [work.with_slots([slot._replace(attempt=3) for slot in work.slots]) for work in (first, second)]

@@ -11,6 +11,7 @@ from storage_study import best, definition, finish_all, known_for_long, make, ou
 from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, new_worker_id, open_study
+from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.ledger.retries import MAX_ATTEMPTS
 from hpo.trials import CAUSES
 from hpo.worker.loop import run_worker
@@ -52,7 +53,7 @@ def work_through(ledger: Ledger, train: Train, population: int = 12) -> None:
 
 
 def test_every_cause_has_a_number_of_attempts() -> None:
-    assert set(CAUSES) == {"diverged", *MAX_ATTEMPTS}
+    assert set(CAUSES) == {"diverged", LOST, *MAX_ATTEMPTS}
 
 
 @pytest.mark.parametrize(("cause", "attempts"), [("exception", 2), ("timeout", 3), ("out of memory", 3)])
