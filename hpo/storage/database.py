@@ -2,6 +2,8 @@
 
 import atexit
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -78,6 +80,30 @@ def engine_options(address: URL) -> dict[str, Any]:
     return {**pool, "connect_args": {"connect_timeout": 5, "prepare_threshold": None, **probes}}
 
 
+def _limit() -> sa.Select[Any]:
+    """Sets the LIMITS for one transaction alone: a pooler hands the session to other clients."""
+    return sa.select(*(sa.func.set_config(name, f"{1000 * seconds:.0f}", True) for name, seconds in LIMITS.items()))
+
+
+@contextmanager
+def limited_transactions(url: URL) -> Iterator[None]:
+    """Gives the transactions of all engines for `url` on PostgreSQL their LIMITS, also of those that Optuna creates."""
+    limit = _limit()
+
+    def limit_transaction(connection: Connection) -> None:
+        if connection.engine.url == url:
+            connection.execute(limit)
+
+    if url.get_backend_name() == "sqlite":
+        yield
+        return
+    event.listen(Engine, "begin", limit_transaction)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "begin", limit_transaction)
+
+
 def configure_connections(engine: Engine, reading: bool = False) -> None:
     """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
 
@@ -85,8 +111,7 @@ def configure_connections(engine: Engine, reading: bool = False) -> None:
     `reading`: connections opened from now on are read-only and keep no writer waiting.
     """
     if engine.dialect.name != "sqlite":
-        limits = (sa.func.set_config(name, f"{1000 * seconds:.0f}", True) for name, seconds in LIMITS.items())
-        limit = sa.select(*limits)  # for one transaction alone: a pooler hands the session to other clients
+        limit = _limit()
 
         @event.listens_for(engine, "connect")
         def _configure_postgresql(connection: Any, _: Any) -> None:

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
-from hpo.storage.database import configure_connections, engine_options
+from hpo.storage.database import configure_connections, engine_options, limited_transactions
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
@@ -41,7 +41,7 @@ def open_storage(engine: Engine, reading: bool = False) -> RDBStorage:
     """
     url = engine.url.render_as_string(hide_password=False)
     escaped = url.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
-    with creation_lock(engine):
+    with creation_lock(engine), limited_transactions(engine.url):
         storage = retry(lambda: RDBStorage(escaped, engine_kwargs=engine_options(engine.url)))
         storage.engine.dispose()  # connections opened before `configure_connections` lack the pragmas
     configure_connections(storage.engine, reading)
