@@ -14,7 +14,7 @@ from hpo.storage.url import read, redacted
 
 FOLDER = Path(".hpo") / "launches"
 
-EngineName = Literal["local", "slurm", "ray"]
+EngineName = Literal["local", "slurm"]
 
 
 class WorkerState(NamedTuple):

@@ -1,4 +1,4 @@
-"""Workers started by one command: as processes here, on a real one-node Slurm, and on a real Ray cluster."""
+"""Workers started by one command: as processes here, and on a real one-node Slurm."""
 
 import os
 import re
@@ -165,34 +165,3 @@ def test_a_worker_whose_time_is_over_exits_with_0_without_requeue(on_slurm: Proj
     assert "ExitCode=0:0" in cluster.run("scontrol", "show", "job", job)
     assert "work is left" in on_slurm.hpo("launch", "--logs", "small")
     assert set(on_slurm.counts()) == {"open"}
-
-
-@pytest.fixture(scope="module")
-def ray_address() -> Iterator[str]:
-    pytest.importorskip("ray", reason="no ray: pip install 'hpo-studies[ray]'")
-    port = slurm_cluster._free_port()
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    start = ["start", "--head", "--num-cpus=2", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
-    subprocess.run([*ray, *start], check=True, capture_output=True, timeout=120)
-    yield f"127.0.0.1:{port}"
-    subprocess.run([*ray, "stop", "--force"], check=True, capture_output=True, timeout=120)
-
-
-def test_ray_starts_a_killed_worker_again_and_the_study_completes(project: Project, ray_address: str) -> None:
-    project.write(epochs=1500, trials=4)
-    project.hpo("launch", "small", "--workers", "3", "--on", "ray", "--address", ray_address)
-    wait_for(lambda: project.counts().get("leased"))
-    listed = project.hpo("launch", "--list")
-    os.kill(int(re.findall(r"process (\d+)", listed)[0]), 9)
-    wait_for(lambda: set(project.counts()) == {"done"}, 180)
-    project.assert_complete(4)
-    wait_for(lambda: project.states() == ["ended"] * 3)
-
-
-def test_workers_on_ray_are_stopped(project: Project, ray_address: str) -> None:
-    project.write(epochs=100000, trials=4)
-    project.hpo("launch", "small", "--workers", "3", "--on", "ray", "--address", ray_address)
-    wait_for(lambda: project.counts().get("leased"))
-    project.hpo("launch", "--stop", "small")
-    assert set(project.counts()) == {"open"}
-    wait_for(lambda: project.states() == ["ended"] * 3)

@@ -1,4 +1,4 @@
-"""`hpo launch`: workers started here, on Slurm or on Ray."""
+"""`hpo launch`: workers started here or through Slurm."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def launch(
         str | None, typer.Argument(metavar="[STUDY]", help="The study, or a launch for --logs and --stop.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many workers to start.")] = 1,
-    on: Annotated[Literal["local", "slurm", "ray"], typer.Option(help="What starts and runs them.")] = "local",
+    on: Annotated[Literal["local", "slurm"], typer.Option(help="What starts and runs them.")] = "local",
     storage: Storage = None,
     device: Device = "auto",
     name: Name = None,
@@ -36,9 +36,6 @@ def launch(
     requeue: Annotated[
         bool, typer.Option(help="Slurm: start a worker again after its time limit and after preemption.")
     ] = True,
-    address: Annotated[str, typer.Option(help="Ray: the cluster's address.")] = "auto",
-    cpus: Annotated[float, typer.Option(min=0, help="Ray: CPUs of each worker.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what the workers of a launch have printed.")] = False,
@@ -48,7 +45,6 @@ def launch(
     from hpo import api
     from hpo.launch.launch import check_reachable, find, launches, new_launch, save
     from hpo.launch.local import Local
-    from hpo.launch.on_ray import Ray
     from hpo.launch.slurm import Slurm
     from hpo.study import loading
     from hpo.worker.signals import seconds_of
@@ -69,8 +65,6 @@ def launch(
     engine: Engine = Local()
     if on == "slurm":
         engine = Slurm(partition, seconds_of(time), gpus_per_node, threads, memory, account, requeue)
-    elif on == "ray":
-        engine = Ray(address, max(cpus, threads), gpus)
     url = api.storage_url(storage)
     check_reachable(url, engine)
     definition = api.with_overrides(loading.load(study), name, epochs)
@@ -89,12 +83,9 @@ def launch(
 def _engine_of(record: "Launch") -> "Engine":
     """The engine that started a launch, able to find its workers."""
     from hpo.launch.local import Local
-    from hpo.launch.on_ray import Ray
     from hpo.launch.slurm import Slurm
 
-    if record.engine == "slurm":
-        return Slurm()
-    return Ray(record.data["address"]) if record.engine == "ray" else Local()
+    return Slurm() if record.engine == "slurm" else Local()
 
 
 def _list_text(records: "Sequence[Launch]") -> str:
