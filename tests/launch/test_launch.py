@@ -147,7 +147,9 @@ def test_a_preempted_worker_is_requeued_and_the_study_completes(on_slurm: Projec
     on_slurm.write(epochs=400, trials=4)
     on_slurm.hpo("launch", "small", "--workers", "1", "--on", "slurm", "--time", "10m")
     wait_for(lambda: on_slurm.counts().get("leased"))
-    urgent = re.findall(r"\d+", cluster.run("sbatch", "--partition=high", "--exclusive", "--wrap=sleep 3"))[0]
+    urgent = re.findall(
+        r"\d+", cluster.run("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
+    )[0]
     wait_for(lambda: not on_slurm.counts().get("leased"))
     wait_for(lambda: urgent not in cluster.run("squeue", "--noheader", "--format=%i"))
     wait_for(lambda: on_slurm.states() == ["pending"])  # a requeued job starts after two minutes, or when told to
