@@ -9,6 +9,7 @@ from typing import Any
 
 from hpo.errors import HpoError, UsageError, plural
 from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.ledger.stored_study import LEASE
 from hpo.storage.optuna.mirror import RELEASED
 from hpo.storage.optuna.safe_mirror import SafeMirror
 from hpo.worker.lease_heartbeat import LeaseHeartbeat
@@ -16,7 +17,6 @@ from hpo.worker.signals import Stop, Stopped
 from hpo.worker.suggestions import Suggestions
 
 RELEASE_TIMEOUT = 1.0  # seconds for which a release is retried
-LEASE = 60.0  # seconds; extended after a quarter of them
 POLL = (0.05, 1.0)  # seconds between two polls of a waiting worker: at first, and at most in its first 20 seconds
 POLLING_SHARE = 0.01  # the largest share of its time that a waiting worker spends on polls
 

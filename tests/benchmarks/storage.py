@@ -23,9 +23,10 @@ from temporary_study import OWNER, enlarge, finish, lease, outcomes, run_program
 from hpo.search_space import split_space
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
+from hpo.storage.ledger.stored_study import LEASE
 from hpo.storage.optuna.mirror import Mirror
 from hpo.trials import STARTUP_TRIALS
-from hpo.worker.loop import LEASE, POLL, POLLING_SHARE
+from hpo.worker.loop import POLL, POLLING_SHARE
 from hpo.worker.sampler import sample
 from hpo.worker.suggestions import Suggestions
 

@@ -146,12 +146,6 @@ def test_this_process_is_a_worker(ledger: Ledger) -> None:
     assert "worker" not in status_text(read_status(ledger.engine))
 
 
-def test_a_worker_is_shown_for_as_long_as_its_lease() -> None:
-    from hpo.worker.loop import LEASE as WORKERS_LEASE
-
-    assert LEASE == WORKERS_LEASE
-
-
 def watched(ledger: Ledger, steps: list[Any], study: str | None = "s", **options: Any) -> str:
     """The output of a watch with the next step on the ledger in every pause."""
     screen = io.StringIO()
