@@ -30,10 +30,14 @@ def mix(key: Tensor | int, *parts: Tensor | int) -> Tensor:
     return mixed
 
 
+def bits(keys: Tensor, draw: Tensor | int) -> Tensor:
+    """Whole numbers 0 … 2²⁴ − 1, int64, one for each key and draw (broadcast); another `draw` is independent."""
+    return mix(keys, draw) >> 8
+
+
 def uniform(keys: Tensor, draw: Tensor | int) -> Tensor:
     """Numbers in [0, 1), float32, one for each key and draw (broadcast); another `draw` is independent."""
-    # 24 bits fill a float32's mantissa exactly.
-    return (mix(keys, draw) >> 8).to(torch.float32) * 2.0**-24
+    return bits(keys, draw).to(torch.float32) * 2.0**-24  # 24 bits fill a float32's mantissa exactly
 
 
 def normal(keys: Tensor, draw: Tensor | int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.gradients.layer_rules import RecordedLayer
-from hpo.gradients.passes import PassCache
+from hpo.gradients.passes import PassCache, View
 from hpo.tree import Tree
 from hpo.user_code.messages import describe_value
 
@@ -31,15 +31,15 @@ class Objective(PassCache):
         known = [method for method in dir(type(self)) if not method.startswith("_")]
         raise AttributeError(f"the objective has no {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
 
-    def loss(self, params: Tree, view: int = 0) -> Tensor:
+    def loss(self, params: Tree, view: View = 0) -> Tensor:
         """Mean loss []."""
         return self.sample_losses(params, view).mean()
 
-    def grad(self, params: Tree, view: int = 0) -> Tree:
+    def grad(self, params: Tree, view: View = 0) -> Tree:
         """Gradient of the mean loss; leaves as `params`."""
         return self.grad_of(lambda at: (self.loss(at, view), {}), params)[0]
 
-    def penalised_grad(self, params: Tree, penalty: Penalty, view: int = 0) -> tuple[Tree, Tensor]:
+    def penalised_grad(self, params: Tree, penalty: Penalty, view: View = 0) -> tuple[Tree, Tensor]:
         """Gradient of mean loss + penalty, and the penalty's value [].
 
         Args:
@@ -56,7 +56,7 @@ class Objective(PassCache):
         gradient, scalars = self.grad_of(total, params)
         return gradient, scalars["penalty"]
 
-    def last_layer_grad(self, params: Tree, view: int = 0, layers: Sequence[str] = ()) -> Tree:
+    def last_layer_grad(self, params: Tree, view: View = 0, layers: Sequence[str] = ()) -> Tree:
         """Gradient of the mean loss with respect to some layers only; differentiable in all parameters.
 
         `loss(params, view)` reuses the pass.
@@ -68,13 +68,13 @@ class Objective(PassCache):
         leaves = {name: params[name] for name in self._network.leaves_of(layers)}
         return self._part_grad(params, view, leaves)
 
-    def sample_grad_norms(self, params: Tree, view: int = 0, epsilon: float = 0.0) -> Tensor:
+    def sample_grad_norms(self, params: Tree, view: View = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
         layers = self._recorded_layers(params, view)
         squares = [rule.square_norms(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
         return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
-    def weighted_grad(self, params: Tree, weights: Tensor, view: int = 0) -> Tree:
+    def weighted_grad(self, params: Tree, weights: Tensor, view: View = 0) -> Tree:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
         count = len(self._labels)
         if not isinstance(weights, Tensor) or weights.shape != (count,):
@@ -84,14 +84,14 @@ class Objective(PassCache):
         means = [rule.weighted_grad(layer, inputs, delta, weights) for _, layer, rule, inputs, delta in layers]
         return _join_leaves(params, layers, means)
 
-    def mean_grad(self, params: Tree, view: int = 0) -> Tree:
+    def mean_grad(self, params: Tree, view: View = 0) -> Tree:
         """g = mean_i g_i from the pass that the other per-sample methods use; leaves as `params`.
 
         Equal to `grad`, and cheaper where norms or signs at the same parameters are needed as well.
         """
         return self.weighted_grad(params, torch.ones_like(self._labels, dtype=_dtype(params)), view)
 
-    def sign_mean(self, params: Tree, view: int = 0) -> Tree:
+    def sign_mean(self, params: Tree, view: View = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""
         layers = self._recorded_layers(params, view)
         means = [rule.sign_mean(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]

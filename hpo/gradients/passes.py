@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.func import grad, vmap
 from torch.utils._pytree import tree_leaves
 
 from hpo.errors import UsageError
+from hpo.gradients.draws import Draws, Moment
 from hpo.gradients.layer_rules import SAMPLE_GRADS, RecordedLayer
 from hpo.gradients.network import Network, repeat_buffers
 from hpo.gradients.returns import compute_losses
@@ -19,9 +20,15 @@ from hpo.models.losses import SampleLoss
 from hpo.tree import Tree
 from hpo.user_code.messages import describe_value
 
+View = int | Literal["clean"]
+
 
 class PassCache:
-    """The forward and backward passes of a network over a minibatch, cached at each level of differentiation."""
+    """The forward and backward passes of a network over a minibatch, cached at each level of differentiation.
+
+    Attributes:
+        random: random numbers that follow from the model's seed and the step (see `Draws`).
+    """
 
     def __init__(
         self,
@@ -30,17 +37,23 @@ class PassCache:
         inputs: Tensor,
         labels: Tensor,
         buffers: Tree | None = None,
-        key: Tensor | None = None,
+        moment: Moment | None = None,
+        clean_view: bool = False,
     ) -> None:
         """
         Args:
             sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
-            inputs: [V, N, ...], one entry a view. labels: [N].
+            inputs: [V, N, ...], one entry a view. labels: [N, ...].
             buffers: the network's, such as BatchNorm's running statistics; they are not changed.
-            key: int64 [], the key of Dropout's masks.
+            moment: when the step takes place; its key determines Dropout's masks.
+            clean_view: whether the last view is the one without augmentation, called "clean".
         """
         self._network, self._inputs, self._labels = network, inputs, labels
-        self._sample_loss, self._buffers, self._key = sample_loss, buffers or {}, key
+        self._sample_loss, self._buffers, self._moment = sample_loss, buffers or {}, moment
+        self._clean_view = clean_view
+        zero = torch.zeros((), dtype=torch.int64, device=labels.device)
+        self._when = moment or Moment(zero, zero, zero)
+        self.random = Draws(self._when.key)
         self._positions = torch.arange(len(labels), device=labels.device)
         self._cache = TransformCache()
 
@@ -53,6 +66,35 @@ class PassCache:
     def buffers(self) -> Tree:
         """The network's buffers after the first pass: a step updates them once, however many passes it makes."""
         return self._buffers if self._cache.first is None else self._cache.first[1]
+
+    @property
+    def step(self) -> Tensor:
+        """The step's number in the run, from 0; int64 []."""
+        return self._when.step
+
+    @property
+    def epoch(self) -> Tensor:
+        """The epoch's number, from 1; int64 []."""
+        return self._when.epoch
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the samples [N, ...], with label noise."""
+        return self._labels
+
+    def inputs(self, view: View = 0) -> Tensor:
+        """Inputs of the samples [N, ...] in a view."""
+        count = len(self._inputs)
+        if view == "clean" and self._clean_view:
+            return self._inputs[-1]
+        if view == "clean":
+            raise UsageError('view "clean" of the minibatch is requested; give the Regularizer clean_view=True')
+        count -= self._clean_view
+        if not isinstance(view, int) or not 0 <= view < count:
+            existing = "only view 0 exists" if count == 1 else f"only views 0 to {count - 1} exist"
+            advice = f"; give the Regularizer views={view + 1}" if isinstance(view, int) and view > 0 else ""
+            raise UsageError(f"view {view!r} of the minibatch is requested, but {existing}{advice}")
+        return self._inputs[view]
 
     def subset(self, samples: slice) -> Self:
         """The objective of some of the samples, in all views, with passes over these samples only.
@@ -72,15 +114,23 @@ class PassCache:
         chosen._cache = TransformCache()
         return chosen
 
-    def sample_losses(self, params: Tree, view: int = 0) -> Tensor:
+    def sample_losses(self, params: Tree, view: View = 0) -> Tensor:
         """Loss of every sample [N]."""
         cached: Tensor | None = self._cache.get("losses", params, view)
-        if cached is not None:
-            return cached
-        outputs, after = self._network.run(params, self._view(view), self._buffers, self._draws)
+        return self._forward(params, view)[1] if cached is None else cached
+
+    def outputs(self, params: Tree, view: View = 0) -> Tensor:
+        """Outputs of the network [N, ...]; `sample_losses` and `loss` reuse the pass."""
+        cached: Tensor | None = self._cache.get("outputs", params, view)
+        return self._forward(params, view)[0] if cached is None else cached
+
+    def _forward(self, params: Tree, view: View) -> tuple[Tensor, Tensor]:
+        """Outputs [N, ...] and losses [N] of a new pass."""
+        outputs, after = self._network.run(params, self.inputs(view), self._buffers, self._draws)
         losses = self._losses_of(outputs, self._labels)
+        self._cache.keep("outputs", params, view, outputs)
         self._cache.keep_losses(params, view, losses, after)
-        return losses
+        return outputs, losses
 
     def grad_of(self, function: Callable[[Tree], tuple[Tensor, Tree]], params: Tree) -> tuple[Tree, Tree]:
         """Gradient of any scalar function of the parameters that uses this objective.
@@ -106,7 +156,7 @@ class PassCache:
         outer.keep_first(first)
         return gradient, tensors
 
-    def sample_grads(self, params: Tree, view: int = 0) -> Tree:
+    def sample_grads(self, params: Tree, view: View = 0) -> Tree:
         """Every g_i, leaves [N, ...]: slow, and valid for any module that does not mix samples.
 
         Raises:
@@ -120,18 +170,18 @@ class PassCache:
         def loss_of_one(
             at: Tree, sample_buffers: Tree, sample: Tensor, label: Tensor, position: Tensor
         ) -> tuple[Tensor, Tensor]:
-            draws = None if self._key is None else (self._key, position[None])
+            draws = self._draws_at(position[None])
             outputs, _ = self._network.run(at, sample[None], sample_buffers, draws)
             loss = self._losses_of(outputs, label[None])[0]
             return loss, loss
 
         gradients, losses = vmap(grad(loss_of_one, has_aux=True), (None, 0, 0, 0, 0))(
-            params, buffers, self._view(view), self._labels, self._positions
+            params, buffers, self.inputs(view), self._labels, self._positions
         )
         self._cache.keep_losses(params, view, losses, {} if not self._buffers else None)
         return gradients
 
-    def _part_grad(self, params: Tree, view: int, leaves: Tree) -> Tree:
+    def _part_grad(self, params: Tree, view: View, leaves: Tree) -> Tree:
         """Gradient of the mean loss with respect to some leaves; `sample_losses` reuses the pass."""
 
         def mean_loss(at: Tree) -> tuple[Tensor, Tree]:
@@ -142,14 +192,14 @@ class PassCache:
         self._cache.keep_losses(params, view, tensors["losses"])
         return gradient
 
-    def _recorded_layers(self, params: Tree, view: int) -> list[RecordedLayer]:
+    def _recorded_layers(self, params: Tree, view: View) -> list[RecordedLayer]:
         """Every layer with its input and delta at `params`; the whole network where the layer rules do not hold."""
         if not rules_hold(self._network, self._losses_of):
             return [RecordedLayer("", self._network.module, SAMPLE_GRADS, self.sample_grads(params, view), None)]
         cached: list[RecordedLayer] | None = self._cache.get("layers", params, view)
         if cached is not None:
             return cached
-        inputs, recorder = self._view(view), self._network.recorder
+        inputs, recorder = self.inputs(view), self._network.recorder
         probes = recorder.zero_probes(len(inputs), params)
 
         def total(*added: Tensor) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tree]]:
@@ -167,15 +217,10 @@ class PassCache:
 
     @property
     def _draws(self) -> tuple[Tensor, Tensor] | None:
-        return None if self._key is None else (self._key, self._positions)
+        return self._draws_at(self._positions)
 
-    def _view(self, view: int) -> Tensor:
-        count = len(self._inputs)
-        if not isinstance(view, int) or not 0 <= view < count:
-            existing = "only view 0 exists" if count == 1 else f"only views 0 to {count - 1} exist"
-            advice = f"; give the Regularizer views={view + 1}" if isinstance(view, int) and view > 0 else ""
-            raise UsageError(f"view {view!r} of the minibatch is requested, but {existing}{advice}")
-        return self._inputs[view]
+    def _draws_at(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        return None if self._moment is None else (self._moment.key, positions)
 
     def _losses_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return compute_losses(self._sample_loss, outputs, labels)

@@ -21,17 +21,17 @@ class TransformCache:
         self.first: tuple[Tensor, Tree] | None = None
         self._level = _transform_level()
         # The parameters are held, so that no other dict gets their identity.
-        self._entries: dict[tuple[str, int, int], tuple[Tree, Any]] = {}
+        self._entries: dict[tuple[str, int, int | str], tuple[Tree, Any]] = {}
 
-    def get(self, kind: str, params: Tree, view: int) -> Any:
+    def get(self, kind: str, params: Tree, view: int | str) -> Any:
         """The stored value; None if there is none."""
         return self._entries.get((kind, id(params), view), (params, None))[1]
 
-    def keep(self, kind: str, params: Tree, view: int, value: Any) -> None:
+    def keep(self, kind: str, params: Tree, view: int | str, value: Any) -> None:
         if self._level == _transform_level():
             self._entries[kind, id(params), view] = (params, value)
 
-    def keep_losses(self, params: Tree, view: int, losses: Tensor, buffers: Tree | None = None) -> None:
+    def keep_losses(self, params: Tree, view: int | str, losses: Tensor, buffers: Tree | None = None) -> None:
         self.keep("losses", params, view, losses)
         if buffers is not None:
             self.keep_first((losses.mean(), buffers))

@@ -27,7 +27,8 @@ class Regularizer(NamedTuple):
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
             each as a tensor [].
         init: params -> state, nested dicts of tensors.
-        views: how many augmented views of each minibatch `grads` needs.
+        views: how many augmented views of each minibatch `grads` needs, numbered from 0.
+        clean_view: whether it also needs the samples without augmentation, as view "clean".
     """
 
     name: str
@@ -35,3 +36,4 @@ class Regularizer(NamedTuple):
     hyperparameters: Mapping[str, Range | float] = {}
     init: Callable[[Tree], State] = stateless
     views: int = 1
+    clean_view: bool = False

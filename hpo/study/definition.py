@@ -108,13 +108,14 @@ def describe(study: Study) -> dict[str, Any]:
 
 
 def _check_views(study: Study) -> None:
-    """Raises UsageError for a regularizer that needs several augmented views of data that have only one."""
+    """Raises UsageError for a regularizer that needs different views of data that have only one."""
     for configuration in study.configurations:
         regularizer = regularizer_of(configuration)
-        if regularizer.views > 1 and not study.data.augments:
+        views = regularizer.views + regularizer.clean_view
+        if views > 1 and not study.data.augments:
             raise UsageError(
-                f"configuration {configuration.name!r}: regularizer {regularizer.name!r} needs {regularizer.views} "
-                f"augmented views and the data set {type(study.data).__name__} does not augment; give one that does, "
+                f"configuration {configuration.name!r}: regularizer {regularizer.name!r} needs {views} "
+                f"different views and the data set {type(study.data).__name__} does not augment; give one that does, "
                 "such as hpo.Mnist1d(augmented=True)"
             )
 

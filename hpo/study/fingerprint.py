@@ -95,6 +95,7 @@ def _parts(study: Study) -> dict[str, Any]:
         if REGULARIZERS.get(regularizer.name) is not regularizer:
             name = f"regularizer of {configuration.name}"
             parts |= {name: regularizer.grads, f"{name}.init": regularizer.init, f"{name}.views": regularizer.views}
+            parts |= {f"{name}.clean_view": True} if regularizer.clean_view else {}
         if OPTIMIZERS.get(optimizer.name) is not optimizer:
             name = f"optimizer of {configuration.name}"
             parts |= {name: optimizer.update, f"{name}.init": optimizer.init}

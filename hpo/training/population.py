@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from hpo.gradients.draws import Moment
 from hpo.gradients.network import Network
 from hpo.gradients.returns import (
     check_stacked_state,
@@ -149,24 +150,26 @@ class Population:
         """Makes the next step compare its trace with the user's code; raises UsageError there if they differ."""
         self._gradients.compare = True
 
-    def step(self, inputs: Tensor, labels: Tensor, rate: Tensor | float = 1.0, keys: Tensor | None = None) -> Tree:
+    def step(self, inputs: Tensor, labels: Tensor, rate: Tensor | float = 1.0, moment: Moment | None = None) -> Tree:
         """One update of every model on its own minibatch.
 
         Args:
-            inputs: [K, V, N, ...] with V views, as many as the regularizer needs. labels: [K, N].
+            inputs: [K, V, N, ...] with V views, as many as the regularizer needs, and last the clean one if it needs
+                that. labels: [K, N].
             rate: factor on every learning rate (the schedule's); a number or a tensor [1].
-            keys: int64 [K], the keys of the members' Dropout masks in this step; zeros by default.
+            moment: when the step takes place, for the members' random draws; zeros [K] by default.
 
         Returns:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
             and the regularizer's own as `aux/<name>`.
         """
         hyper = Hyperparameters(self.hyperparameters)
-        if keys is None:
-            keys = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
+        if moment is None:
+            zeros = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
+            moment = Moment(zeros, zeros, zeros)
         if not self.network.module.training:  # train() takes time: it sets a flag in every layer
             self.network.module.train()
-        arguments = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, keys)
+        arguments = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, moment)
         gradients = self._gradients if self._steps else self._first_gradients
         grads, state, scalars, self.buffers = gradients(*arguments)
         self.regularizer_state = unalias(state, self.params) if state else state

@@ -85,15 +85,23 @@ class Samples:
         stacked = torch.stack(list(orders.values())).to(self.inputs.device)
         return stacked[torch.tensor([rows[seed] for seed in self.seeds], device=stacked.device)]
 
-    def views(self, indices: Tensor, count: int, epoch: Tensor | int) -> Tensor:
+    def views(self, indices: Tensor, count: int, epoch: Tensor | int, clean: bool = False) -> Tensor:
         """The samples at indices [K, N], augmented once for each of `count` views: [K, V, N, ...].
 
         A sample's augmentation follows from (seed, epoch, index, view), whatever else is in the batch.
+
+        Args:
+            clean: whether a last view has the samples without augmentation.
         """
-        models, samples = indices.shape
-        chosen = self.inputs[indices].unsqueeze(1).expand(-1, count, *[-1] * self.inputs.dim())
+        original = self.inputs[indices].unsqueeze(1)
         if not self.dataset.augments:
-            return chosen
+            return original.expand(-1, count + clean, *[-1] * self.inputs.dim())
+        augmented = self._augmented(original, indices, count, epoch)
+        return torch.cat([augmented, original], 1) if clean else augmented
+
+    def _augmented(self, original: Tensor, indices: Tensor, count: int, epoch: Tensor | int) -> Tensor:
+        models, samples = indices.shape
+        chosen = original.expand(-1, count, *[-1] * self.inputs.dim())
         views = torch.arange(count, device=indices.device)
         keys = mix(self.data_keys[:, None, None], epoch, indices[:, None, :], views[None, :, None])
         flat = chosen.reshape(-1, *self.inputs.shape[1:])

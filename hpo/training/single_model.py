@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import keystr, tree_leaves_with_path, tree_map
 
 from hpo.errors import UsageError
+from hpo.gradients.draws import Moment
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.gradients.returns import check_state, validate_gradient, validate_state
@@ -36,14 +37,15 @@ class SingleModel:
         return state
 
     def gradient(
-        self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, key: Tensor
+        self, params: Tree, state: State, buffers: Tree, hyper: Tree, inputs: Tensor, labels: Tensor, moment: Moment
     ) -> tuple[Tree, State, Tree, Tree]:
         """The regularizer's gradient, its state, its scalars [] named as by `Population.step`, and the new buffers.
 
         Args:
-            inputs: [V, N, ...]. labels: [N]. key: int64 [], the key of Dropout's masks.
+            inputs: [V, N, ...], the clean view last where the regularizer has one. labels: [N].
         """
-        objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, key)
+        clean_view = self.regularizer.clean_view
+        objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, moment, clean_view)
         before = tree_map(lambda leaf: leaf, state)  # user code may change the dicts themselves
         usage = "grads(objective, params, state, hyper)"
         try:

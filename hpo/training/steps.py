@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from hpo.gradients.draws import Moment
 from hpo.random import mix
 from hpo.training.population import Population
 from hpo.training.samples import Samples
@@ -67,6 +68,7 @@ class Steps:
         self._labels = torch.zeros_like(self._order)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
+        self._keys = torch.zeros(self.count, len(population), dtype=torch.int64, device=device)
         self._sums: dict[str, Tensor] = {}
         # A graph is recorded on a stream other than the default one, which the steps before it warm up.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -94,6 +96,8 @@ class Steps:
         before, total = (epoch - 1) * self.count, self._epochs * self.count
         self._steps_before_epoch, self._steps_in_epoch = before, 0
         self._step_number.fill_(before)
+        numbers = torch.arange(before, before + self.count, device=self._keys.device)
+        self._keys.copy_(mix(self.samples.training_keys, numbers[:, None]))
         rates = [self._schedule(before + step, total, self.count) for step in range(self.count)]
         self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
         for values in self._sums.values():
@@ -157,11 +161,13 @@ class Steps:
         step = self._step_number % self.count
         columns = step * len(self._columns) + self._columns
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
-        views = self.samples.views(indices, self.population.regularizer.views, self._epoch)
+        regularizer, models = self.population.regularizer, len(self.population)
+        views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
         rate = self._rates.index_select(0, step)
-        keys = mix(self.samples.training_keys, self._step_number) if self.population.network.drops else None
+        keys = self._keys.index_select(0, step).view(models)
+        moment = Moment(keys, self._step_number.expand(models), self._epoch.expand(models))
         with self.population.in_place() if self._record else contextlib.nullcontext():
-            scalars = self.population.step(views, labels, rate, keys)
+            scalars = self.population.step(views, labels, rate, moment)
         for name, value in scalars.items():
             if name in self._sums:
                 self._sums[name] += value

@@ -12,8 +12,8 @@ from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
 
 RANDOM_ADVICE = (
-    "use nn.Dropout layers in the network, not torch.nn.functional.dropout or the dropout=... of other layers, and "
-    "elsewhere hpo.random, with the keys that augment gets or with a step number from the state"
+    "use nn.Dropout layers in the network, not torch.nn.functional.dropout or the dropout=... of other layers, "
+    "objective.random in a regularizer, and elsewhere hpo.random, with the keys that augment gets"
 )
 
 VMAP_RANDOM_ERROR = "called random operation while in randomness error mode"  # PyTorch's words

@@ -8,7 +8,7 @@ import pytest
 import references
 import torch
 from networks import CLASSES, FEATURES, minibatch
-from populations import batches, middle, populate
+from populations import batches, middle, moment, populate
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source
@@ -72,7 +72,7 @@ def build(name: str, seed: int) -> nn.Module:
 
 def step(population: Population, members: list[int], number: int) -> Tree:
     inputs, labels = batches([100 * member + number for member in members], views=population.regularizer.views)
-    return population.step(inputs, labels, keys=mix(torch.tensor(members), number))
+    return population.step(inputs, labels, moment=moment(mix(torch.tensor(members), number)))
 
 
 class FixedMasks(nn.Module):
@@ -118,7 +118,7 @@ def test_every_pass_of_a_step_has_the_same_masks(regularizer: Regularizer) -> No
     population = populate([build("MLP", 1)], regularizer, [plain | hyper])
     before = {name: leaf[0].clone() for name, leaf in population.params.items()}
     inputs, labels = minibatch(7, samples=samples, views=regularizer.views)
-    scalars = population.step(inputs[None], labels[None], keys=torch.tensor([12345]))
+    scalars = population.step(inputs[None], labels[None], moment=moment(torch.tensor([12345])))
     module = build("MLP", 1)
     for number in (1, 2):
         features = getattr(module, f"linear{number}").out_features
@@ -218,7 +218,7 @@ def test_layer_rules_use_the_same_masks_as_per_sample_gradients(name: str) -> No
     assert rules_hold(network), network.obstacle
 
     def compute(method: Callable[[Objective], Any], key: int = 31) -> Any:
-        return method(Objective(network, references.cross_entropy, inputs, labels, {}, torch.tensor(key)))
+        return method(Objective(network, references.cross_entropy, inputs, labels, {}, moment(torch.tensor(key))))
 
     samples = compute(lambda objective: objective.sample_grads(params))
     norms = torch.stack([leaf.flatten(1).square().sum(1) for leaf in samples.values()]).sum(0).sqrt()

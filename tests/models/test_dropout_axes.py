@@ -6,7 +6,7 @@ import pytest
 import references
 import torch
 import torch.nn.functional as F
-from populations import populate
+from populations import moment, populate
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
@@ -104,7 +104,9 @@ def test_a_samples_mask_does_not_depend_on_the_other_samples(name: str) -> None:
 def test_every_pass_of_a_step_has_the_same_masks(name: str) -> None:
     module = build(name, 1)
     inputs, labels = batch(2)
-    objective = Objective(Network(module, inputs), references.cross_entropy, inputs[None], labels, {}, torch.tensor(7))
+    objective = Objective(
+        Network(module, inputs), references.cross_entropy, inputs[None], labels, {}, moment(torch.tensor(7))
+    )
     params = {key: value.detach() for key, value in module.named_parameters()}
     gradient = objective.grad(params)
     means = {key: leaf.mean(0) for key, leaf in objective.sample_grads(params).items()}
@@ -125,7 +127,7 @@ def test_stack_equals_solo(name: str, regularizer: str) -> None:
             inputs, labels = (
                 torch.stack(parts) for parts in zip(*(batch(10 * seed + step) for seed in seeds), strict=True)
             )
-            population.step(inputs[:, None], labels, keys=torch.tensor([100 * seed + step for seed in seeds]))
+            population.step(inputs[:, None], labels, moment=moment(torch.tensor([100 * seed + step for seed in seeds])))
         return population.params
 
     together = run([0, 1, 2])

@@ -7,6 +7,7 @@ from networks import minibatch
 from references_batch import cross_entropy
 from torch import Tensor, nn
 
+from hpo.gradients.draws import Moment
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import Range
@@ -37,3 +38,8 @@ def batches(seeds: Sequence[int], samples: int = 8, views: int = 1) -> tuple[Ten
     each = [minibatch(seed, samples, views) for seed in seeds]
     inputs, labels = (torch.stack(parts) for parts in zip(*each, strict=True))
     return inputs, labels
+
+
+def moment(keys: Tensor) -> Moment:
+    """The first step of a run, with these keys of its random draws."""
+    return Moment(keys, torch.zeros_like(keys), torch.zeros_like(keys))

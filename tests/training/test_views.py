@@ -214,9 +214,9 @@ def study(data: Dataset, regularizer: Any = "gvr") -> Study:
 @pytest.mark.parametrize(
     ("data", "regularizer", "words"),
     [
-        (Mnist1d(samples=100), "gvr", "'gvr' needs 2 augmented views and the data set Mnist1d"),
-        (Mnist1d(samples=100, augmented=True, shift=0, scale=0, jitter=0), "gvr", "'gvr' needs 2 augmented views"),
-        (Numbered(), THREE_VIEWS, "'three' needs 3 augmented views and the data set Numbered"),
+        (Mnist1d(samples=100), "gvr", "'gvr' .* 2 .* Mnist1d"),
+        (Mnist1d(samples=100, augmented=True, shift=0, scale=0, jitter=0), "gvr", "'gvr' .* 2 .* Mnist1d"),
+        (Numbered(), THREE_VIEWS, "'three' .* 3 .* Numbered"),
     ],
 )
 def test_views_need_data_that_augment(data: Dataset, regularizer: Any, words: str) -> None:
