@@ -1,7 +1,7 @@
 """PassCache: forward and backward passes over one minibatch, each of them computed once."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Self
 
 import torch
@@ -113,6 +113,22 @@ class PassCache:
         chosen._positions = self._positions[samples]  # in the whole batch: Dropout's masks follow from them
         chosen._cache = TransformCache()
         return chosen
+
+    def micro_batches(self, count: int) -> Iterator[Self]:
+        """The objectives of equal parts of the minibatch, one after the other; BatchNorm's statistics pass through all.
+
+        Args:
+            count: a divisor of the number of samples; 1 yields this objective itself.
+        """
+        if count == 1:
+            yield self
+            return
+        size, buffers = len(self._labels) // count, self._buffers
+        for start in range(0, count * size, size):
+            part = self.subset(slice(start, start + size))
+            part._buffers = buffers
+            yield part
+            buffers = part.buffers
 
     def sample_losses(self, params: Tree, view: View = 0) -> Tensor:
         """Loss of every sample [N]."""

@@ -99,6 +99,7 @@ def describe(study: Study) -> dict[str, Any]:
         **({} if loss == CrossEntropy() else {"loss": _describe_part(loss)}),
         **({"metrics": {name: _describe_part(study.metrics[name]) for name in study.metrics}} if study.metrics else {}),
         **(arithmetic if study.precision != "float32" or study.channels_last else {}),
+        **({"accumulate": study.accumulate} if study.accumulate > 1 else {}),
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
         **({"pruner": _describe_part(study.pruner)} if study.pruner is not None else {}),
         "margin": float(study.margin),

@@ -67,6 +67,10 @@ class Study:
             `train_loss` is the mean of what is trained, smoothing included; evaluation on training, validation and test
             data is without smoothing.
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
+        accumulate: gradient accumulation: the regularizer forms a gradient on each of so many micro-batches of a
+            minibatch, and the optimizer gets their mean; activations need that much less memory. `batch_size` counts
+            all samples of an update. For SAM, VaSSO and GAM, which then perturb the parameters by micro-batch, this is
+            m-sharpness with m = batch_size / accumulate.
         channels_last: use the channels-last memory format for images, faster for a single network on CUDA.
         trial_timeout: seconds after which a run is stopped; it is retried before it counts as failed.
         pruner: stops trials that fall behind: `hpo.SuccessiveHalving(...)`, or a function without arguments that
@@ -100,6 +104,7 @@ class Study:
     loss: Any = None
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    accumulate: int = 1
     trial_timeout: float | None = None
     pruner: Callable[[], Any] | None = None
     margin: float = 0.01

@@ -116,6 +116,12 @@ def _check_score(study: Any) -> None:
 
 
 def _check_training(study: Any) -> None:
+    require_whole("accumulate", study.accumulate)
+    if study.batch_size % study.accumulate:
+        raise UsageError(
+            f"batch_size is {study.batch_size}, which accumulate={study.accumulate} does not divide into equal "
+            "micro-batches; choose a divisor of batch_size"
+        )
     _require_choice("precision", study.precision, "float32", "bfloat16")
     smoothing = study.label_smoothing
     require(is_fraction_below_one(smoothing), "label_smoothing", smoothing, "a number from 0 up to but not 1")

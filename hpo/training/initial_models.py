@@ -49,6 +49,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.precision == "bfloat16",
         recipe.channels_last,
         recipe.metrics,
+        recipe.accumulate,
     )
     check_outputs(population.output_shape, recipe.source.classes)
     return population

@@ -61,12 +61,14 @@ class Population:
         bfloat16: bool = False,
         channels_last: bool = False,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
+        accumulate: int = 1,
     ) -> None:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
             bfloat16, channels_last: see `Network`. A stack of several models has its own layout.
             metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
+            accumulate: micro-batches of each minibatch; see `SingleModel`.
         """
         check_modules(modules)
         self.device = example.device
@@ -79,7 +81,7 @@ class Population:
         dtype = self.network.dtype
         self.hyperparameters = {name: value.to(self.device, dtype) for name, value in hyperparameters.items()}
         self.output_shape = run_on_examples(self.network.module, example)
-        self._model = SingleModel(self.network, regularizer, sample_loss)
+        self._model = SingleModel(self.network, regularizer, sample_loss, accumulate)
         self._optimizer_name = f"optimizer {optimizer.name!r}"
         self.regularizer_state = self._init_regularizer()
         self.optimizer_state = self._init_optimizer()

@@ -40,14 +40,15 @@ class Cost(NamedTuple):
     parameters: int
 
 
-def population_size(cost: Cost, batch_size: int, device: str, memory: float) -> int:
+def population_size(cost: Cost, batch_size: int, device: str, memory: float, accumulate: int = 1) -> int:
     """The number of models to train side by side.
 
     Args:
+        accumulate: micro-batches of each minibatch.
         device: "cpu" or "cuda". memory: bytes of the device, whether free or not.
     """
     operations = PASSES_PER_STEP * batch_size * cost.operations
-    needed = PARAMETER_COPIES * cost.parameters + OUTPUT_COPIES * batch_size * cost.outputs
+    needed = PARAMETER_COPIES * cost.parameters + OUTPUT_COPIES * batch_size / accumulate * cost.outputs
     by_work, by_memory = ENOUGH_OPERATIONS[device] / max(operations, 1.0), MEMORY_SHARE * memory / max(needed, 1.0)
     return int(max(1, min(MAX_POPULATION[device], by_work, by_memory)))
 

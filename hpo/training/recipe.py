@@ -21,7 +21,7 @@ class Recipe(NamedTuple):
         dataset: the data set, with its label noise and split. source: its loaded samples, on any device.
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
         epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
-        precision, channels_last: as in `Study`.
+        precision, channels_last, accumulate: as in `Study`.
         sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
         metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
     """
@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
     metrics: Mapping[str, Metric] = MappingProxyType({})
     precision: str = "float32"
     channels_last: bool = False
+    accumulate: int = 1
 
 
 class Member(NamedTuple):

@@ -22,12 +22,21 @@ from hpo.user_code.messages import UserCodeError, call_user_code, warn_once
 class SingleModel:
     """One model of a network, a regularizer and a loss; leaves [...], hyperparameters [].
 
+    With `accumulate` above 1 (gradient accumulation), each minibatch is divided into as many micro-batches, and the
+    gradient, the scalars and the state are the means over them, each starting from the same state. Entries of a state
+    that are not floating-point numbers, such as counts, are those after the last micro-batch. BatchNorm normalises by
+    micro-batch and updates its running statistics with each. For SAM, VaSSO and GAM, which perturb the parameters by
+    micro-batch, this is m-sharpness with m = batch_size / accumulate (Foret et al., arXiv:2010.01412, section 4.1).
+
     Attributes:
         name: the regularizer as error messages name it.
     """
 
-    def __init__(self, network: Network, regularizer: Regularizer, sample_loss: SampleLoss) -> None:
+    def __init__(
+        self, network: Network, regularizer: Regularizer, sample_loss: SampleLoss, accumulate: int = 1
+    ) -> None:
         self.network, self.regularizer, self.sample_loss = network, regularizer, sample_loss
+        self.accumulate = accumulate
         self.name = f"regularizer {regularizer.name!r}"
 
     def state(self, params: Tree) -> State:
@@ -46,20 +55,31 @@ class SingleModel:
         """
         clean_view = self.regularizer.clean_view
         objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, moment, clean_view)
-        before = tree_map(lambda leaf: leaf, state)  # user code may change the dicts themselves
+        results = []
+        for part in objective.micro_batches(self.accumulate):
+            results.append(self._gradient(part, params, state, hyper))
+            buffers = part.buffers
+        return *(results[0] if len(results) == 1 else tree_map(_mean, *results)), buffers
+
+    def _gradient(self, objective: Objective, params: Tree, state: State, hyper: Tree) -> tuple[Tree, State, Tree]:
+        given = tree_map(lambda leaf: leaf, state)  # user code may change the dicts themselves
         usage = "grads(objective, params, state, hyper)"
         try:
-            returned = call_user_code(self.name, usage, self.regularizer.grads, objective, dict(params), state, hyper)
+            returned = call_user_code(self.name, usage, self.regularizer.grads, objective, dict(params), given, hyper)
         except UserCodeError:
             raise
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from error
-        gradient, state, scalars = validate_gradient(self.name, returned, params)
+        gradient, after, scalars = validate_gradient(self.name, returned, params)
         loss = objective.task_loss if objective.task_loss is not None else objective.loss(params)
         # Booleans and integers become floats: curves show their mean over the steps.
         dtype = torch.promote_types(loss.dtype, torch.float32)
         named = {"train_loss": loss.to(dtype)} | {f"aux/{name}": value.to(dtype) for name, value in scalars.items()}
-        return gradient, validate_state(self.name, state, before), named, objective.buffers
+        return gradient, validate_state(self.name, after, state), named
+
+
+def _mean(*leaves: Tensor) -> Tensor:
+    return torch.stack(leaves).mean(0) if leaves[0].is_floating_point() else leaves[-1]
 
 
 @contextmanager

@@ -203,7 +203,8 @@ class Trainer:
             device = self.device.type
             try:
                 cost = measure_cost(self.recipe(self.study.configurations[0], rerun=False))
-                self.max_models = population_size(cost, self.study.batch_size, device, total_memory(self.device))
+                memory, study = total_memory(self.device), self.study
+                self.max_models = population_size(cost, study.batch_size, device, memory, study.accumulate)
             except HpoError:
                 raise
             except Exception:  # a defect of the user's code: training will meet it and record it as a failure
@@ -238,4 +239,5 @@ class Trainer:
             metrics=study.metrics,
             precision=study.precision,
             channels_last=study.channels_last,
+            accumulate=study.accumulate,
         )
