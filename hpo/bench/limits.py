@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from hpo.bench.timing import seconds
 from hpo.dispatch import DispatchMode
-from hpo.gradients.returns import without_caches
 from hpo.training.population import Population
 
 COPIED = 2**26  # numbers: more than any cache holds
@@ -52,7 +51,7 @@ def count_work(step: Callable[[], object], population: Population, batch: tuple[
     """
     with FlopCounterMode(display=False) as counter:
         step()
-    states = [without_caches(population.optimizer_state), population.regularizer_state]
+    states = [population.optimizer_state, population.regularizer_state]
     stored = [population.params, population.params, population.buffers, *states]  # gradients are as large as parameters
     moved = 2 * _bytes(stored) + _bytes(batch)
     return Amount(counter.get_total_flops() / len(population), moved / len(population))

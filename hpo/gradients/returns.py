@@ -3,9 +3,10 @@
 A step is traced once and then replayed, so that its results must keep their names, order, shapes and dtypes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves_with_path, tree_map
 
@@ -48,6 +49,13 @@ def validate_update(code: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
     return _validate_leaves(code, "result", returned[0], params), returned[1]
 
 
+def validate_evaluated(code: str, returned: Any, params: Tree) -> Tree:
+    """The parameters in their order that an optimizer's `evaluated` returned; raises UsageError if they are others."""
+    if not isinstance(returned, dict):
+        raise UsageError(f"{code}: its evaluated returns {_describe(returned)}; return params, a dict")
+    return _validate_leaves(code, "evaluated leaf", returned, params)
+
+
 def _describe(returned: Any) -> str:
     if isinstance(returned, tuple | list):
         kinds = ", ".join(type(value).__name__ for value in returned)
@@ -79,9 +87,9 @@ def _check_names(
 
 
 def check_state(code: str, state: Any, path: str = "") -> None:
-    """Raises UsageError unless the state that `init` returned consists of nested dicts of tensors."""
-    if isinstance(state, dict):
-        for key, value in state.items():
+    """Raises UsageError unless the state that `init` returned is a dict of tensors, dicts, lists and tuples of such."""
+    if isinstance(state, dict) or (type(state) in (list, tuple) and path):
+        for key, value in _entries(state):
             check_state(code, value, _join(path, key))
     elif not isinstance(state, Tensor) or not path:
         example = f"torch.tensor({float(state)})" if isinstance(state, int | float) and path else "{} for none"
@@ -90,26 +98,37 @@ def check_state(code: str, state: Any, path: str = "") -> None:
         )
 
 
-def check_stacked_state(code: str, state: Any, models: int) -> None:
-    """Raises UsageError unless an optimizer's state consists of nested dicts of tensors [models, ...].
+def _entries(container: Any) -> Iterable[tuple[Any, Any]]:
+    return container.items() if isinstance(container, dict) else enumerate(container)
 
-    Caches, whose names begin with "_", are not checked.
-    """
-    if isinstance(state, dict):
-        state = without_caches(state)
+
+def check_stacked_state(code: str, state: Any, models: int) -> None:
+    """Raises UsageError unless an optimizer's state, but for its caches, is a dict of tensors [models, ...]."""
+    state = without_caches(state)
     check_state(code, state)
     for path, leaf in tree_leaves_with_path(state):
         if leaf.shape[:1] != (models,):
-            name = ".".join(str(entry.key) for entry in path)  # type: ignore[attr-defined]
+            name = ".".join(str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path)
             raise UsageError(
                 f"{code}: {_leaf(name)} is {describe_value(leaf)}, but its first axis must be that of the models "
                 f"({models} here); or write the optimizer for one model, with hpo.per_model"
             )
 
 
-def without_caches(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's state without its caches, whose names begin with "_" and which it can recompute."""
-    return {name: leaf for name, leaf in state.items() if not str(name).startswith("_")}
+class Cache:
+    """Something in an optimizer's state that it can recompute: neither checked nor saved nor shared with copies."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+def without_caches(state: Any) -> Any:
+    """An optimizer's state without its caches; its containers are copied."""
+    if type(state) is dict:
+        return {name: without_caches(entry) for name, entry in state.items() if not isinstance(entry, Cache)}
+    if type(state) in (list, tuple):
+        return type(state)(without_caches(entry) for entry in state)
+    return state
 
 
 def validate_state(code: str, state: Any, before: Any, path: str = "") -> Any:
@@ -121,6 +140,9 @@ def validate_state(code: str, state: Any, before: Any, path: str = "") -> Any:
     if isinstance(state, dict) and isinstance(before, dict):
         _check_names(f"{code}: its state", state, before, "return the same leaves from init and from every step", path)
         return {key: validate_state(code, state[key], value, _join(path, key)) for key, value in before.items()}
+    if type(state) in (list, tuple) and type(state) is type(before) and len(state) == len(before):
+        pairs = enumerate(zip(state, before, strict=True))
+        return type(state)(validate_state(code, one, old, _join(path, key)) for key, (one, old) in pairs)
     is_tensor = isinstance(state, Tensor) and isinstance(before, Tensor)
     if not is_tensor or (state.shape, state.dtype) != (before.shape, before.dtype):
         raise UsageError(
@@ -138,10 +160,18 @@ def _leaf(path: str) -> str:
     return f"its state's leaf {path!r}" if path else "its state"
 
 
-def unalias(state: Any, params: Tree) -> Any:
-    """A regularizer's state with copies of the leaves that share memory with the parameters, which change in place."""
-    shared = {leaf.untyped_storage().data_ptr() for leaf in params.values()}
+def unalias(state: Any, *trees: Tree) -> Any:
+    """A regularizer's state with copies of the leaves that share memory with trees that may be changed in place."""
+    shared = {leaf.untyped_storage().data_ptr() for tree in trees for leaf in tree.values()}
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in shared else leaf, state)
+
+
+def own_copy(state: Any, device: torch.device) -> Any:
+    """A state of `init` with its own memory on the device, so that each leaf can be written without changing another.
+
+    Leaves may be parameters, the same zeros twice, or one number that `vmap` expands to all models.
+    """
+    return tree_map(lambda leaf: leaf.to(device, copy=True), state)
 
 
 def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Their cost is memory traffic: each device gets the version with the fewest passe
 """
 
 import logging
+import operator
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hpo.gradients.returns import Cache
 from hpo.tree import Tree, broadcast_to, zeros_like
 from hpo.user_code.messages import warn_once
 
@@ -52,12 +54,14 @@ def _by_member(decoupled: bool, grads: Tree, state: State, params: Tree, hyper: 
     The kernel ignores strides, so gradients are made contiguous first.
     """
     fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
-    if state.get("_rows_of") is not params:  # views of tensors that are updated in place: created once
-        state["_rows_of"], state["_rows"] = params, _rows(params, state["mean"], state["square"])
+    leaves = [*params.values(), *state["mean"].values(), *state["square"].values()]
+    cache = state.get("rows")  # views of tensors that are updated in place: created once
+    if cache is None or not all(map(operator.is_, cache.content[0], leaves)):
+        cache = state["rows"] = Cache((leaves, _rows(params, state["mean"], state["square"])))
     (gradients,) = zip(*_rows({name: grads[name].contiguous() for name in params}), strict=True)
     steps = state["step"].unbind(0)
     values = zip(*(hyper[name].tolist() for name in NAMES), strict=True)
-    for rows, gradient, step, value in zip(state["_rows"], gradients, steps, values, strict=True):
+    for rows, gradient, step, value in zip(cache.content[1], gradients, steps, values, strict=True):
         rate, decay, beta1, beta2, epsilon = value
         fused(
             rows[0], gradient, rows[1], rows[2], [], [step] * len(gradient),

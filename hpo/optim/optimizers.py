@@ -16,7 +16,8 @@ from hpo.user_code.messages import call_user_code
 
 State = dict[str, Any]
 
-UPDATE = "update(grads, state, params, hyper)"
+# How user code is called, for messages.
+INIT, UPDATE, EVALUATED = "init(params)", "update(grads, state, params, hyper)", "evaluated(params, state)"
 
 
 class Optimizer(NamedTuple):
@@ -24,17 +25,20 @@ class Optimizer(NamedTuple):
 
     Attributes:
         name: its name in messages and listings.
-        init: params (leaves [K, ...]) -> state, nested dicts of tensors [K, ...].
+        init: params (leaves [K, ...]) -> state, a dict of tensors [K, ...], dicts, lists and tuples of such.
         update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all
             arguments except grads in place.
         hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. Every
             optimizer has `learning_rate`, which `update` gets already multiplied by the schedule.
+        evaluated: (params, state) -> the parameters that validation and test use, such as an average that `update`
+            keeps in the state; by default those that are trained.
     """
 
     name: str
     init: Callable[[Tree], State]
     update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]]
     hyperparameters: Mapping[str, Range | float]
+    evaluated: Callable[[Tree, State], Tree] | None = None
 
 
 def per_model(
@@ -42,13 +46,14 @@ def per_model(
     init: Callable[[Tree], State],
     update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]],
     hyperparameters: Mapping[str, Range | float],
+    evaluated: Callable[[Tree, State], Tree] | None = None,
 ) -> Optimizer:
-    """An optimizer from pure functions for one model: leaves [...] and hyperparameters []."""
+    """An optimizer from pure functions for one model: leaves [...] and hyperparameters []; see `Optimizer`."""
     code = f"optimizer {name!r}"
 
     @functools.wraps(init)
     def checked_init(params: Tree) -> State:
-        state = call_user_code(code, "init(params)", init, params, always_lifted=True)
+        state = call_user_code(code, INIT, init, params, always_lifted=True)
         check_state(code, state)
         return state
 
@@ -59,7 +64,7 @@ def per_model(
         after, state = validate_update(code, returned, params)
         return after, validate_state(code, state, before)
 
-    return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters)
+    return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters, evaluated and vmap(evaluated))
 
 
 def _sgd_init(params: Tree) -> State:

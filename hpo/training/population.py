@@ -13,24 +13,18 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from hpo.gradients.draws import Moment
 from hpo.gradients.network import Network
-from hpo.gradients.returns import (
-    check_stacked_state,
-    compute_losses,
-    compute_metric,
-    unalias,
-    validate_update,
-    without_caches,
-)
+from hpo.gradients.returns import compute_losses, compute_metric, own_copy, unalias, without_caches
 from hpo.models.losses import SampleLoss, evaluated_loss
-from hpo.optim.optimizers import UPDATE, Optimizer
+from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.training.model_checks import check_modules, run_on_examples
 from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
+from hpo.training.updates import FunctionUpdates, Step, Updates
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, without_side_effects
 from hpo.user_code.generators import RefuseRandomOperations
-from hpo.user_code.messages import Hyperparameters, call_user_code
+from hpo.user_code.messages import Hyperparameters
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -82,11 +76,20 @@ class Population:
         self.hyperparameters = {name: value.to(self.device, dtype) for name, value in hyperparameters.items()}
         self.output_shape = run_on_examples(self.network.module, example)
         self._model = SingleModel(self.network, regularizer, sample_loss, accumulate)
-        self._optimizer_name = f"optimizer {optimizer.name!r}"
         self.regularizer_state = self._init_regularizer()
-        self.optimizer_state = self._init_optimizer()
+        self.updates: Updates = FunctionUpdates(optimizer, self.params)
         self._steps = 0
+        self._evaluated: tuple[Tree, Tree] | None = None  # until the next step
         self._lift_functions()
+
+    @property
+    def optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state without what it can recompute."""
+        return without_caches(self.updates.state)
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: dict[str, Any]) -> None:
+        self.updates.state = state
 
     def _stack(self, trees: Sequence[Mapping[str, Tensor]]) -> Tree:
         return {name: torch.stack([tree[name].detach() for tree in trees]).to(self.device) for name in trees[0]}
@@ -95,20 +98,7 @@ class Population:
         name, init = self._model.name, self._lift(self._model.state)
         with refuse_in_place_changes(name, {"params": self.params}):
             state = call_twice({f"init of {name}": self.regularizer.init}, lambda: init(self.params))
-        return self._copied(state)
-
-    def _init_optimizer(self) -> dict[str, Any]:
-        name, init = self._optimizer_name, self.optimizer.init
-        state = call_twice({f"init of {name}": init}, lambda: call_user_code(name, "init(params)", init, self.params))
-        check_stacked_state(name, state, len(self))
-        return state | self._copied(without_caches(state))
-
-    def _copied(self, state: Any) -> Any:
-        """A state of `init`, copied to the device, so that `in_place` can write each leaf without changing another.
-
-        Leaves may be parameters, the same zeros twice, or one number that `vmap` expands to all models.
-        """
-        return tree_map(lambda leaf: leaf.to(self.device, copy=True), state)
+        return own_copy(state, self.device)
 
     def _lift_functions(self) -> None:
         """Builds everything that depends on the number of members."""
@@ -152,13 +142,19 @@ class Population:
         """Makes the next step compare its trace with the user's code; raises UsageError there if they differ."""
         self._gradients.compare = True
 
-    def step(self, inputs: Tensor, labels: Tensor, rate: Tensor | float = 1.0, moment: Moment | None = None) -> Tree:
+    def step(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        factors: Mapping[str, Tensor | float] = MappingProxyType({}),
+        moment: Moment | None = None,
+    ) -> Tree:
         """One update of every model on its own minibatch.
 
         Args:
             inputs: [K, V, N, ...] with V views, as many as the regularizer needs, and last the clean one if it needs
                 that. labels: [K, N].
-            rate: factor on every learning rate (the schedule's); a number or a tensor [1].
+            factors: hyperparameter -> the factor of its schedule, for all models; a number or a tensor [1].
             moment: when the step takes place, for the members' random draws; zeros [K] by default.
 
         Returns:
@@ -166,21 +162,18 @@ class Population:
             and the regularizer's own as `aux/<name>`.
         """
         hyper = Hyperparameters(self.hyperparameters)
+        hyper.update({name: hyper[name] * factor for name, factor in factors.items()})
         if moment is None:
             zeros = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
             moment = Moment(zeros, zeros, zeros)
         if not self.network.module.training:  # train() takes time: it sets a flag in every layer
             self.network.module.train()
+        self._evaluated = None
         arguments = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, moment)
         gradients = self._gradients if self._steps else self._first_gradients
         grads, state, scalars, self.buffers = gradients(*arguments)
-        self.regularizer_state = unalias(state, self.params) if state else state
-        hyper["learning_rate"] = hyper["learning_rate"] * rate
-        if self._steps == 1:  # now its state holds what it keeps between steps
-            self._check_update(grads, hyper)
-        self.params, self.optimizer_state = self._update(grads, self.optimizer_state, self.params, hyper)
-        if self._steps == 0:
-            check_stacked_state(self._optimizer_name, self.optimizer_state, len(self))
+        self.regularizer_state = unalias(state, self.params, grads) if state else state
+        self.params = self.updates.update(grads, self.params, Step(hyper, factors, moment))
         self._steps += 1
         return scalars
 
@@ -191,21 +184,6 @@ class Population:
             result = self._gradients(*arguments)
         warn_about_gradients(name, result[0], result[2]["train_loss"])
         return result
-
-    def _update(self, grads: Tree, state: Any, params: Tree, hyper: Hyperparameters) -> tuple[Tree, Any]:
-        name, before = self._optimizer_name, dict(params)  # the optimizer may change the dict
-        returned = call_user_code(name, UPDATE, self.optimizer.update, grads, state, params, hyper)
-        return validate_update(name, returned, before)
-
-    def _check_update(self, grads: Tree, hyper: Hyperparameters) -> None:
-        """Updates copies twice; raises UsageError unless the update follows from its arguments alone."""
-
-        def update() -> Any:
-            state, params = tree_map(torch.clone, (without_caches(self.optimizer_state), self.params))
-            params, state = self._update(grads, state, params, hyper)
-            return params, without_caches(state)
-
-        call_twice({self._optimizer_name: self.optimizer.update}, update)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -228,9 +206,7 @@ class Population:
             target.copy_(leaf)
 
     def _trained(self) -> dict[str, Any]:
-        trained = {name: getattr(self, name) for name in TRAINED}
-        trained["optimizer_state"] = without_caches(self.optimizer_state)
-        return trained
+        return {name: getattr(self, name) for name in TRAINED}
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that training changes, per member and copied to the CPU, for `restore`."""
@@ -242,13 +218,14 @@ class Population:
         for name in TRAINED:
             leaves = [state[name] for state in states]
             setattr(self, name, tree_map(lambda *leaf: torch.stack(leaf).to(self.device), *leaves))
+        self._evaluated = None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the members at these rows only and frees the others' memory; the next step is traced again."""
         index = torch.tensor(rows, device=self.device)
-        self.optimizer_state = without_caches(self.optimizer_state)  # its caches would hold the old rows
         for name in (*TRAINED, "hyperparameters"):
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
+        self._evaluated = None
         self._lift_functions()
 
     def evaluate(
@@ -266,10 +243,10 @@ class Population:
         samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
         chunk = max(1, samples_at_once // len(self))
         sums: list[Tree] = [{} for _ in labels]
-        self.network.module.eval()
+        params, buffers = self._evaluated_model()
         for start in range(0, indices.shape[1], chunk):
             part = slice(start, start + chunk)
-            outputs = self._outputs(self.params, samples[indices[:, part]], self.buffers)
+            outputs = self._outputs(params, samples[indices[:, part]], buffers)
             # The product of weight 0 and a padded sample's NaN would be NaN.
             used = weights[:, part] > 0
             for total, given in zip(sums, labels, strict=True):
@@ -277,6 +254,13 @@ class Population:
                     added = torch.where(used, values * weights[:, part], 0).sum(1)
                     total[name] = total[name] + added if name in total else added
         return [{name: total / weights.sum(1) for name, total in totals.items()} for totals in sums]
+
+    def _evaluated_model(self) -> tuple[Tree, Tree]:
+        """The parameters and buffers to evaluate; the network is in evaluation mode until the next step."""
+        if self._evaluated is None:
+            self.network.module.eval()
+            self._evaluated = self.updates.evaluated(self.params), self.buffers
+        return self._evaluated
 
 
 def _sample_metrics(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:

@@ -163,11 +163,11 @@ class Steps:
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)
         views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
-        rate = self._rates.index_select(0, step)
+        factors = {"learning_rate": self._rates.index_select(0, step)}
         keys = self._keys.index_select(0, step).view(models)
         moment = Moment(keys, self._step_number.expand(models), self._epoch.expand(models))
         with self.population.in_place() if self._record else contextlib.nullcontext():
-            scalars = self.population.step(views, labels, rate, moment)
+            scalars = self.population.step(views, labels, factors, moment)
         for name, value in scalars.items():
             if name in self._sums:
                 self._sums[name] += value

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
+from hpo.gradients.returns import Cache
 from hpo.gradients.rule_check import rules_hold
 from hpo.models import MLP
 from hpo.models.losses import cross_entropy
@@ -388,22 +389,47 @@ def test_the_state_of_a_lifted_optimizer_keeps_its_leaves(case: str, members: in
 STACKED_STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "a number": ({"steps": 0.0}, ("'steps'", "is 0.0", "torch.tensor(0.0)")),
     "one for all models": ({"count": {"steps": torch.zeros(())}}, ("'count.steps'", "shape ()", "(3 here)")),
+    "a number in a list": ({"_rows": [torch.zeros(3), 1]}, ("'_rows.1'", "is 1")),
+    "one for all models in a list": ({"two": [torch.zeros(3), torch.zeros(2)]}, ("'two.1'", "shape (2,)")),
 }
 
 
 @pytest.mark.parametrize("when", ["from the start", "after a step"])
 @pytest.mark.parametrize("case", STACKED_STATES)
 def test_the_state_of_an_optimizer_on_the_stack_consists_of_tensors(case: str, when: str) -> None:
-    """Caches, whose names begin with _, may be anything."""
     state, fragments = STACKED_STATES[case]
 
     def update(_: Tree, before: Any, params: Tree, __: Tree) -> Any:
-        return params, (state if when == "after a step" else before) | {"_own": [1, "a"]}
+        return params, state if when == "after a step" else before
 
     optimizer = Optimizer("own", lambda _: state if when == "from the start" else {}, update, {})
     assert_refused(3, "optimizer 'own'", *fragments, optimizer=optimizer)
-    run(
-        3, optimizer=Optimizer("own", lambda _: {"n": torch.zeros(3)}, lambda g, s, p, h: (p, s | {"_own": (g, h)}), {})
+
+
+@SIZES
+def test_an_optimizers_state_may_be_nested(members: int) -> None:
+    """Dicts, lists and tuples with any names, and caches with any content."""
+    cached: list[Any] = []
+
+    def init(params: Tree) -> Any:
+        leaf = torch.zeros_like(next(iter(params.values())))
+        return {"a": {"_rows": leaf, "list": [leaf, (leaf, {"b": leaf})]}, "cache": Cache([1, "a"])}
+
+    def update(grads: Tree, state: Any, params: Tree, _: Tree) -> Any:
+        if "cache" in state["a"]:
+            cached.append(state["a"]["cache"].content)
+        one, (two, three) = state["a"]["list"]
+        nested = {"_rows": state["a"]["_rows"] + 1, "list": [one + 1, (two + 2, {"b": three["b"] + 3})]}
+        return params, {"a": nested | {"cache": Cache(grads)}}
+
+    population, _ = run(members, optimizer=Optimizer("own", init, update, {}))
+    steps = population.optimizer_state["a"]["_rows"].flatten()[0]
+    assert steps > 1 and cached and set(population.optimizer_state["a"]) == {"_rows", "list"}
+    assert (population.optimizer_state["a"]["list"][1][1]["b"] == 3 * steps).all()
+    saved = population.states()
+    population.restore(saved)
+    assert torch.equal(
+        population.optimizer_state["a"]["list"][0], steps.expand_as(population.optimizer_state["a"]["list"][0])
     )
 
 

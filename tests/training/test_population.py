@@ -54,7 +54,7 @@ def step(population: Population, members: list[int], number: int, dtype: torch.d
     views = population.regularizer.views
     batches = [networks.minibatch(1000 * member + number, views=views) for member in members]
     inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
-    return population.step(inputs.to(dtype), labels, rate=1 / (number + 1))
+    return population.step(inputs.to(dtype), labels, factors={"learning_rate": 1 / (number + 1)})
 
 
 def members_of(tree: Tree, member: int) -> Tree:

@@ -19,6 +19,7 @@ import hpo.training.loop
 import hpo.training.steps
 from hpo.data import Mnist1d
 from hpo.gradients.objective import Objective
+from hpo.gradients.returns import Cache
 from hpo.models.dropout import Dropout
 from hpo.optim import adam
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
@@ -254,18 +255,15 @@ def test_a_state_that_shares_memory_at_first_is_copied_leaf_by_leaf(
     same(run(recipe(**parts), runs, recorded), plain(recipe(**parts), runs, monkeypatch))
 
 
-def test_private_state_of_an_optimizer_is_not_copied() -> None:
-    calls: list[None] = []
-
+def test_a_cache_of_an_optimizer_is_not_copied(recorded: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
     def update(grads: Tree, state: dict[str, Any], params: Tree, hyper: Tree) -> tuple[Tree, dict[str, Any]]:
-        state.get("_calls", []).append(None)
+        state["last"] = Cache((grads, "anything"))
         return _stacked(grads, state, params, hyper)
 
-    def init(params: Tree) -> dict[str, Any]:
-        return {"sum": zeros_like(params), "_calls": calls}
-
-    train(recipe(optimizer=Optimizer("own", init, update, {"learning_rate": 0.1})), [Member(0, {"learning_rate": 0.1})])
-    assert len(calls) > BEFORE_RECORDING
+    caching = recipe(optimizer=STACKED._replace(update=update))
+    members = [Member(0, {"learning_rate": 0.1})]
+    actual = run(caching, members, recorded)
+    same(actual, plain(recipe(optimizer=STACKED), members, monkeypatch))
 
 
 def test_a_step_that_reads_a_value_runs_unrecorded_with_a_warning(
