@@ -121,6 +121,9 @@ def describe(part: Any) -> str:
         return NOTHING if part is None else _value(part)
     fields = {key: value for key, value in part.items() if key != "kind" and value is not None}
     head = str(part.get("kind", ""))
+    if head == "Stages":
+        (_, first), *later = fields["stages"]
+        return ", ".join([str(first), *(f"{size} from epoch {start + 1} on" for start, size in later)])
     if isinstance(fields.get("widths"), list):
         head = f"{head} {' → '.join(map(str, fields.pop('widths')))}".strip()
     words = [f"{key.replace('_', ' ')} {_field(key, value)}" for key, value in fields.items()]

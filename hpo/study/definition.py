@@ -12,7 +12,7 @@ from hpo.models.losses import CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.optim.schedules import Constant
+from hpo.optim.schedules import Constant, Stages
 from hpo.search_space import Range
 from hpo.study.study import Configuration, Study
 from hpo.study.validation import first_lookalikes
@@ -89,7 +89,7 @@ def describe(study: Study) -> dict[str, Any]:
     return {
         "data": _describe_part(study.data),
         "model": _describe_part(study.model),
-        "batch_size": study.batch_size,
+        "batch_size": _describe_part(study.batch_size) if isinstance(study.batch_size, Stages) else study.batch_size,
         "epochs": study.epochs,
         "tuning_epochs": study.tuning_epochs or study.epochs,
         "score": study.score,

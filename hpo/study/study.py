@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
+from hpo.optim.schedules import Stages
 from hpo.search_space import Range
 from hpo.study.validation import check_configuration, check_study
 
@@ -44,7 +45,8 @@ class Study:
         data: a data set: `hpo.Mnist1d(...)` or a subclass of `hpo.Dataset` with a `load() -> hpo.Source`.
         model: a network: `hpo.MLP(...)` or any function without arguments that returns a new `torch.nn.Module`.
         configurations: two or more; `baseline` is the name of the one that the others are compared with.
-        batch_size, epochs: per training run. tuning_epochs: epochs of a trial, only where a published protocol tuned
+        batch_size, epochs: per training run; `hpo.Stages({0: 32, 10: 64})` is a batch size that changes after so many
+            epochs. tuning_epochs: epochs of a trial, only where a published protocol tuned
             for another number of epochs than it reported.
         trials: settings tried for each configuration in each tuning run. seeds: reruns of each configuration, divided
             evenly among its tuning runs where possible: 12 seeds are 4 for each of 3 tuning runs.
@@ -88,7 +90,7 @@ class Study:
     model: Callable[[], Any]
     configurations: tuple[Configuration, ...]
     baseline: str
-    batch_size: int = 64
+    batch_size: int | Stages = 64
     epochs: int = 30
     tuning_epochs: int | None = None
     trials: int = 40

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require, require_whole
+from hpo.optim.schedules import Stages, batch_sizes_of
 from hpo.search_space import Range
 from hpo.study.pruner import check_pruner
 from hpo.user_code.metrics import check_metrics
@@ -71,7 +72,9 @@ def _require_choice(name: str, value: object, *choices: str | None) -> None:
 
 
 def _check_budget(study: Any) -> None:
-    for name in ("batch_size", "epochs", "trials", "seeds", "seeds_per_trial", "tuning_runs", "tuning_epochs"):
+    if not isinstance(study.batch_size, Stages):
+        require_whole("batch_size", study.batch_size)
+    for name in ("epochs", "trials", "seeds", "seeds_per_trial", "tuning_runs", "tuning_epochs"):
         value = getattr(study, name)
         if value is not None or name not in ("tuning_runs", "tuning_epochs"):
             require_whole(name, value)
@@ -117,11 +120,15 @@ def _check_score(study: Any) -> None:
 
 def _check_training(study: Any) -> None:
     require_whole("accumulate", study.accumulate)
-    if study.batch_size % study.accumulate:
-        raise UsageError(
-            f"batch_size is {study.batch_size}, which accumulate={study.accumulate} does not divide into equal "
-            "micro-batches; choose a divisor of batch_size"
-        )
+    for size in batch_sizes_of(study.batch_size):
+        if size % study.accumulate:
+            raise UsageError(
+                f"batch_size is {size}, which accumulate={study.accumulate} does not divide into equal micro-batches; "
+                "choose a divisor of batch_size"
+            )
+    if isinstance(study.batch_size, Stages) and study.batch_size.pairs[-1][0] >= study.epochs:
+        start = study.batch_size.pairs[-1][0]
+        raise UsageError(f"batch_size changes after epoch {start}, but epochs is {study.epochs}; leave that stage out")
     _require_choice("precision", study.precision, "float32", "bfloat16")
     smoothing = study.label_smoothing
     require(is_fraction_below_one(smoothing), "label_smoothing", smoothing, "a number from 0 up to but not 1")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
+from hpo.optim.schedules import batch_size_at
 from hpo.random import stream, training_names
 from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs
 from hpo.training.plain_calls import check_plain_calls
@@ -45,7 +46,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.optimizer,
         hyperparameters,
         recipe.sample_loss,
-        inputs[: recipe.batch_size],
+        inputs[: batch_size_at(recipe.batch_size, 1)],
         recipe.precision == "bfloat16",
         recipe.channels_last,
         recipe.metrics,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hpo.data import Split, check_fit, check_source, split
 from hpo.errors import UsageError
+from hpo.optim.schedules import batch_size_at, batch_sizes_of
 from hpo.training.before_training import check_calls
 from hpo.training.evaluation import evaluate_test, evaluate_training, validate, warn_about_infinities
 from hpo.training.initial_models import build_population
@@ -85,7 +86,7 @@ def _prepare(recipe: Recipe, members: Sequence[Member], device: torch.device | s
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
     population = build_population(recipe, members, samples.inputs)
-    check_calls(population, samples, recipe.schedule, recipe.epochs, recipe.batch_size)
+    check_calls(population, samples, recipe.schedule, recipe.epochs, batch_size_at(recipe.batch_size, 1))
     return _Run(recipe, population, samples, label_fits)
 
 
@@ -100,16 +101,17 @@ class _Run:
 
     def __init__(self, recipe: Recipe, population: Population, samples: Samples, label_fits: bool) -> None:
         self.recipe, self.population, self.samples, self.label_fits = recipe, population, samples, label_fits
+        self.epoch = 0
         self._make_steps()
         self.splits = samples.splits
-        self.epoch = 0
         self.last: dict[str, Tensor] = {}
         self.results = [Result({}, {}, None) for _ in range(len(population))]
         self.active = list(range(len(population)))
 
     def _make_steps(self) -> None:
-        recipe = self.recipe
-        self.steps = Steps(self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.schedule)
+        recipe, epoch = self.recipe, min(self.epoch + 1, self.recipe.epochs)
+        parts = self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.schedule
+        self.steps = Steps(*parts, epoch=epoch)
 
     @property
     def finished(self) -> bool:
@@ -118,6 +120,9 @@ class _Run:
 
     def train_epoch(self) -> dict[str, list[float]]:
         """Trains and validates one epoch; returns its metrics, each a list over the active members."""
+        if self.steps.batch_size != batch_size_at(self.recipe.batch_size, self.epoch + 1):
+            self.population.retrace()
+            self._make_steps()
         self.epoch += 1
         with no_global_draws("the regularizer, network, loss, augmentation or a metric"):
             metrics = self.steps.epoch(self.epoch)
@@ -219,9 +224,10 @@ def _sizes(recipe: Recipe, parts: Split, test: bool, stopped: int | None) -> dic
 
 def _check_sizes(recipe: Recipe, splits: Mapping[int, Split]) -> None:
     smallest = min(len(parts.training) for parts in splits.values())
-    if smallest < recipe.batch_size:
+    largest = max(batch_sizes_of(recipe.batch_size))
+    if smallest < largest:
         raise UsageError(
-            f"batch_size is {recipe.batch_size}, but the training part has {smallest} samples; "
+            f"batch_size is {largest}, but the training part has {smallest} samples; "
             "choose a smaller batch_size or more data"
         )
     if any(not len(parts.validation) for parts in splits.values()):

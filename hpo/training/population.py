@@ -228,6 +228,10 @@ class Population:
         self._evaluated = None
         self._lift_functions()
 
+    def retrace(self) -> None:
+        """Prepares for minibatches of another size; the next step is traced again."""
+        self._lift_functions()
+
     def evaluate(
         self, samples: Tensor, indices: Tensor, weights: Tensor, *labels: Tensor, custom_metrics: bool = False
     ) -> list[Tree]:

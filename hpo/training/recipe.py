@@ -10,7 +10,7 @@ from hpo.data import Dataset, Source
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
-from hpo.optim.schedules import Constant
+from hpo.optim.schedules import Constant, Stages
 from hpo.training.population import Metric
 
 
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     regularizer: Regularizer
     optimizer: Optimizer
     epochs: int
-    batch_size: int
+    batch_size: int | Stages
     schedule: Callable[[int, int, int], float] = Constant()
     sample_loss: SampleLoss = cross_entropy
     metrics: Mapping[str, Metric] = MappingProxyType({})

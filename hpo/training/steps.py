@@ -7,6 +7,7 @@ from step to step is a tensor at a fixed address, also the number of the step. A
 """
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpo.gradients.draws import Moment
+from hpo.optim.schedules import Stages, batch_size_at
 from hpo.random import mix
 from hpo.training.population import Population
 from hpo.training.samples import Samples
@@ -34,40 +36,48 @@ Recorder = Callable[[Step], Step]
 
 
 class Steps:
-    """The steps of every epoch of one run.
+    """The steps of every epoch of one run, as long as the batch size stays the same.
 
-    A change of the population's members, or of its parameters from outside, requires new `Steps`.
+    A change of the population's members, of its parameters from outside or of the batch size requires new `Steps`.
 
     Attributes:
-        count: steps per epoch. warmup_steps: of a run, before a step takes its usual time.
+        batch_size: samples per step. count: steps per epoch.
+        warmup_steps: of a run, before a step takes its usual time.
     """
 
     def __init__(
         self,
         population: Population,
         samples: Samples,
-        batch_size: int,
+        batch_size: int | Stages,
         epochs: int,
         schedule: Callable[[int, int, int], float],
         record: Recorder | None = None,
+        epoch: int = 1,
     ) -> None:
         """
         Args:
             samples: the population's; an epoch's last incomplete batch is left out.
+            epoch: the first one to run, from 1; with `Stages` it determines the batch size.
             schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
             record: records a step without running it, and returns a function that replays its operations at the same
                 addresses, or raises RuntimeError; by default a CUDA graph on CUDA, and None on a CPU.
         """
         self.population, self.samples = population, samples
-        self.count = samples.training.indices.shape[1] // batch_size
+        self.batch_size = batch_size_at(batch_size, epoch)
+        training_samples = samples.training.indices.shape[1]
+        counts = [training_samples // batch_size_at(batch_size, each) for each in range(1, epochs + 1)]
+        self.count = training_samples // self.batch_size
+        self._steps_until = list(itertools.accumulate(counts, initial=0))  # by the number of finished epochs
         self._epochs, self._schedule = epochs, schedule
         device = samples.inputs.device
         self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
-        self._columns = torch.arange(batch_size, device=device)
-        self._order = torch.zeros(len(population), self.count * batch_size, dtype=torch.int64, device=device)
+        self._columns = torch.arange(self.batch_size, device=device)
+        self._order = torch.zeros(len(population), self.count * self.batch_size, dtype=torch.int64, device=device)
         self._labels = torch.zeros_like(self._order)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
+        self._first_step = torch.zeros_like(self._step_number)  # of the epoch
         self._keys = torch.zeros(self.count, len(population), dtype=torch.int64, device=device)
         self._sums: dict[str, Tensor] = {}
         # A graph is recorded on a stream other than the default one, which the steps before it warm up.
@@ -93,12 +103,15 @@ class Steps:
         self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
         torch.gather(self.samples.labels, 1, self._order, out=self._labels)
         self._epoch.fill_(epoch)
-        before, total = (epoch - 1) * self.count, self._epochs * self.count
+        before = self._steps_until[epoch - 1]
         self._steps_before_epoch, self._steps_in_epoch = before, 0
         self._step_number.fill_(before)
+        self._first_step.fill_(before)
         numbers = torch.arange(before, before + self.count, device=self._keys.device)
         self._keys.copy_(mix(self.samples.training_keys, numbers[:, None]))
-        rates = [self._schedule(before + step, total, self.count) for step in range(self.count)]
+        # The schedule counts in steps of this epoch's length, so that it goes by epochs, whatever the batch sizes.
+        first, total = (epoch - 1) * self.count, self._epochs * self.count
+        rates = [self._schedule(first + step, total, self.count) for step in range(self.count)]
         self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
         for values in self._sums.values():
             values.zero_()
@@ -136,7 +149,7 @@ class Steps:
         self._steps_in_epoch += 1
         step = self._steps_before_epoch + self._steps_in_epoch
         long_epoch = self._steps_in_epoch == self.count and step >= self._last_comparison + MIN_COMPARISON_INTERVAL
-        due = _is_power_of_4(step) or long_epoch or step == self._epochs * self.count
+        due = _is_power_of_4(step) or long_epoch or step == self._steps_until[-1]
         if self._direct_steps < CHECKED_CALLS or not due:
             return False
         self._last_comparison = step
@@ -158,7 +171,7 @@ class Steps:
 
     def _step(self) -> None:
         """One step. Whatever changes from step to step is read from tensors, so that a recording stays valid."""
-        step = self._step_number % self.count
+        step = (self._step_number - self._first_step) % self.count
         columns = step * len(self._columns) + self._columns
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)

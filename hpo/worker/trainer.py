@@ -10,7 +10,7 @@ import torch
 
 from hpo.data import Source, load_source
 from hpo.errors import HpoError
-from hpo.optim.schedules import Constant
+from hpo.optim.schedules import Constant, batch_sizes_of
 from hpo.search_space import split_space
 from hpo.study.definition import full_space, loss_of, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
@@ -204,7 +204,9 @@ class Trainer:
             try:
                 cost = measure_cost(self.recipe(self.study.configurations[0], rerun=False))
                 memory, study = total_memory(self.device), self.study
-                self.max_models = population_size(cost, study.batch_size, device, memory, study.accumulate)
+                self.max_models = population_size(
+                    cost, max(batch_sizes_of(study.batch_size)), device, memory, study.accumulate
+                )
             except HpoError:
                 raise
             except Exception:  # a defect of the user's code: training will meet it and record it as a failure
