@@ -322,8 +322,8 @@ def test_a_finished_run_frees_its_memory_at_once(
         pytest.skip("needs an NVIDIA GPU")
     made: list[weakref.ref[Any]] = []
 
-    def noted(population: Population, samples: Samples, *further: Any) -> Steps:
-        steps = Steps(population, samples, *further)
+    def noted(population: Population, samples: Samples, *further: Any, **options: Any) -> Steps:
+        steps = Steps(population, samples, *further, **options)
         made.extend(map(weakref.ref, (steps, population, samples, *population.params.values())))
         return steps
 
