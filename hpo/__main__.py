@@ -1,5 +1,30 @@
-"""`python -m hpo`, the same as `hpo`."""
+"""`hpo` and `python -m hpo`: starts the command line so that Ctrl-C ends it without a traceback at any moment."""
 
-from hpo.cli import main
+import os
+import signal
 
-main()
+
+def main() -> None:
+    """Runs the command line."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as by nohup
+        from hpo.cli import main as run
+
+        run()
+        return
+    # While modules are imported, and while the process ends, there is nothing to release and nothing to say.
+    signal.signal(signal.SIGINT, _exit)
+    from hpo.cli import main as run
+
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run()
+    finally:
+        signal.signal(signal.SIGINT, _exit)
+
+
+def _exit(number: int, _frame: object) -> None:
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -77,7 +77,8 @@ def engine_options(address: URL) -> dict[str, Any]:
     # One connection is kept between transactions: by default a server accepts a hundred clients.
     pool = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9}
     # A pooler in transaction mode may run each transaction on another server connection, without prepared statements.
-    return {**pool, "connect_args": {"connect_timeout": 5, "prepare_threshold": None, **probes}}
+    driver = {"connect_timeout": 5, "prepare_threshold": None, "client_encoding": "utf8"}
+    return {**pool, "connect_args": {**driver, **probes}}
 
 
 def _limit() -> sa.Select[Any]:
@@ -163,9 +164,24 @@ def _read_version(engine: Engine) -> int | None:
 
 def _create_tables(engine: Engine) -> int | None:
     """Creates the tables if there are none; returns the version of their schema."""
+    with engine.connect() as connection:
+        check_encoding(connection)
     if not sa.inspect(engine).has_table(schema.version.name):
         with creation_lock(engine), engine.begin() as connection:
             schema.metadata.create_all(connection)
             if connection.scalar(sa.select(schema.version.c.version)) is None:
                 connection.execute(sa.insert(schema.version).values(version=schema.VERSION))
     return _read_version(engine)
+
+
+def check_encoding(connection: Connection) -> None:
+    """Raises HpoError if the database cannot store every character: names and tracebacks may have any."""
+    if connection.dialect.name == "sqlite":
+        return
+    driver: Any = connection.connection.driver_connection
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise HpoError(
+            f"the database {connection.engine.url.database!r} has the encoding {encoding}, which cannot store every "
+            "character; create one by CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )

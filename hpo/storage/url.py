@@ -12,7 +12,13 @@ from hpo.errors import HpoError, UsageError
 
 MOUNTS = Path("/proc/mounts")  # where Linux lists its file systems
 SCHEMES = {"sqlite", "postgresql", "postgres", "postgresql+psycopg"}
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "ceph", "lustre", "afs", "gpfs"}
+# Kinds of file systems on disks of this machine, as Linux names them. SQLite loses data on network file systems, of
+# which there are too many to list: FUSE and 9p have one for every server.
+LOCAL = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "nilfs2", "bcachefs", "ubifs"),
+    *("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs", "hfsplus", "apfs", "udf", "iso9660", "squashfs"),
+    *("tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "aufs", "ecryptfs", "erofs"),
+}
 
 
 def redacted(url: str) -> str:
@@ -60,8 +66,20 @@ def _has_second_at(address: URL) -> bool:
 
 
 def file(address: URL) -> Path:
-    """The file of a SQLite database."""
-    return Path(str(address.database)).resolve()
+    """The file of a SQLite database.
+
+    Raises:
+        HpoError: its path is a loop of links, too long, or otherwise no path of a file.
+    """
+    name = str(address.database)
+    try:
+        path = Path(name).resolve()
+        with suppress(FileNotFoundError):
+            path.stat()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links, until Python 3.12
+        reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
+        raise HpoError(f"the path {name!r} of the database cannot be used ({reason}); use another --storage") from error
 
 
 def exists(url: str) -> bool:
@@ -78,9 +96,10 @@ def check_folder(address: URL) -> None:
     if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
     kind = file_system(path.parent)
-    if kind in NETWORK:
+    if kind and kind not in LOCAL:
         raise HpoError(
-            f"{path} lies on a network file system ({kind}), where SQLite loses data; use a local disk or PostgreSQL"
+            f"{path} lies on a file system that is not known as local ({kind}), and SQLite loses data on network file "
+            "systems; use a local disk or PostgreSQL"
         )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from hpo.errors import HpoError, UsageError, plural
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.ledger.stored_study import LEASE
-from hpo.storage.optuna.mirror import RELEASED
 from hpo.storage.optuna.safe_mirror import SafeMirror
 from hpo.worker.lease_heartbeat import LeaseHeartbeat
 from hpo.worker.signals import Stop, Stopped
@@ -195,7 +194,6 @@ class _Worker:
         kept = [outcome for outcome in outcomes if outcome.id in stored]
         self.mirror.finish(work, kept)
         returned = {outcome.id for outcome in outcomes}
-        self.mirror.fail([slot.trial for slot in work.slots if slot.id in returned - stored], "lost worker")
         self.on_event("finished", {"work": work, "outcomes": kept})
         missing = [slot for slot in work.slots if slot.id not in returned]
         if missing:
@@ -208,14 +206,12 @@ class _Worker:
 
     def _release(self) -> str:
         """Releases all slots of this worker, also those of a lease that a signal interrupted; says what is left."""
-        held = self.heartbeat.work
         try:
             released = self.ledger.release(self.worker_id)
         except HpoError:  # the database is unavailable: the lease will expire
             return self._unreleased()
         if released:
-            trials = {slot.id: slot.trial for slot in held.slots} if held else {}
-            self.mirror.fail([trials.get(slot) for slot in released], RELEASED)
+            self.mirror.release(released)
             self.on_event("released", {"ids": released})
         return ""
 

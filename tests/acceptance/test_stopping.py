@@ -2,12 +2,13 @@
 
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
 from storage_checks import check, read
-from storage_study import make
+from storage_study import make, plain_names, plain_study
 from storage_worker import read_logs
 from worker_processes import check_end, start_worker, wait_for_training
 
@@ -21,6 +22,11 @@ def leased_settings(ledger: Ledger) -> dict[int, dict[str, float]]:
     return {row["id"]: row["setting"] for row in ledger.export()["slots"] if row["state"] == "leased"}
 
 
+def trial_states(url: str) -> Counter[str]:
+    """How many trials of all Optuna studies are in each state."""
+    return Counter(trial.state.name for name in plain_names(url) for trial in plain_study(url, name).trials)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_stopped_worker_releases_its_trials(
     url: str, number: signal.Signals, fork_server: ForkServer, tmp_path: Path
@@ -32,11 +38,13 @@ def test_a_stopped_worker_releases_its_trials(
     first.send_signal(number)
     check_end(first, 128 + number)
     assert len(leased) == 2 and leased_settings(ledger) == {}
+    assert trial_states(url) == {"WAITING": 2}, "a trial that was released is no failure"
     assert {row["attempt"] for row in ledger.export()["slots"]} == {0} and read(ledger, schema.failures) == []
 
     check_end(start_worker(fork_server, url, tmp_path, 1, seconds=(0.0, 0.0)))
     log = read_logs(tmp_path)
     check(ledger, url, log)
+    assert trial_states(url) == {"COMPLETE": 2 * (4 + 2)}
     counted = {line["slot"]: line["setting"] for line in log if (line["what"], line["name"]) == ("counted", 1)}
     assert leased.items() <= counted.items() and {line["attempt"] for line in log} == {1}
 

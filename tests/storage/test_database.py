@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -15,11 +16,14 @@ from fork_server import ForkServer
 from postgres_server import PostgresServer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, PendingRollbackError
+from storage_study import make
 
+from hpo.cli.doctor.storage import check_storage
 from hpo.errors import HpoError, UsageError
 from hpo.storage import database, schema, transactions
 from hpo.storage import url as storage_url
 from hpo.storage.database import connect
+from hpo.storage.ledger import names
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna.studies import open_storage
 from hpo.storage.transactions import now, run_with_retry
@@ -85,6 +89,9 @@ def test_postgresql_has_one_driver(url: str) -> None:
         ("postgresql://u:p@s3cret@h/d", UsageError, r"%40.*PGPASSWORD"),
         ("sqlite://", UsageError, "needs a file"),
         ("sqlite:////no/such/folder/t.db", HpoError, "does not exist"),
+        (f"sqlite:///{'x' * 300}", HpoError, "too long"),
+        ("sqlite:////etc/passwd/t.db", HpoError, "Not a directory"),
+        ("sqlite:////tmp/\0.db", HpoError, "null"),
         ("postgresql://u:s3cret@127.0.0.1:1/d", HpoError, "Connection refused"),
     ],
 )
@@ -130,7 +137,15 @@ def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
         connect(url)
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "lustre"])
+# Network file systems that Linux and its FUSE programs know, and names that nobody knows.
+REMOTE = (
+    "nfs nfs4 cifs smb3 smbfs ceph lustre afs gpfs 9p virtiofs beegfs orangefs pvfs2 ocfs2 gfs2 coda ncpfs panfs "
+    "wekafs vboxsf prl_fs fakeowner grpcfuse acfs fuse fuse.sshfs fuse.glusterfs fuse.s3fs fuse.rclone fuse.ceph "
+    "fuse.gcsfuse fuse.juicefs fuse.moosefs fuse.davfs fuse.mergerfs"
+)
+
+
+@pytest.mark.parametrize("kind", REMOTE.split())
 def test_sqlite_on_a_network_file_system_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     share, disk = tmp_path / "my share", tmp_path / "my share" / "disk"
     disk.mkdir(parents=True)
@@ -138,10 +153,34 @@ def test_sqlite_on_a_network_file_system_is_refused(kind: str, tmp_path: Path, m
     mounts = "".join(f"{line} rw 0 0\n" for line in lines).replace("{share}", str(share).replace(" ", r"\040"))
     (tmp_path / "mounts").write_text(mounts)
     monkeypatch.setattr(storage_url, "MOUNTS", tmp_path / "mounts")
-    with pytest.raises(HpoError, match=rf"network file system \({kind}\).*PostgreSQL"):
+    with pytest.raises(HpoError, match=rf"\({re.escape(kind)}\).*network file systems.*PostgreSQL"):
         connect(f"sqlite:///{share}/t.db")
     assert not (share / "t.db").exists()
     connect(f"sqlite:///{disk}/t.db")
+
+
+@pytest.mark.parametrize("below", ["", "/t.db"])
+def test_a_loop_of_links_is_one_sentence(tmp_path: Path, below: str) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(HpoError, match=r"cannot be used \(.*(loop|symbolic links)"):
+        connect(f"sqlite:///{tmp_path}/a{below}")
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_store_every_character_is_refused(postgresql: PostgresServer, encoding: str) -> None:
+    postgresql.execute(f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0")
+    url = postgresql.url(encoding.lower())
+    with pytest.raises(HpoError, match=rf"{encoding}.*'UTF8'") as caught:
+        connect(url)
+    assert [(check.state, check.text) for check in check_storage(url)] == [("fails", str(caught.value))]
+    postgresql.drop(url)
+
+
+def test_every_character_is_stored_whatever_the_clients_encoding_is(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    make(connect(url), "λ – 数")
+    assert names(connect(url)) == ["λ – 数"]
 
 
 def test_a_locked_database_is_retried(tmp_path: Path) -> None:

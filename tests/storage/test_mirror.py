@@ -72,14 +72,55 @@ def test_trials_run_and_then_complete_or_fail(ledger: Ledger, url: str) -> None:
     assert [row["trial"] for row in ledger.export()["slots"][:4]] == [slot.trial for slot in work.slots]
 
 
-def test_the_trial_of_a_lost_worker_is_closed(ledger: Ledger, url: str) -> None:
-    mirror = Mirror(ledger)
-    begin(ledger, mirror, "x", seconds=-1.0)
-    work = begin(ledger, mirror, "y")
-    assert states(url, "s/A/tune") == {"FAIL": 3, "RUNNING": 3}
+@pytest.mark.parametrize("released", [False, True])
+def test_a_trial_continues_after_its_worker_released_it_or_was_lost(ledger: Ledger, url: str, released: bool) -> None:
+    mirror = Mirror(ledger, "cpu")
+    lost = begin(ledger, mirror, "x", seconds=60.0 if released else -1.0)
+    if released:
+        mirror.release(ledger.release("x"))
+        assert states(url, "s/A/tune") == {"WAITING": 3} and mirror.repair() == 0
+        assert plain_study(url, "s/A/tune").trials[0].datetime_start is None
+    work = begin(ledger, Mirror(ledger, "cuda"), "y")
+    mirror.release([slot.id for slot in lost.slots])  # late: another worker has leased them
+    assert states(url, "s/A/tune") == {"RUNNING": 3}
+    assert [slot.trial for slot in work.slots] == [slot.trial for slot in lost.slots]
     ledger.finish("y", outcomes(work))
     mirror.finish(work, outcomes(work))
-    assert states(url, "s/A/tune") == {"FAIL": 3, "COMPLETE": 3}
+    trials = plain_study(url, "s/A/tune").trials
+    assert [(trial.state.name, trial.user_attrs["device"]) for trial in trials] == [("COMPLETE", "cuda")] * 3
+    assert {trial.user_attrs["attempt"] for trial in trials} == {1 if released else 2}
+    assert mirror.repair() == 0
+
+
+def test_a_trial_with_another_setting_is_a_new_one(ledger: Ledger, url: str) -> None:
+    mirror = Mirror(ledger)
+    slot = begin(ledger, mirror, limit=1).slots[0]
+    changed = slot._replace(setting={"learning_rate": 0.02, "lambda": 0.5})
+    [shown] = mirror.begin("x", Work("A", "tune", [changed])).slots
+    trials = plain_study(url, "s/A/tune").trials
+    assert [(trial.state.name, trial.params["learning_rate"]) for trial in trials] == [
+        ("FAIL", 0.01),
+        ("RUNNING", 0.02),
+    ]
+    assert shown.trial == trials[1]._trial_id
+
+
+def test_repair_shows_that_released_trials_wait(ledger: Ledger, url: str) -> None:
+    """The worker was killed after it had released its slots; or it is lost, and nobody has taken over."""
+    mirror = Mirror(ledger)
+    begin(ledger, mirror)
+    ledger.release("x")
+    assert mirror.repair() == 3 and states(url, "s/A/tune") == {"WAITING": 3} and mirror.repair() == 0
+
+
+def test_an_attempt_that_failed_is_shown_even_if_its_worker_could_not_write_that(ledger: Ledger, url: str) -> None:
+    mirror = Mirror(ledger)
+    ledger.fail("x", begin(ledger, mirror, limit=1).slots, "exception", "why")
+    work = begin(ledger, mirror, limit=1)
+    assert mirror.repair() == 0 and states(url, "s/A/tune") == {"RUNNING": 2}
+    ledger.finish("x", outcomes(work))
+    mirror.finish(work, outcomes(work))
+    assert mirror.repair() == 1 and states(url, "s/A/tune") == {"FAIL": 1, "COMPLETE": 1}
 
 
 def test_repair_fails_a_running_trial_of_an_earlier_attempt(ledger: Ledger, url: str) -> None:

@@ -120,4 +120,4 @@ def check_optuna(ledger: Ledger, url: str, slots: Sequence[Row]) -> None:
             assert (trial.params, trial.value) == (slot["setting"], slot["value"])
             assert (slot["trial"], slot["seed"]) == (trial._trial_id, trial.user_attrs["seed"])
         causes = {trial.user_attrs.get("cause") for trial in trials if trial.state.name == "FAIL"}
-        assert causes <= {"lost worker", "released"}
+        assert causes <= {"lost worker"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpo.cli.doctor.check import Check, State
 from hpo.errors import HpoError
-from hpo.storage.url import NETWORK, file, file_system, read
+from hpo.storage.url import LOCAL, file, file_system, read
 
 WARNING_SPACE = 10**9  # bytes: a study with its report takes some 10 MB, both CIFAR archives 330 MB
 FAILURE_SPACE = 10**8
@@ -55,7 +55,7 @@ def _check_checkpoints(folder: Path, on_server: bool) -> Check:
     """The folder of checkpoints, which workers on other machines need as well if the database is on a server."""
     check = check_folder("checkpoints", folder, f"set {CHECKPOINTS} to another folder")
     kind = file_system(folder.resolve())
-    if check.state == "ok" and on_server and kind and kind not in NETWORK:
+    if check.state == "ok" and on_server and kind in LOCAL:
         text = f"{folder} is on a local disk ({kind}), so that workers on other machines cannot resume from its files"
         return Check("checkpoints", "warning", f"{text}; use a shared folder if there are such workers")
     return check

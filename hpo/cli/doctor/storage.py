@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from hpo.cli.doctor.check import Check
 from hpo.errors import HpoError, plural
 from hpo.storage import schema
-from hpo.storage.database import check_version, create_engine
+from hpo.storage.database import check_encoding, check_version, create_engine
 from hpo.storage.transactions import now, reason
 from hpo.storage.url import check_folder, file, file_system, read, redacted
 
@@ -72,6 +72,7 @@ def _check_file(engine: Engine, shown: str) -> Check:
 def _check_server(engine: Engine, shown: str) -> list[Check]:
     """A PostgreSQL server: version, tables, permission, connections, round trip and clock."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        check_encoding(connection)
         number = connection.dialect.server_version_info or ()
         name = f"PostgreSQL {'.'.join(map(str, number))}"
         checks = [Check("storage", "ok", f"{shown}, {name}, {_version(connection, shown)}")]

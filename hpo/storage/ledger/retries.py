@@ -49,10 +49,12 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
     else:
         exhausted = _exhausted(connection, rows, cause)
     over = {row.id for row in rows if row.configuration in failed or (row.id in exhausted and row.phase == "rerun")}
-    replaced = {"setting": None, "attempt": 0, "replacements": slots.c.replacements + 1, "started": None}
+    replaced = {"setting": None, "attempt": 0, "replacements": slots.c.replacements + 1, "started": None, "trial": None}
     change(connection, over, {**RELEASED, "state": "failed", "cause": cause, "finished": now})
     change(connection, exhausted - over, {**RELEASED, **replaced})
-    change(connection, {row.id for row in rows} - exhausted - over, RELEASED)
+    # Optuna shows an attempt that failed; after a lost worker the same trial continues.
+    shown = {} if cause == LOST else {"trial": None}
+    change(connection, {row.id for row in rows} - exhausted - over, {**RELEASED, **shown})
     for configuration in {row.configuration for row in rows} - failed.keys():
         _give_up(connection, study, configuration, cause, now)
 
@@ -68,7 +70,7 @@ def reopen(connection: Connection, study: int, cause: str) -> None:
         return
     tuning = sa.select(slots.c.configuration).where(by_cause, slots.c.phase == "tune")
     given_up = slots.c.configuration.in_(list(connection.scalars(tuning.distinct())))
-    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0}
+    opened = {"state": "open", "cause": None, "finished": None, "started": None, "attempt": 0, "trial": None}
     connection.execute(sa.update(slots).where(of_study, given_up, slots.c.phase == "tune").values(replacements=0))
     failed_slots = sa.update(slots).where(of_study, given_up, slots.c.state == "failed")
     connection.execute(failed_slots.values(opened | {"setting": None}))

@@ -1,19 +1,26 @@
 """The ledger shown as Optuna studies, for people, plain Optuna and its dashboard; no decision depends on it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 
 from hpo.search_space import split_space
 from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.locks import creation_lock
+from hpo.storage.optuna.discrepancies import find_discrepancies
 from hpo.storage.optuna.studies import OptunaStudies, create_tables, report_name, study_name
-from hpo.storage.optuna.trials import NewTrial, TrialResult, create_trials, end_trials, find_discrepancies
+from hpo.storage.optuna.trials import (
+    NewTrial,
+    TrialResult,
+    create_trials,
+    end_trials,
+    pause_trials,
+    resume_trials,
+)
 from hpo.trials import PRUNED
-
-RELEASED = "released"  # cause of a trial whose worker was interrupted
 
 
 class Mirror:
@@ -33,11 +40,17 @@ class Mirror:
         create_tables(self.engine)
 
     def begin(self, worker_id: str, work: Work) -> Work:
-        """Creates a RUNNING trial for every leased slot and stores its id; trials of earlier attempts fail."""
-        self.fail([slot.trial for slot in work.slots], "lost worker")
+        """Every leased slot has a RUNNING trial: that of a worker that released it or was lost, or a new one."""
         shared = {"configuration": work.configuration, "phase": work.phase, "device": self.device}
-        trials = self._create([slot._asdict() | shared for slot in work.slots])
+        rows = [slot._asdict() | shared for slot in work.slots]
+        earlier = {row["trial"]: row for row in rows if row["trial"] is not None}
+        resumed = resume_trials(
+            self.engine, {trial: NewTrial(row["setting"] or {}, _attributes(row)) for trial, row in earlier.items()}
+        )
+        self.fail(list(earlier.keys() - resumed), LOST)
+        trials = self._create([row for row in rows if row["trial"] not in resumed])
         self.ledger.note_trials(worker_id, trials)
+        trials |= {earlier[trial]["id"]: trial for trial in resumed}
         return work.with_slots([slot._replace(trial=trials[slot.id]) for slot in work.slots])
 
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
@@ -51,11 +64,16 @@ class Mirror:
         """FAIL with the cause as a user attribute."""
         end_trials(self.engine, [TrialResult(trial, None, cause) for trial in trials])
 
+    def release(self, released: Collection[int]) -> None:
+        """WAITING for the trials of released slots (ids) that no other worker has leased meanwhile."""
+        pause_trials(self.engine, released)
+
     def repair(self) -> int:
         """Makes Optuna's tables agree with the ledger after a crash between the two.
 
-        Trials of attempts that ended are closed; finished slots that no trial shows get one. It may be repeated, and
-        run while others work; where there is nothing to repair, it takes three reads.
+        Trials of attempts that ended are closed, those of slots that wait for a worker are WAITING; finished slots
+        that no trial shows get one. It may be repeated, and run while others work; where there is nothing to repair,
+        it takes three reads.
 
         Returns:
             The number of changes.
@@ -66,28 +84,32 @@ class Mirror:
         if not any(self._find_repairs(studies)):
             return 0
         with creation_lock(self.engine):  # two repairs at once would show a slot twice
-            results, hidden = self._find_repairs(studies)
+            results, released, hidden = self._find_repairs(studies)
             end_trials(self.engine, results)
+            pause_trials(self.engine, released)
             trials = self._create(self._with_devices(hidden))
             self.ledger.note_repaired(trials)
             end_trials(self.engine, [_result_of_row(row | {"trial": trials[row["id"]]}) for row in hidden])
-        return len(results) + len(hidden)
+        return len(results) + len(released) + len(hidden)
 
     def report_study(self) -> int:
         """The id of the Optuna study that summarises this one; it is created if it is missing."""
         return self.studies.ids([report_name(self.ledger.study)])[0]
 
-    def _find_repairs(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[dict[str, Any]]]:
-        """The results of trials that must end, and the rows of finished slots that must be shown."""
+    def _find_repairs(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[int], list[dict[str, Any]]]:
+        """The results of trials that must end, the slots whose trials wait, the finished slots that must be shown."""
         unfinished, hidden, rows = find_discrepancies(self.engine, self.ledger.id, studies)
-        results = []
-        for trial, slot in unfinished:
-            row = rows.get(-1 if slot is None else slot)
-            if row and row["state"] == "done" and row["trial"] == trial:
+        results, released = [], []
+        for trial, is_running, slot in unfinished:
+            row = rows.get(-1 if slot is None else slot, {})
+            state = row["state"] if row.get("trial") == trial else "another trial's"
+            if state == "done":
                 results.append(_result_of_row(row))
-            elif not row or row["state"] != "leased":
-                results.append(TrialResult(trial, None, "lost worker"))
-        return results, [rows[slot] for slot in hidden]
+            elif state == "open":
+                released += [row["id"]] if is_running else []
+            elif row.get("state") != "leased":
+                results.append(TrialResult(trial, None, LOST))
+        return results, released, [rows[slot] for slot in hidden]
 
     def _create(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
         """Creates RUNNING trials for slots, given by their columns and device; slot id → trial id."""

@@ -1,6 +1,6 @@
 """The mirror as a worker uses it: it may fail, training may not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hpo.storage.ledger import Ledger, Outcome, Work
@@ -27,6 +27,9 @@ class SafeMirror:
 
     def finish(self, work: Work, outcomes: Sequence[Outcome]) -> None:
         self._try(lambda mirror: mirror.finish(work, outcomes))
+
+    def release(self, released: Collection[int]) -> None:
+        self._try(lambda mirror: mirror.release(released))
 
     def fail(self, trials: Sequence[int | None], cause: str) -> None:
         self._try(lambda mirror: mirror.fail(trials, cause))

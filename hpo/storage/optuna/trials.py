@@ -5,7 +5,7 @@ unavailable.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from hpo.storage.optuna.schema import (
 from hpo.storage.schema import slots
 from hpo.storage.transactions import run_with_retry
 
-_UNFINISHED = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
+UNFINISHED = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
 
 
 class NewTrial(NamedTuple):
@@ -56,20 +56,6 @@ class TrialResult(NamedTuple):
         return TrialState.FAIL if self.value is None else TrialState.COMPLETE
 
 
-class Discrepancies(NamedTuple):
-    """Where Optuna's tables and the ledger may differ.
-
-    Attributes:
-        unfinished: (trial id, slot id or None) of the trials that have not ended.
-        hidden: ids of finished slots that no trial shows, or only one that failed although there is a value.
-        rows: slot id → columns, for the slots of `unfinished` and `hidden`.
-    """
-
-    unfinished: list[tuple[int, int | None]]
-    hidden: list[int]
-    rows: dict[int, dict[str, Any]]
-
-
 def find_studies(engine: Engine, names: Sequence[str], attribute: str) -> dict[str, tuple[int, Any]]:
     """Name → (id, value of that user attribute or None) of the studies that exist."""
     matches = sa.and_(study_attributes.c.study_id == studies.c.study_id, study_attributes.c.key == attribute)
@@ -96,14 +82,44 @@ def create_trials(
             for trial, entry in zip(ids, new, strict=True)
             for name, value in entry.setting.items()
         ])  # fmt: skip
-        bulk_sql.insert(connection, trial_attributes, [
-            {"trial_id": trial, "key": key, "value_json": json.dumps(value)}
-            for trial, entry in zip(ids, new, strict=True)
-            for key, value in entry.attributes.items()
-        ])  # fmt: skip
+        _insert_attributes(connection, {trial: entry.attributes for trial, entry in zip(ids, new, strict=True)})
         return ids
 
     return run_with_retry(engine, write)
+
+
+def resume_trials(engine: Engine, resumed: Mapping[int, NewTrial]) -> set[int]:
+    """Trials, by id, are RUNNING with new attributes, if they have not ended and have this setting; returns these."""
+
+    def write(connection: Connection) -> set[int]:
+        ids = _lock_unfinished(connection, resumed)
+        settings: dict[int, dict[str, float]] = {trial: {} for trial in ids}
+        columns = (parameters.c.trial_id, parameters.c.param_name, parameters.c.param_value)
+        for trial, name, value in connection.execute(
+            sa.select(*columns).where(bulk_sql.among(connection, parameters.c.trial_id, ids))
+        ):
+            settings[trial][name] = value
+        same = [trial for trial in ids if settings[trial] == resumed[trial].setting]
+        _set_attributes(connection, {trial: resumed[trial].attributes for trial in same})
+        chosen = bulk_sql.among(connection, trials.c.trial_id, same)
+        connection.execute(sa.update(trials).where(chosen).values(state=TrialState.RUNNING, datetime_start=_now()))
+        return set(same)
+
+    return run_with_retry(engine, write) if resumed else set()
+
+
+def pause_trials(engine: Engine, released: Collection[int]) -> None:
+    """The RUNNING trials of slots (ids) that are open wait for another worker."""
+
+    def write(connection: Connection) -> None:
+        of_slots = sa.select(slots.c.trial).where(
+            bulk_sql.among(connection, slots.c.id, released), slots.c.state == "open"
+        )
+        running = sa.and_(trials.c.trial_id.in_(of_slots), trials.c.state == TrialState.RUNNING)
+        connection.execute(sa.update(trials).where(running).values(state=TrialState.WAITING, datetime_start=None))
+
+    if released:
+        run_with_retry(engine, write)
 
 
 def end_trials(engine: Engine, results: Iterable[TrialResult]) -> None:
@@ -111,20 +127,6 @@ def end_trials(engine: Engine, results: Iterable[TrialResult]) -> None:
     by_trial = {result.trial: result for result in results if result.trial is not None}
     if by_trial:
         run_with_retry(engine, lambda connection: _end(connection, by_trial))
-
-
-def find_discrepancies(engine: Engine, ledger: int, shown_in: Sequence[int]) -> Discrepancies:
-    """`ledger`: the study's id in the ledger. `shown_in`: ids of the Optuna studies that show it."""
-
-    def read(connection: Connection) -> Discrepancies:
-        # Trials first: one that is running belongs to a lease, which the rows that are read later contain.
-        unfinished = _find_unfinished(connection, shown_in)
-        hidden = _find_hidden(connection, ledger, shown_in)
-        ids = {*hidden, *(slot for _, slot in unfinished if slot is not None)}
-        query = sa.select(slots).where(slots.c.study_id == ledger, bulk_sql.among(connection, slots.c.id, ids))
-        return Discrepancies(unfinished, hidden, {row["id"]: dict(row) for row in connection.execute(query).mappings()})
-
-    return run_with_retry(engine, read)
 
 
 def _insert_trials(connection: Connection, study: int, count: int) -> list[int]:
@@ -140,19 +142,35 @@ def _insert_trials(connection: Connection, study: int, count: int) -> list[int]:
     return list(connection.scalars(inserted))
 
 
+def _lock_unfinished(connection: Connection, ids: Collection[int]) -> Sequence[int]:
+    """The trials among `ids` that have not ended; others wait for this transaction to change them."""
+    query = sa.select(trials.c.trial_id).where(bulk_sql.among(connection, trials.c.trial_id, ids), UNFINISHED)
+    return connection.scalars(query.order_by(trials.c.trial_id).with_for_update()).all()
+
+
+def _set_attributes(connection: Connection, by_trial: Mapping[int, Mapping[str, Any]]) -> None:
+    """Sets user attributes of trials, new ones or others."""
+    keys = {key for attributes in by_trial.values() for key in attributes}
+    if keys:
+        written = bulk_sql.among(connection, trial_attributes.c.trial_id, by_trial)
+        connection.execute(sa.delete(trial_attributes).where(written, trial_attributes.c.key.in_(sorted(keys))))
+        _insert_attributes(connection, by_trial)
+
+
+def _insert_attributes(connection: Connection, by_trial: Mapping[int, Mapping[str, Any]]) -> None:
+    bulk_sql.insert(connection, trial_attributes, [
+        {"trial_id": trial, "key": key, "value_json": json.dumps(value)}
+        for trial, attributes in by_trial.items()
+        for key, value in attributes.items()
+    ])  # fmt: skip
+
+
 def _end(connection: Connection, by_trial: Mapping[int, TrialResult]) -> None:
-    query = sa.select(trials.c.trial_id).where(bulk_sql.among(connection, trials.c.trial_id, by_trial), _UNFINISHED)
-    ids = connection.scalars(query.order_by(trials.c.trial_id).with_for_update()).all()
-    results = [(trial, by_trial[trial]) for trial in ids]
-    causes = [
-        {"trial_id": trial, "key": "cause", "value_json": json.dumps(result.cause)}
-        for trial, result in results
-        if result.cause is not None
-    ]
-    if causes:  # a cause may exist already: Optuna's API writes it before the state
-        written = bulk_sql.among(connection, trial_attributes.c.trial_id, ids)
-        connection.execute(sa.delete(trial_attributes).where(written, trial_attributes.c.key == "cause"))
-        bulk_sql.insert(connection, trial_attributes, causes)
+    results = [(trial, by_trial[trial]) for trial in _lock_unfinished(connection, by_trial)]
+    # A cause may exist already: Optuna's API writes it before the state.
+    _set_attributes(connection, {
+        trial: {"cause": result.cause} for trial, result in results if result.cause is not None
+    })  # fmt: skip
     bulk_sql.insert(connection, values, [
         {"trial_id": trial, "objective": 0, "value": result.value, "value_type": "FINITE"}
         for trial, result in results
@@ -169,21 +187,6 @@ def _end(connection: Connection, by_trial: Mapping[int, TrialResult]) -> None:
     for state in {result.state for _, result in results}:
         ended = bulk_sql.among(connection, trials.c.trial_id, [t for t, result in results if result.state == state])
         connection.execute(sa.update(trials).where(ended).values(state=state, datetime_complete=_now()))
-
-
-def _find_unfinished(connection: Connection, shown_in: Sequence[int]) -> list[tuple[int, int | None]]:
-    slot = sa.and_(trial_attributes.c.trial_id == trials.c.trial_id, trial_attributes.c.key == "slot_id")
-    query = sa.select(trials.c.trial_id, trial_attributes.c.value_json).outerjoin_from(trials, trial_attributes, slot)
-    rows = connection.execute(query.where(bulk_sql.among(connection, trials.c.study_id, shown_in), _UNFINISHED))
-    return [(trial, None if text is None else json.loads(text)) for trial, text in rows]
-
-
-def _find_hidden(connection: Connection, ledger: int, shown_in: Sequence[int]) -> list[int]:
-    trial_of_slot = sa.and_(trials.c.trial_id == slots.c.trial, bulk_sql.among(connection, trials.c.study_id, shown_in))
-    wrong = sa.and_(trials.c.state == TrialState.FAIL, slots.c.value.is_not(None))
-    query = sa.select(slots.c.id).outerjoin_from(slots, trials, trial_of_slot).order_by(slots.c.id)
-    finished = sa.and_(slots.c.study_id == ledger, slots.c.state == "done")
-    return list(connection.scalars(query.where(finished, sa.or_(trials.c.trial_id.is_(None), wrong))))
 
 
 def _now() -> datetime:

@@ -1,0 +1,46 @@
+"""Ctrl-C while a command starts or ends: exit code 130 and no word."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fork_server import ROOT
+
+PROGRAM = """
+import atexit, os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {moment!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+if {moment!r} == "the end":
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.{handler})
+sys.argv = ["hpo", "status"]
+runpy.run_module("hpo", run_name="__main__")
+"""
+# In the order of the start: the command line's own modules, and those that the command imports.
+MOMENTS = ["hpo.cli", "typer", "hpo.cli.commands.bench", "sqlalchemy", "hpo.storage.ledger", "the end"]
+
+
+def start(moment: str, handler: str, folder: Path) -> tuple[int, str, str]:
+    program = PROGRAM.format(moment=moment, handler=handler)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_it_ends_without_a_traceback(moment: str, tmp_path: Path) -> None:
+    code, output, errors = start(moment, "default_int_handler", tmp_path)
+    assert (code, errors) == (128 + signal.SIGINT, "")
+    assert ("no studies" in output) == (moment == "the end")
+
+
+def test_it_is_ignored_where_the_shell_ignores_it(tmp_path: Path) -> None:
+    code, output, errors = start("typer", "SIG_IGN", tmp_path)
+    assert (code, errors) == (0, "") and "no studies" in output
