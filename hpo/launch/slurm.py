@@ -1,19 +1,15 @@
 """Workers as an array job of Slurm, submitted through submitit.
 
-Each array task is a job step that calls a `Task`, which starts the worker and knows what Slurm does next (22.05):
-
-- At the time limit and on `scancel`, every process of the step gets SIGTERM, and SIGKILL after KillWait (30 s). The
-  worker stops by itself before the limit, through `--max-time`.
-- On preemption with PreemptMode=REQUEUE the step gets SIGTERM at once and SIGKILL after GraceTime. Slurm requeues the
-  job only if it is still there to be killed; a step that exits before leaves its job FAILED. So the task stays.
-- A requeued array task starts the same command again.
+Each array task is a job step that calls a `Task`, which starts the worker. The worker stops by itself before the time
+limit, through `--max-time`; the `Task` then asks Slurm to requeue it, or exits with 0. For a worker that is late, Slurm
+sends SIGUSR2 to the step shortly before the limit. On preemption the `Task` asks for the requeue (see
+`hpo.worker.slurm_job`). A requeued array task starts the same command again.
 """
 
 import math
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -22,13 +18,13 @@ from typing import Any
 
 from hpo.errors import HpoError, UsageError
 from hpo.launch.launch import Launch, WorkerState
+from hpo.worker import slurm_job
 
 TIME_OVER = 128 + signal.SIGALRM  # what a worker exits with at the end of --max-time
 STOPPED = {128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1}
 MARGIN = 60.0  # seconds before the time limit at which a worker stops; half of limits below two minutes
 SIGNAL_SECONDS = 20  # before the limit, Slurm's own warning, for a worker that is late
 TIME_IS_OVER = "the time is over and work is left; exit code 0, so that jobs that depend on this one start"
-STAY = 3600.0  # seconds that a stopped task waits for Slurm to end it
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,6 @@ class Slurm:
         except ImportError as error:
             raise HpoError("launching on Slurm needs submitit: pip install 'hpo-studies[slurm]'") from error
         minutes = math.ceil(self.seconds / 60)
-        stop_after = 60 * minutes - min(MARGIN, 30 * minutes)
         executor = submitit.SlurmExecutor(folder=launch.folder, max_num_timeout=10**6)
         parameters = {
             "job_name": f"hpo-{launch.study}",
@@ -74,7 +69,7 @@ class Slurm:
             "additional_parameters": {"requeue" if self.requeue else "no-requeue": True},
         }
         executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
-        task = Task([*launch.command, "--max-time", f"{int(stop_after)}s"], self.requeue)
+        task = Task([*launch.command, "--max-time", f"{_working_seconds(minutes)}s"], self.requeue)
         with executor.batch():
             jobs = [executor.submit(task) for _ in range(launch.workers)]
         return {"jobs": [job.job_id for job in jobs], "logs": [str(job.paths.stdout) for job in jobs]}
@@ -116,18 +111,19 @@ class Task:
 
     def __call__(self) -> None:
         """Runs the worker. Raises SystemExit where it failed, so that the job is marked as failed."""
-        code = self._run(f"slurm {_job()}")
-        if code in STOPPED:
-            _say("the worker released its leases; this task stays until Slurm ends it, and is requeued if preempted")
-            time.sleep(STAY)
-        elif code == TIME_OVER and self.requeue:
-            if subprocess.run(["scontrol", "requeue", _job()], check=False).returncode == 0:
-                time.sleep(STAY)
-            _say("this task may not requeue itself, so work is left; exit code 0")
-        elif code == TIME_OVER:
-            _say(TIME_IS_OVER)
-        if code not in (0, TIME_OVER):
+        code = self._run(f"slurm {slurm_job.name()}")
+        if code == TIME_OVER or (code in STOPPED and slurm_job.has_timed_out()):
+            self._end_of_time()
+        elif code:
+            if code in STOPPED:
+                slurm_job.let_preempted_job_be_requeued()
             raise SystemExit(code)
+
+    def _end_of_time(self) -> None:
+        if not self.requeue:
+            slurm_job.say(TIME_IS_OVER)
+        elif not slurm_job.requeue():
+            slurm_job.say("this job cannot ask for its requeue, so work is left; exit code 0")
 
     def _run(self, launch: str) -> int:
         environment = {"PYTHONHASHSEED": "0", **os.environ, "HPO_LAUNCH": launch}
@@ -155,24 +151,20 @@ class Task:
             while self._code is None and time.monotonic() < deadline:
                 time.sleep(0.1)
         if not self.requeue:
-            _say(TIME_IS_OVER)
+            slurm_job.say(TIME_IS_OVER)
             raise SystemExit(0)
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _job() -> str:
-    """This array task as `scontrol` names it."""
-    return f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
+def _working_seconds(minutes: int) -> int:
+    """After how many seconds a worker stops whose time limit is that many minutes."""
+    return int(60 * minutes - min(MARGIN, 30 * minutes))
 
 
 def _state(slurm: str) -> str:
     if slurm in ("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED"):
         return "running"
     return "pending" if slurm in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESIZING") else "ended"
-
-
-def _say(text: str) -> None:
-    print(f"hpo: {text}", file=sys.stderr, flush=True)
 
 
 def _slurm(*command: str, check: bool = True) -> str:

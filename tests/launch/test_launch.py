@@ -2,16 +2,13 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import slurm_cluster
-from slurm_cluster import SlurmCluster
+from slurm_cluster import SlurmCluster, wait_for
 
 import hpo
 from hpo.storage.database import connect
@@ -32,13 +29,11 @@ STUDY = Study(
 class Project:
     """A folder with a study, in which commands are run."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = f"sqlite:///{folder}/hpo.db"
         cache = str(folder.parent.parent / "cache")
-        self.environment = (
-            os.environ | {"PYTHONPATH": str(ROOT), "HPO_CACHE": cache, "HPO_STORAGE": self.url} | environment
-        )
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "HPO_CACHE": cache, "HPO_STORAGE": self.url}
         (folder / "studies").mkdir()
 
     def write(self, epochs: int, trials: int) -> None:
@@ -71,16 +66,7 @@ class Project:
 def project(tmp_path: Path) -> Project:
     folder = tmp_path / "project"
     folder.mkdir()
-    return Project(folder, {})
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> float:
-    """Waits until the condition holds; returns how long that took."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds
-        time.sleep(0.2)
-    return time.monotonic() - start
+    return Project(folder)
 
 
 def test_workers_of_this_machine_complete_a_study(project: Project) -> None:
@@ -111,59 +97,22 @@ def test_a_mistake_in_the_study_is_said_at_once_and_nothing_starts(project: Proj
     assert "name the study" in project.hpo("launch", code=2)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[SlurmCluster]:
-    reason = slurm_cluster.missing()
-    pytest.importorskip("submitit", reason="no submitit: pip install 'hpo-studies[slurm]'")
-    if reason:
-        pytest.skip(reason)
-    cluster = SlurmCluster()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def on_slurm(tmp_path: Path, cluster: SlurmCluster) -> Iterator[Project]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    yield Project(folder, cluster.environment)
-    cluster.run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
-    cluster.run("scancel", "--user=root", check=False)
-
-
-def test_slurm_cancels_and_the_leases_are_released(on_slurm: Project) -> None:
-    on_slurm.write(epochs=5000, trials=4)
-    on_slurm.hpo("launch", "small", "--workers", "2", "--on", "slurm", "--time", "10m")
-    wait_for(lambda: on_slurm.counts().get("leased"))
-    assert on_slurm.states() == ["running", "running"]
-    on_slurm.hpo("launch", "--stop", "small")
-    assert wait_for(lambda: not on_slurm.counts().get("leased")) < 5
-    assert set(on_slurm.counts()) == {"open"}
-    wait_for(lambda: on_slurm.states() == ["ended", "ended"])
-    on_slurm.write(epochs=1, trials=4)
-
-
-def test_a_preempted_worker_is_requeued_and_the_study_completes(on_slurm: Project, cluster: SlurmCluster) -> None:
-    on_slurm.write(epochs=400, trials=4)
-    on_slurm.hpo("launch", "small", "--workers", "1", "--on", "slurm", "--time", "10m")
-    wait_for(lambda: on_slurm.counts().get("leased"))
-    urgent = re.findall(
-        r"\d+", cluster.run("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
-    )[0]
-    wait_for(lambda: not on_slurm.counts().get("leased"))
-    wait_for(lambda: urgent not in cluster.run("squeue", "--noheader", "--format=%i"))
-    wait_for(lambda: on_slurm.states() == ["pending"])  # a requeued job starts after two minutes, or when told to
-    job = cluster.run("squeue", "--noheader", "--format=%A").split()[0]
-    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-    wait_for(lambda: on_slurm.states() == ["ended"], 180)
-    on_slurm.assert_complete(4)
-
-
-def test_a_worker_whose_time_is_over_exits_with_0_without_requeue(on_slurm: Project, cluster: SlurmCluster) -> None:
-    on_slurm.write(epochs=100000, trials=4)
-    on_slurm.hpo("launch", "small", "--on", "slurm", "--time", "1m", "--no-requeue")
-    job = cluster.run("squeue", "--noheader", "--format=%A").split()[0]
-    wait_for(lambda: on_slurm.states() == ["ended"])
-    assert "ExitCode=0:0" in cluster.run("scontrol", "show", "job", job)
-    assert "work is left" in on_slurm.hpo("launch", "--logs", "small")
-    assert set(on_slurm.counts()) == {"open"}
+def test_workers_on_slurm(project: Project, cluster: SlurmCluster) -> None:
+    """Two tasks of an array, and a worker that a user's script starts by srun: they are preempted, then cancelled."""
+    project.environment |= cluster.environment
+    project.write(epochs=5000, trials=8)
+    project.hpo("launch", "small", "--workers", "2", "--on", "slurm", "--time", "10m", "--population", "2")
+    worker = shlex.join(["srun", sys.executable, "-m", "hpo", "worker", "small", "--population", "2"])
+    words = ["sbatch", "--parsable", "--requeue", f"--chdir={project.folder}", "--output=own.log"]
+    own = cluster.run(*words, "--wrap", worker, environment=project.environment).strip()
+    wait_for(lambda: project.counts().get("leased") == 6, 120)
+    assert project.states() == ["running", "running"]
+    urgent = cluster.run("sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+    wait_for(lambda: cluster.job(own)["PreemptTime"] != "None")
+    assert wait_for(lambda: not project.counts().get("leased")) < 5
+    wait_for(lambda: cluster.job(urgent.strip())["JobState"] == "COMPLETED", 20)
+    assert cluster.job(own)["Restarts"] == "1" and project.states() == ["pending", "pending"]
+    assert "--- worker 2" in project.hpo("launch", "--logs", "small")
+    project.hpo("launch", "--stop", "small")
+    wait_for(lambda: project.states() == ["ended", "ended"])
+    assert set(project.counts()) == {"open"}

@@ -1,4 +1,8 @@
-"""A Slurm cluster of one node in a folder of its own: Debian's munge, slurmctld and slurmd, run by root."""
+"""A Slurm cluster of one node in a folder of its own: Debian's munge, slurmctld and slurmd, run by root.
+
+A requeued job starts again after `cred_expire`, which is two minutes unless it is set. The controller looks at time
+limits and the end of grace times every 30 s, which cannot be changed.
+"""
 
 import os
 import shutil
@@ -6,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
@@ -15,7 +20,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={daemon}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CryptoType=crypto/munge
 SlurmUser=root
 SlurmdUser=root
@@ -37,10 +42,10 @@ SelectTypeParameters=CR_Core
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-KillWait=12
+KillWait=10
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000
-PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=10
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000
+PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=5
 PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF
 """
 
@@ -54,10 +59,10 @@ def missing() -> str:
 
 
 class SlurmCluster:
-    """One node with 4 CPUs and two partitions: jobs of `high` preempt those of `low`, after 10 seconds of grace.
+    """One node with 8 CPUs and two partitions: jobs of `high` preempt those of `low`, after 5 seconds of grace.
 
     Attributes:
-        environment: the variables with which Slurm's commands find this cluster.
+        environment: the variables with which Slurm's commands find this cluster. node: the name of its node.
     """
 
     def __init__(self) -> None:
@@ -72,30 +77,41 @@ class SlurmCluster:
         for path in (self.folder / "munge", key):
             shutil.chown(path, "munge", "munge")
         ports = {"controller": _free_port(), "daemon": _free_port()}
-        text = CONFIGURATION.format(host=socket.gethostname().partition(".")[0], folder=self.folder, **ports)
+        self.node = socket.gethostname().partition(".")[0]
+        text = CONFIGURATION.format(host=self.node, folder=self.folder, **ports)
         (self.folder / "slurm.conf").write_text(text)
         files = {name: f"{self.folder}/munge/{name}" for name in ("socket", "pid", "log", "seed")}
         munge = [f"--key-file={key}", f"--socket={files['socket']}", f"--pid-file={files['pid']}"]
         munge += [f"--log-file={files['log']}", f"--seed-file={files['seed']}", "--foreground"]
         self._daemons = [subprocess.Popen([_program("munged"), *munge], user="munge", stderr=subprocess.DEVNULL)]
-        _wait(lambda: Path(files["socket"]).exists())
+        wait_for(lambda: Path(files["socket"]).exists(), failure="munge does not start")
         for name in ("slurmctld", "slurmd"):
             command = [_program(name), "-D", "-f", str(self.folder / "slurm.conf")]
             self._daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        _wait(lambda: "idle" in self.run("sinfo", "--noheader", "--format=%T", check=False))
+        idle = ("sinfo", "--noheader", "--format=%T")
+        wait_for(lambda: "idle" in self.run(*idle, check=False), failure="Slurm's daemons do not start")
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """One of Slurm's commands; returns what it printed."""
-        environment = os.environ | self.environment
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    def run(self, *command: str, check: bool = True, environment: Mapping[str, str] = os.environ) -> str:
+        """One of Slurm's commands; returns what it printed. The variables of `environment` are those of a job."""
+        variables = {**environment, **self.environment}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
-    def close(self) -> None:
-        """Ends all jobs and daemons."""
+    def job(self, job: str) -> dict[str, str]:
+        """The fields of a job, such as JobState, ExitCode and Restarts."""
+        words = self.run("scontrol", "show", "job", job, "--oneliner").split()
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
+    def cancel_all(self) -> None:
+        """Ends all jobs."""
         self.run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
         self.run("scancel", "--user=root", check=False)
-        time.sleep(1)
+        wait_for(lambda: not self.run("squeue", "--noheader", check=False), failure="jobs do not end")
+
+    def close(self) -> None:
+        """Ends all jobs and daemons."""
+        self.cancel_all()
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in self._daemons:
@@ -113,8 +129,10 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait(condition: object, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "Slurm's daemons do not start"
+def wait_for(condition: Callable[[], object], seconds: float = 60, failure: str = "") -> float:
+    """Waits until the condition holds; returns how long that took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, failure
         time.sleep(0.1)
+    return time.monotonic() - start

@@ -1,5 +1,10 @@
-"""A worker of the storage tests: it trains nothing, logs its slots and results, and can end at a chosen point."""
+"""A worker of the storage tests: it trains nothing, logs its slots and results, and can end at a chosen point.
 
+As a program, `python storage_worker.py URL LOG NAME SECONDS [--max-time 2h]`, it trains each slot alone for that many
+seconds, and at once if Slurm has requeued it.
+"""
+
+import argparse
 import json
 import logging
 import os
@@ -25,6 +30,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
+from hpo.worker.signals import stop_after
 
 # A worker's writes, in the order of a run: it can be killed before and after each of them.
 POINTS: dict[str, tuple[type, str]] = {
@@ -163,3 +169,19 @@ def read_logs(folder: Path) -> list[dict[str, Any]]:
     """All lines of all workers' logs in a folder (*.log), by worker."""
     lines = [line for log in sorted(folder.glob("*.log")) for line in log.read_text().splitlines()]
     return [json.loads(line) for line in lines]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, kind in (("url", str), ("log", str), ("name", int), ("seconds", float)):
+        parser.add_argument(name, type=kind)
+    parser.add_argument("--max-time")
+    options = parser.parse_args()
+    if options.max_time:
+        stop_after(options.max_time)
+    seconds = 0.0 if os.environ.get("SLURM_RESTART_COUNT") else options.seconds
+    work(options.url, "s", options.log, options.name, (seconds, seconds), population=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,6 +89,7 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
     from hpo.training.devices import describe_workers
     from hpo.worker.processes import run_workers
     from hpo.worker.signals import Stopped
+    from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
     command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_words(flags)]
     commands = [[*command, "--device", device] for device in devices]
@@ -98,7 +99,8 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
         with Display(ledger, describe_workers(devices), redacted(url)) as display:
             run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
     except Stopped as stopped:
-        print(f"hpo: {stop_reason(stopped)}; run the same command to resume", file=sys.stderr)
+        print(f"hpo: {stop_reason(stopped)}; run the same command to resume", file=sys.stderr, flush=True)
+        let_preempted_job_be_requeued()
         raise
 
 

@@ -1,5 +1,6 @@
 """`hpo worker`: one worker of a study."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def worker(
     from hpo.study import loading
     from hpo.worker.processes import stop_with_parent
     from hpo.worker.signals import Stopped, stop_after
+    from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
     if messages:
         stop_with_parent()
@@ -59,7 +61,9 @@ def worker(
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"
-            print(f"hpo: {stop_reason(stopped)}; {left}", file=sys.stderr)
+            print(f"hpo: {stop_reason(stopped)}; {left}", file=sys.stderr, flush=True)
+            if "HPO_LAUNCH" not in os.environ:  # else what launched it does so
+                let_preempted_job_be_requeued()
         raise
     except HpoError as error:
         if not messages:
