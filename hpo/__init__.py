@@ -1,7 +1,7 @@
 """Fair, seed-averaged comparisons of optimizers and regularizers.
 
 Studies          Study, Configuration, SuccessiveHalving, load, run
-Search spaces    Range, log_range, linear_range
+Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
 Networks         MLP, ConvNet1d, ResNet18, WideResNet
 Training         CrossEntropy, Constant, Cosine, MultiStep
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hpo.optim.optimizers import Optimizer, per_model
     from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, MultiStep
-    from hpo.search_space import Range, linear_range, log_range
+    from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.study.loading import load
     from hpo.study.pruner import SuccessiveHalving
     from hpo.study.study import Configuration, Study

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from hpo.errors import plural
+from hpo.space import Setting
 
 STARTUP_TRIALS = 10  # TPE's random trials, sampled together before it models any result
 Phase = Literal["tune", "rerun"]
-Setting = dict[str, float]
 # Causes of a finished slot; the last means that training went well but the metric is not finite.
 DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 # Causes of failure: the first ends a run, each other one an attempt.

@@ -3,7 +3,8 @@
 import pytest
 
 from hpo.errors import UsageError
-from hpo.search_space import Range, linear_range, log_range, split_space
+from hpo.search_space import Range, linear_range, log_range
+from hpo.space import split_space
 
 
 def test_positions_on_both_scales() -> None:
@@ -37,9 +38,8 @@ def test_wrong_ranges_are_refused(low: float, high: float, log: bool, named: str
 
 
 def test_a_space_is_split_into_tuned_and_fixed_hyperparameters() -> None:
-    """Ranges are objects, or the dicts of a definition."""
+    """Entries are objects, or what a definition stores."""
     stored = {"low": 0.1, "high": 10.0, "log": True, "off": "high"}
-    ranges, fixed = split_space({"clip": stored, "momentum": 1, "rate": linear_range(0, 1)})
-    assert ranges == {"clip": log_range(0.1, 10, off="high"), "rate": linear_range(0, 1)}
-    assert fixed == {"momentum": 1.0}
-    assert isinstance(fixed["momentum"], float)
+    space = split_space({"clip": stored, "momentum": 1.0, "rate": linear_range(0, 1), "kind": "a"})
+    assert space.tuned == {"clip": log_range(0.1, 10, off="high"), "rate": linear_range(0, 1)}
+    assert space.fixed == {"momentum": 1.0, "kind": "a"}

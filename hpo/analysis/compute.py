@@ -15,7 +15,7 @@ from hpo.analysis.results import BestTrial, ConfigurationNumbers, Reruns, Sample
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
 from hpo.analysis.verdicts import tuning_run_means
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
 MIN_RANGE_TRIALS = 3  # with fewer finished trials, no position of the best ones is reported
@@ -60,9 +60,10 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     searches: dict[int, list[Row]] = {}  # by tuning run
     for row in sorted(best_first, key=lambda row: row["tuning_run"]):
         searches.setdefault(row["tuning_run"], []).append(row)
-    ranges, _ = split_space(entry["space"])
     positions = {}
-    for name, bounds in ranges.items():
+    for name, bounds in split_space(entry["space"]).tuned.items():
+        if not bounds.ordered:
+            continue
         values = [[row["setting"][name] for row in rows if name in row["setting"]] for rows in searches.values()]
         if sum(map(len, values)) >= MIN_RANGE_TRIALS:
             positions[name] = range_position(bounds, *values)

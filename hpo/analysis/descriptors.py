@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpo.analysis.paired_tests import Direction
-from hpo.search_space import Range, Side
+from hpo.search_space import Bounds, Side
 
 SMALLEST_LOSS = 1e-12  # stands for a loss of exactly 0 in logarithms
 EDGE = 0.1  # the outer tenth of a range, on its scale
@@ -29,8 +29,8 @@ class RangePosition(NamedTuple):
     off: bool
 
 
-def range_position(bounds: Range, *searches: Sequence[float]) -> RangePosition:
-    """The position of the values of the best max(3, 10%) finished trials of every tuning run.
+def range_position(bounds: Bounds, *searches: Sequence[float]) -> RangePosition:
+    """The position of the values of the best max(3, 10%) finished trials of every tuning run; `bounds` are ordered.
 
     Tuning runs have different seeds; the best tenth of all trials could come from the one with the easiest seed only.
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hpo.analysis.descriptors import SMALLEST_LOSS, roughness, spikes, upward_variation
 from hpo.analysis.paired_tests import Summary, summarise
-from hpo.search_space import split_space
+from hpo.space import split_space
 
 RATE_TOLERANCE = 0.01  # learning rates with a smaller relative difference count as equal
 
@@ -54,9 +54,9 @@ def smoothness(curves: pd.DataFrame, diverged: list[int], learning_rates: list[f
 
 def learning_rates(entry: Mapping[str, Any], settings: list[dict[str, float]]) -> list[float]:
     """The learning rates of a configuration's reruns, tuned or fixed; none where it has no such hyperparameter."""
-    fixed = split_space(entry["space"])[1].get("learning_rate")
+    fixed = split_space(entry["space"]).fixed.get("learning_rate")
     rates = {setting.get("learning_rate", fixed) for setting in settings}
-    return sorted(rate for rate in rates if rate is not None)
+    return sorted(rate for rate in rates if isinstance(rate, int | float))
 
 
 def same_learning_rate(one: Smoothness, other: Smoothness) -> bool:

@@ -14,9 +14,10 @@ from hpo.analysis.paired_tests import compare
 from hpo.bench.search import best_setting, quality, sampler_seed
 from hpo.bench.table import OnRow, Row
 from hpo.data import load_source
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.storage.ledger.scheduler import batch_sizes
-from hpo.study.definition import direction_of, full_space
+from hpo.study.components import full_space
+from hpo.study.definition import direction_of
 from hpo.study.pruner import SuccessiveHalving
 from hpo.study.study import Study
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED, FinishedTrial, Outcome, Setting, Slot, TrialCurve, Work
@@ -87,7 +88,7 @@ class TuningRun:
         self.configuration, self.seed = configuration, seed
         # On a shared CPU, the time of other processes must not count.
         self.clock = time.process_time if self.trainer.device.type == "cpu" else time.perf_counter
-        self.ranges = split_space(full_space(self.trainer.configuration(configuration)))[0]
+        self.space = split_space(full_space(self.trainer.configuration(configuration)))
         self.finished: list[FinishedTrial] = []
         self.curves: list[TrialCurve] = []
         self.totals: dict[str, float] = {"epochs": 0, "seconds": 0.0, "pruned": 0}
@@ -104,7 +105,7 @@ class TuningRun:
     def _train_batch(self, count: int) -> None:
         study = self.trainer.study
         seed = sampler_seed(self.seed, self.finished)
-        settings = sample(self.ranges, self.finished, [], count, direction_of(study), seed)
+        settings = sample(self.space, self.finished, [], count, direction_of(study), seed)
         first = self.seed * study.seeds_per_trial
         slots = [Slot(number, number, first, 1, setting) for number, setting in enumerate(settings)]
         start = self.clock()

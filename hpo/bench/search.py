@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from hpo.analysis.paired_tests import compare, summarise
 from hpo.bench.table import OnRow, Row
-from hpo.search_space import split_space
-from hpo.study.definition import direction_of, full_space
+from hpo.space import split_space
+from hpo.study.components import full_space
+from hpo.study.definition import direction_of
 from hpo.trials import FinishedTrial, Setting, Slot, Work
 from hpo.worker.sampler import sample
 from hpo.worker.trainer import Trainer
@@ -89,12 +90,12 @@ def summary(result: Row) -> str:
 
 def _advance(trainer: Trainer, configuration: str, searches: Sequence[Search], count: int, max_population: int) -> None:
     """Suggests `count` settings for every search and trains all of them together."""
-    ranges = split_space(full_space(trainer.configuration(configuration)))[0]
+    space = split_space(full_space(trainer.configuration(configuration)))
     direction = direction_of(trainer.study)
     suggested = [
         (search, setting)
         for search in searches
-        for setting in sample(ranges, search.finished, [], count, direction, sampler_seed(search.seed, search.finished))
+        for setting in sample(space, search.finished, [], count, direction, sampler_seed(search.seed, search.finished))
     ]
     slots = [Slot(number, number, search.seed, 1, setting) for number, (search, setting) in enumerate(suggested)]
     values = _train(trainer, Work(configuration, "tune", slots), max_population)

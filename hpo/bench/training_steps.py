@@ -16,7 +16,7 @@ from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
-from hpo.search_space import Range
+from hpo.space import split_space
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 from hpo.training.steps import Steps
@@ -136,6 +136,7 @@ def random_batch(leading: tuple[int, int, int], shape: tuple[int, ...], device: 
     return inputs, torch.randint(CLASSES, (models, samples), device=device)
 
 
-def _defaults(hyperparameters: Any) -> dict[str, float]:
+def _defaults(hyperparameters: Any) -> dict[str, Any]:
     """Fixed values, and the middles of ranges."""
-    return {key: entry.middle() if isinstance(entry, Range) else entry for key, entry in hyperparameters.items()}
+    space = split_space(hyperparameters)
+    return space.complete({name: bounds.middle() for name, bounds in space.tuned.items()})

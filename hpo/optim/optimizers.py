@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from hpo.gradients.returns import check_state, validate_state, validate_update
 from hpo.optim import adam
-from hpo.search_space import Range, log_range
+from hpo.search_space import Entry, log_range
 from hpo.tree import Tree, broadcast_to, zeros_like
 from hpo.user_code.messages import call_user_code
 
@@ -28,32 +28,37 @@ class Optimizer(NamedTuple):
         init: params (leaves [K, ...]) -> state, a dict of tensors [K, ...], dicts, lists and tuples of such.
         update: (grads, state, params, hyperparameters [K] each) -> (params, state); may change all
             arguments except grads in place.
-        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. Every
+        hyperparameters: name -> its default: a range or choice to tune it over, or a value to keep it at. Every
             optimizer has `learning_rate`, which `update` gets already multiplied by the schedule.
         evaluated: (params, state) -> the parameters that validation and test use, such as an average that `update`
             keeps in the state; by default those that are trained.
+        static: the hyperparameters that `update` and `init` get as plain Python values, because they change shapes or
+            the flow of control; `init` is then called as init(params, hyper) with these. Only models with equal values
+            of them train side by side.
     """
 
     name: str
-    init: Callable[[Tree], State]
+    init: Callable[..., State]
     update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]]
-    hyperparameters: Mapping[str, Range | float]
+    hyperparameters: Mapping[str, Entry]
     evaluated: Callable[[Tree, State], Tree] | None = None
+    static: tuple[str, ...] = ()
 
 
 def per_model(
     name: str,
-    init: Callable[[Tree], State],
+    init: Callable[..., State],
     update: Callable[[Tree, State, Tree, Tree], tuple[Tree, State]],
-    hyperparameters: Mapping[str, Range | float],
+    hyperparameters: Mapping[str, Entry],
     evaluated: Callable[[Tree, State], Tree] | None = None,
+    static: tuple[str, ...] = (),
 ) -> Optimizer:
     """An optimizer from pure functions for one model: leaves [...] and hyperparameters []; see `Optimizer`."""
     code = f"optimizer {name!r}"
 
     @functools.wraps(init)
-    def checked_init(params: Tree) -> State:
-        state = call_user_code(code, INIT, init, params, always_lifted=True)
+    def checked_init(params: Tree, *static_values: Tree) -> State:
+        state = call_user_code(code, INIT, init, params, *static_values, always_lifted=True)
         check_state(code, state)
         return state
 
@@ -64,7 +69,11 @@ def per_model(
         after, state = validate_update(code, returned, params)
         return after, validate_state(code, state, before)
 
-    return Optimizer(name, vmap(checked_init), vmap(checked_update), hyperparameters, evaluated and vmap(evaluated))
+    def lifted_init(params: Tree, *static_values: Tree) -> State:
+        return vmap(lambda params: checked_init(params, *static_values))(params)
+
+    lifted = (functools.wraps(init)(lifted_init), vmap(checked_update))
+    return Optimizer(name, *lifted, hyperparameters, evaluated and vmap(evaluated), static)
 
 
 def _sgd_init(params: Tree) -> State:
@@ -89,14 +98,14 @@ def _sgd_update(nesterov: bool) -> Callable[[Tree, State, Tree, Tree], tuple[Tre
     return update
 
 
-_ADAM: dict[str, Range | float] = {
+_ADAM: dict[str, Entry] = {
     "learning_rate": log_range(1e-4, 1e-2),
     "weight_decay": log_range(1e-6, 1e-1),
     "beta1": 0.9,
     "beta2": 0.999,
     "epsilon": 1e-8,
 }
-_SGD: dict[str, Range | float] = {
+_SGD: dict[str, Entry] = {
     "learning_rate": log_range(1e-3, 1),
     "weight_decay": log_range(1e-6, 1e-1),
     "momentum": 0.9,

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hpo.gradients.objective import Objective
-from hpo.search_space import Range
+from hpo.search_space import Entry
 from hpo.tree import Tree
 
 State = dict[str, Any]
 
 
-def stateless(_: Tree) -> State:
+def stateless(*_: Tree) -> State:
     """The `init` of a regularizer without state."""
     return {}
 
@@ -24,16 +24,19 @@ class Regularizer(NamedTuple):
         name: its name in messages and listings.
         grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
             of `params`; `scalars` is a dict of tensors [] whose epoch means are in the curves as `aux/<name>`.
-        hyperparameters: name -> its default: a `Range` to tune it over, or a number to keep it at. `grads` gets
-            each as a tensor [].
-        init: params -> state, nested dicts of tensors.
+        hyperparameters: name -> its default: a range or choice to tune it over, or a value to keep it at. `grads` gets
+            each as a tensor [] of the parameters' type, a bool tensor for True and False.
+        init: params -> state, nested dicts of tensors; called as init(params, hyper) where there are static ones.
+        static: the hyperparameters that `grads` and `init` get as plain Python values, because they change shapes or
+            the flow of control. Only models with equal values of these train side by side.
         views: how many augmented views of each minibatch `grads` needs, numbered from 0.
         clean_view: whether it also needs the samples without augmentation, as view "clean".
     """
 
     name: str
     grads: Callable[[Objective, Tree, State, Tree], tuple[Tree, State, Mapping[str, Tensor]]]
-    hyperparameters: Mapping[str, Range | float] = {}
-    init: Callable[[Tree], State] = stateless
+    hyperparameters: Mapping[str, Entry] = {}
+    init: Callable[..., State] = stateless
     views: int = 1
     clean_view: bool = False
+    static: tuple[str, ...] = ()

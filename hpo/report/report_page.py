@@ -9,10 +9,10 @@ from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
 from hpo.report import tables, tuning_tables
 from hpo.report.figure_plan import Figure
-from hpo.report.formatting import bound
 from hpo.report.page import Page
 from hpo.report.warnings import find_warnings
-from hpo.report.wording import escape, legend, listed, plain_name, verdict_lines
+from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
+from hpo.study.training_space import is_training
 
 
 def report_page(
@@ -57,13 +57,22 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "samples": numbers.samples,
         "legend": legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
         "fixed": ", ".join(
-            f"{escape(plain_name(name))} {bound(value)}" for name, value in tuning_tables.fixed_for_all(numbers).items()
+            f"{escape(plain_name(name))} {escape(value_words(value))}"
+            for name, value in tuning_tables.fixed_for_all(numbers).items()
         ),
+        "training_names": _training_names(numbers),
         "uneven_seeds": _uneven_seeds(numbers),
         "trial_budget": _trial_budget(numbers),
         "pruned_epochs": _pruned_epochs(numbers),
         "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
     }
+
+
+def _training_names(numbers: StudyNumbers) -> str:
+    """The training hyperparameters that some configuration has of its own: "batch size and model width"."""
+    spaces = [entry["space"] for entry in numbers.definition["configurations"]]
+    names = dict.fromkeys(name for space in spaces for name in space if is_training(name))
+    return listed([escape(plain_name(name)) for name in names]) if names else ""
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:

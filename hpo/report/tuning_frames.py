@@ -10,8 +10,9 @@ from hpo.analysis import descriptors
 from hpo.analysis.paired_tests import Direction
 from hpo.analysis.record import Record
 from hpo.report.figures.slice_plot import SearchedRange
-from hpo.report.wording import plain_name, setting
-from hpo.search_space import Range, split_space
+from hpo.report.wording import plain_name, setting, value_words
+from hpo.search_space import Bounds, Choice, Range
+from hpo.space import split_space
 from hpo.trials import DIVERGED, PRUNED, STARTUP_TRIALS
 
 ENOUGH_TRIALS = 50  # importances from fewer finished trials are noise
@@ -55,35 +56,48 @@ def all_random(record: Record) -> bool:
 
 
 def slice_frame(trials: pd.DataFrame) -> pd.DataFrame:
-    """Columns configuration, trial (from 1), score, hyperparameter (in words), value."""
+    """Columns configuration, trial (from 1), score, hyperparameter (in words), value, words (those of the value)."""
     rows = [
-        (name, trial, score, plain_name(hyperparameter), value)
+        (name, trial, score, plain_name(hyperparameter), value, value_words(value))
         for name, _, trial, score, values in trials.itertuples(index=False)
         for hyperparameter, value in values.items()
     ]
-    return pd.DataFrame(rows, columns=["configuration", "trial", "score", "hyperparameter", "value"])
+    return pd.DataFrame(rows, columns=["configuration", "trial", "score", "hyperparameter", "value", "words"])
 
 
 def searched_ranges(record: Record) -> dict[str, SearchedRange]:
-    """Every hyperparameter that a configuration tunes, in words, with the ends of all its ranges together."""
-    searched: dict[str, SearchedRange] = {}
+    """Every hyperparameter that a configuration tunes, in words, with all its ranges or choices together."""
+    bounds: dict[str, list[Bounds]] = {}
     for entry in _configurations(record):
-        for name, bounds in split_space(entry["space"])[0].items():
-            other = searched.get(plain_name(name), bounds)
-            low, high = min(other.low, bounds.low), max(other.high, bounds.high)
-            searched[plain_name(name)] = SearchedRange(low, high, other.log and bounds.log)
-    return searched
+        for name, searched in split_space(entry["space"]).tuned.items():
+            bounds.setdefault(plain_name(name), []).append(searched)
+    return {name: _searched(entries) for name, entries in bounds.items()}
+
+
+def _searched(entries: list[Bounds]) -> SearchedRange:
+    """One axis for all of them: a range if there is one, which then covers the numbers of the choices too."""
+    ranges = [entry for entry in entries if isinstance(entry, Range)]
+    choices = dict.fromkeys(value for entry in entries if isinstance(entry, Choice) for value in entry.values)
+    numbers = [value for value in choices if isinstance(value, int | float) and not isinstance(value, bool)]
+    if not ranges:
+        values = sorted(numbers) if len(numbers) == len(choices) else list(choices)
+        return SearchedRange(0, len(values) - 1, False, tuple(map(value_words, values)))
+    low = min([*(entry.low for entry in ranges), *numbers])
+    high = max([*(entry.high for entry in ranges), *numbers])
+    return SearchedRange(low, high, low > 0 and all(entry.log for entry in ranges))
 
 
 def importance_frame(record: Record, trials: pd.DataFrame) -> pd.DataFrame:
     """Columns configuration, hyperparameter (in words), importance, trials.
 
-    Only configurations that tune at least two hyperparameters and have enough trials.
+    Only configurations that tune at least two hyperparameters and have enough trials; without hyperparameters that
+    exist in some settings only.
     """
     direction = record.study["definition"]["direction"]
     rows = []
     for entry in _configurations(record):
-        ranges, _ = split_space(entry["space"])
+        space = split_space(entry["space"])
+        ranges = {name: bounds for name, bounds in space.tuned.items() if name not in space.conditions}
         subset = trials[trials["configuration"] == entry["name"]]
         subset = subset[[ranges.keys() <= values.keys() for values in subset["setting"]]]
         if len(subset) < ENOUGH_TRIALS or len(ranges) < 2:  # the relative importance of a single one is always 1
@@ -98,10 +112,10 @@ def importance_frame(record: Record, trials: pd.DataFrame) -> pd.DataFrame:
 
 def tuning_one(record: Record) -> list[str]:
     """The configurations that tune only one hyperparameter."""
-    return [entry["name"] for entry in _configurations(record) if len(split_space(entry["space"])[0]) == 1]
+    return [entry["name"] for entry in _configurations(record) if len(split_space(entry["space"]).tuned) == 1]
 
 
-def importances(trials: pd.DataFrame, ranges: Mapping[str, Range], direction: Direction) -> dict[str, float] | None:
+def importances(trials: pd.DataFrame, ranges: Mapping[str, Bounds], direction: Direction) -> dict[str, float] | None:
     """Relative importances by PED-ANOVA; None where the scores do not separate the best tenth of the trials.
 
     Args:

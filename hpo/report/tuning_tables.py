@@ -7,8 +7,9 @@ from hpo.analysis.metric import score_of
 from hpo.analysis.results import StudyNumbers
 from hpo.report.formatting import NOTHING, bound, metric_value
 from hpo.report.tables import Table, best_settings
-from hpo.report.wording import describe, escape, plain_name, symbol
-from hpo.search_space import split_space
+from hpo.report.wording import describe, escape, plain_name, symbol, value_words
+from hpo.search_space import Bounds, Choice, Value
+from hpo.space import split_space
 from hpo.trials import CAUSES, count_by_cause
 
 
@@ -33,19 +34,29 @@ def spaces(numbers: StudyNumbers) -> Table:
     return Table([*header, *(["further"] if others else [])], rows)
 
 
-def fixed_for_all(numbers: StudyNumbers) -> dict[str, float]:
+def fixed_for_all(numbers: StudyNumbers) -> dict[str, Value]:
     """The hyperparameters that every configuration fixes at the same value."""
-    first, *others = (split_space(entry["space"])[1] for entry in numbers.definition["configurations"])
+    first, *others = (split_space(entry["space"]).fixed for entry in numbers.definition["configurations"])
     return {name: value for name, value in first.items() if all(fixed.get(name) == value for fixed in others)}
 
 
 def _space(space: Mapping[str, Any]) -> dict[str, str]:
     """Hyperparameter → its range or fixed value in words, in the space's order."""
-    ranges, fixed = split_space(space)
-    words = {name: f"{bound(value)}, fixed" for name, value in fixed.items()}
-    for name, searched in ranges.items():
-        words[name] = f"{bound(searched.low)} to {bound(searched.high)}{', log' if searched.log else ''}"
+    split = split_space(space)
+    words = {name: f"{escape(value_words(value))}, fixed" for name, value in split.fixed.items()}
+    words |= {name: _bounds(bounds) for name, bounds in split.tuned.items()}
+    for name, condition in split.conditions.items():
+        where = f"{_name(condition.name)} is {' or '.join(map(value_words, condition.values))}"
+        words[name] += " " + escape(f"where {where}, else {value_words(condition.otherwise)}")
     return {name: words[name] for name in space}
+
+
+def _bounds(bounds: Bounds) -> str:
+    if isinstance(bounds, Choice):
+        *first, last = map(value_words, bounds.values)
+        return escape(f"{', '.join(first)} or {last}")
+    kinds = [word for word, applies in (("integer", bounds.integer), ("log", bounds.log)) if applies]
+    return ", ".join([f"{bound(bounds.low)} to {bound(bounds.high)}", *kinds])
 
 
 def _name(name: str) -> str:

@@ -8,7 +8,7 @@ from hpo.analysis.results import ConfigurationNumbers, StudyNumbers, Tuning
 from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.errors import plural
 from hpo.report.wording import escape, listed, plain_name
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.trials import count_by_cause, failure_text
 
 ENOUGH_SEEDS = 10
@@ -38,7 +38,7 @@ def few_trials(definition: Mapping[str, Any], trials: int) -> str:
     names_by_size: dict[tuple[int, int], list[str]] = {}
     needed, flag_helps = 0, True
     for entry in definition["configurations"]:
-        planned, tuned = entry.get("trials") or trials, len(split_space(entry["space"])[0])
+        planned, tuned = entry.get("trials") or trials, len(split_space(entry["space"]).tuned)
         enough = max(ENOUGH_TRIALS, ENOUGH_TRIALS_EACH * tuned)
         if tuned and planned < enough:
             names_by_size.setdefault((planned, tuned), []).append(escape(entry["name"]))

@@ -43,8 +43,8 @@ def symbol(name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A hyperparameter's name in words: learning rate, lambda."""
-    return name.rstrip("_").replace("_", " ")
+    """A hyperparameter's name in words: learning rate, lambda, model width."""
+    return name.rstrip("_").replace("_", " ").replace(".", " ")
 
 
 def legend(names: Iterable[str]) -> str:
@@ -52,9 +52,21 @@ def legend(names: Iterable[str]) -> str:
     return "; ".join(f"{symbol(name)}: {plain_name(name)}" for name in names if symbol(name) != plain_name(name))
 
 
-def setting(values: Mapping[str, float]) -> str:
-    """LR 1.30e-3, WD 6.53e-5, λ 0.026."""
-    return ", ".join(f"{symbol(name)} {number(value)}" for name, value in values.items()) or NOTHING
+def setting(values: Mapping[str, Any]) -> str:
+    """LR 1.30e-3, WD 6.53e-5, λ 0.026, batch size 64, nesterov yes."""
+    return ", ".join(
+        f"{symbol(name)} {number(value) if isinstance(value, float) else value_words(value)}"
+        for name, value in values.items()
+    ) or NOTHING  # fmt: skip
+
+
+def value_words(value: Any) -> str:
+    """A hyperparameter's value in full: 1e-4, 64, yes, none, or a text itself."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    return "none" if value is None else bound(value) if isinstance(value, float) else str(value)
 
 
 def better(direction: Direction) -> str:
@@ -137,10 +149,4 @@ def _field(key: str, value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return bound(value)
-    if isinstance(value, list | tuple):
-        return " × ".join(map(_value, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return " × ".join(map(_value, value)) if isinstance(value, list | tuple) else value_words(value)

@@ -90,11 +90,10 @@ def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:
     Except for their seconds these follow from the plan: not from lost workers, nor from which worker came first.
     """
     plain = slots[["configuration", "tuning_run", "round", "slot", "seed", "state", "cause", "value", "seconds"]]
-    spread = [
-        pd.DataFrame([entry if isinstance(entry, dict) else {} for entry in slots[column]], index=slots.index)
-        .add_prefix(f"{column}/")
-        for column in ("setting", "result")
-    ]  # fmt: skip
+    spread = []
+    for column, kind in (("setting", object), ("result", None)):  # whole numbers and texts of settings stay as they are
+        rows = [entry if isinstance(entry, dict) else {} for entry in slots[column]]
+        spread.append(pd.DataFrame(rows, index=slots.index, dtype=kind).add_prefix(f"{column}/"))
     return pd.concat([plain, *spread], axis="columns")
 
 

@@ -7,25 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean
+from hpo.errors import UsageError
 from hpo.models.losses import CrossEntropy, SampleLoss
-from hpo.optim.optimizers import OPTIMIZERS, Optimizer
-from hpo.optim.regularizer import Regularizer
+from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant, Stages
-from hpo.search_space import Range
+from hpo.space import as_json
+from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
-from hpo.study.validation import first_lookalikes
-
-
-def regularizer_of(configuration: Configuration) -> Regularizer:
-    """The configuration's regularizer, looked up by name where a name is given."""
-    return _component(configuration, "regularizer", REGULARIZERS, Regularizer)
-
-
-def optimizer_of(configuration: Configuration) -> Optimizer:
-    """The configuration's optimizer, looked up by name where a name is given."""
-    return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
+from hpo.study.training_space import check_training
 
 
 def loss_of(study: Study) -> SampleLoss:
@@ -36,42 +26,6 @@ def loss_of(study: Study) -> SampleLoss:
 def direction_of(study: Study) -> str:
     """Whether tuning should "maximize" or "minimize" the study's score."""
     return study.direction or ("minimize" if study.score.endswith("loss") else "maximize")
-
-
-def full_space(configuration: Configuration) -> dict[str, Range | float]:
-    """Every hyperparameter of the configuration with its range or fixed value, defaults filled in.
-
-    Raises:
-        UsageError: the optimizer and the regularizer have hyperparameters that could be confused, or the space has one
-            that belongs to neither of them.
-    """
-    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
-    defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
-    shared = set(optimizer.hyperparameters) & set(regularizer.hyperparameters)
-    if shared:
-        raise UsageError(
-            f"configuration {configuration.name!r}: optimizer {optimizer.name!r} and regularizer "
-            f"{regularizer.name!r} both have {min(shared)!r}; rename the regularizer's"
-        )
-    lookalikes = first_lookalikes(defaults, lambda name: name.replace("_", " "))
-    if lookalikes:
-        raise UsageError(
-            f"configuration {configuration.name!r}: hyperparameters {lookalikes[0]!r} and {lookalikes[1]!r} look alike "
-            "in reports, which show no '_'; rename one of them"
-        )
-    for name in configuration.space:
-        if name not in defaults:
-            raise UsageError(
-                f"configuration {configuration.name!r}: space names {name!r}, which neither optimizer "
-                f"{optimizer.name!r} nor regularizer {regularizer.name!r} has; choose from {', '.join(defaults)}"
-                f"{did_you_mean(name, defaults)}"
-            )
-    space = {**defaults, **configuration.space}
-    for name, entry in space.items():
-        default = defaults[name]
-        if isinstance(entry, Range) and entry.off is None and isinstance(default, Range):
-            space[name] = dataclasses.replace(entry, off=default.off)
-    return space
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -86,6 +40,8 @@ def describe(study: Study) -> dict[str, Any]:
     loss = loss_of(study)
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
     _check_views(study)
+    for configuration in study.configurations:
+        check_training(study, configuration, full_space(configuration))
     return {
         "data": _describe_part(study.data),
         "model": _describe_part(study.model),
@@ -126,19 +82,6 @@ def digest(definition: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _component(configuration: Configuration, field: str, registry: Mapping[str, Any], kind: type) -> Any:
-    value = getattr(configuration, field)
-    if isinstance(value, kind):
-        return value
-    if isinstance(value, str) and value in registry:
-        return registry[value]
-    hint = did_you_mean(value, registry) if isinstance(value, str) else ""
-    raise UsageError(
-        f"configuration {configuration.name!r}: {field} is {value!r}; give an hpo.{kind.__name__} or one of "
-        f"{', '.join(registry)}{hint}"
-    )
-
-
 def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
     optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
     return {
@@ -147,10 +90,7 @@ def _describe_configuration(configuration: Configuration) -> dict[str, Any]:
         "regularizer": _named(regularizer, REGULARIZERS),
         "trials": configuration.trials,
         "prediction": configuration.prediction,
-        "space": {
-            name: dataclasses.asdict(entry) if isinstance(entry, Range) else float(entry)
-            for name, entry in full_space(configuration).items()
-        },
+        "space": {name: as_json(entry) for name, entry in full_space(configuration).items()},
     }
 
 

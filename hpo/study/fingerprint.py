@@ -13,8 +13,8 @@ from typing import Any
 
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
+from hpo.study.components import optimizer_of, regularizer_of
 from hpo.study.content import code_content, content
-from hpo.study.definition import optimizer_of, regularizer_of
 from hpo.study.external_inputs import external_inputs
 from hpo.study.study import Study
 from hpo.study.study_syntax import study_digests
@@ -96,9 +96,11 @@ def _parts(study: Study) -> dict[str, Any]:
             name = f"regularizer of {configuration.name}"
             parts |= {name: regularizer.grads, f"{name}.init": regularizer.init, f"{name}.views": regularizer.views}
             parts |= {f"{name}.clean_view": True} if regularizer.clean_view else {}
+            parts |= {f"{name}.static": regularizer.static} if regularizer.static else {}
         if OPTIMIZERS.get(optimizer.name) is not optimizer:
             name = f"optimizer of {configuration.name}"
             parts |= {name: optimizer.update, f"{name}.init": optimizer.init}
+            parts |= {f"{name}.static": optimizer.static} if optimizer.static else {}
     return parts
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 _NAMES_BY_MODULE = {
     "hpo.study.study": ("Configuration", "Study"),
-    "hpo.search_space": ("Range", "linear_range", "log_range"),
+    "hpo.search_space": ("Choice", "Range", "When", "choice", "integers", "linear_range", "log_range", "when"),
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
     "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from hpo.errors import UsageError
 from hpo.optim.schedules import Stages
-from hpo.search_space import Range
+from hpo.search_space import Entry
 from hpo.study.validation import check_configuration, check_study
 
 Prediction = Literal["better", "worse", "equivalent"]
@@ -20,8 +20,11 @@ class Configuration:
         name: its name in tables and figures; unique in its study.
         optimizer: a built-in name (`hpo list`) or an `hpo.Optimizer`.
         regularizer: a built-in name (`hpo list`) or an `hpo.Regularizer`.
-        space: hyperparameter → `log_range`, `linear_range`, or a number to keep it fixed. Any other hyperparameter has
-            the default of the optimizer or regularizer, which is a range or a number.
+        space: hyperparameter → `log_range`, `linear_range`, `integers`, `choice` or `when`, or a value to keep it
+            fixed. Any other hyperparameter has the default of the optimizer or regularizer. Training hyperparameters
+            can be named as well: `batch_size`, `label_smoothing`, `dropout`, `model.ARGUMENT` of the model function
+            and `schedule.ARGUMENT`. Models that differ in one of these cannot be trained side by side in a population:
+            hpo trains one population for each of its values, one after another.
         trials: its own number of trials, where a published protocol gave it another budget than the others.
         prediction: what the author expects compared with the baseline, stated before any run.
     """
@@ -29,7 +32,7 @@ class Configuration:
     name: str
     optimizer: Any = "adamw"
     regularizer: Any = "none"
-    space: Mapping[str, Range | float] = field(default_factory=dict)
+    space: Mapping[str, Entry] = field(default_factory=dict)
     trials: int | None = None
     prediction: Prediction | None = None
 

@@ -1,6 +1,5 @@
 """Checks of a study and its configurations when they are created; every error says which field to change, and how."""
 
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -8,7 +7,7 @@ from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require, require_whole
 from hpo.optim.schedules import Stages, batch_sizes_of
-from hpo.search_space import Range
+from hpo.search_space import Choice, Range, When, is_plain
 from hpo.study.pruner import check_pruner
 from hpo.user_code.metrics import check_metrics
 
@@ -31,9 +30,9 @@ def check_configuration(configuration: Any) -> None:
     require(bool(valid), "the name of a configuration", name, "one with characters, no '/' and no blanks at its ends")
     require(isinstance(space, Mapping), f"{owner}: space", space, "a dict of hyperparameters and their ranges")
     for parameter, entry in space.items():
-        number = isinstance(entry, int | float) and not isinstance(entry, bool) and math.isfinite(entry)
-        expected = "log_range(low, high), linear_range(low, high) or a finite number"
-        require(number or isinstance(entry, Range), f"{owner}: space[{parameter!r}]", entry, expected)
+        expected = "log_range(low, high), linear_range(low, high), integers(low, high), choice(…), when(…) or a value"
+        valid = is_plain(entry) or isinstance(entry, Range | Choice | When)
+        require(valid, f"{owner}: space[{parameter!r}]", entry, expected)
     if configuration.trials is not None:
         require_whole(f"{owner}: trials", configuration.trials)
     _require_choice(f"{owner}: prediction", configuration.prediction, "better", "worse", "equivalent", None)

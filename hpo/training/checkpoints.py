@@ -59,7 +59,7 @@ class Checkpoints:
         """seconds: between two checkpoints of a run."""
         self.folder, self.study, self.seconds = folder, study, seconds
 
-    def path(self, configuration: str, phase: str, seed: int, setting: Mapping[str, float]) -> Path:
+    def path(self, configuration: str, phase: str, seed: int, setting: Mapping[str, Any]) -> Path:
         """The file of a run."""
         identity = json.dumps([self.study, configuration, phase, seed, sorted(setting.items())])
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"

@@ -36,10 +36,11 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
     seeds = {(member.seed, member.salt) for member in members}
     modules = {(seed, salt): build(recipe.model, seed, salt) for seed, salt in seeds}
     check_same_attributes(list(modules.values()))
-    hyperparameters = {
-        name: torch.tensor([member.hyperparameters[name] for member in members], dtype=torch.float64)
-        for name in members[0].hyperparameters
-    }
+    static = {*recipe.regularizer.static, *recipe.optimizer.static}
+    hyperparameters: dict[str, Any] = {}
+    for name, value in members[0].hyperparameters.items():
+        values = [member.hyperparameters[name] for member in members]
+        hyperparameters[name] = value if name in static else _tensor(values)
     population = Population(
         [modules[member.seed, member.salt] for member in members],
         recipe.regularizer,
@@ -54,6 +55,12 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
     )
     check_outputs(population.output_shape, recipe.source.classes)
     return population
+
+
+def _tensor(values: Sequence[Any]) -> Tensor:
+    """Values [K] of a hyperparameter; the population gives numbers the type of its parameters."""
+    are_bools = all(isinstance(value, bool) for value in values)
+    return torch.tensor(values, dtype=torch.bool if are_bools else torch.float64)
 
 
 def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module:

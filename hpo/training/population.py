@@ -41,7 +41,8 @@ class Population:
 
     Attributes:
         params, buffers: leaves [K, ...]. optimizer_state, regularizer_state: dicts of tensors [K, ...].
-        hyperparameters: name -> values [K]. output_shape: of one sample's output.
+        hyperparameters: name -> values [K]. static: name -> plain value, that of all models.
+        output_shape: of one sample's output.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Population:
         modules: Sequence[nn.Module],
         regularizer: Regularizer,
         optimizer: Optimizer,
-        hyperparameters: Mapping[str, Tensor],
+        hyperparameters: Mapping[str, Any],
         sample_loss: SampleLoss,
         example: Tensor,
         bfloat16: bool = False,
@@ -60,6 +61,7 @@ class Population:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
+            hyperparameters: tensors [K], and the plain values of static ones.
             bfloat16, channels_last: see `Network`. A stack of several models has its own layout.
             metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
             accumulate: micro-batches of each minibatch; see `SingleModel`.
@@ -73,11 +75,16 @@ class Population:
         self.network = Network(modules[0].to(self.device), example)
         self.network.bfloat16, self._channels_last = bfloat16, channels_last
         dtype = self.network.dtype
-        self.hyperparameters = {name: value.to(self.device, dtype) for name, value in hyperparameters.items()}
+        tensors = {name: value.to(self.device) for name, value in hyperparameters.items() if isinstance(value, Tensor)}
+        self.hyperparameters = {
+            name: value if value.dtype == torch.bool else value.to(dtype) for name, value in tensors.items()
+        }
+        self.static = {name: value for name, value in hyperparameters.items() if name not in tensors}
         self.output_shape = run_on_examples(self.network.module, example)
-        self._model = SingleModel(self.network, regularizer, sample_loss, accumulate)
+        static = self._static_of(regularizer)
+        self._model = SingleModel(self.network, regularizer, sample_loss, accumulate, static)
         self.regularizer_state = self._init_regularizer()
-        self.updates: Updates = FunctionUpdates(optimizer, self.params)
+        self.updates: Updates = FunctionUpdates(optimizer, self.params, self._static_of(optimizer))
         self._steps = 0
         self._evaluated: tuple[Tree, Tree] | None = None  # until the next step
         self._lift_functions()
@@ -99,6 +106,9 @@ class Population:
         with refuse_in_place_changes(name, {"params": self.params}):
             state = call_twice({f"init of {name}": self.regularizer.init}, lambda: init(self.params))
         return own_copy(state, self.device)
+
+    def _static_of(self, part: Regularizer | Optimizer) -> dict[str, Any]:
+        return {name: self.static[name] for name in part.static}
 
     def _lift_functions(self) -> None:
         """Builds everything that depends on the number of members."""
@@ -161,7 +171,7 @@ class Population:
             Scalars by name, [K] each: `train_loss`, the mean task loss before the update and without any penalty,
             and the regularizer's own as `aux/<name>`.
         """
-        hyper = Hyperparameters(self.hyperparameters)
+        hyper = Hyperparameters(self.hyperparameters, self.static)
         hyper.update({name: hyper[name] * factor for name, factor in factors.items()})
         if moment is None:
             zeros = torch.zeros(len(self), dtype=torch.int64, device=labels.device)

@@ -11,6 +11,7 @@ from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.schedules import Constant, Stages
+from hpo.search_space import Value
 from hpo.training.population import Metric
 
 
@@ -44,11 +45,13 @@ class Recipe(NamedTuple):
 class Member(NamedTuple):
     """One model of a population: its seed and every hyperparameter of its optimizer and regularizer.
 
+    The members of a population have the same values of the static ones.
+
     Another `salt` gives other initial weights and Dropout masks with the same data, split and batch order.
     """
 
     seed: int
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, Value]
     salt: int = 0
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,19 +30,25 @@ class SingleModel:
     micro-batch, this is m-sharpness with m = batch_size / accumulate (Foret et al., arXiv:2010.01412, section 4.1).
 
     Attributes:
-        name: the regularizer as error messages name it.
+        name: the regularizer as error messages name it. static: the values of its static hyperparameters.
     """
 
     def __init__(
-        self, network: Network, regularizer: Regularizer, sample_loss: SampleLoss, accumulate: int = 1
+        self,
+        network: Network,
+        regularizer: Regularizer,
+        sample_loss: SampleLoss,
+        accumulate: int = 1,
+        static: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.network, self.regularizer, self.sample_loss = network, regularizer, sample_loss
-        self.accumulate = accumulate
+        self.accumulate, self.static = accumulate, dict(static)
         self.name = f"regularizer {regularizer.name!r}"
 
     def state(self, params: Tree) -> State:
         """The regularizer's state before the first step."""
-        state = call_user_code(self.name, "init(params)", self.regularizer.init, dict(params))
+        usage, static = ("init(params, hyper)", [dict(self.static)]) if self.static else ("init(params)", [])
+        state = call_user_code(self.name, usage, self.regularizer.init, dict(params), *static)
         check_state(self.name, state)
         return state
 

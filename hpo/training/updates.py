@@ -1,6 +1,7 @@
 """How a population's optimizer turns K gradients into K updates, and the state that it keeps."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -52,12 +53,17 @@ class FunctionUpdates:
 
     is_recordable = True
 
-    def __init__(self, optimizer: Optimizer, params: Tree) -> None:
+    def __init__(self, optimizer: Optimizer, params: Tree, static: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """
+        Args:
+            static: the values of the optimizer's static hyperparameters.
+        """
         self.name, self._optimizer, self._steps = f"optimizer {optimizer.name!r}", optimizer, 0
         leaf, init = next(iter(params.values())), optimizer.init
 
         def state() -> Any:
-            return without_caches(call_user_code(self.name, INIT, init, params))
+            arguments = [dict(static)] if static else []
+            return without_caches(call_user_code(self.name, INIT, init, params, *arguments))
 
         initial = call_twice({f"init of {self.name}": init}, state)
         check_stacked_state(self.name, initial, len(leaf))

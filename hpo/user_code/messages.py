@@ -7,8 +7,8 @@ A regularizer, network, loss or optimizer is written for one model and runs for 
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import torch
@@ -170,16 +170,28 @@ def describe_value(value: Any) -> str:
 
 
 class Hyperparameters(dict[str, Any]):
-    """Hyperparameters by name; the error for a missing name lists the existing ones."""
+    """Hyperparameters by name: tensors, and the plain values of static ones, over which `vmap` does not run.
+
+    The error for a missing name lists the existing ones.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], static: Mapping[str, Any] = MappingProxyType({})) -> None:
+        super().__init__({**tensors, **static})
+        self.static = dict(static)
 
     def __missing__(self, name: str) -> Any:
         known = ", ".join(map(repr, self))
         raise KeyError(f"there is no hyperparameter {name!r}; there are {known}{did_you_mean(str(name), self)}")
 
 
+def _flatten(hyper: Hyperparameters) -> tuple[list[Any], tuple[list[str], dict[str, Any]]]:
+    names = [name for name in hyper if name not in hyper.static]
+    return [hyper[name] for name in names], (names, hyper.static)
+
+
 # `vmap` and `grad` only unpack containers that they know; subclasses of dict have to be registered.
 register_pytree_node(
     Hyperparameters,
-    lambda hyper: (list(hyper.values()), list(hyper)),
-    lambda values, names: Hyperparameters(zip(names, values, strict=True)),
+    _flatten,
+    lambda values, context: Hyperparameters(dict(zip(context[0], values, strict=True)), context[1]),
 )

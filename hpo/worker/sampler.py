@@ -1,24 +1,25 @@
 """Samples settings with Optuna's TPE in memory, without a database."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo.search_space import Range
+from hpo.space import Setting, Space
 from hpo.trials import STARTUP_TRIALS, FinishedTrial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-Setting = dict[str, float]
+Distributions = dict[str, BaseDistribution]
 
 
 def sample(
-    ranges: Mapping[str, Range],
+    space: Space,
     finished: Sequence[FinishedTrial],
     pending: Sequence[Setting],
     count: int,
@@ -31,36 +32,58 @@ def sample(
     training count as bad (constant liar), so that the settings of a batch differ.
 
     Args:
-        ranges: the tuned hyperparameters. Without any, every setting is empty.
+        space: without tuned hyperparameters every setting is empty. One that exists in some settings only is sampled
+            there, from the trials that have it.
         finished: finished trials in a fixed order. A trial without a value that was not pruned counts as the worst
             finite value.
-        pending: settings in training. All settings have the names of `ranges`.
+        pending: settings in training.
         direction: "maximize" or "minimize".
     """
-    if not ranges:
+    if not space.tuned:
         return [{} for _ in range(count)]
-    spaces: dict[str, BaseDistribution] = {name: interval.distribution() for name, interval in ranges.items()}
+    distributions: Distributions = {name: bounds.distribution() for name, bounds in space.tuned.items()}
     worst = _worst([trial.value for trial in finished if trial.stopped_epoch is None], direction)
     sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
     study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=sampler)
-    known = [_optuna_trial(trial, worst, spaces) for trial in finished]
-    known += [create_trial(state=TrialState.RUNNING, params=setting, distributions=spaces) for setting in pending]
+    known = [_optuna_trial(trial, worst, distributions) for trial in finished]
+    known += [_create(TrialState.RUNNING, setting, distributions) for setting in pending]
     study.add_trials(known)
-    # exp(log(x)) may leave the range by a rounding error.
-    return [
-        {name: min(max(float(params[name]), interval.low), interval.high) for name, interval in ranges.items()}
-        for params in (study.ask(spaces).params for _ in range(count))
-    ]
+    return [_ask(study, space, distributions) for _ in range(count)]
 
 
-def _optuna_trial(trial: FinishedTrial, worst: float, spaces: dict[str, BaseDistribution]) -> FrozenTrial:
+def _ask(study: optuna.Study, space: Space, distributions: Distributions) -> Setting:
+    """The next setting, with the hyperparameters that exist in it."""
+    always = {name: entry for name, entry in distributions.items() if name not in space.conditions}
+    trial = study.ask(always)
+    setting = {name: space.tuned[name].restrict(trial.params[name]) for name in always}
+    for name in space.conditions:
+        if space.exists(name, setting):
+            setting[name] = space.tuned[name].restrict(_suggest(trial, name, distributions[name]))
+    return setting
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def _create(state: TrialState, setting: Setting, distributions: Distributions, **result: Any) -> FrozenTrial:
+    present = {name: distributions[name] for name in setting}
+    return create_trial(state=state, params=setting, distributions=present, **result)
+
+
+def _optuna_trial(trial: FinishedTrial, worst: float, distributions: Distributions) -> FrozenTrial:
     """The finished trial for Optuna; one without a value has the worst value if complete, and NaN if pruned."""
     setting, value, stopped = trial
     if stopped is None:
         value = worst if value is None else value
-        return create_trial(state=TrialState.COMPLETE, params=setting, distributions=spaces, value=value)
+        return _create(TrialState.COMPLETE, setting, distributions, value=value)
     reported = {stopped: math.nan if value is None else value}
-    return create_trial(state=TrialState.PRUNED, params=setting, distributions=spaces, intermediate_values=reported)
+    return _create(TrialState.PRUNED, setting, distributions, intermediate_values=reported)
 
 
 def _worst(values: Sequence[float | None], direction: str) -> float:

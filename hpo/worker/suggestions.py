@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.storage.ledger import FinishedTrial, Ledger, Setting, Slot, Work
 from hpo.trials import STARTUP_TRIALS
 from hpo.worker.sampler import sample
@@ -19,7 +19,7 @@ class Suggestions:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         entries = ledger.definition["configurations"]
-        self._ranges = {entry["name"]: split_space(entry["space"])[0] for entry in entries}
+        self._spaces = {entry["name"]: split_space(entry["space"]) for entry in entries}
         self._cached: tuple[str, int] | None = None  # the configuration and batch of `_batches`
         self._batches: dict[int, dict[int, Setting]] = {}  # tuning run → slot → setting
 
@@ -69,4 +69,4 @@ class Suggestions:
     ) -> list[Setting]:
         text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{name}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        return sample(self._ranges[configuration], finished, pending, count, self._ledger.direction, seed)
+        return sample(self._spaces[configuration], finished, pending, count, self._ledger.direction, seed)

@@ -10,9 +10,9 @@ import torch
 
 from hpo.data import Source, load_source
 from hpo.errors import HpoError
-from hpo.optim.schedules import Constant, batch_sizes_of
-from hpo.search_space import split_space
-from hpo.study.definition import full_space, loss_of, optimizer_of, regularizer_of
+from hpo.optim.schedules import batch_sizes_of
+from hpo.search_space import Value
+from hpo.space import Setting
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
 from hpo.training.devices import total_memory
@@ -21,16 +21,18 @@ from hpo.training.population_size import MAX_POPULATION, measure_cost, populatio
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
 from hpo.worker.outcomes import Run, outcome_of
+from hpo.worker.recipes import Parts, Recipes, Static
 
 if TYPE_CHECKING:
     from hpo.worker.pruning import TrialPruner
 
 
 class _Model(NamedTuple):
-    """A model to train, and the index of its slot."""
+    """A model to train, the index of its slot, and its setting."""
 
     slot: int
     member: Member
+    parts: Parts
 
 
 class Trainer:
@@ -58,12 +60,15 @@ class Trainer:
         self.study, self.device = study, torch.device(device)
         self.on_epoch, self.on_source = on_epoch, on_source
         self.checkpoints, self.max_models, self.trial_curves = checkpoints, max_models, trial_curves
+        self.recipes = Recipes(study, lambda: self.source)
         self._memory_limits: dict[str, int] = {}  # configuration → models that fit into memory
+        self._sizes: dict[Static, int] | None = None  # training hyperparameters → population size, once it is measured
 
     @cached_property
     def source(self) -> Source:
         """The study's data set, loaded once."""
         source = load_source(self.study.data)
+        self.recipes.check_batch_sizes(source)
         if self.on_source:
             self.on_source(source)
         return source
@@ -74,12 +79,15 @@ class Trainer:
         Raises:
             TimeoutError: the population took longer than the study's `trial_timeout`; checked after each epoch.
         """
-        rerun = work.phase == "rerun"
-        recipe = self.recipe(self.configuration(work.configuration), rerun)
-        models = self._models(work)
+        rerun, pruner = work.phase == "rerun", self._pruner(work)
         runs: list[list[Run]] = [[] for _ in work.slots]
-        for model, run in zip(models, self._train_models(work, recipe, models, self._pruner(work)), strict=True):
-            runs[model.slot].append(run)
+        by_static: dict[Static, list[_Model]] = {}
+        for model in self._models(work):
+            by_static.setdefault(model.parts.static, []).append(model)
+        for models in by_static.values():  # which have other shapes, so that no population could hold all of them
+            recipe = self.recipe(self.configuration(work.configuration), rerun, models[0].parts.training)
+            for model, run in zip(models, self._train_models(work, recipe, models, pruner), strict=True):
+                runs[model.slot].append(run)
         classes = self.source.classes
         return [
             outcome_of(slot, slot_runs, self.study, classes, rerun)
@@ -88,13 +96,13 @@ class Trainer:
 
     def _models(self, work: Work) -> list[_Model]:
         """The models of a work's slots, in order: a trial has one per `seeds_per_trial`, a rerun one."""
-        _, fixed = split_space(full_space(self.configuration(work.configuration)))
         count = 1 if work.phase == "rerun" else self.study.seeds_per_trial
-        return [
-            _Model(index, Member(slot.seed + number, {**fixed, **(slot.setting or {})}))
-            for index, slot in enumerate(work.slots)
-            for number in range(count)
-        ]
+        models = []
+        for index, slot in enumerate(work.slots):
+            parts = self.recipes.parts(work.configuration, slot.setting or {})
+            members = [Member(slot.seed + number, parts.hyperparameters) for number in range(count)]
+            models += [_Model(index, member, parts) for member in members]
+        return models
 
     def _pruner(self, work: Work) -> "TrialPruner | None":
         if work.phase == "rerun" or self.study.pruner is None:
@@ -122,13 +130,23 @@ class Trainer:
         self, work: Work, models: list[_Model], prunes: bool
     ) -> list[tuple[list[int], FileCheckpointer | None]]:
         """Indices of models that train side by side: checkpointed at the same epoch and not too many."""
-        limit = self._memory_limits.get(work.configuration, self.max_models or len(models))
+        limit = self._limit(work, models)
         if prunes and limit > self.study.seeds_per_trial:
             limit -= limit % self.study.seeds_per_trial  # a trial's models are pruned together
         if self.checkpoints is None:
             indices = list(range(len(models)))
             return [(indices[at : at + limit], None) for at in range(0, len(indices), limit)]
         return list(resume(self.checkpoints, self._checkpoint_paths(work, models), limit))
+
+    def _limit(self, work: Work, models: list[_Model]) -> int:
+        """How many of these models, which share the static hyperparameters, are trained side by side."""
+        limit = self._memory_limits.get(work.configuration, self.max_models or len(models))
+        training = models[0].parts.training
+        if self._sizes is None or not training:
+            return limit
+        if training not in self._sizes:
+            self._sizes[training] = self._measure(self.configuration(work.configuration), training)
+        return min(limit, self._sizes[training])
 
     def _train_group(
         self,
@@ -190,8 +208,12 @@ class Trainer:
 
     def _checkpoint_paths(self, work: Work, models: list[_Model]) -> list[Path]:
         assert self.checkpoints is not None
-        name, members = work.configuration, [model.member for model in models]
-        return [self.checkpoints.path(name, work.phase, each.seed, each.hyperparameters) for each in members]
+        return [
+            self.checkpoints.path(
+                work.configuration, work.phase, member.seed, {**member.hyperparameters, **dict(parts.training)}
+            )
+            for _, member, parts in models
+        ]
 
     def size(self) -> int:
         """How many trials or reruns to train side by side: from `max_models`, else from the network and the device.
@@ -200,46 +222,36 @@ class Trainer:
             HpoError: the data cannot be loaded or the network cannot be built, for a known reason.
         """
         if self.max_models is None:
-            device = self.device.type
-            try:
-                cost = measure_cost(self.recipe(self.study.configurations[0], rerun=False))
-                memory, study = total_memory(self.device), self.study
-                self.max_models = population_size(
-                    cost, max(batch_sizes_of(study.batch_size)), device, memory, study.accumulate
-                )
-            except HpoError:
-                raise
-            except Exception:  # a defect of the user's code: training will meet it and record it as a failure
-                self.max_models = MAX_POPULATION[device]
+            first = self.study.configurations[0]
+            parts = self.recipes.parts(first.name, self.recipes.setting_to_try(first.name, {}))
+            self.max_models = self._measure(first, parts.training)
+            self._sizes = {parts.training: self.max_models}
         return max(1, self.max_models // self.study.seeds_per_trial)
 
-    def try_once(self, name: str, setting: dict[str, float], seed: int, progress: Progress | None = None) -> Result:
-        """One run of a configuration with a complete setting, as a rerun but without the test set."""
-        recipe = self.recipe(self.configuration(name), rerun=True)
-        return train(recipe, [Member(seed, setting)], self.device, progress=progress)[0]
+    def _measure(self, configuration: Configuration, training: Static) -> int:
+        device = self.device.type
+        try:
+            recipe = self.recipe(configuration, rerun=False, training=training)
+            largest, memory = max(batch_sizes_of(recipe.batch_size)), total_memory(self.device)
+            return population_size(measure_cost(recipe), largest, device, memory, recipe.accumulate)
+        except HpoError:
+            raise
+        except Exception:  # a defect of the user's code: training will meet it and record it as a failure
+            return MAX_POPULATION[device]
 
-    def setting_to_try(self, name: str, given: dict[str, float]) -> dict[str, float]:
-        """Every hyperparameter of a configuration: as given, else the fixed value, else the middle of its range."""
-        ranges, fixed = split_space(full_space(self.configuration(name)))
-        return {key: entry.middle() for key, entry in ranges.items()} | fixed | given
+    def try_once(self, name: str, setting: Mapping[str, Value], seed: int, progress: Progress | None = None) -> Result:
+        """One run of a configuration with a complete setting, as a rerun but without the test set."""
+        parts = self.recipes.parts(name, setting)
+        recipe = self.recipe(self.configuration(name), rerun=True, training=parts.training)
+        return train(recipe, [Member(seed, parts.hyperparameters)], self.device, progress=progress)[0]
+
+    def setting_to_try(self, name: str, given: Mapping[str, Value]) -> Setting:
+        """See `Recipes.setting_to_try`."""
+        return self.recipes.setting_to_try(name, given)
 
     def configuration(self, name: str) -> Configuration:
-        return next(entry for entry in self.study.configurations if entry.name == name)
+        return self.recipes.configuration(name)
 
-    def recipe(self, configuration: Configuration, rerun: bool) -> Recipe:
-        study = self.study
-        return Recipe(
-            dataset=study.data,
-            source=self.source,
-            model=study.model,
-            regularizer=regularizer_of(configuration),
-            optimizer=optimizer_of(configuration),
-            epochs=study.epochs if rerun else study.tuning_epochs or study.epochs,
-            batch_size=study.batch_size,
-            schedule=study.schedule or Constant(),
-            sample_loss=loss_of(study),
-            metrics=study.metrics,
-            precision=study.precision,
-            channels_last=study.channels_last,
-            accumulate=study.accumulate,
-        )
+    def recipe(self, configuration: Configuration, rerun: bool, training: Static = ()) -> Recipe:
+        """See `Recipes.recipe`."""
+        return self.recipes.recipe(configuration, rerun, training)

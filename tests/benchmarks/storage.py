@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from temporary_study import OWNER, enlarge, finish, lease, outcomes, run_program, spread_settings, temporary_study
 
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
 from hpo.storage.ledger.stored_study import LEASE
@@ -79,8 +79,8 @@ def measure_steps(url: str, population: int, finished: int) -> dict[str, float]:
             work = watch("assign", ledger.assign, OWNER, work, watch("sample", suggestions.settings, work))
             time_results(watch, ledger, mirror, work)
         known, _ = watch("read", ledger.finished_trials, "A0", {0}, work.slots[0].batch)[0]
-        ranges = split_space(ledger.definition["configurations"][0]["space"])[0]
-        watch("suggest", sample, ranges, known[:finished], [], SUGGESTED, "maximize", 0)
+        space = split_space(ledger.definition["configurations"][0]["space"])
+        watch("suggest", sample, space, known[:finished], [], SUGGESTED, "maximize", 0)
         lease(ledger, population)
         watch("release", ledger.release, OWNER)
     return {step: (fmean if step == "sample" else median)(taken) for step, taken in watch.seconds.items()}

@@ -16,7 +16,8 @@ from hpo import MLP, Configuration, Constant, Cosine, Dataset, Mnist1d, Regulari
 from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import linear_range, log_range
-from hpo.study.definition import describe, digest, full_space
+from hpo.study.components import full_space
+from hpo.study.definition import describe, digest
 
 BASELINE = Configuration("AdamW", space={"weight_decay": 0.0})
 RIVAL = Configuration("GNVR", regularizer="gnvr", prediction="better")
@@ -68,9 +69,8 @@ WRONG: dict[str, Callable[[], Any]] = {
     "configuration 'GNVR': trials is 0": lambda: rival(trials=0),
     "configuration 'GNVR': prediction is 'best'": lambda: rival(prediction="best"),
     "configuration 'GNVR': space is [1]": lambda: rival(space=[1]),
-    "configuration 'GNVR': space['lambda'] is '0.1'": lambda: rival(space={"lambda": "0.1"}),
     "space['lambda'] is nan": lambda: rival(space={"lambda": float("nan")}),
-    "space['lambda'] is True": lambda: rival(space={"lambda": True}),
+    "space['lambda'] is [0.1]": lambda: rival(space={"lambda": [0.1]}),
     "MLP: widths is (40,)": lambda: MLP((40,)),
     "MLP: widths is (40, 0, 10)": lambda: MLP((40, 0, 10)),
 }

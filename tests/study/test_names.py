@@ -15,7 +15,8 @@ from hpo import Configuration, Regularizer, Study
 from hpo.cli.commands.try_once import _finite
 from hpo.errors import UsageError
 from hpo.report import make_record, write_report
-from hpo.study.definition import describe, digest, full_space
+from hpo.study.components import full_space
+from hpo.study.definition import describe, digest
 from tests.data.test_data_loading import Clouds
 
 

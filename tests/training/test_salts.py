@@ -8,7 +8,7 @@ from hpo.data import split
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.random import stream, training_names
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.training.initial_models import build_population
 from hpo.training.loop import train
 from hpo.training.recipe import Member, Recipe
@@ -17,7 +17,7 @@ from hpo.training.samples import Samples
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = Mnist1d(samples=200, label_noise=0.2)
-_, FIXED = split_space({**OPTIMIZERS["adamw"].hyperparameters, "learning_rate": 3e-3, "weight_decay": 1e-3})
+FIXED = split_space({**OPTIMIZERS["adamw"].hyperparameters, "learning_rate": 3e-3, "weight_decay": 1e-3}).fixed
 
 
 def recipe(dropout: float = 0.3) -> Recipe:

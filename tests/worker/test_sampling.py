@@ -6,10 +6,11 @@ import random
 import pytest
 
 from hpo.search_space import linear_range, log_range
+from hpo.space import split_space
 from hpo.storage.ledger import FinishedTrial, Setting
 from hpo.worker.sampler import sample
 
-RANGES = {"learning_rate": log_range(1e-4, 1e-1), "lambda": linear_range(0.0, 2.0)}
+SPACE = split_space({"learning_rate": log_range(1e-4, 1e-1), "lambda": linear_range(0.0, 2.0)})
 
 
 def finished(count: int = 20) -> list[FinishedTrial]:
@@ -21,7 +22,7 @@ def finished(count: int = 20) -> list[FinishedTrial]:
 
 def sampled_first(known: list[FinishedTrial], direction: str = "maximize") -> list[Setting]:
     """The first setting of ten seeds."""
-    return [sample(RANGES, known, [], 1, direction, seed)[0] for seed in range(10)]
+    return [sample(SPACE, known, [], 1, direction, seed)[0] for seed in range(10)]
 
 
 def mean_distance(settings: list[Setting], rate: float = 0.01) -> float:
@@ -31,22 +32,22 @@ def mean_distance(settings: list[Setting], rate: float = 0.01) -> float:
 
 def test_the_same_arguments_give_the_same_settings() -> None:
     pending = [{"learning_rate": 0.01, "lambda": 1.0}] * 20
-    first = sample(RANGES, finished(), pending, 4, "maximize", seed=1)
-    assert first == sample(RANGES, finished(), pending, 4, "maximize", seed=1)
-    assert first != sample(RANGES, finished(), pending, 4, "maximize", seed=2)
-    assert first != sample(RANGES, finished(), [], 4, "maximize", seed=1)
+    first = sample(SPACE, finished(), pending, 4, "maximize", seed=1)
+    assert first == sample(SPACE, finished(), pending, 4, "maximize", seed=1)
+    assert first != sample(SPACE, finished(), pending, 4, "maximize", seed=2)
+    assert first != sample(SPACE, finished(), [], 4, "maximize", seed=1)
     assert len({setting["learning_rate"] for setting in first}) == 4
 
 
 @pytest.mark.parametrize("known", [0, 20])
 def test_settings_lie_inside_the_ranges(known: int) -> None:
-    for setting in sample(RANGES, finished(known), [], 50, "maximize", seed=0):
+    for setting in sample(SPACE, finished(known), [], 50, "maximize", seed=0):
         assert list(setting) == ["learning_rate", "lambda"]
         assert 1e-4 <= setting["learning_rate"] <= 1e-1 and 0.0 <= setting["lambda"] <= 2.0
 
 
 def test_fewer_startup_settings_are_the_first_of_more() -> None:
-    assert sample(RANGES, [], [], 10, "maximize", 3)[:4] == sample(RANGES, [], [], 4, "maximize", 3)
+    assert sample(SPACE, [], [], 10, "maximize", 3)[:4] == sample(SPACE, [], [], 4, "maximize", 3)
 
 
 def test_settings_move_to_where_values_were_good() -> None:
@@ -74,9 +75,9 @@ def test_a_trial_without_a_value_counts_as_the_worst() -> None:
     known = finished()
     worst = min(trial.value for trial in known if trial.value is not None)
     diverged = FinishedTrial({"learning_rate": 0.09, "lambda": 0.1}, None)
-    expected = sample(RANGES, [*known, diverged._replace(value=worst)], [], 3, "maximize", 0)
-    assert sample(RANGES, [*known, diverged], [], 3, "maximize", 0) == expected
-    assert len(sample(RANGES, [diverged] * 12, [], 2, "minimize", 0)) == 2
+    expected = sample(SPACE, [*known, diverged._replace(value=worst)], [], 3, "maximize", 0)
+    assert sample(SPACE, [*known, diverged], [], 3, "maximize", 0) == expected
+    assert len(sample(SPACE, [diverged] * 12, [], 2, "minimize", 0)) == 2
 
 
 def test_a_pruned_trial_without_a_value_is_the_worst_of_those_pruned_there() -> None:
@@ -87,4 +88,4 @@ def test_a_pruned_trial_without_a_value_is_the_worst_of_those_pruned_there() -> 
 
 
 def test_nothing_tuned_gives_empty_settings() -> None:
-    assert sample({}, [], [], 3, "maximize", 0) == [{}, {}, {}]
+    assert sample(split_space({}), [], [], 3, "maximize", 0) == [{}, {}, {}]

@@ -3,13 +3,13 @@
 import pytest
 from storage_study import definition, make, outcomes
 
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Setting, Work, open_study
 from hpo.worker.sampler import sample
 from hpo.worker.suggestions import Suggestions
 
-RANGES = split_space(definition()["configurations"][0]["space"])[0]
+RANGES = split_space(definition()["configurations"][0]["space"]).tuned
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_replacement_follows_from_the_number_of_replacements(ledger: Ledger, b
     assert Suggestions(ledger).settings(mixed)[0] == settings[1]
     assert Suggestions(ledger).settings(mixed)[1:] == Suggestions(ledger).settings(work)[1:]
     for setting in settings:
-        assert all(RANGES[name].low <= value <= RANGES[name].high for name, value in setting.items())
+        assert all(RANGES[name].contains(value) for name, value in setting.items())
 
 
 def test_slots_with_a_setting_keep_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
 from hpo.errors import HpoError, UsageError, did_you_mean
+from hpo.search_space import show_value
 from hpo.study.study import Study
 
 
@@ -22,7 +23,8 @@ def try_(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME=VALUE", help="Hyperparameters, e.g. learning_rate=0.01; others: middle of their range."
+            metavar="NAME=VALUE",
+            help="Hyperparameters, e.g. learning_rate=0.01; others: middle of range or choices.",
         ),
     ] = None,
     seed: Annotated[int, whole_number("Seed; tuning uses 0, 1, 2, …, reruns 1000 and up.", minimum=0)] = 0,
@@ -44,10 +46,10 @@ def try_(
     chosen = choose_device(device)
     prepare_process(cpu_cores(), chosen)
     trainer = Trainer(definition, chosen)
-    given = parse_settings(settings or [], trainer.configuration(configuration))
+    given = parse_settings(settings or [], definition, trainer.configuration(configuration))
     setting = trainer.setting_to_try(configuration, given)
     if not as_json:
-        typer.echo("  ".join(f"{key} {value:g}" for key, value in setting.items()) + f"  seed {seed}")
+        typer.echo("  ".join(f"{key} {show_value(value)}" for key, value in setting.items()) + f"  seed {seed}")
     try:
         result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
     except HpoError:

@@ -2,11 +2,14 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.search_space import Range
+from hpo.search_space import Choice, Entry, Range, Value, When, describe_bounds, is_plain, show_value
+from hpo.space import Setting, split_space
 from hpo.study import loading
+from hpo.study.study import Configuration, Study
 
 
 def catalogue() -> dict[str, Any]:
@@ -42,16 +45,20 @@ def catalogue_text(catalogue: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]:
-    """Converts `name=value` pairs to numbers by name.
+def parse_settings(pairs: Sequence[str], study: Study, configuration: Configuration) -> Setting:
+    """Converts `name=value` pairs to values by name.
 
     Raises:
         UsageError: a pair is malformed or names no hyperparameter of the configuration.
     """
-    from hpo.study.definition import full_space
+    from hpo.study.components import full_space, static_names
+    from hpo.study.training_space import training_names
 
-    known = full_space(configuration)
-    setting = {}
+    space = split_space(full_space(configuration))
+    training = training_names(study)
+    known = list(dict.fromkeys([*space.tuned, *space.fixed, *training]))
+    texts_allowed = {*static_names(configuration), *training}
+    setting: Setting = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in known:
@@ -59,17 +66,30 @@ def parse_settings(pairs: Sequence[str], configuration: Any) -> dict[str, float]
                 f"{configuration.name!r} has no hyperparameter {name!r}; choose from {', '.join(known)}"
                 f"{did_you_mean(name, known)}"
             )
-        try:
-            setting[name] = float(value)
-        except ValueError:
-            raise UsageError(f"{pair!r} gives {name} no number; write for example {name}=0.1, without spaces") from None
+        bounds = space.tuned.get(name)
+        choices = {show_value(each): each for each in bounds.values} if isinstance(bounds, Choice) else {}
+        parsed = choices.get(value, _parse(value))
+        if isinstance(parsed, str | None) and name not in texts_allowed:
+            raise UsageError(f"{pair!r} gives {name} no number; write for example {name}=0.1, without spaces")
+        setting[name] = parsed if name in texts_allowed or isinstance(parsed, bool) else float(value)
     return setting
 
 
-def _default(value: Range | float) -> str:
-    if isinstance(value, Range):
-        return f"{value.low:g}–{value.high:g}" + (" (log)" if value.log else "")
-    return f"{value:g}"
+def _parse(text: str) -> Value:
+    """What a person typed: a number, True, False or None as in Python, else the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        with suppress(ValueError):
+            return float(text)  # nan and inf
+        return text
+    return value if is_plain(value) else text
+
+
+def _default(entry: Entry) -> str:
+    if isinstance(entry, When):
+        return f"{_default(entry.entry)} where {entry.name} is {' or '.join(map(show_value, entry.values))}"
+    return describe_bounds(entry) if isinstance(entry, Range | Choice) else show_value(entry)
 
 
 def _first_line(source: str) -> str:

@@ -13,14 +13,21 @@ from hpo.report.figures.history import score_axis, trial_marker
 from hpo.report.figures.style import Style, markup, rounded
 
 PADDING = 0.05  # of a range, beyond either end
+CHOICE_WIDTH = 0.5  # of the distance between two choices, over which the trials of one are spread
+GOLDEN_RATIO = 0.618034  # its multiples, modulo 1, are spread evenly
 
 
 class SearchedRange(NamedTuple):
-    """What a hyperparameter was searched over: the ends of its range, of all its ranges together."""
+    """What a hyperparameter was searched over: the ends of its range, of all its ranges together.
+
+    Attributes:
+        choices: its values in words where all configurations chose from a list; `low` and `high` are their places.
+    """
 
     low: float
     high: float
     log: bool
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,7 @@ class Slices(Chart):
     Attributes:
         metric: the score.
         hyperparameters: name in words → what its axis shows; in the order of the panels.
-        frame: columns configuration, trial (from 1), hyperparameter, value, score.
+        frame: columns configuration, trial (from 1), hyperparameter, value, words (the value's), score.
     """
 
     number: int = 7
@@ -54,7 +61,7 @@ class Slices(Chart):
         for index, (hyperparameter, searched) in enumerate(self.hyperparameters.items()):
             rows = self.frame[self.frame["hyperparameter"] == hyperparameter]
             for name, style, trials in self.by_configuration(rows):
-                traces.append(self._points_trace(index, hyperparameter, name, style, trials))
+                traces.append(self._points_trace(index, hyperparameter, searched, name, style, trials))
             x_axis = {"title": {"text": markup(hyperparameter)}, **_range_axis(searched)}
             y_axis = score_axis(self.metric, self.frame["score"]) | ({"matches": "y"} if index else {})
             panels.append((x_axis, y_axis))
@@ -68,20 +75,37 @@ class Slices(Chart):
         )  # fmt: skip
 
     def _points_trace(
-        self, panel: int, hyperparameter: str, name: str, style: Style, rows: pd.DataFrame
+        self, panel: int, hyperparameter: str, searched: SearchedRange, name: str, style: Style, rows: pd.DataFrame
     ) -> dict[str, Any]:
+        data = rows["trial"].tolist()
+        value, trial = "%{x:.3~g}", "%{customdata}"
+        if searched.choices:
+            chosen = list(zip(data, rows["words"], strict=True))
+            x = [searched.choices.index(words) + _shift(number) for number, words in chosen]
+            data = [[number, markup(words)] for number, words in chosen]
+            value, trial = "%{customdata[1]}", "%{customdata[0]}"
+        else:
+            x = rounded(rows["value"].astype(float))
         return plotly_layout.scatter(
-            panel, "markers", rounded(rows["value"]), rounded(rows["score"]), marker=trial_marker(style, len(rows)),
-            customdata=rows["trial"].tolist(), legendgroup=name, showlegend=False,
+            panel, "markers", x, rounded(rows["score"]), marker=trial_marker(style, len(rows)),
+            customdata=data, legendgroup=name, showlegend=False,
             hovertemplate=(
-                f"{markup(name)}, trial %{{customdata}}<br>{markup(hyperparameter)} %{{x:.3~g}}: "
+                f"{markup(name)}, trial {trial}<br>{markup(hyperparameter)} {value}: "
                 f"%{{y{plotly_layout.hover_format(self.metric.share)}}}<extra></extra>"
             ),
         )  # fmt: skip
 
 
+def _shift(trial: int) -> float:
+    """How far right of its choice a trial is drawn, so that trials of one choice do not hide each other."""
+    return round(CHOICE_WIDTH * (trial * GOLDEN_RATIO % 1 - 0.5), 3)
+
+
 def _range_axis(searched: SearchedRange) -> dict[str, Any]:
     low, high = searched.low, searched.high
+    if searched.choices:
+        places, words = list(range(len(searched.choices))), [markup(choice) for choice in searched.choices]
+        return {"tickvals": places, "ticktext": words, "range": [low - 0.5, high + 0.5]}
     if searched.log:
         low, high = math.log10(low), math.log10(high)
     padding = PADDING * (high - low)

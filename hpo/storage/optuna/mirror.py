@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
-from hpo.search_space import split_space
+from hpo.space import split_space
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.locks import creation_lock
@@ -34,7 +34,7 @@ class Mirror:
         self.ledger, self.engine, self.device = ledger, ledger.engine, device
         self.studies = OptunaStudies(ledger)
         self._distributions: dict[str, dict[str, BaseDistribution]] = {
-            entry["name"]: {name: interval.distribution() for name, interval in split_space(entry["space"])[0].items()}
+            entry["name"]: {name: bounds.distribution() for name, bounds in split_space(entry["space"]).tuned.items()}
             for entry in ledger.definition["configurations"]
         }
         create_tables(self.engine)

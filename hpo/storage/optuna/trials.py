@@ -33,7 +33,7 @@ UNFINISHED = trials.c.state.in_((TrialState.RUNNING, TrialState.WAITING))
 class NewTrial(NamedTuple):
     """The setting and the user attributes of a trial that begins."""
 
-    setting: Mapping[str, float]
+    setting: Mapping[str, Any]
     attributes: Mapping[str, Any]
 
 
@@ -78,7 +78,10 @@ def create_trials(
     def write(connection: Connection) -> list[int]:
         ids = _insert_trials(connection, study, len(new))
         bulk_sql.insert(connection, parameters, [
-            {"trial_id": trial, "param_name": name, "param_value": value, "distribution_json": texts[name]}
+            {
+                "trial_id": trial, "param_name": name, "distribution_json": texts[name],
+                "param_value": distributions[name].to_internal_repr(value),
+            }
             for trial, entry in zip(ids, new, strict=True)
             for name, value in entry.setting.items()
         ])  # fmt: skip

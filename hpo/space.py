@@ -1,0 +1,92 @@
+"""The search space of a configuration: which hyperparameters are tuned, which exist only sometimes, which are fixed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo.search_space import Bounds, Choice, Entry, Range, Value, When, describe_bounds
+
+Setting = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space of a configuration.
+
+    Attributes:
+        tuned: hyperparameter → its range or choices, also of those that exist in some settings only.
+        conditions: hyperparameter → when it exists, of these only. fixed: the values of those that are not tuned.
+        names: all of them, in the order of the definition.
+    """
+
+    names: tuple[str, ...]
+    tuned: Mapping[str, Bounds]
+    conditions: Mapping[str, When]
+    fixed: Mapping[str, Value]
+
+    def complete(self, setting: Mapping[str, Value]) -> Setting:
+        """Every hyperparameter with its value: fixed, else of this setting, else where it does not exist."""
+        others = {name: condition.otherwise for name, condition in self.conditions.items()}
+        values = {**self.fixed, **others, **setting}
+        return {name: values[name] for name in dict.fromkeys([*self.names, *setting])}
+
+    def exists(self, name: str, setting: Mapping[str, Value]) -> bool:
+        """Whether a tuned hyperparameter exists in a setting that has all without a condition."""
+        return name not in self.conditions or self.conditions[name].applies(setting)
+
+    def objection(self, setting: Mapping[str, Any]) -> str:
+        """Why this setting, which may leave hyperparameters out, cannot be tried, in words; empty if it can."""
+        return next(self._objections(setting), "")
+
+    def _objections(self, setting: Mapping[str, Any]) -> Iterator[str]:
+        for name, value in setting.items():
+            if name in self.fixed:
+                yield f"{name} is fixed at {self.fixed[name]!r}"
+            elif name not in self.tuned:
+                yield f"there is no hyperparameter {name!r} (tuned: {', '.join(self.tuned)})"
+            elif not self.tuned[name].contains(value):
+                yield f"{name} is {value!r}, which is outside {describe_bounds(self.tuned[name])}"
+            elif (condition := self.conditions.get(name)) and not (
+                condition.name in setting and condition.applies(setting)
+            ):
+                allowed = " or ".join(map(repr, condition.values))
+                yield f"{name} only exists where {condition.name} is {allowed}, which the setting has to say"
+
+
+def split_space(space: Mapping[str, Any]) -> Space:
+    """The search space of a definition (see `definition.describe`), of entries or of what they become in JSON."""
+    entries = {name: from_json(entry) for name, entry in space.items()}
+    conditions = {name: entry for name, entry in entries.items() if isinstance(entry, When)}
+    bounds = {name: entry.entry if isinstance(entry, When) else entry for name, entry in entries.items()}
+    return Space(
+        names=tuple(space),
+        tuned={name: entry for name, entry in bounds.items() if isinstance(entry, Range | Choice)},
+        conditions=conditions,
+        fixed={name: entry for name, entry in bounds.items() if not isinstance(entry, Range | Choice)},
+    )
+
+
+def as_json(entry: Entry) -> Any:
+    """An entry of a search space as JSON values; a range that is not of integers as it has always been stored."""
+    if isinstance(entry, Range):
+        kind = {"integer": True} if entry.integer else {}
+        return {"low": entry.low, "high": entry.high, "log": entry.log, "off": entry.off, **kind}
+    if isinstance(entry, Choice):
+        return {"choices": list(entry.values)}
+    if isinstance(entry, When):
+        condition = {"when": entry.name, "is": list(entry.values), "otherwise": entry.otherwise}
+        return condition | {"entry": as_json(entry.entry)}
+    return entry
+
+
+def from_json(entry: Any) -> Entry:
+    """The entry that `as_json` stored."""
+    if not isinstance(entry, Mapping):
+        return entry
+    if "choices" in entry:
+        return Choice(tuple(entry["choices"]))
+    if "when" in entry:
+        bounds = from_json(entry["entry"])
+        assert isinstance(bounds, Range | Choice)
+        return When(entry["when"], tuple(entry["is"]), bounds, entry["otherwise"])
+    return Range(**entry)

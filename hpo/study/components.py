@@ -1,0 +1,133 @@
+"""The optimizer and the regularizer of a configuration, and the search space of all its hyperparameters."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpo.errors import UsageError, did_you_mean
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer
+from hpo.optim.regularizer import Regularizer
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import UNSET, Choice, Entry, Range, When, describe_bounds, is_number
+from hpo.study.study import Configuration
+from hpo.study.training_space import FIELDS, TRAINING_NAMES, is_training
+from hpo.study.validation import first_lookalikes
+
+
+def regularizer_of(configuration: Configuration) -> Regularizer:
+    """The configuration's regularizer, looked up by name where a name is given."""
+    return _component(configuration, "regularizer", REGULARIZERS, Regularizer)
+
+
+def optimizer_of(configuration: Configuration) -> Optimizer:
+    """The configuration's optimizer, looked up by name where a name is given."""
+    return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
+
+
+def static_names(configuration: Configuration) -> frozenset[str]:
+    """The hyperparameters whose values a population shares: they may change shapes or the flow of control."""
+    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
+    tensors = {*optimizer.hyperparameters, *regularizer.hyperparameters} - {*optimizer.static, *regularizer.static}
+    return frozenset(full_space(configuration).keys() - tensors)
+
+
+def full_space(configuration: Configuration) -> dict[str, Entry]:
+    """Every hyperparameter of the configuration with its range, choice or fixed value, defaults filled in.
+
+    It has those of the optimizer and the regularizer, and the training hyperparameters that the configuration names.
+
+    Raises:
+        UsageError: the optimizer and the regularizer have hyperparameters that could be confused, or the space has an
+            entry that does not fit.
+    """
+    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
+    defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
+    owner = f"configuration {configuration.name!r}"
+    shared = set(optimizer.hyperparameters) & set(regularizer.hyperparameters)
+    if shared:
+        raise UsageError(
+            f"{owner}: optimizer {optimizer.name!r} and regularizer {regularizer.name!r} both have {min(shared)!r}; "
+            "rename the regularizer's"
+        )
+    for name in configuration.space:
+        if name not in defaults and not is_training(name):
+            raise UsageError(
+                f"{owner}: space names {name!r}, which neither optimizer {optimizer.name!r} nor regularizer "
+                f"{regularizer.name!r} has; choose from {', '.join(defaults)}, or from {TRAINING_NAMES}"
+                f"{did_you_mean(name, [*defaults, *FIELDS])}"
+            )
+    entries: dict[str, Any] = {**defaults, **configuration.space}
+    lookalikes = first_lookalikes(entries, lambda name: name.replace("_", " ").replace(".", " "))
+    if lookalikes:
+        raise UsageError(
+            f"{owner}: hyperparameters {lookalikes[0]!r} and {lookalikes[1]!r} look alike in reports, which show no "
+            "'_' and no '.'; rename one of them"
+        )
+    static = {*optimizer.static, *regularizer.static, *(entries.keys() - defaults.keys())}
+    try:
+        return {name: _resolve(name, entry, entries, defaults, name in static) for name, entry in entries.items()}
+    except UsageError as error:
+        raise UsageError(f"{owner}: {error}") from error
+
+
+def _resolve(name: str, entry: Any, entries: Mapping[str, Any], defaults: Mapping[str, Any], static: bool) -> Entry:
+    """An entry of the space as a definition has it: a condition that is decided by a fixed value is replaced."""
+    default = defaults.get(name)
+    if isinstance(entry, When):
+        entry = _resolve_condition(name, entry, entries, default)
+    bounds = entry.entry if isinstance(entry, When) else entry
+    values = bounds.values if isinstance(bounds, Choice) else () if isinstance(bounds, Range) else (bounds,)
+    if not static:
+        _check_numbers(name, (*values, entry.otherwise) if isinstance(entry, When) else values, default)
+    if isinstance(bounds, Range) and bounds.off is None and isinstance(default, Range):
+        bounds = dataclasses.replace(bounds, off=default.off)
+    if isinstance(entry, When):
+        return dataclasses.replace(entry, entry=bounds)
+    return bounds if static or isinstance(bounds, Range | Choice | bool) else float(bounds)
+
+
+def _check_numbers(name: str, values: Sequence[Any], default: Any) -> None:
+    """Raises UsageError unless these can be values of a tensor: numbers, or True and False where the default is one."""
+    truths = isinstance(default, bool) or (isinstance(default, Choice) and isinstance(default.values[0], bool))
+    kind = "True or False" if truths else "a number"
+    for value in values:
+        if not (isinstance(value, bool) if truths else is_number(value)):
+            raise UsageError(
+                f"{name} is {value!r}; give {kind}, or name {name!r} in static=(…) "
+                "of the optimizer or regularizer, which then gets it as it is"
+            )
+
+
+def _resolve_condition(name: str, entry: When, entries: Mapping[str, Any], default: Any) -> Entry:
+    """The condition with its value elsewhere; the range or that value where another fixed value decides it."""
+    other = entries.get(entry.name, UNSET)
+    if other is UNSET or isinstance(other, When) or (isinstance(other, Range) and not other.integer):
+        tuned = [each for each, bounds in entries.items() if isinstance(bounds, Choice)]
+        raise UsageError(
+            f"{name} depends on {entry.name!r}; name a hyperparameter of the same space that is tuned by choice or "
+            f"integers{did_you_mean(entry.name, tuned)}"
+        )
+    otherwise = entry.otherwise
+    if otherwise is UNSET:
+        if default is None or isinstance(default, Range | Choice | When):
+            raise UsageError(f"{name} has no value where {entry.name} is another one; give when(…, otherwise=…)")
+        otherwise = default
+    if not isinstance(other, Range | Choice):
+        return entry.entry if other in entry.values else otherwise
+    for value in entry.values:
+        if not other.contains(value):
+            raise UsageError(f"{name} depends on {entry.name} = {value!r}, which is outside {describe_bounds(other)}")
+    return dataclasses.replace(entry, otherwise=otherwise)
+
+
+def _component(configuration: Configuration, field: str, registry: Mapping[str, Any], kind: type) -> Any:
+    value = getattr(configuration, field)
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, str) and value in registry:
+        return registry[value]
+    hint = did_you_mean(value, registry) if isinstance(value, str) else ""
+    raise UsageError(
+        f"configuration {configuration.name!r}: {field} is {value!r}; give an hpo.{kind.__name__} or one of "
+        f"{', '.join(registry)}{hint}"
+    )

@@ -1,0 +1,132 @@
+"""Training hyperparameters: what a search space may name besides an optimizer's and a regularizer's hyperparameters.
+
+Each changes a field of the study, an argument of its network or one of its schedule for one configuration. Models that
+differ in them have other shapes or take other steps, so that they cannot be trained in one population.
+"""
+
+import dataclasses
+import functools
+import inspect
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.errors import UsageError, did_you_mean
+from hpo.optim.schedules import Constant
+from hpo.search_space import Value
+from hpo.space import split_space
+from hpo.study.study import Configuration, Study
+
+FIELDS = ("batch_size", "label_smoothing", "accumulate")  # those of them that Study has
+PARTS = ("model", "schedule")
+SHORT = {"dropout": "model.dropout"}  # name → the argument that it stands for
+TRAINING_NAMES = "batch_size, label_smoothing, dropout, model.ARGUMENT and schedule.ARGUMENT"
+STEP_ARGUMENTS = ("step", "steps", "steps_per_epoch")  # of a schedule; they are given in training
+
+
+def is_training(name: str) -> bool:
+    """Whether a search space may name this although it is no hyperparameter of optimizer or regularizer."""
+    part, dot, argument = SHORT.get(name, name).partition(".")
+    return name in _fields() or (bool(dot) and part in PARTS and bool(argument))
+
+
+def with_training(study: Study, values: Mapping[str, Value]) -> Study:
+    """The study with these training hyperparameters.
+
+    Raises:
+        UsageError: one of them does not exist or has a value that is not allowed.
+    """
+    changes: dict[str, Any] = {name: value for name, value in values.items() if name in _fields()}
+    arguments: dict[str, dict[str, Value]] = {}
+    for name, value in values.items():
+        part, dot, argument = SHORT.get(name, name).partition(".")
+        if dot and argument in arguments.setdefault(part, {}):
+            raise UsageError(f"{name} is given twice, as {part}.{argument} and by its short name; leave one out")
+        if dot:
+            arguments[part][argument] = value
+    for part, given in arguments.items():
+        changes[part] = _with_arguments(part, _part(study, part), given)
+    return dataclasses.replace(study, **changes) if changes else study
+
+
+def training_names(study: Study) -> list[str]:
+    """All training hyperparameters that the study has."""
+    arguments = [f"{part}.{name}" for part in PARTS for name in _arguments(part, _part(study, part)) or ()]
+    return [*_fields(), *(short for short, name in SHORT.items() if name in arguments), *arguments]
+
+
+def check_training(study: Study, configuration: Configuration, space: Mapping[str, Any]) -> None:
+    """Raises UsageError unless the training hyperparameters of a configuration's full space fit the study."""
+    split = split_space({name: entry for name, entry in space.items() if is_training(name)})
+    values: dict[str, list[Value]] = {name: [value] for name, value in split.fixed.items()}
+    values |= {name: bounds.samples() for name, bounds in split.tuned.items()}
+    for name, condition in split.conditions.items():
+        values[name] = [*values[name], condition.otherwise]
+    fields = [name for name in values if name in _fields()]  # which depend on each other, as a batch and its parts
+    first = {name: candidates[0] for name, candidates in values.items()}
+    try:
+        for name in values.keys() - set(fields):
+            for value in values[name]:
+                with_training(study, {name: value})
+        for combination in itertools.product(*(values[name] for name in fields)):
+            with_training(study, first | dict(zip(fields, combination, strict=True)))
+    except UsageError as error:
+        raise UsageError(f"configuration {configuration.name!r}: {error}") from error
+    given = {SHORT.get(name, name) for name in (*split.tuned, *split.fixed)}
+    for name, parameter in _parameters(study.model).items():
+        if parameter.default is inspect.Parameter.empty and f"model.{name}" not in given:
+            raise UsageError(
+                f"configuration {configuration.name!r}: the model function takes {name!r} and nothing gives it; give "
+                f"it a default, or space={{'model.{name}': …}} to every configuration"
+            )
+
+
+def _fields() -> list[str]:
+    return [field.name for field in dataclasses.fields(Study) if field.name in FIELDS]
+
+
+def _part(study: Study, part: str) -> Any:
+    if part == "schedule" and study.schedule is None:
+        return Constant()
+    return getattr(study, part)
+
+
+def _with_arguments(part: str, function: Any, given: Mapping[str, Value]) -> Any:
+    """A dataclass with other fields, or a function with some of its arguments."""
+    known = _arguments(part, function)
+    for name in given:
+        if known is not None and name not in known:
+            label = getattr(function, "__name__", type(function).__name__)
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(
+                f"the {part} {label} has no argument {name!r} for {part}.{name}; {has}{did_you_mean(name, known)}"
+            )
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return dataclasses.replace(function, **given)
+    return functools.partial(function, **given)
+
+
+def _arguments(part: str, function: Any) -> list[str] | None:
+    """The names of the arguments that can be set; None where any can (**kwargs)."""
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return [field.name for field in dataclasses.fields(function) if field.init]
+    parameters = _parameters(function)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in _signature(function).values()):
+        return None
+    given = list(parameters)[: len(STEP_ARGUMENTS)] if part == "schedule" else []
+    return [name for name in parameters if name not in given]
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a function that can be given by name."""
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: parameter for name, parameter in _signature(function).items() if parameter.kind in named}
+
+
+def _signature(function: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        return {}

@@ -1,0 +1,113 @@
+"""What a configuration trains with a setting: the parts of the study with the setting's values in them."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from hpo.data import Source, split
+from hpo.errors import UsageError
+from hpo.optim.schedules import Constant
+from hpo.search_space import Value
+from hpo.space import Setting, Space, split_space
+from hpo.study.components import full_space, optimizer_of, regularizer_of, static_names
+from hpo.study.definition import loss_of
+from hpo.study.study import Configuration, Study
+from hpo.study.training_space import with_training
+from hpo.training.recipe import Recipe
+
+Static = tuple[tuple[str, Value], ...]  # (name, value) of every static hyperparameter
+
+
+class Parts(NamedTuple):
+    """A complete setting: what all models of a population share, and what each has for itself.
+
+    Attributes:
+        static: the static hyperparameters, of which `training` are those of the study, its network and its schedule.
+        hyperparameters: those of optimizer and regularizer.
+    """
+
+    static: Static
+    training: Static
+    hyperparameters: Setting
+
+
+class Recipes:
+    """The recipes of a study's configurations."""
+
+    def __init__(self, study: Study, source: Callable[[], Source]) -> None:
+        self.study, self._source = study, source
+        self._spaces: dict[str, tuple[Space, frozenset[str]]] = {}
+        # One study for each setting of the training hyperparameters: checks remember its model function.
+        self._studies: dict[Static, Study] = {(): study}
+
+    def configuration(self, name: str) -> Configuration:
+        return next(entry for entry in self.study.configurations if entry.name == name)
+
+    def space(self, name: str) -> Space:
+        """The search space of a configuration."""
+        return self._space(name)[0]
+
+    def parts(self, name: str, setting: Mapping[str, Value]) -> Parts:
+        """The parts of a setting of a configuration, fixed hyperparameters added."""
+        space, static = self._space(name)
+        values = space.complete(setting)
+        configuration = self.configuration(name)
+        parts = (optimizer_of(configuration), regularizer_of(configuration))
+        training = set(values) - {each for part in parts for each in part.hyperparameters}
+        return Parts(
+            tuple((each, value) for each, value in values.items() if each in static or each in training),
+            tuple((each, value) for each, value in values.items() if each in training),
+            {each: value for each, value in values.items() if each not in training},
+        )
+
+    def study_with(self, training: Static) -> Study:
+        """The study with these training hyperparameters."""
+        if training not in self._studies:
+            self._studies[training] = with_training(self.study, dict(training))
+        return self._studies[training]
+
+    def check_batch_sizes(self, source: Source) -> None:
+        """Raises UsageError if a batch that tuning may try is larger than the training part."""
+        samples = len(split(source, self.study.data, 0).training)
+        for configuration in self.study.configurations:
+            bounds = self.space(configuration.name).tuned.get("batch_size")
+            largest = max(bounds.samples(), key=float) if bounds else 0  # type: ignore[arg-type]
+            if largest > samples:  # type: ignore[operator]
+                raise UsageError(
+                    f"configuration {configuration.name!r} tunes batch_size up to {largest}, but the training part has "
+                    f"{samples} samples; choose smaller ones or more data"
+                )
+
+    def recipe(self, configuration: Configuration, rerun: bool, training: Static = ()) -> Recipe:
+        study = self.study_with(training)
+        return Recipe(
+            dataset=study.data,
+            source=self._source(),
+            model=study.model,
+            regularizer=regularizer_of(configuration),
+            optimizer=optimizer_of(configuration),
+            epochs=study.epochs if rerun else study.tuning_epochs or study.epochs,
+            batch_size=study.batch_size,
+            schedule=study.schedule or Constant(),
+            sample_loss=loss_of(study),
+            metrics=study.metrics,
+            precision=study.precision,
+            channels_last=study.channels_last,
+            accumulate=study.accumulate,
+        )
+
+    def setting_to_try(self, name: str, given: Mapping[str, Value]) -> Setting:
+        """A complete setting: values as given, else fixed, else the middle of a range or the first choice."""
+        space = self.space(name)
+        setting: Setting = {}
+        for key, bounds in space.tuned.items():
+            if key not in space.conditions:
+                setting[key] = bounds.middle()
+        setting |= given
+        tried = {key: space.tuned[key].middle() for key in space.conditions if space.exists(key, setting)}
+        return space.complete({**tried, **setting})
+
+    def _space(self, name: str) -> tuple[Space, frozenset[str]]:
+        if name not in self._spaces:
+            configuration = self.configuration(name)
+            self._spaces[name] = split_space(full_space(configuration)), static_names(configuration)
+        return self._spaces[name]

@@ -1,0 +1,167 @@
+"""Integers, choices, conditions and training hyperparameters in a definition, and what is refused."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import nn
+
+from hpo import MLP, Configuration, Cosine, Mnist1d, Regularizer, Study, choice, integers, linear_range, log_range, when
+from hpo.errors import UsageError
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.search_space import Choice, Entry
+from hpo.space import as_json, from_json, split_space
+from hpo.study.components import full_space, static_names
+from hpo.study.definition import describe, digest
+from hpo.study.fingerprint import fingerprint
+from hpo.study.training_space import training_names, with_training
+
+PLAIN = REGULARIZERS["none"].grads
+RANKED = Regularizer(
+    "ranked",
+    PLAIN,
+    {
+        "rank": integers(1, 8),
+        "kind": choice("svd", "random"),
+        "strength": when("kind", "svd", log_range(0.01, 1), otherwise=0.0),
+        "signed": True,
+    },
+    static=("rank", "kind"),
+)
+
+
+def network(width: int = 16, depth: int = 1) -> nn.Module:
+    return MLP((40, *[width] * depth, 10))()
+
+
+def configuration(regularizer: Any = RANKED, **space: Any) -> Configuration:
+    return Configuration("B", regularizer=regularizer, space={name.replace("__", "."): v for name, v in space.items()})
+
+
+def study(*configurations: Configuration, **changes: Any) -> Study:
+    fields: dict[str, Any] = {"data": Mnist1d(samples=100), "model": network, "baseline": "A", "epochs": 2}
+    return Study(**(fields | {"configurations": (Configuration("A"), *configurations)} | changes))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        log_range(1e-4, 1), integers(1, 64, log=True, off="low"), choice(32, 64, 128), choice(True, False),
+        choice("a", "b", None), choice(0.5, 1), when("kind", ("a", "b"), choice(1, 2), otherwise=None),
+        *(3, "a", None, True),
+    ],
+)  # fmt: skip
+def test_every_entry_survives_json_with_the_types_of_its_values(entry: Entry) -> None:
+    read = from_json(json.loads(json.dumps(as_json(entry))))
+    assert read == entry and repr(read) == repr(entry)
+
+
+def test_a_definition_holds_all_kinds_and_old_ranges_as_before() -> None:
+    space = describe(study(configuration(batch_size=choice(16, 32), model__width=64)))["configurations"][1]["space"]
+    assert space["learning_rate"] == {"low": 1e-4, "high": 1e-2, "log": True, "off": None}
+    assert space["rank"] == {"low": 1, "high": 8, "log": False, "off": None, "integer": True}
+    assert space["kind"] == {"choices": ["svd", "random"]}
+    assert space["strength"]["when"] == "kind" and space["strength"]["otherwise"] == 0.0
+    assert (space["batch_size"], space["model.width"]) == ({"choices": [16, 32]}, 64)
+    assert space["signed"] is True and isinstance(space["model.width"], int)
+
+
+def test_which_hyperparameters_are_static() -> None:
+    names = static_names(configuration(batch_size=32, dropout=0.1, model__width=choice(8, 16), signed=False))
+    assert names == {"rank", "kind", "batch_size", "dropout", "model.width"}
+
+
+def test_a_condition_on_a_fixed_hyperparameter_is_decided() -> None:
+    assert full_space(configuration(kind="svd"))["strength"] == log_range(0.01, 1)
+    assert full_space(configuration(kind="random"))["strength"] == 0.0
+    strength = when("kind", "svd", linear_range(0, 1), otherwise=0.5)
+    assert full_space(configuration(strength=strength))["strength"] == strength
+
+
+def test_a_complete_setting_has_every_hyperparameter() -> None:
+    space = split_space(full_space(configuration(batch_size=32)))
+    present = {"learning_rate": 0.1, "weight_decay": 0.0, "rank": 2}
+    with_svd = space.complete({**present, "kind": "svd", "strength": 0.3})
+    assert (with_svd["strength"], with_svd["batch_size"], with_svd["beta1"]) == (0.3, 32, 0.9)
+    assert space.complete({**present, "kind": "random"})["strength"] == 0.0
+    assert space.exists("strength", {"kind": "svd"}) and not space.exists("strength", {"kind": "random"})
+
+
+def test_training_hyperparameters_change_the_study() -> None:
+    base = study(configuration(), schedule=Cosine())
+    changed = with_training(base, {"batch_size": 8, "label_smoothing": 0.1, "schedule.warmup_epochs": 1})
+    assert (changed.batch_size, changed.label_smoothing, changed.schedule) == (8, 0.1, Cosine(warmup_epochs=1))
+    module = with_training(base, {"model.width": 7, "model.depth": 2}).model()
+    assert [tuple(leaf.shape) for leaf in module.parameters() if leaf.dim() == 2] == [(7, 40), (7, 7), (10, 7)]
+    built_in = dataclasses.replace(base, model=MLP((40, 8, 10)))
+    assert with_training(built_in, {"dropout": 0.25}).model == MLP((40, 8, 10), dropout=0.25)
+    assert with_training(base, {}) is base
+    assert {"batch_size", "label_smoothing", "model.width", "model.depth", "schedule.warmup_epochs"} <= {
+        *training_names(base)
+    }
+
+
+WRONG: dict[str, Callable[[], Any]] = {
+    "choice() needs two": lambda: choice(),
+    "choice(1) needs two": lambda: choice(1),
+    "write choice(1, 2)": lambda: choice([1, 2]),  # type: ignore[arg-type]
+    "choice(1, (2,)) has (2,)": lambda: choice(1, (2,)),  # type: ignore[arg-type]
+    "choice(0.1, nan) has nan": lambda: choice(0.1, float("nan")),
+    "equal values": lambda: choice(1, True),
+    "the bound 1.5": lambda: integers(1, 1.5),  # type: ignore[arg-type]
+    "the bound True": lambda: integers(True, 3),
+    "2–2 has low ≥ high": lambda: integers(2, 2),
+    "0–3 touches 0": lambda: integers(0, 3, log=True),
+    "has 3; give log_range": lambda: when("kind", "a", 3),  # type: ignore[arg-type]
+    "otherwise=[]": lambda: when("kind", "a", choice(1, 2), otherwise=[]),
+    "'B': kind is 'a'; give a number": lambda: full_space(
+        configuration(Regularizer("r", PLAIN, {"kind": 0.1}), kind=choice("a", "b"))
+    ),
+    "rank is True; give a number": lambda: full_space(
+        configuration(Regularizer("r", PLAIN, {"rank": integers(1, 2)}), rank=True)
+    ),
+    "signed is 2; give True or False": lambda: full_space(configuration(signed=2)),
+    "depends on 'knd'": lambda: full_space(configuration(strength=when("knd", "svd", log_range(1, 2)))),
+    "depends on kind = 'qr'": lambda: full_space(configuration(strength=when("kind", "qr", choice(1, 2), otherwise=0))),
+    "give when(…, otherwise=…)": lambda: full_space(configuration(strength=when("kind", "svd", log_range(1, 2)))),
+    "look alike": lambda: full_space(configuration(Regularizer("r", PLAIN, {"model width": 1.0}), model__width=8)),
+    "space names 'batchsize'": lambda: full_space(configuration(batchsize=8)),
+    "has no argument 'wdth' for model.wdth; it has width, depth; did you mean 'width'": lambda: describe(
+        study(configuration(model__wdth=8))
+    ),
+    "configuration 'B': batch_size is 32.0": lambda: describe(study(configuration(batch_size=linear_range(32, 64)))),
+    "label_smoothing is 1": lambda: describe(study(configuration(label_smoothing=choice(0, 1)))),
+    "schedule: warmup_epochs is -1": lambda: describe(study(configuration(schedule__warmup_epochs=-1))),
+    "has no argument 'dropout'": lambda: describe(study(configuration(dropout=0.1))),
+    "dropout is given twice": lambda: describe(
+        study(configuration(model__dropout=0.1, dropout=0.2), model=MLP((40, 8, 10)))
+    ),
+    "configuration 'A': the model function takes 'width'": lambda: describe(
+        study(configuration(model__width=8), model=lambda width: network(width))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("named", WRONG)
+def test_a_wrong_space_is_refused_in_one_sentence(named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        WRONG[named]()
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_choices_and_static_names_are_part_of_what_is_compared() -> None:
+    one, other = (study(configuration(batch_size=entry)) for entry in (choice(16, 32), choice(16, 64)))
+    assert digest(describe(one)) != digest(describe(other))
+    numbers = {"rank": Choice((1, 2))}
+    plain = study(configuration(Regularizer("r", PLAIN, numbers)))
+    static = study(configuration(Regularizer("r", PLAIN, numbers, static=("rank",))))
+    assert fingerprint(plain) != fingerprint(static)
+
+
+def test_fields_are_checked_together() -> None:
+    """24 is no multiple of the study's 8 micro-batches but of this configuration's 3."""
+    describe(study(configuration(batch_size=choice(24, 48), accumulate=3), batch_size=64, accumulate=8))
+    with pytest.raises(UsageError, match="configuration 'B': batch_size is 32, which accumulate=3"):
+        describe(study(configuration(batch_size=choice(24, 32), accumulate=choice(1, 3))))
