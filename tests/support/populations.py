@@ -8,7 +8,7 @@ from references_batch import cross_entropy
 from torch import Tensor, nn
 
 from hpo.gradients.draws import Moment
-from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import Range
 from hpo.training.population import Population
@@ -24,13 +24,14 @@ def populate(
     modules: list[nn.Module],
     regularizer: Regularizer,
     settings: Sequence[Mapping[str, float]],
-    optimizer: str = "sgd",
+    optimizer: str | Optimizer = "sgd",
     example: Tensor | None = None,
 ) -> Population:
     """A population with a setting for each member."""
     hyper = {name: torch.tensor([each[name] for each in settings], dtype=torch.float64) for name in settings[0]}
     example = minibatch(0)[0][0] if example is None else example
-    return Population(modules, regularizer, OPTIMIZERS[optimizer], hyper, cross_entropy, example)
+    chosen = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    return Population(modules, regularizer, chosen, hyper, cross_entropy, example)
 
 
 def batches(seeds: Sequence[int], samples: int = 8, views: int = 1) -> tuple[Tensor, Tensor]:
