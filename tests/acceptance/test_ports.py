@@ -190,7 +190,7 @@ def plain_steps(update: Callable[[nn.Module, int, Tensor, Tensor], None], steps:
 
 
 def test_lookaround() -> None:
-    """Three networks of their own, each trained by torch.optim.SGD on its view, and averaged after steps 0, 5 and 10."""
+    """Three networks, each trained by torch.optim.SGD on its own view, and averaged after steps 0, 5 and 10."""
     networks: list[nn.Module] = []
 
     def update(module: nn.Module, number: int, inputs: Tensor, labels: Tensor) -> None:

@@ -7,7 +7,7 @@ from hpo import MLP, Configuration, Mnist1d, Study, log_range, per_model
 
 def init(params):
     zeros = {name: torch.zeros_like(leaf) for name, leaf in params.items()}
-    return {"mean": zeros, "square": zeros, "steps": torch.zeros(())}
+    return {"mean": zeros, "square": zeros, "steps": next(iter(params.values())).new_zeros(())}
 
 
 def update(grads, state, params, hyper):
@@ -23,9 +23,8 @@ def update(grads, state, params, hyper):
     return new, after
 
 
-SNR = per_model(
-    "snr_decay", init, update, {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-4, 10)}
-)
+SPACE = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-4, 10)}
+SNR = per_model("snr_decay", init, update, SPACE)
 
 STUDY = Study(
     data=Mnist1d(label_noise=0.2),

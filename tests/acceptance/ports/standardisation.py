@@ -1,10 +1,10 @@
-"""Gradient centralisation (Yong et al., arXiv:2004.01461), and gradients divided by their standard deviation as well."""
+"""Gradient centralisation (Yong et al., arXiv:2004.01461), and division by the standard deviation as well."""
 
 from hpo import MLP, Configuration, Mnist1d, Regularizer, Study, log_range
 
 
 def standardised(divide):
-    def grads(objective, params, state, hyper):
+    def grads(objective, params, state, _):
         gradient = objective.grad(params)
         for name, leaf in gradient.items():
             if leaf.dim() > 1:
