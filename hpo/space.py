@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.search_space import Bounds, Choice, Entry, Range, Value, When, describe_bounds
+from hpo.stages import Stages
 
 Setting = dict[str, Value]
 
@@ -76,6 +77,8 @@ def as_json(entry: Entry) -> Any:
     if isinstance(entry, When):
         condition = {"when": entry.name, "is": list(entry.values), "otherwise": entry.otherwise}
         return condition | {"entry": as_json(entry.entry)}
+    if isinstance(entry, Stages):
+        return {"kind": "Stages", "stages": [list(pair) for pair in entry.pairs]}
     return entry
 
 
@@ -83,6 +86,9 @@ def from_json(entry: Any) -> Entry:
     """The entry that `as_json` stored."""
     if not isinstance(entry, Mapping):
         return entry
+    if "stages" in entry:
+        # The one fixed value that is no plain one.
+        return Stages(tuple(map(tuple, entry["stages"])))  # type: ignore[return-value]
     if "choices" in entry:
         return Choice(tuple(entry["choices"]))
     if "when" in entry:

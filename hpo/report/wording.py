@@ -21,6 +21,7 @@ from hpo.report.formatting import (
     percent,
     probability,
 )  # fmt: skip
+from hpo.stages import Stages
 
 FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
@@ -134,8 +135,7 @@ def describe(part: Any) -> str:
     fields = {key: value for key, value in part.items() if key != "kind" and value is not None}
     head = str(part.get("kind", ""))
     if head == "Stages":
-        (_, first), *later = fields["stages"]
-        return ", ".join([str(first), *(f"{size} from epoch {start + 1} on" for start, size in later)])
+        return str(Stages(fields["stages"]))
     if isinstance(fields.get("widths"), list):
         head = f"{head} {' → '.join(map(str, fields.pop('widths')))}".strip()
     words = [f"{key.replace('_', ' ')} {_field(key, value)}" for key, value in fields.items()]

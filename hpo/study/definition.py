@@ -11,8 +11,9 @@ from hpo.errors import UsageError
 from hpo.models.losses import CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.optim.schedules import Constant, Stages
+from hpo.optim.schedules import Constant
 from hpo.space import as_json
+from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training

@@ -14,7 +14,8 @@ _NAMES_BY_MODULE = {
     "hpo.gradients.objective": ("Objective",),
     "hpo.optim.regularizer": ("Regularizer",),
     "hpo.optim.optimizers": ("Optimizer", "per_model"),
-    "hpo.optim.schedules": ("Constant", "Cosine", "MultiStep", "Stages"),
+    "hpo.optim.schedules": ("Constant", "Cosine", "MultiStep"),
+    "hpo.stages": ("Stages",),
     "hpo.study.loading": ("load",),
     "hpo.api": ("run",),
 }

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
-from hpo.optim.schedules import Stages
 from hpo.search_space import Entry
+from hpo.stages import Stages
 from hpo.study.validation import check_configuration, check_study
 
 Prediction = Literal["better", "worse", "equivalent"]

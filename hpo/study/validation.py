@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require, require_whole
-from hpo.optim.schedules import Stages, batch_sizes_of
 from hpo.search_space import Choice, Range, When, is_plain
+from hpo.stages import Stages, batch_sizes_of
 from hpo.study.pruner import check_pruner
 from hpo.user_code.metrics import check_metrics
 
@@ -31,7 +31,8 @@ def check_configuration(configuration: Any) -> None:
     require(isinstance(space, Mapping), f"{owner}: space", space, "a dict of hyperparameters and their ranges")
     for parameter, entry in space.items():
         expected = "log_range(low, high), linear_range(low, high), integers(low, high), choice(…), when(…) or a value"
-        valid = is_plain(entry) or isinstance(entry, Range | Choice | When)
+        staged = parameter == "batch_size" and isinstance(entry, Stages)
+        valid = staged or is_plain(entry) or isinstance(entry, Range | Choice | When)
         require(valid, f"{owner}: space[{parameter!r}]", entry, expected)
     if configuration.trials is not None:
         require_whole(f"{owner}: trials", configuration.trials)

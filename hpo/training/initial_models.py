@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.optim.schedules import batch_size_at
 from hpo.random import stream, training_names
+from hpo.stages import batch_size_at
 from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs
 from hpo.training.plain_calls import check_plain_calls
 from hpo.training.population import Population

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpo.data import Split, check_fit, check_source, split
 from hpo.errors import UsageError
-from hpo.optim.schedules import batch_size_at, batch_sizes_of
+from hpo.stages import batch_size_at, batch_sizes_of
 from hpo.training.before_training import check_calls
 from hpo.training.evaluation import evaluate_test, evaluate_training, validate, warn_about_infinities
 from hpo.training.initial_models import build_population

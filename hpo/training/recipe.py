@@ -10,8 +10,9 @@ from hpo.data import Dataset, Source
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
-from hpo.optim.schedules import Constant, Stages
+from hpo.optim.schedules import Constant
 from hpo.search_space import Value
+from hpo.stages import Stages
 from hpo.training.population import Metric
 
 

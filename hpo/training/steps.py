@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hpo.gradients.draws import Moment
-from hpo.optim.schedules import Stages, batch_size_at
 from hpo.random import mix
+from hpo.stages import Stages, batch_size_at
 from hpo.training.population import Population
 from hpo.training.samples import Samples
 from hpo.training.tracing import CHECKED_CALLS

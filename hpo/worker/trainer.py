@@ -10,9 +10,9 @@ import torch
 
 from hpo.data import Source, load_source
 from hpo.errors import HpoError
-from hpo.optim.schedules import batch_sizes_of
 from hpo.search_space import Value
 from hpo.space import Setting
+from hpo.stages import batch_sizes_of
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
 from hpo.training.devices import total_memory

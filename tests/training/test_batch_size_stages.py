@@ -14,9 +14,10 @@ from hpo.errors import UsageError
 from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.optim.schedules import Cosine, batch_size_at
+from hpo.optim.schedules import Cosine
 from hpo.random import stream
 from hpo.report.wording import describe
+from hpo.stages import batch_size_at
 from hpo.study.definition import describe as definition_of
 from hpo.training.initial_models import build
 from hpo.training.loop import train
