@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hpo.errors import UsageError
 from hpo.storage import transactions
-from hpo.storage.database import connect
+from hpo.storage.database import connect, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.planning import PLANNED, words
@@ -118,6 +118,8 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
 def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
     """Writes the study's report below `reports`, and its summary for the dashboard; returns the report's README.md.
 
+    A database that cannot be written stays as it is.
+
     Args:
         analysis: a Markdown file with the author's text, if it exists. standalone: put everything into report.html.
     """
@@ -128,6 +130,8 @@ def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalo
     text = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
     command = record.study["text"]["command"]
     path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone)
+    if is_read_only(ledger.engine):
+        return path
     ledger.note_report()
     try:
         publish(ledger, record)

@@ -1,6 +1,7 @@
 """The command line: `hpo run gnvr`. Large packages are imported only by the commands that need them."""
 
 import gc
+import logging
 import sys
 
 from hpo.cli import commands
@@ -12,6 +13,7 @@ __all__ = ["app", "commands", "main"]
 
 def main() -> None:
     """Runs the command line; an HpoError is one sentence on stderr."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home folder that it cannot write to
     try:
         app()
     except HpoError as error:

@@ -30,7 +30,8 @@ class Refresher:
     def stop(self) -> None:
         """Ends the thread after the summary that it is writing, but does not wait long for the database."""
         self._end.set()
-        self._thread.join(timeout=5.0)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
         self._refresh_all()

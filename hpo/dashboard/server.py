@@ -12,7 +12,7 @@ from hpo.dashboard.application import build
 from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
-from hpo.storage.database import connect
+from hpo.storage.database import connect, connect_existing, is_read_only
 from hpo.storage.ledger import names
 from hpo.storage.optuna.studies import open_storage
 from hpo.storage.url import file, read, redacted
@@ -38,7 +38,9 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     address = read(url)
     if address.get_backend_name() == "sqlite" and not file(address).exists():
         raise HpoError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
-    engine = connect(url)
+    engine = connect_existing(url) or connect(url)
+    if editable and is_read_only(engine):
+        raise UsageError(f"the database {redacted(url)} cannot be written here; leave out --allow-edit")
     if not names(engine):
         print("hpo: no studies yet; the page shows them once `hpo run STUDY` has created one", file=sys.stderr)
     storage = open_storage(engine, reading=not editable)
@@ -51,7 +53,8 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     print(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)", flush=True)
     warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one per plot of a short study
     stop = Stop()
-    refresher.start()
+    if not is_read_only(engine):
+        refresher.start()
     with stop.installed(), stop.interruptible():
         server.run()  # returns when a signal handler raises in it
     refresher.stop()

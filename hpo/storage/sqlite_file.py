@@ -1,6 +1,11 @@
-"""A SQLite file that is deleted, replaced or truncated while it is open: SQLite itself goes on and loses everything."""
+"""A SQLite file that is deleted, replaced or truncated while it is open, and one that must not be written.
 
+SQLite itself continues with a file that was lost, and loses everything.
+"""
+
+import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy.engine import Connection
 
@@ -29,6 +34,14 @@ def check_file(connection: Connection, path: Path) -> None:
             if status.st_size < connection.info.get("size", 0):  # SQLite shortens a file at a VACUUM only
                 raise _error(path, "truncated")
             connection.info["size"] = status.st_size
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that creates no file next to `path`."""
+    log = path.with_name(f"{path.name}-wal")
+    # A database without a log is complete, and SQLite could not create one; with a log, a writer has prepared all.
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, check_same_thread=False)
 
 
 def _error(file: Path, what: str) -> HpoError:

@@ -59,9 +59,9 @@ def run_with_retry(
     """
     try:
         return retry(lambda: run(engine, work), timeout, on_failure, calls(engine).interrupt)
-    except (exc.IntegrityError, exc.ProgrammingError, exc.DataError):
-        raise  # a defect of hpo, whose traceback is needed
     except (exc.DBAPIError, exc.PendingRollbackError) as error:
+        if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError) and not _is_denied(error):
+            raise  # a defect of hpo, whose traceback is needed
         shown = redacted(engine.url.render_as_string(hide_password=True))
         raise HpoError(f"the database {shown} failed: {reason(error)}") from error
 
@@ -146,7 +146,7 @@ class Calls:
 
 
 def calls(engine: Engine) -> Calls:
-    """What `database.configure_connections` notes of an engine."""
+    """What `connections.configure_connections` notes of an engine."""
     return _calls.setdefault(engine, Calls())
 
 
@@ -167,6 +167,11 @@ def reason(error: exc.DBAPIError | exc.PendingRollbackError) -> str:
     """The driver's message in one line; drivers name users, never passwords."""
     message = str(error.orig if isinstance(error, exc.DBAPIError) else error)
     return (message.strip().splitlines() or ["no reason given"])[0]
+
+
+def _is_denied(error: exc.DBAPIError) -> bool:
+    """Whether the role lacks a privilege."""
+    return getattr(error.orig, "sqlstate", None) == "42501"
 
 
 def _is_temporary(error: exc.DBAPIError | exc.PendingRollbackError) -> bool:

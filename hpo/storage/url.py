@@ -88,12 +88,17 @@ def exists(url: str) -> bool:
     return address.get_backend_name() != "sqlite" or file(address).exists()
 
 
-def check_folder(address: URL) -> None:
-    """Raises HpoError if SQLite could not write there, or would lose data."""
+def is_writable(path: Path) -> bool:
+    """Whether SQLite could create or change this file and the files of its log."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def check_folder(address: URL, reading: bool = False) -> None:
+    """Raises HpoError if SQLite could not write there (not if `reading`), or would lose data."""
     path = file(address)
     if not path.parent.is_dir():
         raise HpoError(f"the folder {path.parent} of the database does not exist; create it, or change --storage")
-    if not os.access(path if path.exists() else path.parent, os.W_OK) or not os.access(path.parent, os.W_OK):
+    if not reading and not is_writable(path):
         raise HpoError(f"{path} cannot be written; change its permissions, or use another --storage")
     kind = file_system(path.parent)
     if kind and kind not in LOCAL:

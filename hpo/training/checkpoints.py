@@ -78,18 +78,16 @@ class Checkpoints:
             return None
         try:
             saved = torch.load(content, map_location="cpu", weights_only=True)
-            if saved["run"] != path.stem:
-                raise ValueError("it belongs to another run")
-            return {"state": saved["state"], "seconds": float(saved["seconds"])}
+            run, entries = saved["run"], {"state": saved["state"], "seconds": float(saved["seconds"])}
         except MemoryError:  # the file is not the cause
             raise
-        except Exception as error:  # a damaged file can raise anything
-            renamed = path.with_suffix(".damaged")
-            with suppress(FileNotFoundError):  # another worker has renamed it
-                path.replace(renamed)
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("the checkpoint %s is damaged (%s); the run restarts from scratch", renamed, reason)
+        except Exception:  # a damaged file can raise anything; PyTorch's advice would run code from the file
+            _set_aside(path, "its content cannot be read")
             return None
+        if run != path.stem:
+            _set_aside(path, "it belongs to another run")
+            return None
+        return entries
 
     def write(self, path: Path, state: Mapping[str, Any], seconds: float) -> None:
         """Saves a run; a full or unavailable disk is only a warning, as training does not need checkpoints."""
@@ -103,6 +101,13 @@ class Checkpoints:
             )
         finally:  # also after a signal
             temporary.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    renamed = path.with_suffix(".damaged")
+    with suppress(FileNotFoundError):  # another worker has renamed it
+        path.replace(renamed)
+    log.warning("the checkpoint %s is damaged (%s); the run restarts from scratch", renamed, reason)
 
 
 class FileCheckpointer:

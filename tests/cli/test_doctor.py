@@ -89,7 +89,7 @@ def test_a_file_without_tables_is_unchanged(tmp_path: Path) -> None:
         ("mysql://u:s3cret@h/d", "sqlite:///"),
         ("sqlite://", "needs a file"),
         ("sqlite:////no/such/folder/t.db", "/no/such/folder"),
-        ("sqlite:////proc/t.db", "write-ahead log"),
+        ("sqlite:////proc/t.db", "not known as local (proc)"),
         ("postgresql://u:s3cret@127.0.0.1:1/d", "cannot be used"),
         ("postgresql://u:s3cret@no-such-host.invalid/d", "cannot be used"),
         ("postgresql://u:s3cret@h:port/d", "URL"),

@@ -20,7 +20,7 @@ from storage_study import make
 
 from hpo.cli.doctor.storage import check_storage
 from hpo.errors import HpoError, UsageError
-from hpo.storage import database, schema, transactions
+from hpo.storage import connections, database, schema, transactions
 from hpo.storage import url as storage_url
 from hpo.storage.database import connect
 from hpo.storage.ledger import names
@@ -277,7 +277,7 @@ def test_a_defect_of_hpo_keeps_its_traceback(url: str) -> None:
 def test_a_client_that_stopped_in_a_transaction_loses_its_locks(
     postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(database.LIMITS, "idle_in_transaction_session_timeout", 0.3)
+    monkeypatch.setitem(connections.LIMITS, "idle_in_transaction_session_timeout", 0.3)
     url = postgresql.create()
     stopped, other = connect(url), connect(url)
     with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"), stopped.begin() as connection:

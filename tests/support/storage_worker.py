@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from storage_study import outcomes
 
+import hpo.storage.connections
 import hpo.storage.database
 import hpo.storage.transactions
 from hpo.errors import HpoError
@@ -75,7 +76,7 @@ def work(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT
     if idle_timeout:
-        hpo.storage.database.LIMITS["idle_in_transaction_session_timeout"] = idle_timeout
+        hpo.storage.connections.LIMITS["idle_in_transaction_session_timeout"] = idle_timeout
     if die:
         _die_at(die, how)
 

@@ -153,8 +153,9 @@ def rename_run(path: Path) -> None:
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"\0" * 4000),
         rename_run,
+        lambda path: torch.save({"run": path.stem, "state": Path("a"), "seconds": 1.0}, path),
     ],
-    ids=["cut", "empty", "zeros", "another run's"],
+    ids=["cut", "empty", "zeros", "another run's", "code"],
 )
 def test_a_damaged_checkpoint_is_renamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any]
@@ -166,6 +167,7 @@ def test_a_damaged_checkpoint_is_renamed(
         trainer(tmp_path, epochs=epochs)(work(0))
     assert epochs == [1, 2, 3, 4, 5] and len(list(tmp_path.glob("*.damaged"))) == 1
     assert path.stem in caplog.text and "damaged" in caplog.text
+    assert "weights_only" not in caplog.text and "torch" not in caplog.text, "PyTorch's advice is not ours"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def report(
     from hpo import api
     from hpo.cli.terminal.status import open_existing
     from hpo.errors import UsageError
-    from hpo.storage.database import connect
+    from hpo.storage.database import connect_existing
     from hpo.storage.url import check_folder, exists, read, redacted
     from hpo.study import loading
 
@@ -32,7 +32,9 @@ def report(
     if not exists(url):  # a report does not create a database
         check_folder(read(url))
         raise UsageError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
-    engine = connect(url)
+    engine = connect_existing(url)
+    if engine is None:
+        raise UsageError(f"the database {redacted(url)} has no studies yet; `hpo run STUDY` creates one")
     ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(loading.study_name, studies))]
     if compare:
         path = api.compare(ledgers, reports, standalone)

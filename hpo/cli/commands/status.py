@@ -39,16 +39,18 @@ def status(
     """Show trials, reruns, workers and failures."""
     from hpo import api
     from hpo.cli.terminal.status import read_status, status_text
-    from hpo.storage.database import connect
+    from hpo.storage.database import connect, connect_existing
     from hpo.storage.url import check_folder, exists, read
     from hpo.study import loading
 
     url, name = api.storage_url(storage), loading.study_name(study) if study else None
-    if not watch and not study and not exists(url):  # creates no database, but says if none could be created
-        check_folder(read(url))
+    engine = connect_existing(url) if exists(url) else None
+    if engine is None and not watch and not study:  # creates no database, but says if none could be created
+        if not exists(url):
+            check_folder(read(url))
         typer.echo(json.dumps({}) if as_json else status_text({}))
         return
-    engine = connect(url)
+    engine = engine or connect(url)
     if watch is not None:
         from hpo.cli.terminal.watch import watch_status
 

@@ -28,9 +28,14 @@ def check_folders(url: str, reports: Path) -> list[Check]:
     with suppress(ImportError):  # PyTorch is missing, which the check of the device shows
         from hpo.data.cache import data_folder
 
-        checks.append(check_folder("data sets", data_folder(None), "set HPO_DATA or HPO_CACHE to another folder"))
-    if folder := os.environ.get(CHECKPOINTS):
-        checks.append(_check_checkpoints(Path(folder), on_server))
+        try:
+            folder = data_folder(None)
+        except HpoError as error:  # there is no home folder
+            checks.append(Check("data sets", "fails", str(error)))
+        else:
+            checks.append(check_folder("data sets", folder, "set HPO_DATA or HPO_CACHE to another folder"))
+    if shared := os.environ.get(CHECKPOINTS):
+        checks.append(_check_checkpoints(Path(shared), on_server))
     return checks
 
 

@@ -15,7 +15,8 @@ from sqlalchemy.pool import NullPool
 from hpo.cli.doctor.check import Check
 from hpo.errors import HpoError, plural
 from hpo.storage import schema
-from hpo.storage.database import check_encoding, check_version, create_engine
+from hpo.storage.connections import create_engine
+from hpo.storage.database import check_encoding, check_version
 from hpo.storage.transactions import now, reason
 from hpo.storage.url import check_folder, file, file_system, read, redacted
 

@@ -12,7 +12,8 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
-from hpo.storage.database import configure_connections, engine_options, limited_transactions
+from hpo.storage.connections import configure_connections, engine_options, limited_transactions
+from hpo.storage.database import is_read_only
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
@@ -37,12 +38,19 @@ def report_name(study: str) -> str:
 def open_storage(engine: Engine, reading: bool = False) -> RDBStorage:
     """Optuna's storage in the database of `engine` (from `database.connect`), with the same pragmas.
 
-    `reading`: it is read-only once it is open.
+    Args:
+        reading: it is read-only once it is open. If `engine` is read-only, nothing is created either.
+
+    Raises:
+        HpoError: Optuna's tables are missing and cannot be created.
     """
+    if is_read_only(engine) and schema.read_version(engine) is None:
+        raise HpoError("this database has no Optuna studies yet, and they cannot be created: it is read-only here")
     url = engine.url.render_as_string(hide_password=False)
     escaped = url.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
     with creation_lock(engine), limited_transactions(engine.url):
-        storage = retry(lambda: RDBStorage(escaped, engine_kwargs=engine_options(engine.url)))
+        options = engine_options(engine.url, is_read_only(engine))
+        storage = retry(lambda: RDBStorage(escaped, engine_kwargs=options))
         storage.engine.dispose()  # connections opened before `configure_connections` lack the pragmas
     configure_connections(storage.engine, reading)
     atexit.register(storage.engine.dispose)

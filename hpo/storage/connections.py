@@ -1,0 +1,114 @@
+"""How connections to SQLite and PostgreSQL are made and configured."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool
+
+from hpo.errors import HpoError
+from hpo.storage import transactions
+from hpo.storage.sqlite_file import check_file, open_read_only
+from hpo.storage.url import file
+
+BUSY_TIMEOUT = 5.0  # seconds that SQLite itself waits for a lock; then it is retried
+LIMITS = {  # seconds, of every transaction on PostgreSQL
+    "lock_timeout": 10.0,
+    "statement_timeout": 30.0,
+    "idle_in_transaction_session_timeout": 60.0,  # after this the session of a client that stopped is ended
+}
+
+
+def create_engine(address: URL, reading: bool = False) -> Engine:
+    """An engine for the result of `url.read`, without any check, table or setting."""
+    try:
+        return sa.create_engine(address, **engine_options(address, reading))
+    except ImportError as error:
+        raise HpoError("PostgreSQL needs the psycopg package: pip install 'psycopg[binary]'") from error
+
+
+def engine_options(address: URL, reading: bool = False) -> dict[str, Any]:
+    """Keyword arguments of `sqlalchemy.create_engine` for this kind of database."""
+    options = {"execution_options": {"reading": True}} if reading else {}
+    if address.get_backend_name() == "sqlite":
+        if reading:  # each transaction opens the file anew, since somebody else may begin to write
+            return {**options, "creator": lambda: open_read_only(file(address)), "poolclass": NullPool}
+        return {"connect_args": {"timeout": min(BUSY_TIMEOUT, transactions.RETRY_TIMEOUT)}}
+    # A server that vanished is noticed within half a minute; the system's own limit is two hours.
+    probes = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 15_000}
+    # One connection is kept between transactions: by default a server accepts a hundred clients.
+    pool = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9}
+    # A pooler in transaction mode may run each transaction on another server connection, without prepared statements.
+    driver = {"connect_timeout": 5, "prepare_threshold": None, "client_encoding": "utf8"}
+    return {**options, **pool, "connect_args": {**driver, **probes}}
+
+
+def _limit() -> sa.Select[Any]:
+    """Sets the LIMITS for one transaction alone: a pooler hands the session to other clients."""
+    return sa.select(*(sa.func.set_config(name, f"{1000 * seconds:.0f}", True) for name, seconds in LIMITS.items()))
+
+
+@contextmanager
+def limited_transactions(url: URL) -> Iterator[None]:
+    """Gives the transactions of all engines for `url` on PostgreSQL their LIMITS, also of those that Optuna creates."""
+    limit = _limit()
+
+    def limit_transaction(connection: Connection) -> None:
+        if connection.engine.url == url:
+            connection.execute(limit)
+
+    if url.get_backend_name() == "sqlite":
+        yield
+        return
+    event.listen(Engine, "begin", limit_transaction)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "begin", limit_transaction)
+
+
+def configure_connections(engine: Engine, reading: bool = False) -> None:
+    """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
+
+    On PostgreSQL: a client that stopped in a transaction, or whose machine vanished, loses its locks after a while.
+    `reading`: connections opened from now on are read-only and keep no writer waiting.
+    """
+    if engine.dialect.name != "sqlite":
+        limit = _limit()
+
+        @event.listens_for(engine, "connect")
+        def _configure_postgresql(connection: Any, _: Any) -> None:
+            calls = transactions.calls(engine)
+            calls.connections.add(connection)
+            calls.last = time.monotonic()
+            if reading:
+                connection.read_only = True
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _note_call(*_: Any) -> None:
+            transactions.calls(engine).last = time.monotonic()
+
+        @event.listens_for(engine, "begin")
+        def _limit_transaction(connection: Connection) -> None:
+            connection.execute(limit)
+
+        return
+
+    @event.listens_for(engine, "connect")
+    def _configure_sqlite(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # `_begin` begins transactions instead of the driver
+        if reading:
+            connection.execute("PRAGMA query_only=ON")
+            return
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if not reading:
+            check_file(connection, file(engine.url))
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

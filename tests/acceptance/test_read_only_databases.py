@@ -1,0 +1,149 @@
+"""Databases that cannot be written are shown and reported, and nothing in them changes."""
+
+import re
+import shutil
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import shown_study
+from command_line import CommandLine
+from fork_server import ROOT, Child, ForkServer
+from postgres_server import PostgresServer, Standby
+
+from hpo.storage.database import connect
+from hpo.storage.optuna.mirror import Mirror
+
+Start = Callable[..., Child]
+
+
+def fill(url: str, study: str = "shown") -> None:
+    engine = connect(url)
+    ledger = shown_study.make(engine, study)
+    shown_study.finish(ledger)
+    Mirror(ledger).repair()
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file, which needs no log."""
+    path = tmp_path_factory.mktemp("original") / "t.db"
+    fill(f"sqlite:///{path}")
+    return path
+
+
+def check_commands(start: Start, folder: Path) -> None:
+    """Each command shows the study; `hpo worker` and editing are refused in a sentence."""
+
+    def run(*words: str, code: int = 0) -> str:
+        child = start(*words)
+        assert child.wait(120) == code, child.text()
+        return child.text()
+
+    assert "shown: finished" in run("status", "--watch", "0.2", "shown")
+    assert f"report: {folder}/reports/shown/README.md" in run("report", "shown", "--reports", f"{folder}/reports")
+    assert (folder / "reports" / "shown" / "report.html").stat().st_size > 10_000
+    assert "regularizers" in run("list")
+    refused = run("dashboard", "--port", "0", "--allow-edit", code=2)
+    assert refused.count("\n") == 1 and "cannot be written here; leave out --allow-edit" in refused
+
+    dashboard = start("dashboard", "--port", "0")
+    end = time.monotonic() + 60
+    while not (link := re.search(r"(http://\S+)", dashboard.text())):
+        assert dashboard.poll() is None and time.monotonic() < end, dashboard.text()
+        time.sleep(0.05)
+    for page, words in (("reports/", "shown"), ("api/studies", "shown/GNVR/tune"), ("reports/shown/", "GNVR")):
+        with urllib.request.urlopen(f"{link[1]}{page}", timeout=60) as response:
+            assert words in response.read().decode()
+    dashboard.send_signal(signal.SIGTERM)
+    assert dashboard.wait() == 128 + signal.SIGTERM and dashboard.text().count("\n") == 1, dashboard.text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the superuser may write anywhere")
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_sqlite_file_that_cannot_be_written(
+    kind: str, original: Path, tmp_path: Path, fork_server: ForkServer
+) -> None:
+    folder = tmp_path / "fixed"
+    folder.mkdir()
+    path = folder / "t.db"
+    shutil.copy(original, path)
+    path.chmod(0o400)
+    folder.chmod(0o500 if kind == "folder" else 0o700)
+    before = path.read_bytes(), path.stat().st_mtime_ns, folder.stat().st_mtime_ns
+    environment = {"HPO_STORAGE": f"sqlite:///{path}", "PYTHONPATH": str(ROOT)}
+    numbers = iter(range(100))
+
+    def start(*words: str) -> Child:
+        output = tmp_path / f"{next(numbers)}.txt"
+        return fork_server.start("unprivileged:run", *words, output=output, environment=environment, folder=tmp_path)
+
+    check_commands(start, tmp_path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns, folder.stat().st_mtime_ns) == before
+    folder.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the superuser may write anywhere")
+def test_a_sqlite_file_that_only_another_user_may_write(
+    original: Path, tmp_path: Path, fork_server: ForkServer
+) -> None:
+    """What the other user stored a moment ago is in the log only."""
+    folder = tmp_path / "fixed"
+    folder.mkdir()
+    shutil.copy(original, folder / "t.db")
+    url = f"sqlite:///{folder}/t.db"
+    writer = connect(url)
+    shown_study.make(writer, "late")
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o500)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    environment = {"HPO_STORAGE": url, "PYTHONPATH": str(ROOT)}
+    child = fork_server.start("unprivileged:run", "status", output=tmp_path / "said.txt", environment=environment)
+    assert child.wait(120) == 0 and "late: " in child.text() and "shown: finished" in child.text(), child.text()
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(before) == 3
+    folder.chmod(0o700)
+    writer.dispose()
+
+
+@pytest.fixture(scope="module")
+def filled(postgresql: PostgresServer) -> Iterator[str]:
+    url = postgresql.create()
+    fill(url)
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture(scope="module")
+def reader(filled: str, postgresql: PostgresServer) -> str:
+    """The URL for a role that may only select."""
+    import psycopg
+
+    postgresql.execute("CREATE ROLE reader LOGIN PASSWORD 'reading'")
+    with psycopg.connect(filled, autocommit=True) as connection:
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    return postgresql.url(filled.rpartition("/")[2], "reader", "reading")
+
+
+@pytest.fixture(scope="module")
+def standby(filled: str, postgresql: PostgresServer) -> Iterator[str]:
+    server = Standby(postgresql)
+    yield server.url(filled.rpartition("/")[2])
+    server.close()
+
+
+@pytest.mark.parametrize("kind", ["reader", "standby"])
+def test_a_postgresql_database_that_cannot_be_written(
+    kind: str, tmp_path: Path, fork_server: ForkServer, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(kind)
+    hpo = CommandLine(fork_server, tmp_path / "work", HPO_STORAGE=url)
+    check_commands(hpo.start, tmp_path)
+    hpo.write_study("mine", (ROOT / "studies" / "gnvr.py").read_text())
+    said = hpo.run("worker", "mine", code=1)
+    assert said.count("\n") == 1 and re.search("permission denied|read-only transaction|during recovery", said), said
