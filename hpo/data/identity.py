@@ -12,14 +12,15 @@ PROBES = 64  # samples of each part that are compared
 
 
 def identify(source: Source) -> dict[str, Any]:
-    """JSON values: the shapes, a digest of all labels, and one number for each of some samples, evenly spread.
+    """JSON values: the shapes, a digest of all classes, and one number for each of some samples, evenly spread.
 
     Machines may round the numbers differently; `hpo.storage.ledger.data_check` compares them with a tolerance.
     """
-    labels = torch.cat([source.labels, source.test_labels]).to(torch.int64)
+    labels = torch.cat([source.labels, source.test_labels])
+    classes = hashlib.sha256(labels.to(torch.int64).numpy().tobytes()).hexdigest()[:16]
     return {
         "shapes": [list(source.inputs.shape), list(source.test_inputs.shape)],
-        "labels": hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16],
+        "labels": _probe(labels) if labels.is_floating_point() else classes,
         "inputs": _probe(source.inputs) + _probe(source.test_inputs),
     }
 

@@ -10,26 +10,27 @@ from torch import Tensor
 
 from hpo.errors import UsageError, require
 from hpo.random import stream, stream_key
+from hpo.tasks import CLASSIFICATION, TASKS
 from hpo.user_code.generators import seeded
 
 
 class Source(NamedTuple):
     """The samples of a data set, before label noise and split.
 
-    `load` may return numpy arrays, other integer types and labels in a column [M, 1]; see `hpo.data.loading`.
+    `load` may return numpy arrays, other number types and labels in a column [M, 1]; see `hpo.data.loading`.
 
     Attributes:
-        inputs: [M, ...] of any type, without NaN and infinities; labels: [M] int64 in 0 … classes − 1. Training and
-            validation are drawn from these.
-        test_inputs: [T, ...] like the inputs; test_labels: [T]. Only reruns read these.
-        classes: the number of classes, at least 2.
+        inputs: [M, ...] of any type, without NaN and infinities. labels: as the data set's `task` says, one per sample.
+            Training and validation are drawn from these.
+        test_inputs, test_labels: the same of the test set, which only reruns read.
+        classes: the number of classes, at least 2, or of different tokens; None for regression and multi-label targets.
     """
 
     inputs: Tensor
     labels: Tensor
     test_inputs: Tensor
     test_labels: Tensor
-    classes: int
+    classes: int | None = None
 
 
 def seeded_load() -> AbstractContextManager[None]:
@@ -37,9 +38,16 @@ def seeded_load() -> AbstractContextManager[None]:
     return seeded(stream_key(0, "data", "load"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The fields that every data set has; a custom data set is a subclass with a `load`.
+
+    The class attribute `task` says what its labels are:
+
+    - "classification" (default): int64 [M] in 0 … classes − 1;
+    - "regression": numbers [M] or [M, D];
+    - "multilabel": 0 or 1 for each of L labels, [M, L];
+    - "tokens": int64 [M, T] in 0 … classes − 1, and −100 where a token has no target.
 
     A field is part of a study's definition unless its metadata says otherwise: `{"described": False}` for a field that
     may differ between machines, `{"described": "label_noise"}` for one that matters only if that other field is not 0.
@@ -60,6 +68,7 @@ class Dataset:
     split: Literal["random", "last"] = "random"
 
     confusions: ClassVar[Mapping[int, int]] = {}
+    task: ClassVar[str] = "classification"
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -71,6 +80,12 @@ class Dataset:
         self._require("noise", self.noise in ("symmetric", "asymmetric"), "'symmetric' or 'asymmetric'")
         mapped = self.noise == "symmetric" or bool(self.confusions)
         self._require("noise", mapped, "'symmetric', or add `confusions` (class -> class) to the data set")
+        self._require("task", self.task in TASKS, f"one of {', '.join(TASKS)}")
+        if self.label_noise and self.task != CLASSIFICATION.name:
+            raise UsageError(
+                f"{type(self).__name__}: label_noise is {self.label_noise!r}, but it redraws classes, and the task is "
+                f"{TASKS[self.task].words}; leave it out, or change the targets in the data themselves"
+            )
         self._require("validation", 0 < self.validation < 1, "a fraction above 0 and below 1")
         self._require("split", self.split in ("random", "last"), "'random' or 'last'")
 
@@ -114,7 +129,7 @@ class Split(NamedTuple):
     """The training and validation part of a source of M samples, for one seed.
 
     Attributes:
-        labels: [M] labels for training, with noise.
+        labels: [M, ...] labels for training, with noise.
         training, validation: indices into the source, int64, disjoint, together all of 0 … M − 1.
         changed: indices of training samples whose label differs from the true one.
     """
@@ -128,18 +143,23 @@ class Split(NamedTuple):
 def split(source: Source, dataset: Dataset, seed: int) -> Split:
     """Label noise and split of one seed, the same for every configuration."""
     total = len(source.labels)
-    labels = source.labels.clone()
-    noise = stream(seed, "data", "label noise")
-    drawn = torch.randperm(total, generator=noise)[: round(dataset.label_noise * total)]
+    labels = _noisy_labels(source, dataset, seed) if dataset.label_noise else source.labels
+    order = torch.arange(total)
+    if dataset.split == "random":
+        order = torch.randperm(total, generator=stream(seed, "data", "split"))
+    training, validation = order.tensor_split([total - round(dataset.validation * total)])
+    changed = training[labels[training] != source.labels[training]] if dataset.label_noise else training[:0]
+    return Split(labels, training, validation, changed)
+
+
+def _noisy_labels(source: Source, dataset: Dataset, seed: int) -> Tensor:
+    """The labels [M] of one seed, some of them redrawn."""
+    assert source.classes is not None
+    labels, noise = source.labels.clone(), stream(seed, "data", "label noise")
+    drawn = torch.randperm(len(labels), generator=noise)[: round(dataset.label_noise * len(labels))]
     if dataset.noise == "asymmetric":
         classes = torch.tensor([dataset.confusions.get(label, label) for label in range(source.classes)])
         labels[drawn] = classes[labels[drawn]]
     else:
         labels[drawn] = torch.randint(source.classes, (len(drawn),), generator=noise)
-
-    order = torch.arange(total)
-    if dataset.split == "random":
-        order = torch.randperm(total, generator=stream(seed, "data", "split"))
-    training, validation = order.tensor_split([total - round(dataset.validation * total)])
-    changed = training[labels[training] != source.labels[training]]
-    return Split(labels, training, validation, changed)
+    return labels

@@ -89,7 +89,7 @@ class Objective(PassCache):
 
         Equal to `grad`, and cheaper where norms or signs at the same parameters are needed as well.
         """
-        return self.weighted_grad(params, torch.ones_like(self._labels, dtype=_dtype(params)), view)
+        return self.weighted_grad(params, torch.ones_like(self._positions, dtype=_dtype(params)), view)
 
     def sign_mean(self, params: Tree, view: View = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""

@@ -42,7 +42,7 @@ class PassCache:
     ) -> None:
         """
         Args:
-            sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
+            sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
             inputs: [V, N, ...], one entry a view. labels: [N, ...].
             buffers: the network's, such as BatchNorm's running statistics; they are not changed.
             moment: when the step takes place; its key determines Dropout's masks.
@@ -178,7 +178,7 @@ class PassCache:
         Raises:
             UsageError: the module has a layer that mixes samples.
         """
-        rules_hold(self._network, self._losses_of)
+        rules_hold(self._network, self._losses_of, self._labels)
         if self._buffers:  # their new values follow from the whole batch
             self.sample_losses(params, view)
         buffers = repeat_buffers(self._buffers, len(self._labels))
@@ -210,7 +210,7 @@ class PassCache:
 
     def _recorded_layers(self, params: Tree, view: View) -> list[RecordedLayer]:
         """Every layer with its input and delta at `params`; the whole network where the layer rules do not hold."""
-        if not rules_hold(self._network, self._losses_of):
+        if not rules_hold(self._network, self._losses_of, self._labels):
             return [RecordedLayer("", self._network.module, SAMPLE_GRADS, self.sample_grads(params, view), None)]
         cached: list[RecordedLayer] | None = self._cache.get("layers", params, view)
         if cached is not None:

@@ -21,8 +21,11 @@ TOLERANCE = 1e-8
 COARSE_TOLERANCE = 1e-2
 
 
-def rules_hold(network: Network, sample_loss: SampleLoss | None = None) -> bool:
+def rules_hold(network: Network, sample_loss: SampleLoss | None = None, labels: Tensor | None = None) -> bool:
     """Whether the rules give this network's per-sample gradients; checked at the first call.
+
+    Args:
+        sample_loss: checked with labels of the shape and type of `labels` [N, ...].
 
     Raises:
         UsageError: a layer or the loss mixes samples, so that single samples have no gradients.
@@ -42,8 +45,8 @@ def rules_hold(network: Network, sample_loss: SampleLoss | None = None) -> bool:
         except RuntimeError as error:  # a forward pass that requires float32, an operation without vmap
             obstacle = obstacle or f"the rules cannot be checked in float64 ({str(error).splitlines()[0]})"
             _Check(network, None).check_outputs()
-        if sample_loss:
-            _Check(network, None).check_losses(sample_loss)
+        if sample_loss and labels is not None:
+            _Check(network, None).check_losses(sample_loss, labels)
         if obstacle:
             warn_once(f"per-sample gradients are computed one by one, which is slower: {obstacle}")
             network.disable_rules(obstacle)
@@ -78,10 +81,11 @@ class _Check:
         """Raises UsageError unless a sample's output is the same alone and in a batch."""
         _check_not_mixed("the network", "output", partial(self.outputs, self.params), self.example, self.positions)
 
-    def check_losses(self, sample_loss: SampleLoss) -> None:
+    def check_losses(self, sample_loss: SampleLoss, like: Tensor) -> None:
         """Raises UsageError unless a sample's loss is the same alone and in a batch."""
         outputs = self.outputs(self.params, self.example, self.positions)
-        labels = torch.zeros_like(self.positions)  # class 0, which every data set has
+        shape = (len(outputs), *like.shape[1:])
+        labels = torch.zeros(shape, dtype=like.dtype, device=outputs.device)  # class 0, which every data set has
         _check_not_mixed("the loss", "loss", sample_loss, outputs, labels)
 
     @torch.no_grad()

@@ -1,32 +1,90 @@
-"""Losses of single samples, as training and evaluation use them."""
+"""Losses of single samples, as training and evaluation use them.
+
+Every loss takes outputs and labels of N samples and returns N numbers, so that gradients of single samples exist.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hpo.errors import is_fraction_below_one, require
+from hpo.errors import UsageError, is_fraction_below_one, require
+from hpo.tasks import IGNORED
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """−log softmax(outputs) at the label, of every sample.
+def one_number_per_target(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Outputs in the shape of the labels: a network with one output gives [N, 1] for labels [N]."""
+    return outputs.squeeze(-1) if outputs.dim() == labels.dim() + 1 and outputs.shape[-1] == 1 else outputs
 
-    The same as `torch.nn.functional.cross_entropy(..., reduction="none")`, in fewer operations under `vmap`.
+
+def is_logit(outputs: Tensor, labels: Tensor) -> bool:
+    """Whether the outputs have one number for each class label, the logit of class 1, instead of one per class."""
+    return one_number_per_target(outputs, labels).dim() == labels.dim()
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """−log softmax(outputs) at the label, of every sample; for tokens the mean over those that have a target.
+
+    The same as `torch.nn.functional.cross_entropy(..., reduction="none")`, in fewer operations under `vmap`. One output
+    for each label is the logit of class 1, as in `binary_cross_entropy_with_logits`.
 
     Args:
-        outputs: logits [N, C]. labels: int64 [N] in 0 … C − 1.
+        outputs: logits [N, C] or [N, T, C]; or [N] or [N, 1] for two classes.
+        labels: int64 [N] or [N, T], in 0 … C − 1; −100 marks a token without a target.
 
     Returns:
         [N].
     """
-    return -outputs.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return _mean_over_tokens(_entropies(outputs, labels, 0.0, ()), labels)
+
+
+def _entropies(outputs: Tensor, labels: Tensor, smoothing: float, class_weights: tuple[float, ...]) -> Tensor:
+    """The cross-entropy of every label, in the labels' shape; 0 where a token has no target."""
+    tokens = labels.dim() > 1
+    targets = labels.clamp(min=0) if tokens else labels
+    if is_logit(outputs, labels):
+        smoothed = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
+        losses = F.binary_cross_entropy_with_logits(one_number_per_target(outputs, labels), smoothed, reduction="none")
+        if class_weights:
+            losses = losses * torch.where(targets == 1, class_weights[1], class_weights[0])
+        return losses
+    logs = outputs.log_softmax(-1)
+    losses = -logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    if class_weights:
+        weights = _filled(outputs, class_weights)
+        losses = losses * weights.gather(0, targets.flatten()).reshape(targets.shape)
+        logs = logs * weights
+    if smoothing:
+        losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
+    return torch.where(labels == IGNORED, 0.0, losses) if tokens else losses
+
+
+def _filled(like: Tensor, values: tuple[float, ...]) -> Tensor:
+    """A tensor of numbers, filled on its device: a copy from the CPU would synchronise."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
+def count_tokens(labels: Tensor) -> Tensor:
+    """How many tokens [N] of each sequence [N, T] have a target."""
+    return (labels != IGNORED).sum(-1)
+
+
+def _mean_over_tokens(losses: Tensor, labels: Tensor) -> Tensor:
+    return losses.sum(-1) / count_tokens(labels).clamp(min=1) if labels.dim() > 1 else losses
+
+
+def token_entropies(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy [N, T] of every token, 0 where it has no target."""
+    return _entropies(outputs, labels, 0.0, ())
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy, with or without smoothed labels (Szegedy et al., arXiv:1512.00567).
+    """Cross-entropy, with or without smoothed labels (Szegedy et al., arXiv:1512.00567) and weights of classes.
 
     With smoothing s a label stands for s/C on every one of the C classes and 1 − s more on its own, so that the loss is
     (1 − s) · cross-entropy + s · the mean of −log softmax over the classes, as in
@@ -34,23 +92,92 @@ class CrossEntropy:
 
     Attributes:
         label_smoothing: s, from 0 to below 1. (Label noise of the data set is something else: it changes labels.)
+        class_weights: a factor on the loss of each class, in the order of the classes; none by default. The mean over a
+            batch divides by the number of samples; PyTorch's divides by the sum of their weights, by which the
+            gradient of a sample would depend on the others. Weights with a mean of 1 keep the scale of the loss.
     """
 
     label_smoothing: float = 0.0
+    # A definition names them only where there are some, so that the digests of older studies stay the same.
+    class_weights: tuple[float, ...] = field(default=(), metadata={"described": "class_weights"})
 
     def __post_init__(self) -> None:
         value = self.label_smoothing
         require(is_fraction_below_one(value), "label_smoothing", value, "a number from 0 to below 1")
+        object.__setattr__(self, "class_weights", _checked_weights("class_weights", self.class_weights))
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Losses [N] for logits [N, C] and int64 labels [N]."""
-        if not self.label_smoothing:
-            return cross_entropy(outputs, labels)
-        logs = outputs.log_softmax(-1)
-        at_label = logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return -(1 - self.label_smoothing) * at_label - self.label_smoothing * logs.mean(-1)
+        """Losses [N] for logits [N, C] and int64 labels [N], or [N, T, C] and [N, T]; see `cross_entropy`."""
+        self.check(outputs, labels)
+        losses = _entropies(outputs, labels, self.label_smoothing, self.class_weights)
+        return _mean_over_tokens(losses, labels)
+
+    def check(self, outputs: Tensor, labels: Tensor) -> None:
+        """Raises UsageError unless every class has a weight, where there are weights."""
+        classes = 2 if is_logit(outputs, labels) else outputs.shape[-1]
+        if self.class_weights and len(self.class_weights) != classes:
+            raise UsageError(
+                f"class_weights has {len(self.class_weights)} numbers, and the network distinguishes {classes} "
+                "classes; give one weight per class"
+            )
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Cross-entropy of L labels that are each 0 or 1, from one logit for each: the mean over the labels.
+
+    Attributes:
+        positive_weights: a factor on the loss of each label where it is 1, as `pos_weight` of PyTorch's
+            `BCEWithLogitsLoss`: one number for all labels, or one per label; none by default.
+    """
+
+    positive_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positive_weights", _checked_weights("positive_weights", self.positive_weights))
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Losses [N] for logits [N, L] and labels [N, L] of zeros and ones."""
+        weights = None
+        if self.positive_weights:
+            if len(self.positive_weights) not in (1, labels.shape[-1]):
+                raise UsageError(
+                    f"positive_weights has {len(self.positive_weights)} numbers for {labels.shape[-1]} labels; give "
+                    "one, or one per label"
+                )
+            weights = _filled(outputs, self.positive_weights)
+        targets = labels.to(outputs.dtype)
+        return F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights, reduction="none").mean(-1)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """The squared error, the mean over the numbers of a target."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Losses [N] for outputs and labels [N] or [N, ...]; outputs may also be [N, 1] for labels [N]."""
+        squares = (one_number_per_target(outputs, labels) - labels.to(outputs.dtype)).square()
+        return squares.flatten(1).mean(1) if squares.dim() > 1 else squares
+
+
+def _checked_weights(name: str, given: object) -> tuple[float, ...]:
+    """The weights as a tuple of numbers above 0; a single number becomes one."""
+    values = (given,) if isinstance(given, int | float) else given
+    valid = isinstance(values, tuple | list) and all(isinstance(value, int | float) and value > 0 for value in values)
+    require(valid, name, given, "numbers above 0, in the order of the classes")
+    return tuple(float(value) for value in values)  # type: ignore[union-attr]
+
+
+LOSSES: dict[str, SampleLoss] = {
+    "classification": CrossEntropy(),
+    "regression": SquaredError(),
+    "multilabel": BinaryCrossEntropy(),
+    "tokens": CrossEntropy(),
+}
 
 
 def evaluated_loss(trained: SampleLoss) -> SampleLoss:
     """The loss that evaluation reports: without label smoothing, which concerns only training."""
-    return cross_entropy if isinstance(trained, CrossEntropy) else trained
+    if not isinstance(trained, CrossEntropy):
+        return trained
+    return CrossEntropy(class_weights=trained.class_weights) if trained.class_weights else cross_entropy

@@ -144,6 +144,6 @@ def _check_parts(study: Any) -> None:
         raise UsageError("model is not a function; give hpo.MLP(...) or a function that returns a new torch.nn.Module")
     if not hasattr(study.data, "load"):
         raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
-    for attribute in ("label_noise", "noise", "validation", "split", "augment", "augments"):
+    for attribute in ("label_noise", "noise", "validation", "split", "augment", "augments", "task"):
         if not hasattr(study.data, attribute):
             raise UsageError(f"data: {type(study.data).__name__} has no {attribute}; make it a subclass of hpo.Dataset")

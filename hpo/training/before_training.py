@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
+from hpo.training.evaluation import validate
 from hpo.training.population import Population
-from hpo.training.samples import Samples
+from hpo.training.samples import Samples, take
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice
 
@@ -33,12 +34,15 @@ def check_calls(
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
 
     def evaluate(indices: Tensor) -> list[Tree]:
-        labels = samples.labels.gather(1, indices)
+        labels = take(samples.labels, indices)
         weights = torch.ones_like(indices, dtype=torch.float32)
         return population.evaluate(samples.inputs, indices, weights, labels, custom_metrics=True)
 
     others = samples.training.indices[:, -TRIED:]
     call_twice(code, lambda: evaluate(indices), between=lambda: evaluate(others))
+    if population.whole_metrics:  # of the whole part: a few samples need not have all classes
+        code = {f"metric {name!r}": metric for name, metric in population.whole_metrics.items()}
+        call_twice(code, lambda: validate(population, samples, label_fits=False))
     count = samples.training.indices.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
     call_twice({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hpo.training.population import Population
-from hpo.training.samples import Part, Samples
+from hpo.training.samples import Part, Samples, take
 from hpo.tree import Tree
 from hpo.user_code.messages import warn_once
 
@@ -19,7 +19,7 @@ def validate(population: Population, samples: Samples, label_fits: bool = True) 
     as given and as they truly are. `clean_labels_fitted` is that of as many unchanged labels, the same ones in every
     epoch, so that no epoch evaluates the whole training part.
     """
-    [metrics] = _evaluate(population, samples, samples.validation, samples.labels, custom_metrics=True)
+    [metrics] = _evaluate(population, samples, samples.validation, samples.labels, custom=True)
     metrics = _prefixed("validation", metrics)
     if label_fits and samples.changed.indices.shape[1]:
         fitted, recovered = _evaluate(population, samples, samples.changed, samples.labels, samples.true_labels)
@@ -31,26 +31,26 @@ def validate(population: Population, samples: Samples, label_fits: bool = True) 
 
 
 def evaluate_training(population: Population, samples: Samples) -> Tree:
-    """`train_loss` and `train_accuracy` [K] on the whole training part, with the given labels."""
+    """`train_loss` and the task's metrics [K] on the whole training part, with the given labels."""
     [metrics] = _evaluate(population, samples, samples.training, samples.labels)
     return _prefixed("train", metrics)
 
 
 def _evaluate(
-    population: Population, samples: Samples, part: Part, *labels: Tensor, custom_metrics: bool = False
+    population: Population, samples: Samples, part: Part, *labels: Tensor, custom: bool = False
 ) -> list[Tree]:
-    chosen = [each.gather(1, part.indices) for each in labels]
-    return population.evaluate(samples.inputs, *part, *chosen, custom_metrics=custom_metrics)
+    chosen = [take(each, part.indices) for each in labels]
+    return population.evaluate(samples.inputs, *part, *chosen, custom_metrics=custom, whole_metrics=custom)
 
 
 def evaluate_test(population: Population, samples: Samples) -> Tree:
     """Test metrics [K]; for reruns only."""
     device, models = samples.inputs.device, len(population)
-    inputs = samples.source.test_inputs.to(device)
-    labels = samples.source.test_labels.to(device).expand(models, -1)
+    inputs, labels = (part.to(device) for part in (samples.source.test_inputs, samples.source.test_labels))
     indices = torch.arange(len(inputs), device=device).expand(models, -1)
-    weights = torch.ones_like(labels, dtype=torch.float32)
-    [metrics] = population.evaluate(inputs, indices, weights, labels, custom_metrics=True)
+    weights = torch.ones_like(indices, dtype=torch.float32)
+    labels = labels.expand(models, *labels.shape)
+    [metrics] = population.evaluate(inputs, indices, weights, labels, custom_metrics=True, whole_metrics=True)
     return _prefixed("test", metrics)
 
 
@@ -64,8 +64,8 @@ def warn_about_infinities(metrics: Iterable[str], values: Mapping[str, float]) -
         value = values[f"validation_{name}"]
         if not math.isfinite(value):
             warn_once(
-                f"metric {name!r} has a mean of {value} although the loss is finite; return a finite number for each "
-                "sample, else trials scored by it have no score and comparisons by it have no verdict"
+                f"metric {name!r} is {value} although the loss is finite; return finite numbers, else trials scored by "
+                "it have no score and comparisons by it have no verdict"
             )
 
 

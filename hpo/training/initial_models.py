@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hpo.errors import UsageError
 from hpo.random import stream, training_names
 from hpo.stages import batch_size_at
+from hpo.tasks import TASKS
 from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs
 from hpo.training.plain_calls import check_plain_calls
 from hpo.training.population import Population
@@ -52,8 +53,9 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.channels_last,
         recipe.metrics,
         recipe.accumulate,
+        recipe.dataset.task,
     )
-    check_outputs(population.output_shape, recipe.source.classes)
+    check_outputs(population.output_shape, recipe.source.labels, recipe.source.classes, TASKS[recipe.dataset.task])
     return population
 
 

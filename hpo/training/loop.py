@@ -10,6 +10,7 @@ from torch import Tensor
 from hpo.data import Split, check_fit, check_source, split
 from hpo.errors import UsageError
 from hpo.stages import batch_size_at, batch_sizes_of
+from hpo.tasks import TASKS
 from hpo.training.before_training import check_calls
 from hpo.training.evaluation import evaluate_test, evaluate_training, validate, warn_about_infinities
 from hpo.training.initial_models import build_population
@@ -78,8 +79,9 @@ def train(
 
 
 def _prepare(recipe: Recipe, members: Sequence[Member], device: torch.device | str, label_fits: bool) -> "_Run":
-    check_metrics(recipe.metrics)
-    recipe = recipe._replace(source=check_source(recipe.source))
+    task = recipe.dataset.task
+    check_metrics(recipe.metrics, TASKS[task])
+    recipe = recipe._replace(source=check_source(recipe.source, task))
     check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
@@ -216,9 +218,9 @@ def _sizes(recipe: Recipe, parts: Split, test: bool, stopped: int | None) -> dic
         "training_samples": len(parts.training),
         "validation_samples": len(parts.validation),
         "changed_labels": len(parts.changed),
-        "classes": recipe.source.classes,
         "epochs": stopped or recipe.epochs,
     }
+    sizes |= {"classes": recipe.source.classes} if recipe.source.classes else {}
     return sizes | ({"test_samples": len(recipe.source.test_labels)} if test else {})
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
+from hpo.tasks import Task
 from hpo.user_code.generators import RefuseRandomOperations
 from hpo.user_code.messages import (
     describe_layer,
@@ -161,23 +162,41 @@ def check_embedding_indices(module: nn.Module, parts: Sequence[Tensor]) -> None:
             run_on_examples(module, examples)
 
 
-def check_outputs(output: torch.Size, classes: int) -> None:
-    """Raises UsageError unless a sample's output has one number per class, which accuracy needs with every loss.
+def check_outputs(output: torch.Size, labels: Tensor, classes: int | None, task: Task) -> None:
+    """Raises UsageError unless a sample's output suits its label, which the task's metrics need with every loss.
 
     Args:
-        output: the shape of one sample's output.
+        output: the shape of one sample's output. labels: [M, ...], all of them.
     """
-    if output.numel() == 1:
+    label = labels.shape[1:]
+    if not task.has_classes:
+        if output not in (label, torch.Size([*label, 1])):
+            raise UsageError(
+                f"the network's output for a sample has shape {tuple(output)}, and a target of the data has shape "
+                f"{tuple(label)}; give it one output per number of the target"
+            )
+        return
+    one_logit = output in (label, torch.Size([*label, 1]))
+    if one_logit and classes == 2:
+        return
+    if one_logit or output.numel() == 1:
         raise UsageError(
-            f"the network returns one number per sample, and accuracy needs one for each of {classes} classes; give it "
-            f"{classes} outputs and cross-entropy, as one logit with a threshold and regression are not supported yet"
+            f"the network returns one number per {'token' if task.name == 'tokens' else 'sample'}, and there are "
+            f"{classes} classes; give it {classes} outputs, or the data set the task 'regression'"
         )
-    if len(output) != 1:
+    if output[:-1] != label:
         raise UsageError(
-            f"the network's output for a sample has shape {tuple(output)}, and accuracy needs one number per class, "
-            f"({classes},); flatten or pool it, as several predictions per sample are not supported yet"
+            f"the network's output for a sample has shape {tuple(output)}, and {task.words} needs one number per "
+            f"class, {(*label, classes)}; {_shape_advice(task)}"
         )
-    if output[0] < classes:
+    if classes is not None and output[-1] < classes:
         raise UsageError(
-            f"the network has {output[0]} outputs, and the data set has {classes} classes; give it one output per class"
+            f"the network has {output[-1]} outputs, and the data set has {classes} classes; give it one output per "
+            "class"
         )
+
+
+def _shape_advice(task: Task) -> str:
+    if task.name == "tokens":
+        return "return logits [N, T, classes]"
+    return "flatten or pool it, or give the data set the task 'tokens' for one class per position"

@@ -13,11 +13,14 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from hpo.gradients.draws import Moment
 from hpo.gradients.network import Network
-from hpo.gradients.returns import compute_losses, compute_metric, own_copy, unalias, without_caches
+from hpo.gradients.returns import own_copy, unalias, without_caches
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.regularizer import Regularizer
+from hpo.tasks import CLASSIFICATION
 from hpo.training.model_checks import check_modules, run_on_examples
+from hpo.training.set_metrics import RatioSums, sample_ratios
+from hpo.training.set_metrics import whole_metrics as compute_whole_metrics
 from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
 from hpo.training.updates import FunctionUpdates, Step, Updates
@@ -25,8 +28,9 @@ from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, without_side_effects
 from hpo.user_code.generators import RefuseRandomOperations
 from hpo.user_code.messages import Hyperparameters
+from hpo.user_code.metrics import is_whole
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+Metric = Any  # of single samples, (outputs [N, ...], labels [N, ...]) -> [N], or of whole sets
 
 # The largest numbers of samples, and of values in them, of all models that one forward pass evaluates: they bound
 # the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
@@ -57,19 +61,23 @@ class Population:
         channels_last: bool = False,
         metrics: Mapping[str, Metric] = MappingProxyType({}),
         accumulate: int = 1,
+        task: str = CLASSIFICATION.name,
     ) -> None:
         """
         Args:
             modules: K initialised networks of one architecture. example: a few inputs [N, ...] on the device.
             hyperparameters: tensors [K], and the plain values of static ones.
             bfloat16, channels_last: see `Network`. A stack of several models has its own layout.
-            metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
+            metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
             accumulate: micro-batches of each minibatch; see `SingleModel`.
+            task: what the labels are, which determines the metrics.
         """
         check_modules(modules)
         self.device = example.device
         self.regularizer, self.optimizer = regularizer, optimizer
-        self.sample_loss, self.metrics = sample_loss, dict(metrics)
+        self.sample_loss, self.task = sample_loss, task
+        self.whole_metrics = {name: metric for name, metric in metrics.items() if is_whole(metric)}
+        self.metrics = {name: metric for name, metric in metrics.items() if name not in self.whole_metrics}
         self.params = self._stack([dict(module.named_parameters()) for module in modules])
         self.buffers = self._stack([dict(module.named_buffers()) for module in modules])
         self.network = Network(modules[0].to(self.device), example)
@@ -123,8 +131,8 @@ class Population:
         self._outputs = self._lift(self.network)
         # No bound methods: they would make reference cycles, which keep the memory until Python's cycle collector runs.
         loss = evaluated_loss(self.sample_loss)
-        self._metrics = self._lift(partial(_sample_metrics, loss, {}))
-        self._all_metrics = self._lift(partial(_sample_metrics, loss, self.metrics))
+        self._ratios = self._lift(partial(sample_ratios, self.task, loss, {}))
+        self._all_ratios = self._lift(partial(sample_ratios, self.task, loss, self.metrics))
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`vmap` over the population. A population of one runs without it: vmap makes convolutions grouped ones.
@@ -163,7 +171,7 @@ class Population:
 
         Args:
             inputs: [K, V, N, ...] with V views, as many as the regularizer needs, and last the clean one if it needs
-                that. labels: [K, N].
+                that. labels: [K, N, ...].
             factors: hyperparameter -> the factor of its schedule, for all models; a number or a tensor [1].
             moment: when the step takes place, for the members' random draws; zeros [K] by default.
 
@@ -243,31 +251,41 @@ class Population:
         self._lift_functions()
 
     def evaluate(
-        self, samples: Tensor, indices: Tensor, weights: Tensor, *labels: Tensor, custom_metrics: bool = False
+        self,
+        samples: Tensor,
+        indices: Tensor,
+        weights: Tensor,
+        *labels: Tensor,
+        custom_metrics: bool = False,
+        whole_metrics: bool = False,
+        transform: Callable[[Tensor], Tensor] = lambda chosen: chosen,
     ) -> list[Tree]:
-        """`loss` [K] and `accuracy` [K], means for each of `labels`, each model on its own samples; one forward pass.
+        """`loss` [K] and the task's metrics [K] for each of `labels`, each model on its own samples; one forward pass.
 
         Args:
-            samples: [M, ...]; indices: [K, n] into `samples`; labels: [K, n] each.
+            samples: [M, ...]; indices: [K, n] into `samples`; labels: [K, n, ...] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
-            custom_metrics: also the means of the custom metrics.
+            custom_metrics: also the means of the custom metrics of single samples. whole_metrics: those of whole sets,
+                of the first labels.
+            transform: applied to chosen samples [K, n, ...] before the networks get them.
         """
-        sample_metrics = self._all_metrics if custom_metrics and self.metrics else self._metrics
+        ratios_of = self._all_ratios if custom_metrics and self.metrics else self._ratios
         kind = self.device.type
         samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
         chunk = max(1, samples_at_once // len(self))
-        sums: list[Tree] = [{} for _ in labels]
+        sums, outputs_of_chunks = [RatioSums() for _ in labels], []
         params, buffers = self._evaluated_model()
         for start in range(0, indices.shape[1], chunk):
             part = slice(start, start + chunk)
-            outputs = self._outputs(params, samples[indices[:, part]], buffers)
-            # The product of weight 0 and a padded sample's NaN would be NaN.
-            used = weights[:, part] > 0
+            outputs = self._outputs(params, transform(samples[indices[:, part]]), buffers)
             for total, given in zip(sums, labels, strict=True):
-                for name, values in sample_metrics(outputs, given[:, part]).items():
-                    added = torch.where(used, values * weights[:, part], 0).sum(1)
-                    total[name] = total[name] + added if name in total else added
-        return [{name: total / weights.sum(1) for name, total in totals.items()} for totals in sums]
+                total.add(ratios_of(outputs, given[:, part]), weights[:, part])
+            if whole_metrics and self.whole_metrics:
+                outputs_of_chunks.append(outputs.cpu())
+        metrics = [total.metrics(given, weights) for total, given in zip(sums, labels, strict=True)]
+        if outputs_of_chunks:
+            metrics[0] |= compute_whole_metrics(self.whole_metrics, torch.cat(outputs_of_chunks, 1), labels[0], weights)
+        return metrics
 
     def _evaluated_model(self) -> tuple[Tree, Tree]:
         """The parameters and buffers to evaluate; the network is in evaluation mode until the next step."""
@@ -275,11 +293,3 @@ class Population:
             self.network.module.eval()
             self._evaluated = self.updates.evaluated(self.params), self.buffers
         return self._evaluated
-
-
-def _sample_metrics(loss: SampleLoss, metrics: Mapping[str, Metric], outputs: Tensor, labels: Tensor) -> Tree:
-    """Metrics [N] of one model's samples by name, in float32 at least: float16 and bfloat16 cannot hold their sums."""
-    dtype = torch.promote_types(outputs.dtype, torch.float32)
-    values = {"loss": compute_losses(loss, outputs, labels), "accuracy": outputs.argmax(-1) == labels}
-    values |= {name: compute_metric(name, metric, outputs, labels) for name, metric in metrics.items()}
-    return {name: value.to(dtype) for name, value in values.items()}

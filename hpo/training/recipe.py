@@ -24,8 +24,8 @@ class Recipe(NamedTuple):
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
         epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
         precision, channels_last, accumulate: as in `Study`.
-        sample_loss: (outputs [N, ...], labels [N]) -> losses [N].
-        metrics: custom metrics by name: (outputs [N, ...], labels [N]) -> values [N].
+        sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
+        metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
     """
 
     dataset: Dataset
@@ -61,9 +61,9 @@ class Result(NamedTuple):
 
     Attributes:
         curves: metric -> one number per epoch, up to the epoch before it diverged.
-        final: sizes of the run and, unless it diverged, its metrics at the end: `train_loss` and `train_accuracy` on
-            the whole training part, the validation metrics and, with `test`, `test_loss`, `test_accuracy` and the
-            custom metrics as `test_<name>`.
+        final: sizes of the run and, unless it diverged, its metrics at the end: `train_loss` and `train_<metric>` of
+            the task on the whole training part, the validation metrics and, with `test`, `test_loss` and the task's and
+            the custom metrics as `test_<name>`.
         diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite, or None.
         stopped_epoch: the epoch after which it was pruned, or None. The `final` of a pruned member holds the sizes and
             that epoch's validation metrics.

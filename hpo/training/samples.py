@@ -30,11 +30,11 @@ class Samples:
     """The members' samples on the device.
 
     Attributes:
-        inputs: [M, ...], all samples of the source. labels: [K, M], with the noise of each member's seed.
+        inputs: [M, ...], all samples of the source. labels: [K, M, ...], with the noise of each member's seed.
         training, validation, changed, unchanged: `changed` are the training samples with a noisy label, `unchanged` as
             many of the others, spread evenly over the training part.
-        true_labels: [K, M], without noise. data_keys, training_keys: int64 [K], the keys of augmentation and of all
-            other random draws in training.
+        true_labels: [K, M, ...], without noise.
+        data_keys, training_keys: int64 [K], the keys of augmentation and of all other random draws in training.
         splits: each member's split.
     """
 
@@ -58,8 +58,9 @@ class Samples:
         self.validation = _stack([parts.validation for parts in self.splits], device)
         self.changed = _stack([parts.changed for parts in self.splits], device)
         self.unchanged = _stack([_unchanged(parts) for parts in self.splits], device)
-        self.labels = torch.stack([parts.labels for parts in self.splits]).to(device)
-        self.true_labels = source.labels.to(device).expand(len(seeds), -1)
+        self.true_labels = source.labels.to(device).expand(len(seeds), *source.labels.shape)
+        noisy = any(parts.labels is not source.labels for parts in self.splits)
+        self.labels = torch.stack([parts.labels for parts in self.splits]).to(device) if noisy else self.true_labels
         self.data_keys = torch.tensor([stream_key(seed, "data") for seed in seeds], device=device)
         names = [training_names(salt) for salt in salts or [0] * len(seeds)]
         keys = [stream_key(seed, *each) for seed, each in zip(seeds, names, strict=True)]
@@ -70,9 +71,8 @@ class Samples:
         index = torch.tensor(rows, device=self.inputs.device)
         self.seeds, self.splits = [self.seeds[row] for row in rows], [self.splits[row] for row in rows]
         for name, value in list(vars(self).items()):
-            if isinstance(value, Tensor | Part) and name not in ("inputs", "true_labels"):
-                setattr(self, name, tree_map(lambda leaf: leaf[index], value))
-        self.true_labels = self.true_labels[: len(rows)]  # all rows are the same memory
+            if isinstance(value, Tensor | Part) and name != "inputs":
+                setattr(self, name, tree_map(lambda leaf: _rows(leaf, index), value))
 
     def epoch_order(self, epoch: int) -> Tensor:
         """Indices [K, n] of the training samples in the order of an epoch."""
@@ -118,6 +118,17 @@ class Samples:
         if metric.startswith("clean_labels"):
             return bool(self.unchanged.weights[row].any())
         return len(self.splits[row].changed) > 0 or not metric.startswith("noisy_labels")
+
+
+def take(labels: Tensor, indices: Tensor) -> Tensor:
+    """Labels [K, M, ...] at indices [K, n]: [K, n, ...]."""
+    further = labels.shape[2:]
+    return labels.gather(1, indices.reshape(*indices.shape, *[1] * len(further)).expand(*indices.shape, *further))
+
+
+def _rows(leaf: Tensor, index: Tensor) -> Tensor:
+    """Some rows; those of an expanded tensor are all the same memory and stay so."""
+    return leaf[: len(index)] if leaf.stride(0) == 0 else leaf[index]
 
 
 def _unchanged(parts: Split) -> Tensor:

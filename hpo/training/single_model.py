@@ -58,7 +58,7 @@ class SingleModel:
         """The regularizer's gradient, its state, its scalars [] named as by `Population.step`, and the new buffers.
 
         Args:
-            inputs: [V, N, ...], the clean view last where the regularizer has one. labels: [N].
+            inputs: [V, N, ...], the clean view last where the regularizer has one. labels: [N, ...].
         """
         clean_view = self.regularizer.clean_view
         objective = Objective(self.network, self.sample_loss, inputs, labels, buffers, moment, clean_view)

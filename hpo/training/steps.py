@@ -19,7 +19,7 @@ from hpo.gradients.draws import Moment
 from hpo.random import mix
 from hpo.stages import Stages, batch_size_at
 from hpo.training.population import Population
-from hpo.training.samples import Samples
+from hpo.training.samples import Samples, take
 from hpo.training.tracing import CHECKED_CALLS
 from hpo.user_code.messages import warn_once
 
@@ -74,7 +74,8 @@ class Steps:
         self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._columns = torch.arange(self.batch_size, device=device)
         self._order = torch.zeros(len(population), self.count * self.batch_size, dtype=torch.int64, device=device)
-        self._labels = torch.zeros_like(self._order)
+        labels = samples.labels
+        self._labels = torch.zeros(*self._order.shape, *labels.shape[2:], dtype=labels.dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
         self._first_step = torch.zeros_like(self._step_number)  # of the epoch
@@ -101,7 +102,7 @@ class Steps:
     def start_epoch(self, epoch: int) -> None:
         """Prepares the first step of an epoch."""
         self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
-        torch.gather(self.samples.labels, 1, self._order, out=self._labels)
+        self._labels.copy_(take(self.samples.labels, self._order))
         self._epoch.fill_(epoch)
         before = self._steps_until[epoch - 1]
         self._steps_before_epoch, self._steps_in_epoch = before, 0

@@ -41,9 +41,16 @@ def note_data(connection: Connection, study: int, worker_id: str, data: Mapping[
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Which part of two descriptions differs; "" for none."""
-    for part in ("shapes", "labels"):
-        if one[part] != other[part]:
-            return part
-    largest = max(map(abs, [*one["inputs"], *other["inputs"]]))
-    pairs = zip(one["inputs"], other["inputs"], strict=True)
-    return "inputs" if any(abs(left - right) > TOLERANCE * largest for left, right in pairs) else ""
+    return next((part for part in ("shapes", "labels", "inputs") if not _equal(one[part], other[part])), "")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two entries are equal; numbers of samples nearly so."""
+    if one == other or not (_are_numbers(one) and _are_numbers(other) and len(one) == len(other)):
+        return bool(one == other)
+    largest = max(map(abs, [*one, *other]))
+    return all(abs(left - right) <= TOLERANCE * largest for left, right in zip(one, other, strict=True))
+
+
+def _are_numbers(entry: Any) -> bool:
+    return isinstance(entry, list) and all(isinstance(value, float) for value in entry)

@@ -1,0 +1,68 @@
+"""Tasks: what the targets of a data set are, and which metrics hpo reports for them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+IGNORED = -100  # the label of a token without a target, as in PyTorch
+LOSS = "loss"
+ACCURACY = "accuracy"
+
+
+class Task(NamedTuple):
+    """A kind of targets.
+
+    Attributes:
+        name: as a data set's `task` and a study's definition have it. words: its name in text.
+        targets: what the labels are, in words.
+        primary: the metric that studies tune for and compare by default.
+        metrics: all that hpo reports besides the loss.
+    """
+
+    name: str
+    words: str
+    targets: str
+    primary: str
+    metrics: tuple[str, ...]
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether every target is one of C classes."""
+        return self.name in ("classification", "tokens")
+
+
+CLASSIFICATION = Task("classification", "classification", "one class per sample, [M]", ACCURACY, (ACCURACY,))
+TASKS = {
+    task.name: task
+    for task in (
+        CLASSIFICATION,
+        Task("regression", "regression", "numbers, [M] or [M, D]", "r2", ("r2", "rmse")),
+        Task("multilabel", "multi-label classification", "zeros and ones, [M, L]", "f1", ("f1", "exact_match")),
+        Task("tokens", "token prediction", "one class per token, [M, T]", LOSS, ("perplexity", ACCURACY)),
+    )
+}
+MINIMISED = {LOSS, "rmse", "perplexity"}
+# Fractions, which are shown in percent.
+SHARES = {ACCURACY, "f1", "exact_match"}
+LABELS = {"r2": "R²", "rmse": "RMSE", "f1": "F1"}
+
+
+def task_of(definition: Mapping[str, Any]) -> Task:
+    """The task of a study's definition, which names it only where it is not classification."""
+    return TASKS[definition.get("task", CLASSIFICATION.name)]
+
+
+def direction_of_metric(name: str) -> str:
+    """Whether a built-in metric is to be "maximize"d or "minimize"d."""
+    return "minimize" if name in MINIMISED else "maximize"
+
+
+def untrained_value(name: str, classes: int | None) -> float | None:
+    """The value with which a diverged run counts, if the metric is bounded: that of guessing, or of no label at all."""
+    if name == ACCURACY:
+        return 1 / classes if classes else None
+    return 0.0 if name in SHARES else None
+
+
+def metric_words(name: str) -> str:
+    """A metric's name in text: "validation R²" of `validation_r2`."""
+    return " ".join(LABELS.get(word, word) for word in name.rstrip("_").split("_"))

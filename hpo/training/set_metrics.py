@@ -1,0 +1,103 @@
+"""Metrics of a set of samples: sums over chunks of it, and functions of all its outputs and labels."""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpo.errors import UsageError
+from hpo.gradients.returns import SampleFunction, compute_losses, compute_metric
+from hpo.models.losses import SampleLoss, count_tokens, cross_entropy, one_number_per_target
+from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
+from hpo.tree import Tree
+from hpo.user_code.messages import call_user_code, describe_value
+from hpo.user_code.metrics import Whole, is_accumulator
+
+# name → what each sample adds to the numerator, [N, ...], and to the denominator, [N], if that is not 1
+Ratios = dict[str, tuple[Tensor, ...]]
+
+
+def sample_ratios(
+    task: str, loss: SampleLoss, metrics: Mapping[str, SampleFunction], outputs: Tensor, labels: Tensor
+) -> Ratios:
+    """What one model's samples add to the loss, to the metrics of the task and to custom metrics of single samples.
+
+    In float32 at least: float16 and bfloat16 cannot hold their sums. The mean loss of tokens is over the tokens.
+    """
+    losses = compute_losses(loss, outputs, labels)
+    by_token = task == "tokens" and loss is cross_entropy
+    ratios: Ratios = {"loss": (losses * count_tokens(labels), count_tokens(labels)) if by_token else mean_of(losses)}
+    ratios |= RATIOS[task](outputs, labels)
+    ratios |= {name: mean_of(compute_metric(name, metric, outputs, labels)) for name, metric in metrics.items()}
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+
+    def as_floats(value: Tensor) -> Tensor:
+        return value.to(torch.promote_types(value.dtype, dtype) if value.is_floating_point() else dtype)
+
+    return {name: tuple(map(as_floats, ratio)) for name, ratio in ratios.items()}
+
+
+class RatioSums:
+    """The sums of `sample_ratios` over the chunks of a set, for K models."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor]] = {}
+
+    def add(self, ratios: Ratios, weights: Tensor) -> None:
+        """Adds a chunk: leaves [K, n, ...], weights [K, n]; a sample of weight 0 is left out."""
+        for name, ratio in ratios.items():
+            parts = [_weighted_sum(values, weights) for values in (ratio if len(ratio) > 1 else (*ratio, weights))]
+            before = self._sums.get(name)
+            self._sums[name] = [one + other for one, other in zip(before, parts, strict=True)] if before else parts
+
+    def metrics(self, labels: Tensor, weights: Tensor) -> Tree:
+        """The metrics [K] of the whole set with labels [K, n, ...]."""
+        means = {
+            name: total / count.clamp(min=1).reshape(-1, *[1] * (total.dim() - 1))
+            for name, (total, count) in self._sums.items()
+        }
+        return finish_metrics(means, labels, weights)
+
+
+def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    if values is weights:
+        return weights.sum(1)
+    weights = weights.reshape(*weights.shape, *[1] * (values.dim() - 2))
+    # The product of weight 0 and a padded sample's NaN would be NaN.
+    return torch.where(weights > 0, values * weights, 0).sum(1)
+
+
+def whole_metrics(metrics: Mapping[str, Any], outputs: Tensor, labels: Tensor, weights: Tensor) -> Tree:
+    """Metrics [K] of a whole set, one model after the other; NaN where a model's outputs are not finite.
+
+    Args:
+        outputs, labels: [K, n, ...]. weights: [K, n], 0 for samples that are left out.
+    """
+    outputs, labels, used = outputs.cpu(), labels.cpu(), weights.cpu() > 0
+    models = [(outputs[row][used[row]], labels[row][used[row]]) for row in range(len(outputs))]
+    return {
+        name: torch.tensor([_compute_whole(name, metric, *model) for model in models], device=weights.device)
+        for name, metric in metrics.items()
+    }
+
+
+def _compute_whole(name: str, metric: Any, outputs: Tensor, labels: Tensor) -> float:
+    if not outputs.isfinite().all():
+        return math.nan
+    code, function = f"metric {name!r}", metric.function if isinstance(metric, Whole) else metric
+    if is_accumulator(function):
+        collector = copy.deepcopy(function)  # what it has collected elsewhere stays there
+        collector.reset()
+        collector.update(one_number_per_target(outputs, labels), labels)
+        value = collector.compute()
+    else:
+        value = call_user_code(code, "metric(outputs, labels)", function, outputs, labels)
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return float(value)
+    try:
+        return float("" if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{code} of a whole set gives {describe_value(value)}; return one number") from None
