@@ -4,7 +4,8 @@ Studies          Study, Configuration, SuccessiveHalving, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
 Networks         MLP, ConvNet1d, ResNet18, WideResNet
-Training         CrossEntropy, Constant, Cosine, MultiStep
+Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
+Training         Constant, Cosine, MultiStep
 Your own method  Regularizer, Objective, Optimizer, per_model
 Errors           HpoError, UsageError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hpo.errors import HpoError, UsageError
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet
-    from hpo.models.losses import CrossEntropy
+    from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
     from hpo.optim.optimizers import Optimizer, per_model
     from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, MultiStep
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hpo.study.loading import load
     from hpo.study.pruner import SuccessiveHalving
     from hpo.study.study import Configuration, Study
+    from hpo.user_code.metrics import whole
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
 """Tasks: what the targets of a data set are, and which metrics hpo reports for them."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 IGNORED = -100  # the label of a token without a target, as in PyTorch
 LOSS = "loss"
@@ -15,7 +15,7 @@ class Task(NamedTuple):
         name: as a data set's `task` and a study's definition have it. words: its name in text.
         targets: what the labels are, in words.
         primary: the metric that studies tune for and compare by default.
-        metrics: all that hpo reports besides the loss.
+        metrics: all that hpo reports besides the loss. explanation: what they are, for a report.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Task(NamedTuple):
     targets: str
     primary: str
     metrics: tuple[str, ...]
+    explanation: str = ""
 
     @property
     def has_classes(self) -> bool:
@@ -31,15 +32,22 @@ class Task(NamedTuple):
 
 
 CLASSIFICATION = Task("classification", "classification", "one class per sample, [M]", ACCURACY, (ACCURACY,))
-TASKS = {
-    task.name: task
-    for task in (
-        CLASSIFICATION,
-        Task("regression", "regression", "numbers, [M] or [M, D]", "r2", ("r2", "rmse")),
-        Task("multilabel", "multi-label classification", "zeros and ones, [M, L]", "f1", ("f1", "exact_match")),
-        Task("tokens", "token prediction", "one class per token, [M, T]", LOSS, ("perplexity", ACCURACY)),
-    )
-}
+REGRESSION = Task(
+    "regression", "regression", "numbers, [M] or [M, D]", "r2", ("r2", "rmse"),
+    "R² is 1 − mean squared error / variance of the targets, averaged over the numbers of a target; RMSE is the root "
+    "of the mean squared error over all of them",
+)  # fmt: skip
+MULTILABEL = Task(
+    "multilabel", "multi-label classification", "0 or 1 for each of L labels, [M, L]", "f1", ("f1", "exact_match"),
+    "F1 is micro-averaged, 2 · true positives / (predicted + given positives) over all samples and labels; exact match "
+    "is the share of samples whose labels are all right; a positive logit predicts 1",
+)  # fmt: skip
+TOKENS = Task(
+    "tokens", "token prediction", "one class per token, [M, T]", LOSS, ("perplexity", ACCURACY),
+    "loss and accuracy are means over the tokens that have a target, the loss in nats; perplexity is exp of the mean "
+    "cross-entropy per token",
+)  # fmt: skip
+TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION, MULTILABEL, TOKENS)}
 MINIMISED = {LOSS, "rmse", "perplexity"}
 # Fractions, which are shown in percent.
 SHARES = {ACCURACY, "f1", "exact_match"}
@@ -51,7 +59,7 @@ def task_of(definition: Mapping[str, Any]) -> Task:
     return TASKS[definition.get("task", CLASSIFICATION.name)]
 
 
-def direction_of_metric(name: str) -> str:
+def direction_of_metric(name: str) -> Literal["maximize", "minimize"]:
     """Whether a built-in metric is to be "maximize"d or "minimize"d."""
     return "minimize" if name in MINIMISED else "maximize"
 

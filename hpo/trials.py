@@ -88,8 +88,8 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        value: the score (tuning) or test accuracy (rerun); None where a run has none. A pruned trial's value is its
-            score at the epoch where it was stopped.
+        value: the score (tuning) or the test metric that is the task's primary one, such as accuracy (rerun); None
+            where a run has none. A pruned trial's value is its score at the epoch where it was stopped.
         cause: None, "diverged", "pruned" or "without a finite score".
         result: scalars at the end of the run. curves: metric → one value per epoch, from epoch 1.
         seconds: wall time of the population divided by its size.

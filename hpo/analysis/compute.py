@@ -8,7 +8,7 @@ import numpy as np
 
 from hpo.analysis.comparisons import compare_rival_pairs, compare_rivals
 from hpo.analysis.descriptors import adjusted_memorisation, range_position
-from hpo.analysis.metric import ACCURACY, Metric, metric_of
+from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
 from hpo.analysis.paired_tests import Summary, summarise, t_interval
 from hpo.analysis.record import Record
 from hpo.analysis.results import BestTrial, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
@@ -16,6 +16,7 @@ from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rou
 from hpo.analysis.smoothness import learning_rates, smoothness
 from hpo.analysis.verdicts import tuning_run_means
 from hpo.space import split_space
+from hpo.tasks import untrained_value
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
 MIN_RANGE_TRIALS = 3  # with fewer finished trials, no position of the best ones is reported
@@ -88,16 +89,18 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
 def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
-    accuracy, train_accuracy = _by_seed(trained, "test_accuracy"), _by_seed(trained, "train_accuracy")
-    fitted = _by_seed(trained, "noisy_labels_fitted")
-    classes = next((row["result"]["classes"] for row in trained if row["result"].get("classes")), 0)
+    definition = record.study["definition"]
+    accuracy, fitted = _by_seed(trained, ACCURACY.name), _by_seed(trained, "noisy_labels_fitted")
+    classes = next((row["result"]["classes"] for row in done if row["result"].get("classes")), 0)
     adjusted = [adjusted_memorisation(fitted[seed], accuracy[seed], classes) for seed in fitted if classes > 1]
     settings: list[dict[str, float]] = []
     for row in slots:
         if row["setting"] and row["setting"] not in settings:
             settings.append(row["setting"])
     tuning_run_by_seed = {row["seed"]: row["tuning_run"] for row in slots}
-    metric_values = _metric_values(done, metric)
+    primary = primary_metric(definition)
+    metric_values = _metric_values(done, metric, primary, classes)
+    built_in = {entry.name: entry for entry in (primary, *further_metrics(definition))}
     return Reruns(
         planned=record.study["seeds"],
         finished=len(done),
@@ -108,12 +111,9 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         settings=settings,
         metric_values=metric_values,
         metric_summary=_metric_summary(metric_values, tuning_run_by_seed, record.study["tuning_runs"]),
-        test_accuracy={row["seed"]: float(row["value"]) for row in done},
-        accuracy=summarise([row["value"] for row in done]),
+        test_metrics={name: _metric_values(done, entry, primary, classes) for name, entry in built_in.items()},
         train_loss=summarise(list(_by_seed(trained, "train_loss").values())),
-        generalisation_gap=summarise(
-            [train_accuracy[seed] - accuracy[seed] for seed in train_accuracy.keys() & accuracy.keys()]
-        ),
+        generalisation_gap=_gap(trained, primary),
         memorised=summarise(list(fitted.values())),
         recovered=summarise(list(_by_seed(trained, "noisy_labels_recovered").values())),
         adjusted_memorisation=summarise(adjusted),
@@ -127,12 +127,25 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
     )
 
 
-def _metric_values(done: list[Row], metric: Metric) -> dict[int, float]:
-    """The verdict's metric by seed; a rerun without it has NaN, which a comparison counts."""
-    if metric.name == ACCURACY.name:  # stored as the rerun's value, which for a diverged one is that of guessing
+def _metric_values(done: list[Row], metric: Metric, primary: Metric, classes: int) -> dict[int, float]:
+    """A test metric by seed; a rerun without it has NaN, which a comparison counts.
+
+    A diverged rerun has the value of an untrained network where the metric is a share.
+    """
+    if metric.name == primary.name:  # stored as the rerun's value
         return {row["seed"]: float(row["value"]) for row in done}
     values = _by_seed([row for row in done if row["cause"] != DIVERGED], metric.name)
+    untrained = untrained_value(metric.name.removeprefix("test_"), classes) if metric.share else None
+    if untrained is not None:
+        values |= {row["seed"]: untrained for row in done if row["cause"] == DIVERGED}
     return {row["seed"]: values.get(row["seed"], float("nan")) for row in done}
+
+
+def _gap(trained: list[Row], metric: Metric) -> Summary:
+    """How much better a metric is on the training samples than on the test set."""
+    test, train = _by_seed(trained, metric.name), _by_seed(trained, f"train_{metric.name.removeprefix('test_')}")
+    sign = 1 if metric.direction == "maximize" else -1
+    return summarise([sign * (train[seed] - test[seed]) for seed in train.keys() & test.keys()])
 
 
 def _metric_summary(values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int], tuning_runs: int) -> Summary:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hpo.analysis.paired_tests import Direction
+from hpo.tasks import SHARES, direction_of_metric, metric_words, task_of
 
 
 class Metric(NamedTuple):
@@ -21,25 +22,51 @@ class Metric(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Its name in text: "test accuracy"."""
-        return self.name.replace("_", " ")
+        """Its name in text: "test accuracy", "test R²"."""
+        return metric_words(self.name)
+
+    @property
+    def short(self) -> str:
+        """Its name without the part of the data: "accuracy"."""
+        return metric_words(self.name.partition("_")[2])
 
 
 ACCURACY = Metric("test_accuracy", "maximize", share=True)
-SHARES = {"test_accuracy", "validation_accuracy", "noisy_labels_fitted", "noisy_labels_recovered"}
+
+
+def primary_metric(definition: Mapping[str, Any]) -> Metric:
+    """The test metric that studies of this task compare by default, such as accuracy."""
+    return _built_in(f"test_{task_of(definition).primary}")
+
+
+def further_metrics(definition: Mapping[str, Any]) -> list[Metric]:
+    """The test metrics that hpo reports for the task, other than the one that the verdicts compare."""
+    metrics = [_built_in(f"test_{name}") for name in task_of(definition).metrics]
+    return [metric for metric in metrics if metric.name != metric_of(definition).name]
 
 
 def metric_of(definition: Mapping[str, Any]) -> Metric:
     """The test metric that corresponds to the study's score, in the score's direction.
 
-    For a score without one (the training loss, the noisy labels fitted) verdicts compare test accuracy.
+    For a score without one (the training loss, the noisy labels fitted) verdicts compare the task's primary metric.
     """
     part, _, name = str(definition["score"]).partition("_")
     if part != "validation":
-        return ACCURACY
-    return Metric(f"test_{name}", definition["direction"], share=f"test_{name}" in SHARES)
+        return primary_metric(definition)
+    return Metric(f"test_{name}", definition["direction"], share=_is_share(name, definition))
 
 
 def score_of(definition: Mapping[str, Any]) -> Metric:
     """The study's score, which tuning optimises."""
-    return Metric(definition["score"], definition["direction"], share=definition["score"] in SHARES)
+    part, _, name = str(definition["score"]).partition("_")
+    share = part == "noisy" or (part == "validation" and _is_share(name, definition))
+    return Metric(definition["score"], definition["direction"], share)
+
+
+def _built_in(name: str) -> Metric:
+    part_free = name.partition("_")[2]
+    return Metric(name, direction_of_metric(part_free), share=part_free in SHARES)
+
+
+def _is_share(name: str, definition: Mapping[str, Any]) -> bool:
+    return name in SHARES and name in task_of(definition).metrics

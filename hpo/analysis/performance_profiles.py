@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from hpo.analysis.metric import Metric, score_of
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.selection import rerun_curves
@@ -25,7 +26,7 @@ class TimeToTarget(NamedTuple):
     """
 
     study: str
-    metric: str
+    metric: Metric
     target: float
     epochs: dict[str, float]
     ratios: dict[str, float]
@@ -55,8 +56,9 @@ def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) 
     The target is the median over the baseline's reruns of the score at their last epoch. A rerun that diverged, failed
     for good or never reaches the target takes infinitely long.
     """
-    metric, sign = numbers.definition["score"], 1.0 if numbers.definition["direction"] == "maximize" else -1.0
-    curves = rerun_curves(record, metric)
+    metric = score_of(numbers.definition)
+    sign = 1.0 if metric.direction == "maximize" else -1.0
+    curves = rerun_curves(record, metric.name)
     reruns = {entry.name: entry.reruns for entry in numbers.configurations}
     if not all(reruns[name].finished + len(reruns[name].failed_seeds) for name in names):
         return None
@@ -70,7 +72,7 @@ def time_to_target(record: Record, numbers: StudyNumbers, names: Sequence[str]) 
     epochs = {}
     for name in names:
         lost = {*reruns[name].diverged_seeds, *reruns[name].failed_seeds}
-        seeds = [*reruns[name].test_accuracy, *reruns[name].failed_seeds]
+        seeds = [*reruns[name].metric_values, *reruns[name].failed_seeds]
         times = [math.inf if seed in lost else float(reached.get((name, seed), math.inf)) for seed in seeds]
         epochs[name] = median_low(times)
     fewest = min(epochs.values())

@@ -41,15 +41,17 @@ class Tuning(NamedTuple):
 
 
 class Reruns(NamedTuple):
-    """The newest reruns of one configuration; accuracies and shares are fractions.
+    """The newest reruns of one configuration; accuracies and other shares are fractions.
 
     Attributes:
         failed_attempts: attempts that ended without a result, by cause. failed_seeds: reruns that failed for good.
         settings: the settings rerun, one per tuning run. rounds_read: how often the test set was read.
         metric_values: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
-            (accuracy: 1/classes), or NaN where the metric is unbounded, and so has a metric that is not finite.
+            (accuracy: 1/classes, F1: 0), or NaN where the metric is unbounded, and so has a metric that is not finite.
             metric_summary: their summary without the NaNs.
-        test_accuracy: by seed, also where verdicts compare another metric; diverged reruns have 1/classes.
+        test_metrics: the metrics that hpo reports for the task, such as test_accuracy, each by seed, also where
+            verdicts compare another one; a diverged rerun has the value of an untrained network, or NaN.
+        generalisation_gap: how much better the task's primary metric is on the training samples than on the test set.
         memorised, recovered: shares of the changed labels fitted as given and as they truly are; the first also by
             seed as noisy_labels_fitted. adjusted_memorisation: the share beyond what errors would hit by chance.
         seconds_per_epoch: wall time divided by the models trained side by side. populations: the sizes trained.
@@ -65,8 +67,7 @@ class Reruns(NamedTuple):
     settings: list[dict[str, float]]
     metric_values: dict[int, float]
     metric_summary: Summary
-    test_accuracy: dict[int, float]
-    accuracy: Summary
+    test_metrics: dict[str, dict[int, float]]
     train_loss: Summary
     generalisation_gap: Summary
     memorised: Summary

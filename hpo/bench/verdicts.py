@@ -4,6 +4,7 @@ A real comparison (A/A test) compares one configuration with itself: every seed 
 the same order, from different initial weights. Every "better" or "worse" there is a false positive.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from hpo.bench.simulated import families, repeated
 from hpo.bench.table import OnRow, Row
 from hpo.models import MLP
 from hpo.study.study import Configuration, Study
+from hpo.tasks import TASKS
 from hpo.training.loop import train
 from hpo.training.population_size import MAX_POPULATION
 from hpo.training.recipe import Member
+from hpo.worker.outcomes import test_value
 from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark
@@ -122,16 +125,21 @@ def _simulated_studies(seeds: Sequence[int], studies: int) -> Iterator[tuple[dic
 
 
 def train_pairs(trainer: Trainer, seeds: Sequence[int], max_population: int) -> dict[int, tuple[float, float]]:
-    """Test accuracies of the study's baseline by seed: of its usual training stream, and of a salted one."""
+    """The task's test metric of the study's baseline by seed: of its usual training stream, and of a salted one.
+
+    A diverged run has the value of an untrained network, or NaN where the metric has none.
+    """
     name = trainer.study.baseline
     recipe = trainer.recipe(trainer.configuration(name), rerun=True)
     setting = trainer.setting_to_try(name, {})
     members = [Member(seed, setting, salt) for seed in seeds for salt in (0, 1)]
-    accuracies: list[float] = []
+    reached: list[float] = []
+    primary, classes = TASKS[trainer.study.data.task].primary, trainer.source.classes
     for start in range(0, len(members), max_population):
         results = train(recipe, members[start : start + max_population], trainer.device, test=True)
-        accuracies += [result.final.get("test_accuracy", 1 / trainer.source.classes) for result in results]
-    return dict(zip(seeds, zip(accuracies[::2], accuracies[1::2], strict=True), strict=True))
+        values = [test_value(result, primary, classes) for result in results]
+        reached += [math.nan if value is None else value for value in values]
+    return dict(zip(seeds, zip(reached[::2], reached[1::2], strict=True), strict=True))
 
 
 def in_comparisons(pairs: dict[int, tuple[float, float]], seeds: int) -> Iterator[Pairs]:

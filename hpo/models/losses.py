@@ -5,6 +5,7 @@ Every loss takes outputs and labels of N samples and returns N numbers, so that 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -160,12 +161,13 @@ class SquaredError:
         return squares.flatten(1).mean(1) if squares.dim() > 1 else squares
 
 
-def _checked_weights(name: str, given: object) -> tuple[float, ...]:
+def _checked_weights(name: str, given: Any) -> tuple[float, ...]:
     """The weights as a tuple of numbers above 0; a single number becomes one."""
     values = (given,) if isinstance(given, int | float) else given
+    values = values.tolist() if isinstance(values, Tensor) else values
     valid = isinstance(values, tuple | list) and all(isinstance(value, int | float) and value > 0 for value in values)
-    require(valid, name, given, "numbers above 0, in the order of the classes")
-    return tuple(float(value) for value in values)  # type: ignore[union-attr]
+    require(valid, name, given, "numbers above 0, one per class or label")
+    return tuple(float(value) for value in values)
 
 
 LOSSES: dict[str, SampleLoss] = {

@@ -2,13 +2,12 @@
 
 import math
 
-from hpo.analysis.metric import SHARES, Metric
 from hpo.analysis.performance_profiles import TABLE_RATIOS
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison
 from hpo.report.formatting import NOTHING, amount, difference_interval, metric_value, percent, spread
 from hpo.report.tables import Table
-from hpo.report.wording import escape, plain_name, verdict_words
+from hpo.report.wording import escape, verdict_words
 
 
 def results(comparison: StudyComparison) -> Table:
@@ -52,8 +51,7 @@ def times_to_target(comparison: StudyComparison) -> Table:
     header = ["study", "target", *(f"{escape(name)}, epochs (ratio)" for name in comparison.shared)]
     rows = []
     for time in comparison.times_to_target:
-        metric = Metric(time.metric, "maximize", time.metric in SHARES)
-        target = f"{escape(plain_name(time.metric))} {metric_value(time.target, metric)}"
+        target = f"{escape(time.metric.label)} {metric_value(time.target, time.metric)}"
         cells = [_time(time.epochs[name], time.ratios[name]) for name in comparison.shared]
         rows.append([escape(time.study), target, *cells])
     return Table(header, rows, range(2, len(header)))

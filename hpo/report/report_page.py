@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.metric import ACCURACY, Metric, primary_metric
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
 from hpo.report import tables, tuning_tables
@@ -13,6 +13,7 @@ from hpo.report.page import Page
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
+from hpo.tasks import task_of
 
 
 def report_page(
@@ -39,6 +40,8 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "definition": numbers.definition,
         "metric": numbers.metric,
         "accuracy": ACCURACY,
+        "primary": primary_metric(numbers.definition),
+        "task": task_of(numbers.definition),
         "roughness": Metric("roughness", "minimize", share=False),
         "baseline": escape(numbers.baseline.name),
         "verdicts": verdict_lines(numbers),

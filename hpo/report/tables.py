@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.metric import ACCURACY, Metric, further_metrics, primary_metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
 from hpo.analysis.verdicts import MIN_PAIRS
@@ -20,6 +20,7 @@ from hpo.report.formatting import (
     with_interval,
 )  # fmt: skip
 from hpo.report.wording import escape, plain_name, setting, verdict_words
+from hpo.tasks import CLASSIFICATION, task_of
 
 TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
 
@@ -34,27 +35,28 @@ class Table(NamedTuple):
 
 def results(numbers: StudyNumbers) -> Table:
     """T1: the results of every configuration over its reruns."""
-    metric = numbers.metric
-    accuracy = [] if metric.name == ACCURACY.name else [ACCURACY.label]
+    metric, further = numbers.metric, further_metrics(numbers.definition)
+    fits = ["noisy labels fitted"] if task_of(numbers.definition) is CLASSIFICATION else []
     header = [
-        "configuration", "n", f"{escape(metric.label)} [95% CI]", *accuracy, "final training loss",
-        "generalisation gap", "noisy labels fitted", "diverged", "seconds per epoch", "best setting",
+        "configuration", "n", f"{escape(metric.label)} [95% CI]", *(escape(other.label) for other in further),
+        "final training loss", "generalisation gap", *fits, "diverged", "seconds per epoch", "best setting",
     ]  # fmt: skip
-    return Table(header, [_result(entry, metric) for entry in numbers.configurations], range(1, len(header) - 1))
+    rows = [_result(entry, numbers, further, bool(fits)) for entry in numbers.configurations]
+    return Table(header, rows, range(1, len(header) - 1))
 
 
-def _result(entry: ConfigurationNumbers, metric: Metric) -> list[str]:
-    reruns, summary = entry.reruns, entry.reruns.metric_summary
+def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Metric], fits: bool) -> list[str]:
+    metric, reruns, summary = numbers.metric, entry.reruns, entry.reruns.metric_summary
     limits = f" {interval(summary.interval, metric)}" if math.isfinite(summary.interval.low) else ""
     settings = reruns.settings or [best.setting for best in entry.tuning.best]
     return [
         escape(entry.name),
         str(summary.n),
         spread(summary, metric) + limits,
-        *([] if metric.name == ACCURACY.name else [spread(reruns.accuracy, ACCURACY)]),
+        *(spread(summarise(list(reruns.test_metrics[other.name].values())), other) for other in further),
         spread(reruns.train_loss, TRAIN_LOSS),
-        difference(reruns.generalisation_gap.mean, ACCURACY),
-        spread(reruns.memorised, ACCURACY),
+        difference(reruns.generalisation_gap.mean, primary_metric(numbers.definition)),
+        *([spread(reruns.memorised, ACCURACY)] if fits else []),
         str(len(reruns.diverged_seeds)),
         three_digits(reruns.seconds_per_epoch.mean),
         escape(best_settings(entry, settings if len(settings) < 2 else "one per tuning run")),

@@ -127,7 +127,7 @@ def _rerun_losses(entry: ConfigurationNumbers, numbers: StudyNumbers) -> Iterato
 def _undefined_metrics(entry: ConfigurationNumbers, numbers: StudyNumbers) -> dict[str, list[int]]:
     """Test metrics that are not finite for some reruns that did not diverge: name → their seeds."""
     reruns = entry.reruns
-    trained = reruns.test_accuracy.keys() - set(reruns.diverged_seeds)
+    trained = reruns.metric_values.keys() - set(reruns.diverged_seeds)
     undefined = {f"test_{name}": trained - values.keys() for name, values in reruns.custom_metrics.items()}
     undefined |= {numbers.metric.name: set(reruns.undefined_seeds)}
     return {name: sorted(seeds) for name, seeds in undefined.items() if seeds}

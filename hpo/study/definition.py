@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import UsageError
-from hpo.models.losses import CrossEntropy, SampleLoss
+from hpo.models.losses import LOSSES, CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
@@ -17,16 +17,22 @@ from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training
+from hpo.tasks import CLASSIFICATION, direction_of_metric
+from hpo.user_code.metrics import Whole, is_accumulator
 
 
 def loss_of(study: Study) -> SampleLoss:
     """The loss per sample that the study trains."""
-    return study.loss or CrossEntropy(float(study.label_smoothing))
+    return study.loss or (CrossEntropy(float(study.label_smoothing)) if study.label_smoothing else _task_loss(study))
+
+
+def _task_loss(study: Study) -> SampleLoss:
+    return LOSSES[study.data.task]
 
 
 def direction_of(study: Study) -> str:
     """Whether tuning should "maximize" or "minimize" the study's score."""
-    return study.direction or ("minimize" if study.score.endswith("loss") else "maximize")
+    return study.direction or direction_of_metric(study.score.partition("_")[2])
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -39,6 +45,7 @@ def describe(study: Study) -> dict[str, Any]:
         UsageError: the parts do not fit together, such as a hyperparameter that belongs to none of them.
     """
     loss = loss_of(study)
+    metrics = {name: _describe_metric(metric) for name, metric in study.metrics.items()}
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
     _check_views(study)
     for configuration in study.configurations:
@@ -53,8 +60,9 @@ def describe(study: Study) -> dict[str, Any]:
         "direction": direction_of(study),
         "score_epoch": study.score_epoch,
         "schedule": _describe_part(study.schedule or Constant()),
-        **({} if loss == CrossEntropy() else {"loss": _describe_part(loss)}),
-        **({"metrics": {name: _describe_part(study.metrics[name]) for name in study.metrics}} if study.metrics else {}),
+        **({} if study.data.task == CLASSIFICATION.name else {"task": study.data.task}),
+        **({} if loss == _task_loss(study) else {"loss": _describe_part(loss)}),
+        **({"metrics": metrics} if metrics else {}),
         **(arithmetic if study.precision != "float32" or study.channels_last else {}),
         **({"accumulate": study.accumulate} if study.accumulate > 1 else {}),
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
@@ -117,6 +125,21 @@ def _describe_part(part: Any) -> dict[str, Any]:
         raise UsageError(
             f"{type(part).__name__}: a field is not a plain value ({error}); use numbers and strings"
         ) from error
+
+
+def _describe_metric(metric: Any) -> dict[str, Any]:
+    """A custom metric; of an object such as a torchmetrics one with its settings, its public attributes."""
+    if isinstance(metric, Whole):
+        return {"whole": True, **_describe_metric(metric.function)}
+    if not is_accumulator(metric):
+        return _describe_part(metric)
+    settings = {name: value for name, value in vars(metric).items() if not name.startswith("_")}
+    plain = {
+        _key(name, "kind", "whole"): value
+        for name, value in settings.items()
+        if isinstance(value, str | int | float | None)
+    }
+    return {"whole": True, "kind": type(metric).__qualname__, **plain}
 
 
 def _key(name: str, *reserved: str) -> str:

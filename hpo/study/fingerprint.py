@@ -20,6 +20,7 @@ from hpo.study.study import Study
 from hpo.study.study_syntax import study_digests
 from hpo.study.syntax import digest, lambda_digest, module_digests, process_dependent_names
 from hpo.study.user_modules import UserModule, user_modules
+from hpo.user_code.metrics import Whole
 from hpo.user_code.ownership import is_user_code
 from hpo.user_code.reachable import reachable
 
@@ -78,7 +79,8 @@ def _values(
 def _parts(study: Study) -> dict[str, Any]:
     """The study's parts that may be the user's code, without the fields and arguments that the definition contains."""
     described = {name: getattr(study, name) for name in ("data", "model", "schedule", "loss", "pruner")}
-    described |= {f"metric {name}": metric for name, metric in study.metrics.items()}
+    metrics = {name: metric.function if isinstance(metric, Whole) else metric for name, metric in study.metrics.items()}
+    described |= {f"metric {name}": metric for name, metric in metrics.items()}
     parts: dict[str, Any] = {}
     for name, part in described.items():
         if isinstance(part, functools.partial):

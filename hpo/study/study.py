@@ -8,6 +8,7 @@ from hpo.errors import UsageError
 from hpo.search_space import Entry
 from hpo.stages import Stages
 from hpo.study.validation import check_configuration, check_study
+from hpo.tasks import CLASSIFICATION, TASKS
 
 Prediction = Literal["better", "worse", "equivalent"]
 
@@ -58,19 +59,25 @@ class Study:
             tentative, with 2 there is no verdict, and with 1 every verdict is tentative. None (default): 3, or as many
             as `seeds` if there are fewer.
         seeds_per_trial: models trained for each trial, with different tuning seeds; their mean score counts.
-        metrics: custom metrics, name → function (outputs [N, ...], labels [N]) -> values [N], one finite number per
-            sample. Their means are in the curves as `validation_<name>` and in the report as `test_<name>`.
-        score: the metric that tuning optimises: `validation_accuracy`, `validation_loss`, `validation_<name>` of a
-            custom metric, `train_loss`, `noisy_labels_fitted` or `noisy_labels_recovered`.
-        direction: whether to "maximize" or "minimize" the score. By default a loss is minimised and any other built-in
-            score maximised; a custom metric needs it.
+        metrics: custom metrics, name → function (outputs [N, ...], labels [N, ...]) -> values [N], one finite number
+            per sample, whose mean is reported; `hpo.whole(function)` for a function of all samples of a set to one
+            number; or a torchmetrics object. They are in the curves as `validation_<name>` and in the report as
+            `test_<name>`.
+        score: the metric that tuning optimises: `validation_loss`, `train_loss`, `validation_<name>` of a custom metric
+            or of a metric of the data's task: `accuracy` (classification, the default), `r2` (regression, the default)
+            or `rmse`, `f1` (multi-label, the default) or `exact_match`, `perplexity` or `accuracy` (tokens, whose
+            default is `validation_loss`). For classification also `noisy_labels_fitted`, `noisy_labels_recovered`.
+        direction: whether to "maximize" or "minimize" the score. A loss, RMSE and perplexity are minimised by default
+            and any other built-in score maximised; a custom metric needs it.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which favours noisy curves.
         schedule: the learning rate schedule of every configuration (`hpo.Constant()`, `hpo.Cosine()`,
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
         label_smoothing: label smoothing of the cross-entropy in training, in [0, 1).
-        loss: a custom loss (outputs [N, ...], labels [N]) -> losses [N] instead of cross-entropy. The curve
-            `train_loss` is the mean of what is trained, smoothing included; evaluation on training, validation and test
-            data is without smoothing.
+        loss: a loss (outputs [N, ...], labels [N, ...]) -> losses [N] instead of the task's: cross-entropy (for tokens
+            its mean over those with a target), `hpo.SquaredError()` for regression, `hpo.BinaryCrossEntropy()` for
+            multi-label data. `hpo.CrossEntropy(class_weights=(1, 5))` weights classes. The curve `train_loss` is the
+            mean of what is trained, smoothing included; evaluation on training, validation and test data is without
+            smoothing.
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
         accumulate: gradient accumulation: the regularizer forms a gradient on each of so many micro-batches of a
             minibatch, and the optimizer gets their mean; activations need that much less memory. `batch_size` counts
@@ -83,7 +90,8 @@ class Study:
             None (default) trains all trials to the end, as reruns always are. Pruning by early epochs can harm one
             configuration more than another, and with it the comparison (`hpo bench pruning`).
         margin: the smallest difference that matters, in the units of the test metric that verdicts compare: the test
-            metric of the score if that is a validation metric, else accuracy (a fraction: 0.01 is one point).
+            metric of the score if that is a validation metric, else the task's default (0.01 is one point of accuracy
+            or F1, 0.01 of R², or a hundredth of a nat per token).
         title, hypothesis: the author's texts for the report.
         name: the study's name in the database; by default that of its file.
         defined_in: the module that `hpo.load` made of its file, and its variant there: "hpo_study_rogc:noisy".
@@ -101,7 +109,7 @@ class Study:
     tuning_runs: int | None = None
     seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    score: str = "validation_accuracy"
+    score: str = ""
     direction: Literal["maximize", "minimize"] | None = None
     score_epoch: Literal["last", "best"] = "last"
     schedule: Any = None
@@ -125,4 +133,6 @@ class Study:
         for entry in self.configurations:
             if not isinstance(entry, Configuration):
                 raise UsageError(f"configurations contains {entry!r}; give only entries that are hpo.Configuration")
+        if not self.score and (task := TASKS.get(getattr(self.data, "task", CLASSIFICATION.name))):
+            object.__setattr__(self, "score", f"validation_{task.primary}")
         check_study(self)

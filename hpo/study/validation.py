@@ -9,9 +9,10 @@ from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require,
 from hpo.search_space import Choice, Range, When, is_plain
 from hpo.stages import Stages, batch_sizes_of
 from hpo.study.pruner import check_pruner
+from hpo.tasks import CLASSIFICATION, TASKS, Task
 from hpo.user_code.metrics import check_metrics
 
-SCORES = ("validation_accuracy", "validation_loss", "train_loss", "noisy_labels_fitted", "noisy_labels_recovered")
+LABEL_FITS = ("noisy_labels_fitted", "noisy_labels_recovered")
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MAX_TUNING_SEEDS = 1000  # the seeds of the reruns begin there
 TUNING_RUNS = 3  # the fewest with which verdicts include the luck of tuning
@@ -48,11 +49,11 @@ def check_study(study: Any) -> None:
         expected = "another name, since reports of comparisons have such names"
         require(not study.name.startswith("compare-"), "name", study.name, expected)
     _check_configurations([configuration.name for configuration in study.configurations], study.baseline)
+    _check_parts(study)
     _check_score(study)
     _check_training(study)
     number = isinstance(study.margin, int | float) and study.margin > 0
     require(number, "margin", study.margin, "a number above 0, such as 0.01 for one point")
-    _check_parts(study)
 
 
 def first_lookalikes(names: Iterable[str], displayed: Callable[[str], str]) -> tuple[str, str] | None:
@@ -107,11 +108,19 @@ def _check_configurations(names: list[str], baseline: str) -> None:
     require(baseline in names, "baseline", baseline, f"the name of one of the configurations: {', '.join(names)}{hint}")
 
 
+def built_in_scores(task: Task) -> tuple[str, ...]:
+    """The scores of a task besides custom metrics."""
+    names = dict.fromkeys([task.primary, *task.metrics, "loss"])
+    return (*(f"validation_{name}" for name in names), "train_loss", *(LABEL_FITS if task is CLASSIFICATION else ()))
+
+
 def _check_score(study: Any) -> None:
-    check_metrics(study.metrics)
-    scores = (*SCORES, *(f"validation_{name}" for name in study.metrics))
+    task = TASKS[study.data.task]
+    check_metrics(study.metrics, task)
+    scores = (*built_in_scores(task), *(f"validation_{name}" for name in study.metrics))
     hint = did_you_mean(str(study.score), scores)
-    require(study.score in scores, "score", study.score, f"one of {', '.join(scores)}{hint}")
+    of_task = "" if task is CLASSIFICATION else f" for {task.words}"
+    require(study.score in scores, "score", study.score, f"one of {', '.join(scores)}{of_task}{hint}")
     if study.score.removeprefix("validation_") in study.metrics and study.direction is None:
         raise UsageError(f"score is the custom metric {study.score!r}; give direction='maximize' or 'minimize'")
     _require_choice("direction", study.direction, "maximize", "minimize", None)
@@ -135,7 +144,13 @@ def _check_training(study: Any) -> None:
     if study.loss is not None and not callable(study.loss):
         raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one per sample, or None")
     if study.loss is not None and smoothing:
-        raise UsageError("label_smoothing and loss are both given; smooth the labels in your loss, or leave it out")
+        raise UsageError(
+            "label_smoothing and loss are both given; smooth the labels in your loss, as hpo.CrossEntropy does, or "
+            "leave it out"
+        )
+    if smoothing and not TASKS[study.data.task].has_classes:
+        words = TASKS[study.data.task].words
+        raise UsageError(f"label_smoothing is {smoothing!r}, but the task is {words}, without classes; leave it out")
 
 
 def _check_parts(study: Any) -> None:
@@ -147,3 +162,4 @@ def _check_parts(study: Any) -> None:
     for attribute in ("label_noise", "noise", "validation", "split", "augment", "augments", "task"):
         if not hasattr(study.data, attribute):
             raise UsageError(f"data: {type(study.data).__name__} has no {attribute}; make it a subclass of hpo.Dataset")
+    require(study.data.task in TASKS, "data: task", study.data.task, f"one of {', '.join(TASKS)}")

@@ -87,7 +87,8 @@ def whole_metrics(metrics: Mapping[str, Any], outputs: Tensor, labels: Tensor, w
 def _compute_whole(name: str, metric: Any, outputs: Tensor, labels: Tensor) -> float:
     if not outputs.isfinite().all():
         return math.nan
-    code, function = f"metric {name!r}", metric.function if isinstance(metric, Whole) else metric
+    code = f"metric {name!r}"
+    function: Any = metric.function if isinstance(metric, Whole) else metric
     if is_accumulator(function):
         collector = copy.deepcopy(function)  # what it has collected elsewhere stays there
         collector.reset()

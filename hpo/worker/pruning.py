@@ -15,7 +15,7 @@ class TrialPruner:
     """Prunes the trials of one `Work`, each compared with the others and the earlier ones of the same tuning run."""
 
     def __init__(
-        self, study: Study, classes: int, tuning_runs: Sequence[int], curves: Mapping[int, Sequence[TrialCurve]]
+        self, study: Study, classes: int | None, tuning_runs: Sequence[int], curves: Mapping[int, Sequence[TrialCurve]]
     ) -> None:
         """
         Args:

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from hpo.errors import UsageError
 from hpo.study.definition import direction_of
 from hpo.study.study import Study
+from hpo.tasks import untrained_value
 from hpo.training.recipe import Result
 
 
-def score(result: Result, study: Study, classes: int) -> float | None:
+def score(result: Result, study: Study, classes: int | None) -> float | None:
     """The study's score of a run, at its last or its best epoch.
 
     A diverged run counts as an untrained network if the metric is bounded (accuracy: 1/classes) and has no score
     (None) if it is not. A run whose metric is not finite has no score either.
     """
     if result.diverged_epoch is not None:
-        return 1 / classes if study.score == "validation_accuracy" else None
+        part, _, name = study.score.partition("_")
+        return untrained_value(name, classes) if part == "validation" and name not in study.metrics else None
     values = result.curves.get(study.score)
     if not values:
         known = ", ".join(sorted(result.curves))
@@ -32,7 +34,7 @@ def score_of_curve(values: Sequence[float], study: Study) -> float | None:
     return best((value for value in values if math.isfinite(value)), default=None)
 
 
-def score_after(epoch: int, result: Result, study: Study, classes: int) -> float | None:
+def score_after(epoch: int, result: Result, study: Study, classes: int | None) -> float | None:
     """The score that a run had after `epoch` epochs."""
     diverged = result.diverged_epoch
     if diverged is not None and diverged <= epoch:

@@ -129,7 +129,7 @@ def test_every_part_may_be_custom(fork_server: ForkServer, tmp_path: Path) -> No
     ):
         assert name in report, name
     results: dict[str, Any] = json.loads((reports / "results.json").read_text())
-    accuracies = [entry["reruns"]["test_accuracy"] for entry in results["configurations"]]
+    accuracies = [entry["reruns"]["test_metrics"]["test_accuracy"] for entry in results["configurations"]]
     assert all(len(own) == 3 and 0 <= min(own.values()) <= 1 for own in accuracies)
 
     for entry in results["configurations"]:

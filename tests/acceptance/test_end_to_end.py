@@ -89,7 +89,7 @@ def test_run_tunes_reruns_and_reports(hpo: CommandLine) -> None:
     check_finished(hpo, trials=12, reruns=3)
     text = report(hpo)
     assert "hpo run small" in text
-    accuracies = json.loads(report(hpo, "results.json"))["configurations"][0]["reruns"]["test_accuracy"]
+    accuracies = json.loads(report(hpo, "results.json"))["configurations"][0]["reruns"]["test_metrics"]["test_accuracy"]
     assert sorted(accuracies) == ["1000", "1001", "1002"]
     assert all(0 < accuracy < 1 for accuracy in accuracies.values())
 

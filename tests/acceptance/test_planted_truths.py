@@ -94,7 +94,7 @@ def test_no_change_is_identical_harm_is_worse_and_divergence_counts(tmp_path: Pa
     assert rivals["Overflow"]["verdict"]["word"] == "worse"
     assert rivals["Overflow"]["verdict"]["diverged"] == 5
     overflow = next(entry for entry in found["configurations"] if entry["name"] == "Overflow")
-    assert set(overflow["reruns"]["test_accuracy"].values()) == {0.1}, "that of an untrained network"
+    assert set(overflow["reruns"]["test_metrics"]["test_accuracy"].values()) == {0.1}, "that of an untrained network"
     nothing, harm, lost = (verdict_line(found, name) for name in ("Nothing", "Harm", "Overflow"))
     assert "identical" in nothing and "Δ = 0.00 points" in nothing
     assert "worse" in harm and "Δ = −" in harm and "diverged" not in harm
@@ -132,7 +132,7 @@ def test_a_network_on_which_a_layer_rule_is_wrong_falls_back_to_the_same_numbers
     # Without any rule, per-sample gradients are computed one by one.
     monkeypatch.delitem(RULES, nn.Linear)
     slow = gnvr_reruns(tmp_path / "slow", **small)
-    assert found["test_accuracy"] == slow["test_accuracy"]
+    assert found["test_metrics"] == slow["test_metrics"]
     assert found["train_loss"] == slow["train_loss"]
 
 
@@ -146,6 +146,6 @@ def test_a_wrong_rule_in_the_table_gives_the_numbers_of_the_right_one(
     monkeypatch.setitem(RULES, nn.Linear, wrong)
     found = gnvr_reruns(tmp_path / "wrong")
     assert "the rule of layer 'linear1' differs from its per-sample gradients" in caplog.text
-    for seed, accuracy in expected["test_accuracy"].items():
-        assert found["test_accuracy"][seed] == pytest.approx(accuracy, abs=0.015)
+    for seed, accuracy in expected["test_metrics"]["test_accuracy"].items():
+        assert found["test_metrics"]["test_accuracy"][seed] == pytest.approx(accuracy, abs=0.015)
     assert found["train_loss"]["mean"] == pytest.approx(expected["train_loss"]["mean"], rel=1e-3)

@@ -62,7 +62,7 @@ def test_the_record_of_a_new_study_at_half_way_and_at_the_end(tmp_path: Path) ->
     numbers = compute_numbers(end)
     assert numbers.rivals[0].verdict.rule == 2
     assert (numbers.baseline.tuning.diverged, numbers.baseline.tuning.planned) == (1, 4)
-    assert numbers.baseline.reruns.accuracy[1:3] == (pytest.approx(0.51), pytest.approx(0.01))
+    assert numbers.baseline.reruns.metric_summary[1:3] == (pytest.approx(0.51), pytest.approx(0.01))
     assert numbers.environments == [{"device": "cpu", "python": "3.11", "commit": "abc"}]
     for record, words in ((new, "no seed has been rerun"), (half, "2 of 4"), (end, "51.00% ± 1.00%")):
         assert words in write_report(record, tmp_path / "report", "s", []).read_text()

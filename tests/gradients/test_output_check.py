@@ -87,7 +87,7 @@ class Coins(Dataset):
     def load(self):
         x = torch.randn(80, 4)
         y = (x.sum(1) > 0).long()
-        return Source(x[:60], x[:60].sum(1) if self.raw else y[:60], x[60:], y[60:], 2)
+        return Source(x[:60], x[:60].sum(1) if self.raw else y[:60], x[60:], y[60:], 3)
 
 def binary(outputs, labels):
     return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")

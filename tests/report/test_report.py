@@ -165,7 +165,9 @@ def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:
     numbers = numbers_of("one seed diverged")
     reruns, verdict = numbers.configurations[1].reruns, numbers.rivals[0].verdict
     assert (verdict.comparison.n, verdict.diverged) == (5, 1)
-    assert reruns.test_accuracy[1002] == 0.1 and (reruns.accuracy.n, reruns.train_loss.n) == (5, 4)
+    accuracies = reruns.test_metrics["test_accuracy"]
+    assert accuracies == reruns.metric_values and accuracies[1002] == 0.1
+    assert (reruns.metric_summary.n, reruns.train_loss.n) == (5, 4)
 
 
 def test_only_the_newest_round_counts_and_the_others_are_marked(rendered: Callable[[str], Path]) -> None:

@@ -19,6 +19,7 @@ from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
 from hpo.storage.optuna.trials import find_studies
 from hpo.storage.transactions import retry
+from hpo.tasks import direction_of_metric, task_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -112,13 +113,14 @@ class OptunaStudies:
         with suppress(KeyError):
             storage.delete_study(storage.get_study_id_from_name(name))  # left over from a deleted study
         tuning = name.removeprefix(f"{self.ledger.study}/").split("/")[1:2] == ["tune"]
-        direction = self.ledger.direction if tuning else "maximize"
+        primary = task_of(self.ledger.definition).primary
+        direction = self.ledger.direction if tuning else direction_of_metric(primary)
         with suppress(DuplicatedStudyError):
             storage.create_new_study([StudyDirection[direction.upper()]], name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study = optuna.load_study(study_name=name, storage=storage)
-            study.set_metric_names([self.ledger.definition["score"] if tuning else "test_accuracy"])
+            study.set_metric_names([self.ledger.definition["score"] if tuning else f"test_{primary}"])
         storage.set_study_user_attr(study._study_id, STUDY_ID, self.ledger.id)  # last: says that the study is complete
         return study._study_id
 
