@@ -2,22 +2,23 @@
 
 import gc
 import logging
-import sys
 
 from hpo.cli import commands
 from hpo.cli.options import app
 from hpo.errors import HpoError
+from hpo.output import guard_reports_of_python, write_line
 
 __all__ = ["app", "commands", "main"]
 
 
 def main() -> None:
     """Runs the command line; an HpoError is one sentence on stderr."""
+    guard_reports_of_python()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home folder that it cannot write to
     try:
         app()
     except HpoError as error:
-        print(f"hpo: {error}", file=sys.stderr)
+        write_line(f"hpo: {error}", error=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hpo.output import write_line
+
 app = typer.Typer(
     help="Fair comparisons of optimizers and regularizers, averaged over seeds.",
     no_args_is_help=True,
@@ -60,7 +62,7 @@ def _print_version(requested: bool) -> None:
     if requested:
         from hpo import __version__
 
-        typer.echo(__version__)
+        write_line(__version__)
         raise typer.Exit
 
 

@@ -11,6 +11,7 @@ from optuna.storages import RDBStorage
 
 from hpo.dashboard import middleware
 from hpo.dashboard.live_reports import LiveReports
+from hpo.dashboard.password import basic_auth
 from hpo.dashboard.report_files import StudyRow, with_reports
 from hpo.errors import UsageError
 from hpo.storage.database import is_available
@@ -39,7 +40,7 @@ def build(
     hosts = {*middleware.LOOPBACK, host, *(() if local else (socket.gethostname(), socket.getfqdn()))}
     checks = [middleware.known_host(hosts, any_address=not local)]
     if password:
-        checks.append(middleware.basic_auth(password))
+        checks.append(basic_auth(password))
     if not editable:
         checks.append(middleware.read_only)
     checks.append(middleware.database_available(lambda: is_available(storage.engine)))

@@ -1,12 +1,9 @@
-"""Which requests the dashboard answers: checks of host, origin, password, method and database, and safe headers."""
+"""Which requests the dashboard answers: checks of host, origin, method and database, and safe headers."""
 
-import base64
-import hmac
 import ipaddress
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -89,20 +86,6 @@ def known_host(names: Collection[str], any_address: bool = False) -> Check:
     return check
 
 
-def basic_auth(password: str) -> Check:
-    """Requires the password, with any user name (HTTP basic authentication)."""
-    expected = sha256(password.encode()).digest()
-
-    def check(environ: WSGIEnvironment) -> Response | None:
-        given = _password(environ.get("HTTP_AUTHORIZATION", ""))
-        if given is not None and hmac.compare_digest(sha256(given).digest(), expected):
-            return None
-        challenge = [("WWW-Authenticate", 'Basic realm="hpo", charset="UTF-8"')]
-        return Response("401 Unauthorized", "The password is wrong or missing.", headers=challenge)
-
-    return check
-
-
 def read_only(environ: WSGIEnvironment) -> Response | None:
     """Refuses every method that could change something."""
     if environ["REQUEST_METHOD"] in READ_METHODS:
@@ -131,15 +114,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _password(header: str) -> bytes | None:
-    """The password in an Authorization header; None if the header has none or cannot be read."""
-    kind, _, encoded = header.partition(" ")
-    if kind.lower() != "basic":
-        return None
-    try:
-        _, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-    except ValueError:  # binascii.Error, or a character outside ASCII
-        return None
-    return password if colon else None

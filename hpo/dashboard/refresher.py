@@ -1,12 +1,12 @@
 """Keeps the studies' summaries in Optuna's dashboard up to date while it is served."""
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from hpo.dashboard.study_note import refresh, results_digest
+from hpo.output import write_line
 from hpo.storage.database import is_available
 from hpo.storage.ledger import load_study, names
 
@@ -61,5 +61,5 @@ class Refresher:
             line = f"hpo: the summary of {subject} could not be updated ({type(error).__name__}: {reason}); retrying"
             if line not in self._printed:
                 self._printed.add(line)
-                print(line, file=sys.stderr, flush=True)
+                write_line(line, error=True)
             return None

@@ -2,16 +2,17 @@
 
 import os
 import socket
-import sys
 import warnings
 from pathlib import Path
 
 import waitress
 
 from hpo.dashboard.application import build
+from hpo.dashboard.connections import BoundedChannel
 from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
+from hpo.output import write_line
 from hpo.storage.database import connect, connect_existing, is_read_only
 from hpo.storage.ledger import names
 from hpo.storage.optuna.studies import open_storage
@@ -42,15 +43,18 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
     if editable and is_read_only(engine):
         raise UsageError(f"the database {redacted(url)} cannot be written here; leave out --allow-edit")
     if not names(engine):
-        print("hpo: no studies yet; the page shows them once `hpo run STUDY` has created one", file=sys.stderr)
+        write_line("hpo: no studies yet; the page shows them once `hpo run STUDY` has created one", error=True)
     storage = open_storage(engine, reading=not editable)
     engine.dispose()  # the refresher reconnects where it writes a summary
     refresher = Refresher(storage.engine, engine)
     app = build(storage, reports, host, password, editable)
     listening = _listen(host, port)
-    # `ident` would show the server's version to everyone.
-    server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, max_request_body_size=1 << 24)
-    print(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)", flush=True)
+    # `ident` would show the server's version to everyone; `select` fails for file numbers above 1023.
+    limits = {"max_request_body_size": 1 << 24, "connection_limit": 500, "asyncore_use_poll": True}
+    server = waitress.create_server(app, sockets=[listening], threads=8, ident=None, **limits)
+    if password:
+        server.channel_class = BoundedChannel
+    write_line(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)")
     warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one per plot of a short study
     stop = Stop()
     if not is_read_only(engine):

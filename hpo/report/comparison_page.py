@@ -9,6 +9,7 @@ from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.report import page
 from hpo.report.comparison_tables import TABLES
 from hpo.report.figure_plan import Figure, figure_of, forest_of
@@ -72,7 +73,7 @@ def _page(comparison: StudyComparison, figures: Sequence[Figure], folder: Path, 
         "parts": [_part(numbers, folder) for numbers in comparison.studies],
         "notes": list(_notes(comparison)),
         "tables": {table.__name__: table(comparison) for table in TABLES},
-        "command": command,
+        "command": visible(command),
     }
     heading = names[0] if len(names) == 1 else f"{listed(names)} side by side"
     return page.Page(heading, "comparison.md.jinja", values, figures)

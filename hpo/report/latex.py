@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.report.tables import comparisons, results
-from hpo.report.wording import better
+from hpo.report.wording import better, unescape
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -22,12 +23,11 @@ GREEK = {
 }  # fmt: skip
 CHARACTERS = SPECIAL | SIGNS | {letter: rf"$\{name}$" for letter, name in GREEK.items()}
 BOLD = re.compile(r"\*\*(.*?)\*\*")
-MARKDOWN_ESCAPE = re.compile(r"\\([\\`*\[\]<>&|~$#_])")
 
 
 def escape(text: str) -> str:
     """Any text as one line of LaTeX that shows it literally; letters of other scripts need XeLaTeX or LuaLaTeX."""
-    return "".join(CHARACTERS.get(character, character) for character in " ".join(str(text).split()))
+    return "".join(CHARACTERS.get(character, character) for character in visible(" ".join(str(text).split())))
 
 
 def latex(numbers: StudyNumbers) -> str:
@@ -37,7 +37,7 @@ def latex(numbers: StudyNumbers) -> str:
     header = ["configuration", "n", metric.label, delta, "p (Holm)", "verdict"]
     lines = [
         r"% Needs \usepackage{booktabs}.",
-        f"% Study {' '.join(study['name'].split())}, definition sha256 {study['digest']}",
+        f"% Study {visible(' '.join(study['name'].split()))}, definition sha256 {study['digest']}",
         r"\begin{table}",
         r"  \centering",
         f"  \\caption{{{_caption(numbers)}}}",
@@ -64,7 +64,7 @@ def _rows(numbers: StudyNumbers) -> Iterator[list[str]]:
 def _cell(markdown: str) -> str:
     """A cell of Markdown in LaTeX; bold stays bold."""
     bold = BOLD.fullmatch(markdown)
-    text = escape(MARKDOWN_ESCAPE.sub(r"\1", bold[1] if bold else markdown))
+    text = escape(unescape(bold[1] if bold else markdown))
     return rf"\textbf{{{text}}}" if bold else text
 
 

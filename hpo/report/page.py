@@ -1,19 +1,21 @@
 """A page: one Markdown template, rendered as README.md and as report.html."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from html import escape
 from typing import Any, NamedTuple
 
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.report import formatting, wording
 from hpo.report.figure_plan import Figure
 from hpo.report.standalone import SCRIPT
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
-POWER = re.compile(r"(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
-FENCE = re.compile(r"^\s{0,3}(```|~~~)")
+POWER = re.compile(r"(<[^>]*>)|(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
+FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
+OPEN_HTML = re.compile(r"^([\s>*+-]*)(<(?:[!?]|(?:script|pre|style|textarea)\b))", re.IGNORECASE)
 FILTERS = (
     *(formatting.amount, formatting.detectable, formatting.difference_interval, formatting.margin, formatting.number),
     *(formatting.percent, formatting.three_digits, wording.better, wording.describe, wording.escape, wording.listed),
@@ -38,9 +40,9 @@ def markdown(page: Page) -> str:
     """README.md, for any Git host."""
 
     def image(figure: Figure) -> str:
-        return f"![{figure.title}]({figure.path})" if figure.in_markdown else ""
+        return f"![{wording.escape(figure.title)}]({figure.path})" if figure.in_markdown else ""
 
-    return _render(page, demote_headings, image)
+    return _render(page, nested_markdown, image)
 
 
 def html(page: Page) -> str:
@@ -55,17 +57,19 @@ def html(page: Page) -> str:
         return f"<!--fragment {len(fragments) - 1}-->"
 
     def image(figure: Figure) -> str:
-        png = f'<noscript><img src="{figure.path}" alt="{figure.title}"></noscript>' if figure.in_markdown else ""
+        png = (
+            f'<noscript><img src="{figure.path}" alt="{escape(figure.title)}"></noscript>' if figure.in_markdown else ""
+        )
         return insert_later(f'<div class="figure" id="{figure.slug}">{png}</div>')
 
     author_text = MarkdownIt("commonmark", {"html": False}).enable("table")
-    text = _render(page, lambda words: insert_later(author_text.render(demote_headings(words))), image)
+    text = _render(page, lambda words: insert_later(author_text.render(nested_markdown(words))), image)
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
-    body = POWER.sub(r'<span class="number">\1</span>', body)
+    body = POWER.sub(lambda found: found[1] or f'<span class="number">{found[2]}</span>', body)
     body = re.sub(r"<!--fragment (\d+)-->", lambda match: fragments[int(match[1])], body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     return _environment().get_template("page.html.jinja").render(
-        title=page.title.replace("&", "&amp;").replace("<", "&lt;"),
+        title=escape(visible(page.title)),
         body=body,
         figures=_figures_json(page.figures),
         script=SCRIPT,
@@ -77,16 +81,23 @@ def render_template(name: str, **values: Any) -> str:
     return str(_environment().get_template(name).render(**values))
 
 
-def demote_headings(text: str) -> str:
-    """The author's Markdown with its topmost headings at level three, below the report's own."""
+def nested_markdown(text: str) -> str:
+    """The author's Markdown, so that it changes nothing that follows it.
+
+    Its topmost headings are at level three, below the report's own, an open code block is closed, and HTML that would
+    go on behind it, such as `<!--`, is shown as text.
+    """
     lines: list[tuple[str, int]] = []  # and the level of each heading, 0 elsewhere
-    fenced = False
-    for line in text.strip().splitlines():
-        fenced ^= bool(FENCE.match(line))
-        heading = None if fenced else HEADING.match(line)
-        lines.append((line, len(heading[1]) if heading else 0))
+    fence = ""
+    for line in (visible(line, keep="\t") for line in text.strip().splitlines()):
+        mark = FENCE.match(line)
+        if mark and (not fence or mark[1].startswith(fence)):
+            fence = "" if fence else mark[1]
+        heading = None if fence else HEADING.match(line)
+        lines.append((line if fence or mark else OPEN_HTML.sub(r"\1\\\2", line), len(heading[1]) if heading else 0))
     shift = max(0, 3 - min((level for _, level in lines if level), default=3))
-    return "\n".join("#" * min(shift, 6 - level) + line if level else line for line, level in lines)
+    shown = ["#" * min(shift, 6 - level) + line if level else line for line, level in lines]
+    return "\n".join([*shown, *([fence] if fence else [])])
 
 
 def _render(page: Page, author: Callable[[str], str], image: Callable[[Figure], str]) -> str:
@@ -100,10 +111,14 @@ def _render(page: Page, author: Callable[[str], str], image: Callable[[Figure], 
 
 
 def _figures_json(figures: Sequence[Figure]) -> str:
-    """Data and layout for plotly, by the id of the element; empty where there is nothing to draw."""
+    """Data and layout for plotly, by the id of the element; empty where there is nothing to draw.
+
+    Without `<`, `>`, `&` and letters outside ASCII, no name can end the script that holds it or change its meaning.
+    """
+    from jinja2.utils import htmlsafe_json_dumps
+
     drawings = {figure.slug: figure.chart.draw_plotly() for figure in figures if figure.chart is not None}
-    text = json.dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return text if drawings else ""
+    return htmlsafe_json_dumps(drawings, sort_keys=True, separators=(",", ":"), allow_nan=False) if drawings else ""
 
 
 @cache

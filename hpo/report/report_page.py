@@ -7,6 +7,7 @@ from typing import Any
 from hpo.analysis.metric import ACCURACY, Metric, primary_metric
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.report import tables, tuning_tables
 from hpo.report.figure_plan import Figure
 from hpo.report.page import Page
@@ -25,7 +26,7 @@ def report_page(
         **_methodology(numbers),
         "tables": {table.__name__: table(numbers) for table in (*tables.TABLES, *tuning_tables.TABLES)},
         "hypothesis": numbers.study["text"].get("hypothesis") or "",
-        "commands": commands,
+        "commands": [visible(line) for line in commands],
         "analysis": analysis,
     }
     return Page(numbers.title, "body.md.jinja", values, figures)
@@ -58,7 +59,7 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
     configurations = numbers.definition["configurations"]
     return {
         "samples": numbers.samples,
-        "legend": legend(dict.fromkeys(name for entry in configurations for name in entry["space"])),
+        "legend": escape(legend(dict.fromkeys(name for entry in configurations for name in entry["space"]))),
         "fixed": ", ".join(
             f"{escape(plain_name(name))} {escape(value_words(value))}"
             for name, value in tuning_tables.fixed_for_all(numbers).items()

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hpo.analysis.verdicts import Verdict
+from hpo.output import visible
 
 
 def write_results(results: Mapping[str, Any], folder: Path) -> None:
     """Writes results.json; its values are those of `as_json`."""
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    text = visible(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False), keep="\n")
     (folder / "results.json").write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

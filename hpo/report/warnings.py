@@ -138,12 +138,12 @@ def _range_ends(entry: ConfigurationNumbers) -> Iterator[str]:
         at = f"median position {position.position:.2f} of the best {position.trials} trials"
         if position.off:
             yield (
-                f"{escape(entry.name)} tuned itself off: {plain_name(name)} is at the end of its range where it has no "
-                f"effect ({at})"
+                f"{escape(entry.name)} tuned itself off: {escape(plain_name(name))} is at the end of its range where "
+                f"it has no effect ({at})"
             )
         elif position.end:
             yield (
-                f"{escape(entry.name)}: {plain_name(name)} is at the {position.end} end of its range ({at}); "
+                f"{escape(entry.name)}: {escape(plain_name(name))} is at the {position.end} end of its range ({at}); "
                 "a wider range may change the result"
             )
 

@@ -9,6 +9,7 @@ from hpo.analysis.paired_tests import Direction
 from hpo.analysis.results import Rival, StudyNumbers
 from hpo.analysis.verdicts import Verdict
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.report.formatting import (
     NOTHING,
     amount,
@@ -30,12 +31,18 @@ SYMBOLS = {
 }  # fmt: skip
 MARKDOWN = re.compile(r"([\\`*\[\]<>&|~$#])|(?<![^\W_])(_)|(_)(?![^\W_])")
 ITEM = re.compile(r"^(\d{1,9}(?=[.)])|)([.)+-])(?= |$)")  # what would begin a list at the beginning of a line
+ESCAPED = re.compile(r"\\([\\`*\[\]<>&|~$#_.)+-])")
 
 
 def escape(text: str) -> str:
     """Any text as one line of Markdown that shows it literally, in a table cell too."""
-    line = MARKDOWN.sub(lambda match: "\\" + match[0], " ".join(str(text).split()))
+    line = MARKDOWN.sub(lambda match: "\\" + match[0], visible(" ".join(str(text).split())))
     return ITEM.sub(r"\1\\\2", line)
+
+
+def unescape(markdown: str) -> str:
+    """The text that escaped Markdown shows."""
+    return ESCAPED.sub(r"\1", markdown)
 
 
 def symbol(name: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.selection import superseded
+from hpo.output import visible
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
 from hpo.report.page import html, markdown
@@ -16,6 +17,21 @@ from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import verdict_lines
+
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+    "'",
+)  # how a formula begins, and the mark of a text
 
 
 def write_report(
@@ -98,4 +114,19 @@ def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    frame.to_csv(path, index=False, lineterminator="\n")
+    """Writes a table in which spreadsheets run no text as a formula: such a text has an apostrophe in front.
+
+    So has one that begins with an apostrophe itself, so that taking one away gives every text back, except for control
+    characters: they stand as escapes, since a carriage return would end the row for some readers.
+    """
+    safe = frame.rename(columns=_as_text)
+    for column in safe.select_dtypes(exclude=["number", "bool"]):
+        safe[column] = safe[column].map(_as_text)
+    safe.to_csv(path, index=False, lineterminator="\n")
+
+
+def _as_text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = visible(value, keep="\n\t")
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from hpo.errors import UsageError
+from hpo.output import write_line
 
 OVERDUE = 2.5  # seconds after a signal in which the main thread can release its leases and end
 LAST_RESORT = 1.5  # seconds that another thread then gets for it
@@ -139,7 +140,7 @@ class Stop:
         thread.join(LAST_RESORT)
         if not self._ended.is_set():
             words = "unfinished trials and reruns were released" if any(released) else self.unreleased()
-            print(f"hpo: ended by signal {number}{words and '; '}{words}", file=sys.stderr, flush=True)
+            write_line(f"hpo: ended by signal {number}{words and '; '}{words}", error=True)
             os._exit(128 + number)
 
 

@@ -8,8 +8,9 @@ when the grace time is over, and its job is requeued whatever its exit code.
 import os
 import signal
 import subprocess
-import sys
 import time
+
+from hpo.output import write_line
 
 ANSWER_TIMEOUT = 10.0  # seconds that Slurm's controller gets to answer
 STAY = 3600.0  # seconds that a stopped worker waits for Slurm to kill it
@@ -52,7 +53,7 @@ def let_preempted_job_be_requeued() -> None:
 
 def say(text: str) -> None:
     """One line of the worker's log."""
-    print(f"hpo: {text}", file=sys.stderr, flush=True)
+    write_line(f"hpo: {text}", error=True)
 
 
 def _fields() -> dict[str, str]:

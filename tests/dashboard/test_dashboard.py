@@ -217,8 +217,8 @@ def test_the_password_is_required(opened: Callable[..., Any]) -> None:
         *(basic("sesame").replace("Basic", "Digest"), basic("sesame") + "!"),
     ],
 )
-def test_a_wrong_password_is_refused(opened: Callable[..., Any], header: str) -> None:
-    app = opened(password="sesame", editable=True)
+def test_a_wrong_password_is_refused(reading: RDBStorage, header: str) -> None:
+    app = build(reading, password="sesame", editable=True)
     for path, method in (("/api/studies", "GET"), ("/reports/small/", "GET"), ("/api/studies/1", "DELETE")):
         answer = ask(app, path, method, authorization=header)
         assert answer.status == 401 and b"small" not in answer.body

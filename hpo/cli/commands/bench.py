@@ -8,6 +8,7 @@ import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
 from hpo.errors import HpoError, UsageError, did_you_mean
+from hpo.output import write_line
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 Model = Annotated[str, typer.Option(help="mlp, convnet1d, convnet1d-group or resnet18.")]
@@ -156,9 +157,9 @@ def startup(
 def _run(benchmark: ModuleType, as_json: bool, *arguments: Any) -> dict[str, Any]:
     from hpo.bench.table import Table
 
-    on_row = (lambda _: None) if as_json else Table(benchmark.COLUMNS, typer.echo)
+    on_row = (lambda _: None) if as_json else Table(benchmark.COLUMNS, write_line)
     result: dict[str, Any] = benchmark.measure(*arguments, on_row=on_row)
-    typer.echo(json.dumps(result, indent=1) if as_json else benchmark.summary(result))
+    write_line(json.dumps(result, indent=1) if as_json else benchmark.summary(result))
     return result
 
 

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-import typer
-
 from hpo.cli.options import AsJson, Device, Reports, Storage, app
+from hpo.output import write_line
 
 
 @app.command()
@@ -17,6 +16,6 @@ def doctor(
     from hpo.cli.doctor import as_text, check_all
 
     checks = check_all(api.storage_url(storage), device, reports)
-    typer.echo(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
+    write_line(json.dumps([check._asdict() for check in checks], indent=1) if as_json else as_text(checks))
     if any(check.state == "fails" for check in checks):
         raise SystemExit(1)

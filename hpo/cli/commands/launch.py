@@ -10,6 +10,7 @@ import typer
 
 from hpo.cli.options import AcceptChangedCode, Device, Epochs, Name, PopulationSize, Storage, app
 from hpo.errors import UsageError, plural
+from hpo.output import write_line
 
 if TYPE_CHECKING:
     from hpo.launch.launch import Engine, Launch
@@ -50,17 +51,17 @@ def launch(
     from hpo.worker.signals import seconds_of
 
     if list_:
-        typer.echo(_list_text(launches()))
+        write_line(_list_text(launches()))
         return
     if study is None:
         raise UsageError("name the study that workers are for, or give --list")
     if logs:
-        typer.echo(_logs_text(find(study)))
+        write_line(_logs_text(find(study)))
         return
     if stop:
         record = find(study)
         _engine_of(record).stop(record)
-        typer.echo(f"{record.name}: workers were asked to stop; they release their leases")
+        write_line(f"{record.name}: workers were asked to stop; they release their leases")
         return
     engine: Engine = Local()
     if on == "slurm":
@@ -76,8 +77,8 @@ def launch(
     os.environ["HPO_STORAGE"] = url
     record = new_launch(ledger.study, on, command, workers)
     save(record, engine.start(record))
-    typer.echo(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")
-    typer.echo(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")
+    write_line(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")
+    write_line(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")
 
 
 def _engine_of(record: "Launch") -> "Engine":
@@ -99,5 +100,7 @@ def _list_text(records: "Sequence[Launch]") -> str:
 
 def _logs_text(record: "Launch") -> str:
     engine = _engine_of(record)
-    texts = [(number, engine.log(record, number).rstrip()) for number in range(1, record.workers + 1)]
+    texts = [
+        (number, "\n".join(engine.log(record, number).splitlines()).rstrip()) for number in range(1, record.workers + 1)
+    ]
     return "\n".join(f"--- worker {number}\n{text}" for number, text in texts)

@@ -2,9 +2,8 @@
 
 import json
 
-import typer
-
 from hpo.cli.options import AsJson, app
+from hpo.output import write_line
 
 
 @app.command("list")
@@ -13,4 +12,4 @@ def list_(as_json: AsJson = False) -> None:
     from hpo.cli.terminal import catalogue
 
     parts = catalogue.catalogue()
-    typer.echo(json.dumps(parts, indent=1) if as_json else catalogue.catalogue_text(parts))
+    write_line(json.dumps(parts, indent=1) if as_json else catalogue.catalogue_text(parts))

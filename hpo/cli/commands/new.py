@@ -6,6 +6,7 @@ import typer
 
 from hpo.cli.options import app
 from hpo.errors import UsageError
+from hpo.output import write_line
 
 
 @app.command()
@@ -22,7 +23,7 @@ def new(
     if name is None and source is None:
         raise UsageError("give the new study a name, or a study to copy: hpo new my_idea, hpo new --from gnvr")
     name = name or study_path(source or "").stem
-    typer.echo(f"wrote {write_study(name, source)}; next:")
+    write_line(f"wrote {write_study(name, source)}; next:")
     if source is None:
-        typer.echo(f"  hpo try {name} -c Mine")
-    typer.echo(f"  hpo run {name}{''.join((source or '').partition(':')[1:])}")
+        write_line(f"  hpo try {name} -c Mine")
+    write_line(f"  hpo run {name}{''.join((source or '').partition(':')[1:])}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo.cli.options import Reports, Storage, app
+from hpo.output import write_line
 
 
 @app.command()
@@ -40,7 +41,7 @@ def report(
         path = api.compare(ledgers, reports, standalone)
         for name, verdicts in _results(path)["verdicts"].items():
             _print_lines(f"{name}: {verdict}" for verdict in verdicts)
-        typer.echo(f"report: {path}")
+        write_line(f"report: {path}")
         return
     for ledger in ledgers:
         path = api.report(ledger, reports, loading.STUDIES / f"{ledger.study}.md", standalone)
@@ -54,7 +55,7 @@ def print_verdicts(readme: Path) -> None:
     results = _results(readme)
     few = few_trials(results["study"]["definition"], results["study"]["trials"])
     _print_lines([*results["verdicts"], *([f"warning: {few}"] if few else [])])
-    typer.echo(f"report: {readme}")
+    write_line(f"report: {readme}")
 
 
 def _results(readme: Path) -> dict[str, Any]:
@@ -63,5 +64,7 @@ def _results(readme: Path) -> dict[str, Any]:
 
 def _print_lines(lines: Iterable[str]) -> None:
     """Prints lines of Markdown as plain text."""
+    from hpo.report.wording import unescape
+
     for line in lines:
-        typer.echo(line.replace("\\", "").replace("**", ""))
+        write_line(unescape(line.replace("**", "")))

@@ -26,6 +26,7 @@ from hpo.cli.options import (
     app,
 )
 from hpo.errors import HpoError
+from hpo.output import write_line
 
 if TYPE_CHECKING:
     from hpo.storage.ledger import Ledger
@@ -67,7 +68,7 @@ def run(
     numbers = (trials, seeds, tuning_runs)
     ledger = api.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
     for warning in ledger.warnings:
-        print(f"hpo: {warning}", file=sys.stderr)
+        write_line(f"hpo: {warning}", error=True)
 
     if ledger.state() != "done":
         tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
@@ -99,7 +100,7 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
         with Display(ledger, describe_workers(devices), redacted(url)) as display:
             run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
     except Stopped as stopped:
-        print(f"hpo: {stop_reason(stopped)}; run the same command to resume", file=sys.stderr, flush=True)
+        write_line(f"hpo: {stop_reason(stopped)}; run the same command to resume", error=True)
         let_preempted_job_be_requeued()
         raise
 

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from hpo.cli.options import AsJson, Storage, app
+from hpo.output import write_line
 
 WATCH_SECONDS = 2
 
@@ -48,7 +49,7 @@ def status(
     if engine is None and not watch and not study:  # creates no database, but says if none could be created
         if not exists(url):
             check_folder(read(url))
-        typer.echo(json.dumps({}) if as_json else status_text({}))
+        write_line(json.dumps({}) if as_json else status_text({}))
         return
     engine = engine or connect(url)
     if watch is not None:
@@ -57,4 +58,4 @@ def status(
         watch_status(engine, name, watch, as_json)
         return
     studies = read_status(engine, name)
-    typer.echo(json.dumps(studies, indent=1) if as_json else status_text(studies))
+    write_line(json.dumps(studies, indent=1) if as_json else status_text(studies))

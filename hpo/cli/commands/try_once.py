@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import math
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
 from hpo.errors import HpoError, UsageError, did_you_mean
+from hpo.output import write_line
 from hpo.search_space import show_value
 from hpo.study.study import Study
 
@@ -49,21 +49,21 @@ def try_(
     given = parse_settings(settings or [], definition, trainer.configuration(configuration))
     setting = trainer.setting_to_try(configuration, given)
     if not as_json:
-        typer.echo("  ".join(f"{key} {show_value(value)}" for key, value in setting.items()) + f"  seed {seed}")
+        write_line("  ".join(f"{key} {show_value(value)}" for key, value in setting.items()) + f"  seed {seed}")
     try:
         result = trainer.try_once(configuration, setting, seed, None if as_json else print_epoch)
     except HpoError:
         raise
     except Exception as error:
-        print(user_traceback(error), file=sys.stderr)
+        write_line(user_traceback(error), error=True)
         raise SystemExit(1) from None
     if as_json:
         values = {"setting": setting, "seed": seed, **result._asdict()}
-        typer.echo(json.dumps(_finite(values), indent=1, allow_nan=False))
+        write_line(json.dumps(_finite(values), indent=1, allow_nan=False))
     elif result.diverged_epoch is not None:
-        typer.echo(f"diverged in epoch {result.diverged_epoch}")
+        write_line(f"diverged in epoch {result.diverged_epoch}")
     else:
-        typer.echo("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
+        write_line("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
 
 
 def check_configuration(definition: Study, study: str, name: str) -> None:

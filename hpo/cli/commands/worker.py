@@ -1,7 +1,6 @@
 """`hpo worker`: one worker of a study."""
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from hpo.cli.options import (
     whole_number,
 )
 from hpo.errors import HpoError
+from hpo.output import write_line
 
 
 @app.command()
@@ -54,14 +54,14 @@ def worker(
         for warning in ledger.warnings:
             messenger.send("warning", text=warning)
         if not messages:
-            print(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}", flush=True)
+            write_line(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}")
         from hpo.worker.work import work
 
         work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"
-            print(f"hpo: {stop_reason(stopped)}; {left}", file=sys.stderr, flush=True)
+            write_line(f"hpo: {stop_reason(stopped)}; {left}", error=True)
             if "HPO_LAUNCH" not in os.environ:  # else what launched it does so
                 let_preempted_job_be_requeued()
         raise

@@ -12,6 +12,7 @@ from typing import Any
 
 import hpo
 from hpo.errors import plural
+from hpo.output import visible, write_line
 from hpo.storage.ledger import Work
 from hpo.worker.signals import Stopped
 
@@ -56,10 +57,10 @@ class Messenger:
             cause = f" ({details['cause']}): {details['text']}" if kind == "failed" else ""
             if details.get("counted", details["models"]) < details["models"]:
                 cause = f"; {details['models'] - details['counted']} had been taken over by another worker"
-            line = f"[{seconds:6.1f} s] {details['configuration']}: {runs} {kind}{cause}"
+            line = visible(f"[{seconds:6.1f} s] {details['configuration']}: {runs} {kind}{cause}")
         else:
             line = f"hpo: {details['text']}"
-        print(line, flush=True)
+        write_line(line)
 
 
 def stop_reason(stopped: Stopped) -> str:
@@ -70,12 +71,12 @@ def stop_reason(stopped: Stopped) -> str:
 def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:
     """Prints the metrics of the first model after an epoch."""
     metrics = "  ".join(f"{name} {values[0]:.4g}" for name, values in rows.items())
-    print(f"epoch {epoch:3d}  {metrics}", flush=True)
+    write_line(f"epoch {epoch:3d}  {metrics}")
 
 
 def error_line(trace: str) -> str:
     """The last line of a traceback's text, after the last file and line in it that belong to the user."""
-    last = trace.strip().splitlines()[-1]
+    last = trace.strip().split("\n")[-1]
     lines = [match for match in re.findall(r'File "(.+?)", line (\d+)', trace) if _is_users(match[0])]
     return f"{Path(lines[-1][0]).name}, line {lines[-1][1]}: {last}" if lines else last
 

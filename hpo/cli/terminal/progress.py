@@ -1,6 +1,5 @@
 """The progress of a running study: bars on a terminal, lines of text elsewhere."""
 
-import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from rich.console import Console
 from hpo.cli.terminal.progress_bars import Bars
 from hpo.cli.terminal.progress_lines import ProgressLog, failure_sentence, opening
 from hpo.errors import HpoError
+from hpo.output import visible, write_line
 from hpo.storage.ledger import Ledger
 
 INTERVAL = 1.5  # seconds between reads of the ledger, which holds the results of the workers on all machines
@@ -75,24 +75,24 @@ class Display:
                 self._print_once(failure_sentence(message))
                 self._shown[failure_sentence(message)] += 1
             elif kind in ("error", "warning"):
-                self._print_once(f"hpo: {message['text']}", sys.stderr if kind == "error" else None)
+                self._print_once(f"hpo: {message['text']}", kind == "error")
             if self.bars:
                 self.bars.receive(worker, message)
         if kind in ("finished", "failed"):
             self._wake.set()
 
-    def print(self, text: str, file: Any = None) -> None:
-        """Prints a line, above the bars if there are any, else to `file` (standard output)."""
-        if file is not None and not self.bars:
-            print(text, file=file, flush=True)
+    def print(self, text: str, error: bool = False) -> None:
+        """Prints a line above the bars if there are any, else to standard output or error."""
+        if error and not self.bars:
+            write_line(text, error=True)
             return
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text, keep="\n\t"), markup=False, soft_wrap=True)
         self.console.file.flush()
 
-    def _print_once(self, sentence: str, file: Any = None) -> None:
+    def _print_once(self, sentence: str, error: bool = False) -> None:
         if sentence not in self._shown:
             self._shown[sentence] = 0
-            self.print(sentence, file)
+            self.print(sentence, error)
 
     def _follow(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from hpo.cli.terminal.progress_lines import PHASES, Counts
 from hpo.cli.terminal.status import best_score
+from hpo.output import visible
 
 MAX_NAME = 22  # characters, so that a line fits into 80 columns
 
@@ -27,7 +28,7 @@ class Bars:
     def __init__(self, counts: Counts, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
@@ -95,5 +96,5 @@ class Bars:
 
 def _shortened(name: str) -> str:
     """The name with its middle cut out if it is long; variants differ at its end."""
-    half = MAX_NAME // 2
+    name, half = visible(name), MAX_NAME // 2
     return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[1 - half :]}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from hpo.cli.terminal.status import best_score
 from hpo.errors import plural
+from hpo.output import visible
 from hpo.storage.ledger.queries import ENDS
 
 PHASES = ("trials", "reruns")
@@ -47,7 +48,7 @@ def opening(
 def failure_sentence(message: Mapping[str, Any]) -> str:
     """The cause of a failed attempt, from a worker's message; the same failure always gives the same sentence."""
     kind = "rerun" if message["phase"] == "rerun" else "trial"
-    return f"{message['configuration']}: a {kind} failed ({message['cause']}): {message['text']}"
+    return visible(f"{message['configuration']}: a {kind} failed ({message['cause']}): {message['text']}")
 
 
 class ProgressLog:
@@ -72,7 +73,7 @@ class ProgressLog:
                 if done > before and enough:
                     self._printed[name, phase] = (done, time)
                     details = self._trial_details(entry) if phase == "trials" else ""
-                    lines.append(f"[{time - self.start:6.1f} s] {name}: {done} of {total} {phase}{details}")
+                    lines.append(f"[{time - self.start:6.1f} s] {visible(name)}: {done} of {total} {phase}{details}")
         return lines
 
     def _trial_details(self, entry: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean, plural
+from hpo.output import visible
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
@@ -65,19 +66,20 @@ def status_text(studies: Mapping[str, Any]) -> str:
     return "\n\n".join(_study_text(name, study) for name, study in studies.items())
 
 
-def _study_text(name: str, study: Mapping[str, Any]) -> str:
+def _study_text(title: str, study: Mapping[str, Any]) -> str:
     rows = [("configuration", "trials", "reruns", "in training", f"best {study['score'].replace('_', ' ')}")]
     failures = []
     for configuration, entry in study["configurations"].items():
         trials, reruns = (f"{entry[f'{phase}_done']}/{entry[f'{phase}_total']}" for phase in ("trials", "reruns"))
         ends = [f"{entry[end]} {end}" for end in (PRUNED, NO_SCORE) if entry[end]]
         trials += f" ({', '.join(ends)})" if ends else ""
-        rows.append((configuration, trials, reruns, str(entry["leased"]), best_score(entry)))
+        name = visible(configuration)
+        rows.append((name, trials, reruns, str(entry["leased"]), best_score(entry)))
         text = failure_text(count_by_cause(entry["diverged"], entry["failures"]), entry["failed"])
         text += f"; the last exception: {entry['last_error']}" if "last_error" in entry else ""
-        failures += [f"    {configuration}: {text}"] if text else []
+        failures += [f"    {name}: {visible(text)}"] if text else []
     state = describe_state(study["state"], sum(entry["failed"] for entry in study["configurations"].values()))
-    head = f"{name}: {state}{_workers_text(study)}"
+    head = visible(f"{title}: {state}{_workers_text(study)}")
     return "\n".join([head, table(rows), *([f"  {FAILURES}", *failures] if failures else [])])
 
 

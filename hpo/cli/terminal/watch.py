@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hpo.cli.terminal.status import read_status, status_text
+from hpo.output import visible
 
 
 def watch_status(
@@ -41,7 +42,7 @@ def watch_status(
     while True:
         studies = read_status(engine, study)
         text = json.dumps(studies) if as_json else f"{time.strftime('%H:%M:%S')}\n{status_text(studies)}\n"
-        console.file.write(f"{text}\n")
+        console.file.write(visible(f"{text}\n", keep="\n"))
         console.file.flush()
         if _is_over(studies, study):
             return

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from hpo.output import visible
+
 BASELINE_COLOUR = "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
 # (matplotlib's name, plotly's name); the next one is used when the colours start again
@@ -37,7 +39,7 @@ def assign_styles(configurations: Sequence[str], baseline: str) -> dict[str, Sty
 
 def shorten(name: str, longest: int = LONGEST_LABEL) -> str:
     """A label of at most `longest` letters; the end of a long name stays, since variants differ there."""
-    name = " ".join(name.split())
+    name = visible(" ".join(name.split()))
     half = longest // 2
     return name if len(name) <= longest else f"{name[: half - 1]}…{name[-(longest - half) :]}"
 
