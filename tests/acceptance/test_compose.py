@@ -139,13 +139,15 @@ def test_workers_may_be_many_and_end_in_order() -> None:
         service = interpolated(SERVICES[name], SECRETS | {"WORKERS": "8", "STUDY": "vasso:cifar10"})
         assert service["deploy"]["replicas"] == "8" and service["command"][:3] == ["hpo", "worker", "vasso:cifar10"]
         assert service["stop_signal"] == "SIGTERM" and service["init"] is True
-        assert int(service["stop_grace_period"].removesuffix("s")) > 60, "a release waits so long for the database"
+        assert int(service["stop_grace_period"].removesuffix("s")) >= 15, (
+            "a worker ends within 5 s, here on a busy machine"
+        )
         assert "container_name" not in service and "ports" not in service, "both would keep it from being scaled"
     (gpu,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert gpu["driver"] == "nvidia" and gpu["capabilities"] == ["gpu"] and len(gpu["device_ids"]) == 1
     assert "resources" not in SERVICES["worker-cpu"]["deploy"]
     allowed = next(int(part.partition("=")[2]) for part in SERVICES["db"]["command"] if "max_connections" in part)
-    assert allowed >= 4 * 64
+    assert allowed >= 2 * 128
 
 
 def test_no_container_runs_as_root_or_may_become_it() -> None:
