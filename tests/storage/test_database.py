@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from fork_server import ForkServer
+from pgbouncer import PgBouncer
 from postgres_server import PostgresServer
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, PendingRollbackError
@@ -311,12 +312,31 @@ def test_the_creation_lock_has_one_holder_and_a_timeout(url: str) -> None:
     enter(5)
 
 
-def test_connections_probe_whether_the_server_is_alive(postgresql: PostgresServer) -> None:
-    with connect(postgresql.url("postgres")).connect() as connection:
+PROBES = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+
+
+def probes(engine: sa.Engine) -> list[str]:
+    """What PostgreSQL reads from the socket of a session, in the order of PROBES."""
+    return run_with_retry(engine, lambda connection: [connection.scalar(sa.text(f"SHOW {name}")) for name in PROBES])
+
+
+def test_client_and_server_probe_whether_the_other_is_alive(postgresql: PostgresServer) -> None:
+    engine = connect(postgresql.url("postgres"))
+    with engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         parameters = driver.info.get_parameters()
     assert (parameters["keepalives_idle"], parameters["tcp_user_timeout"]) == ("10", "15000")
+    assert probes(engine) == ["60", "10", "5", "60000"]
+    assert probes(open_storage(engine).engine) == ["60", "10", "5", "60000"]
+
+
+def test_sessions_of_a_pooler_keep_their_settings(postgresql: PostgresServer) -> None:
+    pooler = PgBouncer(postgresql, size=3)
+    try:
+        assert probes(connect(pooler.url(postgresql.create())))[3] == "0"
+    finally:
+        pooler.close()
 
 
 def create(url: str, with_optuna: bool) -> None:
