@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.storage.url import read, redacted
+from hpo.storage.url import is_file, redacted
 
 FOLDER = Path(".hpo") / "launches"
 
-EngineName = Literal["local", "slurm"]
+EngineName = Literal["local", "slurm", "ray"]
 
 
 class WorkerState(NamedTuple):
@@ -61,8 +61,8 @@ class Engine(Protocol):
     def states(self, launch: Launch) -> list[WorkerState]:
         """The state of every worker, by number."""
 
-    def log(self, launch: Launch, number: int) -> str:
-        """What a worker has printed so far; '' before it starts."""
+    def logs(self, launch: Launch) -> list[str]:
+        """What each worker has printed so far, by number; '' before it starts."""
 
     def stop(self, launch: Launch) -> None:
         """Asks all workers to release their leases and end."""
@@ -74,7 +74,7 @@ def check_reachable(url: str, engine: Engine) -> None:
     Raises:
         UsageError: the database is a SQLite file and workers may run on other hosts.
     """
-    if read(url).get_backend_name() == "postgresql":
+    if not is_file(url):
         return
     others = engine.hosts() - {socket.gethostname(), socket.gethostname().partition(".")[0]}
     if others:
@@ -100,6 +100,11 @@ def save(launch: Launch, data: Mapping[str, Any]) -> Launch:
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(launch.folder / "launch.json")
     return started
+
+
+def text_of(log: Path) -> str:
+    """What a log contains; '' if there is none yet."""
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def launches() -> list[Launch]:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from hpo.launch.launch import Launch, WorkerState
+from hpo.launch.launch import Launch, WorkerState, text_of
 from hpo.storage.ledger.worker_ids import has_ended, new_worker_id
 
 GRACE = 10.0  # seconds that workers get to release their leases
@@ -41,9 +41,8 @@ class Local:
             for number, key in enumerate(launch.data["worker_ids"], start=1)
         ]
 
-    def log(self, launch: Launch, number: int) -> str:
-        path = launch.folder / f"worker-{number}.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    def logs(self, launch: Launch) -> list[str]:
+        return [text_of(launch.folder / f"worker-{number}.log") for number in range(1, launch.workers + 1)]
 
     def stop(self, launch: Launch) -> None:
         alive = [key for key in launch.data["worker_ids"] if not has_ended(key)]

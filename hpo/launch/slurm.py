@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import HpoError, UsageError
-from hpo.launch.launch import Launch, WorkerState
+from hpo.launch.launch import Launch, WorkerState, text_of
 from hpo.worker import slurm_job
 
 TIME_OVER = 128 + signal.SIGALRM  # what a worker exits with at the end of --max-time
@@ -90,9 +90,8 @@ class Slurm:
             for number, job in enumerate(launch.data["jobs"], start=1)
         ]
 
-    def log(self, launch: Launch, number: int) -> str:
-        path = Path(launch.data["logs"][number - 1])
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    def logs(self, launch: Launch) -> list[str]:
+        return [text_of(Path(path)) for path in launch.data["logs"]]
 
     def stop(self, launch: Launch) -> None:
         _slurm("scancel", launch.data["jobs"][0].partition("_")[0])

@@ -82,6 +82,17 @@ def file(address: URL) -> Path:
         raise HpoError(f"the path {name!r} of the database cannot be used ({reason}); use another --storage") from error
 
 
+def is_file(url: str) -> bool:
+    """Whether the database is a file, which only the processes of one host may use."""
+    return read(url).get_backend_name() == "sqlite"
+
+
+def independent_of_folder(url: str) -> str:
+    """The URL with the whole path of a SQLite file, for processes that run in other folders."""
+    address = read(url)
+    return url if not is_file(url) else address.set(database=str(file(address))).render_as_string(hide_password=False)
+
+
 def exists(url: str) -> bool:
     """Whether the database may have studies: a missing SQLite file has none, and reading must not create it."""
     address = read(url)

@@ -1,65 +1,13 @@
 """Workers started by one command: as processes here, and on a real one-node Slurm."""
 
-import os
-import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from slurm_cluster import SlurmCluster, wait_for
-
-import hpo
-from hpo.storage.database import connect
-from hpo.storage.ledger import load_study
-
-ROOT = Path(hpo.__file__).parents[1]
-STUDY = '''
-"""A small study."""
-from hpo import MLP, Configuration, Mnist1d, Study
-
-STUDY = Study(
-    data=Mnist1d(samples=400), model=MLP((40, 32, 10)), epochs={epochs}, trials={trials}, seeds=3, tuning_runs=1,
-    baseline="A", configurations=(Configuration("A"), Configuration("B", regularizer="gnvr")),
-)
-'''
-
-
-class Project:
-    """A folder with a study, in which commands are run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"sqlite:///{folder}/hpo.db"
-        cache = str(folder.parent.parent / "cache")
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "HPO_CACHE": cache, "HPO_STORAGE": self.url}
-        (folder / "studies").mkdir()
-
-    def write(self, epochs: int, trials: int) -> None:
-        (self.folder / "studies" / "small.py").write_text(STUDY.format(epochs=epochs, trials=trials))
-
-    def hpo(self, *arguments: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "hpo", *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stderr if code else done.stdout
-
-    def counts(self) -> dict[str, int]:
-        """Slots of the study by state."""
-        found: dict[str, int] = {}
-        for slot in load_study(connect(self.url), "small").export()["slots"]:
-            found[slot["state"]] = found.get(slot["state"], 0) + 1
-        return found
-
-    def states(self) -> list[str]:
-        return re.findall(r"^ +\d+  (\w+)", self.hpo("launch", "--list"), re.MULTILINE)
-
-    def assert_complete(self, trials: int) -> None:
-        slots = load_study(connect(self.url), "small").export()["slots"]
-        assert [slot["state"] for slot in slots] == ["done"] * 2 * (trials + 3)
+from launched_project import Project
+from slurm_cluster import SlurmCluster
+from waiting import wait_for
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import storage_worker
-from slurm_cluster import SlurmCluster, wait_for
+from slurm_cluster import SlurmCluster
 from storage_checks import check
 from storage_study import make
 from storage_worker import read_logs
+from waiting import wait_for
 
 import hpo
 from hpo.launch import slurm as slurm_engine

@@ -1,15 +1,16 @@
-"""`hpo launch`: workers started here or through Slurm."""
+"""`hpo launch`: workers started here, through Slurm or on Ray."""
 
 import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hpo.cli.options import AcceptChangedCode, Device, Epochs, Name, PopulationSize, Storage, app
-from hpo.errors import UsageError, plural
+from hpo.errors import HpoError, UsageError, plural
 from hpo.output import write_line
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def launch(
         str | None, typer.Argument(metavar="[STUDY]", help="The study, or a launch for --logs and --stop.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many workers to start.")] = 1,
-    on: Annotated[Literal["local", "slurm"], typer.Option(help="What starts and runs them.")] = "local",
+    on: Annotated[Literal["local", "slurm", "ray"], typer.Option(help="What starts and runs them.")] = "local",
     storage: Storage = None,
     device: Device = "auto",
     name: Name = None,
@@ -37,6 +38,11 @@ def launch(
     requeue: Annotated[
         bool, typer.Option(help="Slurm: start a worker again after its time limit and after preemption.")
     ] = True,
+    address: Annotated[
+        str, typer.Option(help="Ray: the cluster, as HOST:PORT; auto: $RAY_ADDRESS or the one here.")
+    ] = "auto",
+    cpus: Annotated[float | None, typer.Option(min=0, help="Ray: CPUs of each worker; default: --threads.")] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what the workers of a launch have printed.")] = False,
@@ -47,6 +53,7 @@ def launch(
     from hpo.launch.launch import check_reachable, find, launches, new_launch, save
     from hpo.launch.local import Local
     from hpo.launch.slurm import Slurm
+    from hpo.storage.url import independent_of_folder
     from hpo.study import loading
     from hpo.worker.signals import seconds_of
 
@@ -63,10 +70,12 @@ def launch(
         _engine_of(record).stop(record)
         write_line(f"{record.name}: workers were asked to stop; they release their leases")
         return
+    url = independent_of_folder(api.storage_url(storage))
     engine: Engine = Local()
     if on == "slurm":
         engine = Slurm(partition, seconds_of(time), gpus_per_node, threads, memory, account, requeue)
-    url = api.storage_url(storage)
+    elif on == "ray":
+        study, engine = _on_ray(study, address, threads if cpus is None else cpus, gpus, url)
     check_reachable(url, engine)
     definition = api.with_overrides(loading.load(study), name, epochs)
     ledger = api.join_ledger(definition, url, accept_changed_code)  # a mistake in the study is told here, not in a log
@@ -81,11 +90,34 @@ def launch(
     write_line(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")
 
 
+def _on_ray(study: str, address: str, cpus: float, gpus: float, url: str) -> "tuple[str, Engine]":
+    """How a worker on Ray finds the study, and the engine that copies this folder where it has the study's file.
+
+    Raises:
+        UsageError: the study is a file outside this folder.
+    """
+    from hpo.launch.ray import Ray
+    from hpo.storage.url import is_file
+    from hpo.study import loading
+
+    path, folder = loading.study_path(study).resolve(), Path.cwd()
+    if path.is_relative_to(loading.BUILT_IN.resolve()):
+        return study, Ray(address, cpus, gpus, None, is_file(url))
+    if not path.is_relative_to(folder):
+        raise UsageError(f"{path} is not in this folder, which is copied to Ray's nodes; start hpo where the study is")
+    if study.partition(":")[0].endswith(".py"):
+        study = study.replace(study.partition(":")[0], str(path.relative_to(folder)), 1)
+    return study, Ray(address, cpus, gpus, folder, is_file(url))
+
+
 def _engine_of(record: "Launch") -> "Engine":
     """The engine that started a launch, able to find its workers."""
     from hpo.launch.local import Local
+    from hpo.launch.ray import Ray
     from hpo.launch.slurm import Slurm
 
+    if record.engine == "ray":
+        return Ray(record.data["address"])
     return Slurm() if record.engine == "slurm" else Local()
 
 
@@ -94,13 +126,15 @@ def _list_text(records: "Sequence[Launch]") -> str:
     for record in records:
         started = datetime.fromtimestamp(record.created).isoformat(" ", "minutes")
         lines.append(f"{record.name}  {record.study} on {record.engine}, started {started}")
-        lines += [f"  {state.number:>3}  {state.state:<8} {state.where}" for state in _engine_of(record).states(record)]
+        try:
+            states = _engine_of(record).states(record)
+        except HpoError as error:  # the cluster may have ended, and with it the workers
+            lines.append(f"  {error}")
+            continue
+        lines += [f"  {state.number:>3}  {state.state:<8} {state.where}".rstrip() for state in states]
     return "\n".join(lines) or "no launches were started from this folder"
 
 
 def _logs_text(record: "Launch") -> str:
-    engine = _engine_of(record)
-    texts = [
-        (number, "\n".join(engine.log(record, number).splitlines()).rstrip()) for number in range(1, record.workers + 1)
-    ]
-    return "\n".join(f"--- worker {number}\n{text}" for number, text in texts)
+    texts = enumerate(_engine_of(record).logs(record), start=1)
+    return "\n".join(f"--- worker {number}\n" + "\n".join(text.splitlines()).rstrip() for number, text in texts)

@@ -33,6 +33,7 @@ def worker(
     max_time: MaxTime = None,
     accept_changed_code: AcceptChangedCode = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
+    with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
 ) -> None:
     """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
     from hpo import api
@@ -43,7 +44,7 @@ def worker(
     from hpo.worker.signals import Stopped, stop_after
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
-    if messages:
+    if messages or with_parent:
         stop_with_parent()
     if max_time:
         stop_after(max_time)
