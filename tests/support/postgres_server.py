@@ -28,7 +28,6 @@ SETTINGS = {
     "full_page_writes": "off",
     "max_connections": "200",
     "shared_buffers": "32MB",
-    "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_wal_size": "256MB",
     "autovacuum": "off",
@@ -42,13 +41,15 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A server on 127.0.0.1 that asks for a password, and its databases.
+    """A server that asks for a password, and its databases.
 
     Attributes:
+        address: where it listens. namespace: the network namespace in which it runs; '' for this process's.
         port: the same over all restarts. password: that of the user "hpo", who may do anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1", namespace: str = "") -> None:
+        self.address, self.namespace = address, namespace
         self.folder = Path(tempfile.mkdtemp(prefix="hpo-postgres-", dir=_quick_folder()))
         self.account = "nobody" if os.geteuid() == 0 else ""  # PostgreSQL does not run as root
         self.port, self.password = _free_port(), secrets.token_hex(8)
@@ -64,7 +65,8 @@ class PostgresServer:
         self.start()
 
     def start(self) -> None:
-        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        chosen = SETTINGS | {"listen_addresses": self.address}
+        settings = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._launcher(), str(self._programs / "bin" / "postgres"), "-D", str(self.folder / "data"),
@@ -90,7 +92,9 @@ class PostgresServer:
     def url(self, database: str, user: str = USER, password: str | None = None) -> str:
         """With the password in it; '' leaves it out."""
         secret = self.password if password is None else password
-        return f"postgresql://{user}{':' if secret else ''}{quote(secret, safe='')}@127.0.0.1:{self.port}/{database}"
+        return (
+            f"postgresql://{user}{':' if secret else ''}{quote(secret, safe='')}@{self.address}:{self.port}/{database}"
+        )
 
     def create(self) -> str:
         """The URL of a new, empty database."""
@@ -124,6 +128,8 @@ class PostgresServer:
             check=True, capture_output=True, cwd=self.folder,
         )  # fmt: skip
         secret.unlink()
+        with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
 
     def _copy_programs(self) -> None:
         """Where the other account may read them: a virtual environment may lie in a folder that it may not enter."""
@@ -135,7 +141,9 @@ class PostgresServer:
         self._programs = self.folder / self._programs.relative_to(self._programs.parent.parent)
 
     def _launcher(self) -> list[str]:
-        return [sys.executable, "-I", __file__, "launch", self.account]
+        program = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        inside = [str(program), "netns", "exec", self.namespace] if self.namespace else []
+        return [*inside, sys.executable, "-I", __file__, "launch", self.account]
 
     def _wait_until_ready(self) -> None:
         import psycopg

@@ -1,0 +1,134 @@
+"""Two workers on two hosts and PostgreSQL on a third, and what the network between them can do."""
+
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fork_server import ForkServer, LoggedChild
+from network_hosts import Network
+from postgres_server import PostgresServer
+from storage_checks import check, read
+from storage_study import make
+from storage_worker import read_logs
+from worker_processes import wait_for_training
+
+from hpo.storage import schema
+from hpo.storage.database import connect
+
+DATABASE, WORKERS = "database", ("one", "two")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to the links between the database's host and the workers' hosts while they work.
+
+    Attributes:
+        seconds: for which the links are cut; packets vanish, nothing is reset. requests, replies: which directions.
+        at_commit: the cut begins with the reply to that many commits of the first worker; 0: at once.
+        loss, delay: the share of packets that are lost, and the seconds that those of the database take, all the time.
+    """
+
+    seconds: float = 0.0
+    requests: bool = True
+    replies: bool = True
+    at_commit: int = 0
+    loss: float = 0.0
+    delay: float = 0.0
+
+
+class Run:
+    """A study and two workers, each of which trains a slot for 0.4 s."""
+
+    def __init__(self, network: Network, server: PostgresServer, fork_server: ForkServer, folder: Path) -> None:
+        self.network, self.server, self.fork_server, self.folder = network, server, fork_server, folder
+        self.url = server.create()
+        self.ledger = make(connect(self.url), trials=4, seeds=2)
+        self.started = 0
+
+    def start(self, host: str, lease: float = 60.0, seconds: float = 0.4) -> LoggedChild:
+        """A worker on that host, which logs the waits for the database to its output."""
+        name, self.started = self.started, self.started + 1
+        files = {"output": self.folder / f"{name}.txt"}
+        call = ("network_hosts:call_on", self.network.hosts[host].namespace, "storage_worker:work")
+        options = {"seconds": (seconds, seconds), "population": 1, "lease": lease}
+        return self.fork_server.start(*call, self.url, "s", str(self.folder / f"{name}.log"), name, **files, **options)
+
+    def cut(self, hosts: tuple[str, ...], cut: bool, fault: Fault) -> None:
+        for host in hosts:
+            self.network.link(host, DATABASE).cut = cut and fault.requests
+            self.network.link(DATABASE, host).cut = cut and fault.replies
+
+    def check(self) -> Counter[str]:
+        """Checks all tables of the finished study; returns counts of attempts that were lost or late."""
+        log = read_logs(self.folder)
+        check(self.ledger, self.url, log)
+        late = sum(line["what"] == "late" for line in log)
+        return Counter(lost=len(read(self.ledger, schema.failures)), late=late)
+
+
+def carry_out(fault: Fault, run: Run, hosts: tuple[str, ...] = WORKERS) -> Counter[str]:
+    """Runs two workers through a fault to the end of their study; returns counts of what happened.
+
+    Workers that give up after a minute are replaced.
+    """
+    for host in hosts:
+        run.network.link(host, DATABASE).loss = run.network.link(DATABASE, host).loss = fault.loss
+        run.network.link(DATABASE, host).delay = fault.delay
+    workers = [run.start(host) for host in hosts]
+    for worker in workers:
+        wait_for_training(worker)
+    if fault.seconds:
+        if fault.at_commit:
+            _wait_for_commit(run.network, hosts[0], fault.at_commit)
+        run.cut(hosts, True, fault)
+        time.sleep(fault.seconds)
+        run.cut(hosts, False, fault)
+    codes = [worker.wait(90) for worker in workers]
+    counts = Counter(gave_up=codes.count(1))
+    if counts["gave_up"]:
+        run.start(hosts[0]).wait(180)
+    assert set(codes) <= {0, 1}, [worker.text() for worker in workers]
+    counts["first warning after"] = min([1000, *(_warning(worker) for worker in workers)])
+    return counts + run.check()
+
+
+def stop_during_a_cut(run: Run, hosts: tuple[str, ...]) -> float:
+    """Stops the first worker while it is cut off, and lets the second finish; returns how long the first took."""
+    first, second = run.start(hosts[0], 3.0, 60.0), run.start(hosts[1], 3.0)
+    wait_for_training(first)
+    run.cut(hosts[:1], True, Fault())
+    time.sleep(2.0)
+    sent = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 128 + signal.SIGTERM
+    seconds = time.monotonic() - sent
+    assert second.wait() == 0, second.text()
+    run.cut(hosts[:1], False, Fault())
+    run.check()
+    return seconds
+
+
+def _wait_for_commit(network: Network, host: str, number: int) -> None:
+    """Returns when a host has sent its n-th COMMIT from now on; from that packet on it gets no replies."""
+    link, reached = network.link(host, DATABASE), threading.Event()
+    commits = 0
+
+    def look(packet: bytes) -> None:
+        nonlocal commits
+        commits += b"COMMIT" in packet
+        if commits == number and not reached.is_set():
+            network.link(DATABASE, host).cut = True
+            reached.set()
+
+    link.on_packet = look
+    assert reached.wait(30)
+    link.on_packet = None
+
+
+def _warning(worker: LoggedChild) -> int:
+    """After how many seconds a worker first said that the database does not answer; 1000: never."""
+    return min(map(int, re.findall(r"has not answered for (\d+) s", worker.text())), default=1000)
