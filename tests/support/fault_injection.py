@@ -9,6 +9,7 @@ names the command that repeats it; its folder is kept.
 
     python tests/support/fault_injection.py --outage 20             # one outage, with 1, 2 and 8 workers
     python tests/support/fault_injection.py --statements 1 400      # a worker killed at each of its SQL statements
+    python tests/support/fault_injection.py --cut 90                # hosts cut off from PostgreSQL: both ways, one way
 """
 
 import argparse
@@ -22,8 +23,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import network_faults
 from fault_schedules import carry_out, draw, outage
 from fork_server import ForkServer
+from network_faults import Fault, Run, three_hosts
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
@@ -53,6 +56,12 @@ def killed_at(statement: int, fork_server: ForkServer, databases: Storage, folde
     return Counter({"kill": died, "lost": lost})
 
 
+def cut_off(fault: Fault, fork_server: ForkServer, _: Storage, folder: Path) -> Counter[str]:
+    """Cuts the links between two workers' hosts and the database's host."""
+    with three_hosts() as (network, server):
+        return network_faults.carry_out(fault, Run(network, server, fork_server, folder))
+
+
 def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]:
     """Pairs of the options that repeat an experiment, and the experiment."""
     if options.statements:
@@ -62,6 +71,10 @@ def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]
         for workers in (1, 2, 8):
             schedule = outage(options.outage, workers)
             yield f"--outage {options.outage:g}", lambda *args, schedule=schedule: carry_out(schedule, *args)
+    elif options.cut is not None:
+        for requests, replies in ((True, True), (True, False), (False, True)):
+            fault = Fault(options.cut, requests, replies)
+            yield f"--cut {options.cut:g}", lambda *args, fault=fault: cut_off(fault, *args)
     else:
         for seed in range(options.seed, options.seed + options.schedules):
             yield f"--schedules 1 --seed {seed}", lambda *args, seed=seed: carry_out(draw(seed), *args)
@@ -73,6 +86,7 @@ def main() -> None:
     parser.add_argument("--storage", choices=KINDS, default="sqlite", help="default sqlite")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; each next one's is one more")
     parser.add_argument("--outage", type=float, metavar="SECONDS", help="instead of schedules")
+    parser.add_argument("--cut", type=float, metavar="SECONDS", help="instead of schedules; needs root")
     parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind

@@ -5,6 +5,8 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +26,12 @@ DATABASE, WORKERS = "database", ("one", "two")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to the links between the database's host and the workers' hosts while they work.
+    """What happens to the links between the database's host and the workers' hosts once all workers train.
 
     Attributes:
         seconds: for which the links are cut; packets vanish, nothing is reset. requests, replies: which directions.
         at_commit: the cut begins with the reply to that many commits of the first worker; 0: at once.
-        loss, delay: the share of packets that are lost, and the seconds that those of the database take, all the time.
+        loss, delay: the share of packets that are lost, and the seconds that those of the database take, until the end.
     """
 
     seconds: float = 0.0
@@ -40,24 +42,38 @@ class Fault:
     delay: float = 0.0
 
 
+@contextmanager
+def three_hosts(workers: Sequence[str] = WORKERS) -> Iterator[tuple[Network, PostgresServer]]:
+    """A network of these workers' hosts, and a server on a host of its own."""
+    network = Network([DATABASE, *workers])
+    try:
+        server = PostgresServer(network.hosts[DATABASE].address, network.hosts[DATABASE].namespace)
+        try:
+            yield network, server
+        finally:
+            server.close()
+    finally:
+        network.close()
+
+
 class Run:
-    """A study and two workers, each of which trains a slot for 0.4 s."""
+    """A study and its workers, which train three slots side by side for 0.4 s."""
 
     def __init__(self, network: Network, server: PostgresServer, fork_server: ForkServer, folder: Path) -> None:
-        self.network, self.server, self.fork_server, self.folder = network, server, fork_server, folder
+        self.network, self.fork_server, self.folder = network, fork_server, folder
         self.url = server.create()
-        self.ledger = make(connect(self.url), trials=4, seeds=2)
+        self.ledger = make(connect(self.url), trials=6, seeds=2)
         self.started = 0
 
     def start(self, host: str, lease: float = 60.0, seconds: float = 0.4) -> LoggedChild:
         """A worker on that host, which logs the waits for the database to its output."""
         name, self.started = self.started, self.started + 1
-        files = {"output": self.folder / f"{name}.txt"}
+        output, log = self.folder / f"{name}.txt", str(self.folder / f"{name}.log")
         call = ("network_hosts:call_on", self.network.hosts[host].namespace, "storage_worker:work")
-        options = {"seconds": (seconds, seconds), "population": 1, "lease": lease}
-        return self.fork_server.start(*call, self.url, "s", str(self.folder / f"{name}.log"), name, **files, **options)
+        options = {"seconds": (seconds, seconds), "population": 3, "lease": lease}
+        return self.fork_server.start(*call, self.url, "s", log, name, output=output, **options)
 
-    def cut(self, hosts: tuple[str, ...], cut: bool, fault: Fault) -> None:
+    def cut(self, hosts: Sequence[str], cut: bool, fault: Fault) -> None:
         for host in hosts:
             self.network.link(host, DATABASE).cut = cut and fault.requests
             self.network.link(DATABASE, host).cut = cut and fault.replies
@@ -70,33 +86,32 @@ class Run:
         return Counter(lost=len(read(self.ledger, schema.failures)), late=late)
 
 
-def carry_out(fault: Fault, run: Run, hosts: tuple[str, ...] = WORKERS) -> Counter[str]:
-    """Runs two workers through a fault to the end of their study; returns counts of what happened.
+def carry_out(fault: Fault, run: Run, hosts: Sequence[str] = WORKERS) -> Counter[str]:
+    """Runs workers through a fault to the end of their study; returns counts of what happened.
 
-    Workers that give up after a minute are replaced.
+    If one gives up, a new one continues.
     """
-    for host in hosts:
-        run.network.link(host, DATABASE).loss = run.network.link(DATABASE, host).loss = fault.loss
-        run.network.link(DATABASE, host).delay = fault.delay
     workers = [run.start(host) for host in hosts]
     for worker in workers:
         wait_for_training(worker)
+    for host in hosts:
+        run.network.link(host, DATABASE).loss = run.network.link(DATABASE, host).loss = fault.loss
+        run.network.link(DATABASE, host).delay = fault.delay
     if fault.seconds:
         if fault.at_commit:
             _wait_for_commit(run.network, hosts[0], fault.at_commit)
         run.cut(hosts, True, fault)
         time.sleep(fault.seconds)
         run.cut(hosts, False, fault)
-    codes = [worker.wait(90) for worker in workers]
-    counts = Counter(gave_up=codes.count(1))
-    if counts["gave_up"]:
-        run.start(hosts[0]).wait(180)
+    codes = [worker.wait(180) for worker in workers]
     assert set(codes) <= {0, 1}, [worker.text() for worker in workers]
-    counts["first warning after"] = min([1000, *(_warning(worker) for worker in workers)])
+    counts = Counter({"gave up": codes.count(1), "warned after": min(map(_warning, workers))})
+    if 1 in codes:
+        assert run.start(hosts[0]).wait(180) == 0
     return counts + run.check()
 
 
-def stop_during_a_cut(run: Run, hosts: tuple[str, ...]) -> float:
+def stop_during_a_cut(run: Run, hosts: Sequence[str]) -> float:
     """Stops the first worker while it is cut off, and lets the second finish; returns how long the first took."""
     first, second = run.start(hosts[0], 3.0, 60.0), run.start(hosts[1], 3.0)
     wait_for_training(first)
