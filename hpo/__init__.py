@@ -1,6 +1,6 @@
 """Fair, seed-averaged comparisons of optimizers and regularizers.
 
-Studies          Study, Configuration, SuccessiveHalving, load, run
+Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
 Networks         MLP, ConvNet1d, ResNet18, WideResNet
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.study.loading import load
     from hpo.study.pruner import SuccessiveHalving
+    from hpo.study.sampler import Grid, grid
     from hpo.study.study import Configuration, Study
     from hpo.user_code.metrics import whole
 

@@ -1,6 +1,8 @@
 """The search space of a configuration: which hyperparameters are tuned, which exist only sometimes, which are fixed."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,29 @@ def split_space(space: Mapping[str, Any]) -> Space:
         conditions=conditions,
         fixed={name: entry for name, entry in bounds.items() if not isinstance(entry, Range | Choice)},
     )
+
+
+def cmaes_generation(space: Mapping[str, Any]) -> int:
+    """The size of CMA-ES's generations for the ranges of a definition's space: 4 + ⌊3 ln n⌋ (arXiv:1604.00772)."""
+    split = split_space(space)
+    ranges = [name for name, bounds in split.tuned.items() if isinstance(bounds, Range)]
+    dimensions = len([name for name in ranges if name not in split.conditions])
+    return 4 + int(3 * math.log(max(1, dimensions)))
+
+
+def grid_settings(space: Space, values: Mapping[str, Sequence[Value]]) -> list[Setting]:
+    """Every combination of values, in the order of the space; the first hyperparameter changes last.
+
+    Args:
+        values: of each tuned hyperparameter; of a choice by default all.
+    """
+    columns = [values[name] if name in values else bounds.samples() for name, bounds in space.tuned.items()]
+    settings: dict[str, Setting] = {}
+    for combination in itertools.product(*columns):
+        whole = {name: space.tuned[name].restrict(value) for name, value in zip(space.tuned, combination, strict=True)}
+        setting = {name: value for name, value in whole.items() if space.exists(name, whole)}
+        settings.setdefault(repr(setting), setting)  # values of what does not exist in it make no other setting
+    return list(settings.values())
 
 
 def as_json(entry: Entry) -> Any:

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 from hpo.errors import plural
 from hpo.space import Setting
 
-STARTUP_TRIALS = 10  # TPE's random trials, sampled together before it models any result
+STARTUP_TRIALS = 10  # random trials, sampled together before a sampler models any result
+SEQUENCES = ("random", "qmc", "grid")  # samplers that do not learn from results
 Phase = Literal["tune", "rerun"]
 # Causes of a finished slot; the last means that training went well but the metric is not finite.
 DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
@@ -21,17 +22,28 @@ CAUSES = (DIVERGED, "out of memory", "exception", "lost worker", "timeout")
 STATES = {"done": "finished", "work": "unfinished", "wait": "unfinished, waiting for running trials"}
 
 
+def sampler_of(definition: Mapping[str, Any]) -> str:
+    """The sampler of a definition: "tpe", "random", "gp", "cmaes", "qmc", "grid" or "custom"."""
+    sampler = definition.get("sampler", "tpe")
+    if isinstance(sampler, str):
+        return sampler
+    return "grid" if "grid" in sampler else "custom"
+
+
 class FinishedTrial(NamedTuple):
     """A finished trial as a sampler sees it.
 
     Attributes:
         value: its score, if it has one. stopped_epoch: the epoch after which it was pruned, or None; 0 where it
             diverged or has no score in a study that prunes, since none of its epochs counts.
+        slot, batch: its number in the tuning run, and the batch in which its setting was sampled.
     """
 
     setting: Setting
     value: float | None
     stopped_epoch: int | None = None
+    slot: int = 0
+    batch: int = 0
 
 
 class TrialCurve(NamedTuple):

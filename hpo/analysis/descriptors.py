@@ -1,7 +1,6 @@
 """Numbers that describe one run or one tuning run: smoothness, memorisation, position in a range."""
 
 from collections.abc import Sequence
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -77,13 +76,34 @@ def best_so_far(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
     return np.maximum.accumulate(numbers) if direction == "maximize" else np.minimum.accumulate(numbers)
 
 
-def expected_best(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:
-    """The mean best of n of the N scores of a random search, over all choices of n, for n = 1 … N.
+class BestOfRandom(NamedTuple):
+    """The best of n random trials, for n = 1 … N: its mean, and the interval that holds it with 95% probability."""
 
-    Σ_{i≥n} C(i−1, n−1) v₍ᵢ₎ / C(N, n), with v sorted worst first; not valid for a sampler that learns.
+    expected: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def best_of_random(runs: Sequence[ArrayLike], direction: Direction) -> BestOfRandom:
+    """How good a random search of n trials is, by the trials of one or several (Dodge et al., arXiv:1909.03004).
+
+    The best of n draws from the N scores of a tuning run is at most v₍ᵢ₎ (worst first) with probability (i/N)ⁿ. Runs,
+    which have different seeds, are equally probable. It is not valid for a sampler that learns.
+
+    Args:
+        runs: the scores of every tuning run's trials, at least one each. n goes up to the trials of the shortest run.
     """
-    numbers = np.sort(np.asarray(scores, dtype=float))
-    worst_first = numbers if direction == "maximize" else numbers[::-1]
-    total = worst_first.size
-    weights = [[comb(i - 1, n - 1) / comb(total, n) for i in range(1, total + 1)] for n in range(1, total + 1)]
-    return np.array(weights).reshape(total, total) @ worst_first
+    sign = 1.0 if direction == "maximize" else -1.0
+    ascending = [np.sort(sign * np.asarray(scores, dtype=float)) for scores in runs]
+    values = np.concatenate(ascending)
+    order = np.argsort(values, kind="stable")
+    rows = []
+    for draws in range(1, min(map(len, ascending)) + 1):
+        steps = [(np.arange(len(scores) + 1) / len(scores)) ** draws for scores in ascending]
+        masses = np.concatenate([np.diff(step) for step in steps]) / len(ascending)
+        cumulative = np.cumsum(masses[order]) + 1e-12  # a sum of exactly 2.5% may be rounded down
+        places = np.minimum(np.searchsorted(cumulative, [0.025, 0.975]), len(values) - 1)
+        ends = values[order][places].tolist()
+        rows.append([float(masses @ values), *ends])
+    expected, worst, best = (sign * np.array(rows)).T
+    return BestOfRandom(expected, *((worst, best) if direction == "maximize" else (best, worst)))

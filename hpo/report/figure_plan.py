@@ -167,7 +167,8 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
     history = tuning_frames.history_frame(trials)
     chart = None
     if len(history):
-        lines, expected = tuning_frames.best_lines(trials, record), tuning_frames.all_random(record)
+        expected = tuning_frames.all_random(record)
+        lines = tuning_frames.random_lines(record) if expected else tuning_frames.best_lines(trials, record)
         chart = History(trials=history, lines=lines, metric=metric, expected=expected, styles=styles)
     yield _figure(History, chart, "tuning", reason)
     ranges, frame = tuning_frames.searched_ranges(record), tuning_frames.slice_frame(trials)

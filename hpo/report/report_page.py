@@ -11,6 +11,7 @@ from hpo.output import visible
 from hpo.report import tables, tuning_tables
 from hpo.report.figure_plan import Figure
 from hpo.report.page import Page
+from hpo.report.sampler_words import sampler_words
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
@@ -67,6 +68,7 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "training_names": _training_names(numbers),
         "uneven_seeds": _uneven_seeds(numbers),
         "trial_budget": _trial_budget(numbers),
+        "sampler": sampler_words(numbers.definition, numbers.study["trials"]),
         "pruned_epochs": _pruned_epochs(numbers),
         "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
     }

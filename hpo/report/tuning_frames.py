@@ -13,7 +13,7 @@ from hpo.report.figures.slice_plot import SearchedRange
 from hpo.report.wording import plain_name, setting, value_words
 from hpo.search_space import Bounds, Choice, Range
 from hpo.space import split_space
-from hpo.trials import DIVERGED, PRUNED, STARTUP_TRIALS
+from hpo.trials import DIVERGED, PRUNED, STARTUP_TRIALS, sampler_of
 
 ENOUGH_TRIALS = 50  # importances from fewer finished trials are noise
 
@@ -33,24 +33,50 @@ def history_frame(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_lines(trials: pd.DataFrame, record: Record) -> pd.DataFrame:
-    """Columns configuration, tuning_run, trial, best: the best so far, or for a random search the expected best."""
-    random = all_random(record)
-    compute = descriptors.expected_best if random else descriptors.best_so_far
+    """Columns configuration, tuning_run, trial, best: the best so far of every tuning run."""
     parts = []
     for _, run in trials.groupby(["configuration", "tuning_run"], sort=False):
-        best = compute(run["score"], record.study["definition"]["direction"])
-        number = range(1, len(run) + 1) if random else run["trial"]
-        parts.append(run[["configuration", "tuning_run"]].assign(trial=number, best=best))
+        best = descriptors.best_so_far(run["score"], record.study["definition"]["direction"])
+        parts.append(run[["configuration", "tuning_run", "trial"]].assign(best=best))
     return pd.concat(parts, ignore_index=True)
 
 
+def random_lines(record: Record) -> pd.DataFrame:
+    """Columns configuration, trial, best, low, high: the best of so many random trials; see `best_of_random`."""
+    direction = record.study["definition"]["direction"]
+    parts = [pd.DataFrame(columns=["configuration", "trial", "best", "low", "high"])]
+    for entry in _configurations(record):
+        runs = _random_scores(record, entry["name"], len(entry.get("first", ())))
+        if runs:
+            best, low, high = descriptors.best_of_random(runs, direction)
+            columns = {"trial": range(1, len(best) + 1), "best": best, "low": low, "high": high}
+            parts.append(pd.DataFrame({"configuration": entry["name"], **columns}))
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+
+def _random_scores(record: Record, configuration: str, given: int) -> list[list[float]]:
+    """The scores of the random trials of every tuning run; one without a score counts as the worst.
+
+    Args:
+        given: how many of the first trials have a setting that the study gives.
+    """
+    slots = record.slots[(record.slots.configuration == configuration) & (record.slots.phase == "tune")]
+    done = slots[(slots.state == "done") & (slots.slot >= given)]
+    worst = done["value"].min() if record.study["definition"]["direction"] == "maximize" else done["value"].max()
+    runs = [run["value"].fillna(worst).tolist() for _, run in done.groupby("tuning_run")]
+    return [] if pd.isna(worst) else runs
+
+
 def all_random(record: Record) -> bool:
-    """Whether the sampler drew all trials at random, and all are of full length.
+    """Whether the sampler drew its trials at random, and all are of full length.
 
     The trials that a pruner leaves are no random choice.
     """
-    if "pruner" in record.study["definition"]:
+    definition = record.study["definition"]
+    if "pruner" in definition or sampler_of(definition) not in ("random", "tpe", "gp"):
         return False
+    if sampler_of(definition) == "random":
+        return True
     planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]
     return max(planned) <= STARTUP_TRIALS
 

@@ -81,6 +81,8 @@ def _parts(study: Study) -> dict[str, Any]:
     described = {name: getattr(study, name) for name in ("data", "model", "schedule", "loss", "pruner")}
     metrics = {name: metric.function if isinstance(metric, Whole) else metric for name, metric in study.metrics.items()}
     described |= {f"metric {name}": metric for name, metric in metrics.items()}
+    if callable(study.sampler):
+        described["sampler"] = study.sampler
     parts: dict[str, Any] = {}
     for name, part in described.items():
         if isinstance(part, functools.partial):

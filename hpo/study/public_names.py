@@ -12,6 +12,7 @@ _NAMES_BY_MODULE = {
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),
     "hpo.user_code.metrics": ("whole",),
     "hpo.study.pruner": ("SuccessiveHalving",),
+    "hpo.study.sampler": ("Grid", "grid"),
     "hpo.gradients.objective": ("Objective",),
     "hpo.optim.regularizer": ("Regularizer",),
     "hpo.optim.optimizers": ("Optimizer", "per_model"),

@@ -1,11 +1,11 @@
 """Study and Configuration: the definition that a person writes, frozen and validated."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpo.errors import UsageError
-from hpo.search_space import Entry
+from hpo.search_space import Entry, Value
 from hpo.stages import Stages
 from hpo.study.validation import check_configuration, check_study
 from hpo.tasks import CLASSIFICATION, TASKS
@@ -27,6 +27,8 @@ class Configuration:
             and `schedule.ARGUMENT`. Models that differ in one of these cannot be trained side by side in a population:
             hpo trains one population for each of its values, one after another.
         trials: its own number of trials, where a published protocol gave it another budget than the others.
+        first: settings to try before any other, in every tuning run, as dicts of values; they count as trials. What a
+            setting leaves out is sampled.
         prediction: what the author expects compared with the baseline, stated before any run.
     """
 
@@ -35,6 +37,7 @@ class Configuration:
     regularizer: Any = "none"
     space: Mapping[str, Entry] = field(default_factory=dict)
     trials: int | None = None
+    first: Sequence[Mapping[str, Value]] = ()
     prediction: Prediction | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +92,9 @@ class Study:
             returns a new Optuna pruner, such as `functools.partial(optuna.pruners.MedianPruner, n_warmup_steps=5)`.
             None (default) trains all trials to the end, as reruns always are. Pruning by early epochs can harm one
             configuration more than another, and with it the comparison (`hpo bench pruning`).
+        sampler: what chooses the settings: `"tpe"`, `"random"`, `"gp"`, `"cmaes"`, `"qmc"`, `hpo.grid({name: values})`,
+            which tries every combination and so sets the number of trials, or a function (seed) that returns an
+            Optuna sampler, such as `functools.partial(optuna.samplers.TPESampler, multivariate=True)`.
         margin: the smallest difference that matters, in the units of the test metric that verdicts compare: the test
             metric of the score if that is a validation metric, else the task's default (0.01 is one point of accuracy
             or F1, 0.01 of R², or a hundredth of a nat per token).
@@ -120,6 +126,7 @@ class Study:
     accumulate: int = 1
     trial_timeout: float | None = None
     pruner: Callable[[], Any] | None = None
+    sampler: Any = "tpe"
     margin: float = 0.01
     title: str = ""
     hypothesis: str = ""

@@ -5,10 +5,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, require, require_whole
+from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, plural, require, require_whole
 from hpo.search_space import Choice, Range, When, is_plain
 from hpo.stages import Stages, batch_sizes_of
 from hpo.study.pruner import check_pruner
+from hpo.study.sampler import check_sampler
 from hpo.tasks import CLASSIFICATION, TASKS, Task
 from hpo.user_code.metrics import check_metrics
 
@@ -37,6 +38,9 @@ def check_configuration(configuration: Any) -> None:
         require(valid, f"{owner}: space[{parameter!r}]", entry, expected)
     if configuration.trials is not None:
         require_whole(f"{owner}: trials", configuration.trials)
+    listed = isinstance(configuration.first, list | tuple)
+    valid = listed and all(isinstance(setting, Mapping) and setting for setting in configuration.first)
+    require(valid, f"{owner}: first", configuration.first, "a list of settings, such as [{'learning_rate': 0.001}]")
     _require_choice(f"{owner}: prediction", configuration.prediction, "better", "worse", "equivalent", None)
 
 
@@ -91,8 +95,16 @@ def _check_budget(study: Any) -> None:
             f"tuning_runs is {tuning_runs} and seeds is {study.seeds}, so some tuning runs would have no rerun; "
             "give at least as many seeds, or a lower tuning_runs"
         )
+    for configuration in study.configurations:
+        trials = configuration.trials or study.trials
+        if len(configuration.first) > trials:
+            raise UsageError(
+                f"configuration {configuration.name!r}: first has {len(configuration.first)} settings for "
+                f"{plural(trials, 'trial')}; give at least as many trials"
+            )
     if study.trial_timeout is not None:
         require(study.trial_timeout > 0, "trial_timeout", study.trial_timeout, "seconds above 0, or None")
+    check_sampler(study.sampler)
     check_pruner(study.pruner, study.tuning_epochs or study.epochs)
 
 

@@ -12,6 +12,7 @@ from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.ledger.stored_study import LEASE
 from hpo.storage.optuna.safe_mirror import SafeMirror
 from hpo.worker.lease_heartbeat import LeaseHeartbeat
+from hpo.worker.replay import MakeSampler
 from hpo.worker.signals import Stop, Stopped
 from hpo.worker.suggestions import Suggestions
 
@@ -33,6 +34,7 @@ def run_worker(
     stop: Stop | None = None,
     device: str = "",
     lease: float = LEASE,
+    make_sampler: MakeSampler | None = None,
 ) -> None:
     """Works on a study until it is done.
 
@@ -44,11 +46,14 @@ def run_worker(
         on_event: called with ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
             details).
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
+        make_sampler: the study's sampler where it is a function of the user.
 
     Raises:
         Stopped: after a signal, when the leased slots are released. It is a SystemExit of 128 + signal.
     """
-    worker = _Worker(ledger, train, worker_id, population, on_event or _ignore, stop or Stop(), device, lease)
+    suggestions = Suggestions(ledger, make_sampler)
+    settings = (on_event or _ignore, stop or Stop(), device, lease)
+    worker = _Worker(ledger, train, worker_id, population, suggestions, *settings)
     with worker.stop.installed():
         worker.run()
 
@@ -59,6 +64,7 @@ class _Worker:
     train: Train
     worker_id: str
     population: int | Size
+    suggestions: Suggestions
     on_event: Event
     stop: Stop
     device: str
@@ -66,7 +72,6 @@ class _Worker:
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
-        self.suggestions = Suggestions(self.ledger)
         self.heartbeat = LeaseHeartbeat(self.ledger, self.worker_id, self.lease)
         self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event)
         self.stop.last_resort, self.stop.unreleased = self._last_resort, self._unreleased

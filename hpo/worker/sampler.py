@@ -1,12 +1,15 @@
-"""Samples settings with Optuna's TPE in memory, without a database."""
+"""Samples settings from results with Optuna in memory, without a database."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -18,6 +21,23 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 Distributions = dict[str, BaseDistribution]
 
 
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
+
+
+def _gaussian_process(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
+
+
+_SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": _tpe,
+    "gp": _gaussian_process,
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
 def sample(
     space: Space,
     finished: Sequence[FinishedTrial],
@@ -25,11 +45,13 @@ def sample(
     count: int,
     direction: str,
     seed: int,
+    sampler: str = "tpe",
+    given: Mapping[int, Setting] = MappingProxyType({}),
 ) -> list[Setting]:
-    """Samples `count` settings as one batch; the same arguments always give the same settings.
+    """Samples `count` settings as one batch from results; the same arguments always give the same settings.
 
-    The first `STARTUP_TRIALS` settings of a study are random; then TPE models the finished trials. Settings in
-    training count as bad (constant liar), so that the settings of a batch differ.
+    The first `STARTUP_TRIALS` settings of a study are random; then the sampler models the finished trials. Settings in
+    training count as bad (TPE's constant liar) or as open (the Gaussian process), so that those of a batch differ.
 
     Args:
         space: without tuned hyperparameters every setting is empty. One that exists in some settings only is sampled
@@ -38,28 +60,43 @@ def sample(
             finite value.
         pending: settings in training.
         direction: "maximize" or "minimize".
+        sampler: "tpe", "gp", or "random", which models nothing.
+        given: number in the batch → the values that a setting must have; the others are sampled.
     """
     if not space.tuned:
         return [{} for _ in range(count)]
-    distributions: Distributions = {name: bounds.distribution() for name, bounds in space.tuned.items()}
-    worst = _worst([trial.value for trial in finished if trial.stopped_epoch is None], direction)
-    sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    study = optuna.create_study(direction=StudyDirection[direction.upper()], sampler=sampler)
+    distributions = distributions_of(space)
+    worst = worst_value(finished, direction)
+    study = new_study(_SAMPLERS[sampler](seed), direction)
     known = [_optuna_trial(trial, worst, distributions) for trial in finished]
-    known += [_create(TrialState.RUNNING, setting, distributions) for setting in pending]
+    known += [create(TrialState.RUNNING, setting, distributions) for setting in pending]
     study.add_trials(known)
-    return [_ask(study, space, distributions) for _ in range(count)]
+    return [ask(study, space, distributions, given.get(number))[1] for number in range(count)]
 
 
-def _ask(study: optuna.Study, space: Space, distributions: Distributions) -> Setting:
-    """The next setting, with the hyperparameters that exist in it."""
+def new_study(sampler: BaseSampler, direction: str) -> optuna.Study:
+    """An empty study in memory."""
+    return optuna.create_study(direction=StudyDirection[direction.upper()], sampler=sampler)
+
+
+def distributions_of(space: Space) -> Distributions:
+    """The distribution of every tuned hyperparameter."""
+    return {name: bounds.distribution() for name, bounds in space.tuned.items()}
+
+
+def ask(
+    study: optuna.Study, space: Space, distributions: Distributions, given: Setting | None = None
+) -> tuple[optuna.Trial, Setting]:
+    """The next trial and its setting, with the hyperparameters that exist in it and the values given."""
+    if given:
+        study.enqueue_trial(given)
     always = {name: entry for name, entry in distributions.items() if name not in space.conditions}
     trial = study.ask(always)
     setting = {name: space.tuned[name].restrict(trial.params[name]) for name in always}
     for name in space.conditions:
         if space.exists(name, setting):
             setting[name] = space.tuned[name].restrict(_suggest(trial, name, distributions[name]))
-    return setting
+    return trial, {name: setting[name] for name in space.tuned if name in setting}
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
@@ -71,21 +108,24 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def _create(state: TrialState, setting: Setting, distributions: Distributions, **result: Any) -> FrozenTrial:
+def create(state: TrialState, setting: Setting, distributions: Distributions, **result: Any) -> FrozenTrial:
+    """A trial with the hyperparameters of a setting."""
     present = {name: distributions[name] for name in setting}
     return create_trial(state=state, params=setting, distributions=present, **result)
 
 
 def _optuna_trial(trial: FinishedTrial, worst: float, distributions: Distributions) -> FrozenTrial:
     """The finished trial for Optuna; one without a value has the worst value if complete, and NaN if pruned."""
-    setting, value, stopped = trial
+    setting, value, stopped = trial.setting, trial.value, trial.stopped_epoch
     if stopped is None:
         value = worst if value is None else value
-        return _create(TrialState.COMPLETE, setting, distributions, value=value)
+        return create(TrialState.COMPLETE, setting, distributions, value=value)
     reported = {stopped: math.nan if value is None else value}
-    return _create(TrialState.PRUNED, setting, distributions, intermediate_values=reported)
+    return create(TrialState.PRUNED, setting, distributions, intermediate_values=reported)
 
 
-def _worst(values: Sequence[float | None], direction: str) -> float:
+def worst_value(finished: Sequence[FinishedTrial], direction: str) -> float:
+    """The worst finite value of the trials that were not pruned; 0 without any."""
+    values = [trial.value for trial in finished if trial.stopped_epoch is None]
     finite = [value for value in values if value is not None and math.isfinite(value)]
     return (min if direction == "maximize" else max)(finite, default=0.0)

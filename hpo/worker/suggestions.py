@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 
-from hpo.space import split_space
+from hpo.errors import UsageError
+from hpo.space import cmaes_generation, split_space
 from hpo.storage.ledger import FinishedTrial, Ledger, Setting, Slot, Work
-from hpo.trials import STARTUP_TRIALS
+from hpo.trials import SEQUENCES, STARTUP_TRIALS, sampler_of
+from hpo.worker.replay import MakeSampler, Replay, cmaes
 from hpo.worker.sampler import sample
+from hpo.worker.sequence import grid_replacement, sequence
 
 
 class Suggestions:
@@ -16,12 +19,26 @@ class Suggestions:
     of earlier batches: a worker that trains a part of a batch samples the whole batch and takes its part.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, make_sampler: MakeSampler | None = None) -> None:
+        """
+        Args:
+            make_sampler: the study's sampler where it is a function of the user.
+
+        Raises:
+            UsageError: the function does not return a sampler of Optuna that follows from its seed.
+        """
+        self._ledger, self._sampler = ledger, ledger.definition.get("sampler", "tpe")
+        self._kind = sampler_of(ledger.definition)
+        self._make = cmaes if self._kind == "cmaes" else make_sampler
         entries = ledger.definition["configurations"]
         self._spaces = {entry["name"]: split_space(entry["space"]) for entry in entries}
+        self._generations = {entry["name"]: cmaes_generation(entry["space"]) for entry in entries}
+        self._given = {entry["name"]: dict(enumerate(entry.get("first", ()))) for entry in entries}
         self._cached: tuple[str, int] | None = None  # the configuration and batch of `_batches`
         self._batches: dict[int, dict[int, Setting]] = {}  # tuning run → slot → setting
+        self._replays: dict[tuple[str, int], Replay] = {}
+        if self._kind == "custom" and make_sampler:
+            self._check_seeded(entries[0]["name"])
 
     def settings(self, work: Work) -> list[Setting]:
         """One setting for each slot of `work` without a setting, in order."""
@@ -29,6 +46,11 @@ class Suggestions:
         if new_slots:
             self._sample_batches(work.configuration, new_slots)
         return [self._setting(work.configuration, slot) for slot in new_slots]
+
+    def complete(self, configuration: str, slot: Slot, given: Setting) -> Setting:
+        """A setting with these values, for a slot whose setting a person gives; the others are sampled."""
+        name = f"{slot.slot}.given"
+        return self._sample_one(configuration, slot, name, [], given)
 
     def _sample_batches(self, configuration: str, new_slots: list[Slot]) -> None:
         """Samples the batches of these slots that are not cached."""
@@ -38,35 +60,77 @@ class Suggestions:
         missing = {slot.tuning_run for slot in new_slots} - self._batches.keys()
         if not missing:
             return
-        if new_slots[0].slot < STARTUP_TRIALS:
+        learns_from_any = self._kind in ("tpe", "gp")
+        if learns_from_any and new_slots[0].slot < STARTUP_TRIALS:
             name = "startup"
             batches: Mapping[int, tuple[list[FinishedTrial], range]]
             batches = dict.fromkeys(missing, ([], range(STARTUP_TRIALS)))
         else:
             name, batches = f"batch {number}", self._ledger.finished_trials(configuration, missing, number)
         for tuning_run, (finished, slots) in batches.items():
-            settings = self._sample(configuration, tuning_run, name, finished, [], len(slots))
+            if learns_from_any:
+                settings = self._model(configuration, tuning_run, name, finished, slots)
+            elif self._kind in SEQUENCES:
+                settings = self._sequence(configuration, tuning_run, slots)
+            else:
+                settings = self._replay(configuration, tuning_run, finished, slots)
             self._batches[tuning_run] = dict(zip(slots, settings, strict=True))
+
+    def _model(
+        self, configuration: str, tuning_run: int, name: str, finished: list[FinishedTrial], slots: range
+    ) -> list[Setting]:
+        given = {slot - slots.start: setting for slot, setting in self._given[configuration].items() if slot in slots}
+        seed, space = self._seed(configuration, tuning_run, name), self._spaces[configuration]
+        return sample(space, finished, [], len(slots), self._ledger.direction, seed, self._kind, given)
+
+    def _sequence(self, configuration: str, tuning_run: int, slots: range) -> list[Setting]:
+        seed, space = self._seed(configuration, tuning_run, "sequence"), self._spaces[configuration]
+        return sequence(self._sampler, space, slots.stop, seed, self._given[configuration])[slots.start :]
+
+    def _replay(
+        self, configuration: str, tuning_run: int, finished: list[FinishedTrial], slots: range
+    ) -> list[Setting]:
+        if not self._spaces[configuration].tuned:
+            return [{} for _ in slots]
+        key = (configuration, tuning_run)
+        if key in self._replays:
+            try:
+                return self._replays[key].settings(finished, slots)
+            except ValueError:  # another worker's part of an earlier batch
+                pass
+        self._replays[key] = self._new_replay(configuration, tuning_run)
+        return self._replays[key].settings(finished, slots)
+
+    def _new_replay(self, configuration: str, tuning_run: int) -> Replay:
+        assert self._make is not None
+        seed, generation = self._seed(configuration, tuning_run, "replay"), self._generations[configuration]
+        given = self._given[configuration]
+        return Replay(self._make, self._spaces[configuration], self._ledger.direction, seed, given, generation)
+
+    def _check_seeded(self, configuration: str) -> None:
+        first, second = (self._new_replay(configuration, 0).settings([], range(2)) for _ in range(2))
+        if first != second:
+            raise UsageError("sampler: the function gives a sampler that ignores its seed; pass the seed on to it")
 
     def _setting(self, configuration: str, slot: Slot) -> Setting:
         batch = self._batches[slot.tuning_run]
         if not slot.replacements:
             return batch[slot.slot]
-        name, finished, pending = f"{slot.slot}.{slot.replacements}", list[FinishedTrial](), list[Setting]()
-        if slot.slot >= STARTUP_TRIALS:
-            finished, _ = self._ledger.finished_trials(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
-            pending = list(batch.values())
-        return self._sample(configuration, slot.tuning_run, name, finished, pending, 1)[0]
+        name = f"{slot.slot}.{slot.replacements}"
+        return self._sample_one(configuration, slot, name, list(batch.values()), {})
 
-    def _sample(
-        self,
-        configuration: str,
-        tuning_run: int,
-        name: str,
-        finished: list[FinishedTrial],
-        pending: list[Setting],
-        count: int,
-    ) -> list[Setting]:
+    def _sample_one(self, configuration: str, slot: Slot, name: str, batch: list[Setting], given: Setting) -> Setting:
+        """A setting for one slot, in addition to those of its batch."""
+        finished, pending = list[FinishedTrial](), list[Setting]()
+        seed, space = self._seed(configuration, slot.tuning_run, name), self._spaces[configuration]
+        if self._kind == "grid" and not given:
+            return grid_replacement(self._sampler, space, seed)
+        sampler = self._kind if self._kind in ("tpe", "gp") else "random"
+        if slot.slot >= STARTUP_TRIALS and sampler != "random":
+            finished, _ = self._ledger.finished_trials(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
+            pending = batch
+        return sample(space, finished, pending, 1, self._ledger.direction, seed, sampler, {0: given})[0]
+
+    def _seed(self, configuration: str, tuning_run: int, name: str) -> int:
         text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{name}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-        return sample(self._spaces[configuration], finished, pending, count, self._ledger.direction, seed)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

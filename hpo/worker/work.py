@@ -59,4 +59,8 @@ def work(
 
     folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
     trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data)
-    run_worker(ledger, trainer, worker_id, trainer.size, on_event=handle_event, device=device_name(chosen))
+    make_sampler = study.sampler if callable(study.sampler) else None
+    device_words = device_name(chosen)
+    run_worker(
+        ledger, trainer, worker_id, trainer.size, on_event=handle_event, device=device_words, make_sampler=make_sampler
+    )

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,10 +66,27 @@ def test_spikes_stand_above_the_median_of_the_five_epochs_before() -> None:
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", max), ("minimize", min)])
-def test_the_expected_best_is_the_mean_over_all_choices(direction: str, best: Callable[..., float]) -> None:
-    scores = [0.3, 0.9, 0.1, 0.5, 0.9]
-    by_hand = [np.mean([best(chosen) for chosen in itertools.combinations(scores, n)]) for n in range(1, 6)]
-    assert descriptors.expected_best(scores, direction) == pytest.approx(by_hand)  # type: ignore[arg-type]
+@pytest.mark.parametrize("runs", [[[0.3, 0.9, 0.1, 0.5, 0.9]], [[0.3, 0.9, 0.1], [0.8, 0.2, 0.2, 0.7]]])
+def test_the_best_of_random_trials_by_enumeration(direction: Any, best: Callable[..., float], runs: Any) -> None:
+    """Every sequence of n draws from each tuning run's scores, each run with the same weight."""
+    result = descriptors.best_of_random(runs, direction)
+    assert len(result.expected) == min(map(len, runs))
+    for n in range(1, len(result.expected) + 1):
+        drawn = [[best(draws) for draws in itertools.product(scores, repeat=n)] for scores in runs]
+        weights = [1 / (len(runs) * len(outcomes)) for outcomes in drawn for _ in outcomes]
+        outcomes = [outcome for each in drawn for outcome in each]
+        assert result.expected[n - 1] == pytest.approx(np.dot(weights, outcomes))
+        ordered = sorted(zip(outcomes, weights, strict=True))
+        for end, share in ((result.low, 0.025), (result.high, 0.975)):
+            below = sum(weight for value, weight in ordered if value < end[n - 1] - 1e-12)
+            above = sum(weight for value, weight in ordered if value > end[n - 1] + 1e-12)
+            assert below <= share + 1e-9 and above <= 1 - share + 1e-9
+
+
+def test_the_best_of_one_trial_is_the_mean_and_of_many_the_best() -> None:
+    result = descriptors.best_of_random([[0.1, 0.2, 0.6] * 50], "maximize")
+    assert result.expected[0] == pytest.approx(0.3) and result.expected[-1] == pytest.approx(0.6)
+    assert (result.low[0], result.high[0]) == (0.1, 0.6) and result.low[-1] == 0.6
 
 
 def test_the_best_so_far_follows_the_order_of_the_trials() -> None:

@@ -193,14 +193,33 @@ def test_the_history_of_a_search_that_learns_is_the_best_so_far_of_one_run() -> 
     assert "best so far of one tuning run" in figure.caption
 
 
-def test_the_history_of_a_random_search_is_the_expected_best() -> None:
+def test_the_history_of_a_random_search_is_the_expected_best_and_its_interval() -> None:
     export, curves = synthetic_export(trials=3, direction="minimize")
     scores_of(export, "GNVR", [3.0, 1.0, 2.0])
     figure = figures_of(make_record(export, curves))["tuning-history"]
     [line] = named(draw(figure.chart), "GNVR", "lines")
-    assert line["y"] == pytest.approx([2.0, (1 + 1 + 2) / 3, 1.0], rel=1e-5)
+    assert line["y"] == pytest.approx([2.0, (5 * 1 + 3 * 2 + 3) / 9, (19 * 1 + 7 * 2 + 3) / 27], rel=1e-5)
+    groups = [trace for trace in draw(figure.chart)["data"] if trace["legendgroup"] == "GNVR"]
+    [band] = [trace for trace in groups if trace.get("fill")]
+    assert (band["x"], band["y"]) == ([1, 2, 3, 3, 2, 1], [3, 3, 3, 1, 1, 1])
     assert "expected best" in figure.caption
     assert "lower is better" in figure.caption
+
+
+def test_the_expected_best_counts_trials_without_a_score_and_leaves_out_settings_that_were_given() -> None:
+    export, curves = synthetic_export(trials=14, direction="minimize", sampler="random")
+    export["study"]["definition"]["configurations"][1]["first"] = [{"learning_rate": 0.01}] * 11
+    scores_of(export, "GNVR", [*[0.0] * 11, 3.0, 1.0, 2.0])
+    rows = [row for row in export["slots"] if row["configuration"] == "GNVR" and row["phase"] == "tune"]
+    diverge(rows[-1], curves, bounded=False)
+    figure = figures_of(make_record(export, curves))["tuning-history"]
+    [line] = named(draw(figure.chart), "GNVR", "lines")
+    assert line["x"] == [1, 2, 3] and line["y"][0] == pytest.approx((3 + 1 + 3) / 3, rel=1e-5)
+
+
+def test_a_sequence_that_is_not_random_has_no_expected_best() -> None:
+    record = make_record(*synthetic_export(trials=4, sampler="qmc"))
+    assert "best so far" in figures_of(record)["tuning-history"].caption
 
 
 def test_pruned_trials_have_no_point_and_leave_no_random_search() -> None:

@@ -233,7 +233,7 @@ def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
     assert rows(ledger)[0]["result"] == {"diverged_epoch": 2, "train_loss": None}
     assert ledger.counts()["A"]["diverged"] == 2
     trials, _ = ledger.finished_trials("A", {0}, 1)[0]
-    assert trials == [FinishedTrial(bounded.setting, 0.1), FinishedTrial(unbounded.setting, None)]
+    assert trials == [FinishedTrial(bounded.setting, 0.1), FinishedTrial(unbounded.setting, None, slot=1)]
 
 
 def test_curves_and_results_are_stored_together_or_not_at_all(ledger: Ledger) -> None:

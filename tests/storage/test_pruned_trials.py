@@ -46,7 +46,9 @@ def test_a_pruned_trial_is_finished_and_never_the_best(url: str) -> None:
     assert (counts["trials_done"], counts["pruned"], counts["diverged"], counts["best"]) == (5, 2, 1, 0.6)
     trials, _ = ledger.finished_trials("A", {0}, 1)[0]
     ends = [(0.5, None), (0.9, 2), (0.6, None), (0.1, 0), (None, 2)]
-    assert trials == [FinishedTrial(slot.setting or {}, *end) for slot, end in zip(work.slots, ends, strict=True)]
+    assert trials == [
+        FinishedTrial(slot.setting or {}, *end, slot.slot) for slot, end in zip(work.slots, ends, strict=True)
+    ]
     curves = [
         TrialCurve(pytest.approx([0.1 * at for at in range(1, epochs + 1)]), value, epochs, cause == "pruned")
         for value, cause, epochs in ENDS

@@ -21,8 +21,8 @@ class History(Chart):
     Attributes:
         metric: the score. expected: whether the lines are expected bests.
         trials: columns configuration, tuning_run, trial (from 1), score, setting (in words).
-        lines: columns configuration, tuning_run, trial, best: the best so far of one tuning run, or with `expected`
-            the mean best of so many random trials.
+        lines: columns configuration, tuning_run, trial, best: the best so far of one tuning run; or, with `expected`,
+            configuration, trial, best, low, high: the mean best of so many random trials, and its 95% interval.
     """
 
     number: int = 6
@@ -38,7 +38,11 @@ class History(Chart):
         runs = int(self.trials["tuning_run"].nunique())
         line = f"a line is the best so far of one of the {runs} tuning runs"
         if self.expected:
-            line = "the line is the expected best of that many trials, all of which were random"
+            each = " of each tuning run" if runs > 1 else ""
+            line = (
+                "the line is the expected best of so many random trials, and their best lies in the band with a "
+                f"probability of 95% (by the trials{each}; Dodge et al., arXiv:1909.03004)"
+            )
         elif runs == 1:
             line = "the line is the best so far of one tuning run (another run would give another line)"
         lower = "" if self.metric.direction == "maximize" else ", lower is better"
@@ -47,6 +51,9 @@ class History(Chart):
     def draw_plotly(self) -> dict[str, Any]:
         traces = [self._points_trace(*entry) for entry in self.by_configuration(self.trials)]
         for name, style, rows in self.by_configuration(self.lines):
+            if self.expected:
+                traces += [self._band_trace(name, style, rows), self._line_trace(name, style, rows, showlegend=True)]
+                continue
             for number, (_, run) in enumerate(rows.groupby("tuning_run")):
                 traces.append(self._line_trace(name, style, run, showlegend=number == 0))
         last = int(self.trials["trial"].max())
@@ -68,6 +75,13 @@ class History(Chart):
             line={"color": style.colour, "dash": style.dash[1], "width": 2.5, "shape": shape},
             name=markup(name), legendgroup=name, showlegend=showlegend,
             hovertemplate=f"{markup(name)}, {best} %{{x}} trials: {self._value}<extra></extra>",
+        )  # fmt: skip
+
+    def _band_trace(self, name: str, style: Style, rows: pd.DataFrame) -> dict[str, Any]:
+        trials, low, high = rows["trial"].tolist(), rounded(rows["low"]), rounded(rows["high"])
+        return plotly_layout.scatter(
+            0, "lines", trials + trials[::-1], high + low[::-1], fill="toself", line={"width": 0},
+            fillcolor=translucent(style.colour), hoverinfo="skip", showlegend=False, legendgroup=name,
         )  # fmt: skip
 
     @property

@@ -8,11 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.errors import UsageError
+from hpo.space import cmaes_generation
 from hpo.storage import bulk_sql
 from hpo.storage.ledger.retries import failed_configurations
 from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.storage.schema import slots, studies
 from hpo.storage.transactions import now
+from hpo.trials import sampler_of
 
 # Rerun s has seed 1000 + s. Seeds of tuning runs count from 0, one per model of a trial, and stay below 1000.
 RERUN_SEED = 1000
@@ -84,6 +86,7 @@ def add_slots(
     rows: list[dict[str, Any]] = []
     for configuration in definition["configurations"]:
         name, trials = configuration["name"], configuration.get("trials")
+        sampler = (sampler_of(definition), cmaes_generation(configuration["space"]))
         finished = now(connection) if name in failed else None
         state = {"state": "failed" if name in failed else "open", "cause": failed.get(name), "finished": finished}
         for tuning_run in range(after["tuning_runs"]):
@@ -92,7 +95,7 @@ def add_slots(
             trial = {"phase": "tune", "tuning_run": tuning_run, "round": 0, "seed": tuning_run * models}
             rows += [
                 {"study_id": study, "configuration": name, **trial, "batch": batch, "slot": slot, **state}
-                for slot, batch in _batches(first, trials or after["trials"], next_batch)
+                for slot, batch in _batches(first, trials or after["trials"], next_batch, *sampler)
             ]
         for seed, tuning_run in seeds.items():
             rerun = {"phase": "rerun", "tuning_run": tuning_run, "round": newest.get((name, tuning_run), (0, 0))[0]}
@@ -101,9 +104,9 @@ def add_slots(
     bulk_sql.insert(connection, slots, rows)
 
 
-def _batches(first: int, total: int, next_batch: int) -> Iterator[tuple[int, int]]:
+def _batches(first: int, total: int, next_batch: int, sampler: str, generation: int) -> Iterator[tuple[int, int]]:
     """(slot, batch) of the slots from `first` up to `total`."""
-    sizes = batch_sizes(first, total)
+    sizes = batch_sizes(first, total, sampler, generation)
     batches = (batch for batch, size in enumerate(sizes, next_batch) for _ in range(size))
     return zip(range(first, total), batches, strict=True)
 

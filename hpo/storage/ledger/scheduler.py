@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from hpo.trials import STARTUP_TRIALS, Phase
+from hpo.trials import SEQUENCES, STARTUP_TRIALS, Phase
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,19 @@ class Choice(NamedTuple):
     parts: list[Part]
 
 
-def batch_sizes(begun: int, total: int) -> list[int]:
+def batch_sizes(begun: int, total: int, sampler: str = "tpe", generation: int = 0) -> list[int]:
     """The sizes of the batches of a tuning run of `total` trials, from trial `begun` on.
 
     The settings of a batch are sampled together and cannot learn from each other: first the start-up trials, then at
-    most a third of all trials at a time.
+    most a third of all trials at a time. Samplers that do not learn have a single batch.
+
+    Args:
+        generation: the size of the generations of "cmaes", which are its batches.
     """
+    if sampler in SEQUENCES:
+        return [total - begun] if total > begun else []
+    if sampler == "cmaes":
+        return [min(generation, total - start) for start in range(begun, total, generation)]
     startup = max(0, min(STARTUP_TRIALS, total) - begun)
     return [*([startup] if startup else []), *_even_parts(total - begun - startup, max(1, total // 3))]
 

@@ -28,7 +28,7 @@ class TrialHistory(StoredStudy):
         tuning = self._tuning(configuration, tuning_runs)
         query = sa.select(
             sa.cast(slots.c.setting, sa.Text),
-            slots.c.tuning_run,
+            *(slots.c.tuning_run, slots.c.slot, slots.c.batch),
             slots.c.value,
             slots.c.cause,
             sa.case((slots.c.cause == PRUNED, sa.cast(slots.c.result, sa.Text))).label("result"),
@@ -37,7 +37,8 @@ class TrialHistory(StoredStudy):
         settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
         trials: dict[int, list[FinishedTrial]] = {tuning_run: [] for tuning_run in tuning_runs}
         for setting, row in zip(settings, rows, strict=True):
-            trials[row.tuning_run].append(FinishedTrial(setting, row.value, self._stopped_epoch(row)))
+            trial = FinishedTrial(setting, row.value, self._stopped_epoch(row), row.slot, row.batch)
+            trials[row.tuning_run].append(trial)
         bounds = sa.select(slots.c.tuning_run, sa.func.min(slots.c.slot), sa.func.max(slots.c.slot))
         in_batch = connection.execute(bounds.where(tuning, slots.c.batch == batch).group_by(slots.c.tuning_run))
         return {tuning_run: (trials[tuning_run], range(first, last + 1)) for tuning_run, first, last in in_batch}
