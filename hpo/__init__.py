@@ -6,7 +6,7 @@ Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
 Networks         MLP, ConvNet1d, ResNet18, WideResNet
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, MultiStep
-Your own method  Regularizer, Objective, Optimizer, per_model
+Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, OPTIMIZERS
 Errors           HpoError, UsageError
 
 `help(hpo.Study)` describes every field of a study; `hpo --help` lists the commands.
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
-    from hpo.optim.optimizers import Optimizer, per_model
+    from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
     from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, MultiStep
+    from hpo.optim.torch_optimizer import from_torch
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.study.loading import load
     from hpo.study.pruner import SuccessiveHalving

@@ -10,7 +10,7 @@ from hpo import __version__
 from hpo.bench.limits import Amount, count_work, extract_products, measure_limits
 from hpo.bench.table import OnRow, Row
 from hpo.bench.timing import seconds
-from hpo.bench.training_steps import MODELS, OPTIMIZER, Setting, make_population, naive_step, training_steps
+from hpo.bench.training_steps import MODELS, Setting, make_population, naive_step, training_steps
 from hpo.training.devices import device_name
 
 MAX_DOUBLINGS = 13
@@ -30,7 +30,7 @@ COLUMNS = {
 
 
 def measure(regularizers: Sequence[str], populations: Sequence[int] | None, setting: Setting, on_row: OnRow) -> Row:
-    """Times training steps with AdamW; evaluation is not included.
+    """Times training steps; evaluation is not included.
 
     Args:
         populations: sizes to measure; by default 1, 2, 4, … until a model's share of the time no longer falls, or
@@ -53,7 +53,7 @@ def measure(regularizers: Sequence[str], populations: Sequence[int] | None, sett
             on_row(row)
     return {
         "hpo": __version__, "torch": torch.__version__, "device": device_name(setting.device),
-        "threads": torch.get_num_threads(), "model": str(MODELS[setting.model][0]), "optimizer": OPTIMIZER,
+        "threads": torch.get_num_threads(), "model": str(MODELS[setting.model][0]), "optimizer": setting.optimizer,
         "batch_size": setting.batch_size, "precision": "bfloat16" if setting.bfloat16 else "float32",
         "limits": limits._asdict(), "rows": rows,
     }  # fmt: skip

@@ -16,6 +16,7 @@ from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
+from hpo.optim.torch_optimizer import from_torch
 from hpo.space import split_space
 from hpo.training.population import Population
 from hpo.training.samples import Samples
@@ -31,19 +32,36 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 CLASSES = 10
 OPTIMIZER = "adamw"
+TORCH = "torch."  # begins the name of a class of torch.optim
 BATCHES = 10  # in the training samples
+
+
+def optimizer_names() -> list[str]:
+    """The optimizers that can be measured."""
+    names = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
+    return [
+        OPTIMIZER,
+        *sorted(f"{TORCH}{name}" for name in names if name not in ("LBFGS", "Muon", "Optimizer", "SparseAdam")),
+    ]
 
 
 class Setting(NamedTuple):
     """The setting of a measurement: a key of `MODELS`, the samples of a step, the device.
 
-    `bfloat16` means mixed precision, and channels last for the images of a single network.
+    `bfloat16` means mixed precision, and channels last for the images of a single network. `optimizer` is "adamw" or
+    the name of a class of `torch.optim`, as in "torch.Adamax".
     """
 
     model: str
     batch_size: int
     device: torch.device
     bfloat16: bool = False
+    optimizer: str = OPTIMIZER
+
+    @property
+    def torch_optimizer(self) -> type[torch.optim.Optimizer]:
+        """The class that the naive loop uses."""
+        return getattr(torch.optim, self.optimizer.removeprefix(TORCH) if self.optimizer != OPTIMIZER else "AdamW")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +82,11 @@ def training_steps(population: Population, setting: Setting) -> Steps:
 
 def make_population(name: str, models: int, setting: Setting) -> tuple[Population, tuple[Tensor, Tensor]]:
     """A population with a regularizer, and a batch for its step."""
-    regularizer, optimizer = REGULARIZERS[name], OPTIMIZERS[OPTIMIZER]
+    is_built_in = setting.optimizer in OPTIMIZERS
+    optimizer = (
+        OPTIMIZERS[setting.optimizer] if is_built_in else from_torch(setting.torch_optimizer, learning_rate=1e-3)
+    )
+    regularizer = REGULARIZERS[name]
     values = _defaults({**optimizer.hyperparameters, **regularizer.hyperparameters})
     torch.manual_seed(0)
     inputs, labels = random_batch((models, regularizer.views, setting.batch_size), setting.shape, setting.device)
@@ -89,7 +111,7 @@ def naive_step(name: str, setting: Setting) -> Callable[[], object]:
     (views,), (labels,) = random_batch((1, REGULARIZERS[name].views, setting.batch_size), setting.shape, device)
     if bfloat16 and len(setting.shape) == 3:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=1e-3)
+    optimizer = setting.torch_optimizer(module.parameters(), lr=1e-3)  # type: ignore[call-arg]
     if name != "none":
         return _regularized_step(name, module, optimizer, views, labels, bfloat16)
     inputs = views[0]

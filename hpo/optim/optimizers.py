@@ -44,6 +44,11 @@ class Optimizer(NamedTuple):
     evaluated: Callable[[Tree, State], Tree] | None = None
     static: tuple[str, ...] = ()
 
+    def code(self) -> dict[str, Any]:
+        """What the fingerprint of a study follows, by the rest of its name."""
+        own = {"": self.update, ".init": self.init, ".evaluated": self.evaluated, ".static": self.static}
+        return {path: part for path, part in own.items() if part}
+
 
 def per_model(
     name: str,

@@ -8,6 +8,7 @@ from hpo.errors import UsageError, did_you_mean
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import UNSET, Choice, Entry, Range, When, describe_bounds, is_number
 from hpo.study.study import Configuration
 from hpo.study.training_space import FIELDS, TRAINING_NAMES, is_training
@@ -19,8 +20,10 @@ def regularizer_of(configuration: Configuration) -> Regularizer:
     return _component(configuration, "regularizer", REGULARIZERS, Regularizer)
 
 
-def optimizer_of(configuration: Configuration) -> Optimizer:
+def optimizer_of(configuration: Configuration) -> Optimizer | TorchOptimizer:
     """The configuration's optimizer, looked up by name where a name is given."""
+    if isinstance(configuration.optimizer, TorchOptimizer):
+        return configuration.optimizer
     return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.models.losses import LOSSES, CrossEntropy, SampleLoss
-from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import Range
 from hpo.space import as_json, split_space
 from hpo.stages import Stages
@@ -147,13 +148,29 @@ def _describe_configuration(configuration: Configuration, study: Study) -> dict[
     optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
     return {
         "name": configuration.name,
-        "optimizer": _named(optimizer, OPTIMIZERS),
+        "optimizer": _describe_optimizer(optimizer),
         "regularizer": _named(regularizer, REGULARIZERS),
         "trials": _planned_trials(configuration, study),
         **({"first": _first_settings(configuration)} if configuration.first else {}),
         "prediction": configuration.prediction,
         "space": {name: as_json(entry) for name, entry in full_space(configuration).items()},
     }
+
+
+def _describe_optimizer(optimizer: Optimizer | TorchOptimizer) -> Any:
+    """Its name; of one written for PyTorch also the arguments that are no hyperparameters."""
+    if isinstance(optimizer, Optimizer):
+        return _named(optimizer, OPTIMIZERS)
+    constants = {
+        name: _qualified_name(value) if callable(value) else value for name, value in optimizer.constants.items()
+    }
+    try:
+        return json.loads(json.dumps({**constants, "kind": optimizer.title}))
+    except TypeError as error:
+        raise UsageError(
+            f"from_torch({optimizer.name}): an argument is not a plain value ({error}); make it in a function "
+            "(named_parameters, **hyperparameters) that returns the optimizer"
+        ) from error
 
 
 def _named(component: Any, registry: Mapping[str, Any]) -> str:

@@ -103,8 +103,7 @@ def _parts(study: Study) -> dict[str, Any]:
             parts |= {f"{name}.static": regularizer.static} if regularizer.static else {}
         if OPTIMIZERS.get(optimizer.name) is not optimizer:
             name = f"optimizer of {configuration.name}"
-            parts |= {name: optimizer.update, f"{name}.init": optimizer.init}
-            parts |= {f"{name}.static": optimizer.static} if optimizer.static else {}
+            parts |= {f"{name}{path}": part for path, part in optimizer.code().items()}
     return parts
 
 

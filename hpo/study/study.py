@@ -19,7 +19,7 @@ class Configuration:
 
     Attributes:
         name: its name in tables and figures; unique in its study.
-        optimizer: a built-in name (`hpo list`) or an `hpo.Optimizer`.
+        optimizer: a built-in name (`hpo list`), an `hpo.Optimizer`, or an `hpo.from_torch(...)`.
         regularizer: a built-in name (`hpo list`) or an `hpo.Regularizer`.
         space: hyperparameter → `log_range`, `linear_range`, `integers`, `choice` or `when`, or a value to keep it
             fixed. Any other hyperparameter has the default of the optimizer or regularizer. Training hyperparameters

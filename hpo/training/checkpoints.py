@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from hpo.errors import HpoError, UsageError
+from hpo.training.update_types import UnsavableState
+from hpo.user_code.messages import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +139,12 @@ class FileCheckpointer:
     def save(self, states: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
         if time.monotonic() - self.last < self.checkpoints.seconds:
             return
-        for path, state in zip(self.paths, states(), strict=True):
+        try:
+            saved = states()
+        except UnsavableState as error:
+            warn_once(f"no checkpoints of these runs: {error}, which they cannot hold; training continues")
+            saved = []
+        for path, state in zip(self.paths, saved, strict=bool(saved)):
             self.checkpoints.write(path, state, self.seconds)
         self.last = time.monotonic()
 

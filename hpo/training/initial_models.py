@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
+from hpo.optim.parameter_groups import parameter_groups
 from hpo.random import stream, training_names
 from hpo.stages import batch_size_at
 from hpo.tasks import TASKS
@@ -42,6 +43,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
     for name, value in members[0].hyperparameters.items():
         values = [member.hyperparameters[name] for member in members]
         hyperparameters[name] = value if name in static else _tensor(values)
+    groups = parameter_groups(next(iter(modules.values())), recipe.groups, recipe.no_decay)
     population = Population(
         [modules[member.seed, member.salt] for member in members],
         recipe.regularizer,
@@ -54,6 +56,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.metrics,
         recipe.accumulate,
         recipe.dataset.task,
+        groups,
     )
     check_outputs(population.output_shape, recipe.source.labels, recipe.source.classes, TASKS[recipe.dataset.task])
     return population

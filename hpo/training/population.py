@@ -16,14 +16,17 @@ from hpo.gradients.network import Network
 from hpo.gradients.returns import own_copy, unalias, without_caches
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.optim.optimizers import Optimizer
+from hpo.optim.parameter_groups import ParameterGroup
 from hpo.optim.regularizer import Regularizer
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.tasks import CLASSIFICATION
 from hpo.training.model_checks import check_modules, run_on_examples
 from hpo.training.set_metrics import RatioSums, sample_ratios
 from hpo.training.set_metrics import whole_metrics as compute_whole_metrics
 from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
-from hpo.training.updates import FunctionUpdates, Step, Updates
+from hpo.training.update_types import Step
+from hpo.training.updates import make_updates
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice, without_side_effects
 from hpo.user_code.generators import RefuseRandomOperations
@@ -53,7 +56,7 @@ class Population:
         self,
         modules: Sequence[nn.Module],
         regularizer: Regularizer,
-        optimizer: Optimizer,
+        optimizer: Optimizer | TorchOptimizer,
         hyperparameters: Mapping[str, Any],
         sample_loss: SampleLoss,
         example: Tensor,
@@ -62,6 +65,7 @@ class Population:
         metrics: Mapping[str, Metric] = MappingProxyType({}),
         accumulate: int = 1,
         task: str = CLASSIFICATION.name,
+        groups: Sequence[ParameterGroup] = (),
     ) -> None:
         """
         Args:
@@ -71,6 +75,7 @@ class Population:
             metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
             accumulate: micro-batches of each minibatch; see `SingleModel`.
             task: what the labels are, which determines the metrics.
+            groups: the parameters, first those whose hyperparameters are not changed; none for a single group.
         """
         check_modules(modules)
         self.device = example.device
@@ -92,8 +97,10 @@ class Population:
         static = self._static_of(regularizer)
         self._model = SingleModel(self.network, regularizer, sample_loss, accumulate, static)
         self.regularizer_state = self._init_regularizer()
-        self.updates: Updates = FunctionUpdates(optimizer, self.params, self._static_of(optimizer))
+        own = {name: hyperparameters[name] for name in optimizer.hyperparameters if name in hyperparameters}
+        self.updates = make_updates(optimizer, self.params, own, groups)
         self._steps = 0
+        self._is_training = False
         self._evaluated: tuple[Tree, Tree] | None = None  # until the next step
         self._lift_functions()
 
@@ -115,7 +122,7 @@ class Population:
             state = call_twice({f"init of {name}": self.regularizer.init}, lambda: init(self.params))
         return own_copy(state, self.device)
 
-    def _static_of(self, part: Regularizer | Optimizer) -> dict[str, Any]:
+    def _static_of(self, part: Regularizer) -> dict[str, Any]:
         return {name: self.static[name] for name in part.static}
 
     def _lift_functions(self) -> None:
@@ -128,6 +135,8 @@ class Population:
         }
         name, watch = f"{self._model.name}, the network or the loss", partial(without_side_effects, roots)
         self._gradients = TracedFunction(self._lift(self._model.gradient), name, watch)
+        if self.updates.needs_reevaluation:
+            self._one_gradient = TracedFunction(_run_alone(self._model.gradient), name, watch)
         self._outputs = self._lift(self.network)
         # No bound methods: they would make reference cycles, which keep the memory until Python's cycle collector runs.
         loss = evaluated_loss(self.sample_loss)
@@ -135,23 +144,8 @@ class Population:
         self._all_ratios = self._lift(partial(sample_ratios, self.task, loss, self.metrics))
 
     def _lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`vmap` over the population. A population of one runs without it: vmap makes convolutions grouped ones.
-
-        Its first call refuses what vmap would refuse.
-        """
-        if len(self) > 1:
-            return vmap(function, randomness="error")
-        checked = False
-
-        def run_alone(*args: Any) -> Any:
-            nonlocal checked
-            single = tree_map(lambda leaf: leaf[0], args)
-            with nullcontext() if checked else RefuseRandomOperations():
-                result = function(*single)
-            checked = True
-            return tree_map(lambda leaf: leaf[None], result)
-
-        return run_alone
+        """`vmap` over the population. A population of one runs without it: vmap makes convolutions grouped ones."""
+        return vmap(function, randomness="error") if len(self) > 1 else _run_alone(function)
 
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
@@ -180,18 +174,20 @@ class Population:
             and the regularizer's own as `aux/<name>`.
         """
         hyper = Hyperparameters(self.hyperparameters, self.static)
-        hyper.update({name: hyper[name] * factor for name, factor in factors.items()})
+        hyper.update({name: hyper[name] * factor for name, factor in factors.items() if name in hyper})
         if moment is None:
             zeros = torch.zeros(len(self), dtype=torch.int64, device=labels.device)
             moment = Moment(zeros, zeros, zeros)
-        if not self.network.module.training:  # train() takes time: it sets a flag in every layer
+        if not self._is_training:  # train() takes time: it sets a flag in every layer
             self.network.module.train()
-        self._evaluated = None
+            self.updates.resume()
+            self._is_training, self._evaluated = True, None
         arguments = (self.params, self.regularizer_state, self.buffers, hyper, inputs, labels, moment)
         gradients = self._gradients if self._steps else self._first_gradients
         grads, state, scalars, self.buffers = gradients(*arguments)
         self.regularizer_state = unalias(state, self.params, grads) if state else state
-        self.params = self.updates.update(grads, self.params, Step(hyper, factors, moment))
+        reevaluate = partial(self._reevaluate, arguments)
+        self.params = self.updates.update(grads, self.params, Step(hyper, factors, moment, reevaluate))
         self._steps += 1
         return scalars
 
@@ -202,6 +198,14 @@ class Population:
             result = self._gradients(*arguments)
         warn_about_gradients(name, result[0], result[2]["train_loss"])
         return result
+
+    def _reevaluate(self, arguments: tuple[Any, ...], row: int) -> tuple[Tree, Tensor]:
+        """One model's gradient and mean task loss [] at its current parameters, on the minibatch of a step.
+
+        The regularizer's state and BatchNorm's statistics are those from before the step, and are not changed.
+        """
+        gradient, _, scalars, _ = self._one_gradient(*tree_map(lambda leaf: leaf[row : row + 1], arguments))
+        return {name: leaf[0] for name, leaf in gradient.items()}, scalars["train_loss"][0]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -228,22 +232,29 @@ class Population:
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that training changes, per member and copied to the CPU, for `restore`."""
-        trained = self._trained()
-        return [tree_map(lambda leaf, row=row: leaf[row].to("cpu", copy=True), trained) for row in range(len(self))]
+        self._evaluated_model()  # an optimizer may change its parameters for evaluation, and resumes from there
+        return [
+            tree_map(lambda leaf, row=row: leaf[row].to("cpu", copy=True), self._trained())
+            | {"updates": self.updates.saved(row)}
+            for row in range(len(self))
+        ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Loads the `states` of members of the same network, regularizer and optimizer."""
         for name in TRAINED:
             leaves = [state[name] for state in states]
             setattr(self, name, tree_map(lambda *leaf: torch.stack(leaf).to(self.device), *leaves))
-        self._evaluated = None
+        self.updates.rebind(self.params)
+        self.updates.load([state["updates"] for state in states])
+        self._is_training, self._evaluated = False, None
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the members at these rows only and frees the others' memory; the next step is traced again."""
         index = torch.tensor(rows, device=self.device)
         for name in (*TRAINED, "hyperparameters"):
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
-        self._evaluated = None
+        self.updates.rebind(self.params, rows)
+        self._is_training, self._evaluated = False, None
         self._lift_functions()
 
     def retrace(self) -> None:
@@ -291,5 +302,21 @@ class Population:
         """The parameters and buffers to evaluate; the network is in evaluation mode until the next step."""
         if self._evaluated is None:
             self.network.module.eval()
+            self._is_training = False
             self._evaluated = self.updates.evaluated(self.params), self.buffers
         return self._evaluated
+
+
+def _run_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one model for a stack of one; its first call refuses what vmap would refuse."""
+    checked = False
+
+    def run_alone(*args: Any) -> Any:
+        nonlocal checked
+        single = tree_map(lambda leaf: leaf[0], args)
+        with nullcontext() if checked else RefuseRandomOperations():
+            result = function(*single)
+        checked = True
+        return tree_map(lambda leaf: leaf[None], result)
+
+    return run_alone

@@ -1,6 +1,6 @@
 """What training takes and returns: a population's recipe, its members, and a result per member."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -9,8 +9,10 @@ from torch import nn
 from hpo.data import Dataset, Source
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.optimizers import Optimizer
+from hpo.optim.parameter_groups import Changes
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.schedules import Constant
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import Value
 from hpo.stages import Stages
 from hpo.training.population import Metric
@@ -23,7 +25,7 @@ class Recipe(NamedTuple):
         dataset: the data set, with its label noise and split. source: its loaded samples, on any device.
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
         epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
-        precision, channels_last, accumulate: as in `Study`.
+        precision, channels_last, accumulate: as in `Study`. groups, no_decay: as in `Configuration`.
         sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
         metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
     """
@@ -32,7 +34,7 @@ class Recipe(NamedTuple):
     source: Source
     model: Callable[[], nn.Module]
     regularizer: Regularizer
-    optimizer: Optimizer
+    optimizer: Optimizer | TorchOptimizer
     epochs: int
     batch_size: int | Stages
     schedule: Callable[[int, int, int], float] = Constant()
@@ -41,6 +43,8 @@ class Recipe(NamedTuple):
     precision: str = "float32"
     channels_last: bool = False
     accumulate: int = 1
+    groups: Mapping[str, Changes] = MappingProxyType({})
+    no_decay: Sequence[str] = ()
 
 
 class Member(NamedTuple):

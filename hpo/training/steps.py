@@ -84,7 +84,8 @@ class Steps:
         # A graph is recorded on a stream other than the default one, which the steps before it warm up.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         # No bound method: a reference cycle would keep the memory of finished steps.
-        self._record = record or (partial(_cuda_graph, self._stream) if self._stream else None)
+        recorder = record or (partial(_cuda_graph, self._stream) if self._stream else None)
+        self._record = recorder if population.updates.is_recordable else None
         self.warmup_steps = BEFORE_RECORDING + 1 if self._record else CHECKED_CALLS
         self._replay: Step | None = None
         self._direct_steps = 0  # steps that ran without a recording

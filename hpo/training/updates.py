@@ -1,57 +1,51 @@
 """How a population's optimizer turns K gradients into K updates, and the state that it keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hpo.gradients.draws import Moment
 from hpo.gradients.returns import check_stacked_state, own_copy, validate_evaluated, validate_update, without_caches
 from hpo.optim.optimizers import EVALUATED, INIT, UPDATE, Optimizer
+from hpo.optim.parameter_groups import ParameterGroup
+from hpo.optim.torch_optimizer import TorchOptimizer
+from hpo.training.torch_updates import TorchUpdates
+from hpo.training.update_types import Step, Updates
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice
 from hpo.user_code.messages import Hyperparameters, call_user_code
 
 
-class Step(NamedTuple):
-    """What an update gets besides gradients and parameters.
+def make_updates(
+    optimizer: Optimizer | TorchOptimizer,
+    params: Tree,
+    hyperparameters: Mapping[str, Any],
+    groups: Sequence[ParameterGroup],
+) -> Updates:
+    """The updates of a population.
 
-    Attributes:
-        hyper: name -> values [K], times their schedules. factors: name -> the factor of its schedule, a tensor [1].
-        moment: when the step takes place, and the keys of the models' random draws; leaves [K].
+    Args:
+        params: leaves [K, ...]. hyperparameters: name -> values [K], or the value of a static one.
+        groups: the parameters, first those whose hyperparameters are not changed; none for a single group.
     """
-
-    hyper: Hyperparameters
-    factors: Mapping[str, Tensor | float]
-    moment: Moment
-
-
-class Updates(Protocol):
-    """The optimizer of K models in training.
-
-    Attributes:
-        name: the optimizer as messages name it. state: tensors [K, ...], which the population saves and restores.
-        is_recordable: whether an update consists of tensor operations only, as a CUDA graph needs.
-    """
-
-    name: str
-    state: dict[str, Any]
-    is_recordable: bool
-
-    def update(self, grads: Tree, params: Tree, step: Step) -> Tree:
-        """The parameters [K, ...] after a step, which may be those given, changed in place."""
-
-    def evaluated(self, params: Tree) -> Tree:
-        """The parameters to evaluate, until the next update."""
+    groups = groups or [ParameterGroup(tuple(params), {})]
+    static = {name: hyperparameters[name] for name in optimizer.static}
+    if isinstance(optimizer, TorchOptimizer):
+        columns = {name: values.tolist() for name, values in hyperparameters.items() if name not in static}
+        models = range(len(next(iter(params.values()))))
+        settings = [static | {name: values[row] for name, values in columns.items()} for row in models]
+        return TorchUpdates(optimizer, params, settings, groups)
+    if len(groups) > 1:
+        return GroupedUpdates(optimizer, params, groups, static)
+    return FunctionUpdates(optimizer, params, static)
 
 
 class FunctionUpdates:
     """Updates by the functions of an `Optimizer`; the `Updates` of what is written for stacks or by `per_model`."""
 
-    is_recordable = True
+    is_recordable, needs_reevaluation = True, False
 
     def __init__(self, optimizer: Optimizer, params: Tree, static: Mapping[str, Any] = MappingProxyType({})) -> None:
         """
@@ -101,3 +95,52 @@ class FunctionUpdates:
         return validate_evaluated(
             self.name, call_user_code(self.name, EVALUATED, function, dict(params), state), params
         )
+
+    def resume(self) -> None:
+        """Nothing to do: `evaluated` changes nothing."""
+
+    def rebind(self, params: Tree, rows: Sequence[int] | None = None) -> None:
+        """Nothing to do: the parameters are an argument of every call."""
+
+    def saved(self, row: int) -> None:
+        """Nothing: everything is in `state`."""
+
+    def load(self, saved: Sequence[Any]) -> None:
+        """Nothing to do: everything is in `state`."""
+
+
+class GroupedUpdates(FunctionUpdates):
+    """Updates of several parameter groups, each as if its parameters were all that a model has."""
+
+    def __init__(
+        self, optimizer: Optimizer, params: Tree, groups: Sequence[ParameterGroup], static: Mapping[str, Any]
+    ) -> None:
+        self._groups = [group for group in groups if group.names]
+        self._parts = [FunctionUpdates(optimizer, _part(params, group), static) for group in self._groups]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The state of each group by its number."""
+        return {str(index): part.state for index, part in enumerate(self._parts)}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        for part, each in zip(self._parts, state.values(), strict=True):
+            part.state = each
+
+    def update(self, grads: Tree, params: Tree, step: Step) -> Tree:
+        updated: Tree = {}
+        for part, group in zip(self._parts, self._groups, strict=True):
+            hyper = Hyperparameters(group.values(step.hyper, step.factors), step.hyper.static)
+            updated |= part.update(_part(grads, group), _part(params, group), step._replace(hyper=hyper))
+        return {name: updated[name] for name in params}
+
+    def evaluated(self, params: Tree) -> Tree:
+        evaluated: Tree = {}
+        for part, group in zip(self._parts, self._groups, strict=True):
+            evaluated |= part.evaluated(_part(params, group))
+        return {name: evaluated[name] for name in params}
+
+
+def _part(tree: Tree, group: ParameterGroup) -> Tree:
+    return {name: tree[name] for name in group.names}

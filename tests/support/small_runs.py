@@ -15,6 +15,7 @@ from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.training.population import Population
 from hpo.tree import Tree
 
@@ -30,7 +31,7 @@ def run(
     regularizer: Regularizer = REGULARIZERS["none"],
     model: Callable[[], Any] = NETWORK,
     loss: Any = cross_entropy,
-    optimizer: Optimizer = OPTIMIZERS["sgd"],
+    optimizer: Optimizer | TorchOptimizer = OPTIMIZERS["sgd"],
     steps: int = 4,
 ) -> tuple[Population, list[Tree]]:
     """A population after some steps in float32, and the scalars of each step."""
@@ -38,6 +39,8 @@ def run(
         torch.manual_seed(0)
         modules = [model() for _ in range(members)]
     values = SGD | dict.fromkeys(regularizer.hyperparameters, 0.5)
+    if isinstance(optimizer, TorchOptimizer):
+        values |= optimizer.hyperparameters
     hyper = {name: torch.full((members,), value) for name, value in values.items()}
     population = Population(modules, regularizer, optimizer, hyper, loss, minibatch(0)[0][0].float())
     scalars = []

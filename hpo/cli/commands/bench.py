@@ -31,6 +31,9 @@ def steps(
         list[int] | None,
         typer.Option(min=1, help="Models trained at once; may be repeated; default: 1, 2, 4, … while it gets faster."),
     ] = None,
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, or an optimizer of PyTorch, one instance per model, such as torch.AdamW.")
+    ] = "adamw",
     model: Model = "mlp",
     batch_size: BatchSize = 64,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Mixed precision, images with channels last.")] = False,
@@ -42,14 +45,15 @@ def steps(
     if context.invoked_subcommand:
         return
     from hpo.bench import steps
-    from hpo.bench.training_steps import MODELS, Setting
+    from hpo.bench.training_steps import MODELS, Setting, optimizer_names
     from hpo.optim.regularizers import REGULARIZERS
 
     names = regularizer or ["none", "gnvr"]
     for name in names:
         _check_choice("regularizer", name, REGULARIZERS)
     _check_choice("model", model, MODELS)
-    setting = Setting(model, batch_size, _prepare_device(device, threads), bfloat16)
+    _check_choice("optimizer", optimizer, optimizer_names())
+    setting = Setting(model, batch_size, _prepare_device(device, threads), bfloat16, optimizer)
     _run(steps, as_json, names, population, setting)
 
 

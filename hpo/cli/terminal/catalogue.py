@@ -28,6 +28,7 @@ def catalogue() -> dict[str, Any]:
             name: {key: _default(value) for key, value in part.hyperparameters.items()}
             for name, part in registry.items()
         }
+    parts["optimizers"]["hpo.from_torch(...)"] = "any optimizer written for PyTorch; studies/README.md has examples"
     for kind, classes in (("models", MODELS), ("data", DATASETS), ("schedules", SCHEDULES)):
         parts[kind] = {name: (part.__doc__ or "").partition("\n")[0] for name, part in classes.items()}
     return parts

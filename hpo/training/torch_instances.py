@@ -1,0 +1,135 @@
+"""The instances of a `torch.optim.Optimizer` for one model: how they are built and checked."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpo.errors import UsageError
+from hpo.optim.parameter_groups import ParameterGroup
+from hpo.optim.torch_optimizer import RATE, TORCH_RATE, TorchOptimizer
+from hpo.tree import Tree
+from hpo.user_code.generators import seeded
+from hpo.user_code.messages import warn_once
+from hpo.user_code.ownership import is_user_code
+
+Setting = Mapping[str, float]
+Closure = Callable[[], Any]  # returns a loss, a tensor []
+TRIED_GRADIENT = 1e-3
+
+
+class Builder:
+    """Builds the instances of a `TorchOptimizer`.
+
+    Attributes:
+        name: the optimizer as messages name it. groups: the parameters, first those without changes.
+    """
+
+    def __init__(self, optimizer: TorchOptimizer, groups: Sequence[ParameterGroup]) -> None:
+        self.name, self.optimizer, self.groups = f"optimizer {optimizer.name!r}", optimizer, groups
+
+    def build(self, parameters: Mapping[str, nn.Parameter], setting: Setting) -> list[torch.optim.Optimizer]:
+        """New instances for the parameters of one model.
+
+        Raises:
+            UsageError: they cannot be built, or a parameter belongs to several.
+        """
+        groups = [([(name, parameters[name]) for name in each.names], each.values(setting, {})) for each in self.groups]
+        with self._explained("cannot be built for these parameters"):
+            built = self.optimizer.build(groups)
+        self._check(built, parameters)
+        return built
+
+    def _check(self, built: Sequence[Any], parameters: Mapping[str, nn.Parameter]) -> None:
+        for optimizer in built:
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                kind = type(optimizer).__name__
+                raise UsageError(f"{self.name} returns a {kind}; return a torch.optim.Optimizer or a list of them")
+        self._check_rate(built[0])
+        held = [parameter for optimizer in built for group in optimizer.param_groups for parameter in group["params"]]
+        names = {id(parameter): name for name, parameter in parameters.items()}
+        for parameter in held:
+            if id(parameter) not in names:
+                raise UsageError(f"{self.name} has a parameter that it was not given; pass on those of the model")
+            if sum(parameter is other for other in held) > 1:
+                name = names[id(parameter)]
+                raise UsageError(f"{self.name} has {name!r} in several optimizers or groups; give it to one of them")
+        if left_out := names.keys() - {id(parameter) for parameter in held}:
+            left_names = ", ".join(name for key, name in names.items() if key in left_out)
+            warn_once(f"{self.name} does not train {left_names}: no optimizer has these parameters")
+
+    def _check_rate(self, optimizer: torch.optim.Optimizer) -> None:
+        """A class with **kwargs may ignore the learning rate, or may have one that was not given."""
+        if not isinstance(self.optimizer.source, type):
+            return
+        given, has_one = (
+            RATE in self.optimizer.hyperparameters,
+            all(TORCH_RATE in group for group in optimizer.param_groups),
+        )
+        if has_one and not given:
+            raise UsageError(f"{self.name} has a learning rate; give learning_rate=... in from_torch as well")
+        if given and not has_one:
+            raise UsageError(f"{self.name} has no learning rate; leave learning_rate out of from_torch")
+
+    def takes_closure(self, row: Tree, setting: Setting) -> list[bool]:
+        """Whether the step of each instance needs a closure, as tried on copies of a model's parameters.
+
+        Raises:
+            UsageError: a step of a library's optimizer fails with a closure as well.
+        """
+        with seeded(0):
+            return [self._needs_closure(row, setting, index) for index in range(len(self._tried(row, setting)[0]))]
+
+    def _needs_closure(self, row: Tree, setting: Setting, index: int) -> bool:
+        try:
+            optimizer = self._tried(row, setting)[0][index]
+            optimizer.step()
+        except Exception as error:  # an optimizer may say in any way that it needs a closure
+            again, closure = self._tried(row, setting)
+            try:
+                again[index].step(closure)
+            except Exception as other_error:
+                needed = inspect.signature(type(again[index]).step).parameters.get("closure")
+                with self._explained("cannot make a step"):
+                    raise other_error if needed and needed.default is needed.empty else error from None
+            return True
+        return False
+
+    def _tried(self, row: Tree, setting: Setting) -> tuple[list[torch.optim.Optimizer], Closure]:
+        """Instances for copies of the parameters, and a closure for them."""
+        parameters = {name: nn.Parameter(leaf.clone()) for name, leaf in row.items()}
+        built = self.build(parameters, setting)
+
+        def closure() -> Tensor:
+            for parameter in parameters.values():
+                parameter.grad = torch.full_like(parameter, TRIED_GRADIENT)
+            return parameter.new_ones(())
+
+        closure()
+        for optimizer in built:
+            switch(optimizer, "train")
+        return built, closure
+
+    @contextmanager
+    def _explained(self, fails: str) -> Iterator[None]:
+        """Errors of a library's optimizer in one sentence; those of the user's own keep their traceback."""
+        try:
+            yield
+        except Exception as error:
+            if is_user_code(self.optimizer.source) or isinstance(error, UsageError):
+                raise
+            text = (str(error).splitlines() or [""])[0].rstrip(".")
+            raise UsageError(
+                f"{self.name} {fails} ({type(error).__name__}: {text}); give other arguments, or a function "
+                "(named_parameters, **hyperparameters) that returns optimizers for different parameters"
+            ) from error
+
+
+def switch(optimizer: torch.optim.Optimizer, mode: str) -> None:
+    """Calls an optimizer's `train()` or `eval()` where it has them."""
+    method = getattr(optimizer, mode, None)
+    if callable(method):
+        method()

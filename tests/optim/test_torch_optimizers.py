@@ -1,0 +1,393 @@
+"""Optimizers written for PyTorch, one instance per model, against a plain loop over the models."""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import references
+import torch
+from networks import CLASSES, FEATURES
+from populations import batches
+from torch import Tensor, nn
+
+from hpo.gradients.draws import Moment
+from hpo.models import MLP
+from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.torch_optimizer import TorchOptimizer, from_torch
+from hpo.training.population import Population
+from hpo.training.update_types import UnsavableState
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MEMBERS, STEPS, SAMPLES = 3, 20, 8
+RATES = (0.003, 0.01, 0.05)
+
+Step = Callable[[torch.optim.Optimizer, Callable[[], Tensor]], Any]
+Build = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
+
+
+def modules() -> list[nn.Module]:
+    """Networks with matrices, vectors and a few hundred parameters, in float64."""
+    networks = []
+    for seed in range(MEMBERS):
+        torch.manual_seed(seed)
+        networks.append(MLP((FEATURES, 7, 5, CLASSES))().double())
+    return networks
+
+
+def populate(
+    optimizer: TorchOptimizer, networks: Sequence[nn.Module], regularizer: str = "none", **fixed: float
+) -> Population:
+    values = {name: [value] * MEMBERS for name, value in optimizer.hyperparameters.items()}
+    values |= {"learning_rate": list(RATES)} | {name: [value] * MEMBERS for name, value in fixed.items()}
+    hyper = {name: torch.tensor(each, dtype=torch.float64) for name, each in values.items()}
+    return Population(
+        networks, REGULARIZERS[regularizer], optimizer, hyper, references.cross_entropy, batches([0])[0][0, 0]
+    )
+
+
+def factor(step: int) -> float:
+    return (1 + math.cos(math.pi * step / STEPS)) / 2
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    return batches([100 * step + member for member in range(MEMBERS)], SAMPLES)
+
+
+def train(population: Population, steps: range = range(STEPS)) -> None:
+    for step in steps:
+        population.step(*batch(step), factors={"learning_rate": factor(step)})
+
+
+def plain_loop(networks: Sequence[nn.Module], build: Build, closure: bool = False, steps: range = range(STEPS)) -> None:
+    """Trains each network by itself as PyTorch's documentation shows, with a learning-rate schedule."""
+    for member, network in enumerate(networks):
+        optimizers = build(network, RATES[member])
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        rates = [group["lr"] for group in groups]
+        for step in steps:
+            inputs, labels = (part[member] for part in batch(step))
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * factor(step)
+
+            def evaluate(network: nn.Module = network, inputs: Tensor = inputs[0], labels: Tensor = labels) -> Tensor:
+                network.zero_grad()
+                loss = nn.functional.cross_entropy(network(inputs), labels)
+                loss.backward()
+                return loss
+
+            evaluate()
+            for optimizer in optimizers:
+                optimizer.step(evaluate) if closure else optimizer.step()
+
+
+def assert_equal(population: Population, networks: Sequence[nn.Module], tolerance: float = 1e-12) -> None:
+    for member, network in enumerate(networks):
+        for name, parameter in network.named_parameters():
+            actual = population.params[name][member]
+            torch.testing.assert_close(actual, parameter.detach(), rtol=tolerance, atol=tolerance, msg=name)
+
+
+def compare(source: Callable[..., Any], closure: bool = False, steps: range = range(STEPS), **arguments: Any) -> None:
+    population = populate(from_torch(source, learning_rate=0.1, **arguments), modules())
+    train(population, steps)
+    networks = modules()
+    plain_loop(networks, lambda network, rate: [source(network.parameters(), lr=rate, **arguments)], closure, steps)
+    assert all(
+        not torch.equal(one, other)
+        for one, other in zip(networks[0].parameters(), modules()[0].parameters(), strict=True)
+    )
+    assert_equal(population, networks)
+
+
+TORCH: dict[str, dict[str, Any]] = {
+    "Adadelta": {"weight_decay": 0.01},
+    "Adafactor": {"weight_decay": 0.01},
+    "Adagrad": {"lr_decay": 0.01, "weight_decay": 0.01},
+    "Adam": {"betas": (0.8, 0.99), "weight_decay": 0.01, "amsgrad": True},
+    "AdamW": {"betas": (0.8, 0.99), "weight_decay": 0.1},
+    "Adamax": {"weight_decay": 0.01},
+    "ASGD": {"lambd": 1e-3, "t0": 5},
+    "NAdam": {"momentum_decay": 0.01, "decoupled_weight_decay": True},
+    "RAdam": {"weight_decay": 0.01},
+    "RMSprop": {"momentum": 0.5, "centered": True},
+    "Rprop": {"etas": (0.4, 1.3), "step_sizes": (1e-6, 1.0)},
+    "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_equals_a_plain_loop(name: str) -> None:
+    compare(getattr(torch.optim, name), **TORCH[name])
+
+
+@pytest.mark.parametrize(("search", "steps"), [(None, STEPS), ("strong_wolfe", 5)])
+def test_a_step_that_needs_a_closure(search: str | None, steps: int) -> None:
+    """A line search amplifies rounding errors after some steps, in a plain loop as well."""
+    compare(torch.optim.LBFGS, True, range(steps), max_iter=3, history_size=4, line_search_fn=search)
+
+
+POPULAR: dict[str, dict[str, Any]] = {
+    "ADOPT": {},
+    "AdEMAMix": {"weight_decay": 0.01},
+    "AdaBelief": {},
+    "AdaBound": {"final_lr": 0.1},
+    "AdaFactor": {},
+    "AdaNorm": {},
+    "AdamP": {},
+    "Adan": {"betas": (0.9, 0.9, 0.98)},
+    "CAME": {},
+    "DAdaptAdam": {},
+    "Grams": {},
+    "LARS": {"momentum": 0.8},
+    "Lamb": {},
+    "Lion": {"betas": (0.8, 0.95), "weight_decay": 0.1},
+    "MADGRAD": {},
+    "NovoGrad": {},
+    "Prodigy": {"weight_decay": 0.1},
+    "QHAdam": {"nus": (0.7, 1.0)},
+    "RAdam": {},
+    "Ranger": {"k": 3},
+    "Ranger21": {"num_iterations": STEPS},
+    "SAM": {"base_optimizer": torch.optim.SGD, "rho": 0.1, "momentum": 0.9},
+    "SGDP": {"momentum": 0.9},
+    "ScheduleFreeAdamW": {"warmup_steps": 3},
+    "Shampoo": {"preconditioning_compute_steps": 2},
+    "SignSGD": {},
+    "StableAdamW": {},
+    "Tiger": {},
+    "Yogi": {},
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", POPULAR)
+def test_equals_a_plain_loop_with_a_popular_package(name: str) -> None:
+    """Optimizers whose numbers do not depend on the last digits of the gradient, as those of eigenvectors do."""
+    package = pytest.importorskip("pytorch_optimizer")
+    compare(getattr(package, name), closure=name == "SAM", **POPULAR[name])
+
+
+def two_kinds(named_parameters: Any, learning_rate: float, vector_rate: float = 0.01) -> list[torch.optim.Optimizer]:
+    matrices = [parameter for _, parameter in named_parameters if parameter.dim() == 2]
+    biases = [parameter for name, parameter in named_parameters if name.endswith("bias")]
+    return [torch.optim.Muon(matrices, lr=learning_rate), torch.optim.AdamW(biases, lr=vector_rate)]
+
+
+def test_a_function_may_give_each_parameter_its_own_optimizer() -> None:
+    optimizer = from_torch(two_kinds, learning_rate=0.1)
+    assert optimizer.hyperparameters == {"learning_rate": 0.1, "vector_rate": 0.01}
+    population = populate(optimizer, modules(), vector_rate=0.02)
+    train(population)
+    networks = modules()
+    plain_loop(networks, lambda network, rate: two_kinds(list(network.named_parameters()), rate, 0.02))
+    assert_equal(population, networks)
+
+
+@pytest.mark.parametrize("regularizer", ["gnvr", "sam", "vasso"])
+def test_gradients_are_those_of_the_regularizer(regularizer: str) -> None:
+    """The same as the built-in AdamW over the same regularizer."""
+    strength = dict.fromkeys(REGULARIZERS[regularizer].hyperparameters, 0.1)
+    results = []
+    for optimizer in (OPTIMIZERS["adamw"], from_torch(torch.optim.AdamW, learning_rate=0.1)):
+        own = {"weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999}
+        epsilon = {"epsilon": 1e-8} if optimizer.name == "adamw" else {"eps": 1e-8}
+        population = populate(optimizer, modules(), regularizer, **own, **epsilon, **strength)
+        train(population)
+        results.append(population.params)
+    for name, leaf in results[0].items():
+        torch.testing.assert_close(results[1][name], leaf, rtol=1e-10, atol=1e-12)
+
+
+class Replacing(torch.optim.Optimizer):
+    """Gives its parameters new memory and counts its steps in an attribute."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+        self.count = 0
+
+    def step(self, _: Any = None) -> None:
+        self.count += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data = parameter.data - group["lr"] / self.count * parameter.grad.data
+
+
+class Noisy(torch.optim.SGD):
+    """Draws from PyTorch's generator."""
+
+    def __init__(self, params: Any, lr: float, noise: float = 0.1) -> None:
+        super().__init__(params, lr=lr)
+        self.noise = noise
+
+    def step(self, _: Any = None) -> None:
+        super().step()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.add_(torch.randn_like(parameter), alpha=self.noise * group["lr"])
+
+
+class Averaging(torch.optim.SGD):
+    """Is evaluated at an average of its weights, as Schedule-Free is; refuses a step in the wrong mode."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self.param_groups[0]["train_mode"] = False
+
+    def swap(self, train: bool) -> None:
+        group = self.param_groups[0]
+        if group["train_mode"] is not train:
+            group["train_mode"] = train
+            for parameter in group["params"]:
+                if "average" in (state := self.state[parameter]):
+                    kept = parameter.detach().clone()
+                    parameter.data.copy_(state["average"])
+                    state["average"] = kept
+
+    def train(self) -> None:
+        self.swap(True)
+
+    def eval(self) -> None:
+        self.swap(False)
+
+    def step(self, _: Any = None) -> None:
+        assert self.param_groups[0]["train_mode"], "in evaluation mode"
+        super().step()
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["average"] = state.get("average", parameter.detach()).lerp(parameter.detach(), 0.3)
+
+
+def test_a_parameter_may_get_new_memory() -> None:
+    compare(Replacing)
+
+
+def evaluate(population: Population) -> Tensor:
+    inputs, labels = (part[:, 0] if part.dim() > 2 else part for part in batch(999))
+    indices = torch.arange(SAMPLES).expand(len(population), -1)
+    [metrics] = population.evaluate(
+        inputs[0], indices, torch.ones(len(population), SAMPLES), labels[:1].expand(len(population), -1)
+    )
+    return metrics["loss"]
+
+
+def test_evaluation_uses_the_optimizers_own_average() -> None:
+    """And training goes on from where it was, also after several evaluations in a row."""
+    population, networks = populate(from_torch(Averaging, learning_rate=0.1), modules()), modules()
+    averages = [[parameter.detach().clone() for parameter in network.parameters()] for network in networks]
+    for step in range(6):
+        train(population, range(step, step + 1))
+        for member, network in enumerate(networks):
+            inputs, labels = (part[member] for part in batch(step))
+            network.zero_grad()
+            nn.functional.cross_entropy(network(inputs[0]), labels).backward()
+            with torch.no_grad():
+                for index, parameter in enumerate(network.parameters()):
+                    parameter -= RATES[member] * factor(step) * parameter.grad
+                    before = parameter if step == 0 else averages[member][index]
+                    averages[member][index] = before + 0.3 * (parameter - before)
+        if step % 2:
+            losses = [evaluate(population), evaluate(population)]
+            inputs, labels = batch(999)
+            for member, network in enumerate(networks):
+                with torch.no_grad():
+                    named = dict(zip(dict(network.named_parameters()), averages[member], strict=True))
+                    outputs = torch.func.functional_call(network, named, (inputs[0, 0],))
+                    expected = nn.functional.cross_entropy(outputs, labels[0])
+                assert all(float(loss[member]) == pytest.approx(float(expected), rel=1e-12) for loss in losses)
+    train(population, range(6, 7))
+    assert_equal_after_training(population, networks)
+
+
+def assert_equal_after_training(population: Population, networks: Sequence[nn.Module]) -> None:
+    for member, network in enumerate(networks):
+        inputs, labels = (part[member] for part in batch(6))
+        network.zero_grad()
+        nn.functional.cross_entropy(network(inputs[0]), labels).backward()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter -= RATES[member] * factor(6) * parameter.grad
+    assert_equal(population, networks)
+
+
+def packages() -> dict[str, TorchOptimizer]:
+    chosen: dict[str, Any] = {
+        "AdamW": torch.optim.AdamW, "LBFGS": torch.optim.LBFGS, "Adafactor": torch.optim.Adafactor,
+        "Replacing": Replacing, "Noisy": Noisy, "Averaging": Averaging, "two kinds": two_kinds,
+    }  # fmt: skip
+    return {name: from_torch(source, learning_rate=0.1) for name, source in chosen.items()}
+
+
+def step_with_keys(population: Population, step: int, rows: Sequence[int]) -> None:
+    inputs, labels = batch(step)
+    keys = torch.tensor([1000 * step + row for row in rows])
+    moment = Moment(keys, torch.full_like(keys, step), torch.ones_like(keys))
+    population.step(inputs[list(rows)], labels[list(rows)], {"learning_rate": factor(step)}, moment)
+
+
+@pytest.mark.parametrize("name", packages())
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_saved_and_pruned_models_go_on_as_if_nothing_had_happened(name: str, evaluated: bool) -> None:
+    full, saved, pruned, loaded = (populate(packages()[name], modules()) for _ in range(4))
+    for step in range(8):
+        for population in (full, saved, pruned):
+            step_with_keys(population, step, range(MEMBERS) if population is not pruned or step < 4 else [0, 2])
+            if evaluated:
+                evaluate(population)
+        if step == 3:
+            pruned.keep([0, 2])
+    buffer = io.BytesIO()
+    torch.save(saved.states(), buffer)
+    buffer.seek(0)
+    loaded.restore(torch.load(buffer, weights_only=True))
+    for step in range(8, 14):
+        for population in (full, saved, loaded):
+            step_with_keys(population, step, range(MEMBERS))
+        step_with_keys(pruned, step, [0, 2])
+    for name, leaf in full.params.items():
+        torch.testing.assert_close(pruned.params[name], leaf[[0, 2]], rtol=1e-9, atol=1e-11)
+        assert torch.equal(loaded.params[name], saved.params[name])
+        torch.testing.assert_close(saved.params[name], leaf, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", packages())
+def test_a_model_in_a_population_trains_as_by_itself(name: str) -> None:
+    full = populate(packages()[name], modules())
+    alone = populate(packages()[name], modules())
+    alone.keep([1])
+    for step in range(5):
+        step_with_keys(full, step, range(MEMBERS))
+        step_with_keys(alone, step, [1])
+    for name, leaf in full.params.items():
+        torch.testing.assert_close(alone.params[name], leaf[[1]], rtol=1e-10, atol=1e-12)
+
+
+def test_random_numbers_follow_from_the_keys_and_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    results = []
+    for keys in ([5, 6, 7], [5, 6, 7], [5, 9, 7]):
+        population = populate(from_torch(Noisy, learning_rate=0.1), modules())
+        state = torch.get_rng_state()
+        moment = Moment(torch.tensor(keys), torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64))
+        population.step(*batch(0), {}, moment)
+        assert torch.equal(torch.get_rng_state(), state)
+        results.append(population.params["linear1.weight"])
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0][0], results[2][0]) and not torch.equal(results[0][1], results[2][1])
+    torch.set_rng_state(before)
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_not_saved() -> None:
+    class Keeping(torch.optim.SGD):
+        def step(self, _: Any = None) -> None:
+            super().step()
+            self.state[self.param_groups[0]["params"][0]]["object"] = object()
+
+    population = populate(from_torch(Keeping, learning_rate=0.1), modules())
+    train(population, range(2))
+    with pytest.raises(UnsavableState, match="'Keeping' has an entry of the type object"):
+        population.states()
