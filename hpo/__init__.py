@@ -3,9 +3,9 @@
 Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
-Networks         MLP, ConvNet1d, ResNet18, WideResNet
+Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
-Training         Constant, Cosine, MultiStep
+Training         Constant, Cosine, MultiStep, Stages
 Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, OPTIMIZERS
 Errors           HpoError, UsageError
 
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
     from hpo.errors import HpoError, UsageError
     from hpo.gradients.objective import Objective
-    from hpo.models import MLP, ConvNet1d, ResNet18, WideResNet
+    from hpo.models import MLP, VGG, ConvNet1d, PyramidNet, ResNet, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
     from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
     from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, MultiStep
     from hpo.optim.torch_optimizer import from_torch
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
+    from hpo.stages import Stages
     from hpo.study.loading import load
     from hpo.study.pruner import SuccessiveHalving
     from hpo.study.sampler import Grid, grid

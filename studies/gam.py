@@ -1,6 +1,6 @@
 """GAM over SGD and over AdamW, against SGD, SAM and AdamW, with ResNet-18; variants cifar10 and cifar100."""
 
-from hpo import Cifar10, Cifar100, Configuration, Cosine, ResNet18, Study, log_range
+from hpo import Cifar10, Cifar100, Configuration, Cosine, ResNet, Study, log_range
 
 # Published: learning rate 0.1 and weight decay 5e-4 for every method over SGD; here each is tuned around these.
 SGD = {"learning_rate": log_range(0.02, 0.4), "weight_decay": log_range(1e-4, 5e-3), "momentum": 0.9}
@@ -18,7 +18,7 @@ STUDIES = {
             "generalize better than those of SGD and of SAM, whose flatness is of order zero; also over AdamW."
         ),
         data=data,  # crop, flip and Cutout as in the other studies of images; a tenth is kept for tuning
-        model=ResNet18(classes=classes),
+        model=ResNet(classes=classes),
         batch_size=128,
         epochs=200,
         schedule=Cosine(),

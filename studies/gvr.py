@@ -1,6 +1,6 @@
 """GVR against SGD on CIFAR-100 with ResNet-18: the published setting, tuned and compared with the defaults of hpo."""
 
-from hpo import Cifar100, Configuration, Cosine, ResNet18, Study, log_range
+from hpo import Cifar100, Configuration, Cosine, ResNet, Study, log_range
 from hpo.optim.regularizers import gvr_over
 
 # Published: learning rate 0.05 and weight decay 5e-4 for both methods, as in the SAM paper, and alpha 0.01 "based on
@@ -18,7 +18,7 @@ STUDY = Study(
         "views' losses, without the penalty, tells what that alone is worth."
     ),
     data=Cifar100(validation=0.1),  # crop, flip and Cutout as published; a tenth is kept for tuning
-    model=ResNet18(classes=100),
+    model=ResNet(classes=100),
     batch_size=128,
     epochs=200,
     schedule=Cosine(),

@@ -1,6 +1,6 @@
 """VaSSO and SAM against SGD with ResNet-18; variants cifar10 and cifar100."""
 
-from hpo import Cifar10, Cifar100, Configuration, Cosine, ResNet18, Study, linear_range, log_range
+from hpo import Cifar10, Cifar100, Configuration, Cosine, ResNet, Study, linear_range, log_range
 
 # Published: learning rate 0.05; weight decay 5e-4 for SGD and 1e-3 for SAM and VaSSO; rho 0.05 (0.2 for WRN-28-10 on
 # CIFAR-100); theta 0.9. Here every configuration is tuned around these, so that none has better ones than another.
@@ -16,7 +16,7 @@ STUDIES = {
             "generalization improves over SAM, as SAM's does over SGD."
         ),
         data=data,  # crop, flip and Cutout as published; a tenth is kept for tuning
-        model=ResNet18(classes=classes),
+        model=ResNet(classes=classes),
         batch_size=128,
         epochs=200,
         schedule=Cosine(),

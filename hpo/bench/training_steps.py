@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hpo.data import Dataset, Source, split
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
-from hpo.models import MLP, ConvNet1d, ResNet18
+from hpo.models import MLP, ConvNet1d, ResNet
 from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (MLP((40, 256, 256, 10)), (40,)),
     "convnet1d": (ConvNet1d(), (40,)),
     "convnet1d-group": (ConvNet1d(norm="group"), (40,)),
-    "resnet18": (ResNet18(norm="group"), (3, 32, 32)),
+    "resnet18": (ResNet(norm="group"), (3, 32, 32)),
 }
 CLASSES = 10
 OPTIMIZER = "adamw"

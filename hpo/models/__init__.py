@@ -2,8 +2,17 @@
 
 from hpo.models.convnet import ConvNet1d
 from hpo.models.mlp import MLP
-from hpo.models.resnet import ResNet18, WideResNet
+from hpo.models.pyramidnet import PyramidNet
+from hpo.models.resnet import ResNet, WideResNet
+from hpo.models.vgg import VGG
 
-MODELS = {"MLP": MLP, "ConvNet1d": ConvNet1d, "ResNet18": ResNet18, "WideResNet": WideResNet}
+MODELS = {
+    "MLP": MLP,
+    "ConvNet1d": ConvNet1d,
+    "ResNet": ResNet,
+    "WideResNet": WideResNet,
+    "PyramidNet": PyramidNet,
+    "VGG": VGG,
+}
 
-__all__ = ["MLP", "MODELS", "ConvNet1d", "ResNet18", "WideResNet"]
+__all__ = ["MLP", "MODELS", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"]

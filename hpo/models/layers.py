@@ -28,6 +28,28 @@ def check_norm(network: Any, *choices: str | None) -> None:
         raise UsageError(f"{type(network).__name__}: norm is {network.norm!r}; choose from {words}")
 
 
+def check_init(network: Any) -> None:
+    """Raises UsageError unless `init` is "he" or "pytorch"."""
+    require(network.init in ("he", "pytorch"), f"{type(network).__name__}: init", network.init, "'he' or 'pytorch'")
+
+
+def initialise(network: nn.Module, init: str) -> None:
+    """Gives convolutions and classifier their initial weights.
+
+    Args:
+        init: "he" for convolutions with He's normal distribution over fan-out and biases of 0 (He et al., "Delving deep
+            into rectifiers", arXiv:1502.01852, in the form of the published training code of residual networks);
+            "pytorch" for PyTorch's own, whose 3 × 3 convolutions have a standard deviation 1/√6 times as large.
+    """
+    if init == "pytorch":
+        return
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
 def dropout_layers(probability: float) -> list[nn.Module]:
     """A Dropout layer, or none at probability 0."""
     return [Dropout(probability)] if probability else []

@@ -8,7 +8,7 @@ _NAMES_BY_MODULE = {
     "hpo.search_space": ("Choice", "Range", "When", "choice", "integers", "linear_range", "log_range", "when"),
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
-    "hpo.models": ("MLP", "ConvNet1d", "ResNet18", "WideResNet"),
+    "hpo.models": ("MLP", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),
     "hpo.user_code.metrics": ("whole",),
     "hpo.study.pruner": ("SuccessiveHalving",),

@@ -13,7 +13,7 @@ from hpo.bench.table import Table
 from hpo.bench.training_steps import Setting
 from hpo.cli import app
 from hpo.errors import HpoError
-from hpo.models import ResNet18
+from hpo.models import ResNet
 from tests.bench.tables import check_table
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_a_table_leaves_cells_empty_that_a_row_does_not_have() -> None:
 def test_mixed_precision_is_timed_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The naive loop and the population both compute the network's products in bfloat16."""
     setting = Setting("resnet18", 2, CPU, bfloat16=True)
-    monkeypatch.setitem(training_steps.MODELS, "resnet18", (ResNet18(width=2, norm="group"), (3, 8, 8)))
+    monkeypatch.setitem(training_steps.MODELS, "resnet18", (ResNet(width=2, norm="group"), (3, 8, 8)))
     population, batch = training_steps.make_population("none", 1, setting)
     for step in (training_steps.naive_step("none", setting), lambda: population.step(*batch)):
         with limits.ProductRecorder() as recorder:

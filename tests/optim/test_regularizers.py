@@ -21,7 +21,7 @@ from hpo.gradients.layer_rules import RULES, Rule
 from hpo.gradients.network import Network
 from hpo.gradients.objective import Objective
 from hpo.gradients.rule_check import rules_hold
-from hpo.models import ResNet18
+from hpo.models import ResNet
 from hpo.optim.regularizers import REGULARIZERS, gvr_over
 from hpo.search_space import Range
 from hpo.tree import Tree
@@ -284,7 +284,7 @@ def test_gvr_of_a_resnet_over_its_authors_layers() -> None:
     modules = []
     for seed in range(3):
         torch.manual_seed(seed)
-        modules.append(ResNet18(classes=3, width=2)().double().train())
+        modules.append(ResNet(classes=3, width=2)().double().train())
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(3, 2, 40, 3, 8, 8, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (3, 40), generator=generator)

@@ -8,7 +8,7 @@ from typing import Any
 import cifar_archives
 import pytest
 
-from hpo import MLP, Cifar10, Cifar100, Digits, Mnist1d, ResNet18, Study, api
+from hpo import MLP, Cifar10, Cifar100, Digits, Mnist1d, ResNet, Study, api
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe, digest
 from hpo.study.loading import load, variants
@@ -65,7 +65,7 @@ def new_parts() -> dict[str, set[str]]:
     for reference in REFERENCES:
         study = load(reference)
         for entry in describe(study)["configurations"]:
-            part = (isinstance(study.model, ResNet18), entry["optimizer"], entry["regularizer"])
+            part = (isinstance(study.model, ResNet), entry["optimizer"], entry["regularizer"])
             if part not in seen:
                 seen.add(part)
                 parts.setdefault(reference, {study.baseline}).add(entry["name"])
@@ -85,7 +85,7 @@ def small(study: Study, names: set[str], folder: Path, monkeypatch: pytest.Monke
         cifar_archives.publish(monkeypatch, folder, data.archive, 4 if isinstance(data, Cifar10) else 20)
         changes: dict[str, Any] = {"data": dataclasses.replace(data, folder=folder), "batch_size": 18}
         changes |= {"trials": 1, "seeds": 1}
-        assert isinstance(study.model, ResNet18)
+        assert isinstance(study.model, ResNet)
         changes["model"] = dataclasses.replace(study.model, width=4)
     else:
         assert isinstance(data, Mnist1d | Digits)

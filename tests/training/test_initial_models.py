@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpo.errors import UsageError
-from hpo.models import ConvNet1d, ResNet18
+from hpo.models import ConvNet1d, ResNet
 from hpo.training.initial_models import build, check_model, check_same_attributes
 from hpo.training.loop import train
 from hpo.training.recipe import Member
@@ -135,7 +135,7 @@ def test_equal_initial_weights_give_a_warning(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize(
-    "model", [ConvNet1d(), ResNet18(width=4), lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))]
+    "model", [ConvNet1d(), ResNet(width=4), lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))]
 )
 def test_usual_networks_are_accepted(model: Callable[[], nn.Module]) -> None:
     check_model(model, EXAMPLES)

@@ -8,7 +8,7 @@ from torch import nn
 
 from hpo.data import Dataset, Source
 from hpo.errors import UsageError
-from hpo.models import ResNet18
+from hpo.models import ResNet
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe
@@ -65,7 +65,7 @@ def test_layout_changes_no_number_beyond_rounding(members: int) -> None:
 def test_definition_names_them_only_where_they_are_chosen() -> None:
     plain = Study(
         data=Dataset(),
-        model=ResNet18(),
+        model=ResNet(),
         baseline="A",
         configurations=(Configuration("A"), Configuration("B", regularizer="sam")),
     )

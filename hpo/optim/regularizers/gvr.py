@@ -24,7 +24,8 @@ def gvr_over(layers: Sequence[str] = (), samples: int = SAMPLES, independent: bo
     """GVR over chosen layers, by their names in the network, with a chosen number of samples for the penalty.
 
     Args:
-        layers: as in `Objective.last_layer_grad`. For `ResNet18` the authors' are "blocks.6", "blocks.7" and "linear".
+        layers: as in `Objective.last_layer_grad`. For `ResNet(18)` the authors' are "blocks.6", "blocks.7" and
+            "linear".
         independent: whether the second view has other samples: the last of the minibatch.
     """
     layers = (layers,) if isinstance(layers, str) else tuple(layers)
