@@ -1,1 +1,1 @@
-"""Starting workers with one command: on this machine or through Slurm."""
+"""Starting workers with one command: on this machine, through Slurm or on Ray."""

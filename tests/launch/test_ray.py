@@ -20,7 +20,7 @@ from hpo.launch.local import Local
 
 pytest.importorskip("ray", reason="no ray: pip install 'hpo-studies[ray]'")
 TRIALS = 4
-SOON, LONG = 100, 100_000  # epochs: a study that ends within a minute, and one that does not end
+SOON, LONG = 400, 100_000  # epochs: long enough for what happens to the workers; without end
 
 
 class RayProject(Project):
@@ -60,7 +60,7 @@ class RayProject(Project):
 
     def finish(self) -> None:
         """Waits until the study is complete and the workers have ended."""
-        wait_for(lambda: set(self.counts()) == {"done"}, 120)
+        wait_for(lambda: set(self.counts()) == {"done"}, 240)
         self.assert_complete(TRIALS)
         wait_for(lambda: not self.workers(), 30)
         assert set(self.states()) == {"ended"}
@@ -96,18 +96,21 @@ def shared(project: RayProject, postgresql: PostgresServer) -> Iterator[RayProje
 
 def test_killed_workers_and_actors_are_started_again(project: RayProject) -> None:
     project.write(SOON, TRIALS)
-    project.launch("--workers", "2")
-    workers = project.wait_for_leases(2)
+    project.launch("--workers", "3", "--cpus", "0.5", "--population", "2")
+    workers = project.wait_for_leases(3)
+    actors = {number: worker.parent() for number, worker in workers.items()}
     workers[1].kill()
-    actor = workers[2].parent()
-    assert actor is not None and actor.name().startswith("ray::")
-    actor.kill()
-    project.assert_released(workers[2])
-    wait_for(lambda: {1, 2} <= set(project.workers()))
-    assert {process.pid for process in project.workers().values()}.isdisjoint(p.pid for p in workers.values())
+    for number, end in ((2, psutil.Process.kill), (3, psutil.Process.terminate)):
+        actor = actors[number]
+        assert actor is not None and actor.name().startswith("ray::")
+        end(actor)
+        project.assert_released(workers[number])
+    before = {worker.pid for worker in workers.values()}
+    wait_for(lambda: {1, 2, 3} <= set(project.workers()))
+    assert before.isdisjoint(worker.pid for worker in project.workers().values())
     project.finish()
     logs = project.hpo("launch", "--logs", project.name)
-    assert "exit code 137; Ray starts it again" in logs and len(re.findall("worker started on", logs)) == 4
+    assert "exit code 137; Ray starts it again" in logs and len(re.findall("worker started on", logs)) == 6
 
 
 def test_workers_of_lost_nodes_release_their_leases_and_wait_for_another_node(shared: RayProject) -> None:
