@@ -12,6 +12,7 @@ from typing import Any
 
 from hpo.errors import UsageError
 from hpo.output import write_line
+from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
 OVERDUE = 2.5  # seconds after a signal in which the main thread can release its leases and end
 LAST_RESORT = 1.5  # seconds that another thread then gets for it
@@ -141,6 +142,7 @@ class Stop:
         if not self._ended.is_set():
             words = "unfinished trials and reruns were released" if any(released) else self.unreleased()
             write_line(f"hpo: ended by signal {number}{words and '; '}{words}", error=True)
+            let_preempted_job_be_requeued()
             os._exit(128 + number)
 
 

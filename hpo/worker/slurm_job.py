@@ -8,7 +8,10 @@ when the grace time is over, and its job is requeued whatever its exit code.
 import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hpo.output import write_line
 
@@ -33,21 +36,29 @@ def has_timed_out() -> bool:
 
 
 def let_preempted_job_be_requeued() -> None:
-    """Called in the main thread before a stopped worker exits; only has an effect in a job step that Slurm preempts.
+    """Called before a stopped worker exits; only has an effect in a job step that Slurm preempts.
 
     There it asks for the requeue. If Slurm refuses or does not answer, it waits until Slurm kills it: an exit would
-    leave the job FAILED.
+    leave the job FAILED. In a worker that `hpo launch` started it leaves that to the process that started the worker.
     """
-    if not os.environ.get("SLURM_STEP_ID", "").isdigit():
+    if not os.environ.get("SLURM_STEP_ID", "").isdigit() or "HPO_LAUNCH" in os.environ:
         return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Slurm may repeat it while this process asks
-    fields = _fields()
-    if not fields or fields.get("PreemptTime", "None") != "None":
-        requeued = requeue()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if not requeued:
-            say("this job cannot ask for its requeue; waiting until Slurm ends it, so that Slurm requeues it")
-            time.sleep(STAY)
+    with _sigterm_ignored():  # Slurm may repeat it while this process asks
+        fields = _fields()
+        may_exit = (bool(fields) and fields.get("PreemptTime", "None") == "None") or requeue()
+    if not may_exit:
+        say("this job cannot ask for its requeue; waiting until Slurm ends it, so that Slurm requeues it")
+        time.sleep(STAY)
+
+
+@contextmanager
+def _sigterm_ignored() -> Iterator[None]:
+    """Has no effect outside the main thread, where Python does not allow it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
     signal.signal(signal.SIGTERM, before)
 
 

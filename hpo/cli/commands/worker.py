@@ -1,6 +1,5 @@
 """`hpo worker`: one worker of a study."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -63,8 +62,7 @@ def worker(
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"
             write_line(f"hpo: {stop_reason(stopped)}; {left}", error=True)
-            if "HPO_LAUNCH" not in os.environ:  # else what launched it does so
-                let_preempted_job_be_requeued()
+            let_preempted_job_be_requeued()
         raise
     except HpoError as error:
         if not messages:
