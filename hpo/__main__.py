@@ -1,4 +1,4 @@
-"""`hpo` and `python -m hpo`: starts the command line so that Ctrl-C ends it without a traceback at any moment."""
+"""`hpo` and `python -m hpo`: starts the command line so that a signal ends it without a traceback at any moment."""
 
 import os
 import signal
@@ -6,6 +6,9 @@ import signal
 
 def main() -> None:
     """Runs the command line."""
+    if os.getpid() == 1:  # in a container, where these signals would otherwise be ignored until a worker is ready
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, _exit)
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as by nohup
         from hpo.cli import main as run
 

@@ -180,6 +180,7 @@ def test_a_study_is_followed_while_it_runs(
             title = tab.page.locator(f"{FIGURE.format(number)} .gtitle")
             assert (title.text_content() or "").startswith(f"Figure {number}. ")
         tab.width(1200, 1080)
+        tab.page.locator(FIGURE.format(4)).evaluate("figure => figure.scrollIntoView({block: 'end'})")
         tab.screenshot(screenshots / "figures.png")
         tab.page.go_back()
         tab.page.click(f'main a[href="/reports/{running.study}/"]')
