@@ -2,7 +2,7 @@
 
 Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
-Data sets        Mnist1d, Digits, Cifar10, Cifar100; your own: Dataset, Source
+Data sets        Mnist1d, Digits, Cifar10, Cifar100; yours: Arrays, Table, FromTorch, FromHub, Dataset, Source
 Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, MultiStep, Stages
@@ -22,7 +22,18 @@ __all__ = ["__version__", *PUBLIC_NAMES]
 
 if TYPE_CHECKING:
     from hpo.api import run
-    from hpo.data import Cifar10, Cifar100, Dataset, Digits, Mnist1d, Source
+    from hpo.data import (
+        Arrays,
+        Cifar10,
+        Cifar100,
+        Dataset,
+        Digits,
+        FromHub,
+        FromTorch,
+        Mnist1d,
+        Source,
+        Table,
+    )
     from hpo.errors import HpoError, UsageError
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, VGG, ConvNet1d, PyramidNet, ResNet, WideResNet

@@ -26,6 +26,11 @@ class Metric(NamedTuple):
         return metric_words(self.name)
 
     @property
+    def title(self) -> str:
+        """Its name at the beginning of a sentence: "Test R²"."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
     def short(self) -> str:
         """Its name without the part of the data: "accuracy"."""
         return metric_words(self.name.partition("_")[2])

@@ -1,23 +1,31 @@
 """Data sets by name."""
 
+from hpo.data.arrays import Arrays, FromHub, FromTorch
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
 from hpo.data.identity import identify
 from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
+from hpo.data.table import Table
 
-DATASETS: dict[str, type[Dataset]] = {"Cifar10": Cifar10, "Cifar100": Cifar100, "Digits": Digits, "Mnist1d": Mnist1d}
+DATASETS: dict[str, type[Dataset]] = {
+    kind.__name__: kind for kind in (Arrays, Cifar10, Cifar100, Digits, FromHub, FromTorch, Mnist1d, Table)
+}
 
 __all__ = [
     "DATASETS",
+    "Arrays",
     "Cifar10",
     "Cifar100",
     "Dataset",
     "Digits",
+    "FromHub",
+    "FromTorch",
     "Mnist1d",
     "Source",
     "Split",
+    "Table",
     "check_fit",
     "check_source",
     "identify",

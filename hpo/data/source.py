@@ -50,7 +50,8 @@ class Dataset:
     - "tokens": int64 [M, T] in 0 … classes − 1, and −100 where a token has no target.
 
     A field is part of a study's definition unless its metadata says otherwise: `{"described": False}` for a field that
-    may differ between machines, `{"described": "label_noise"}` for one that matters only if that other field is not 0.
+    may differ between machines, `{"described": "label_noise"}` for one that matters only if that other field (or
+    property) is not 0.
 
     Attributes:
         label_noise: fraction of the samples outside the test set whose label is redrawn. Training and validation have
@@ -62,7 +63,7 @@ class Dataset:
         confusions: class -> the class that it is mistaken for; fixed for a data set, not chosen by a study.
     """
 
-    label_noise: float = 0.0
+    label_noise: float = field(default=0.0, metadata={"described": "has_classes"})
     noise: Literal["symmetric", "asymmetric"] = field(default="symmetric", metadata={"described": "label_noise"})
     validation: float = 0.2
     split: Literal["random", "last"] = "random"
@@ -81,7 +82,7 @@ class Dataset:
         mapped = self.noise == "symmetric" or bool(self.confusions)
         self._require("noise", mapped, "'symmetric', or add `confusions` (class -> class) to the data set")
         self._require("task", self.task in TASKS, f"one of {', '.join(TASKS)}")
-        if self.label_noise and self.task != CLASSIFICATION.name:
+        if self.label_noise and not self.has_classes:
             raise UsageError(
                 f"{type(self).__name__}: label_noise is {self.label_noise!r}, but it redraws classes, and the task is "
                 f"{TASKS[self.task].words}; leave it out, or change the targets in the data themselves"
@@ -99,6 +100,22 @@ class Dataset:
         Random numbers from the global generators of Python, numpy and PyTorch are the same in every call.
         """
         raise UsageError(f"data: {type(self).__name__} has no load(); write one that returns an hpo.Source")
+
+    def scaling(self, inputs: Tensor) -> tuple[Tensor, Tensor] | None:
+        """A shift and a factor for all inputs of one seed, x ↦ (x − shift) · factor, from those of its training part.
+
+        It also applies to the seed's validation and test inputs; None (default) leaves the inputs as they are.
+
+        Args:
+            inputs: [M, ...], the training part. Returns: two tensors [...] of the inputs' type.
+        """
+        del inputs
+        return None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether there is one class per sample, which label noise can redraw."""
+        return self.task == CLASSIFICATION.name
 
     @property
     def augments(self) -> bool:

@@ -119,7 +119,7 @@ def _correction(labels: Tensor, classes: int, tokens: bool) -> str:
     low, high = int(labels.min()), int(labels.max())
     if low == 1 and high == classes:
         return "count the classes from 0, as in labels - 1"
-    if (low, high, classes) == (-1, 1, 2):
+    if (low, high, classes) == (-1, 1, 2) and not (labels == 0).any():
         return "count the classes from 0, as in (labels + 1) // 2"
     if low < 0 and high < classes:
         return f"use {IGNORED} for tokens without a target" if tokens else "remove samples without a class"

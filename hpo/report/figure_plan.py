@@ -22,6 +22,7 @@ from hpo.report.figures.slice_plot import Slices
 from hpo.report.figures.slope_plot import Slopes
 from hpo.report.figures.style import Style, assign_styles, shorten
 from hpo.report.wording import listed
+from hpo.tasks import CLASSIFICATION, task_of
 
 TRAINING_LOSS = Metric("training_loss", "minimize", share=False)
 Section = Literal["results", "analysis", "tuning"]
@@ -103,7 +104,7 @@ def _curve_figures(record: Record, numbers: StudyNumbers, styles: Styles) -> Ite
     validation = metric._replace(name=f"validation_{metric.name.removeprefix('test_')}")
     for number, name, shown in ((1, "train_loss", TRAINING_LOSS), (2, validation.name, validation)):
         curves, log = rerun_curves(record, name), shown is TRAINING_LOSS
-        title, slug = shown.label.capitalize(), shown.label.replace(" ", "-")
+        title, slug = shown.title, shown.name.replace("_", "-")
         if curves.empty:
             yield Figure(number, slug, title, "results", _why_no_curve(numbers), None)
             continue
@@ -118,6 +119,8 @@ def _labels_figure(record: Record, numbers: StudyNumbers, styles: Styles) -> Fig
     chart = LabelsFitted(frames=frames, styles=styles) if frames else None
     changed = numbers.samples.changed_labels
     reason = "no training label was changed." if changed and not any(changed.values()) else _why_no_curve(numbers)
+    if task_of(numbers.definition) is not CLASSIFICATION:
+        reason = "only the labels of classification can have label noise."
     return _figure(LabelsFitted, chart, "analysis", reason, _seeds_shown(numbers))
 
 
@@ -138,7 +141,7 @@ def _seeds_shown(numbers: StudyNumbers) -> str:
 def _pair_figures(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
     unit, metric = numbers.unit, numbers.metric
     reason = f"it appears with the {{}} {unit} that the baseline and another configuration both have."
-    pairs, title = _pairs(numbers), f"{metric.label.capitalize()}, {unit} by {unit}"
+    pairs, title = _pairs(numbers), f"{metric.title}, {unit} by {unit}"
     slopes = Slopes(title=title, frame=pairs, metric=metric, baseline=numbers.baseline.name, unit=unit, styles=styles)
     figure = _figure(Slopes, slopes if len(pairs) else None, "results", reason.format("first"))
     yield figure._replace(title=title)

@@ -14,7 +14,8 @@ SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "`": "{`}",
 }  # fmt: skip
 SIGNS = {
-    "−": "$-$", "–": "--", "—": "---", "±": r"$\pm$", "×": r"$\times$", "Δ": r"$\Delta$", "′": "$'$", "…": r"\dots{}",
+    "−": "$-$", "–": "--", "—": "---", "±": r"$\pm$", "×": r"$\times$", "Δ": r"$\Delta$", "′": "$'$", "²": "$^2$",
+    "…": r"\dots{}",
 }  # fmt: skip
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
@@ -75,7 +76,7 @@ def _caption(numbers: StudyNumbers) -> str:
     separately = ", with the interval of that comparison only" if len(numbers.rivals) > 1 else ""
     sentences = [
         f"{numbers.title}.",
-        f"{metric.label.capitalize()} ({better(metric.direction)}): mean ± SD over n reruns.",
+        f"{metric.title} ({better(metric.direction)}): mean ± SD over n reruns.",
         f"Δ: paired difference from {numbers.baseline.name}, {unit}{separately}; "
         f"p: paired t test, Holm over {plural(len(numbers.rivals), 'comparison')}.",
     ]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hpo.analysis.metric import ACCURACY, Metric, primary_metric
+from hpo.analysis.metric import ACCURACY, Metric, primary_metric, score_of
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
 from hpo.output import visible
@@ -43,6 +43,7 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "metric": numbers.metric,
         "accuracy": ACCURACY,
         "primary": primary_metric(numbers.definition),
+        "score": score_of(numbers.definition),
         "task": task_of(numbers.definition),
         "roughness": Metric("roughness", "minimize", share=False),
         "baseline": escape(numbers.baseline.name),

@@ -9,6 +9,7 @@ from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.errors import plural
 from hpo.report.wording import escape, listed, plain_name
 from hpo.space import split_space
+from hpo.tasks import metric_words
 from hpo.trials import count_by_cause, failure_text
 
 ENOUGH_SEEDS = 10
@@ -111,7 +112,7 @@ def _rerun_losses(entry: ConfigurationNumbers, numbers: StudyNumbers) -> Iterato
     for metric, seeds in _undefined_metrics(entry, numbers).items():
         effect = "its comparisons have no verdict" if metric == numbers.metric.name else "left out of its numbers"
         yield (
-            f"{name}: {escape(plain_name(metric))} is not finite for {plural(len(seeds), 'rerun')} "
+            f"{name}: {escape(metric_words(metric))} is not finite for {plural(len(seeds), 'rerun')} "
             f"({_seeds(seeds)}), although training did not diverge; {effect}"
         )
     causes = failure_text(count_by_cause(0, reruns.failed_attempts))

@@ -7,7 +7,9 @@ _NAMES_BY_MODULE = {
     "hpo.study.study": ("Configuration", "Study"),
     "hpo.search_space": ("Choice", "Range", "When", "choice", "integers", "linear_range", "log_range", "when"),
     "hpo.errors": ("HpoError", "UsageError"),
-    "hpo.data": ("Cifar10", "Cifar100", "Dataset", "Digits", "Mnist1d", "Source"),
+    "hpo.data": (
+        *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FromHub", "FromTorch", "Mnist1d", "Source", "Table"),
+    ),
     "hpo.models": ("MLP", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),
     "hpo.user_code.metrics": ("whole",),

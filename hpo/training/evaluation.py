@@ -40,7 +40,9 @@ def _evaluate(
     population: Population, samples: Samples, part: Part, *labels: Tensor, custom: bool = False
 ) -> list[Tree]:
     chosen = [take(each, part.indices) for each in labels]
-    return population.evaluate(samples.inputs, *part, *chosen, custom_metrics=custom, whole_metrics=custom)
+    return population.evaluate(
+        samples.inputs, *part, *chosen, custom_metrics=custom, whole_metrics=custom, transform=samples.scale
+    )
 
 
 def evaluate_test(population: Population, samples: Samples) -> Tree:
@@ -50,7 +52,9 @@ def evaluate_test(population: Population, samples: Samples) -> Tree:
     indices = torch.arange(len(inputs), device=device).expand(models, -1)
     weights = torch.ones_like(indices, dtype=torch.float32)
     labels = labels.expand(models, *labels.shape)
-    [metrics] = population.evaluate(inputs, indices, weights, labels, custom_metrics=True, whole_metrics=True)
+    [metrics] = population.evaluate(
+        inputs, indices, weights, labels, custom_metrics=True, whole_metrics=True, transform=samples.scale
+    )
     return _prefixed("test", metrics)
 
 

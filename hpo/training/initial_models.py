@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from hpo.optim.parameter_groups import parameter_groups
 from hpo.random import stream, training_names
 from hpo.stages import batch_size_at
 from hpo.tasks import TASKS
-from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs
+from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs, run_on_examples
 from hpo.training.plain_calls import check_plain_calls
 from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe
@@ -72,6 +73,20 @@ def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module
     """The network of a seed, whether its function draws from Python's, numpy's or PyTorch's global generator."""
     with seeded(stream(seed, *training_names(salt), "initial weights").initial_seed()):
         return model()
+
+
+def takes_floats_only(model: Callable[[], nn.Module], inputs: Tensor) -> bool:
+    """Whether a network does not accept inputs of whole numbers or half precision, but the same numbers in float32."""
+    if inputs.dtype in (torch.float32, torch.float64) or inputs.is_complex():
+        return False
+    with suppress(Exception):  # what is wrong with the model function or the network is reported where it is checked
+        module, examples = build(model, CHECK_SEEDS[0]).cpu(), inputs[:2].cpu()
+        try:
+            run_on_examples(module, examples)
+        except Exception:
+            run_on_examples(module, examples.float())
+            return True
+    return False
 
 
 def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -> None:

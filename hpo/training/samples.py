@@ -35,7 +35,7 @@ class Samples:
             many of the others, spread evenly over the training part.
         true_labels: [K, M, ...], without noise.
         data_keys, training_keys: int64 [K], the keys of augmentation and of all other random draws in training.
-        splits: each member's split.
+        splits: each member's split. scaling: shift and factor [K, ...] of each member's inputs, if there is any.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Samples:
         self.dataset, self.source, self.seeds = dataset, source, seeds
         self.inputs = source.inputs.to(device)
         self.splits = [splits[seed] for seed in seeds]
+        self.scaling = _stack_scaling(dataset, self.inputs, self.splits)
         self.training = _stack([parts.training for parts in self.splits], device)
         self.validation = _stack([parts.validation for parts in self.splits], device)
         self.changed = _stack([parts.changed for parts in self.splits], device)
@@ -70,6 +71,7 @@ class Samples:
         """Keeps the members at these rows only; the padding stays as wide as it was."""
         index = torch.tensor(rows, device=self.inputs.device)
         self.seeds, self.splits = [self.seeds[row] for row in rows], [self.splits[row] for row in rows]
+        self.scaling = self.scaling and (self.scaling[0][index], self.scaling[1][index])
         for name, value in list(vars(self).items()):
             if isinstance(value, Tensor | Part) and name != "inputs":
                 setattr(self, name, tree_map(lambda leaf: _rows(leaf, index), value))
@@ -93,7 +95,7 @@ class Samples:
         Args:
             clean: whether a last view has the samples without augmentation.
         """
-        original = self.inputs[indices].unsqueeze(1)
+        original = self.scale(self.inputs[indices]).unsqueeze(1)
         if not self.dataset.augments:
             return original.expand(-1, count + clean, *[-1] * self.inputs.dim())
         augmented = self._augmented(original, indices, count, epoch)
@@ -113,11 +115,24 @@ class Samples:
             )
         return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
 
+    def scale(self, chosen: Tensor) -> Tensor:
+        """Inputs [K, n, ...] of the members, scaled as the data set says for each member's training part."""
+        return chosen if self.scaling is None else (chosen - self.scaling[0][:, None]) * self.scaling[1][:, None]
+
     def reports(self, row: int, metric: str) -> bool:
         """Whether a metric is defined for a member: not every seed has changed labels."""
         if metric.startswith("clean_labels"):
             return bool(self.unchanged.weights[row].any())
         return len(self.splits[row].changed) > 0 or not metric.startswith("noisy_labels")
+
+
+def _stack_scaling(dataset: Dataset, inputs: Tensor, splits: Sequence[Split]) -> tuple[Tensor, Tensor] | None:
+    """Shift and factor [K, ...] of the members; None if the data set leaves inputs as they are."""
+    by_split = {id(parts): dataset.scaling(inputs[parts.training.to(inputs.device)]) for parts in splits}
+    chosen = [scaling for parts in splits if (scaling := by_split[id(parts)]) is not None]
+    return (
+        (torch.stack([shift for shift, _ in chosen]), torch.stack([factor for _, factor in chosen])) if chosen else None
+    )
 
 
 def take(labels: Tensor, indices: Tensor) -> Tensor:

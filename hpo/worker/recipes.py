@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from hpo.data import Source, split
+from hpo.data import Source, check_source, split
 from hpo.errors import UsageError
 from hpo.optim.schedules import Constant
 from hpo.search_space import Value
@@ -12,6 +12,7 @@ from hpo.study.components import full_space, optimizer_of, regularizer_of, stati
 from hpo.study.definition import loss_of
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import with_training
+from hpo.training.initial_models import takes_floats_only
 from hpo.training.recipe import Recipe
 
 Static = tuple[tuple[str, Value], ...]  # (name, value) of every static hyperparameter
@@ -38,6 +39,8 @@ class Recipes:
         self._spaces: dict[str, tuple[Space, frozenset[str]]] = {}
         # One study for each setting of the training hyperparameters: checks remember its model function.
         self._studies: dict[Static, Study] = {(): study}
+        self._takes_floats: dict[Static, bool] = {}  # whether the network takes floats where the inputs are others
+        self._float_source: Source | None = None
 
     def configuration(self, name: str) -> Configuration:
         return next(entry for entry in self.study.configurations if entry.name == name)
@@ -81,7 +84,7 @@ class Recipes:
         study = self.study_with(training)
         return Recipe(
             dataset=study.data,
-            source=self._source(),
+            source=self._source_for(training),
             model=study.model,
             regularizer=regularizer_of(configuration),
             optimizer=optimizer_of(configuration),
@@ -94,6 +97,18 @@ class Recipes:
             channels_last=study.channels_last,
             accumulate=study.accumulate,
         )
+
+    def _source_for(self, training: Static) -> Source:
+        """The samples, with inputs of whole numbers or half precision as floats if the network needs that."""
+        source = self._source()
+        if training not in self._takes_floats:
+            self._takes_floats[training] = takes_floats_only(self.study_with(training).model, source.inputs)
+        if not self._takes_floats[training]:
+            return source
+        if self._float_source is None:
+            floats = source._replace(inputs=source.inputs.float(), test_inputs=source.test_inputs.float())
+            self._float_source = check_source(floats, self.study.data.task)
+        return self._float_source
 
     def setting_to_try(self, name: str, given: Mapping[str, Value]) -> Setting:
         """A complete setting: values as given, else fixed, else the middle of a range or the first choice."""

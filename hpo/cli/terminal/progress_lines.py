@@ -7,6 +7,7 @@ from hpo.cli.terminal.status import best_score
 from hpo.errors import plural
 from hpo.output import visible
 from hpo.storage.ledger.queries import ENDS
+from hpo.tasks import metric_words
 
 PHASES = ("trials", "reruns")
 PARTS = 4  # a line after every quarter of a configuration's trials or reruns, and after the last one
@@ -56,7 +57,7 @@ class ProgressLog:
 
     def __init__(self, counts: Counts, score: str, start: float) -> None:
         """start: the present time in seconds, by the clock of `lines`."""
-        self.score = score.replace("_", " ")
+        self.score = metric_words(score)
         self.start = start
         self._printed = {
             (name, phase): (entry[f"{phase}_done"], start) for name, entry in counts.items() for phase in PHASES

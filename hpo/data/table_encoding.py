@@ -1,0 +1,76 @@
+"""How the columns of a table become inputs: numbers on one scale, and an input for each category."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hpo.errors import UsageError
+
+MAX_CATEGORIES = 100  # of a column; with more it is an identifier or a text
+
+
+class Encoding(NamedTuple):
+    """How the columns of a table become inputs [M, F].
+
+    Attributes:
+        numbers: columns of numbers with their mean and standard deviation outside the test set, by which they are
+            brought to one scale before each seed's training part scales them exactly.
+        categories: columns of categories with the categories that occur outside the test set, in order.
+    """
+
+    numbers: dict[str, tuple[float, float]]
+    categories: dict[str, list[Any]]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the inputs, "COLUMN" or "COLUMN=CATEGORY"."""
+        return [*self.numbers, *(f"{name}={value}" for name, values in self.categories.items() for value in values)]
+
+    def apply(self, frame: Any) -> np.ndarray:
+        """Inputs [M, F] in float32; a category that does not occur outside the test set is all zeros."""
+        parts = [(frame[name].to_numpy("float64") - mean) / sd for name, (mean, sd) in self.numbers.items()]
+        for name, values in self.categories.items():
+            parts += [(frame[name] == value).to_numpy("float64") for value in values]
+        return np.stack(parts, 1).astype("float32")
+
+
+def fit_encoding(rest: Any, test: Any, inputs: Sequence[str]) -> Encoding:
+    if not inputs:
+        raise UsageError("Table: no column is left as an input; name fewer columns as target and exclude")
+    numbers: dict[str, tuple[float, float]] = {}
+    categories: dict[str, list[Any]] = {}
+    kinds, test_kinds = (column_kinds({name: part[name].dtype for name in inputs}) for part in (rest, test))
+    for name, kind in kinds.items():
+        if kind not in ("number", "category"):
+            raise UsageError(f"Table: column {name!r} has the type {kind}; convert it to numbers, or exclude it")
+        if kind != test_kinds[name]:
+            raise UsageError(f"Table: column {name!r} is a {kind}, but not in the test rows; correct it")
+        if kind == "category":
+            categories[name] = _categories(name, rest[name])
+            continue
+        values = rest[name].to_numpy("float64")
+        if not np.isfinite(values).all():
+            raise UsageError(f"Table: column {name!r} has infinite values; replace them")
+        numbers[name] = (float(values.mean()), float(values.std()) or 1.0)
+    return Encoding(numbers, categories)
+
+
+def column_kinds(dtypes: Mapping[str, Any]) -> dict[str, str]:
+    """Column → "number", "category" or the type that is neither."""
+    kinds = {}
+    for name, dtype in dtypes.items():
+        text = str(dtype)
+        category = text in ("object", "category", "str", "bool", "boolean") or text.startswith("string")
+        kinds[name] = "category" if category else "number" if getattr(dtype, "kind", "O") in "iuf" else text
+    return kinds
+
+
+def _categories(name: str, column: Any) -> list[Any]:
+    found = sorted(column.unique().tolist(), key=str)
+    if len(found) > MAX_CATEGORIES:
+        raise UsageError(
+            f"Table: column {name!r} has {len(found)} different texts in {len(column)} rows, too many for categories; "
+            f"give exclude=({name!r},), or group them"
+        )
+    return found

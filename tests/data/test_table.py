@@ -1,0 +1,197 @@
+"""Tables: numbers standardised and categories encoded by the training part of each seed; targets; what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import StandardScaler
+
+from hpo import MLP, Configuration, Study, Table
+from hpo.data import load_source, split
+from hpo.errors import UsageError
+from hpo.random import stream
+from hpo.study.definition import describe, digest
+from hpo.training.recipe import Member
+from hpo.training.samples import Samples
+from hpo.worker.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def frame(rows: int = 60) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    age = generator.integers(18, 80, rows)
+    city = generator.choice(["Bonn", "Köln", "Ulm"], rows)
+    city[3] = "Jena"
+    hours = 1e6 + 100 * generator.normal(size=rows)
+    pay = age * 2.5 + (city == "Ulm") * 30 + generator.normal(size=rows)
+    return pd.DataFrame({"age": age, "city": city, "hours": hours, "member": age > 40, "one": 5, "pay": pay})
+
+
+def csv(folder: Path, table: pd.DataFrame, separator: str = ",") -> str:
+    path = folder / "people.csv"
+    table.to_csv(path, index=False, sep=separator)
+    return str(path)
+
+
+def rows_of_the_test_set(rows: int) -> np.ndarray:
+    """Those of a random fifth, in order."""
+    return np.sort(torch.randperm(rows, generator=stream(0, "data", "test")).numpy()[-round(0.2 * rows) :])
+
+
+def samples_of(data: Table, seeds: list[int]) -> Samples:
+    source = load_source(data)
+    return Samples(data, source, {seed: split(source, data, seed) for seed in seeds}, seeds, "cpu")
+
+
+def test_every_seed_scales_by_its_own_training_part(tmp_path: Path) -> None:
+    """scikit-learn's scaler on the training rows of the seed, from the raw table."""
+    raw = frame()
+    data = Table(csv(tmp_path, raw), target="pay", test=0.2)
+    names = ["age", "hours", "one", "city=Bonn", "city=Jena", "city=Köln", "city=Ulm", "member=False", "member=True"]
+    assert data.columns == names and data.features == 9
+    seeds = [0, 1, 2]
+    samples, source = samples_of(data, seeds), load_source(data)
+    indices = torch.arange(len(source.inputs)).expand(3, -1)
+    scaled = samples.views(indices, 1, 1)[:, 0]
+    tests = samples.scale(source.test_inputs.expand(3, -1, -1))
+    rest = np.setdiff1d(np.arange(60), rows_of_the_test_set(60))
+    for row, seed in enumerate(seeds):
+        training = rest[split(source, data, seed).training.numpy()]
+        scaler = StandardScaler().fit(raw.loc[training, ["age", "hours"]].to_numpy(float))
+        for values, rows in ((scaled[row], rest), (tests[row], rows_of_the_test_set(60))):
+            expected = scaler.transform(raw.loc[rows, ["age", "hours"]].to_numpy(float))
+            np.testing.assert_allclose(values[:, :2].numpy(), expected, atol=2e-3)
+            assert not values[:, 2].any(), "a constant tells nothing"
+            np.testing.assert_array_equal(values[:, 3].numpy(), raw.loc[rows, "city"] == "Bonn")
+        known = bool((raw.loc[training, "city"] == "Jena").any())
+        assert scaled[row][:, 4].any() == known, "a category that training does not have is 0"
+    assert samples.scaling is not None
+    samples.keep([2])
+    torch.testing.assert_close(samples.views(indices[:1], 1, 1)[0, 0], scaled[2])
+
+
+def test_a_linear_network_learns_what_least_squares_finds(tmp_path: Path) -> None:
+    data = Table(csv(tmp_path, frame(400)), target="pay")
+    configurations = (Configuration("A", optimizer="adam"), Configuration("B"))
+    study = Study(data=data, model=MLP((9, 1)), epochs=60, batch_size=32, baseline="A", configurations=configurations)
+    trainer = Trainer(study, "cpu")
+    recipe = trainer.recipe(study.configurations[0], rerun=True)
+    from hpo.training.loop import train
+
+    hyper = trainer.recipes.setting_to_try("A", {"learning_rate": 0.02, "weight_decay": 0.0})
+    [result] = train(recipe, [Member(0, hyper)], test=True)
+    source = load_source(data)
+    exact = LinearRegression().fit(source.inputs, source.labels)
+    assert result.final["test_r2"] == pytest.approx(exact.score(source.test_inputs, source.test_labels), abs=0.02)
+    assert result.final["test_r2"] > 0.95
+
+
+def test_files_frames_separators_and_parquet_give_the_same_samples(tmp_path: Path) -> None:
+    plain = load_source(Table(frame(), target="pay"))
+    for separator in ",;\t":
+        source = load_source(Table(csv(tmp_path, frame(), separator), target="pay"))
+        assert all(torch.allclose(one, other) for one, other in zip(source[:4], plain[:4], strict=True))
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    frame().to_parquet(tmp_path / "people.parquet")
+    source = load_source(Table(tmp_path / "people.parquet", target="pay"))
+    assert all(torch.equal(one, other) for one, other in zip(source[:4], plain[:4], strict=True))
+
+
+def test_a_second_file_is_the_test_set(tmp_path: Path) -> None:
+    raw = frame()
+    path = csv(tmp_path, raw[:50])
+    data = Table(path, target="pay", test=raw[50:], exclude=("one",))
+    source = load_source(data)
+    assert (len(source.labels), len(source.test_labels), data.features) == (50, 10, 8)
+    mean, sd = raw[:50]["pay"].mean(), raw[:50]["pay"].std(ddof=0)
+    np.testing.assert_allclose(source.test_labels.numpy(), (raw[50:]["pay"] - mean) / sd, rtol=1e-5)
+    plain = load_source(Table(path, target="pay", test=raw[50:], scale_target=False))
+    np.testing.assert_allclose(plain.test_labels.numpy(), raw[50:]["pay"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "outputs"),
+    [
+        ("city", "classification", 3),
+        ("member", "classification", 2),
+        ("few", "classification", 4),
+        ("age", "regression", 1),
+        ("pay", "regression", 1),
+        (("age", "pay"), "regression", 2),
+        (("flag", "mark"), "multilabel", 2),
+    ],
+)
+def test_the_column_suggests_the_task(target: Any, task: str, outputs: int) -> None:
+    raw = frame().drop(index=3).assign(few=np.arange(59) % 4, flag=np.arange(59) % 2, mark=np.arange(59) % 3 // 2)
+    data = Table(raw, target=target)
+    assert (data.task, data.outputs) == (task, outputs)
+    described = describe(
+        Study(
+            data=data, model=MLP((data.features, data.outputs)), baseline="A", batch_size=8,
+            configurations=(Configuration("A"), Configuration("B")),
+        )
+    )  # fmt: skip
+    assert described["data"]["target"] == (target if isinstance(target, str) else list(target))
+
+
+def test_the_content_of_the_file_is_part_of_the_definition_and_its_folder_is_not(tmp_path: Path) -> None:
+    def definition(data: Table) -> str:
+        configurations = (Configuration("A"), Configuration("B"))
+        return digest(describe(Study(data=data, model=MLP((9, 1)), baseline="A", configurations=configurations)))
+
+    plain = definition(Table(csv(tmp_path, frame()), target="pay"))
+    (tmp_path / "elsewhere").mkdir()
+    assert definition(Table(csv(tmp_path / "elsewhere", frame()), target="pay")) == plain
+    assert definition(Table(csv(tmp_path, frame(61)), target="pay")) != plain
+    assert definition(Table(csv(tmp_path, frame()), target="pay", test=0.3)) != plain
+
+
+def gaps() -> pd.DataFrame:
+    table = frame()
+    table.loc[[2, 5], "hours"] = np.nan
+    return table
+
+
+WRONG: list[tuple[Any, dict[str, Any], str]] = [
+    (frame(), {"target": "payy"}, "target names the column 'payy'; the columns are age, .*did you mean 'pay'"),
+    (frame(), {"target": "pay", "exclude": ("id",)}, "exclude names the column 'id'"),
+    (gaps(), {"target": "pay"}, r"'hours' has 2 missing values in 60 rows; fill them.*exclude=\('hours',\)"),
+    (frame(), {"target": "city", "task": "regression"}, "the task is regression, and a target is no number"),
+    (frame(), {"target": ("city", "pay")}, "several targets need to be numbers"),
+    (frame().assign(when=pd.Timestamp("2020-01-01")), {"target": "pay"}, "'when' has the type datetime64"),
+    (frame(300).assign(id=[f"p{i}" for i in range(300)]), {"target": "pay"}, "'id' has 240 different texts"),
+    (frame().assign(hours=np.inf), {"target": "pay"}, "'hours' has infinite values"),
+    (frame()[["pay"]], {"target": "pay"}, "no column is left"),
+    (frame()[:0], {"target": "pay"}, "there are no rows"),
+    ("nowhere.csv", {"target": "pay"}, "there is no file 'nowhere.csv'"),
+    (frame(), {"target": "city", "test": frame().assign(city="Rom")}, "'city' is 'Rom' only in the test rows"),
+    (frame(), {"target": "pay", "test": 2.0}, "test is 2.0; give a fraction"),
+]
+
+
+@pytest.mark.parametrize(("file", "changes", "words"), WRONG, ids=[words for *_, words in WRONG])
+def test_unusable_tables_are_refused_in_one_sentence(file: Any, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        Table(file, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"nothing")
+    (tmp_path / "a.csv").write_text('x,y\n1,2\n"3,4\n5,6,7\n')
+    for name in ("a.csv",) if not _has_pyarrow() else ("a.csv", "a.parquet"):
+        with pytest.raises(UsageError, match=r"cannot be read \(.*give a CSV or Parquet file"):
+            Table(tmp_path / name, target="y")
+
+
+def _has_pyarrow() -> bool:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        return False
+    return True
