@@ -101,9 +101,9 @@ def _on_ray(study: str, address: str, cpus: float, gpus: float, url: str) -> "tu
     from hpo.study import loading
 
     path, folder = loading.study_path(study).resolve(), Path.cwd()
-    if path.is_relative_to(loading.BUILT_IN.resolve()):
-        return study, Ray(address, cpus, gpus, None, is_file(url))
     if not path.is_relative_to(folder):
+        if path.is_relative_to(loading.BUILT_IN.resolve()):  # the nodes have it
+            return study, Ray(address, cpus, gpus, None, is_file(url))
         raise UsageError(f"{path} is not in this folder, which is copied to Ray's nodes; start hpo where the study is")
     if study.partition(":")[0].endswith(".py"):
         study = study.replace(study.partition(":")[0], str(path.relative_to(folder)), 1)
