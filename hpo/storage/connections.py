@@ -19,7 +19,8 @@ BUSY_TIMEOUT = 5.0  # seconds that SQLite itself waits for a lock; then it is re
 LIMITS = {  # seconds, of every transaction on PostgreSQL
     "lock_timeout": 10.0,
     "statement_timeout": 30.0,
-    "idle_in_transaction_session_timeout": 60.0,  # after this the session of a client that stopped is ended
+    # After this the session of a client that vanished is ended. Others wait for its locks, and give up after a minute.
+    "idle_in_transaction_session_timeout": 30.0,
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import network_hosts
 import pytest
 from fork_server import ForkServer
-from network_faults import Fault, Run, carry_out, stop_during_a_cut, three_hosts
+from network_faults import Fault, Run, carry_out, stop_during_a_cut, three_hosts, vanish_with_a_lock
 
 FAULTS = {
     "5s": Fault(5.0),
@@ -20,10 +20,9 @@ FAULTS = {
     "replies": Fault(20.0, requests=False),
     "commit1": Fault(20.0, requests=False, at_commit=1),
     "commit2": Fault(20.0, requests=False, at_commit=2),
-    "commit3": Fault(20.0, requests=False, at_commit=3),
     "slow": Fault(loss=0.02, delay=0.2),
 }
-HOSTS = {name: (f"{name}-1", f"{name}-2") for name in [*FAULTS, "stop"]}
+HOSTS = {name: (f"{name}-1", f"{name}-2") for name in [*FAULTS, "stop", "lock"]}
 Results = dict[str, Future[Any]]
 
 
@@ -38,8 +37,12 @@ def results(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -
         def new_run() -> Run:
             return Run(network, server, fork_server, tmp_path_factory.mktemp("run"))
 
-        futures = {name: pool.submit(carry_out, fault, new_run(), HOSTS[name]) for name, fault in FAULTS.items()}
-        yield futures | {"stop": pool.submit(stop_during_a_cut, new_run(), HOSTS["stop"])}
+        futures: Results = {
+            name: pool.submit(carry_out, fault, new_run(), HOSTS[name]) for name, fault in FAULTS.items()
+        }
+        futures["stop"] = pool.submit(stop_during_a_cut, new_run(), HOSTS["stop"])
+        futures["lock"] = pool.submit(vanish_with_a_lock, new_run(), HOSTS["lock"])
+        yield futures
 
 
 def test_a_stopped_worker_that_is_cut_off_ends_within_5_s(results: Results) -> None:
@@ -55,3 +58,7 @@ def test_every_trial_is_finished_once_by_workers_that_continue(name: str, result
 @pytest.mark.parametrize("name", ["30s", "replies"])
 def test_a_wait_is_said_within_10_s(name: str, results: Results) -> None:
     assert results[name].result()["warned after"] <= 10
+
+
+def test_a_worker_that_vanishes_with_a_lock_does_not_end_the_others(results: Results) -> None:
+    results["lock"].result()

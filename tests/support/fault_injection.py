@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--cut", type=float, metavar="SECONDS", help="instead of schedules; needs root")
     parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
     options = parser.parse_args()
+    if options.cut is not None:
+        options.storage = "postgresql"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
     start, total, count = time.monotonic(), Counter[str](), 0
     fork_server, databases = ForkServer(), storage(options.storage)

@@ -1,11 +1,12 @@
 """Two workers on two hosts and PostgreSQL on a third, and what the network between them can do."""
 
+import itertools
 import re
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,9 @@ def carry_out(fault: Fault, run: Run, hosts: Sequence[str] = WORKERS) -> Counter
         run.network.link(DATABASE, host).delay = fault.delay
     if fault.seconds:
         if fault.at_commit:
-            _wait_for_commit(run.network, hosts[0], fault.at_commit)
+            commits = itertools.count(1)
+            last = fault.at_commit
+            _cut_after(run.network, hosts[0], lambda packet: b"COMMIT" in packet and next(commits) == last)
         run.cut(hosts, True, fault)
         time.sleep(fault.seconds)
         run.cut(hosts, False, fault)
@@ -127,21 +130,29 @@ def stop_during_a_cut(run: Run, hosts: Sequence[str]) -> float:
     return seconds
 
 
-def _wait_for_commit(network: Network, host: str, number: int) -> None:
-    """Returns when a host has sent its n-th COMMIT from now on; from that packet on it gets no replies."""
+def vanish_with_a_lock(run: Run, hosts: Sequence[str]) -> None:
+    """Cuts the first worker off for good while it holds the lock on the study; the second must finish without it."""
+    first, second = (run.start(host, lease=3.0) for host in hosts)
+    for worker in (first, second):
+        wait_for_training(worker)
+    _cut_after(run.network, hosts[0], lambda packet: b"FROM hpo_studies" in packet and b"FOR UPDATE" in packet)
+    assert second.wait(90) == 0, second.text()
+    assert "has not answered for 38 s" not in second.text()  # its second warning
+    first.kill()
+    run.check()
+
+
+def _cut_after(network: Network, host: str, is_last: Callable[[bytes], bool]) -> None:
+    """Cuts a host's link in both directions once it has sent a packet that `is_last` chooses."""
     link, reached = network.link(host, DATABASE), threading.Event()
-    commits = 0
 
     def look(packet: bytes) -> None:
-        nonlocal commits
-        commits += b"COMMIT" in packet
-        if commits == number and not reached.is_set():
-            network.link(DATABASE, host).cut = True
+        if not reached.is_set() and is_last(packet):
+            link.cut = network.link(DATABASE, host).cut = True
             reached.set()
 
     link.on_packet = look
     assert reached.wait(30)
-    link.on_packet = None
 
 
 def _warning(worker: LoggedChild) -> int:
