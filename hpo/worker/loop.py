@@ -43,8 +43,8 @@ def run_worker(
         worker_id: a key from `new_worker_id()`.
         population: the largest number of slots trained at once; a function is called before the first lease. It must
             be the same for all workers of a study, so that the same slots are trained side by side by any of them.
-        on_event: called with ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population",
-            details).
+        on_event: called with ("leased" | "finished" | "failed" | "released" | "waiting" | "mirror" | "population"
+            | "refused", details).
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
         make_sampler: the study's sampler where it is a function of the user.
 
@@ -150,6 +150,7 @@ class _Worker:
     def _process(self, work: Work) -> None:
         """Assigns settings to leased slots and trains them, in parts that fit into memory as far as is known."""
         self.heartbeat.hold(work)
+        work = self.mirror.take_enqueued(work, self.suggestions.complete)
         work = self.ledger.assign(self.worker_id, work, self.suggestions.settings(work))
         work = self.mirror.begin(work)
         self.heartbeat.hold(work)

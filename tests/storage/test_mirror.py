@@ -293,7 +293,7 @@ def test_numbers_are_unique_while_plain_optuna_writes_too(url: str) -> None:
             errors.append(error)
 
     def create() -> object:
-        return create_trials(ledger.engine, number, mirror._distributions["A"], new)
+        return create_trials(ledger.engine, number, mirror.distributions["A"], new)
 
     threads = [threading.Thread(target=write, args=(action,)) for action in [create, create, create, study.ask]]
     for thread in threads:

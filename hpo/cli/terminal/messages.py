@@ -37,6 +37,8 @@ class Messenger:
         elif kind == "mirror":
             text = f"Optuna's tables could not be written ({details['error']}); they will be repaired later"
             self.send("warning", text=text)
+        elif kind == "refused":
+            self.send("warning", text=details["text"])
         elif kind == "population":
             text = f"{details['configuration']}: out of memory; continuing with {details['size']} models at once"
             self.send("warning", text=text)

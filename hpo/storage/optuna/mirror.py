@@ -33,9 +33,10 @@ class Mirror:
     def __init__(self, ledger: Ledger, device: str = "") -> None:
         self.ledger, self.engine, self.device = ledger, ledger.engine, device
         self.studies = OptunaStudies(ledger)
-        self._distributions: dict[str, dict[str, BaseDistribution]] = {
-            entry["name"]: {name: bounds.distribution() for name, bounds in split_space(entry["space"]).tuned.items()}
-            for entry in ledger.definition["configurations"]
+        self.spaces = {entry["name"]: split_space(entry["space"]) for entry in ledger.definition["configurations"]}
+        self.distributions: dict[str, dict[str, BaseDistribution]] = {
+            configuration: {name: bounds.distribution() for name, bounds in space.tuned.items()}
+            for configuration, space in self.spaces.items()
         }
         create_tables(self.engine)
 
@@ -44,9 +45,8 @@ class Mirror:
         shared = {"configuration": work.configuration, "phase": work.phase, "device": self.device}
         rows = [slot._asdict() | shared for slot in work.slots]
         earlier = {row["trial"]: row for row in rows if row["trial"] is not None}
-        resumed = resume_trials(
-            self.engine, {trial: NewTrial(row["setting"] or {}, _attributes(row)) for trial, row in earlier.items()}
-        )
+        trials_by_id = {trial: NewTrial(row["setting"] or {}, attributes_of(row)) for trial, row in earlier.items()}
+        resumed = resume_trials(self.engine, self.distributions[work.configuration], trials_by_id)
         self.fail(list(earlier.keys() - resumed), LOST)
         trials = self._create([row for row in rows if row["trial"] not in resumed])
         self.ledger.note_trials(worker_id, trials)
@@ -101,6 +101,8 @@ class Mirror:
         unfinished, hidden, rows = find_discrepancies(self.engine, self.ledger.id, studies)
         results, released = [], []
         for trial, is_running, slot in unfinished:
+            if slot is None and not is_running:
+                continue  # a setting that a person enqueued
             row = rows.get(-1 if slot is None else slot, {})
             state = row["state"] if row.get("trial") == trial else "another trial's"
             if state == "done":
@@ -119,9 +121,9 @@ class Mirror:
         trials: dict[int, int] = {}
         for (configuration, phase, tuning_run), present in by_study.items():
             [study] = self.studies.ids([study_name(self.ledger.study, configuration, phase, tuning_run)])
-            new = [NewTrial(row["setting"] or {}, _attributes(row)) for row in present]
+            new = [NewTrial(row["setting"] or {}, attributes_of(row)) for row in present]
             try:
-                ids = create_trials(self.engine, study, self._distributions[configuration], new)
+                ids = create_trials(self.engine, study, self.distributions[configuration], new)
             except KeyError:
                 self.studies.forget()
                 raise
@@ -134,7 +136,8 @@ class Mirror:
         return [row | {"device": devices.get(row["worker_id"], "")} for row in rows]
 
 
-def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The user attributes of a slot's trial, by the slot's columns and device."""
     device = {"device": row["device"]} if row["device"] else {}
     return {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}, **device}
 

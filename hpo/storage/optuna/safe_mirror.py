@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hpo.storage.ledger import Ledger, Outcome, Work
+from hpo.storage.optuna.enqueued_settings import Complete, EnqueuedSettings
 from hpo.storage.optuna.mirror import Mirror
 
 Event = Callable[[str, dict[str, Any]], None]
@@ -18,7 +19,14 @@ class SafeMirror:
         self._mirror: Mirror | None = None
 
     def repair(self) -> None:
+        """Makes Optuna's tables agree with the ledger, and refuses enqueued settings that no trial is left for."""
         self._try(lambda mirror: mirror.repair())
+        self._try(lambda mirror: EnqueuedSettings(mirror, self._refused).refuse_rest())
+
+    def take_enqueued(self, work: Work, complete: Complete) -> Work:
+        """The work with the settings that people have enqueued in Optuna; see `EnqueuedSettings.take`."""
+        taken = self._try(lambda mirror: EnqueuedSettings(mirror, self._refused).take(self.worker_id, work, complete))
+        return taken or work
 
     def begin(self, work: Work) -> Work:
         """The work with the ids of its new trials; without any if they could not be created: the old ones are over."""
@@ -33,6 +41,9 @@ class SafeMirror:
 
     def fail(self, trials: Sequence[int | None], cause: str) -> None:
         self._try(lambda mirror: mirror.fail(trials, cause))
+
+    def _refused(self, sentence: str) -> None:
+        self.on_event("refused", {"text": sentence})
 
     def _try(self, action: Callable[[Mirror], Any]) -> Any:
         try:

@@ -32,6 +32,7 @@ trials = _table(
     datetime_complete=sa.DateTime,
 )
 trial_attributes = _table("trial_user_attributes", trial_id=sa.Integer, key=sa.String(512), value_json=sa.Text)
+trial_system_attributes = _table("trial_system_attributes", trial_id=sa.Integer, key=sa.String(512), value_json=sa.Text)
 parameters = _table(
     "trial_params",
     trial_id=sa.Integer,

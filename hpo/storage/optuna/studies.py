@@ -1,11 +1,14 @@
 """The Optuna studies that show a study of the ledger: their names, and how they are created and deleted."""
 
 import atexit
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -17,8 +20,7 @@ from hpo.storage.database import is_read_only
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
-from hpo.storage.optuna.trials import find_studies
-from hpo.storage.transactions import retry
+from hpo.storage.transactions import retry, run_with_retry
 from hpo.tasks import direction_of_metric, task_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -133,3 +135,16 @@ def _opened(engine: Engine) -> Iterator[RDBStorage]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def find_studies(engine: Engine, names: Sequence[str], attribute: str) -> dict[str, tuple[int, Any]]:
+    """Name → (id, value of that user attribute or None) of the studies that exist."""
+    matches = sa.and_(
+        schema.study_attributes.c.study_id == schema.studies.c.study_id, schema.study_attributes.c.key == attribute
+    )
+    query = sa.select(schema.studies.c.study_id, schema.studies.c.study_name, schema.study_attributes.c.value_json)
+    query = query.outerjoin_from(schema.studies, schema.study_attributes, matches).where(
+        schema.studies.c.study_name.in_(names)
+    )
+    rows = run_with_retry(engine, lambda connection: connection.execute(query).all())
+    return {name: (study, None if text is None else json.loads(text)) for study, name, text in rows}

@@ -19,7 +19,6 @@ from hpo.storage.optuna.schema import (
     intermediate_values,
     parameters,
     studies,
-    study_attributes,
     trial_attributes,
     trials,
     values,
@@ -56,15 +55,6 @@ class TrialResult(NamedTuple):
         return TrialState.FAIL if self.value is None else TrialState.COMPLETE
 
 
-def find_studies(engine: Engine, names: Sequence[str], attribute: str) -> dict[str, tuple[int, Any]]:
-    """Name → (id, value of that user attribute or None) of the studies that exist."""
-    matches = sa.and_(study_attributes.c.study_id == studies.c.study_id, study_attributes.c.key == attribute)
-    query = sa.select(studies.c.study_id, studies.c.study_name, study_attributes.c.value_json)
-    query = query.outerjoin_from(studies, study_attributes, matches).where(studies.c.study_name.in_(names))
-    rows = run_with_retry(engine, lambda connection: connection.execute(query).all())
-    return {name: (study, None if text is None else json.loads(text)) for study, name, text in rows}
-
-
 def create_trials(
     engine: Engine, study: int, distributions: Mapping[str, BaseDistribution], new: Sequence[NewTrial]
 ) -> list[int]:
@@ -73,25 +63,36 @@ def create_trials(
     Raises:
         KeyError: the study was deleted.
     """
-    texts = {name: distribution_to_json(distribution) for name, distribution in distributions.items()}
 
     def write(connection: Connection) -> list[int]:
         ids = _insert_trials(connection, study, len(new))
-        bulk_sql.insert(connection, parameters, [
-            {
-                "trial_id": trial, "param_name": name, "distribution_json": texts[name],
-                "param_value": distributions[name].to_internal_repr(value),
-            }
-            for trial, entry in zip(ids, new, strict=True)
-            for name, value in entry.setting.items()
-        ])  # fmt: skip
-        _insert_attributes(connection, {trial: entry.attributes for trial, entry in zip(ids, new, strict=True)})
+        insert_contents(connection, distributions, dict(zip(ids, new, strict=True)))
         return ids
 
     return run_with_retry(engine, write)
 
 
-def resume_trials(engine: Engine, resumed: Mapping[int, NewTrial]) -> set[int]:
+def insert_contents(
+    connection: Connection, distributions: Mapping[str, BaseDistribution], new: Mapping[int, NewTrial]
+) -> None:
+    """Inserts the settings and the user attributes of trials, by their ids."""
+    texts = {name: distribution_to_json(distribution) for name, distribution in distributions.items()}
+    bulk_sql.insert(connection, parameters, [
+        {"trial_id": trial, "param_name": name, "param_value": value, "distribution_json": texts[name]}
+        for trial, entry in new.items()
+        for name, value in _stored(entry.setting, distributions).items()
+    ])  # fmt: skip
+    _insert_attributes(connection, {trial: entry.attributes for trial, entry in new.items()})
+
+
+def _stored(setting: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, float]:
+    """A setting as Optuna's tables hold it: of a choice the place among its values."""
+    return {name: distributions[name].to_internal_repr(value) for name, value in setting.items()}
+
+
+def resume_trials(
+    engine: Engine, distributions: Mapping[str, BaseDistribution], resumed: Mapping[int, NewTrial]
+) -> set[int]:
     """Trials, by id, are RUNNING with new attributes, if they have not ended and have this setting; returns these."""
 
     def write(connection: Connection) -> set[int]:
@@ -102,10 +103,10 @@ def resume_trials(engine: Engine, resumed: Mapping[int, NewTrial]) -> set[int]:
             sa.select(*columns).where(bulk_sql.among(connection, parameters.c.trial_id, ids))
         ):
             settings[trial][name] = value
-        same = [trial for trial in ids if settings[trial] == resumed[trial].setting]
+        same = [trial for trial in ids if settings[trial] == _stored(resumed[trial].setting, distributions)]
         _set_attributes(connection, {trial: resumed[trial].attributes for trial in same})
         chosen = bulk_sql.among(connection, trials.c.trial_id, same)
-        connection.execute(sa.update(trials).where(chosen).values(state=TrialState.RUNNING, datetime_start=_now()))
+        connection.execute(sa.update(trials).where(chosen).values(state=TrialState.RUNNING, datetime_start=utc_now()))
         return set(same)
 
     return run_with_retry(engine, write) if resumed else set()
@@ -139,7 +140,7 @@ def _insert_trials(connection: Connection, study: int, count: int) -> list[int]:
     of_study = trials.c.study_id == study
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(trials.c.trial_id), 0)).where(of_study)
     first, newest = connection.execute(query).one()
-    columns = {"study_id": study, "state": TrialState.RUNNING, "datetime_start": _now(), "datetime_complete": None}
+    columns = {"study_id": study, "state": TrialState.RUNNING, "datetime_start": utc_now(), "datetime_complete": None}
     bulk_sql.insert(connection, trials, [{"number": number, **columns} for number in range(first, first + count)])
     inserted = sa.select(trials.c.trial_id).where(of_study, trials.c.trial_id > newest).order_by(trials.c.number)
     return list(connection.scalars(inserted))
@@ -189,8 +190,9 @@ def _end(connection: Connection, by_trial: Mapping[int, TrialResult]) -> None:
     ])  # fmt: skip
     for state in {result.state for _, result in results}:
         ended = bulk_sql.among(connection, trials.c.trial_id, [t for t, result in results if result.state == state])
-        connection.execute(sa.update(trials).where(ended).values(state=state, datetime_complete=_now()))
+        connection.execute(sa.update(trials).where(ended).values(state=state, datetime_complete=utc_now()))
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """The time as Optuna stores it: UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,108 @@
+"""Settings that a person enqueues in the Optuna study of a tuning run, with `optuna.Study.enqueue_trial`.
+
+Optuna stores such a setting as a trial that waits. A worker that holds a slot without a setting makes it this slot's
+trial, in the transaction that gives the slot its setting, so that it is tried once whatever dies.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+from sqlalchemy.engine import Connection, Engine
+
+from hpo.space import Setting
+from hpo.storage import bulk_sql
+from hpo.storage.ledger import Ledger
+from hpo.storage.ledger.leases import held_in
+from hpo.storage.optuna.schema import trial_system_attributes, trials
+from hpo.storage.optuna.trials import NewTrial, insert_contents, utc_now
+from hpo.storage.schema import slots, studies
+from hpo.storage.transactions import now, run_with_retry
+from hpo.trials import Slot
+
+FIXED = "fixed_params"  # the system attribute in which Optuna keeps an enqueued setting
+
+
+class Enqueued(NamedTuple):
+    """A trial that waits, in the Optuna study `study`; its setting may leave hyperparameters out."""
+
+    study: int
+    trial: int
+    setting: Mapping[str, Any]
+
+
+class Claim(NamedTuple):
+    """An enqueued trial, the slot that is to try it, and the whole setting."""
+
+    trial: int
+    slot: Slot
+    setting: Setting
+
+
+def find_enqueued(engine: Engine, shown_in: Sequence[int]) -> list[Enqueued]:
+    """The trials that wait in these Optuna studies, oldest first."""
+
+    def read(connection: Connection) -> list[Enqueued]:
+        fixed = sa.and_(trial_system_attributes.c.trial_id == trials.c.trial_id, trial_system_attributes.c.key == FIXED)
+        query = sa.select(trials.c.study_id, trials.c.trial_id, trial_system_attributes.c.value_json)
+        query = query.outerjoin_from(trials, trial_system_attributes, fixed).order_by(trials.c.trial_id)
+        in_studies = bulk_sql.among(connection, trials.c.study_id, shown_in)
+        rows = connection.execute(query.where(in_studies, trials.c.state == TrialState.WAITING))
+        return [Enqueued(study, trial, json.loads(text) if text else {}) for study, trial, text in rows]
+
+    return run_with_retry(engine, read)
+
+
+def claim(
+    ledger: Ledger,
+    worker_id: str,
+    configuration: str,
+    claims: Sequence[Claim],
+    new: Mapping[int, NewTrial],
+    distributions: Mapping[str, BaseDistribution],
+) -> list[Claim]:
+    """Gives slots that the worker still holds the settings of waiting trials, which run from now on.
+
+    Args:
+        new: trial → what Optuna shows of it. distributions: of the configuration.
+
+    Returns:
+        Those that no other worker was faster to take.
+    """
+
+    def write(connection: Connection) -> list[Claim]:
+        ledger._lock(connection)  # before the slots, as in every transaction that locks them
+        attempts = {each.slot.id: each.slot.attempt for each in claims}
+        columns = (*(slots.c.id, slots.c.attempt), sa.cast(slots.c.setting, sa.Text).label("setting"))
+        free = {row.id for row in held_in(connection, ledger.id, worker_id, attempts, columns) if row.setting is None}
+        query = sa.select(trials.c.trial_id).where(
+            bulk_sql.among(connection, trials.c.trial_id, [each.trial for each in claims]),
+            trials.c.state == TrialState.WAITING,
+        )
+        waiting = set(connection.scalars(query.order_by(trials.c.trial_id).with_for_update()))
+        taken = [each for each in claims if each.slot.id in free and each.trial in waiting]
+        if not taken:
+            return []
+        running = bulk_sql.among(connection, trials.c.trial_id, [each.trial for each in taken])
+        started = {"state": TrialState.RUNNING, "datetime_start": utc_now()}
+        connection.execute(sa.update(trials).where(running).values(started))
+        insert_contents(connection, distributions, {each.trial: new[each.trial] for each in taken})
+        rows = [{"id": each.slot.id, "setting": each.setting, "trial": each.trial} for each in taken]
+        bulk_sql.update(connection, slots, rows)
+        time = now(connection)
+        events = [{"time": time, "event": _event(configuration, each.slot)} for each in taken]
+        of_study = studies.c.id == ledger.id
+        notes = connection.scalar(sa.select(studies.c.notes).where(of_study)) or []
+        connection.execute(sa.update(studies).where(of_study).values(notes=[*notes, *events]))
+        return taken
+
+    return run_with_retry(ledger.engine, write)
+
+
+def _event(configuration: str, slot: Slot) -> str:
+    """What a report says: this setting does not follow from the study's definition."""
+    run = f" of tuning run {slot.tuning_run + 1}" if slot.tuning_run else ""
+    return f"{configuration}: the setting of trial {slot.slot + 1}{run} was enqueued in Optuna"
