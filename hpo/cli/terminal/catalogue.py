@@ -9,7 +9,14 @@ from hpo.errors import UsageError, did_you_mean
 from hpo.search_space import Choice, Entry, Range, Value, When, describe_bounds, is_plain, show_value
 from hpo.space import Setting, split_space
 from hpo.study import loading
+from hpo.study.sampler import SAMPLERS
 from hpo.study.study import Configuration, Study
+
+TRAINING = {
+    "batch_size, accumulate, label_smoothing": "fields of the study, for one configuration",
+    "model.ARGUMENT": "an argument of the model function or a field of a built-in network; dropout is model.dropout",
+    "schedule.ARGUMENT": "a field of the schedule, such as schedule.warmup_epochs",
+}
 
 
 def catalogue() -> dict[str, Any]:
@@ -31,6 +38,8 @@ def catalogue() -> dict[str, Any]:
     parts["optimizers"]["hpo.from_torch(...)"] = "any optimizer written for PyTorch; studies/README.md has examples"
     for kind, classes in (("models", MODELS), ("data", DATASETS), ("schedules", SCHEDULES)):
         parts[kind] = {name: (part.__doc__ or "").partition("\n")[0] for name, part in classes.items()}
+    parts["samplers"] = dict(SAMPLERS)
+    parts["training hyperparameters"] = dict(TRAINING)
     return parts
 
 
