@@ -10,7 +10,7 @@ import pytest
 from browser import Browser
 from fork_server import ForkServer
 from postgres_server import PostgresServer
-from storages import KINDS, Storage, storage
+from storages import KINDS, PostgresStorage, SqliteStorage, Storage
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,10 +83,21 @@ def fork_server() -> Iterator[ForkServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def stoppable_postgresql() -> Iterator[PostgresStorage]:
+    """One PostgreSQL server for all tests that stop it for a while."""
+    server = PostgresStorage()
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def databases(request: pytest.FixtureRequest) -> Iterator[Storage]:
     """Databases of each kind that a test may make unavailable for a while."""
-    databases = storage(request.param)
+    if request.param == "postgresql":
+        yield request.getfixturevalue("stoppable_postgresql")
+        return
+    databases = SqliteStorage()
     yield databases
     databases.close()
 

@@ -1,18 +1,17 @@
 """How connections to SQLite and PostgreSQL are made and configured."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.dialects import plugins
+from sqlalchemy.engine import URL, Connection, CreateEnginePlugin, Engine
 from sqlalchemy.pool import NullPool
 
 from hpo.errors import HpoError
 from hpo.storage import transactions
-from hpo.storage.sqlite_file import check_file, open_read_only
+from hpo.storage.sqlite_file import open_file, open_read_only
 from hpo.storage.url import file
 
 BUSY_TIMEOUT = 5.0  # seconds that SQLite itself waits for a lock; then it is retried
@@ -72,30 +71,34 @@ def _limit() -> sa.Select[Any]:
     return sa.select(*(sa.func.set_config(name, f"{1000 * seconds:.0f}", True) for name, seconds in LIMITS.items()))
 
 
-@contextmanager
-def limited_transactions(url: URL) -> Iterator[None]:
-    """Gives the transactions of all engines for `url` on PostgreSQL their LIMITS, also of those that Optuna creates."""
-    limit = _limit()
+class ConfiguredEngine(CreateEnginePlugin):
+    """Configures an engine that another package creates, before its first connection.
 
-    def limit_transaction(connection: Connection) -> None:
-        if connection.engine.url == url:
-            connection.execute(limit)
+    It takes the keyword argument `configure`, a function of the engine, of `sqlalchemy.create_engine(plugins=["hpo"])`.
+    """
 
-    if url.get_backend_name() == "sqlite":
-        yield
-        return
-    event.listen(Engine, "begin", limit_transaction)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "begin", limit_transaction)
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        super().__init__(url, kwargs)
+        self._configure = kwargs.pop("configure")
+
+    def update_url(self, url: URL) -> URL:
+        return url
+
+    def engine_created(self, engine: Engine) -> None:
+        self._configure(engine)
 
 
-def configure_connections(engine: Engine, reading: bool = False) -> None:
+plugins.register("hpo", __name__, ConfiguredEngine.__name__)
+
+
+def configure_connections(engine: Engine, reading: bool = False, other: Engine | None = None) -> None:
     """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
 
     On PostgreSQL: a client that stopped in a transaction, or whose machine vanished, loses its locks after a while.
-    `reading`: connections opened from now on are read-only and keep no writer waiting.
+
+    Args:
+        reading: connections opened from now on are read-only and keep no writer waiting.
+        other: an engine for the same database that was connected before.
     """
     if engine.dialect.name != "sqlite":
         limit = _limit()
@@ -119,6 +122,10 @@ def configure_connections(engine: Engine, reading: bool = False) -> None:
 
         return
 
+    opened = open_file(engine, other)
+    if not reading:  # SQLite would create the file if it was deleted
+        event.listen(engine, "do_connect", lambda *_: opened.check())
+
     @event.listens_for(engine, "connect")
     def _configure_sqlite(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # `_begin` begins transactions instead of the driver
@@ -130,6 +137,9 @@ def configure_connections(engine: Engine, reading: bool = False) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if not reading:
-            check_file(connection, file(engine.url))
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if reading:
+            connection.exec_driver_sql("BEGIN")
+            return
+        opened.check()  # before SQLite uses what may be another file
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        opened.check()  # after it may have waited

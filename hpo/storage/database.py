@@ -96,6 +96,9 @@ def is_available(engine: Engine) -> bool:
         return _read_version(engine) is not None
     except exc.SQLAlchemyError:
         return False
+    except HpoError:  # another file is there; it may be opened once the connections to the old one are closed
+        engine.dispose()
+        return False
 
 
 def _read_version(engine: Engine) -> int | None:

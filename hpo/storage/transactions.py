@@ -163,7 +163,7 @@ def lock_table(connection: Connection, table: sa.Table, mode: str = "SHARE ROW E
         connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
 
 
-def reason(error: exc.DBAPIError | exc.PendingRollbackError) -> str:
+def reason(error: Exception) -> str:
     """The driver's message in one line; drivers name users, never passwords."""
     message = str(error.orig if isinstance(error, exc.DBAPIError) else error)
     return (message.strip().splitlines() or ["no reason given"])[0]

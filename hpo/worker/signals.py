@@ -14,7 +14,7 @@ from hpo.errors import UsageError
 from hpo.output import write_line
 from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
-OVERDUE = 2.5  # seconds after a signal in which the main thread can release its leases and end
+OVERDUE = 2.0  # seconds after a signal in which the main thread can release its leases and end
 LAST_RESORT = 1.5  # seconds that another thread then gets for it
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGALRM")
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

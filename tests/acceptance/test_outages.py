@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from fault_schedules import carry_out, outage
+from fault_run import carry_out
+from fault_schedules import outage
 from fork_server import ForkServer
 from storage_checks import read
 from storage_study import make

@@ -4,7 +4,7 @@ import threading
 
 from pgbouncer import PgBouncer
 from postgres_server import PostgresServer
-from storage_checks import check_numbers, read
+from storage_checks import check_numbers, check_optuna, read
 from storage_study import make, outcomes
 
 from hpo.storage.database import connect
@@ -13,8 +13,8 @@ from hpo.storage.schema import slots
 from hpo.worker.loop import run_worker
 
 
-def test_three_workers_complete_a_study_through_three_connections(postgresql: PostgresServer) -> None:
-    pooler = PgBouncer(postgresql, size=3)
+def test_three_workers_complete_a_study_through_two_connections(postgresql: PostgresServer) -> None:
+    pooler = PgBouncer(postgresql, size=2)
     url = pooler.url(postgresql.create())
     errors: list[BaseException] = []
 
@@ -37,5 +37,6 @@ def test_three_workers_complete_a_study_through_three_connections(postgresql: Po
         ledger = load_study(connect(url), "s")
         assert ledger.state() == "done"
         check_numbers(ledger, read(ledger, slots))
+        check_optuna(ledger, url, read(ledger, slots))
     finally:
         pooler.close()

@@ -245,8 +245,9 @@ def test_a_database_that_holds_the_connection_and_is_silent_is_interrupted(
     postgresql.drop(url)
 
 
+@pytest.mark.parametrize("user", ["its connection", "a new connection", "Optuna"])
 @pytest.mark.parametrize("fault", ["deleted", "replaced", "truncated", "log deleted"])
-def test_a_sqlite_file_that_is_lost_while_it_is_open_is_noticed(tmp_path: Path, fault: str) -> None:
+def test_a_sqlite_file_that_is_lost_while_it_is_open_is_noticed(tmp_path: Path, fault: str, user: str) -> None:
     path = tmp_path / "t.db"
     engine = connect(f"sqlite:///{path}")
     assert run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION)) == schema.VERSION
@@ -258,8 +259,15 @@ def test_a_sqlite_file_that_is_lost_while_it_is_open_is_noticed(tmp_path: Path, 
         path.write_bytes(b"")
     else:
         (path if fault == "deleted" else tmp_path / "t.db-wal").unlink()
+    in_use = engine.pool.connect() if user == "a new connection" else None  # the pool has no other
     with pytest.raises(HpoError, match=fault.split()[-1]):
-        run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION))
+        if user == "Optuna":
+            open_storage(engine)
+        else:
+            run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION))
+    if in_use:
+        in_use.close()
+    assert path.exists() == (fault != "deleted")
 
 
 def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:

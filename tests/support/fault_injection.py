@@ -1,11 +1,13 @@
 """Workers killed, paused, started late and cut off from their database, at moments drawn from a seed.
 
+    python tests/support/fault_injection.py --schedules 100                 # on SQLite, PostgreSQL, pgbouncer by turns
     python tests/support/fault_injection.py --schedules 50 --storage postgresql --seed 1
 
-Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep) on a small study, injects faults and
-then checks the tables, the workers' logs and Optuna's tables: exact budgets, no trial finished twice, the same setting
-after a takeover, the right number of attempts. The first schedule that fails ends the program with exit code 1 and
-names the command that repeats it; its folder is kept.
+Every schedule runs 1, 2 or 8 worker processes (their training is a short sleep) on a small study. Workers are killed,
+paused, stopped by signals and started; the database is stopped, frozen, locked, damaged, cut off or slow
+(`failing_storages`). A stopped worker must end within 5 s. Then the tables, the workers' logs and Optuna's tables are
+checked: exact budgets, no trial finished twice, the same setting after a takeover, the right number of attempts. The
+first schedule that fails ends the program with exit code 1 and names the command that repeats it; its folder is kept.
 
     python tests/support/fault_injection.py --outage 20             # one outage, with 1, 2 and 8 workers
     python tests/support/fault_injection.py --statements 1 400      # a worker killed at each of its SQL statements
@@ -21,16 +23,20 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import cache, partial
 from pathlib import Path
 
 import network_faults
-from fault_schedules import carry_out, draw, outage
+from failing_storages import KINDS, failing_storage
+from fault_run import carry_out
+from fault_schedules import draw, outage
 from fork_server import ForkServer
 from network_faults import Fault, Run, three_hosts
 from storage_checks import check, read
 from storage_study import make
 from storage_worker import read_logs
-from storages import KINDS, Storage, storage
+from storages import PostgresStorage, Storage
 from worker_processes import STUDY, start_worker
 
 from hpo.storage import schema
@@ -62,45 +68,44 @@ def cut_off(fault: Fault, fork_server: ForkServer, _: Storage, folder: Path) -> 
         return network_faults.carry_out(fault, Run(network, server, fork_server, folder))
 
 
-def experiments(options: argparse.Namespace) -> Iterator[tuple[str, Experiment]]:
-    """Pairs of the options that repeat an experiment, and the experiment."""
+def experiments(options: argparse.Namespace) -> Iterator[tuple[str, str, Experiment]]:
+    """The storage and the other options that repeat an experiment, and the experiment."""
+    kinds = tuple(KINDS) if options.storage == "all" else (options.storage,)
     if options.statements:
         for statement in range(options.statements[0], options.statements[1] + 1):
-            yield f"--statements {statement} {statement}", lambda *args, at=statement: killed_at(at, *args)
+            for kind in kinds:
+                yield kind, f"--statements {statement} {statement}", partial(killed_at, statement)
     elif options.outage is not None:
         for workers in (1, 2, 8):
-            schedule = outage(options.outage, workers)
-            yield f"--outage {options.outage:g}", lambda *args, schedule=schedule: carry_out(schedule, *args)
+            for kind in kinds:
+                yield kind, f"--outage {options.outage:g}", partial(carry_out, outage(options.outage, workers))
     elif options.cut is not None:
         for requests, replies in ((True, True), (True, False), (False, True)):
-            fault = Fault(options.cut, requests, replies)
-            yield f"--cut {options.cut:g}", lambda *args, fault=fault: cut_off(fault, *args)
+            yield "postgresql", f"--cut {options.cut:g}", partial(cut_off, Fault(options.cut, requests, replies))
     else:
         for seed in range(options.seed, options.seed + options.schedules):
-            yield f"--schedules 1 --seed {seed}", lambda *args, seed=seed: carry_out(draw(seed), *args)
+            kind = kinds[seed % len(kinds)]
+            yield kind, f"--schedules 1 --seed {seed}", partial(carry_out, draw(seed, KINDS[kind]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedules", type=int, default=10, help="how many (default 10)")
-    parser.add_argument("--storage", choices=KINDS, default="sqlite", help="default sqlite")
+    parser.add_argument("--storage", choices=("all", *KINDS), default="all", help="default all, by turns")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; each next one's is one more")
     parser.add_argument("--outage", type=float, metavar="SECONDS", help="instead of schedules")
     parser.add_argument("--cut", type=float, metavar="SECONDS", help="instead of schedules; needs root")
     parser.add_argument("--statements", type=int, nargs=2, metavar=("FIRST", "LAST"), help="instead of schedules")
     options = parser.parse_args()
-    if options.cut is not None:
-        options.storage = "postgresql"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left behind
     start, total, count = time.monotonic(), Counter[str](), 0
-    fork_server, databases = ForkServer(), storage(options.storage)
-    try:
-        for repetition, experiment in experiments(options):
-            total += run_experiment(repetition, experiment, fork_server, databases, options.storage)
+    with ExitStack() as stack:
+        fork_server = stack.enter_context(closing(ForkServer()))
+        server = cache(lambda: stack.enter_context(closing(PostgresStorage())))
+        databases = cache(lambda kind: stack.enter_context(closing(failing_storage(kind, server))))
+        for kind, repetition, experiment in experiments(options):
+            total += run_experiment(repetition, experiment, fork_server, databases(kind), kind)
             count += 1
-    finally:
-        fork_server.close()
-        databases.close()
     print(f"{count} on {options.storage} in {time.monotonic() - start:.0f} s: {_line(total)}")
 
 
@@ -117,7 +122,7 @@ def run_experiment(
         print(f"logs: {folder}\nto repeat: {command}", file=sys.stderr)
         raise SystemExit(1) from None
     shutil.rmtree(folder)
-    print(f"{repetition} [{time.monotonic() - before:.1f} s]: {_line(counts)}", flush=True)
+    print(f"{kind} {repetition} [{time.monotonic() - before:.1f} s]: {_line(counts)}", flush=True)
     return counts
 
 

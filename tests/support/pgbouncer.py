@@ -32,11 +32,15 @@ class PgBouncer:
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = any\n"
             f"pool_mode = transaction\ndefault_pool_size = {size}\nlogfile = {self.folder}/log\n"
         )
-        account = "nobody" if os.geteuid() == 0 else None
-        if account:
-            shutil.chown(self.folder, account)
+        self._account = "nobody" if os.geteuid() == 0 else None
+        if self._account:
+            shutil.chown(self.folder, self._account)
             settings.chmod(0o644)
-        self._process = subprocess.Popen([PROGRAM, "-q", str(settings)], user=account, stderr=subprocess.DEVNULL)
+        self.start()
+
+    def start(self) -> None:
+        command = [PROGRAM, "-q", str(self.folder / "pgbouncer.ini")]
+        self._process = subprocess.Popen(command, user=self._account, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with socket.socket() as probe:
@@ -45,11 +49,15 @@ class PgBouncer:
             time.sleep(0.05)
         raise AssertionError("pgbouncer does not start")
 
+    def stop(self) -> None:
+        """As by a crash."""
+        self._process.kill()
+        self._process.wait(20)
+
     def url(self, url: str) -> str:
         """The same database through the pooler."""
         return make_url(url).set(port=self.port).render_as_string(hide_password=False)
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -82,6 +82,12 @@ class PostgresServer:
         self._process.wait(timeout=30)
         self._process = None
 
+    def processes(self) -> list[int]:
+        """The server's main process, which accepts connections, and those that it has started."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
+
     def close(self) -> None:
         if self._process is not None:
             self.stop("immediate")

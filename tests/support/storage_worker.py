@@ -23,10 +23,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from storage_study import outcomes
 
-import hpo.storage.connections
-import hpo.storage.database
 import hpo.storage.transactions
 from hpo.errors import HpoError
+from hpo.storage.connections import LIMITS
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
@@ -58,6 +57,7 @@ def work(
     how: int = signal.SIGKILL,
     retry_timeout: float = 0.0,
     idle_timeout: float = 0.0,
+    call_timeout: float = 0.0,
 ) -> None:
     """Works until the study is done.
 
@@ -68,15 +68,21 @@ def work(
         seconds: shortest and longest time that a population trains.
         die: the point at which this process sends itself the signal `how`: "before finish 2", "after lease 1" (see
             POINTS), "train 3", "statement 40", "commit 9".
-        retry_timeout, idle_timeout: seconds for `transactions.RETRY_TIMEOUT` and `database.IDLE_TIMEOUT`; 0: as they
-            are.
+        retry_timeout, idle_timeout: seconds for `transactions.RETRY_TIMEOUT` and PostgreSQL's
+            idle_in_transaction_session_timeout; 0: as they are.
+        call_timeout: seconds for `transactions.CALL_TIMEOUT`; the limits of transactions are shortened by its factor.
     """
     rng = random.Random(name)
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # outages are logged
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if call_timeout:
+        factor = call_timeout / hpo.storage.transactions.CALL_TIMEOUT
+        hpo.storage.transactions.CALL_TIMEOUT = call_timeout
+        for name_of_limit in LIMITS:
+            LIMITS[name_of_limit] *= factor
     hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT
     if idle_timeout:
-        hpo.storage.connections.LIMITS["idle_in_transaction_session_timeout"] = idle_timeout
+        LIMITS["idle_in_transaction_session_timeout"] = idle_timeout
     if die:
         _die_at(die, how)
 

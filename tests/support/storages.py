@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from postgres_server import PostgresServer
 
 KINDS = ("sqlite", "postgresql")
-Kind = Literal["sqlite", "postgresql"]
+Waiting = Callable[[], None]
 
 
-def _pause() -> None:
+def pause() -> None:
     time.sleep(0.01)
 
 
@@ -28,7 +28,7 @@ class Storage(Protocol):
     def drop(self, url: str) -> None:
         """Removes it."""
 
-    def unavailable(self, url: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    def unavailable(self, url: str, variant: int = 0, waiting: Waiting = pause) -> AbstractContextManager[None]:
         """Nobody can write into the database inside; `waiting` is called while somebody cannot be made to stop."""
 
     def close(self) -> None:
@@ -45,12 +45,12 @@ class SqliteStorage:
         return f"sqlite:///{tempfile.mkdtemp(dir=self.folder)}/t.db"
 
     def drop(self, url: str) -> None:
-        shutil.rmtree(_file(url).parent)
+        shutil.rmtree(sqlite_file(url).parent)
 
     @contextmanager
-    def unavailable(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:
+    def unavailable(self, url: str, variant: int = 0, waiting: Waiting = pause) -> Iterator[None]:  # noqa: ARG002
         """Another process, this one, holds the file's lock."""
-        connection = sqlite3.connect(_file(url), timeout=0, isolation_level=None)
+        connection = sqlite3.connect(sqlite_file(url), timeout=0, isolation_level=None)
         try:
             while not _begins(connection):
                 waiting()
@@ -65,19 +65,12 @@ class SqliteStorage:
 class PostgresStorage(PostgresServer):
     """A server that may be stopped."""
 
-    mode: Literal["fast", "immediate"] = "fast"
-
     @contextmanager
-    def unavailable(self, url: str, waiting: Callable[[], None] = _pause) -> Iterator[None]:  # noqa: ARG002
-        """The server ends all sessions, in order and as in a crash by turns, and comes back with all it had."""
-        self.stop(self.mode)
-        self.mode = "immediate" if self.mode == "fast" else "fast"
+    def unavailable(self, url: str, variant: int = 0, waiting: Waiting = pause) -> Iterator[None]:  # noqa: ARG002
+        """The server ends all sessions, in order or as in a crash, and comes back with all it had."""
+        self.stop("immediate" if variant % 2 else "fast")
         yield
         self.start()
-
-
-def storage(kind: Kind) -> Storage:
-    return SqliteStorage() if kind == "sqlite" else PostgresStorage()
 
 
 def _begins(connection: sqlite3.Connection) -> bool:
@@ -88,5 +81,5 @@ def _begins(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _file(url: str) -> Path:
+def sqlite_file(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))

@@ -14,6 +14,7 @@ import hpo
 from hpo.errors import plural
 from hpo.output import visible, write_line
 from hpo.storage.ledger import Work
+from hpo.storage.transactions import reason
 from hpo.worker.signals import Stopped
 
 
@@ -35,7 +36,7 @@ class Messenger:
             about, counted = _about(details["work"]), len(details["outcomes"])
             self.send(kind, **about, counted=counted)
         elif kind == "mirror":
-            text = f"Optuna's tables could not be written ({details['error']}); they will be repaired later"
+            text = f"Optuna's tables could not be written ({reason(details['error'])}); they will be repaired later"
             self.send("warning", text=text)
         elif kind == "refused":
             self.send("warning", text=details["text"])

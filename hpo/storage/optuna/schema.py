@@ -1,10 +1,15 @@
 """Optuna's tables as hpo reads and writes them, in the version that they have had since 2023."""
 
+from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage.transactions import retry
 
@@ -66,3 +71,14 @@ def read_version(engine: Engine) -> str | None:
             return connection.scalar(sa.select(_version.c.version_num))
 
     return retry(read)
+
+
+def create(connection: Connection) -> None:
+    """Creates the tables as Optuna does, but in one transaction: Optuna needs three connections at once for it."""
+    models.BaseModel.metadata.create_all(connection)
+    info = models.VersionInfoModel
+    if connection.scalar(sa.select(info.schema_version)) is None:
+        versions = {"schema_version": models.SCHEMA_VERSION, "library_version": optuna.__version__}
+        connection.execute(sa.insert(info).values(versions))
+    scripts = ScriptDirectory(str(Path(models.__file__).parent / "alembic"))
+    MigrationContext.configure(connection).stamp(scripts, scripts.get_current_head() or VERSION)

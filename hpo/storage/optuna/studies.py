@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
-from hpo.storage.connections import configure_connections, engine_options, limited_transactions
+from hpo.storage.connections import configure_connections, engine_options
 from hpo.storage.database import is_read_only
 from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.locks import creation_lock
@@ -45,17 +45,17 @@ def open_storage(engine: Engine, reading: bool = False) -> RDBStorage:
         reading: it is read-only once it is open. If `engine` is read-only, nothing is created either.
 
     Raises:
-        HpoError: Optuna's tables are missing and cannot be created.
+        HpoError: Optuna's tables are missing and cannot be created, or have another version.
     """
-    if is_read_only(engine) and schema.read_version(engine) is None:
-        raise HpoError("this database has no Optuna studies yet, and they cannot be created: it is read-only here")
+    create_tables(engine)
     url = engine.url.render_as_string(hide_password=False)
     escaped = url.replace("{", "{{").replace("}", "}}")  # RDBStorage takes the URL for a template
-    with creation_lock(engine), limited_transactions(engine.url):
-        options = engine_options(engine.url, is_read_only(engine))
-        storage = retry(lambda: RDBStorage(escaped, engine_kwargs=options))
-        storage.engine.dispose()  # connections opened before `configure_connections` lack the pragmas
-    configure_connections(storage.engine, reading)
+
+    def configure(optunas: Engine) -> None:
+        configure_connections(optunas, reading, None if reading else engine)
+
+    options = engine_options(engine.url, is_read_only(engine)) | {"plugins": ["hpo"], "configure": configure}
+    storage = retry(lambda: _open(escaped, options))
     atexit.register(storage.engine.dispose)
     return storage
 
@@ -64,11 +64,14 @@ def create_tables(engine: Engine) -> None:
     """Creates Optuna's tables where there are none.
 
     Raises:
-        HpoError: they have another version than hpo can write.
+        HpoError: they have another version than hpo can write, or are missing and `engine` is read-only.
     """
     if schema.read_version(engine) is None:
-        with _opened(engine):
-            pass
+        if is_read_only(engine):
+            raise HpoError("this database has no Optuna studies yet, and they cannot be created: it is read-only here")
+        with creation_lock(engine):
+            if schema.read_version(engine) is None:
+                run_with_retry(engine, schema.create)
     if (version := schema.read_version(engine)) != schema.VERSION:
         raise HpoError(
             f"Optuna's tables in this database have version {version} and hpo writes version {schema.VERSION}; "
@@ -125,6 +128,11 @@ class OptunaStudies:
             study.set_metric_names([self.ledger.definition["score"] if tuning else f"test_{primary}"])
         storage.set_study_user_attr(study._study_id, STUDY_ID, self.ledger.id)  # last: says that the study is complete
         return study._study_id
+
+
+def _open(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Without what takes several connections at once, and `create_tables` has done."""
+    return RDBStorage(url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=True)
 
 
 @contextmanager
