@@ -41,6 +41,10 @@ def _several_or_twice() -> bool:
     return _several() or _twice()
 
 
+def _stepwise() -> bool:
+    return _several_or_twice() or recurrence.RECORDING.record is not None
+
+
 def _by_sample_twice() -> bool:
     """Whether the gradients of single samples are differentiated: a `vmap` between two `grad`s."""
     kinds = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
@@ -182,7 +186,7 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     # PyTorch asks this before it packs padded sequences, which `vmap` does not allow.
     torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
-    **{function: (_several_or_twice, other) for function, other in recurrence.SUBSTITUTES.items()},
+    **{function: (_stepwise, other) for function, other in recurrence.SUBSTITUTES.items()},
     **{function: (_several_or_twice, other) for function, other in indexing.SUBSTITUTES.items()},
 }
 

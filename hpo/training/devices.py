@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +96,7 @@ def prepare_process(threads: int, device: torch.device) -> None:
     TF32 matrix products on CUDA have 10 bits of mantissa instead of 23 and are several times as fast. By default glibc
     returns large freed blocks to the system at once, so that every tensor of a step costs page faults again.
     """
+    warnings.filterwarnings("ignore", r"(?s).*\(Triggered internally at")  # PyTorch's own, about its kernels
     torch.set_num_threads(threads)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # Triton launches there, and this process takes no memory on other GPUs

@@ -14,6 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hpo.errors import UsageError
 from hpo.gradients.layer_rules import RULES
+from hpo.gradients.layer_rules.recurrent import is_recurrent
+from hpo.gradients.network import Network
+from hpo.gradients.rule_check import rules_hold
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.training.population import Population
 
@@ -36,7 +39,7 @@ MIXING = [name for name in LAYERS if name.startswith("BatchNorm")]
 def names_of(layer: str) -> list[str]:
     """Second derivatives and single samples show a layer's kernels; more only where it has a rule."""
     module = LAYERS[layer].build()
-    if type(module) in RULES:
+    if type(module) in RULES or is_recurrent(module):
         return WITH_RULE
     # Without parameters, "gnvr" would ask only the rules of the layers around it.
     own_parameters = list(module.parameters()) and not layer.startswith("Trans")
@@ -140,3 +143,21 @@ def test_a_layer_trains_as_in_a_plain_loop(layer: str, name: str) -> None:
     for members in (1, MEMBERS):
         population = population_of(case, name, members)
         assert_same(population, train(population, case, name, members), case, expected)
+
+
+@pytest.mark.parametrize(
+    "layer", [name for name in LAYERS if name.startswith(("RNN", "LSTM", "GRU")) and "Cell" not in name]
+)
+def test_recurrent_layers_need_no_gradients_of_single_samples(layer: str) -> None:
+    """A whole batch in one pass: one by one, a step takes several times as long."""
+    case = LAYERS[layer]
+    module = network(case, 0, False)
+    assert rules_hold(Network(module, samples(case, 4)))
+
+
+def test_a_recurrent_layer_with_other_parameters_has_no_rule() -> None:
+    """As weight normalisation makes them."""
+    module = nn.LSTM(4, 3, batch_first=True)
+    assert is_recurrent(module)
+    module.weight_hh_l0_g = nn.Parameter(torch.ones(12, 1))
+    assert not is_recurrent(module)

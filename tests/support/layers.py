@@ -216,6 +216,8 @@ LAYERS: dict[str, Case] = {
     "LSTM": Case(lambda: nn.LSTM(4, 3, batch_first=True), SET),
     "GRU": Case(lambda: nn.GRU(4, 3, batch_first=True), SET),
     "GRU, bidirectional": Case(lambda: nn.GRU(4, 2, 2, batch_first=True, bidirectional=True), SET),
+    "LSTM, projected": Case(lambda: nn.LSTM(4, 3, batch_first=True, proj_size=2), SET),
+    "GRU without bias": Case(lambda: nn.GRU(4, 3, bias=False, batch_first=True), SET),
     "LSTM, last state": Case(LastState, SET),
     "LSTMCell": Case(lambda: nn.LSTMCell(4, 3)),
     "GRUCell": Case(lambda: nn.GRUCell(4, 3)),

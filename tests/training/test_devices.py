@@ -1,5 +1,8 @@
 """The device of every worker."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -45,3 +48,19 @@ def test_a_process_works_on_its_own_gpu_whatever_launches_there(
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: seen.append(str(device)))
     devices.prepare_process(torch.get_num_threads(), torch.device(name))
     assert seen == chosen
+
+
+def test_pytorchs_own_warnings_reach_nobody() -> None:
+    program = """
+import torch
+from hpo.training.devices import prepare_process
+prepare_process(1, torch.device("cpu"))
+print(torch.nn.LSTM(2, 3, proj_size=2)(torch.zeros(4, 1, 2))[0].shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    untouched = program.replace("prepare_process(1,", "(lambda *_: 0)(1,")
+    assert (
+        "Triggered internally"
+        in subprocess.run([sys.executable, "-c", untouched], capture_output=True, text=True).stderr
+    )

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hpo.gradients.layer_rules import recurrent
 from hpo.gradients.layer_rules.registry import RULES
 from hpo.gradients.layer_rules.rule import Rule
+from hpo.gradients.recurrence import RECORDING
 from hpo.tree import Tree
 
 Result = TypeVar("Result")
@@ -29,16 +31,19 @@ class LayerRecorder:
     Hooks are registered once and act only during a recording, so that ordinary forward passes cost nothing more.
 
     Attributes:
-        layers: (name, module, rule) of every submodule that has parameters and a rule, in order of definition.
+        layers: (name, module, rule) of every submodule that has parameters and a rule, in order of definition; a
+            recurrent layer has an entry for each of the Linear layers inside it.
         obstacle: why the rules cannot give this module's per-sample gradients; None if they can.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.layers = [
-            (name, layer, RULES[type(layer)])
-            for name, layer in module.named_modules()
-            if type(layer) in RULES and next(layer.parameters(recurse=False), None) is not None
-        ]
+        self.layers: list[tuple[str, nn.Module, Rule]] = []
+        self._parts: dict[tuple[nn.Module, str], int] = {}  # of recurrent layers
+        for name, layer in module.named_modules():
+            if type(layer) in RULES and next(layer.parameters(recurse=False), None) is not None:
+                self.layers.append((name, layer, RULES[type(layer)]))
+            elif recurrent.is_recurrent(layer):
+                self._add_recurrent(name, layer)
         self.obstacle = _uncovered_parameter(module, [name for name, _, _ in self.layers])
         self._index = {layer: index for index, (_, layer, _) in enumerate(self.layers)}
         self._inputs: list[Tensor | None] | None = None
@@ -47,20 +52,47 @@ class LayerRecorder:
         for _, layer, _ in self.layers:
             layer.register_forward_hook(self._record)
 
+    def _add_recurrent(self, name: str, layer: Any) -> None:
+        for part in recurrent.parts(layer):
+            self._parts[layer, part] = len(self.layers)
+            self.layers.append((name, recurrent.Gates(layer, part), recurrent.gates))
+        layer.register_forward_pre_hook(self._begin_recurrent)
+        layer.register_forward_hook(self._end_recurrent)
+
+    def _begin_recurrent(self, layer: nn.Module, _: Any) -> None:
+        if self._inputs is None:
+            return
+        probes = self._probes
+
+        def record(part: str, inputs: Tensor, outputs: Tensor) -> None:
+            self._keep(self._parts[layer, part], inputs.transpose(0, 1), outputs.transpose(0, 1))
+
+        RECORDING.record = record
+        if probes is not None:
+            RECORDING.probe = lambda part: probes[self._parts[layer, part]].transpose(0, 1)
+
+    def _end_recurrent(self, *_: Any) -> None:
+        RECORDING.record, RECORDING.probe = None, lambda _: None
+
+    def _keep(self, index: int, inputs: Tensor, output: Tensor) -> None:
+        name, layer, rule = self.layers[index]
+        assert self._inputs is not None
+        if self._inputs[index] is not None:
+            self.obstacle = f"layer {name!r} is called more than once in a forward pass"
+        elif not rule.accepts(layer, inputs):
+            self.obstacle = f"layer {name!r} with an input of shape {tuple(inputs.shape)} is not covered by its rule"
+        self._inputs[index] = inputs
+        self._output_shapes[index] = output.shape[1:]
+
     def _record(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self._inputs is None:
             return None
         index = self._index[layer]
-        name, _, rule = self.layers[index]
         if not args:
+            name = self.layers[index][0]
             self.obstacle = f"layer {name!r} is called with its input by keyword, which cannot be recorded"
             return None
-        if self._inputs[index] is not None:
-            self.obstacle = f"layer {name!r} is called more than once in a forward pass"
-        elif not rule.accepts(layer, args[0]):
-            self.obstacle = f"layer {name!r} with an input of shape {tuple(args[0].shape)} is not covered by its rule"
-        self._inputs[index] = args[0]
-        self._output_shapes[index] = output.shape[1:]
+        self._keep(index, args[0], output)
         return None if self._probes is None else output + self._probes[index]
 
     def run(self, forward: Callable[[], Result], probes: list[Tensor] | None) -> tuple[Result, list[Tensor]]:
@@ -78,6 +110,7 @@ class LayerRecorder:
             return result, self._inputs  # type: ignore[return-value]
         finally:
             self._inputs = self._probes = None
+            self._end_recurrent()  # after an error
 
     def zero_probes(self, samples: int, params: Tree) -> list[Tensor]:
         """Zeros [samples, ...] with the shapes of the layers' outputs, as the last `run` found them."""
