@@ -5,8 +5,8 @@ Search spaces    log_range, linear_range, integers, choice, when; their types Ra
 Data sets        Mnist1d, Digits, Cifar10, Cifar100; yours: Arrays, Table, FromTorch, FromHub, Dataset, Source
 Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
-Training         Constant, Cosine, MultiStep, Stages
-Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, OPTIMIZERS
+Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
+Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, wrap, OPTIMIZERS
 Errors           HpoError, UsageError
 
 `help(hpo.Study)` describes every field of a study; `hpo --help` lists the commands.
@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, VGG, ConvNet1d, PyramidNet, ResNet, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
+    from hpo.optim.averages import EMA, SWA
     from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
+    from hpo.optim.parameter_groups import fixed
     from hpo.optim.regularizer import Regularizer
-    from hpo.optim.schedules import Constant, Cosine, MultiStep
+    from hpo.optim.schedules import Constant, Cosine, Linear, MultiStep
     from hpo.optim.torch_optimizer import from_torch
+    from hpo.optim.wrapping import wrap
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.stages import Stages
     from hpo.study.loading import load

@@ -16,7 +16,7 @@ WORDS = (
     *("no detectable difference", "tentatively no detectable difference", "worse", "tentatively worse"),
     *("identical", "no verdict"),
 )
-PARTS = ("optimizer", "regularizer", "space")
+PARTS = ("optimizer", "regularizer", "space", "groups", "no_decay", "average", "schedules")
 
 
 class Overall(NamedTuple):

@@ -75,7 +75,7 @@ def training_steps(population: Population, setting: Setting) -> Steps:
     (inputs,), (labels,) = random_batch((1, 1, BATCHES * size), setting.shape, torch.device("cpu"))
     source, dataset = Source(inputs[0], labels, inputs[0], labels, CLASSES), Dataset()
     samples = Samples(dataset, source, {0: split(source, dataset, 0)}, [0] * len(population), setting.device)
-    steps = Steps(population, samples, size, 1, Constant())
+    steps = Steps(population, samples, size, 1, {"learning_rate": Constant()})
     steps.start_epoch(1)
     return steps
 

@@ -42,11 +42,17 @@ def validate_update(code: str, returned: Any, params: Tree) -> tuple[Tree, Any]:
     Raises:
         UsageError: these are not two values, or the parameters are not like those before.
     """
+    return validate_wrapped(code, "update", returned, params)
+
+
+def validate_wrapped(code: str, function: str, returned: Any, tree: Tree) -> tuple[Tree, Any]:
+    """The leaves in the order of `tree` and the state that a function of an optimizer returned; checks as above."""
+    leaves = "grads" if function == "before" else "params"
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not isinstance(returned[0], dict):
         raise UsageError(
-            f"{code}: its update returns {_describe(returned)}; return (params, state), with params a dict"
+            f"{code}: its {function} returns {_describe(returned)}; return ({leaves}, state), with {leaves} a dict"
         )
-    return _validate_leaves(code, "result", returned[0], params), returned[1]
+    return _validate_leaves(code, "result", returned[0], tree), returned[1]
 
 
 def validate_evaluated(code: str, returned: Any, params: Tree) -> Tree:

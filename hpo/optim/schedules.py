@@ -1,7 +1,7 @@
-"""Learning-rate schedules: factors that a learning rate is multiplied by, the same for every configuration."""
+"""Schedules: factors by which the learning rate or another hyperparameter is multiplied during training."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo.errors import require
 
@@ -26,7 +26,7 @@ class _Schedule:
 
 @dataclass(frozen=True)
 class Constant(_Schedule):
-    """A constant learning rate, after a linear warm-up."""
+    """A constant value, after a linear warm-up."""
 
     warmup_epochs: float = 0.0
 
@@ -36,13 +36,27 @@ class Constant(_Schedule):
 
 @dataclass(frozen=True)
 class Cosine(_Schedule):
-    """Half a cosine from 1 to 0 over the run (Loshchilov & Hutter, arXiv:1608.03983), after a linear warm-up."""
+    """Half a cosine from 1 to `end` over the run (Loshchilov & Hutter, arXiv:1608.03983), after a linear warm-up."""
 
+    warmup_epochs: float = 0.0
+    end: float = field(default=0.0, metadata={"described": "end"})
+
+    def _factor(self, step: int, steps: int, _: int, warmup_steps: float) -> float:
+        share = max(0.0, step - warmup_steps) / max(1.0, steps - warmup_steps)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class Linear(_Schedule):
+    """A straight line from `start` to `end` over the run, after a linear warm-up; for example Linear(0, 1) rises."""
+
+    start: float = 1.0
+    end: float = 0.0
     warmup_epochs: float = 0.0
 
     def _factor(self, step: int, steps: int, _: int, warmup_steps: float) -> float:
         share = max(0.0, step - warmup_steps) / max(1.0, steps - warmup_steps)
-        return (1 + math.cos(math.pi * share)) / 2
+        return self.start + (self.end - self.start) * share
 
 
 @dataclass(frozen=True)
@@ -76,4 +90,4 @@ class MultiStep(_Schedule):
         return self.factor ** sum(step >= fall for fall in falls)
 
 
-SCHEDULES = {"Constant": Constant, "Cosine": Cosine, "MultiStep": MultiStep}
+SCHEDULES = {"Constant": Constant, "Cosine": Cosine, "Linear": Linear, "MultiStep": MultiStep}

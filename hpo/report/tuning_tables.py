@@ -7,7 +7,7 @@ from hpo.analysis.metric import score_of
 from hpo.analysis.results import StudyNumbers
 from hpo.report.formatting import NOTHING, bound, metric_value
 from hpo.report.tables import Table, best_settings
-from hpo.report.wording import describe, escape, plain_name, symbol, value_words
+from hpo.report.wording import configuration_options, describe, escape, plain_name, symbol, value_words
 from hpo.search_space import Bounds, Choice, Value
 from hpo.space import split_space
 from hpo.trials import CAUSES, count_by_cause
@@ -16,7 +16,8 @@ from hpo.trials import CAUSES, count_by_cause
 def spaces(numbers: StudyNumbers) -> Table:
     """Configurations by hyperparameters: ranges, and fixed values other than those of `fixed_for_all`.
 
-    A hyperparameter that most configurations have gets a column; the others share the last one.
+    A hyperparameter that most configurations have gets a column; the others share the last one with parameter groups,
+    averages and schedules.
     """
     entries = numbers.definition["configurations"]
     fixed = fixed_for_all(numbers)
@@ -24,14 +25,16 @@ def spaces(numbers: StudyNumbers) -> Table:
     names = list(dict.fromkeys(name for row in cells for name in row))
     columns = [name for name in names if 2 * sum(name in row for row in cells) > len(cells)]
     others = [name for name in names if name not in columns]
+    options = [configuration_options(entry) for entry in entries]
     rows = []
-    for entry, row in zip(entries, cells, strict=True):
+    for entry, row, own in zip(entries, cells, options, strict=True):
         parts = [escape(describe(entry[part])) for part in ("optimizer", "regularizer")]
-        further = "; ".join(f"{escape(_name(name))} {row[name]}" for name in others if name in row) or NOTHING
+        hyperparameters = [f"{escape(_name(name))} {row[name]}" for name in others if name in row]
+        further = "; ".join([*hyperparameters, *map(escape, own)]) or NOTHING
         shared = [row.get(name, NOTHING) for name in columns]
-        rows.append([escape(entry["name"]), *parts, *shared, *([further] if others else [])])
+        rows.append([escape(entry["name"]), *parts, *shared, *([further] if others or any(options) else [])])
     header = ["configuration", "optimizer", "regularizer", *(escape(_name(name)) for name in columns)]
-    return Table([*header, *(["further"] if others else [])], rows)
+    return Table([*header, *(["further"] if others or any(options) else [])], rows)
 
 
 def fixed_for_all(numbers: StudyNumbers) -> dict[str, Value]:

@@ -149,6 +149,24 @@ def describe(part: Any) -> str:
     return ", ".join([head, *words] if head else words)
 
 
+def configuration_options(entry: Mapping[str, Any]) -> list[str]:
+    """A configuration's parameter groups, average and schedules in words."""
+    words = [f"no weight decay on {' and '.join(entry['no_decay'])}"] if "no_decay" in entry else []
+    for pattern, changes in entry.get("groups", {}).items():
+        changed = [
+            f"{plain_name(name)} {bound(change['fixed'])}"
+            if isinstance(change, Mapping)
+            else f"{plain_name(name)} × {bound(change)}"
+            for name, change in changes.items()
+        ]
+        words.append(f"{pattern}: {', '.join(changed)}")
+    words += [f"evaluated at its {entry['average']} weights"] if "average" in entry else []
+    for name, schedule in entry.get("schedules", {}).items():
+        followed = "that of the learning rate" if isinstance(schedule, str) else describe(schedule)
+        words.append(f"schedule of {plain_name(name)}: {followed}")
+    return words
+
+
 def _field(key: str, value: Any) -> str:
     if key == "milestones" and isinstance(value, list):  # other lists are sizes
         return " and ".join(map(_value, value))

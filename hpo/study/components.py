@@ -27,10 +27,15 @@ def optimizer_of(configuration: Configuration) -> Optimizer | TorchOptimizer:
     return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
 
 
+def parts_of(configuration: Configuration) -> list[Any]:
+    """The parts of a configuration that have hyperparameters."""
+    average = [configuration.average] if configuration.average is not None else []
+    return [optimizer_of(configuration), regularizer_of(configuration), *average]
+
+
 def static_names(configuration: Configuration) -> frozenset[str]:
     """The hyperparameters whose values a population shares: they may change shapes or the flow of control."""
-    optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
-    tensors = {*optimizer.hyperparameters, *regularizer.hyperparameters} - {*optimizer.static, *regularizer.static}
+    tensors = {name for part in parts_of(configuration) for name in part.hyperparameters if name not in part.static}
     return frozenset(full_space(configuration).keys() - tensors)
 
 
@@ -44,9 +49,12 @@ def full_space(configuration: Configuration) -> dict[str, Entry]:
             entry that does not fit.
     """
     optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
-    defaults = {**optimizer.hyperparameters, **regularizer.hyperparameters}
+    parts = parts_of(configuration)
+    defaults = {name: entry for part in parts for name, entry in part.hyperparameters.items()}
     owner = f"configuration {configuration.name!r}"
     shared = set(optimizer.hyperparameters) & set(regularizer.hyperparameters)
+    if len(defaults) < sum(len(part.hyperparameters) for part in parts) and not shared:
+        raise UsageError(f"{owner}: the average has a hyperparameter of the same name as another part; rename that")
     if shared:
         raise UsageError(
             f"{owner}: optimizer {optimizer.name!r} and regularizer {regularizer.name!r} both have {min(shared)!r}; "
@@ -66,7 +74,7 @@ def full_space(configuration: Configuration) -> dict[str, Entry]:
             f"{owner}: hyperparameters {lookalikes[0]!r} and {lookalikes[1]!r} look alike in reports, which show no "
             "'_' and no '.'; rename one of them"
         )
-    static = {*optimizer.static, *regularizer.static, *(entries.keys() - defaults.keys())}
+    static = {*(name for part in parts for name in part.static), *(entries.keys() - defaults.keys())}
     try:
         return {name: _resolve(name, entry, entries, defaults, name in static) for name, entry in entries.items()}
     except UsageError as error:

@@ -17,6 +17,7 @@ from hpo.search_space import Range
 from hpo.space import as_json, split_space
 from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
+from hpo.study.configuration_options import check_options, describe_groups
 from hpo.study.sampler import Grid
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training
@@ -151,10 +152,25 @@ def _describe_configuration(configuration: Configuration, study: Study) -> dict[
         "optimizer": _describe_optimizer(optimizer),
         "regularizer": _named(regularizer, REGULARIZERS),
         "trials": _planned_trials(configuration, study),
+        **_describe_options(configuration),
         **({"first": _first_settings(configuration)} if configuration.first else {}),
         "prediction": configuration.prediction,
         "space": {name: as_json(entry) for name, entry in full_space(configuration).items()},
     }
+
+
+def _describe_options(configuration: Configuration) -> dict[str, Any]:
+    """Parameter groups, average and schedules, each with a key only where the configuration uses it."""
+    check_options(configuration)
+    described = describe_groups(configuration)
+    if configuration.average is not None:
+        described["average"] = type(configuration.average).__name__  # its hyperparameters are in the space
+    if configuration.schedules:
+        described["schedules"] = {
+            name: schedule if isinstance(schedule, str) else _describe_part(schedule)
+            for name, schedule in configuration.schedules.items()
+        }
+    return described
 
 
 def _describe_optimizer(optimizer: Optimizer | TorchOptimizer) -> Any:

@@ -81,6 +81,9 @@ def _parts(study: Study) -> dict[str, Any]:
     described = {name: getattr(study, name) for name in ("data", "model", "schedule", "loss", "pruner")}
     metrics = {name: metric.function if isinstance(metric, Whole) else metric for name, metric in study.metrics.items()}
     described |= {f"metric {name}": metric for name, metric in metrics.items()}
+    for entry in study.configurations:
+        own = {f"schedule of {name} of {entry.name}": each for name, each in entry.schedules.items()}
+        described |= {name: schedule for name, schedule in own.items() if callable(schedule)}
     if callable(study.sampler):
         described["sampler"] = study.sampler
     parts: dict[str, Any] = {}
@@ -101,6 +104,8 @@ def _parts(study: Study) -> dict[str, Any]:
             parts |= {name: regularizer.grads, f"{name}.init": regularizer.init, f"{name}.views": regularizer.views}
             parts |= {f"{name}.clean_view": True} if regularizer.clean_view else {}
             parts |= {f"{name}.static": regularizer.static} if regularizer.static else {}
+        if configuration.average is not None:
+            parts[f"average of {configuration.name}"] = type(configuration.average)
         if OPTIMIZERS.get(optimizer.name) is not optimizer:
             name = f"optimizer of {configuration.name}"
             parts |= {f"{name}{path}": part for path, part in optimizer.code().items()}

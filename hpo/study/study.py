@@ -26,6 +26,13 @@ class Configuration:
             can be named as well: `batch_size`, `label_smoothing`, `dropout`, `model.ARGUMENT` of the model function
             and `schedule.ARGUMENT`. Models that differ in one of these cannot be trained side by side in a population:
             hpo trains one population for each of its values, one after another.
+        groups: pattern of parameter names, such as "head.*" → how the optimizer's hyperparameters differ for these
+            parameters: a number is a factor, {"learning_rate": 0.1} a tenth of the learning rate, and
+            `hpo.fixed(0.01)` a value; a schedule multiplies both.
+        no_decay: parameters without weight decay: "bias" for all biases, "norm" for normalization layers, or patterns.
+        average: `hpo.EMA(...)` or `hpo.SWA(...)`: an average of the weights is evaluated instead of the weights.
+        schedules: hyperparameter of the optimizer or regularizer → its schedule, as in `Study.schedule`, or
+            "learning_rate" for that of the learning rate. The value, tuned or fixed, is multiplied by the factor.
         trials: its own number of trials, where a published protocol gave it another budget than the others.
         first: settings to try before any other, in every tuning run, as dicts of values; they count as trials. What a
             setting leaves out is sampled.
@@ -36,6 +43,10 @@ class Configuration:
     optimizer: Any = "adamw"
     regularizer: Any = "none"
     space: Mapping[str, Entry] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    no_decay: Sequence[str] = ()
+    average: Any = None
+    schedules: Mapping[str, Any] = field(default_factory=dict)
     trials: int | None = None
     first: Sequence[Mapping[str, Value]] = ()
     prediction: Prediction | None = None

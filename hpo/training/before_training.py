@@ -1,6 +1,7 @@
 """User code that every step or epoch calls in Python is called twice before training, on a few samples."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from hpo.errors import UsageError
 from hpo.training.evaluation import validate
 from hpo.training.population import Population
+from hpo.training.recipe import Schedule
 from hpo.training.samples import Samples, take
 from hpo.tree import Tree
 from hpo.user_code.calls import call_twice
@@ -16,12 +18,12 @@ TRIED = 8  # samples per model
 
 
 def check_calls(
-    population: Population, samples: Samples, schedule: Callable[[int, int, int], float], epochs: int, batch_size: int
+    population: Population, samples: Samples, schedules: Mapping[str, Schedule], epochs: int, batch_size: int
 ) -> None:
     """Tries augmentation, evaluation and schedule before the first step.
 
     Args:
-        samples: the population's. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
+        samples: the population's. schedules: hyperparameter -> its schedule.
 
     Raises:
         UsageError: one of them returns values that do not follow from its arguments alone.
@@ -47,7 +49,13 @@ def check_calls(
         call_twice(code, lambda: validate(population, samples, label_fits=False))
     count = samples.training.indices.shape[1] // batch_size
     steps = range(0, epochs * count, max(1, epochs * count // TRIED))
-    call_twice({"the schedule": schedule}, lambda: [schedule(step, epochs * count, count) for step in steps])
+    for name, schedule in schedules.items():
+        factors = functools.partial(_factors, schedule, steps, epochs * count, count)
+        call_twice({f"the schedule of {name}": schedule}, factors)
+
+
+def _factors(schedule: Schedule, steps: Sequence[int], total: int, count: int) -> list[float]:
+    return [schedule(step, total, count) for step in steps]
 
 
 def _check_independent_samples(samples: Samples, indices: Tensor) -> None:

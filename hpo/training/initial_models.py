@@ -58,6 +58,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.accumulate,
         recipe.dataset.task,
         groups,
+        recipe.average,
     )
     check_outputs(population.output_shape, recipe.source.labels, recipe.source.classes, TASKS[recipe.dataset.task])
     return population

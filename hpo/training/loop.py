@@ -88,7 +88,7 @@ def _prepare(recipe: Recipe, members: Sequence[Member], device: torch.device | s
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
     population = build_population(recipe, members, samples.inputs)
-    check_calls(population, samples, recipe.schedule, recipe.epochs, batch_size_at(recipe.batch_size, 1))
+    check_calls(population, samples, recipe.all_schedules, recipe.epochs, batch_size_at(recipe.batch_size, 1))
     return _Run(recipe, population, samples, label_fits)
 
 
@@ -112,7 +112,7 @@ class _Run:
 
     def _make_steps(self) -> None:
         recipe, epoch = self.recipe, min(self.epoch + 1, self.recipe.epochs)
-        parts = self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.schedule
+        parts = self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.all_schedules
         self.steps = Steps(*parts, epoch=epoch)
 
     @property
@@ -126,8 +126,9 @@ class _Run:
             self.population.retrace()
             self._make_steps()
         self.epoch += 1
-        with no_global_draws("the regularizer, network, loss, augmentation or a metric"):
+        with no_global_draws("the regularizer, optimizer, network, loss, augmentation or a metric"):
             metrics = self.steps.epoch(self.epoch)
+            self.population.finish_epoch(self.epoch, self.recipe.epochs)
             self.last = validate(self.population, self.samples, self.label_fits)
         values = _to_numbers(metrics | self.last)
         self._record(values)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from hpo.errors import UsageError
 from hpo.gradients.draws import Moment
 from hpo.gradients.network import Network
 from hpo.gradients.returns import own_copy, unalias, without_caches
 from hpo.models.losses import SampleLoss, evaluated_loss
+from hpo.optim.averages import Average
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.parameter_groups import ParameterGroup
 from hpo.optim.regularizer import Regularizer
@@ -40,7 +42,7 @@ Metric = Any  # of single samples, (outputs [N, ...], labels [N, ...]) -> [N], o
 EVALUATED_SAMPLES = {"cpu": 2**14, "cuda": 2**18}
 EVALUATED_NUMBERS = {"cpu": 2**22, "cuda": 2**23}
 
-TRAINED = ("params", "buffers", "optimizer_state", "regularizer_state")  # the attributes that training changes
+TRAINED = ("params", "buffers", "optimizer_state", "regularizer_state", "average_state")  # what training changes
 
 
 class Population:
@@ -66,6 +68,7 @@ class Population:
         accumulate: int = 1,
         task: str = CLASSIFICATION.name,
         groups: Sequence[ParameterGroup] = (),
+        average: Average | None = None,
     ) -> None:
         """
         Args:
@@ -76,6 +79,7 @@ class Population:
             accumulate: micro-batches of each minibatch; see `SingleModel`.
             task: what the labels are, which determines the metrics.
             groups: the parameters, first those whose hyperparameters are not changed; none for a single group.
+            average: of the weights, which is evaluated instead of them.
         """
         check_modules(modules)
         self.device = example.device
@@ -99,6 +103,12 @@ class Population:
         self.regularizer_state = self._init_regularizer()
         own = {name: hyperparameters[name] for name in optimizer.hyperparameters if name in hyperparameters}
         self.updates = make_updates(optimizer, self.params, own, groups)
+        if average and self.updates.evaluates_others:
+            raise UsageError(
+                f"optimizer {optimizer.name!r} has weights of its own that are evaluated; leave out average"
+            )
+        self.average = average
+        self.average_state = average.init(self.params, self.buffers) if average else {}
         self._steps = 0
         self._is_training = False
         self._evaluated: tuple[Tree, Tree] | None = None  # until the next step
@@ -188,8 +198,16 @@ class Population:
         self.regularizer_state = unalias(state, self.params, grads) if state else state
         reevaluate = partial(self._reevaluate, arguments)
         self.params = self.updates.update(grads, self.params, Step(hyper, factors, moment, reevaluate))
+        if self.average:
+            self.average.after_step(self.average_state, self.params, self.buffers, hyper, moment)
         self._steps += 1
         return scalars
+
+    def finish_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after the last step of every epoch, from 1."""
+        if self.average:
+            model = self.params, self.buffers, self.hyperparameters
+            self.average.after_epoch(self.average_state, *model, epoch, epochs)
 
     def _first_gradients(self, *arguments: Any) -> Any:
         """The gradients of the first step; warns about those that are not finite or all zero."""
@@ -303,7 +321,8 @@ class Population:
         if self._evaluated is None:
             self.network.module.eval()
             self._is_training = False
-            self._evaluated = self.updates.evaluated(self.params), self.buffers
+            params, state = self.updates.evaluated(self.params), self.average_state
+            self._evaluated = (state["params"], state["buffers"]) if self.average else (params, self.buffers)
         return self._evaluated
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from hpo.data import Dataset, Source
 from hpo.models.losses import SampleLoss, cross_entropy
+from hpo.optim.averages import Average
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.parameter_groups import Changes
 from hpo.optim.regularizer import Regularizer
@@ -17,6 +18,8 @@ from hpo.search_space import Value
 from hpo.stages import Stages
 from hpo.training.population import Metric
 
+Schedule = Callable[[int, int, int], float]  # (step, steps, steps_per_epoch) -> factor
+
 
 class Recipe(NamedTuple):
     """Everything that all members of a population share.
@@ -25,7 +28,8 @@ class Recipe(NamedTuple):
         dataset: the data set, with its label noise and split. source: its loaded samples, on any device.
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
         epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
-        precision, channels_last, accumulate: as in `Study`. groups, no_decay: as in `Configuration`.
+        precision, channels_last, accumulate: as in `Study`. groups, no_decay, average: as in
+            `Configuration`. schedules: of other hyperparameters than the learning rate.
         sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
         metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
     """
@@ -37,7 +41,7 @@ class Recipe(NamedTuple):
     optimizer: Optimizer | TorchOptimizer
     epochs: int
     batch_size: int | Stages
-    schedule: Callable[[int, int, int], float] = Constant()
+    schedule: Schedule = Constant()
     sample_loss: SampleLoss = cross_entropy
     metrics: Mapping[str, Metric] = MappingProxyType({})
     precision: str = "float32"
@@ -45,6 +49,13 @@ class Recipe(NamedTuple):
     accumulate: int = 1
     groups: Mapping[str, Changes] = MappingProxyType({})
     no_decay: Sequence[str] = ()
+    average: Average | None = None
+    schedules: Mapping[str, Schedule] = MappingProxyType({})
+
+    @property
+    def all_schedules(self) -> dict[str, Schedule]:
+        """The schedules by hyperparameter."""
+        return {"learning_rate": self.schedule, **self.schedules}
 
 
 class Member(NamedTuple):

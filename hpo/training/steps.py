@@ -9,7 +9,7 @@ from step to step is a tensor at a fixed address, also the number of the step. A
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -51,7 +51,7 @@ class Steps:
         samples: Samples,
         batch_size: int | Stages,
         epochs: int,
-        schedule: Callable[[int, int, int], float],
+        schedules: Mapping[str, Callable[[int, int, int], float]],
         record: Recorder | None = None,
         epoch: int = 1,
     ) -> None:
@@ -59,7 +59,7 @@ class Steps:
         Args:
             samples: the population's; an epoch's last incomplete batch is left out.
             epoch: the first one to run, from 1; with `Stages` it determines the batch size.
-            schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
+            schedules: hyperparameter -> its schedule: (step, steps, steps_per_epoch) -> factor.
             record: records a step without running it, and returns a function that replays its operations at the same
                 addresses, or raises RuntimeError; by default a CUDA graph on CUDA, and None on a CPU.
         """
@@ -69,9 +69,10 @@ class Steps:
         counts = [training_samples // batch_size_at(batch_size, each) for each in range(1, epochs + 1)]
         self.count = training_samples // self.batch_size
         self._steps_until = list(itertools.accumulate(counts, initial=0))  # by the number of finished epochs
-        self._epochs, self._schedule = epochs, schedule
+        self._epochs, self._schedules = epochs, dict(schedules)
         device = samples.inputs.device
-        self._rates = torch.zeros(self.count, dtype=population.network.dtype, device=device)
+        zeros = torch.zeros(self.count, dtype=population.network.dtype, device=device)
+        self._factors = {name: zeros.clone() for name in schedules}
         self._columns = torch.arange(self.batch_size, device=device)
         self._order = torch.zeros(len(population), self.count * self.batch_size, dtype=torch.int64, device=device)
         labels = samples.labels
@@ -111,10 +112,11 @@ class Steps:
         self._first_step.fill_(before)
         numbers = torch.arange(before, before + self.count, device=self._keys.device)
         self._keys.copy_(mix(self.samples.training_keys, numbers[:, None]))
-        # The schedule counts in steps of this epoch's length, so that it goes by epochs, whatever the batch sizes.
+        # Schedules count in steps of this epoch's length, so that they go by epochs, whatever the batch sizes.
         first, total = (epoch - 1) * self.count, self._epochs * self.count
-        rates = [self._schedule(first + step, total, self.count) for step in range(self.count)]
-        self._rates.copy_(torch.tensor(rates, dtype=self._rates.dtype))
+        for name, schedule in self._schedules.items():
+            factors = [schedule(first + step, total, self.count) for step in range(self.count)]
+            self._factors[name].copy_(torch.tensor(factors, dtype=self._factors[name].dtype))
         for values in self._sums.values():
             values.zero_()
 
@@ -178,7 +180,7 @@ class Steps:
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)
         views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
-        factors = {"learning_rate": self._rates.index_select(0, step)}
+        factors = {name: values.index_select(0, step) for name, values in self._factors.items()}
         keys = self._keys.index_select(0, step).view(models)
         moment = Moment(keys, self._step_number.expand(models), self._epoch.expand(models))
         with self.population.in_place() if self._record else contextlib.nullcontext():

@@ -49,6 +49,9 @@ class Builder:
                 kind = type(optimizer).__name__
                 raise UsageError(f"{self.name} returns a {kind}; return a torch.optim.Optimizer or a list of them")
         self._check_rate(built[0])
+        for name in {name for group in self.groups for name in group.changes}:
+            if (argument := self.optimizer.argument_of(name)) not in built[0].defaults:
+                raise UsageError(f"{self.name} has no {argument!r} in its parameter groups; leave it out of groups")
         held = [parameter for optimizer in built for group in optimizer.param_groups for parameter in group["params"]]
         names = {id(parameter): name for name, parameter in parameters.items()}
         for parameter in held:

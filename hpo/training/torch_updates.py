@@ -39,6 +39,11 @@ class TorchUpdates:
             _Model(builder, _row(params, row), setting, takes_closure) for row, setting in enumerate(settings)
         ]
 
+    @property
+    def evaluates_others(self) -> bool:
+        """Whether an optimizer changes its parameters for evaluation."""
+        return any(callable(getattr(each, "eval", None)) for each in self._models[0].optimizers)
+
     def update(self, grads: Tree, params: Tree, step: Step) -> Tree:
         self._schedule({name: float(factor) for name, factor in step.factors.items()})
         by_model = zip(*(grads[name].contiguous().unbind(0) for name in params), strict=True)

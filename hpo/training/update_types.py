@@ -42,6 +42,10 @@ class Updates(Protocol):
     is_recordable: bool
     needs_reevaluation: bool
 
+    @property
+    def evaluates_others(self) -> bool:
+        """Whether other parameters are evaluated than those that are trained."""
+
     def update(self, grads: Tree, params: Tree, step: Step) -> Tree:
         """The parameters [K, ...] after a step, which may be those given, changed in place."""
 

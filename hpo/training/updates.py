@@ -63,6 +63,11 @@ class FunctionUpdates:
         check_stacked_state(self.name, initial, len(leaf))
         self.state = own_copy(initial, leaf.device)
 
+    @property
+    def evaluates_others(self) -> bool:
+        """Whether the optimizer has `evaluated`."""
+        return self._optimizer.evaluated is not None
+
     def update(self, grads: Tree, params: Tree, step: Step) -> Tree:
         if self._steps == 1:  # now the state holds what it keeps between steps
             self._check(grads, params, step.hyper)
@@ -115,6 +120,7 @@ class GroupedUpdates(FunctionUpdates):
     def __init__(
         self, optimizer: Optimizer, params: Tree, groups: Sequence[ParameterGroup], static: Mapping[str, Any]
     ) -> None:
+        self._optimizer = optimizer
         self._groups = [group for group in groups if group.names]
         self._parts = [FunctionUpdates(optimizer, _part(params, group), static) for group in self._groups]
 

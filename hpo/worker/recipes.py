@@ -8,7 +8,7 @@ from hpo.errors import UsageError
 from hpo.optim.schedules import Constant
 from hpo.search_space import Value
 from hpo.space import Setting, Space, split_space
-from hpo.study.components import full_space, optimizer_of, regularizer_of, static_names
+from hpo.study.components import full_space, optimizer_of, parts_of, regularizer_of, static_names
 from hpo.study.definition import loss_of
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import with_training
@@ -54,8 +54,8 @@ class Recipes:
         space, static = self._space(name)
         values = space.complete(setting)
         configuration = self.configuration(name)
-        parts = (optimizer_of(configuration), regularizer_of(configuration))
-        training = set(values) - {each for part in parts for each in part.hyperparameters}
+        own = {each for part in parts_of(configuration) for each in part.hyperparameters}
+        training = set(values) - own
         return Parts(
             tuple((each, value) for each, value in values.items() if each in static or each in training),
             tuple((each, value) for each, value in values.items() if each in training),
@@ -82,6 +82,7 @@ class Recipes:
 
     def recipe(self, configuration: Configuration, rerun: bool, training: Static = ()) -> Recipe:
         study = self.study_with(training)
+        rate = study.schedule or Constant()
         return Recipe(
             dataset=study.data,
             source=self._source_for(training),
@@ -90,12 +91,18 @@ class Recipes:
             optimizer=optimizer_of(configuration),
             epochs=study.epochs if rerun else study.tuning_epochs or study.epochs,
             batch_size=study.batch_size,
-            schedule=study.schedule or Constant(),
+            schedule=rate,
             sample_loss=loss_of(study),
             metrics=study.metrics,
             precision=study.precision,
             channels_last=study.channels_last,
             accumulate=study.accumulate,
+            groups=configuration.groups,
+            no_decay=configuration.no_decay,
+            average=configuration.average,
+            schedules={
+                name: rate if each == "learning_rate" else each for name, each in configuration.schedules.items()
+            },
         )
 
     def _source_for(self, training: Static) -> Source:

@@ -12,7 +12,7 @@ from torch import Tensor
 from hpo.errors import UsageError
 from hpo.optim import adam, optimizers
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
-from hpo.optim.schedules import Constant, Cosine, MultiStep
+from hpo.optim.schedules import Constant, Cosine, Linear, MultiStep
 from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,3 +205,11 @@ def test_invalid_schedules_are_refused(schedule: type, fields: dict[str, Any]) -
     [(name, value)] = fields.items()
     with pytest.raises(UsageError, match=re.escape(f"schedule: {name} is {value!r}; give ")):
         schedule(**fields)
+
+
+def test_linear_and_cosine_schedules_end_where_they_are_told() -> None:
+    assert [Linear()(step, 4, 2) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [Linear(0, 1)(step, 4, 2) for step in range(4)] == [0.0, 0.25, 0.5, 0.75]
+    assert [Linear(2, 1, warmup_epochs=1)(step, 6, 2) for step in range(6)] == [1.0, 2.0, 2.0, 1.75, 1.5, 1.25]
+    for step in range(8):
+        assert Cosine(end=0.2)(step, 8, 2) == pytest.approx(0.2 + 0.8 * Cosine()(step, 8, 2))

@@ -1,19 +1,27 @@
 """Optimizers written for PyTorch, one instance per model, against a plain loop over the models."""
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import references
 import torch
-from networks import CLASSES, FEATURES
-from populations import batches
 from torch import Tensor, nn
+from torch_loops import (
+    MEMBERS,
+    RATES,
+    SAMPLES,
+    STEPS,
+    assert_equal,
+    batch,
+    factor,
+    modules,
+    plain_loop,
+    populate,
+    train,
+)
 
 from hpo.gradients.draws import Moment
-from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.torch_optimizer import TorchOptimizer, from_torch
@@ -21,74 +29,6 @@ from hpo.training.population import Population
 from hpo.training.update_types import UnsavableState
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-MEMBERS, STEPS, SAMPLES = 3, 20, 8
-RATES = (0.003, 0.01, 0.05)
-
-Step = Callable[[torch.optim.Optimizer, Callable[[], Tensor]], Any]
-Build = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
-
-
-def modules() -> list[nn.Module]:
-    """Networks with matrices, vectors and a few hundred parameters, in float64."""
-    networks = []
-    for seed in range(MEMBERS):
-        torch.manual_seed(seed)
-        networks.append(MLP((FEATURES, 7, 5, CLASSES))().double())
-    return networks
-
-
-def populate(
-    optimizer: TorchOptimizer, networks: Sequence[nn.Module], regularizer: str = "none", **fixed: float
-) -> Population:
-    values = {name: [value] * MEMBERS for name, value in optimizer.hyperparameters.items()}
-    values |= {"learning_rate": list(RATES)} | {name: [value] * MEMBERS for name, value in fixed.items()}
-    hyper = {name: torch.tensor(each, dtype=torch.float64) for name, each in values.items()}
-    return Population(
-        networks, REGULARIZERS[regularizer], optimizer, hyper, references.cross_entropy, batches([0])[0][0, 0]
-    )
-
-
-def factor(step: int) -> float:
-    return (1 + math.cos(math.pi * step / STEPS)) / 2
-
-
-def batch(step: int) -> tuple[Tensor, Tensor]:
-    return batches([100 * step + member for member in range(MEMBERS)], SAMPLES)
-
-
-def train(population: Population, steps: range = range(STEPS)) -> None:
-    for step in steps:
-        population.step(*batch(step), factors={"learning_rate": factor(step)})
-
-
-def plain_loop(networks: Sequence[nn.Module], build: Build, closure: bool = False, steps: range = range(STEPS)) -> None:
-    """Trains each network by itself as PyTorch's documentation shows, with a learning-rate schedule."""
-    for member, network in enumerate(networks):
-        optimizers = build(network, RATES[member])
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        rates = [group["lr"] for group in groups]
-        for step in steps:
-            inputs, labels = (part[member] for part in batch(step))
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate * factor(step)
-
-            def evaluate(network: nn.Module = network, inputs: Tensor = inputs[0], labels: Tensor = labels) -> Tensor:
-                network.zero_grad()
-                loss = nn.functional.cross_entropy(network(inputs), labels)
-                loss.backward()
-                return loss
-
-            evaluate()
-            for optimizer in optimizers:
-                optimizer.step(evaluate) if closure else optimizer.step()
-
-
-def assert_equal(population: Population, networks: Sequence[nn.Module], tolerance: float = 1e-12) -> None:
-    for member, network in enumerate(networks):
-        for name, parameter in network.named_parameters():
-            actual = population.params[name][member]
-            torch.testing.assert_close(actual, parameter.detach(), rtol=tolerance, atol=tolerance, msg=name)
 
 
 def compare(source: Callable[..., Any], closure: bool = False, steps: range = range(STEPS), **arguments: Any) -> None:

@@ -23,6 +23,7 @@ def catalogue() -> dict[str, Any]:
     """Studies and built-in parts by kind: name → a line about it, or its hyperparameters."""
     from hpo.data import DATASETS
     from hpo.models import MODELS
+    from hpo.optim.averages import AVERAGES
     from hpo.optim.optimizers import OPTIMIZERS
     from hpo.optim.regularizers import REGULARIZERS
     from hpo.optim.schedules import SCHEDULES
@@ -36,7 +37,9 @@ def catalogue() -> dict[str, Any]:
             for name, part in registry.items()
         }
     parts["optimizers"]["hpo.from_torch(...)"] = "any optimizer written for PyTorch; studies/README.md has examples"
-    for kind, classes in (("models", MODELS), ("data", DATASETS), ("schedules", SCHEDULES)):
+    parts["optimizers"]["hpo.wrap(...)"] = "a built-in optimizer with changes before and after its update"
+    kinds = (("models", MODELS), ("data", DATASETS), ("schedules", SCHEDULES), ("averages", AVERAGES))
+    for kind, classes in kinds:
         parts[kind] = {name: (part.__doc__ or "").partition("\n")[0] for name, part in classes.items()}
     parts["samplers"] = dict(SAMPLERS)
     parts["training hyperparameters"] = dict(TRAINING)
