@@ -10,14 +10,23 @@ class _Schedule:
     """A linear warm-up of `warmup_epochs` epochs, times the schedule's own factor."""
 
     warmup_epochs: float
+    warmup_start: float
+    by_epoch: bool
 
     def __post_init__(self) -> None:
         require(self.warmup_epochs >= 0, "schedule: warmup_epochs", self.warmup_epochs, "0 or more")
+        expected = "a fraction of the learning rate from 0 to 1"
+        require(0 <= self.warmup_start <= 1, "schedule: warmup_start", self.warmup_start, expected)
 
     def __call__(self, step: int, steps: int, steps_per_epoch: int) -> float:
         """Factor of step number `step` (from 0) of `steps`."""
+        if self.by_epoch:
+            step -= step % steps_per_epoch
         warmup_steps = self.warmup_epochs * steps_per_epoch
-        warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+        warmup = 1.0
+        if step < warmup_steps:
+            done = step if self.by_epoch else step + 1  # the last step of a warm-up has the full rate
+            warmup = self.warmup_start + (1 - self.warmup_start) * min(1.0, done / warmup_steps)
         return warmup * self._factor(step, steps, steps_per_epoch, warmup_steps)
 
     def _factor(self, step: int, steps: int, steps_per_epoch: int, warmup_steps: float) -> float:
@@ -26,9 +35,17 @@ class _Schedule:
 
 @dataclass(frozen=True)
 class Constant(_Schedule):
-    """A constant value, after a linear warm-up."""
+    """A constant value, after a linear warm-up.
+
+    Attributes:
+        warmup_epochs: length of the warm-up. warmup_start: where it begins, as a fraction of the learning rate.
+        by_epoch: whether the factor changes after each epoch only, as PyTorch's schedulers are mostly used, and not
+            after each step.
+    """
 
     warmup_epochs: float = 0.0
+    warmup_start: float = field(default=0.0, metadata={"described": "warmup_start"})
+    by_epoch: bool = field(default=False, metadata={"described": "by_epoch"})
 
     def _factor(self, *_: float) -> float:
         return 1.0
@@ -36,10 +53,17 @@ class Constant(_Schedule):
 
 @dataclass(frozen=True)
 class Cosine(_Schedule):
-    """Half a cosine from 1 to `end` over the run (Loshchilov & Hutter, arXiv:1608.03983), after a linear warm-up."""
+    """Half a cosine from 1 to `end` over the run (Loshchilov & Hutter, arXiv:1608.03983), after a linear warm-up.
+
+    Attributes:
+        end: the factor after the last step, PyTorch's `eta_min` as a fraction of the learning rate.
+        warmup_epochs, warmup_start, by_epoch: as for `Constant`.
+    """
 
     warmup_epochs: float = 0.0
     end: float = field(default=0.0, metadata={"described": "end"})
+    warmup_start: float = field(default=0.0, metadata={"described": "warmup_start"})
+    by_epoch: bool = field(default=False, metadata={"described": "by_epoch"})
 
     def _factor(self, step: int, steps: int, _: int, warmup_steps: float) -> float:
         share = max(0.0, step - warmup_steps) / max(1.0, steps - warmup_steps)
@@ -53,6 +77,8 @@ class Linear(_Schedule):
     start: float = 1.0
     end: float = 0.0
     warmup_epochs: float = 0.0
+    warmup_start: float = field(default=0.0, metadata={"described": "warmup_start"})
+    by_epoch: bool = field(default=False, metadata={"described": "by_epoch"})
 
     def _factor(self, step: int, steps: int, _: int, warmup_steps: float) -> float:
         share = max(0.0, step - warmup_steps) / max(1.0, steps - warmup_steps)
@@ -65,14 +91,18 @@ class MultiStep(_Schedule):
 
     Attributes:
         milestones: when it falls, in ascending order: shares of the run (all below 1; 0.5 is half-way), or numbers of
-            epochs from the beginning. Shares scale with a study's `tuning_epochs`, numbers of epochs do not.
+            epochs from the beginning. Shares scale with a study's `tuning_epochs`, numbers of epochs do not. With
+            epochs e, the factor falls after e epochs, as in PyTorch; VaSSO's code lets it fall one epoch later.
         factor: above 0, at most 1.
         warmup_epochs: milestones count from the beginning of the run, not from the end of the warm-up.
+        warmup_start, by_epoch: as for `Constant`.
     """
 
     milestones: tuple[float, ...] = (0.5, 0.75)
     factor: float = 0.1
     warmup_epochs: float = 0.0
+    warmup_start: float = field(default=0.0, metadata={"described": "warmup_start"})
+    by_epoch: bool = field(default=False, metadata={"described": "by_epoch"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))

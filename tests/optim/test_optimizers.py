@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from typing import Any
 
 import pytest
@@ -188,9 +189,68 @@ def test_multi_step_schedule_equals_pytorchs() -> None:
         scheduler.step()
 
 
+def rates_by_epoch(make: Any, epochs: int) -> list[float]:
+    """The learning rates of a scheduler of PyTorch that steps after each epoch; the rate itself is 0.4."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    scheduler, rates = make(optimizer), []
+    for _ in range(epochs):
+        rates += scheduler.get_last_lr()
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_schedules_by_epoch_equal_pytorchs() -> None:
+    """CosineAnnealingLR with eta_min, and LinearLR before it, as one schedule of fractions of the rate 0.4."""
+    torch_schedulers = torch.optim.lr_scheduler
+    cosine = rates_by_epoch(lambda optimizer: torch_schedulers.CosineAnnealingLR(optimizer, 10, eta_min=0.1), 10)
+    schedule = Cosine(end=0.25, by_epoch=True)
+    assert [0.4 * schedule(3 * epoch + 2, 30, 3) for epoch in range(10)] == pytest.approx(cosine, rel=1e-12)
+
+    def warmed_up(optimizer: torch.optim.Optimizer) -> Any:
+        parts = [torch_schedulers.LinearLR(optimizer, 0.5, 1.0, 4), torch_schedulers.CosineAnnealingLR(optimizer, 6)]
+        return torch_schedulers.SequentialLR(optimizer, parts, [4])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own SequentialLR calls step with an epoch, which it deprecates
+        expected = rates_by_epoch(warmed_up, 10)
+    schedule = Cosine(warmup_epochs=4, warmup_start=0.5, by_epoch=True)
+    assert [0.4 * schedule(3 * epoch + 1, 30, 3) for epoch in range(10)] == pytest.approx(expected, abs=1e-12)
+
+
+def vasso_rate(epoch: int, milestones: tuple[int, ...] = ()) -> float:
+    """The rate 0.4 in VaSSO's schedulers, in one of 20 epochs: 5 of warm-up, then a cosine or steps by 0.2."""
+    start, end, warmup = 0.04, 0.02, 5
+    if epoch < warmup:
+        return start + epoch * (0.4 - start) / warmup
+    if milestones:
+        return 0.4 * 0.2 ** sum(epoch > milestone for milestone in milestones)
+    return end + (0.4 - end) * (1 + math.cos(math.pi * (epoch - warmup) / (20 - warmup))) / 2
+
+
+def test_vassos_schedules() -> None:
+    """Its cosine as it is; its steps one epoch after each milestone."""
+    cosine = Cosine(warmup_epochs=5, end=0.05, warmup_start=0.1, by_epoch=True)
+    steps = MultiStep((13, 17), factor=0.2, warmup_epochs=5, warmup_start=0.1, by_epoch=True)
+    for epoch in range(20):
+        expected = vasso_rate(epoch)
+        assert 0.4 * cosine(8 * epoch + 7, 160, 8) == pytest.approx(expected, rel=1e-12)
+        expected = vasso_rate(epoch, (12, 16))
+        assert 0.4 * steps(8 * epoch + 7, 160, 8) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_step_schedule_of_davda54s_sam() -> None:
+    """Falls to a fifth after 30, 60 and 80% of the epochs."""
+    schedule = MultiStep((0.3, 0.6, 0.8), factor=0.2, by_epoch=True)
+    for epoch in range(20):
+        falls = sum(epoch >= 20 * share / 10 for share in (3, 6, 8))
+        assert schedule(5 * epoch + 4, 100, 5) == pytest.approx(0.2**falls)
+
+
 @pytest.mark.parametrize(
     ("schedule", "fields"),
     [
+        (Constant, {"warmup_start": -0.1}),
         (MultiStep, {"milestones": ()}),
         (MultiStep, {"milestones": (0.75, 0.5)}),
         (MultiStep, {"milestones": (0.5, 0.5)}),

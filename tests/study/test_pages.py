@@ -39,13 +39,14 @@ def test_the_first_page_has_a_study() -> None:
 def test_every_field_of_a_study_has_its_default_as_an_example() -> None:
     source = examples("studies/README.md")[0]
     study = names_after(source)["STUDY"]
-    shown = {"data", "model", "baseline", "configurations", "schedule", "tuning_runs", "defined_in"}
+    shown = {"data", "model", "baseline", "configurations", "schedule", "tuning_runs", "defined_in", "score"}
     for field in dataclasses.fields(hpo.Study):
         assert field.name == "defined_in" or re.search(rf"\b{field.name}=", source), field.name
         if field.name not in shown:
             default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
             assert getattr(study, field.name) == default, field.name
     assert study.tuning_runs == 3 and study.schedule == hpo.Constant()
+    assert study.score == "validation_accuracy"
     for field in dataclasses.fields(hpo.Configuration)[1:]:
         assert re.search(rf"\b{field.name}=", source), field.name
 
