@@ -15,6 +15,7 @@ from hpo.search_space import choice, integers, when
 from hpo.space import as_json
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, new_worker_id, open_study
+from hpo.storage.optuna.enqueued import find_enqueued
 from hpo.storage.optuna.enqueued_settings import EnqueuedSettings
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
@@ -227,3 +228,15 @@ def test_a_worker_killed_while_it_claims_leaves_the_setting_to_be_tried_once(tmp
     assert rates[0.003] == rates[0.004] == 1 and works
     states = Counter(trial.state.name for trial in plain_study(url, "s/A/tune").trials)
     assert states["COMPLETE"] == 12 and not states["WAITING"] and not states["RUNNING"]
+
+
+def test_the_trials_of_released_slots_are_not_enqueued_settings(url: str) -> None:
+    ledger = make(connect(url), trials=2, seeds=1)
+    mirror, refused = Mirror(ledger), list[str]()
+    work = ledger.lease("x", 2)
+    assert work
+    work = mirror.begin("x", ledger.assign("x", work, [{"learning_rate": 0.01}] * 2))
+    mirror.release(ledger.release("x"))
+    EnqueuedSettings(mirror, refused.append).refuse_rest()
+    assert refused == [] and find_enqueued(ledger.engine, mirror.studies.ids(["s/A/tune"])) == []
+    assert {trial.state.name for trial in plain_study(url, "s/A/tune").trials} == {"WAITING"}

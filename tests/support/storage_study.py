@@ -107,5 +107,6 @@ def plain_names(url: str) -> list[str]:
 
 def kept(url: str) -> RDBStorage:
     """A storage that is never deleted: since Python 3.13, a SQLite connection warns if it is deleted while open."""
-    KEPT.append(RDBStorage(url))
+    prepared = {} if url.startswith("sqlite") else {"connect_args": {"prepare_threshold": None}}  # as a pooler needs it
+    KEPT.append(RDBStorage(url, engine_kwargs=prepared))
     return KEPT[-1]

@@ -17,7 +17,7 @@ from hpo.space import Setting
 from hpo.storage import bulk_sql
 from hpo.storage.ledger import Ledger
 from hpo.storage.ledger.leases import held_in
-from hpo.storage.optuna.schema import trial_system_attributes, trials
+from hpo.storage.optuna.schema import trial_attributes, trial_system_attributes, trials
 from hpo.storage.optuna.trials import NewTrial, insert_contents, utc_now
 from hpo.storage.schema import slots, studies
 from hpo.storage.transactions import now, run_with_retry
@@ -43,14 +43,16 @@ class Claim(NamedTuple):
 
 
 def find_enqueued(engine: Engine, shown_in: Sequence[int]) -> list[Enqueued]:
-    """The trials that wait in these Optuna studies, oldest first."""
+    """The trials that wait in these Optuna studies and show no slot: those of released slots wait for a worker."""
 
     def read(connection: Connection) -> list[Enqueued]:
         fixed = sa.and_(trial_system_attributes.c.trial_id == trials.c.trial_id, trial_system_attributes.c.key == FIXED)
         query = sa.select(trials.c.study_id, trials.c.trial_id, trial_system_attributes.c.value_json)
         query = query.outerjoin_from(trials, trial_system_attributes, fixed).order_by(trials.c.trial_id)
         in_studies = bulk_sql.among(connection, trials.c.study_id, shown_in)
-        rows = connection.execute(query.where(in_studies, trials.c.state == TrialState.WAITING))
+        shown = sa.select(trial_attributes.c.trial_id).where(trial_attributes.c.key == "slot_id")
+        of_no_slot = trials.c.trial_id.not_in(shown.where(trial_attributes.c.trial_id == trials.c.trial_id))
+        rows = connection.execute(query.where(in_studies, trials.c.state == TrialState.WAITING, of_no_slot))
         return [Enqueued(study, trial, json.loads(text) if text else {}) for study, trial, text in rows]
 
     return run_with_retry(engine, read)
