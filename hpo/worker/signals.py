@@ -112,6 +112,8 @@ class Stop:
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         ending = {number for number in numbers if number != signal.SIGINT or not _is_interactive()}
         before: dict[int, Any] = {number: signal.signal(number, self.request) for number in numbers}
+        report_ignored = sys.unraisablehook
+        sys.unraisablehook = lambda ignored: None if isinstance(ignored.exc_value, Stopped) else report_ignored(ignored)
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to even if Python code does not run
@@ -122,6 +124,7 @@ class Stop:
             self._ended.set()
             signal.set_wakeup_fd(wakeup)
             os.close(writer)
+            sys.unraisablehook = report_ignored
             for number, handler in before.items():
                 signal.signal(number, handler)
 
