@@ -7,6 +7,7 @@ Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
 Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, wrap, OPTIMIZERS
+Variants         clipped, l2_in_loss, statistics_of_every_pass
 Errors           HpoError, UsageError
 
 `help(hpo.Study)` describes every field of a study; `hpo --help` lists the commands.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from hpo.optim.regularizer import Regularizer
     from hpo.optim.schedules import Constant, Cosine, Linear, MultiStep
     from hpo.optim.torch_optimizer import from_torch
+    from hpo.optim.variants import clipped, l2_in_loss, statistics_of_every_pass
     from hpo.optim.wrapping import wrap
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.stages import Stages

@@ -33,7 +33,7 @@ class Objective(PassCache):
 
     def loss(self, params: Tree, view: View = 0) -> Tensor:
         """Mean loss []."""
-        return self.sample_losses(params, view).mean()
+        return self.sample_losses(params, view).mean() + self._l2_penalty(params)
 
     def grad(self, params: Tree, view: View = 0) -> Tree:
         """Gradient of the mean loss; leaves as `params`."""

@@ -56,6 +56,8 @@ class PassCache:
         self.random = Draws(self._when.key)
         self._positions = torch.arange(len(labels), device=labels.device)
         self._cache = TransformCache()
+        self._every_pass = False
+        self._l2: Tensor | None = None
 
     @property
     def task_loss(self) -> Tensor | None:
@@ -64,7 +66,9 @@ class PassCache:
 
     @property
     def buffers(self) -> Tree:
-        """The network's buffers after the first pass: a step updates them once, however many passes it makes."""
+        """The network's buffers after the step: after its first pass, or after all where each updates them."""
+        if self._cache.latest is not None:
+            return self._cache.latest
         return self._buffers if self._cache.first is None else self._cache.first[1]
 
     @property
@@ -114,6 +118,25 @@ class PassCache:
         chosen._cache = TransformCache()
         return chosen
 
+    def with_l2(self, strength: Tensor) -> Self:
+        """The same objective with strength/2 · ‖w‖² added to the mean loss, over all parameters with several axes.
+
+        As in Google's SAM (google-research/sam), where weight decay is part of the loss, so that it bends the
+        perturbation as well. `sample_losses` and the per-sample methods are those of the loss without it.
+
+        Args:
+            strength: [], the weight decay.
+        """
+        other = copy.copy(self)
+        other._l2 = strength
+        return other
+
+    def with_every_pass_in_statistics(self) -> Self:
+        """The same objective, but each pass updates BatchNorm's running statistics, not only a step's first."""
+        other = copy.copy(self)
+        other._every_pass = True
+        return other
+
     def micro_batches(self, count: int) -> Iterator[Self]:
         """The objectives of equal parts of the minibatch, one after the other; BatchNorm's statistics pass through all.
 
@@ -142,10 +165,12 @@ class PassCache:
 
     def _forward(self, params: Tree, view: View) -> tuple[Tensor, Tensor]:
         """Outputs [N, ...] and losses [N] of a new pass."""
-        outputs, after = self._network.run(params, self.inputs(view), self._buffers, self._draws)
+        outputs, after = self._network.run(params, self.inputs(view), self._buffers_before, self._draws)
         losses = self._losses_of(outputs, self._labels)
         self._cache.keep("outputs", params, view, outputs)
         self._cache.keep_losses(params, view, losses, after)
+        if self._every_pass:
+            self._cache.keep_latest(after)
         return outputs, losses
 
     def grad_of(self, function: Callable[[Tree], tuple[Tensor, Tree]], params: Tree) -> tuple[Tree, Tree]:
@@ -160,16 +185,17 @@ class PassCache:
         # Tensors of a differentiation must not outlive it: it has its own cache, whose first pass is returned as aux.
         outer = self._cache
 
-        def cached(at: Tree) -> tuple[Tensor, tuple[Tree, Any]]:
-            self._cache = TransformCache()
+        def cached(at: Tree) -> tuple[Tensor, tuple[Tree, Any, Any]]:
+            self._cache = TransformCache(outer.latest)
             value, tensors = _check_returned(function(at))
-            return value, (tensors, self._cache.first)
+            return value, (tensors, self._cache.first, self._cache.latest or {})
 
         try:
-            gradient, (tensors, first) = grad(cached, has_aux=True)(params)
+            gradient, (tensors, first, latest) = grad(cached, has_aux=True)(params)
         finally:
             self._cache = outer
         outer.keep_first(first)
+        outer.keep_latest(latest or None)
         return gradient, tensors
 
     def sample_grads(self, params: Tree, view: View = 0) -> Tree:
@@ -201,8 +227,9 @@ class PassCache:
         """Gradient of the mean loss with respect to some leaves; `sample_losses` reuses the pass."""
 
         def mean_loss(at: Tree) -> tuple[Tensor, Tree]:
-            losses = self.sample_losses({**params, **at}, view)
-            return losses.mean(), {"losses": losses}
+            whole = {**params, **at}
+            losses = self.sample_losses(whole, view)
+            return losses.mean() + self._l2_penalty(whole), {"losses": losses}
 
         gradient, tensors = self.grad_of(mean_loss, leaves)
         self._cache.keep_losses(params, view, tensors["losses"])
@@ -230,6 +257,16 @@ class PassCache:
         self._cache.keep_losses(params, view, losses, after)
         self._cache.keep("layers", params, view, recorded)
         return recorded
+
+    @property
+    def _buffers_before(self) -> Tree:
+        """The buffers that the next pass starts with."""
+        return self.buffers if self._every_pass and self._cache.latest is not None else self._buffers
+
+    def _l2_penalty(self, params: Tree) -> Tensor | float:
+        if self._l2 is None:
+            return 0.0
+        return self._l2 / 2 * torch.stack([leaf.square().sum() for leaf in params.values() if leaf.dim() > 1]).sum()
 
     @property
     def _draws(self) -> tuple[Tensor, Tensor] | None:

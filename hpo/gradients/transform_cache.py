@@ -14,11 +14,13 @@ class TransformCache:
     Inside a user's `torch.func` transform it stores nothing: such tensors end with the transform.
 
     Attributes:
-        first: (mean loss [], buffers afterwards) of the first pass.
+        first: (mean loss [], buffers afterwards) of the first pass. latest: the buffers after the latest pass, where
+            every pass updates them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, latest: Tree | None = None) -> None:
         self.first: tuple[Tensor, Tree] | None = None
+        self.latest = latest
         self._level = _transform_level()
         # The parameters are held, so that no other dict gets their identity.
         self._entries: dict[tuple[str, int, int | str], tuple[Tree, Any]] = {}
@@ -39,6 +41,10 @@ class TransformCache:
     def keep_first(self, first: tuple[Tensor, Tree] | None) -> None:
         if self._level == _transform_level():
             self.first = self.first or first
+
+    def keep_latest(self, latest: Tree | None) -> None:
+        if self._level == _transform_level():
+            self.latest = latest
 
 
 def _transform_level() -> int | None:

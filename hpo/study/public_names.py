@@ -23,6 +23,7 @@ _NAMES_BY_MODULE = {
     "hpo.optim.averages": ("EMA", "SWA"),
     "hpo.optim.parameter_groups": ("fixed",),
     "hpo.optim.schedules": ("Constant", "Cosine", "Linear", "MultiStep"),
+    "hpo.optim.variants": ("clipped", "l2_in_loss", "statistics_of_every_pass"),
     "hpo.stages": ("Stages",),
     "hpo.study.loading": ("load",),
     "hpo.api": ("run",),
