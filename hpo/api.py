@@ -87,6 +87,10 @@ def open_ledger(
     if stored:
         ledger.warnings += _raise_hints(study.name, stored, file_numbers, given)
         ledger.reopen_lost()
+        if ledger.state() == "done":  # no worker will look for enqueued settings
+            from hpo.storage.optuna.enqueued_settings import refuse_enqueued
+
+            ledger.warnings += refuse_enqueued(ledger)
     return ledger
 
 

@@ -121,7 +121,8 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     """
     safe = frame.rename(columns=_as_text)
     for column in safe.select_dtypes(exclude=["number", "bool"]):
-        safe[column] = safe[column].map(_as_text)
+        # As objects: pandas would make 64.0 of a 64 above an empty cell.
+        safe[column] = pd.Series([_as_text(value) for value in safe[column]], index=safe.index, dtype=object)
     safe.to_csv(path, index=False, lineterminator="\n")
 
 

@@ -16,7 +16,7 @@ from hpo.space import as_json
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, new_worker_id, open_study
 from hpo.storage.optuna.enqueued import find_enqueued
-from hpo.storage.optuna.enqueued_settings import EnqueuedSettings
+from hpo.storage.optuna.enqueued_settings import EnqueuedSettings, refuse_enqueued
 from hpo.storage.optuna.mirror import Mirror
 from hpo.worker.loop import run_worker
 
@@ -144,6 +144,17 @@ def test_what_no_trial_is_left_for_is_refused_until_trials_are_raised(url: str) 
     raised = open_study(ledger.engine, "s", definition(), "d", {"trials": 6, "seeds": 2}, {}, {"loss": "aa"})
     works = work_on(known_for_long(raised), events=events)
     assert with_rate(works, 0.003)[0] == ("tune", 0, 4) and len(events) == 2
+
+
+def test_a_finished_study_refuses_when_it_is_opened(url: str) -> None:
+    ledger = make(connect(url), trials=4, seeds=2)
+    finish_all(ledger)
+    Mirror(ledger).repair()
+    assert refuse_enqueued(ledger) == []
+    enqueue(url, "s/B/tune", learning_rate=0.003)
+    [sentence] = refuse_enqueued(ledger)
+    assert sentence.startswith("B: ") and "raise --trials" in sentence
+    assert refuse_enqueued(ledger) == []
 
 
 def test_a_grid_takes_no_other_setting(url: str) -> None:

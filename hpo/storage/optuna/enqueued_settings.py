@@ -1,14 +1,17 @@
 """Enqueued settings become those of slots that have none, or are refused with a sentence."""
 
+import logging
 from collections.abc import Callable
 
 from hpo.space import Setting
-from hpo.storage.ledger import Slot, Work
+from hpo.storage.ledger import Ledger, Slot, Work
 from hpo.storage.optuna.enqueued import Claim, Enqueued, claim, find_enqueued
 from hpo.storage.optuna.mirror import Mirror, attributes_of
 from hpo.storage.optuna.studies import study_name
 from hpo.storage.optuna.trials import NewTrial
 from hpo.trials import sampler_of
+
+log = logging.getLogger(__name__)
 
 Complete = Callable[[str, Slot, Setting], Setting]
 
@@ -85,3 +88,13 @@ class EnqueuedSettings:
         sentence = f"{configuration}: a setting that was enqueued in Optuna is refused, since {reason}"
         self.mirror.fail([enqueued.trial], sentence)
         self._on_refusal(sentence)
+
+
+def refuse_enqueued(ledger: Ledger) -> list[str]:
+    """Refuses what waits in the Optuna studies of a finished study; a sentence for each."""
+    sentences: list[str] = []
+    try:
+        EnqueuedSettings(Mirror(ledger), sentences.append).refuse_rest()
+    except Exception as error:  # Optuna's tables are for people to read: the study itself is finished
+        log.warning("settings that were enqueued in Optuna could not be read (%s)", error)
+    return sentences
