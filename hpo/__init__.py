@@ -2,7 +2,8 @@
 
 Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
-Data sets        Mnist1d, Digits, Cifar10, Cifar100; yours: Arrays, Table, FromTorch, FromHub, Dataset, Source
+Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100
+Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
 Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
         Cifar100,
         Dataset,
         Digits,
+        FashionMnist,
         FromHub,
         FromTorch,
+        Mnist,
         Mnist1d,
         Source,
+        Svhn,
         Table,
     )
     from hpo.errors import HpoError, UsageError

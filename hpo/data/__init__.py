@@ -5,12 +5,15 @@ from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
 from hpo.data.identity import identify
 from hpo.data.loading import check_fit, check_source, load_source
+from hpo.data.mnist import FashionMnist, Mnist
 from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
+from hpo.data.svhn import Svhn
 from hpo.data.table import Table
 
 DATASETS: dict[str, type[Dataset]] = {
-    kind.__name__: kind for kind in (Arrays, Cifar10, Cifar100, Digits, FromHub, FromTorch, Mnist1d, Table)
+    kind.__name__: kind
+    for kind in (Arrays, Cifar10, Cifar100, Digits, FashionMnist, FromHub, FromTorch, Mnist, Mnist1d, Svhn, Table)
 }
 
 __all__ = [
@@ -20,11 +23,14 @@ __all__ = [
     "Cifar100",
     "Dataset",
     "Digits",
+    "FashionMnist",
     "FromHub",
     "FromTorch",
+    "Mnist",
     "Mnist1d",
     "Source",
     "Split",
+    "Svhn",
     "Table",
     "check_fit",
     "check_source",

@@ -33,11 +33,25 @@ class Archive(NamedTuple):
         return self.url.rpartition("/")[2]
 
 
-# As on https://www.cs.toronto.edu/~kriz/cifar.html.
-PUBLISHED_AT = "https://www.cs.toronto.edu/~kriz"
+CIFAR = "https://www.cs.toronto.edu/~kriz"
+MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"  # the mirror that torchvision uses
+FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+SVHN = "http://ufldl.stanford.edu/housenumbers"
+# Checksums as their authors publish them; those of MNIST, Fashion-MNIST and SVHN as in torchvision 0.29.
 ARCHIVES = {
-    "cifar-10": Archive(f"{PUBLISHED_AT}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
-    "cifar-100": Archive(f"{PUBLISHED_AT}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    "cifar-10": Archive(f"{CIFAR}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+    "cifar-100": Archive(f"{CIFAR}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    "mnist/train-images": Archive(f"{MNIST}/train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    "mnist/train-labels": Archive(f"{MNIST}/train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+    "mnist/test-images": Archive(f"{MNIST}/t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+    "mnist/test-labels": Archive(f"{MNIST}/t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    "fashion/train-images": Archive(f"{FASHION_MNIST}/train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+    "fashion/train-labels": Archive(f"{FASHION_MNIST}/train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+    "fashion/test-images": Archive(f"{FASHION_MNIST}/t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+    "fashion/test-labels": Archive(f"{FASHION_MNIST}/t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+    "svhn/train": Archive(f"{SVHN}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+    "svhn/extra": Archive(f"{SVHN}/extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7"),
+    "svhn/test": Archive(f"{SVHN}/test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
 }
 
 

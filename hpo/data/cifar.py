@@ -1,45 +1,40 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009)."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from hpo.data.archives import ARCHIVES, obtain, read_members
-from hpo.data.augmentation import crop_and_flip, cut_out
 from hpo.data.cache import data_folder
-from hpo.data.source import Dataset, Source, augmentation
-from hpo.errors import HpoError, is_whole
+from hpo.data.published_images import PublishedImages
+from hpo.data.source import Source, augmentation
+from hpo.errors import HpoError
 
 SHAPE = (3, 32, 32)  # channels, rows, columns, in the order of the bytes
 PIXEL_BYTES = 3072
+DEVIATIONS = ("pixels", "images")
 
 
 @dataclass(frozen=True)
-class _Cifar(Dataset):
+class _Cifar(PublishedImages):
     """Colour images of 32×32 pixels from the published binary archive, which is downloaded on first use.
 
     The augmentations and their strengths are those of the experiments of SAM and its successors.
 
     Attributes:
-        folder: the folder of the archive, or of its download; by default `HPO_DATA`, else the cache. It is not part of
-            a study's definition: it may differ between machines.
-        augmented: whether training sees every image cropped, flipped and with a cutout.
-        padding: black pixels around the image before a random crop of its size; 0: no crop.
-        flip: probability of a horizontal flip; 0: no flip.
-        cutout: side in pixels of the square that is set to the mean colour; 0: no cutout.
-        cutout_probability: probability of a cutout.
+        deviations: the standard deviations by which the channels are divided: "pixels" those of all pixels of the
+            training images, "images" the means of those of single images (CIFAR-10: 0.2023, 0.1994, 0.2010, as in the
+            code of GAM and GVR), or three numbers, for pixels from 0 to 1.
     """
 
-    folder: str | os.PathLike[str] | None = field(default=None, metadata={"described": False})
     augmented: bool = True
+    deviations: Literal["pixels", "images"] | tuple[float, float, float] = "pixels"
     padding: int = augmentation(4)
     flip: float = augmentation(0.5)
     cutout: int = augmentation(16)
-    cutout_probability: float = augmentation(0.5)
 
     archive: ClassVar[str]  # the key in ARCHIVES
     classes: ClassVar[int]
@@ -48,14 +43,15 @@ class _Cifar(Dataset):
     test_file: ClassVar[str]
     # Per channel, over the 50,000 training images, with pixels from 0 to 1.
     means: ClassVar[Sequence[float]]
-    deviations: ClassVar[Sequence[float]]
+    pixel_deviations: ClassVar[Sequence[float]]
+    image_deviations: ClassVar[Sequence[float]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("padding", "cutout"):
-            self._require(name, is_whole(getattr(self, name), 0), "a whole number of pixels, 0 for none")
-        for name in ("flip", "cutout_probability"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "a probability between 0 and 1")
+        given = self.deviations
+        numbers = isinstance(given, tuple) and len(given) == 3
+        valid = all(isinstance(value, float) and value > 0 for value in given) if numbers else given in DEVIATIONS
+        self._require("deviations", valid, "'pixels', 'images' or three numbers above 0")
 
     def load(self) -> Source:
         """inputs [50000, 3, 32, 32] and test inputs [10000, 3, 32, 32], standardised float32 (740 MB).
@@ -73,16 +69,9 @@ class _Cifar(Dataset):
         return Source(inputs, labels, test_inputs, test_labels, self.classes)
 
     @property
-    def augments(self) -> bool:
-        return self.augmented and bool(self.padding or self.flip or (self.cutout and self.cutout_probability))
-
-    def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
-        """Images [N, 3, 32, 32] cropped, flipped and with a cutout; see `Dataset.augment`."""
-        if not self.augmented:
-            return inputs
-        black = [-mean / deviation for mean, deviation in zip(self.means, self.deviations, strict=True)]
-        cropped = crop_and_flip(inputs, keys, self.padding, self.flip, black)
-        return cut_out(cropped, keys, self.cutout, self.cutout_probability)
+    def standardisation(self) -> tuple[Sequence[float], Sequence[float]]:
+        chosen = {"pixels": self.pixel_deviations, "images": self.image_deviations}
+        return self.means, chosen[self.deviations] if isinstance(self.deviations, str) else self.deviations
 
     def _read(self, files: Sequence[bytearray]) -> tuple[Tensor, Tensor]:
         """Standardised images [M, 3, 32, 32] and labels [M] from files of records (label bytes, then pixels)."""
@@ -97,9 +86,7 @@ class _Cifar(Dataset):
         images = torch.empty(len(labels), *SHAPE)
         for target, part in zip(images.split([len(part) for part in records]), records, strict=True):
             target.copy_(part[:, self.label_bytes :].view(-1, *SHAPE))
-        for channel, (mean, deviation) in enumerate(zip(self.means, self.deviations, strict=True)):
-            images[:, channel].div_(255).sub_(mean).div_(deviation)
-        return images, labels
+        return self.standardise(images), labels
 
 
 @dataclass(frozen=True)
@@ -116,7 +103,8 @@ class Cifar10(_Cifar):
     training_files: ClassVar[Sequence[str]] = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
     test_file: ClassVar[str] = "test_batch.bin"
     means: ClassVar[Sequence[float]] = (0.4914, 0.4822, 0.4465)
-    deviations: ClassVar[Sequence[float]] = (0.2470, 0.2435, 0.2616)
+    pixel_deviations: ClassVar[Sequence[float]] = (0.2470, 0.2435, 0.2616)
+    image_deviations: ClassVar[Sequence[float]] = (0.2023, 0.1994, 0.2010)
     confusions: ClassVar[Mapping[int, int]] = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
 
@@ -130,4 +118,5 @@ class Cifar100(_Cifar):
     training_files: ClassVar[Sequence[str]] = ("train.bin",)
     test_file: ClassVar[str] = "test.bin"
     means: ClassVar[Sequence[float]] = (0.5071, 0.4865, 0.4409)
-    deviations: ClassVar[Sequence[float]] = (0.2673, 0.2564, 0.2762)
+    pixel_deviations: ClassVar[Sequence[float]] = (0.2673, 0.2564, 0.2762)
+    image_deviations: ClassVar[Sequence[float]] = (0.2009, 0.1984, 0.2023)

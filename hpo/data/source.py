@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from hpo.errors import UsageError, require
 from hpo.random import stream, stream_key
 from hpo.tasks import CLASSIFICATION, TASKS
 from hpo.user_code.generators import seeded
+
+Noise = Literal["symmetric", "symmetric_exclusive", "asymmetric"]
 
 
 class Source(NamedTuple):
@@ -56,15 +58,16 @@ class Dataset:
     Attributes:
         label_noise: fraction of the samples outside the test set whose label is redrawn. Training and validation have
             label noise, the test set has none.
-        noise: `"symmetric"` redraws a label uniformly over all classes, the true one included; `"asymmetric"` changes
-            it to the class that `confusions` maps it to, and keeps the labels of other classes.
+        noise: `"symmetric"` redraws a label uniformly over all classes, the true one included, so that 1/classes of
+            the redrawn labels stay the same; `"symmetric_exclusive"` over the other classes, so that all change;
+            `"asymmetric"` changes it to the class that `confusions` maps it to, and keeps the labels of other classes.
         validation: fraction of the samples outside the test set that is used for validation.
         split: `"random"` draws another validation part for every seed; `"last"` takes the last samples.
         confusions: class -> the class that it is mistaken for; fixed for a data set, not chosen by a study.
     """
 
     label_noise: float = field(default=0.0, metadata={"described": "has_classes"})
-    noise: Literal["symmetric", "asymmetric"] = field(default="symmetric", metadata={"described": "label_noise"})
+    noise: Noise = field(default="symmetric", metadata={"described": "label_noise"})
     validation: float = 0.2
     split: Literal["random", "last"] = "random"
 
@@ -78,8 +81,9 @@ class Dataset:
 
     def __post_init__(self) -> None:
         self._require("label_noise", 0 <= self.label_noise <= 1, "a fraction between 0 and 1")
-        self._require("noise", self.noise in ("symmetric", "asymmetric"), "'symmetric' or 'asymmetric'")
-        mapped = self.noise == "symmetric" or bool(self.confusions)
+        kinds = get_args(Noise)
+        self._require("noise", self.noise in kinds, f"one of {', '.join(map(repr, kinds))}")
+        mapped = self.noise != "asymmetric" or bool(self.confusions)
         self._require("noise", mapped, "'symmetric', or add `confusions` (class -> class) to the data set")
         self._require("task", self.task in TASKS, f"one of {', '.join(TASKS)}")
         if self.label_noise and not self.has_classes:
@@ -177,6 +181,9 @@ def _noisy_labels(source: Source, dataset: Dataset, seed: int) -> Tensor:
     if dataset.noise == "asymmetric":
         classes = torch.tensor([dataset.confusions.get(label, label) for label in range(source.classes)])
         labels[drawn] = classes[labels[drawn]]
+    elif dataset.noise == "symmetric_exclusive":
+        steps = 1 + torch.randint(source.classes - 1, (len(drawn),), generator=noise)
+        labels[drawn] = (labels[drawn] + steps) % source.classes
     else:
         labels[drawn] = torch.randint(source.classes, (len(drawn),), generator=noise)
     return labels

@@ -8,7 +8,8 @@ _NAMES_BY_MODULE = {
     "hpo.search_space": ("Choice", "Range", "When", "choice", "integers", "linear_range", "log_range", "when"),
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": (
-        *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FromHub", "FromTorch", "Mnist1d", "Source", "Table"),
+        *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FashionMnist", "FromHub", "FromTorch", "Mnist"),
+        *("Mnist1d", "Source", "Svhn", "Table"),
     ),
     "hpo.models": ("MLP", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),

@@ -24,7 +24,7 @@ IMAGE = (3, 32, 32)
 
 
 def slow_cifar(kind: type[Cifar10] | type[Cifar100]) -> Slow:
-    return lambda image, key: references.cifar_augment(image, key, kind.means, kind.deviations)
+    return lambda image, key: references.cifar_augment(image, key, kind.means, kind.pixel_deviations)
 
 
 def slow_digits(image: np.ndarray, key: int) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_crops_flips_and_cutouts_have_the_stated_frequencies() -> None:
 def test_the_padding_is_black_and_a_cutout_is_the_mean_colour() -> None:
     _, keys = batch((1,), 200)
     for kind in (Cifar10, Cifar100):
-        black = torch.tensor([(0 - mean) / sd for mean, sd in zip(kind.means, kind.deviations, strict=True)])
+        black = torch.tensor([(0 - mean) / sd for mean, sd in zip(kind.means, kind.pixel_deviations, strict=True)])
         cropped = kind(cutout=0).augment(torch.full((200, 3, 32, 32), 7.0), keys)
         around = cropped != 7
         assert around.any()

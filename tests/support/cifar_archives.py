@@ -52,7 +52,7 @@ def write_archive(path: Path, files: dict[str, bytes], folder: str) -> bytes:
 
 def accept(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, url: str = "") -> None:
     """Makes the checksum of these bytes the published one; by default they are nowhere to be fetched."""
-    address = url or f"http://127.0.0.1:1/{name}-binary.tar.gz"
+    address = url or f"http://127.0.0.1:1/{ARCHIVES[name].name}"
     monkeypatch.setitem(ARCHIVES, name, Archive(address, hashlib.md5(content).hexdigest()))
 
 
