@@ -38,9 +38,7 @@ def check_calls(
     def evaluate(indices: Tensor) -> list[Tree]:
         labels = take(samples.labels, indices)
         weights = torch.ones_like(indices, dtype=torch.float32)
-        return population.evaluate(
-            samples.inputs, indices, weights, labels, custom_metrics=True, transform=samples.scale
-        )
+        return population.evaluate(samples.read, indices, weights, labels, custom_metrics=True)
 
     others = samples.training.indices[:, -TRIED:]
     call_twice(code, lambda: evaluate(indices), between=lambda: evaluate(others))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,21 +41,17 @@ def _evaluate(
     population: Population, samples: Samples, part: Part, *labels: Tensor, custom: bool = False
 ) -> list[Tree]:
     chosen = [take(each, part.indices) for each in labels]
-    return population.evaluate(
-        samples.inputs, *part, *chosen, custom_metrics=custom, whole_metrics=custom, transform=samples.scale
-    )
+    return population.evaluate(samples.read, *part, *chosen, custom_metrics=custom, whole_metrics=custom)
 
 
 def evaluate_test(population: Population, samples: Samples) -> Tree:
     """Test metrics [K]; for reruns only."""
-    device, models = samples.inputs.device, len(population)
-    inputs, labels = (part.to(device) for part in (samples.source.test_inputs, samples.source.test_labels))
-    indices = torch.arange(len(inputs), device=device).expand(models, -1)
+    models, labels = len(population), samples.source.test_labels.to(samples.device)
+    indices = torch.arange(len(labels), device=samples.device).expand(models, -1)
     weights = torch.ones_like(indices, dtype=torch.float32)
+    read = partial(samples.read, test=True)
     labels = labels.expand(models, *labels.shape)
-    [metrics] = population.evaluate(
-        inputs, indices, weights, labels, custom_metrics=True, whole_metrics=True, transform=samples.scale
-    )
+    [metrics] = population.evaluate(read, indices, weights, labels, custom_metrics=True, whole_metrics=True)
     return _prefixed("test", metrics)
 
 

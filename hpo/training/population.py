@@ -36,6 +36,8 @@ from hpo.user_code.messages import Hyperparameters
 from hpo.user_code.metrics import is_whole
 
 Metric = Any  # of single samples, (outputs [N, ...], labels [N, ...]) -> [N], or of whole sets
+# (indices [K, n], size) -> the inputs [K, size, ...] of the models, part by part
+Read = Callable[[Tensor, int], Iterator[Tensor]]
 
 # The largest numbers of samples, and of values in them, of all models that one forward pass evaluates: they bound
 # the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
@@ -82,7 +84,7 @@ class Population:
             average: of the weights, which is evaluated instead of them.
         """
         check_modules(modules)
-        self.device = example.device
+        self.device, self._sample_numbers = example.device, example[0].numel()
         self.regularizer, self.optimizer = regularizer, optimizer
         self.sample_loss, self.task = sample_loss, task
         self.whole_metrics = {name: metric for name, metric in metrics.items() if is_whole(metric)}
@@ -281,32 +283,31 @@ class Population:
 
     def evaluate(
         self,
-        samples: Tensor,
+        samples: Tensor | Read,
         indices: Tensor,
         weights: Tensor,
         *labels: Tensor,
         custom_metrics: bool = False,
         whole_metrics: bool = False,
-        transform: Callable[[Tensor], Tensor] = lambda chosen: chosen,
     ) -> list[Tree]:
         """`loss` [K] and the task's metrics [K] for each of `labels`, each model on its own samples; one forward pass.
 
         Args:
-            samples: [M, ...]; indices: [K, n] into `samples`; labels: [K, n, ...] each.
+            samples: [M, ...], or a function that reads them; indices: [K, n] into them; labels: [K, n, ...] each.
             weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
             custom_metrics: also the means of the custom metrics of single samples. whole_metrics: those of whole sets,
                 of the first labels.
-            transform: applied to chosen samples [K, n, ...] before the networks get them.
         """
         ratios_of = self._all_ratios if custom_metrics and self.metrics else self._ratios
         kind = self.device.type
-        samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, samples[0].numel()))
+        samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, self._sample_numbers))
         chunk = max(1, samples_at_once // len(self))
         sums, outputs_of_chunks = [RatioSums() for _ in labels], []
         params, buffers = self._evaluated_model()
-        for start in range(0, indices.shape[1], chunk):
-            part = slice(start, start + chunk)
-            outputs = self._outputs(params, transform(samples[indices[:, part]]), buffers)
+        read = partial(_gather, samples) if isinstance(samples, Tensor) else samples
+        for number, inputs in enumerate(read(indices, chunk)):
+            part = slice(number * chunk, (number + 1) * chunk)
+            outputs = self._outputs(params, inputs, buffers)
             for total, given in zip(sums, labels, strict=True):
                 total.add(ratios_of(outputs, given[:, part]), weights[:, part])
             if whole_metrics and self.whole_metrics:
@@ -324,6 +325,11 @@ class Population:
             params, state = self.updates.evaluated(self.params), self.average_state
             self._evaluated = (state["params"], state["buffers"]) if self.average else (params, self.buffers)
         return self._evaluated
+
+
+def _gather(samples: Tensor, indices: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, indices.shape[1], size):
+        yield samples[indices[:, start : start + size]]
 
 
 def _run_alone(function: Callable[..., Any]) -> Callable[..., Any]:

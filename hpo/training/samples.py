@@ -1,6 +1,6 @@
 """Samples: the training and evaluation samples of each member of a population."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,6 +52,7 @@ class Samples:
             splits: seed → split. salts: the members' salts, 0 by default.
         """
         self.dataset, self.source, self.seeds = dataset, source, seeds
+        self.device = torch.device(device)
         self.inputs = source.inputs.to(device)
         self.splits = [splits[seed] for seed in seeds]
         self.scaling = _stack_scaling(dataset, self.inputs, self.splits)
@@ -69,7 +70,7 @@ class Samples:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the members at these rows only; the padding stays as wide as it was."""
-        index = torch.tensor(rows, device=self.inputs.device)
+        index = torch.tensor(rows, device=self.device)
         self.seeds, self.splits = [self.seeds[row] for row in rows], [self.splits[row] for row in rows]
         self.scaling = self.scaling and (self.scaling[0][index], self.scaling[1][index])
         for name, value in list(vars(self).items()):
@@ -84,7 +85,7 @@ class Samples:
         }
         # Members with the same seed share an order, so that it is copied to the device once.
         rows = {seed: row for row, seed in enumerate(orders)}
-        stacked = torch.stack(list(orders.values())).to(self.inputs.device)
+        stacked = torch.stack(list(orders.values())).to(self.device)
         return stacked[torch.tensor([rows[seed] for seed in self.seeds], device=stacked.device)]
 
     def views(self, indices: Tensor, count: int, epoch: Tensor | int, clean: bool = False) -> Tensor:
@@ -114,6 +115,12 @@ class Samples:
                 "same shape and dtype"
             )
         return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
+
+    def read(self, indices: Tensor, size: int, test: bool = False) -> Iterator[Tensor]:
+        """The samples at indices [K, n] without augmentation, in parts [K, size, ...]; with `test`, of the test set."""
+        inputs = self.source.test_inputs.to(self.device) if test else self.inputs
+        for start in range(0, indices.shape[1], size):
+            yield self.scale(inputs[indices[:, start : start + size]])
 
     def scale(self, chosen: Tensor) -> Tensor:
         """Inputs [K, n, ...] of the members, scaled as the data set says for each member's training part."""

@@ -70,7 +70,7 @@ class Steps:
         self.count = training_samples // self.batch_size
         self._steps_until = list(itertools.accumulate(counts, initial=0))  # by the number of finished epochs
         self._epochs, self._schedules = epochs, dict(schedules)
-        device = samples.inputs.device
+        device = samples.device
         zeros = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._factors = {name: zeros.clone() for name in schedules}
         self._columns = torch.arange(self.batch_size, device=device)
