@@ -69,6 +69,7 @@ def describe(study: Study) -> dict[str, Any]:
         **({} if loss == _task_loss(study) else {"loss": _describe_part(loss)}),
         **({"metrics": metrics} if metrics else {}),
         **(arithmetic if study.precision != "float32" or study.channels_last else {}),
+        **({"last_batch": study.last_batch} if study.last_batch != "drop" else {}),
         **({"accumulate": study.accumulate} if study.accumulate > 1 else {}),
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
         **({"pruner": _describe_part(study.pruner)} if study.pruner is not None else {}),

@@ -93,6 +93,8 @@ class Study:
             mean of what is trained, smoothing included; evaluation on training, validation and test data is without
             smoothing.
         precision: `"bfloat16"` runs the networks in mixed precision; parameters and updates stay float32.
+        last_batch: whether to "drop" an epoch's last incomplete batch or to "keep" it, as PyTorch's DataLoader does by
+            default.
         accumulate: gradient accumulation: the regularizer forms a gradient on each of so many micro-batches of a
             minibatch, and the optimizer gets their mean; activations need that much less memory. `batch_size` counts
             all samples of an update. For SAM, VaSSO and GAM, which then perturb the parameters by micro-batch, this is
@@ -135,6 +137,7 @@ class Study:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     accumulate: int = 1
+    last_batch: Literal["drop", "keep"] = "drop"
     trial_timeout: float | None = None
     pruner: Callable[[], Any] | None = None
     sampler: Any = "tpe"

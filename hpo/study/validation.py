@@ -150,6 +150,12 @@ def _check_training(study: Any) -> None:
     if isinstance(study.batch_size, Stages) and study.batch_size.pairs[-1][0] >= study.epochs:
         start = study.batch_size.pairs[-1][0]
         raise UsageError(f"batch_size changes after epoch {start}, but epochs is {study.epochs}; leave that stage out")
+    _require_choice("last_batch", study.last_batch, "drop", "keep")
+    if study.last_batch == "keep" and study.accumulate > 1:
+        raise UsageError(
+            "last_batch is 'keep' and accumulate is above 1, but an incomplete batch has no equal micro-batches; "
+            "leave one of them out"
+        )
     _require_choice("precision", study.precision, "float32", "bfloat16")
     smoothing = study.label_smoothing
     require(is_fraction_below_one(smoothing), "label_smoothing", smoothing, "a number from 0 up to but not 1")

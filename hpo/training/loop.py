@@ -113,7 +113,7 @@ class _Run:
     def _make_steps(self) -> None:
         recipe, epoch = self.recipe, min(self.epoch + 1, self.recipe.epochs)
         parts = self.population, self.samples, recipe.batch_size, recipe.epochs, recipe.all_schedules
-        self.steps = Steps(*parts, epoch=epoch)
+        self.steps = Steps(*parts, epoch=epoch, keep_last=recipe.last_batch == "keep")
 
     @property
     def finished(self) -> bool:
@@ -123,7 +123,6 @@ class _Run:
     def train_epoch(self) -> dict[str, list[float]]:
         """Trains and validates one epoch; returns its metrics, each a list over the active members."""
         if self.steps.batch_size != batch_size_at(self.recipe.batch_size, self.epoch + 1):
-            self.population.retrace()
             self._make_steps()
         self.epoch += 1
         with no_global_draws("the regularizer, optimizer, network, loss, augmentation or a metric"):

@@ -146,7 +146,9 @@ class Population:
             "the loss": self.sample_loss,
         }
         name, watch = f"{self._model.name}, the network or the loss", partial(without_side_effects, roots)
-        self._gradients = TracedFunction(self._lift(self._model.gradient), name, watch)
+        # One for each batch size: a run's last incomplete batches have another one.
+        self._traced: dict[int, TracedFunction] = {}
+        self._new_trace = partial(TracedFunction, self._lift(self._model.gradient), name, watch)
         if self.updates.needs_reevaluation:
             self._one_gradient = TracedFunction(_run_alone(self._model.gradient), name, watch)
         self._outputs = self._lift(self.network)
@@ -164,7 +166,8 @@ class Population:
 
     def compare_next_step(self) -> None:
         """Makes the next step compare its trace with the user's code; raises UsageError there if they differ."""
-        self._gradients.compare = True
+        for traced in self._traced.values():
+            traced.compare = True
 
     def step(
         self,
@@ -210,6 +213,12 @@ class Population:
         if self.average:
             model = self.params, self.buffers, self.hyperparameters
             self.average.after_epoch(self.average_state, *model, epoch, epochs)
+
+    def _gradients(self, *arguments: Any) -> Any:
+        samples = arguments[5].shape[1]  # of the labels
+        if samples not in self._traced:
+            self._traced[samples] = self._new_trace()
+        return self._traced[samples](*arguments)
 
     def _first_gradients(self, *arguments: Any) -> Any:
         """The gradients of the first step; warns about those that are not finite or all zero."""
@@ -275,10 +284,6 @@ class Population:
             setattr(self, name, tree_map(lambda leaf: leaf[index], getattr(self, name)))
         self.updates.rebind(self.params, rows)
         self._is_training, self._evaluated = False, None
-        self._lift_functions()
-
-    def retrace(self) -> None:
-        """Prepares for minibatches of another size; the next step is traced again."""
         self._lift_functions()
 
     def evaluate(

@@ -27,8 +27,8 @@ class Recipe(NamedTuple):
     Attributes:
         dataset: the data set, with its label noise and split. source: its loaded samples, on any device.
         model: builds the network. schedule: (step, steps, steps_per_epoch) -> factor on the learning rate.
-        epochs, batch_size: per run. The last, incomplete batch of an epoch is left out.
-        precision, channels_last, accumulate: as in `Study`. groups, no_decay, average: as in
+        epochs, batch_size: per run.
+        precision, channels_last, accumulate, last_batch: as in `Study`. groups, no_decay, average: as in
             `Configuration`. schedules: of other hyperparameters than the learning rate.
         sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
         metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
@@ -47,6 +47,7 @@ class Recipe(NamedTuple):
     precision: str = "float32"
     channels_last: bool = False
     accumulate: int = 1
+    last_batch: str = "drop"
     groups: Mapping[str, Changes] = MappingProxyType({})
     no_decay: Sequence[str] = ()
     average: Average | None = None

@@ -9,6 +9,7 @@ from step to step is a tensor at a fixed address, also the number of the step. A
 import contextlib
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -41,7 +42,7 @@ class Steps:
     A change of the population's members, of its parameters from outside or of the batch size requires new `Steps`.
 
     Attributes:
-        batch_size: samples per step. count: steps per epoch.
+        batch_size: samples per step. count: steps per epoch, with that of the last incomplete batch where it is kept.
         warmup_steps: of a run, before a step takes its usual time.
     """
 
@@ -54,10 +55,11 @@ class Steps:
         schedules: Mapping[str, Callable[[int, int, int], float]],
         record: Recorder | None = None,
         epoch: int = 1,
+        keep_last: bool = False,
     ) -> None:
         """
         Args:
-            samples: the population's; an epoch's last incomplete batch is left out.
+            samples: the population's. keep_last: whether to train an epoch's last incomplete batch or to leave it out.
             epoch: the first one to run, from 1; with `Stages` it determines the batch size.
             schedules: hyperparameter -> its schedule: (step, steps, steps_per_epoch) -> factor.
             record: records a step without running it, and returns a function that replays its operations at the same
@@ -66,15 +68,18 @@ class Steps:
         self.population, self.samples = population, samples
         self.batch_size = batch_size_at(batch_size, epoch)
         training_samples = samples.training.indices.shape[1]
-        counts = [training_samples // batch_size_at(batch_size, each) for each in range(1, epochs + 1)]
-        self.count = training_samples // self.batch_size
+        sizes = [batch_size_at(batch_size, each) for each in range(1, epochs + 1)]
+        counts = [math.ceil(training_samples / size) if keep_last else training_samples // size for size in sizes]
+        self.count = counts[epoch - 1]
+        self._rest = training_samples % self.batch_size if keep_last else 0  # samples of the last incomplete batch
         self._steps_until = list(itertools.accumulate(counts, initial=0))  # by the number of finished epochs
         self._epochs, self._schedules = epochs, dict(schedules)
         device = samples.device
         zeros = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._factors = {name: zeros.clone() for name in schedules}
         self._columns = torch.arange(self.batch_size, device=device)
-        self._order = torch.zeros(len(population), self.count * self.batch_size, dtype=torch.int64, device=device)
+        used = training_samples if self._rest else self.count * self.batch_size
+        self._order = torch.zeros(len(population), used, dtype=torch.int64, device=device)
         labels = samples.labels
         self._labels = torch.zeros(*self._order.shape, *labels.shape[2:], dtype=labels.dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
@@ -94,12 +99,16 @@ class Steps:
         self._last_comparison = 0  # a step of the run, from 1
 
     def epoch(self, number: int) -> dict[str, Tensor]:
-        """Runs all steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device."""
+        """Runs all steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device.
+
+        Steps count by their numbers of samples.
+        """
         self.start_epoch(number)
         with self.on_stream():
             for _ in range(self.count):
                 self.next()
-        return {name: values / self.count for name, values in self._sums.items()}
+        steps = self.count - 1 + self._rest / self.batch_size if self._rest else self.count
+        return {name: values / steps for name, values in self._sums.items()}
 
     def start_epoch(self, epoch: int) -> None:
         """Prepares the first step of an epoch."""
@@ -128,6 +137,9 @@ class Steps:
         compare = self._comparison_due()
         if compare:
             self.population.compare_next_step()
+        if self._rest and self._steps_in_epoch == self.count:
+            self._step(self._rest)
+            return
         if self._replay and not compare:
             self._replay()
             return
@@ -173,10 +185,14 @@ class Steps:
             finally:  # other streams may reuse memory that a failure frees
                 outside.wait_stream(self._stream)
 
-    def _step(self) -> None:
-        """One step. Whatever changes from step to step is read from tensors, so that a recording stays valid."""
+    def _step(self, samples: int | None = None) -> None:
+        """One step. Whatever changes from step to step is read from tensors, so that a recording stays valid.
+
+        Args:
+            samples: those of an incomplete batch.
+        """
         step = (self._step_number - self._first_step) % self.count
-        columns = step * len(self._columns) + self._columns
+        columns = step * len(self._columns) + self._columns[:samples]
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)
         views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
@@ -186,6 +202,7 @@ class Steps:
         with self.population.in_place() if self._record else contextlib.nullcontext():
             scalars = self.population.step(views, labels, factors, moment)
         for name, value in scalars.items():
+            value = value * (samples / self.batch_size) if samples else value
             if name in self._sums:
                 self._sums[name] += value
             else:

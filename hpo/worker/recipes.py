@@ -97,6 +97,7 @@ class Recipes:
             precision=study.precision,
             channels_last=study.channels_last,
             accumulate=study.accumulate,
+            last_batch=study.last_batch,
             groups=configuration.groups,
             no_decay=configuration.no_decay,
             average=configuration.average,

@@ -312,7 +312,7 @@ def test_a_state_in_another_order_is_the_same_state(members: int) -> None:
     population, scalars = run(members, custom(grads, lambda: {"one": torch.zeros(()), "two": torch.zeros(())}))
     assert scalars[3]["aux/one"].tolist() == [3.0] * members
     assert scalars[3]["aux/two"].tolist() == [6.0] * members
-    assert population._gradients._trace is not None
+    assert all(traced._trace is not None for traced in population._traced.values())
 
 
 @SIZES

@@ -1,4 +1,4 @@
-"""A batch size that changes during training: the same numbers as a plain loop, alone, together and when resumed."""
+"""Batches of several sizes in a run: the same numbers as a plain loop, alone, together and when resumed."""
 
 import copy
 from collections.abc import Callable
@@ -35,38 +35,49 @@ def network() -> nn.Module:
     return MLP((FEATURES, 6, CLASSES))().double()
 
 
-def recipe(batch_size: int | Stages = STAGES) -> Recipe:
+def recipe(batch_size: int | Stages = STAGES, last_batch: str = "drop") -> Recipe:
     data = Blobs(validation=0.25)
-    return Recipe(data, data.load(), network, REGULARIZERS["none"], OPTIMIZERS["sgd"], EPOCHS, batch_size, Cosine())
+    parts = network, REGULARIZERS["none"], OPTIMIZERS["sgd"], EPOCHS, batch_size, Cosine()
+    return Recipe(data, data.load(), *parts, last_batch=last_batch)
 
 
 def test_the_batch_size_of_each_epoch() -> None:
     assert [batch_size_at(STAGES, epoch) for epoch in range(1, EPOCHS + 1)] == SIZES
 
 
-def plain_run(chosen: Recipe, seed: int) -> nn.Module:
-    """SGD by PyTorch; the learning rate follows the share of the run in epochs."""
+def plain_run(chosen: Recipe, seed: int, sizes: list[int] = SIZES) -> tuple[nn.Module, list[float]]:
+    """SGD by PyTorch; the learning rate follows the share of the run in epochs. Also each epoch's loss by samples."""
+    curve = []
     module = build(chosen.model, seed)
     optimizer = torch.optim.SGD(module.parameters(), lr=0, momentum=SGD["momentum"], weight_decay=SGD["weight_decay"])
     parts = split(chosen.source, chosen.dataset, seed)
-    for epoch, size in enumerate(SIZES, start=1):
+    for epoch, size in enumerate(sizes, start=1):
         order = parts.training[torch.randperm(len(parts.training), generator=stream(seed, "data", "order", epoch))]
-        count = len(order) // size
-        for step in range(count):
-            batch = order[step * size : (step + 1) * size]
+        batches = list(order.split(size))
+        if chosen.last_batch == "drop" and len(batches[-1]) < size:
+            batches.pop()
+        count, losses = len(batches), []
+        for step, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = SGD["learning_rate"] * Cosine()((epoch - 1) * count + step, EPOCHS * count, count)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(module(chosen.source.inputs[batch]), parts.labels[batch]).backward()
+            loss = nn.functional.cross_entropy(module(chosen.source.inputs[batch]), parts.labels[batch])
+            loss.backward()
             optimizer.step()
-    return module
+            losses += [loss.item()] * len(batch)
+        curve.append(sum(losses) / len(losses))
+    return module, curve
 
 
 @pytest.mark.parametrize("seeds", [[5], [5, 6]])
-def test_a_run_equals_a_plain_loop(seeds: list[int]) -> None:
-    chosen = recipe()
+@pytest.mark.parametrize("last_batch", ["drop", "keep"])
+@pytest.mark.parametrize(("batch_size", "sizes"), [(STAGES, SIZES), (7, [7] * EPOCHS), (20, [20] * EPOCHS)], ids=str)
+def test_a_run_equals_a_plain_loop(batch_size: Any, sizes: list[int], last_batch: str, seeds: list[int]) -> None:
+    """Of 45 training samples, 1, 3, 5 or 13 are left after the last whole batch."""
+    chosen = recipe(batch_size, last_batch)
     for seed, result in zip(seeds, train(chosen, [Member(seed, SGD) for seed in seeds]), strict=True):
-        module = plain_run(chosen, seed)
+        module, curve = plain_run(chosen, seed, sizes)
+        assert result.curves["train_loss"] == pytest.approx(curve, rel=1e-9)
         training = split(chosen.source, chosen.dataset, seed).training
         with torch.no_grad():
             loss = nn.functional.cross_entropy(module(chosen.source.inputs[training]), chosen.source.labels[training])
@@ -110,6 +121,13 @@ def test_a_member_stops_before_another_stage() -> None:
 def test_impossible_stages_are_refused(stages: Any) -> None:
     with pytest.raises(UsageError, match="stages"):
         Stages(stages)
+
+
+def test_incomplete_batches_have_no_micro_batches() -> None:
+    assert definition_of(study(8, last_batch="keep"))["last_batch"] == "keep"
+    for options in ({"last_batch": "keep", "accumulate": 2}, {"last_batch": "pad"}):
+        with pytest.raises(UsageError, match="last_batch"):
+            study(8, **options)
 
 
 def study(batch_size: Any, **options: Any) -> Study:
