@@ -16,7 +16,7 @@ from hpo.optim.schedules import Constant
 from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import Value
 from hpo.stages import Stages
-from hpo.training.population import Metric
+from hpo.training.evaluator import Metric
 
 Schedule = Callable[[int, int, int], float]  # (step, steps, steps_per_epoch) -> factor
 

@@ -34,7 +34,6 @@ class TorchUpdates:
         builder = Builder(optimizer, groups)
         self.name = builder.name
         takes_closure = builder.takes_closure(_row(params, 0), settings[0])
-        self.needs_reevaluation = any(takes_closure)
         self._models = [
             _Model(builder, _row(params, row), setting, takes_closure) for row, setting in enumerate(settings)
         ]

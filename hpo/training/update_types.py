@@ -35,12 +35,10 @@ class Updates(Protocol):
     Attributes:
         state: tensors [K, ...], which the population saves, restores and keeps for some models only.
         is_recordable: whether an update consists of tensor operations only, as a CUDA graph needs.
-        needs_reevaluation: whether it calls `Step.reevaluate`.
     """
 
     state: dict[str, Any]
     is_recordable: bool
-    needs_reevaluation: bool
 
     @property
     def evaluates_others(self) -> bool:

@@ -45,7 +45,7 @@ def make_updates(
 class FunctionUpdates:
     """Updates by the functions of an `Optimizer`; the `Updates` of what is written for stacks or by `per_model`."""
 
-    is_recordable, needs_reevaluation = True, False
+    is_recordable = True
 
     def __init__(self, optimizer: Optimizer, params: Tree, static: Mapping[str, Any] = MappingProxyType({})) -> None:
         """

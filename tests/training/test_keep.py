@@ -20,10 +20,11 @@ from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Cosine
 from hpo.training.loop import train
-from hpo.training.population import TRAINED, Population
+from hpo.training.population import Population
 from hpo.training.recipe import Member, Result
 from hpo.training.samples import Samples
 from hpo.training.steps import BEFORE_RECORDING, Steps
+from hpo.training.trained_state import TRAINED
 from hpo.tree import Tree
 from tests.gradients import test_batchnorm
 from tests.training.test_population import assert_close, build, members_of, settings, step

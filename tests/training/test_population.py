@@ -13,7 +13,7 @@ from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Range
-from hpo.training import population as population_module
+from hpo.training import evaluator
 from hpo.training.population import Population
 from hpo.tree import Tree
 
@@ -144,7 +144,7 @@ def test_evaluation_equals_a_loop_over_single_samples(
     members: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any chunk size; samples of weight 0 are left out even if they are NaN."""
-    monkeypatch.setitem(population_module.EVALUATED_SAMPLES, "cpu", at_once)
+    monkeypatch.setitem(evaluator.EVALUATED_SAMPLES, "cpu", at_once)
     modules = [networks.build("MLP", seed) for seed in range(members)]
     chosen = settings(REGULARIZERS["none"], OPTIMIZERS["sgd"], members)
     population = build(modules, REGULARIZERS["none"], OPTIMIZERS["sgd"], chosen)

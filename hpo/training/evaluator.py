@@ -1,0 +1,86 @@
+"""Evaluator: losses and metrics of K models on their own samples."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpo.gradients.network import Network
+from hpo.models.losses import SampleLoss, evaluated_loss
+from hpo.training.lifting import lift
+from hpo.training.set_metrics import RatioSums, sample_ratios
+from hpo.training.set_metrics import whole_metrics as compute_whole_metrics
+from hpo.tree import Tree
+from hpo.user_code.metrics import is_whole
+
+Metric = Any  # of single samples, (outputs [N, ...], labels [N, ...]) -> [N], or of whole sets
+# (indices [K, n], size) -> the inputs [K, size, ...] of the models, part by part
+Read = Callable[[Tensor, int], Iterator[Tensor]]
+
+# The largest numbers of samples, and of values in them, of all models that one forward pass evaluates: they bound
+# the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
+EVALUATED_SAMPLES = {"cpu": 2**14, "cuda": 2**18}
+EVALUATED_NUMBERS = {"cpu": 2**22, "cuda": 2**23}
+
+
+class Evaluator:
+    """Evaluates stacks of so many models of one network.
+
+    Attributes:
+        metrics: custom metrics of single samples by name. whole_metrics: those of whole sets.
+    """
+
+    def __init__(
+        self, network: Network, sample_loss: SampleLoss, task: str, metrics: Mapping[str, Metric], models: int
+    ) -> None:
+        self.whole_metrics = {name: metric for name, metric in metrics.items() if is_whole(metric)}
+        self.metrics = {name: metric for name, metric in metrics.items() if name not in self.whole_metrics}
+        self._models, self._outputs = models, lift(network, models)
+        self._sample_numbers = network.example[0].numel()
+        loss = evaluated_loss(sample_loss)
+        self._ratios = lift(partial(sample_ratios, task, loss, {}), models)
+        self._all_ratios = lift(partial(sample_ratios, task, loss, self.metrics), models)
+
+    def evaluate(
+        self,
+        model: tuple[Tree, Tree],
+        samples: Tensor | Read,
+        indices: Tensor,
+        weights: Tensor,
+        *labels: Tensor,
+        custom_metrics: bool = False,
+        whole_metrics: bool = False,
+    ) -> list[Tree]:
+        """`loss` [K] and the task's metrics [K] for each of `labels`, each model on its own samples; one forward pass.
+
+        Args:
+            model: parameters and buffers, leaves [K, ...].
+            samples: [M, ...], or a function that reads them; indices: [K, n] into them; labels: [K, n, ...] each.
+            weights: [K, n]; 0 leaves a sample out (padding where members have different numbers of samples).
+            custom_metrics: also the means of the custom metrics of single samples. whole_metrics: those of whole sets,
+                of the first labels.
+        """
+        ratios_of = self._all_ratios if custom_metrics and self.metrics else self._ratios
+        kind, (params, buffers) = indices.device.type, model
+        samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, self._sample_numbers))
+        chunk = max(1, samples_at_once // self._models)
+        sums, outputs_of_chunks = [RatioSums() for _ in labels], []
+        read = partial(_gather, samples) if isinstance(samples, Tensor) else samples
+        for number, inputs in enumerate(read(indices, chunk)):
+            part = slice(number * chunk, (number + 1) * chunk)
+            outputs = self._outputs(params, inputs, buffers)
+            for total, given in zip(sums, labels, strict=True):
+                total.add(ratios_of(outputs, given[:, part]), weights[:, part])
+            if whole_metrics and self.whole_metrics:
+                outputs_of_chunks.append(outputs.cpu())
+        metrics = [total.metrics(given, weights) for total, given in zip(sums, labels, strict=True)]
+        if outputs_of_chunks:
+            metrics[0] |= compute_whole_metrics(self.whole_metrics, torch.cat(outputs_of_chunks, 1), labels[0], weights)
+        return metrics
+
+
+def _gather(samples: Tensor, indices: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, indices.shape[1], size):
+        yield samples[indices[:, start : start + size]]
