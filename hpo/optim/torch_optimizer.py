@@ -8,24 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from hpo.errors import UsageError, did_you_mean
-from hpo.search_space import UNSET, Choice, Entry, Range, When, is_number
+from hpo.errors import UsageError
+from hpo.optim.torch_arguments import RATE, fits_tensor, hyperparameters_in, read_arguments, resolve
+from hpo.search_space import Entry
 from hpo.user_code.ownership import is_user_code
 
-RATE, TORCH_RATE = "learning_rate", "lr"
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 Group = tuple[NamedParameters, Mapping[str, float]]  # parameters, and their values of all hyperparameters
-
-
-class _Tunable(NamedTuple):
-    """An argument that is a hyperparameter; `whole` if whole numbers are passed on as int."""
-
-    name: str
-    whole: bool
-
-    def value(self, values: Mapping[str, float]) -> float:
-        value = values[self.name]
-        return int(value) if isinstance(value, float) and self.whole and value.is_integer() else value
 
 
 class TorchOptimizer(NamedTuple):
@@ -53,7 +42,7 @@ class TorchOptimizer(NamedTuple):
     @property
     def constants(self) -> dict[str, Any]:
         """The arguments that contain no hyperparameter."""
-        return {name: value for name, value in self.arguments.items() if not _hyperparameters(value)}
+        return {name: value for name, value in self.arguments.items() if not hyperparameters_in(value)}
 
     def code(self) -> dict[str, Any]:
         """As `Optimizer.code`."""
@@ -61,7 +50,7 @@ class TorchOptimizer(NamedTuple):
 
     def argument_of(self, hyperparameter: str) -> str:
         """The argument that a hyperparameter belongs to."""
-        return next(name for name, value in self.arguments.items() if hyperparameter in _hyperparameters(value))
+        return next(name for name, value in self.arguments.items() if hyperparameter in hyperparameters_in(value))
 
     def build(self, groups: Sequence[Group]) -> list[torch.optim.Optimizer]:
         """New instances for the parameters of one model.
@@ -90,7 +79,7 @@ class TorchOptimizer(NamedTuple):
         return {"fused": True} if has_kernel and not chosen else {}
 
     def _call_arguments(self, values: Mapping[str, float]) -> dict[str, Any]:
-        return {name: _resolve(argument, values) for name, argument in self.arguments.items()}
+        return {name: resolve(argument, values) for name, argument in self.arguments.items()}
 
 
 def from_torch(optimizer: Callable[..., Any], **arguments: Any) -> TorchOptimizer:
@@ -124,119 +113,10 @@ def from_torch(optimizer: Callable[..., Any], **arguments: Any) -> TorchOptimize
             f"from_torch got {got}; give a subclass of torch.optim.Optimizer, or a function "
             "(named_parameters, **hyperparameters) that returns an optimizer or a list of them"
         )
-    code = f"from_torch({name})"
-    defaults, takes_others = _signature(code, optimizer)
-    given = _with_torch_names(code, arguments, defaults)
-    for argument in given:
-        hint = did_you_mean(argument, defaults)
-        if argument not in defaults and (hint or not takes_others):
-            known = ", ".join(_hpo_name(name) for name in defaults)
-            raise UsageError(f"{code}: there is no argument {argument!r} among {known}{hint}")
-    hyperparameters: dict[str, Any] = {}
-    specified: dict[str, Any] = {}
-    for argument in dict.fromkeys([*given, *defaults]):
-        default = defaults.get(argument)
-        value = given.get(argument, default)
-        if argument in given or _is_numeric(value):
-            specified[argument] = _specify(code, argument, value, default, hyperparameters)
+    arguments, hyperparameters = read_arguments(f"from_torch({name})", optimizer, arguments)
     hyperparameters = {each: hyperparameters[each] for each in sorted(hyperparameters, key=lambda each: each != RATE)}
-    static = tuple(each for each, entry in hyperparameters.items() if not _fits_tensor(entry))
-    return TorchOptimizer(name, optimizer, specified, hyperparameters, static)
-
-
-def _signature(code: str, optimizer: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The arguments after the parameters with their defaults, and whether others are accepted."""
-    try:
-        _, *others = inspect.signature(optimizer).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{code} does not take parameters as its first argument; wrap it in a function") from error
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    defaults = {each.name: each.default for each in others if each.kind not in variadic}
-    return defaults, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in others)
-
-
-def _with_torch_names(code: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments under the names that the optimizer has for them."""
-    own = RATE if RATE in defaults else TORCH_RATE
-    if RATE in arguments and TORCH_RATE in arguments:
-        raise UsageError(f"{code} got both {RATE} and {TORCH_RATE}, which are the same; give one of them")
-    given = {own if name in (RATE, TORCH_RATE) else name: value for name, value in arguments.items()}
-    if own not in given and own in defaults:
-        raise UsageError(f"{code}: give its {RATE}, a range or a number, such as {RATE}=log_range(1e-5, 1e-2)")
-    missing = [name for name, default in defaults.items() if default is inspect.Parameter.empty and name not in given]
-    if missing:
-        raise UsageError(f"{code}: {missing[0]!r} has no default; give it a value")
-    return given
-
-
-def _specify(code: str, argument: str, value: Any, default: Any, hyperparameters: dict[str, Any]) -> Any:
-    """How an argument is built; adds its hyperparameters."""
-    if _is_tunable(value):
-        name = _hpo_name(argument)
-        return _add(code, name, value, _is_whole(value) or _is_whole(default), hyperparameters)
-    if isinstance(value, list | tuple) and any(map(_is_tunable, value)):
-        entries = default if isinstance(default, list | tuple) and len(default) == len(value) else value
-        return tuple(
-            _add(code, f"{_singular(argument)}{index}", entry, _is_whole(entry) or _is_whole(like), hyperparameters)
-            if _is_tunable(entry)
-            else entry
-            for index, (entry, like) in enumerate(zip(value, entries, strict=True), 1)
-        )
-    return value
-
-
-def _add(code: str, name: str, value: Any, whole: bool, hyperparameters: dict[str, Any]) -> _Tunable:
-    if name in hyperparameters:
-        raise UsageError(f"{code}: two of its arguments would be the hyperparameter {name!r}; wrap it in a function")
-    hyperparameters[name] = value
-    return _Tunable(name, whole)
-
-
-def _is_tunable(value: Any) -> bool:
-    return isinstance(value, Range | Choice | When) or is_number(value)
-
-
-def _is_numeric(value: Any) -> bool:
-    """Whether a default consists of numbers only."""
-    return all(map(_is_tunable, value)) if isinstance(value, tuple) and value else _is_tunable(value)
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether an argument is an int, or all that it is tuned over are."""
-    if isinstance(value, When):
-        value = value.entry
-    if isinstance(value, Range):
-        return value.integer
-    values = value.values if isinstance(value, Choice) else (value,)
-    return all(is_number(each) and isinstance(each, int) for each in values)
-
-
-def _singular(argument: str) -> str:
-    return argument[:-1] if argument.endswith("s") and len(argument) > 3 else argument
-
-
-def _hpo_name(argument: str) -> str:
-    return RATE if argument == TORCH_RATE else argument
-
-
-def _fits_tensor(entry: Any) -> bool:
-    """Whether all values of a hyperparameter are numbers, or all True or False."""
-    if isinstance(entry, When):
-        return _fits_tensor(entry.entry) and (entry.otherwise is UNSET or is_number(entry.otherwise))
-    values = entry.values if isinstance(entry, Choice) else ()
-    return all(map(is_number, values)) or all(isinstance(value, bool) for value in values)
-
-
-def _resolve(argument: Any, values: Mapping[str, float]) -> Any:
-    if isinstance(argument, _Tunable):
-        return argument.value(values)
-    return tuple(_resolve(entry, values) for entry in argument) if type(argument) is tuple else argument
-
-
-def _hyperparameters(argument: Any) -> list[str]:
-    """The names of an argument's hyperparameters."""
-    entries = argument if type(argument) is tuple else (argument,)
-    return [entry.name for entry in entries if isinstance(entry, _Tunable)]
+    static = tuple(each for each, entry in hyperparameters.items() if not fits_tensor(entry))
+    return TorchOptimizer(name, optimizer, arguments, hyperparameters, static)
 
 
 def _changed(arguments: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

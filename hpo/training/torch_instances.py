@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.optim.parameter_groups import ParameterGroup
-from hpo.optim.torch_optimizer import RATE, TORCH_RATE, TorchOptimizer
+from hpo.optim.torch_arguments import RATE, TORCH_RATE
+from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.tree import Tree
 from hpo.user_code.generators import seeded
 from hpo.user_code.messages import warn_once
