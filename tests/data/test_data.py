@@ -95,7 +95,9 @@ def test_noise_and_split_are_separate_streams() -> None:
     ("field", "value"),
     [
         *(("label_noise", 1.2), ("label_noise", -0.1), ("validation", 0.0), ("validation", 1.0), ("split", "first")),
-        *(("samples", 4005), ("samples", 40), ("samples", 4e3)),
+        *(("samples", 4005), ("samples", 40), ("samples", 4e3), ("train_split", 1.0), ("train_split", 1e-4)),
+        *(("padding", (60, 36)), ("padding", 3), ("padding", (1.5, 3)), ("final_seq_length", 0), ("shuffle_seq", 1)),
+        *(("iid_noise_scale", -0.1), ("shear_scale", float("nan")), ("max_translation", True)),
     ],
 )
 def test_wrong_fields_are_refused(field: str, value: Any) -> None:
@@ -128,6 +130,48 @@ def test_mnist1d_is_what_the_package_generates(cache: Path) -> None:
         assert np.array_equal(array.numpy(), np.asarray(expected[name]).astype(array.numpy().dtype))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]  # no temporary file is left
     assert DATASETS["Mnist1d"] is Mnist1d
+
+
+# Another value of every argument of the generator.
+GENERATORS: dict[str, Any] = {
+    "train_split": 0.6, "template_len": 20, "padding": (10, 30), "scale_coeff": 1.2, "max_translation": 5,
+    "corr_noise_scale": 0.5, "iid_noise_scale": 0.3, "shear_scale": 0.1, "shuffle_seq": True, "final_seq_length": 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_argument_of_the_generator_can_be_chosen(cache: Path, name: str) -> None:
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    settings = get_dataset_args()
+    settings.num_samples = SAMPLES
+    default = make_dataset(settings)
+    setattr(settings, name, GENERATORS[name])
+    expected = make_dataset(settings)
+    assert not np.array_equal(default["x"], expected["x"])
+    Mnist1d(samples=SAMPLES).load()
+    loaded = Mnist1d(samples=SAMPLES, **{name: GENERATORS[name]}).load()  # not what is cached for other arguments
+    for array, part in zip(loaded[:4], ("x", "y", "x_test", "y_test"), strict=True):
+        assert np.array_equal(array.numpy(), np.asarray(expected[part]).astype(array.numpy().dtype))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_defaults_are_those_of_the_generator() -> None:
+    from mnist1d.data import get_dataset_args
+
+    published = get_dataset_args(as_dict=True)
+    assert GENERATORS.keys() == published.keys() - {"num_samples", "seed", "url"}
+    dataset = Mnist1d()
+    assert dataset.generator_seed == published["seed"]
+    for name in GENERATORS:
+        value = getattr(dataset, name)
+        assert (list(value) if name == "padding" else value) == published[name]
+
+
+def test_permuted_sequences_cannot_be_shifted() -> None:
+    with pytest.raises(UsageError, match="give shift=0"):
+        Mnist1d(shuffle_seq=True, augmented=True)
+    assert Mnist1d(shuffle_seq=True, augmented=True, shift=0).augments
 
 
 def test_every_data_set_has_its_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

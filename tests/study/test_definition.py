@@ -243,6 +243,15 @@ def test_what_does_not_affect_results_is_not_in_the_definition() -> None:
     assert describe(study(data=Mistaken(label_noise=0.5)))["data"]["noise"] == "symmetric"
 
 
+def test_the_generators_arguments_are_in_the_definition_where_one_was_changed() -> None:
+    usual, changed = (describe(study(data=data))["data"] for data in (Mnist1d(), Mnist1d(final_seq_length=64)))
+    assert changed == usual | {
+        "train_split": 0.8, "template_len": 12, "padding": [36, 60], "scale_coeff": 0.4, "max_translation": 48,
+        "corr_noise_scale": 0.25, "iid_noise_scale": 0.02, "shear_scale": 0.75, "shuffle_seq": False,
+        "final_seq_length": 64,
+    }  # fmt: skip
+
+
 def test_texts_and_planned_numbers_do_not_change_the_digest() -> None:
     expected = digest(describe(study()))
     changes: list[dict[str, Any]] = [
