@@ -2,9 +2,9 @@
 
 Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
-Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100
+Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, Tales
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
-Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG
+Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG, CharLM
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
 Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, wrap, OPTIMIZERS
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
         Source,
         Svhn,
         Table,
+        Tales,
     )
     from hpo.errors import HpoError, UsageError
     from hpo.gradients.objective import Objective
-    from hpo.models import MLP, VGG, ConvNet1d, PyramidNet, ResNet, WideResNet
+    from hpo.models import MLP, VGG, CharLM, ConvNet1d, PyramidNet, ResNet, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
     from hpo.optim.averages import EMA, SWA
     from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model

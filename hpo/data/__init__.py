@@ -10,10 +10,11 @@ from hpo.data.mnist1d import Mnist1d
 from hpo.data.source import Dataset, Source, Split, split
 from hpo.data.svhn import Svhn
 from hpo.data.table import Table
+from hpo.data.tales import Tales
 
 DATASETS: dict[str, type[Dataset]] = {
     kind.__name__: kind
-    for kind in (Arrays, Cifar10, Cifar100, Digits, FashionMnist, FromHub, FromTorch, Mnist, Mnist1d, Svhn, Table)
+    for kind in (Arrays, Cifar10, Cifar100, Digits, FashionMnist, FromHub, FromTorch, Mnist, Mnist1d, Svhn, Table, Tales)
 }
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Split",
     "Svhn",
     "Table",
+    "Tales",
     "check_fit",
     "check_source",
     "identify",

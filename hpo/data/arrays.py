@@ -93,6 +93,8 @@ class FromHub(Given):
             parts = inputs, labels, *_read_columns(self._split(splits, test), self.inputs, self.target)
         else:
             parts = _split("FromHub", inputs, labels, test)
+        kind = getattr(self._split(splits, self.train), "features", {}).get(self.target)
+        object.__setattr__(self, "classes", self.classes or getattr(kind, "num_classes", None))
         names = [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
         object.__setattr__(self, "inputs", names)
         object.__setattr__(self, "test", test)

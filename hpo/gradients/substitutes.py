@@ -55,9 +55,15 @@ def _by_sample_twice() -> bool:
 
 
 def _mathematical(function: Function) -> Function:
-    """Attention by the products and the softmax of its definition."""
+    """Attention by the products and the softmax of its definition.
+
+    On a GPU only where it is differentiated twice; on a CPU also for several models, which its kernel would compute
+    one after the other.
+    """
 
     def attention(*args: Any, **options: Any) -> Any:
+        if args and args[0].is_cuda and not _twice():
+            return function(*args, **options)
         with sdpa_kernel(SDPBackend.MATH):
             return function(*args, **options)
 
@@ -168,8 +174,8 @@ def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, 
 
 # Function -> (when its kernel fails, its substitute).
 _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
-    F.scaled_dot_product_attention: (_twice, _mathematical(F.scaled_dot_product_attention)),
-    F.multi_head_attention_forward: (_twice, _mathematical(F.multi_head_attention_forward)),
+    F.scaled_dot_product_attention: (_several_or_twice, _mathematical(F.scaled_dot_product_attention)),
+    F.multi_head_attention_forward: (_several_or_twice, _mathematical(F.multi_head_attention_forward)),
     F.prelu: (_several_twice, _prelu),
     torch.prelu: (_several_twice, _prelu),
     Tensor.prelu: (_several_twice, _prelu),

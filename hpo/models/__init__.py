@@ -1,5 +1,6 @@
 """Networks: frozen descriptions that build a freshly initialised `torch.nn.Module` when called."""
 
+from hpo.models.char_lm import CharLM
 from hpo.models.convnet import ConvNet1d
 from hpo.models.mlp import MLP
 from hpo.models.pyramidnet import PyramidNet
@@ -13,6 +14,7 @@ MODELS = {
     "WideResNet": WideResNet,
     "PyramidNet": PyramidNet,
     "VGG": VGG,
+    "CharLM": CharLM,
 }
 
-__all__ = ["MLP", "MODELS", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"]
+__all__ = ["MLP", "MODELS", "VGG", "CharLM", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"]

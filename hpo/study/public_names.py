@@ -9,9 +9,9 @@ _NAMES_BY_MODULE = {
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": (
         *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FashionMnist", "FromHub", "FromTorch", "Mnist"),
-        *("Mnist1d", "Source", "Svhn", "Table"),
+        *("Mnist1d", "Source", "Svhn", "Table", "Tales"),
     ),
-    "hpo.models": ("MLP", "VGG", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
+    "hpo.models": ("MLP", "VGG", "CharLM", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),
     "hpo.user_code.metrics": ("whole",),
     "hpo.study.pruner": ("SuccessiveHalving",),
