@@ -15,7 +15,7 @@ def auc(outputs, labels):
 
 STUDY = Study(
     title="Clipping on a small table with noisy labels",
-    hypothesis="Samples with large gradients have wrong labels more often, so that clipping them helps, with a clip that is tuned or taken from quartiles.",
+    hypothesis="Samples with large gradients have wrong labels more often, so that it helps to clip the gradients.",
     data=DATA,
     model=MLP((DATA.features, 64, 1)),  # one logit
     batch_size=32,

@@ -14,7 +14,20 @@ from hpo.data.tales import Tales
 
 DATASETS: dict[str, type[Dataset]] = {
     kind.__name__: kind
-    for kind in (Arrays, Cifar10, Cifar100, Digits, FashionMnist, FromHub, FromTorch, Mnist, Mnist1d, Svhn, Table, Tales)
+    for kind in (
+        Arrays,
+        Cifar10,
+        Cifar100,
+        Digits,
+        FashionMnist,
+        FromHub,
+        FromTorch,
+        Mnist,
+        Mnist1d,
+        Svhn,
+        Table,
+        Tales,
+    )
 }
 
 __all__ = [

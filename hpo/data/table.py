@@ -101,7 +101,9 @@ def _read(file: Any) -> tuple[Any, str]:
         separator = max(SEPARATORS, key=header.count)
         return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True), content
     except ImportError as error:
-        raise HpoError("Table needs the pyarrow package for Parquet files: pip install pyarrow") from error
+        raise HpoError(
+            "Table needs the pyarrow package for Parquet files: pip install 'hpo-studies[parquet]'"
+        ) from error
     except (OSError, ValueError) as error:  # pandas' own errors of parsing and Arrow's are ValueErrors
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f"Table: {str(file)!r} cannot be read ({reason}); give a CSV or Parquet file") from error
