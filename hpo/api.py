@@ -82,6 +82,11 @@ def open_ledger(
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
     description = describe(study)
+    if trials is not None and all(entry["trials"] for entry in description["configurations"]):
+        raise UsageError(
+            f"--trials {trials} has no effect: each configuration of {study.name} has its own number of trials, in its "
+            "file or by its grid; leave --trials out"
+        )
     identity = (description, digest(description), planned, text, fingerprint(study))
     ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
     if stored:

@@ -1,5 +1,6 @@
 """Errors shown to a person: one sentence that says what is wrong and what to do, and the words that all share."""
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -30,6 +31,11 @@ def require_whole(name: str, value: object, minimum: int = 1) -> None:
 def is_whole(value: object, minimum: int) -> bool:
     """Whether a value is an int (not a bool) of at least `minimum`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number and not True or False."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_fraction_below_one(value: object) -> bool:

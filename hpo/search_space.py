@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, is_number
 
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -199,22 +199,3 @@ def when(name: str, value: Value | tuple[Value, ...], entry: Range | Choice, oth
 def is_plain(value: object) -> bool:
     """Whether a value can be a hyperparameter's: a finite number, a text, True, False or None."""
     return value is None or isinstance(value, str | bool) or is_number(value)
-
-
-def describe_bounds(bounds: Bounds) -> str:
-    """A range or choice as a person writes it: "1e-05–0.01 (log)", "2–10 (integers)", "32, 64 or 128"."""
-    if isinstance(bounds, Choice):
-        *first, last = map(show_value, bounds.values)
-        return f"{', '.join(first)} or {last}"
-    kinds = [word for word, applies in (("integers", bounds.integer), ("log", bounds.log)) if applies]
-    return f"{bounds.low:g}–{bounds.high:g}" + (f" ({', '.join(kinds)})" if kinds else "")
-
-
-def show_value(value: Value) -> str:
-    """A hyperparameter's value in a list or on a terminal."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number and not True or False."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.search_space import Bounds, Choice, Entry, Range, Value, When, describe_bounds
+from hpo.search_space import Bounds, Choice, Entry, Range, Value, When
 from hpo.stages import Stages
 
 Setting = dict[str, Value]
@@ -54,6 +54,20 @@ class Space:
             ):
                 allowed = " or ".join(map(repr, condition.values))
                 yield f"{name} only exists where {condition.name} is {allowed}, which the setting has to say"
+
+
+def describe_bounds(bounds: Bounds) -> str:
+    """A range or choice as a person writes it: "1e-05–0.01 (log)", "2–10 (integers)", "32, 64 or 128"."""
+    if isinstance(bounds, Choice):
+        *first, last = map(show_value, bounds.values)
+        return f"{', '.join(first)} or {last}"
+    kinds = [word for word, applies in (("integers", bounds.integer), ("log", bounds.log)) if applies]
+    return f"{bounds.low:g}–{bounds.high:g}" + (f" ({', '.join(kinds)})" if kinds else "")
+
+
+def show_value(value: Value) -> str:
+    """A hyperparameter's value in a list or on a terminal."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def split_space(space: Mapping[str, Any]) -> Space:

@@ -111,7 +111,7 @@ def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
         missing=[numbers.study["name"] for numbers in studies if numbers not in containing],
         baseline_of=[numbers.study["name"] for numbers in containing if numbers.definition["baseline"] == name],
         words={word: words[word] for word in WORDS},
-        differs=[part for part in PARTS if any(entry[part] != definitions[0][part] for entry in definitions)],
+        differs=[part for part in PARTS if any(entry.get(part) != definitions[0].get(part) for entry in definitions)],
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpo.errors import require
+from hpo.errors import is_number, require
 from hpo.gradients.draws import Moment
-from hpo.search_space import Choice, Entry, Range, When, is_number
+from hpo.search_space import Choice, Entry, Range, When
 from hpo.tree import Tree, broadcast_to
 
 State = dict[str, Tree]

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hpo.errors import UsageError, did_you_mean
-from hpo.search_space import UNSET, Choice, Range, When, is_number
+from hpo.errors import UsageError, did_you_mean, is_number
+from hpo.search_space import UNSET, Choice, Range, When
 
 RATE, TORCH_RATE = "learning_rate", "lr"
 

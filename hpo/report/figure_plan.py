@@ -186,6 +186,8 @@ def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> 
     few = {name: int(counts.get(name, 0)) for name in styles if counts.get(name, 0) < enough}
     have = ", ".join(f"{shorten(name)} has {number}" for name, number in few.items())
     sentences = [f"Shown for configurations with at least {enough} finished trials; {have}."] if few else []
+    if tuning_frames.has_conditions(record):
+        sentences.append("Hyperparameters that exist in some settings only are left out.")
     single = [shorten(name) for name in tuning_frames.tuning_one(record) if name not in few]
     if single:
         sentences.append(f"Only one hyperparameter is tuned by {listed(single)}.")

@@ -136,6 +136,11 @@ def importance_frame(record: Record, trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["configuration", "hyperparameter", "importance", "trials"])
 
 
+def has_conditions(record: Record) -> bool:
+    """Whether a configuration tunes a hyperparameter that exists in some settings only."""
+    return any(split_space(entry["space"]).conditions for entry in _configurations(record))
+
+
 def tuning_one(record: Record) -> list[str]:
     """The configurations that tune only one hyperparameter."""
     return [entry["name"] for entry in _configurations(record) if len(split_space(entry["space"]).tuned) == 1]

@@ -10,7 +10,7 @@ from hpo.errors import plural
 from hpo.report.wording import escape, listed, plain_name
 from hpo.space import split_space
 from hpo.tasks import metric_words
-from hpo.trials import count_by_cause, failure_text
+from hpo.trials import count_by_cause, failure_text, sampler_of
 
 ENOUGH_SEEDS = 10
 ENOUGH_TRIALS = 20  # of a configuration in one tuning run
@@ -36,6 +36,8 @@ def few_trials(definition: Mapping[str, Any], trials: int) -> str:
     Args:
         trials: planned for each configuration and tuning run; a configuration's own number takes precedence.
     """
+    if sampler_of(definition) == "grid":  # which tries all that it means to try
+        return ""
     names_by_size: dict[tuple[int, int], list[str]] = {}
     needed, flag_helps = 0, True
     for entry in definition["configurations"]:

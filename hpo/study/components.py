@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean
+from hpo.errors import UsageError, did_you_mean, is_number
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.torch_optimizer import TorchOptimizer
-from hpo.search_space import UNSET, Choice, Entry, Range, When, describe_bounds, is_number
+from hpo.search_space import UNSET, Choice, Entry, Range, When
+from hpo.space import describe_bounds
 from hpo.study.study import Configuration
 from hpo.study.training_space import FIELDS, TRAINING_NAMES, is_training
 from hpo.study.validation import first_lookalikes

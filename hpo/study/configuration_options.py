@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean, require
+from hpo.errors import UsageError, did_you_mean, is_number, require
 from hpo.optim.averages import AVERAGES, Average
 from hpo.optim.optimizers import Optimizer
 from hpo.optim.parameter_groups import Fixed
 from hpo.optim.torch_arguments import RATE
 from hpo.optim.torch_optimizer import TorchOptimizer
-from hpo.search_space import is_number
 from hpo.study.components import optimizer_of, parts_of
 from hpo.study.study import Configuration
 

@@ -7,18 +7,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean
+from hpo.errors import UsageError
 from hpo.models.losses import LOSSES, CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.schedules import Constant
 from hpo.optim.torch_optimizer import TorchOptimizer
-from hpo.search_space import Range
-from hpo.space import as_json, split_space
+from hpo.space import as_json
 from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.configuration_options import check_options, describe_groups
-from hpo.study.sampler import Grid
+from hpo.study.search import check_grid, describe_sampler, first_settings, planned_trials
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training
 from hpo.tasks import CLASSIFICATION, direction_of_metric
@@ -52,7 +51,7 @@ def describe(study: Study) -> dict[str, Any]:
     metrics = {name: _describe_metric(metric) for name, metric in study.metrics.items()}
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
     _check_views(study)
-    _check_grid(study)
+    check_grid(study)
     for configuration in study.configurations:
         check_training(study, configuration, full_space(configuration))
     return {
@@ -73,7 +72,7 @@ def describe(study: Study) -> dict[str, Any]:
         **({"accumulate": study.accumulate} if study.accumulate > 1 else {}),
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
         **({"pruner": _describe_part(study.pruner)} if study.pruner is not None else {}),
-        **({"sampler": _describe_sampler(study.sampler)} if study.sampler != "tpe" else {}),
+        **({"sampler": describe_sampler(study.sampler, _describe_part)} if study.sampler != "tpe" else {}),
         "margin": float(study.margin),
         "baseline": study.baseline,
         "configurations": [_describe_configuration(configuration, study) for configuration in study.configurations],
@@ -98,63 +97,15 @@ def digest(definition: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _describe_sampler(sampler: Any) -> Any:
-    if isinstance(sampler, Grid):
-        return {"grid": dict(sampler.values)}
-    return sampler if isinstance(sampler, str) else _describe_part(sampler)
-
-
-def _check_grid(study: Study) -> None:
-    """Raises UsageError if the study's grid names what no configuration tunes."""
-    tuned = {name for entry in study.configurations for name in split_space(full_space(entry)).tuned}
-    for name in study.sampler.values if isinstance(study.sampler, Grid) else ():
-        if name not in tuned:
-            raise UsageError(
-                f"the grid has values of {name!r}, which no configuration tunes; give it a range or choice in a "
-                f"configuration's space{did_you_mean(name, tuned)}"
-            )
-
-
-def _planned_trials(configuration: Configuration, study: Study) -> int | None:
-    """The configuration's own number of trials: with a grid its size.
-
-    Raises:
-        UsageError: the sampler cannot tune this configuration.
-    """
-    space = split_space(full_space(configuration))
-    try:
-        if isinstance(study.sampler, Grid):
-            if configuration.trials is not None or configuration.first:
-                raise UsageError("the grid says which settings are tried; leave out trials and first")
-            return len(study.sampler.settings(space))
-        if study.sampler == "cmaes" and sum(isinstance(bounds, Range) for bounds in space.tuned.values()) < 2:
-            raise UsageError("sampler 'cmaes' needs two ranges or more; choose another sampler, or tune more")
-    except UsageError as error:
-        raise UsageError(f"configuration {configuration.name!r}: {error}") from error
-    return configuration.trials
-
-
-def _first_settings(configuration: Configuration) -> list[dict[str, Any]]:
-    """The settings to try first, with values of the types that sampled ones have."""
-    space = split_space(full_space(configuration))
-    for number, setting in enumerate(configuration.first, start=1):
-        if objection := space.objection(setting):
-            raise UsageError(
-                f"configuration {configuration.name!r}: setting {number} of first cannot be tried: {objection}; "
-                "change it or the space, since a best setting outside its space would not be a result of tuning"
-            )
-    return [{name: space.tuned[name].restrict(value) for name, value in each.items()} for each in configuration.first]
-
-
 def _describe_configuration(configuration: Configuration, study: Study) -> dict[str, Any]:
     optimizer, regularizer = optimizer_of(configuration), regularizer_of(configuration)
     return {
         "name": configuration.name,
         "optimizer": _describe_optimizer(optimizer),
         "regularizer": _named(regularizer, REGULARIZERS),
-        "trials": _planned_trials(configuration, study),
+        "trials": planned_trials(configuration, study),
         **_describe_options(configuration),
-        **({"first": _first_settings(configuration)} if configuration.first else {}),
+        **({"first": first_settings(configuration)} if configuration.first else {}),
         "prediction": configuration.prediction,
         "space": {name: as_json(entry) for name, entry in full_space(configuration).items()},
     }

@@ -50,7 +50,7 @@ class Grid:
                 raise UsageError(f"the grid has no values of {name}, which is tuned; add them, or fix {name}")
             for value in values or ():
                 if objection := Space((name,), {name: bounds}, {}, {}).objection({name: value}):
-                    raise UsageError(f"grid: {objection}")
+                    raise UsageError(f"grid: {objection}; widen it in the space, or leave the value out")
         return grid_settings(space, self.values)
 
 

@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         """
         Args:
-            on_epoch: called with (work, epoch from 1, epochs) after every epoch.
+            on_epoch: called with (the work that trains side by side, epoch from 1, epochs) after every epoch.
             checkpoints: where to save long runs and resume them from.
             max_models: models trained side by side at most; by default as many as the work has, or as `size` computes.
             trial_curves: returns the earlier trials of the work's tuning runs, by tuning run, with which the study's
@@ -182,9 +182,11 @@ class Trainer:
     ) -> list[Run]:
         start = time.perf_counter() - (checkpointer.earlier_seconds * len(group) if checkpointer else 0.0)
 
+        present = work.with_slots([work.slots[index] for index in dict.fromkeys(model.slot for model in group)])
+
         def progress(epoch: int, _: object) -> None:
             if self.on_epoch:
-                self.on_epoch(work, epoch, recipe.epochs)
+                self.on_epoch(present, epoch, recipe.epochs)
             limit = self.study.trial_timeout
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
                 self.delete_checkpoints(work)  # the next attempt has the full time limit

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage_study import finish_all, make
@@ -162,3 +163,64 @@ def test_a_comparison_of_many_studies_has_a_short_folder_name(golden: Path, monk
     name = api.compare(ledgers, golden / "reports").name
     assert re.fullmatch(r"compare-plain-and-19-more-[0-9a-f]{8}", name)
     assert api.compare(ledgers[:19], golden / "reports").name != name
+
+
+SEARCH = '''
+"""A study with choices."""
+from hpo import MLP, Configuration, Mnist1d, Regularizer, Study, choice, grid, integers
+
+def network(width=8):
+    return MLP((40, width, 10))()
+
+def grads(objective, params, state, hyper):
+    return objective.grad(params), state, {"rank": hyper["scale"] * hyper["rank"]}
+
+HYPER = {"rank": integers(1, 4), "kind": choice("a", "1"), "scale": 1.0}
+MINE = Regularizer("mine", grads, HYPER, static=("rank", "kind"))
+STUDY = Study(
+    data=Mnist1d(samples=100), model=network, epochs=1, baseline="AdamW", trials=2, sampler=SAMPLER,
+    configurations=(
+        Configuration("AdamW", space={"batch_size": choice(16, 32), "weight_decay": 0.1}),
+        Configuration("Mine", regularizer=MINE, space={"weight_decay": 0.1, "beta1": choice(0.8, 0.9)}),
+    ),
+)
+'''
+
+
+def tried(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The setting that `hpo try` trains."""
+    assert hpo("try", "search", "--json", *words) == 0
+    setting: dict[str, Any] = json.loads(capsys.readouterr().out)["setting"]
+    return setting
+
+
+def test_try_takes_every_kind_of_hyperparameter(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "studies" / "search.py").write_text(SEARCH.replace("SAMPLER", "'random'"))
+    assert tried(capsys, "-c", "AdamW")["batch_size"] == 16
+    given = tried(capsys, "-c", "AdamW", "batch_size=32", "model.width=5", "label_smoothing=0.1")
+    assert (given["batch_size"], given["model.width"], given["label_smoothing"]) == (32, 5, 0.1)
+    mine = tried(capsys, "-c", "Mine", "rank=3", "kind=1", "batch_size=8")
+    assert (mine["rank"], mine["kind"], mine["batch_size"], mine["beta1"]) == (3, "1", 8, 0.8)
+    for words, named in (
+        (["batch_size=8.5"], "batch_size is 8.5"), (["model.depth=2"], "'model.depth'"), (["beta1=x"], "'beta1=x'"),
+        (["batch_size=90"], "batch_size is 90"),
+    ):  # fmt: skip
+        assert hpo("try", "search", "-c", "Mine", *words) == 2
+        text = capsys.readouterr().err
+        assert named in text and text.count("\n") == 1
+
+
+def test_a_flag_for_trials_is_refused_where_each_configuration_has_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampler = "grid({'learning_rate': [0.001, 0.01], 'rank': [1, 2]})"
+    (folder / "studies" / "search.py").write_text(SEARCH.replace("SAMPLER", sampler))
+    assert hpo("run", "search", "--trials", "5") == 2
+    assert "--trials 5 has no effect" in capsys.readouterr().err
+
+
+def test_list_names_samplers_and_training_hyperparameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hpo("list", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {"tpe", "random", "gp", "cmaes", "qmc", "grid"} <= shown["samplers"].keys()
+    assert any("batch_size" in name for name in shown["training hyperparameters"])

@@ -10,7 +10,7 @@ import typer
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
 from hpo.errors import HpoError, UsageError, did_you_mean
 from hpo.output import write_line
-from hpo.search_space import show_value
+from hpo.space import show_value
 from hpo.study.study import Study
 
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.search_space import Choice, Entry, Range, Value, When, describe_bounds, is_plain, show_value
-from hpo.space import Setting, split_space
+from hpo.search_space import Choice, Entry, Range, Value, When, is_plain
+from hpo.space import Setting, describe_bounds, show_value, split_space
 from hpo.study import loading
 from hpo.study.sampler import SAMPLERS
 from hpo.study.study import Configuration, Study
