@@ -8,6 +8,7 @@ from typing import Any
 from hpo.errors import UsageError, did_you_mean, plural
 from hpo.output import visible
 from hpo.storage.ledger import Ledger, load_study, names
+from hpo.tasks import metric_words
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
 FAILURES = "failures (a diverged run counts as finished; after any other cause it is retried):"
@@ -67,7 +68,7 @@ def status_text(studies: Mapping[str, Any]) -> str:
 
 
 def _study_text(title: str, study: Mapping[str, Any]) -> str:
-    rows = [("configuration", "trials", "reruns", "in training", f"best {study['score'].replace('_', ' ')}")]
+    rows = [("configuration", "trials", "reruns", "in training", f"best {metric_words(study['score'])}")]
     failures = []
     for configuration, entry in study["configurations"].items():
         trials, reruns = (f"{entry[f'{phase}_done']}/{entry[f'{phase}_total']}" for phase in ("trials", "reruns"))
