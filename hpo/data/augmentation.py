@@ -8,7 +8,8 @@ from torch import Tensor
 from hpo.errors import UsageError
 from hpo.random import integer, normal, uniform
 
-# Every draw of a key has its number, so that switching one augmentation off does not change the others.
+# Every draw of a key has its number, so that switching one augmentation off does not change the others. Those of
+# hpo.data.rand_augment and hpo.data.resized_crop begin at 2²⁴, far above the numbers of the noise.
 ROW, COLUMN, FLIP, HOLE, HOLE_ROW, HOLE_COLUMN, SHIFT, SCALE = range(8)
 # A normal number uses the uniform draws 2d and 2d + 1: from 4 on these are different from the draws above.
 NOISE = 4

@@ -1,34 +1,45 @@
 """Images from published files, with the augmentations of their field as fields of a data set."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from hpo.data import rand_augment
 from hpo.data.augmentation import crop_and_flip, cut_out
+from hpo.data.resized_crop import resized_crop
 from hpo.data.source import Dataset, augmentation
 from hpo.errors import is_whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedImages(Dataset):
-    """Standardised images [M, C, H, W] that training sees cropped, flipped and with a cutout.
+    """Standardised images [M, C, H, W] that training sees augmented, in the order of the attributes.
 
     Attributes:
         folder: the folder of the published files, or of their download; by default `HPO_DATA`, else the cache. It is
             not part of a study's definition: it may differ between machines.
         augmented: whether training sees augmented images.
+        scale: the range of the area of a random crop that is resized to the image's size (RandomResizedCrop), as a share
+            of the image's area; None: no such crop. ratio: the range of its width divided by its height.
         padding: black pixels around the image before a random crop of its size; 0: no crop.
         flip: probability of a horizontal flip; 0: no flip.
+        rand_augment: number of random operations of RandAugment; 0: none. magnitude: their strength, 0 to 30.
         cutout: side in pixels of the square that is set to the mean colour; 0: no cutout.
         cutout_probability: probability of a cutout.
     """
 
     folder: str | os.PathLike[str] | None = field(default=None, metadata={"described": False})
     augmented: bool = False
+    scale: tuple[float, float] | None = field(default=None, metadata={"described": "resizes_crops"})
+    ratio: tuple[float, float] = field(default=(3 / 4, 4 / 3), metadata={"described": "resizes_crops"})
     padding: int = augmentation(0)
     flip: float = augmentation(0.0)
+    rand_augment: int = field(default=0, metadata={"described": "uses_rand_augment"})
+    magnitude: int = field(default=9, metadata={"described": "uses_rand_augment"})
     cutout: int = augmentation(0)
     cutout_probability: float = augmentation(0.5)
 
@@ -36,6 +47,12 @@ class PublishedImages(Dataset):
         super().__post_init__()
         for name in ("padding", "cutout"):
             self._require(name, is_whole(getattr(self, name), 0), "a whole number of pixels, 0 for none")
+        self._require("rand_augment", is_whole(self.rand_augment, 0), "a number of operations, 0 for none")
+        strong = is_whole(self.magnitude, 0) and self.magnitude < rand_augment.BINS
+        self._require("magnitude", strong, f"a whole number from 0 to {rand_augment.BINS - 1}")
+        shares = self.scale is None or (_is_range(self.scale) and self.scale[1] <= 1)
+        self._require("scale", shares, "two shares of the area, the smaller one first, or None")
+        self._require("ratio", _is_range(self.ratio), "two numbers above 0, the smaller one first")
         for name in ("flip", "cutout_probability"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability between 0 and 1")
 
@@ -51,13 +68,42 @@ class PublishedImages(Dataset):
         return images
 
     @property
+    def resizes_crops(self) -> bool:
+        return self.augmented and self.scale is not None
+
+    @property
+    def uses_rand_augment(self) -> bool:
+        return self.augmented and self.rand_augment > 0
+
+    @property
     def augments(self) -> bool:
-        return self.augmented and bool(self.padding or self.flip or (self.cutout and self.cutout_probability))
+        moves = bool(self.padding or self.flip or (self.cutout and self.cutout_probability))
+        return self.augmented and (moves or self.resizes_crops or self.uses_rand_augment)
 
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
-        """Images [N, C, H, W] cropped, flipped and with a cutout; see `Dataset.augment`."""
+        """Images [N, C, H, W] cropped, flipped, changed by RandAugment and with a cutout; see `Dataset.augment`."""
         if not self.augmented:
             return inputs
+        if self.scale is not None:
+            inputs = resized_crop(inputs, keys, self.scale, self.ratio)
         black = [-mean / deviation for mean, deviation in zip(*self.standardisation, strict=True)]
-        cropped = crop_and_flip(inputs, keys, self.padding, self.flip, black)
-        return cut_out(cropped, keys, self.cutout, self.cutout_probability)
+        images = crop_and_flip(inputs, keys, self.padding, self.flip, black)
+        if self.rand_augment:
+            images = self._change_pixels(images, keys)
+        return cut_out(images, keys, self.cutout, self.cutout_probability)
+
+    def _change_pixels(self, images: Tensor, keys: Tensor) -> Tensor:
+        """RandAugment of standardised images, whose pixels are rounded to whole numbers before."""
+        # Numbers are filled in on the device: a copy from the CPU cannot be in a CUDA graph.
+        means, deviations = (
+            torch.stack([images.new_full((1, 1), value) for value in values]) for values in self.standardisation
+        )
+        pixels = ((images * deviations + means) * 255).round().clamp(0, 255).to(torch.int64)
+        changed = rand_augment.rand_augment(pixels, keys, self.rand_augment, self.magnitude)
+        return (changed.to(images.dtype) / 255 - means) / deviations
+
+
+def _is_range(given: object) -> bool:
+    if not isinstance(given, tuple) or len(given) != 2:
+        return False
+    return all(isinstance(end, int | float) for end in given) and 0 < given[0] <= given[1] < math.inf

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import references_data as references
+import references_images
 import torch
 from torch import Tensor
 
@@ -27,6 +28,10 @@ def slow_cifar(kind: type[Cifar10] | type[Cifar100]) -> Slow:
     return lambda image, key: references.cifar_augment(image, key, kind.means, kind.pixel_deviations)
 
 
+def slow_strong(image: np.ndarray, key: int) -> np.ndarray:
+    return references_images.strong_augment(image, key, Cifar10.means, Cifar10.pixel_deviations)
+
+
 def slow_digits(image: np.ndarray, key: int) -> np.ndarray:
     return references.digits_augment(image, key, digits_module.MEAN, digits_module.DEVIATION)
 
@@ -36,6 +41,7 @@ CASES: dict[str, tuple[Dataset, tuple[int, ...], Slow]] = {
     "digits": (Digits(augmented=True), (1, 8, 8), slow_digits),
     "cifar10": (Cifar10(), IMAGE, slow_cifar(Cifar10)),
     "cifar100": (Cifar100(), IMAGE, slow_cifar(Cifar100)),
+    "rand_augment": (Cifar10(rand_augment=3, magnitude=12), IMAGE, slow_strong),
 }
 
 
