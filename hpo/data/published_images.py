@@ -23,8 +23,8 @@ class PublishedImages(Dataset):
         folder: the folder of the published files, or of their download; by default `HPO_DATA`, else the cache. It is
             not part of a study's definition: it may differ between machines.
         augmented: whether training sees augmented images.
-        scale: the range of the area of a random crop that is resized to the image's size (RandomResizedCrop), as a share
-            of the image's area; None: no such crop. ratio: the range of its width divided by its height.
+        scale, ratio: the range of a random crop's share of the area, and of its width divided by its height; the crop
+            is resized to the image's size (RandomResizedCrop). scale=None: no such crop.
         padding: black pixels around the image before a random crop of its size; 0: no crop.
         flip: probability of a horizontal flip; 0: no flip.
         rand_augment: number of random operations of RandAugment; 0: none. magnitude: their strength, 0 to 30.
