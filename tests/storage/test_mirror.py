@@ -18,6 +18,8 @@ from optuna.trial import TrialState, create_trial
 from storage_study import counted_statements, definition, finish_all, make, outcomes, plain_names, plain_study
 
 from hpo.errors import HpoError
+from hpo.search_space import choice
+from hpo.space import as_json
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, open_study
 from hpo.storage.optuna import mirror as mirror_module
@@ -353,3 +355,20 @@ def test_a_study_deleted_in_optuna_is_created_at_the_next_call(ledger: Ledger, u
         mirror.begin("x", work)
     assert len(mirror.begin("x", work).slots) == 2
     assert states(url, "s/A/tune") == {"RUNNING": 2}
+
+
+def test_a_released_trial_with_choices_is_resumed_as_the_same_trial(url: str) -> None:
+    space = {"width": as_json(choice(32, 64)), "kind": as_json(choice("a", "b")), "flag": as_json(choice(True, False))}
+    described = definition(configurations=[{"name": "A", "trials": None, "space": space}])
+    ledger = open_study(connect(url), "choices", described, "d", {"trials": 2, "seeds": 1}, {}, {})
+    mirror, setting = Mirror(ledger), {"width": 64, "kind": "b", "flag": False}
+    work = ledger.lease("x", 2)
+    assert work is not None
+    begun = mirror.begin("x", ledger.assign("x", work, [setting, setting]))
+    mirror.release(ledger.release("x"))
+    again = ledger.lease("y", 2)
+    assert again is not None
+    assert [slot.trial for slot in mirror.begin("y", again).slots] == [slot.trial for slot in begun.slots]
+    trials = plain_study(url, "choices/A/tune").trials
+    assert [trial.params for trial in trials] == [setting] * 2
+    assert [type(value) for value in trials[0].params.values()] == [int, str, bool]

@@ -1,15 +1,18 @@
 """How many models train side by side: the rule, compared with counts by hand."""
 
+import functools
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from hpo import MLP, Configuration, Mnist1d, Study
+from hpo import MLP, Configuration, Mnist1d, Study, choice
 from hpo.errors import UsageError
 from hpo.models import ConvNet1d
 from hpo.training.population_size import MAX_POPULATION, Cost, measure_cost, population_size
+from hpo.trials import Slot, Work
+from hpo.worker import trainer as trainer_module
 from hpo.worker.trainer import Trainer
 
 GIB = 2.0**30
@@ -92,3 +95,32 @@ def test_a_broken_network_fails_in_training() -> None:
     assert trainer(broken).size() == MAX_POPULATION["cpu"]
     with pytest.raises(UsageError, match="write one"):
         trainer(refused).size()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_each_shape_has_a_population_size_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide network trains in smaller populations than the narrow one that the leases are made for."""
+    populations: list[tuple[int, int]] = []
+    train = trainer_module.train
+
+    def counted(recipe: Any, members: Any, *rest: Any) -> Any:
+        populations.append((recipe.model.keywords["width"], len(members)))
+        return train(recipe, members, *rest)
+
+    def network(width: int) -> nn.Module:
+        return MLP((40, width, width, 10))()
+
+    monkeypatch.setattr(trainer_module, "train", counted)
+    space = {"model.width": choice(8, 512)}
+    subject = trainer(
+        network, epochs=1, configurations=(Configuration("A", space=space), Configuration("B", space=space))
+    )
+    assert subject.size() == MAX_POPULATION["cpu"]
+    rate = {"learning_rate": 0.001, "weight_decay": 0.0}
+    slots = [Slot(n, n, 0, 1, {**rate, "model.width": width}) for n, width in enumerate([8, 512] * 5)]
+    subject(Work("A", "tune", slots))
+    wide = population_size(cost(functools.partial(network, width=512)), 64, "cpu", 8 * GIB)
+    assert 1 <= wide < 5
+    assert [count for width, count in populations if width == 8] == [5]
+    assert max(count for width, count in populations if width == 512) <= wide
+    assert sum(count for width, count in populations if width == 512) == 5
