@@ -9,7 +9,22 @@ from typing import Any
 import cifar_archives
 import pytest
 
-from hpo import MLP, CharLM, Cifar10, Cifar100, Digits, Mnist1d, ResNet, Study, Table, Tales, api
+from hpo import (
+    MLP,
+    VGG,
+    CharLM,
+    Cifar10,
+    Cifar100,
+    Digits,
+    Mnist1d,
+    PyramidNet,
+    ResNet,
+    Study,
+    Table,
+    Tales,
+    WideResNet,
+    api,
+)  # fmt: skip
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe, digest
 from hpo.study.loading import load, variants
@@ -36,8 +51,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_source_has_its_study() -> None:
-    expected = {"gnvr", "gnvr_published", "sgsc", "sgsc_published", "gvr", "gvr_mnist1d", "gvr_digits"}
-    expected |= {"vasso:cifar10", "vasso:cifar100", "gam:cifar10", "gam:cifar100", "rogc:clean", "rogc:noisy"}
+    expected = {"gnvr", "gnvr_published", "sgsc", "sgsc_published", "sam", "gvr_mnist1d", "gvr_digits"}
+    expected |= {"gvr:clean", "gvr:noisy", "rogc:clean", "rogc:noisy"}
+    expected |= {f"vasso:{variant}" for variant in ("cifar10", "cifar100", "wrn", "vgg")}
+    expected |= {f"gam:{variant}" for variant in ("cifar10", "cifar10-pyramidnet", "cifar100", "cifar100-pyramidnet")}
+    expected |= {"gam:cifar100-resnet50", "gam:cifar100-resnet101"}
     expected |= {"rogc_published:clean", "rogc_published:noisy", "digits", "weight_decay"}
     expected |= {"sam_family:clean", "sam_family:noise20", "sam_family:noise40", "sam_family:digits"}
     expected |= {"shootout:clean", "shootout:noise20", "shootout:noise40", "charlm", "regression", "table"}
@@ -69,8 +87,11 @@ def new_parts() -> dict[str, set[str]]:
     for reference in REFERENCES:
         study = load(reference)
         for entry in describe(study)["configurations"]:
-            kind = (isinstance(study.model, ResNet), type(study.data) in (Table, Tales), study.data.task)
+            kind = (type(study.model), type(study.data) in (Table, Tales), study.data.task)
             part = (*kind, entry["optimizer"], entry["regularizer"])
+            deep = isinstance(study.model, ResNet) and study.model.depth >= 50
+            if deep or isinstance(study.model, WideResNet | PyramidNet | VGG):
+                part = (*kind, deep)  # tried with one rival
             if part not in seen:
                 seen.add(part)
                 parts.setdefault(reference, {study.baseline}).add(entry["name"])
@@ -78,6 +99,12 @@ def new_parts() -> dict[str, set[str]]:
 
 
 NEW_PARTS = new_parts()
+NARROW: dict[type, dict[str, Any]] = {
+    ResNet: {"width": 4},
+    WideResNet: {"depth": 10, "widen": 1, "width": 4},
+    PyramidNet: {"depth": 11, "alpha": 6, "width": 4},
+    VGG: {"depth": 11, "width": 4, "hidden": 8},
+}
 
 
 def small(study: Study, names: set[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
@@ -90,8 +117,7 @@ def small(study: Study, names: set[str], folder: Path, monkeypatch: pytest.Monke
         cifar_archives.publish(monkeypatch, folder, data.archive, 4 if isinstance(data, Cifar10) else 20)
         changes: dict[str, Any] = {"data": dataclasses.replace(data, folder=folder), "batch_size": 18}
         changes |= {"trials": 1, "seeds": 1}
-        assert isinstance(study.model, ResNet)
-        changes["model"] = dataclasses.replace(study.model, width=4)
+        changes["model"] = dataclasses.replace(study.model, **NARROW[type(study.model)])
     elif isinstance(data, Tales):
         changes = {"data": Tales(length=12, characters=1200), "batch_size": 8, "trials": 2, "seeds": 2}
         changes["model"] = CharLM(Tales.vocabulary, length=12, width=8, heads=2)
@@ -176,7 +202,7 @@ def test_the_methods_of_the_published_studies() -> None:
     ]  # fmt: skip
     assert [entry["regularizer"] for entry in rogc] == ["none", "clip_global", "clip_sample", "rogc"]
     assert {entry["optimizer"] for entry in rogc} == {"adamw"}
-    gvr = [entry["regularizer"] for entry in described("gvr")["configurations"]]
+    gvr = [entry["regularizer"] for entry in described("gvr:clean")["configurations"]]
     assert gvr == ["none", *["gvr(blocks.6, blocks.7, linear)"] * 2], "the penalty is over its authors' layers"
 
 
