@@ -258,7 +258,38 @@ import os
 import time
 from dataclasses import dataclass
 
-from hpo import MLP, Configuration, Mnist1d, Study
+import torch
+from hpo import EMA, MLP, Configuration, Mnist1d, Study, from_torch
+
+
+class Averaging(torch.optim.NAdam):
+    """Evaluates the mean of its last two weights, and refuses a step in evaluation mode."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        self.trains = False
+
+    def train(self):
+        self.swap(True)
+
+    def eval(self):
+        self.swap(False)
+
+    def swap(self, trains):
+        if self.trains is not trains:
+            for parameter in self.param_groups[0]["params"]:
+                if "other" in self.state[parameter]:
+                    other = self.state[parameter]["other"]
+                    self.state[parameter]["other"] = parameter.detach().clone()
+                    parameter.data.copy_(other)
+        self.trains = trains
+
+    def step(self, closure=None):
+        assert self.trains
+        before = [parameter.detach().clone() for parameter in self.param_groups[0]["params"]]
+        super().step()
+        for parameter, old in zip(self.param_groups[0]["params"], before):
+            self.state[parameter]["other"] = (parameter.detach() + old) / 2
 
 
 @dataclass(frozen=True)
@@ -275,9 +306,16 @@ class Slow:
 
 STUDY = Study(
     data=Mnist1d(samples=200), model=MLP((40, 4, 10)), schedule=Slow(), batch_size=50, epochs=10, trials=1, seeds=1,
-    baseline="A", configurations=(Configuration("A"), Configuration("B")),
+    baseline="A", configurations=CONFIGURATIONS,
 )
 '''
+CONFIGURATIONS = {
+    "built in": 'Configuration("A"), Configuration("B")',
+    "from PyTorch": """
+        Configuration("A", optimizer=from_torch(Averaging, learning_rate=0.01)),
+        Configuration("B", optimizer=from_torch(torch.optim.Adamax, learning_rate=0.01), average=EMA(0.9)),
+    """,
+}
 
 
 WORKER = """
@@ -299,10 +337,12 @@ def epochs_in(log: Path) -> list[tuple[str, int]]:
     ]
 
 
-def test_a_killed_workers_run_resumes_in_another_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizers", CONFIGURATIONS)
+def test_a_killed_workers_run_resumes_in_another_process(optimizers: str, tmp_path: Path) -> None:
     """kill -9 in the middle of a run; the next worker resumes it and its curves are complete."""
     (tmp_path / "studies").mkdir()
-    (tmp_path / "studies" / "slow.py").write_text(SLOW)
+    source = SLOW.replace("CONFIGURATIONS", f"({CONFIGURATIONS[optimizers]})")
+    (tmp_path / "studies" / "slow.py").write_text(source)
     folder = tmp_path / "kept"
     root = Path(__file__).parents[2]
     environment = os.environ | {

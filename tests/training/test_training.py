@@ -73,7 +73,7 @@ class Witness:
         original = Population.step
 
         def step(
-            population: Population, inputs: Tensor, labels: Tensor, rate: float = 1.0, keys: Tensor | None = None
+            population: Population, inputs: Tensor, labels: Tensor, factors: Mapping[str, Tensor], moment: Any
         ) -> Tree:
             if not any(population is known for known in self.populations):
                 self.populations.append(population)
@@ -81,8 +81,8 @@ class Witness:
                 self.batches.clear()
                 self.rates.clear()
             self.batches.append((inputs.clone(), labels.clone()))
-            self.rates.append(rate)
-            return original(population, inputs, labels, rate, keys)
+            self.rates.append(float(factors["learning_rate"]))
+            return original(population, inputs, labels, factors, moment)
 
         monkeypatch.setattr(Population, "step", step)
 
@@ -199,7 +199,7 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
 def test_the_schedule_multiplies_every_learning_rate(witness: Witness) -> None:
     train(recipe(schedule=Cosine(warmup_epochs=1)), [Member(0, SGD), Member(1, SGD)])
     schedule = Cosine(warmup_epochs=1)
-    assert witness.rates == [schedule(step, 15, 5) for step in range(15)]
+    assert witness.rates == pytest.approx([schedule(step, 15, 5) for step in range(15)], rel=1e-6)
 
 
 class Sealed:
