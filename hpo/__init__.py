@@ -4,7 +4,7 @@ Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, Tales
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
-Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG, CharLM
+Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG, CharLM, torchvision
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
 Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
 Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, wrap, OPTIMIZERS
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, VGG, CharLM, ConvNet1d, PyramidNet, ResNet, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
+    from hpo.models.torchvision import torchvision
     from hpo.optim.averages import EMA, SWA
     from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
     from hpo.optim.parameter_groups import fixed

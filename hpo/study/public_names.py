@@ -12,6 +12,7 @@ _NAMES_BY_MODULE = {
         *("Mnist1d", "Source", "Svhn", "Table", "Tales"),
     ),
     "hpo.models": ("MLP", "VGG", "CharLM", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
+    "hpo.models.torchvision": ("torchvision",),
     "hpo.models.losses": ("BinaryCrossEntropy", "CrossEntropy", "SquaredError"),
     "hpo.user_code.metrics": ("whole",),
     "hpo.study.pruner": ("SuccessiveHalving",),
