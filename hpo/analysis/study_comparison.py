@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpo.analysis.compute import compute_numbers
@@ -16,7 +16,10 @@ WORDS = (
     *("no detectable difference", "tentatively no detectable difference", "worse", "tentatively worse"),
     *("identical", "no verdict"),
 )
-PARTS = ("optimizer", "regularizer", "space", "groups", "no_decay", "average", "schedules")
+PARTS = {  # of a configuration's definition, by their names in a report
+    **{part: (part,) for part in ("optimizer", "regularizer", "space", "average", "schedules")},
+    "parameter groups": ("groups", "no_decay"),
+}
 
 
 class Overall(NamedTuple):
@@ -111,8 +114,12 @@ def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
         missing=[numbers.study["name"] for numbers in studies if numbers not in containing],
         baseline_of=[numbers.study["name"] for numbers in containing if numbers.definition["baseline"] == name],
         words={word: words[word] for word in WORDS},
-        differs=[part for part in PARTS if any(entry.get(part) != definitions[0].get(part) for entry in definitions)],
+        differs=[part for part, keys in PARTS.items() if len({_content(entry, keys) for entry in definitions}) > 1],
     )
+
+
+def _content(definition: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return json.dumps([definition.get(key) for key in keys], sort_keys=True)
 
 
 def _definition(name: str, numbers: StudyNumbers) -> dict[str, Any]:
