@@ -30,7 +30,7 @@ COLUMNS = {
     "epochs": (15, "{unpruned[epochs]} → {pruned[epochs]}"),
     "seconds": (17, "{unpruned[seconds]:.1f} → {pruned[seconds]:.1f}"),
     "pruned": (6, "{pruned[pruned]}"),
-    "test accuracy": (17, "{unpruned[quality]:.4f} → {pruned[quality]:.4f}"),
+    "test metric": (17, "{unpruned[quality]:.4f} → {pruned[quality]:.4f}"),
 }
 
 
@@ -51,8 +51,8 @@ def measure(
 
     Returns:
         JSON values: the setting; for each repetition a row with, for "unpruned" and "pruned", the epochs trained, their
-        seconds (CPU time, or wall time on a GPU), the trials pruned and the test accuracy of the setting chosen
-        (`quality`); the shares of epochs and seconds `saved`, and the mean `difference` of test accuracy with its 95%
+        seconds (CPU time, or wall time on a GPU), the trials pruned and the test metric of the setting chosen
+        (`quality`); the shares of epochs and seconds `saved`, and the mean `difference` of test metric with its 95%
         interval (`low`, `high`).
     """
     source = load_source(study.data)
@@ -74,7 +74,7 @@ def summary(result: Row) -> str:
     return (
         f"{result['study']}, {result['configuration']}: {result['trials']} trials, {result['fresh_seeds']} fresh "
         f"seeds, {result['pruner']}; saved {result['saved']['epochs']:.1%} of the epochs, "
-        f"{result['saved']['seconds']:.1%} of the seconds; test accuracy {result['difference']:+.4f} "
+        f"{result['saved']['seconds']:.1%} of the seconds; test metric {result['difference']:+.4f} "
         f"[{result['low']:+.4f}, {result['high']:+.4f}]"
     )
 
@@ -94,7 +94,7 @@ class TuningRun:
         self.totals: dict[str, float] = {"epochs": 0, "seconds": 0.0, "pruned": 0}
 
     def measure(self, trials: int, fresh_seeds: int) -> dict[str, float]:
-        """The totals of the run, and `quality`, the test accuracy of the setting chosen."""
+        """The totals of the run, and `quality`, the test metric of the setting chosen."""
         for size in batch_sizes(0, trials):
             self._train_batch(size)
         complete = [trial for trial in self.finished if not trial.stopped_epoch]

@@ -2,12 +2,13 @@
 
 Whole tuning runs of a study's configuration are repeated with different tuning seeds; those with the same batch size
 train side by side, in populations that mix repetitions. The setting that each run chose is then trained on seeds that
-no tuning run used: its quality is the test accuracy there, not its own best score.
+no tuning run used: its quality is the test metric there, not its own best score.
 """
 
 import copy
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 
 from hpo.analysis.paired_tests import compare, summarise
@@ -22,7 +23,7 @@ from hpo.worker.trainer import Trainer
 FRESH_SEED = 100_000  # the first of the seeds for chosen settings
 COLUMNS = {
     "batch": (6, "{batch}"),
-    "test accuracy": (13, "{mean:.4f}"),
+    "test metric": (13, "{mean:.4f}"),
     "difference": (10, "{difference:+.4f}"),
     "95% interval": (18, "[{low:+.4f}, {high:+.4f}]"),
 }
@@ -54,7 +55,7 @@ def measure(
         fresh_seeds: number of seeds on which a chosen setting is trained.
 
     Returns:
-        JSON values: the setting, and for each batch size the test accuracies of the chosen settings (`quality`, one a
+        JSON values: the setting, and for each batch size the test metrics of the chosen settings (`quality`, one a
         repetition, means over fresh seeds), their `mean`, and the mean `difference` from the first with its 95%
         interval (`low`, `high`).
     """
@@ -117,13 +118,14 @@ def quality(
     max_population: int,
     first: int = 0,
 ) -> list[float]:
-    """The mean test accuracy of each repetition's setting over its own fresh seeds, from repetition `first` on."""
+    """The mean test metric of each repetition's setting over its own fresh seeds, from repetition `first` on."""
     slots = [
         Slot(repetition * fresh_seeds + number, 0, FRESH_SEED + repetition * fresh_seeds + number, 1, setting)
         for repetition, setting in enumerate(chosen, start=first)
         for number in range(fresh_seeds)
     ]
-    values = [value or 0.0 for value in _train(trainer, Work(configuration, "rerun", slots), max_population)]
+    outcomes = _train(trainer, Work(configuration, "rerun", slots), max_population)
+    values = [math.nan if value is None else value for value in outcomes]
     return [sum(values[start : start + fresh_seeds]) / fresh_seeds for start in range(0, len(values), fresh_seeds)]
 
 

@@ -207,4 +207,5 @@ def compute_metric(name: str, metric: SampleFunction, outputs: Tensor, labels: T
 def _shapes(outputs: Tensor, labels: Tensor) -> str:
     """The shapes, where outputs and labels of different shapes may have been broadcast."""
     same = labels.dim() == 1 and outputs.dim() == 2 and outputs.shape[1] > 1
-    return "" if same else f" (outputs {tuple(outputs.shape)}, labels {tuple(labels.shape)})"
+    column = "; use outputs[:, 0]" if outputs.shape[1:] == (1,) and labels.dim() == 1 else ""
+    return "" if same else f" (outputs {tuple(outputs.shape)}, labels {tuple(labels.shape)}{column})"

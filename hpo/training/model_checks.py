@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpo.errors import HpoError, UsageError
+from hpo.errors import HpoError, UsageError, plural
 from hpo.gradients.layer_check import check_layers
 from hpo.tasks import Task
 from hpo.user_code.generators import RefuseRandomOperations
@@ -171,9 +171,10 @@ def check_outputs(output: torch.Size, labels: Tensor, classes: int | None, task:
     label = labels.shape[1:]
     if not task.has_classes:
         if output not in (label, torch.Size([*label, 1])):
+            target = f"has shape {tuple(label)}" if label else "is one number"
             raise UsageError(
-                f"the network's output for a sample has shape {tuple(output)}, and a target of the data has shape "
-                f"{tuple(label)}; give it one output per number of the target"
+                f"the network's output for a sample has shape {tuple(output)}, and a target of the data {target}; give "
+                f"it {plural(label.numel() if label else 1, 'output')}"
             )
         return
     one_logit = output in (label, torch.Size([*label, 1]))

@@ -210,8 +210,12 @@ def test_unusable_targets_are_refused_in_one_sentence(case: str, changes: dict[s
 @pytest.mark.parametrize(
     ("case", "network", "words"),
     [
-        ("one number", lambda: nn.Linear(FEATURES, 2), r"shape \(2,\).*shape \(\)"),
-        ("several numbers", lambda: nn.Linear(FEATURES, 1), r"shape \(1,\).*shape \(2,\)"),
+        (
+            "one number",
+            lambda: nn.Linear(FEATURES, 2),
+            r"\(2,\), and a target of the data is one number; give it 1 output$",
+        ),
+        ("several numbers", lambda: nn.Linear(FEATURES, 1), r"shape \(1,\).*shape \(2,\); give it 2 outputs"),
         ("several labels", lambda: nn.Linear(FEATURES, 3), r"shape \(3,\).*shape \(4,\)"),
         ("tokens", lambda: nn.Linear(FEATURES, 4), r"return logits \[N, T, classes\]"),
         (
@@ -236,7 +240,7 @@ def test_label_noise_is_for_classes_only(task: str) -> None:
 def test_a_loss_that_broadcasts_is_explained() -> None:
     """[N, 1] − [N] is [N, N]."""
     loss = lambda outputs, labels: (outputs - labels) ** 2  # noqa: E731
-    with pytest.raises(UsageError, match=r"\(outputs \(8, 1\), labels \(8,\)\).*one float a sample"):
+    with pytest.raises(UsageError, match=r"\(8, 1\), labels \(8,\); use outputs\[:, 0\]\).*one float a sample"):
         trained("one number", sample_loss=loss)
 
 
