@@ -1,5 +1,6 @@
 """A data set as a study names it, its samples, and what follows from a seed: label noise and a split."""
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from hpo.data.mixing import Mixing
 from hpo.errors import UsageError, require
 from hpo.random import stream, stream_key
 from hpo.tasks import CLASSIFICATION, TASKS
@@ -62,6 +64,10 @@ class Dataset:
             the redrawn labels stay the same; `"symmetric_exclusive"` over the other classes, so that all change;
             `"asymmetric"` changes it to the class that `confusions` maps it to, and keeps the labels of other classes.
         validation: fraction of the samples outside the test set that is used for validation.
+        mixup, cutmix: α of mixup and CutMix, which mix the samples of every training minibatch in pairs; 0: none. The
+            weight of a pair is drawn from Beta(α, α), once per minibatch. With both, each minibatch is mixed by one of
+            them. The loss gets the shares of the classes [N, C] instead of labels [N]. See `hpo.data.mixing`.
+        mix_probability: probability that a minibatch is mixed.
         split: `"random"` draws another validation part for every seed; `"last"` takes the last samples.
         confusions: class -> the class that it is mistaken for; fixed for a data set, not chosen by a study.
     """
@@ -70,6 +76,9 @@ class Dataset:
     noise: Noise = field(default="symmetric", metadata={"described": "label_noise"})
     validation: float = 0.2
     split: Literal["random", "last"] = "random"
+    mixup: float = field(default=0.0, metadata={"described": "mixing"})
+    cutmix: float = field(default=0.0, metadata={"described": "mixing"})
+    mix_probability: float = field(default=1.0, metadata={"described": "mixing"})
 
     confusions: ClassVar[Mapping[int, int]] = {}
     task: ClassVar[str] = "classification"
@@ -93,6 +102,17 @@ class Dataset:
             )
         self._require("validation", 0 < self.validation < 1, "a fraction above 0 and below 1")
         self._require("split", self.split in ("random", "last"), "'random' or 'last'")
+        self._check_mixing()
+
+    def _check_mixing(self) -> None:
+        for name in ("mixup", "cutmix"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a number above 0, or 0 for none")
+        self._require("mix_probability", 0 < self.mix_probability <= 1, "a probability above 0")
+        if self.mixing and not self.has_classes:
+            raise UsageError(
+                f"{type(self).__name__}: mixup and cutmix mix classes, and the task is {TASKS[self.task].words}; leave "
+                "them out"
+            )
 
     def _require(self, name: str, valid: bool, expected: str) -> None:
         """Raises UsageError unless the value of a field is valid; `expected` completes "give …"."""
@@ -120,6 +140,11 @@ class Dataset:
     def has_classes(self) -> bool:
         """Whether there is one class per sample, which label noise can redraw."""
         return self.task == CLASSIFICATION.name
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How training mixes the samples of a minibatch; None if it does not."""
+        return Mixing(self.mixup, self.cutmix, self.mix_probability) if self.mixup or self.cutmix else None
 
     @property
     def augments(self) -> bool:

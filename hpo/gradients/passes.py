@@ -83,7 +83,7 @@ class PassCache:
 
     @property
     def labels(self) -> Tensor:
-        """Labels of the samples [N, ...], with label noise."""
+        """Labels of the samples [N, ...], with label noise; with mixup or CutMix the shares of the classes [N, C]."""
         return self._labels
 
     def inputs(self, view: View = 0) -> Tensor:

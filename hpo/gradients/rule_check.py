@@ -85,7 +85,8 @@ class _Check:
         """Raises UsageError unless a sample's loss is the same alone and in a batch."""
         outputs = self.outputs(self.params, self.example, self.positions)
         shape = (len(outputs), *like.shape[1:])
-        labels = torch.zeros(shape, dtype=like.dtype, device=outputs.device)  # class 0, which every data set has
+        # Class 0, which every data set has; ones among the targets that are no classes.
+        labels = torch.full(shape, int(like.is_floating_point()), dtype=like.dtype, device=outputs.device)
         _check_not_mixed("the loss", "loss", sample_loss, outputs, labels)
 
     @torch.no_grad()

@@ -7,24 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hpo.errors import UsageError, is_fraction_below_one, require
-from hpo.tasks import IGNORED
+from hpo.models.entropies import filled, is_logit, one_number_per_target, sample_entropies
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-def one_number_per_target(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Outputs in the shape of the labels: a network with one output gives [N, 1] for labels [N]."""
-    return outputs.squeeze(-1) if outputs.dim() == labels.dim() + 1 and outputs.shape[-1] == 1 else outputs
-
-
-def is_logit(outputs: Tensor, labels: Tensor) -> bool:
-    """Whether the outputs have one number for each class label, the logit of class 1, instead of one per class."""
-    return one_number_per_target(outputs, labels).dim() == labels.dim()
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -35,52 +24,13 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         outputs: logits [N, C] or [N, T, C]; or [N] or [N, 1] for two classes.
-        labels: int64 [N] or [N, T], in 0 … C − 1; −100 marks a token without a target.
+        labels: int64 [N] or [N, T], in 0 … C − 1; −100 marks a token without a target. Floats [N, C] are the shares
+            of the classes, as mixup and CutMix give them.
 
     Returns:
         [N].
     """
-    return _mean_over_tokens(_entropies(outputs, labels, 0.0, ()), labels)
-
-
-def _entropies(outputs: Tensor, labels: Tensor, smoothing: float, class_weights: tuple[float, ...]) -> Tensor:
-    """The cross-entropy of every label, in the labels' shape; 0 where a token has no target."""
-    tokens = labels.dim() > 1
-    targets = labels.clamp(min=0) if tokens else labels
-    if is_logit(outputs, labels):
-        smoothed = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
-        losses = F.binary_cross_entropy_with_logits(one_number_per_target(outputs, labels), smoothed, reduction="none")
-        if class_weights:
-            losses = losses * torch.where(targets == 1, class_weights[1], class_weights[0])
-        return losses
-    logs = outputs.log_softmax(-1)
-    losses = -logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    if class_weights:
-        weights = _filled(outputs, class_weights)
-        losses = losses * weights.gather(0, targets.flatten()).reshape(targets.shape)
-        logs = logs * weights
-    if smoothing:
-        losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
-    return torch.where(labels == IGNORED, 0.0, losses) if tokens else losses
-
-
-def _filled(like: Tensor, values: tuple[float, ...]) -> Tensor:
-    """A tensor of numbers, filled on its device: a copy from the CPU would synchronise."""
-    return torch.stack([like.new_full((), value) for value in values])
-
-
-def count_tokens(labels: Tensor) -> Tensor:
-    """How many tokens [N] of each sequence [N, T] have a target."""
-    return (labels != IGNORED).sum(-1)
-
-
-def _mean_over_tokens(losses: Tensor, labels: Tensor) -> Tensor:
-    return losses.sum(-1) / count_tokens(labels).clamp(min=1) if labels.dim() > 1 else losses
-
-
-def token_entropies(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy [N, T] of every token, 0 where it has no target."""
-    return _entropies(outputs, labels, 0.0, ())
+    return sample_entropies(outputs, labels, 0.0, ())
 
 
 @dataclass(frozen=True)
@@ -108,14 +58,14 @@ class CrossEntropy:
         object.__setattr__(self, "class_weights", _checked_weights("class_weights", self.class_weights))
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Losses [N] for logits [N, C] and int64 labels [N], or [N, T, C] and [N, T]; see `cross_entropy`."""
+        """Losses [N] for logits [N, C] and labels [N], or [N, T, C] and [N, T]; see `cross_entropy`."""
         self.check(outputs, labels)
-        losses = _entropies(outputs, labels, self.label_smoothing, self.class_weights)
-        return _mean_over_tokens(losses, labels)
+        return sample_entropies(outputs, labels, self.label_smoothing, self.class_weights)
 
     def check(self, outputs: Tensor, labels: Tensor) -> None:
         """Raises UsageError unless every class has a weight, where there are weights."""
-        classes = 2 if is_logit(outputs, labels) else outputs.shape[-1]
+        hard = not labels.is_floating_point()
+        classes = (2 if is_logit(outputs, labels) else outputs.shape[-1]) if hard else labels.shape[-1]
         if self.class_weights and len(self.class_weights) != classes:
             raise UsageError(
                 f"class_weights has {len(self.class_weights)} numbers, and the network distinguishes {classes} "
@@ -146,7 +96,7 @@ class BinaryCrossEntropy:
                     f"positive_weights has {len(self.positive_weights)} numbers for {labels.shape[-1]} labels; give "
                     "one, or one per label"
                 )
-            weights = _filled(outputs, self.positive_weights)
+            weights = filled(outputs, self.positive_weights)
         targets = labels.to(outputs.dtype)
         return F.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights, reduction="none").mean(-1)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hpo.models.losses import count_tokens, is_logit, one_number_per_target, token_entropies
+from hpo.models.entropies import count_tokens, is_logit, one_number_per_target, token_entropies
 from hpo.tasks import IGNORED
 
 # Of every sample what it adds to the numerator, [N] or [N, ...], and to the denominator, [N], if that is not 1.

@@ -84,6 +84,11 @@ def _check_views(study: Study) -> None:
     for configuration in study.configurations:
         regularizer = regularizer_of(configuration)
         views = regularizer.views + regularizer.clean_view
+        if regularizer.clean_view and getattr(study.data, "mixing", None):
+            raise UsageError(
+                f"configuration {configuration.name!r}: regularizer {regularizer.name!r} needs the samples without "
+                "augmentation, and mixup and cutmix mix their labels as well; leave them out"
+            )
         if views > 1 and not study.data.augments:
             raise UsageError(
                 f"configuration {configuration.name!r}: regularizer {regularizer.name!r} needs {views} "

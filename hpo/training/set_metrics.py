@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hpo.errors import UsageError
 from hpo.gradients.returns import SampleFunction, compute_losses, compute_metric
-from hpo.models.losses import SampleLoss, count_tokens, cross_entropy, one_number_per_target
+from hpo.models.entropies import count_tokens, one_number_per_target
+from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
 from hpo.tree import Tree
 from hpo.user_code.messages import call_user_code, describe_value

@@ -19,6 +19,7 @@ from torch import Tensor
 from hpo.gradients.draws import Moment
 from hpo.random import mix
 from hpo.stages import Stages, batch_size_at
+from hpo.training.mixed_minibatches import MixedMinibatches
 from hpo.training.population import Population
 from hpo.training.samples import Samples, take
 from hpo.training.tracing import CHECKED_CALLS
@@ -86,6 +87,8 @@ class Steps:
         self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
         self._first_step = torch.zeros_like(self._step_number)  # of the epoch
         self._keys = torch.zeros(self.count, len(population), dtype=torch.int64, device=device)
+        mixing = getattr(samples.dataset, "mixing", None)
+        self._mixed = MixedMinibatches(mixing, samples, self.count) if mixing else None
         self._sums: dict[str, Tensor] = {}
         # A graph is recorded on a stream other than the default one, which the steps before it warm up.
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -126,6 +129,8 @@ class Steps:
         for name, schedule in self._schedules.items():
             factors = [schedule(first + step, total, self.count) for step in range(self.count)]
             self._factors[name].copy_(torch.tensor(factors, dtype=self._factors[name].dtype))
+        if self._mixed:
+            self._mixed.start_epoch(epoch)
         for values in self._sums.values():
             values.zero_()
 
@@ -196,6 +201,8 @@ class Steps:
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)
         views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
+        if self._mixed:
+            views, labels = self._mixed(views, labels, step)
         factors = {name: values.index_select(0, step) for name, values in self._factors.items()}
         keys = self._keys.index_select(0, step).view(models)
         moment = Moment(keys, self._step_number.expand(models), self._epoch.expand(models))

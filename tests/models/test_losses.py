@@ -145,3 +145,26 @@ def test_evaluation_reports_the_loss_without_smoothing() -> None:
         return outputs.sum(-1) + labels
 
     assert evaluated_loss(custom_loss) is custom_loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shares_of_classes_are_what_pytorch_calls_probabilities(smoothing: float, weighted: bool) -> None:
+    """Also what mixup's code has: λ · loss of one label + (1 − λ) · loss of the other."""
+    outputs, labels = batch()
+    shares = torch.rand(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    shares /= shares.sum(1, keepdim=True)
+    weights = tuple(0.5 + 0.1 * number for number in range(7)) if weighted else ()
+    loss = CrossEntropy(smoothing, weights)
+    given = torch.tensor(weights, dtype=torch.float64) if weighted else None
+    expected = F.cross_entropy(outputs, shares, given, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(loss(outputs, shares), expected)
+    lifted = vmap(loss)(torch.stack([outputs, -outputs]), torch.stack([shares, shares]))
+    torch.testing.assert_close(lifted[0], expected)
+    one_hot = [F.one_hot(each, 7).double() for each in (labels, labels.flip(0))]
+    mixed = loss(outputs, 0.3 * one_hot[0] + 0.7 * one_hot[1])
+    torch.testing.assert_close(mixed, 0.3 * loss(outputs, labels) + 0.7 * loss(outputs, labels.flip(0)))
+    if not weighted:
+        logits, two = outputs[:, :1], shares[:, :2] / shares[:, :2].sum(1, keepdim=True)
+        pairs = torch.cat([torch.zeros_like(logits), logits], 1)
+        torch.testing.assert_close(loss(logits, two), loss(pairs, two))
