@@ -2,6 +2,11 @@
 
 import os
 import signal
+import sys
+import threading
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit code
+INTERRUPTED_WITHIN = 3.0  # seconds from Ctrl-C to the end of a command, unless it is a worker
 
 
 def main() -> None:
@@ -14,15 +19,26 @@ def main() -> None:
 
         run()
         return
+    report = sys.unraisablehook
+    # Python cannot raise an exception from a destructor.
+    sys.unraisablehook = lambda event: os._exit(INTERRUPTED) if event.exc_type is KeyboardInterrupt else report(event)
     # While modules are imported, and while the process ends, there is nothing to release and nothing to say.
     signal.signal(signal.SIGINT, _exit)
     from hpo.cli import main as run
 
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
         run()
     finally:
         signal.signal(signal.SIGINT, _exit)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """Raises KeyboardInterrupt, and ends the process if that has not: libraries catch it, or return much later."""
+    timer = threading.Timer(INTERRUPTED_WITHIN, os._exit, (INTERRUPTED,))
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 def _exit(number: int, _frame: object) -> None:

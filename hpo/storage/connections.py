@@ -1,6 +1,6 @@
 """How connections to SQLite and PostgreSQL are made and configured."""
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -94,7 +94,8 @@ plugins.register("hpo", __name__, ConfiguredEngine.__name__)
 def configure_connections(engine: Engine, reading: bool = False, other: Engine | None = None) -> None:
     """On SQLite: write-ahead log, one sync a checkpoint, and transactions that lock before they read.
 
-    On PostgreSQL: a client that stopped in a transaction, or whose machine vanished, loses its locks after a while.
+    On PostgreSQL: a client that stopped in a transaction, or whose machine vanished, loses its locks after a while, and
+    a silent server is given up.
 
     Args:
         reading: connections opened from now on are read-only and keep no writer waiting.
@@ -103,18 +104,17 @@ def configure_connections(engine: Engine, reading: bool = False, other: Engine |
     if engine.dialect.name != "sqlite":
         limit = _limit()
 
+        @event.listens_for(engine, "do_connect")
+        def _connect(_dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+            from hpo.storage.limited_connection import LimitedConnection  # psycopg is not always installed
+
+            return LimitedConnection.connect(*arguments, **options)
+
         @event.listens_for(engine, "connect")
         def _configure_postgresql(connection: Any, _: Any) -> None:
-            calls = transactions.calls(engine)
-            calls.connections.add(connection)
-            calls.last = time.monotonic()
             _probe_client(connection)
             if reading:
                 connection.read_only = True
-
-        @event.listens_for(engine, "before_cursor_execute")
-        def _note_call(*_: Any) -> None:
-            transactions.calls(engine).last = time.monotonic()
 
         @event.listens_for(engine, "begin")
         def _limit_transaction(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import HpoError
-from hpo.storage import schema, transactions
+from hpo.storage import schema
 from hpo.storage.connections import configure_connections, create_engine
 from hpo.storage.locks import creation_lock
 from hpo.storage.transactions import reason, retry, run
@@ -73,7 +73,7 @@ def _open(url: str, reading: bool = False) -> Engine:
 def _first_contact(engine: Engine, url: str, call: Callable[[Engine], T], timeout: float | None = None) -> T:
     patience = CONNECT_TIMEOUT if timeout is None else timeout
     try:
-        return retry(lambda: call(engine), patience, interrupt=transactions.calls(engine).interrupt)
+        return retry(lambda: call(engine), patience)
     except exc.DBAPIError as error:
         raise HpoError(f"the database {redacted(url)} cannot be used ({reason(error)}); check --storage") from error
 

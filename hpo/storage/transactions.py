@@ -1,14 +1,10 @@
 """Transactions that wait for an unavailable database, the database's clock, and locks on tables."""
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -19,10 +15,9 @@ from hpo.storage.url import redacted
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_calls: "WeakKeyDictionary[Engine, Calls]" = WeakKeyDictionary()
 
 RETRY_TIMEOUT = 60.0  # seconds to wait for a database that is locked or restarting
-CALL_TIMEOUT = 35.0  # seconds after which a statement that does not return is interrupted, and retried
+CALL_TIMEOUT = 35.0  # seconds of silence after which a connection to PostgreSQL is given up, and its call retried
 WARN_AFTER = (8.0, 30.0)  # seconds of waiting before the first warning, and between warnings
 # What PostgreSQL answers to a client that it will refuse later as well.
 _REFUSALS = (
@@ -58,7 +53,7 @@ def run_with_retry(
         HpoError: the database was unavailable for `timeout` seconds, or failed for another reason (disk full).
     """
     try:
-        return retry(lambda: run(engine, work), timeout, on_failure, calls(engine).interrupt)
+        return retry(lambda: run(engine, work), timeout, on_failure)
     except (exc.DBAPIError, exc.PendingRollbackError) as error:
         if isinstance(error, exc.IntegrityError | exc.ProgrammingError | exc.DataError) and not _is_denied(error):
             raise  # a defect of hpo, whose traceback is needed
@@ -70,18 +65,15 @@ def retry(
     work: Callable[[], T],
     timeout: float | None = None,
     on_failure: Callable[[], None] | None = None,
-    interrupt: Callable[[], None] | None = None,
 ) -> T:
     """`work()`, repeated while it fails for a temporary reason. Long waits are logged, with the reason.
 
     Args:
         timeout: seconds; RETRY_TIMEOUT by default. on_failure: called after every failure.
-        interrupt: makes a statement fail that has not returned for CALL_TIMEOUT seconds; called by another thread,
-            every second.
     """
     timeout = RETRY_TIMEOUT if timeout is None else timeout
     end, pause = time.monotonic() + timeout, 0.05
-    with _Watch(timeout, interrupt) as watch:
+    with _Watch(timeout) as watch:
         while True:
             try:
                 return work()
@@ -96,15 +88,13 @@ def retry(
 
 
 class _Watch:
-    """Warns, from another thread, of a wait for the database, and interrupts a call that takes too long."""
+    """Warns of a wait for the database, from another thread."""
 
-    def __init__(self, timeout: float, interrupt: Callable[[], None] | None) -> None:
+    def __init__(self, timeout: float) -> None:
         self.reason = "no answer"
-        self._timeout, self._interrupt = timeout, interrupt
-        self._start = time.monotonic()
-        self._next_warning = self._start + WARN_AFTER[0]
+        self._timeout, self._start = timeout, time.monotonic()
         self._over = threading.Event()
-        self._timer = threading.Timer(WARN_AFTER[0], self._look)  # most calls end before it starts to look
+        self._timer = threading.Timer(WARN_AFTER[0], self._warn)  # most calls end before it begins
         self._timer.daemon = True
 
     def __enter__(self) -> "_Watch":
@@ -115,39 +105,12 @@ class _Watch:
         self._timer.cancel()
         self._over.set()
 
-    def _look(self) -> None:
-        while True:
-            now = time.monotonic()
-            if now >= self._next_warning:
-                waited = now - self._start
-                left = f"; waiting up to {max(self._timeout - waited, 0):.0f} s more" if self._timeout > waited else ""
-                log.warning("the database has not answered for %.0f s (%s)%s", waited, self.reason, left)
-                self._next_warning += WARN_AFTER[1]
-            if self._interrupt:
-                self._interrupt()
-            if self._over.wait(1.0):
-                return
-
-
-class Calls:
-    """The driver's connections of an engine to PostgreSQL, and when it was last called."""
-
-    def __init__(self) -> None:
-        self.connections: WeakSet[Any] = WeakSet()
-        self.last = time.monotonic()
-
-    def interrupt(self) -> None:
-        """Closes the sockets if a call has not returned for CALL_TIMEOUT seconds, so that it fails."""
-        if time.monotonic() - self.last > CALL_TIMEOUT:
-            for connection in self.connections:
-                # It may be closed in the meantime.
-                with suppress(Exception), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
-                    copy.shutdown(socket.SHUT_RDWR)
-
-
-def calls(engine: Engine) -> Calls:
-    """What `connections.configure_connections` notes of an engine."""
-    return _calls.setdefault(engine, Calls())
+    def _warn(self) -> None:
+        while not self._over.is_set():
+            waited = time.monotonic() - self._start
+            left = f"; waiting up to {max(self._timeout - waited, 0):.0f} s more" if self._timeout > waited else ""
+            log.warning("the database has not answered for %.0f s (%s)%s", waited, self.reason, left)
+            self._over.wait(WARN_AFTER[1])
 
 
 def now(connection: Connection) -> float:

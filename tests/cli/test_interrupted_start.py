@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,24 +12,37 @@ from fork_server import ROOT
 PROGRAM = """
 import atexit, os, runpy, signal, sys
 
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Destructor:
+    def __del__(self):
+        interrupt()
+
+def caught():
+    try:
+        interrupt()
+    except BaseException:
+        pass
+
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {moment!r}:
-            os.kill(os.getpid(), signal.SIGINT)
+            {where}()
 
 sys.meta_path.insert(0, Interrupt())
 if {moment!r} == "the end":
     atexit.register(os.kill, os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.{handler})
-sys.argv = ["hpo", "status"]
+sys.argv = {words}
 runpy.run_module("hpo", run_name="__main__")
 """
 # In the order of the start: the command line's own modules, and those that the command imports.
 MOMENTS = ["hpo.cli", "typer", "hpo.cli.commands.bench", "sqlalchemy", "hpo.storage.ledger", "the end"]
 
 
-def start(moment: str, handler: str, folder: Path) -> tuple[int, str, str]:
-    program = PROGRAM.format(moment=moment, handler=handler)
+def start(moment: str, handler: str, folder: Path, where: str = "interrupt", *words: str) -> tuple[int, str, str]:
+    program = PROGRAM.format(moment=moment, handler=handler, where=where, words=["hpo", *(words or ("status",))])
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
@@ -39,6 +53,19 @@ def test_it_ends_without_a_traceback(moment: str, tmp_path: Path) -> None:
     code, output, errors = start(moment, "default_int_handler", tmp_path)
     assert (code, errors) == (128 + signal.SIGINT, "")
     assert ("no studies" in output) == (moment == "the end")
+
+
+@pytest.mark.parametrize("where", ["Destructor", "caught"])
+def test_it_ends_also_where_python_or_a_library_catches_the_exception(where: str, tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "slow.py").write_text("import time, sqlalchemy.dialects.postgresql\ntime.sleep(30)")
+    before = time.monotonic()
+    assert start("sqlalchemy.dialects.postgresql", "default_int_handler", tmp_path, where, "worker", "slow") == (
+        130,
+        "",
+        "",
+    )
+    assert time.monotonic() - before < 20
 
 
 def test_it_is_ignored_where_the_shell_ignores_it(tmp_path: Path) -> None:

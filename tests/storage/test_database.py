@@ -12,10 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from fork_server import ForkServer
+from fork_server import ForkServer, LoggedChild
+from link import Link
 from pgbouncer import PgBouncer
 from postgres_server import PostgresServer
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 from storage_study import make
 
@@ -223,7 +224,6 @@ def test_a_database_that_holds_the_connection_and_is_silent_is_interrupted(
     postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "CALL_TIMEOUT", 1.0)
-    monkeypatch.setattr(transactions, "WARN_AFTER", (0.1, 30.0))
     url = postgresql.create()
     engine = connect(url)
     stopped: list[int] = []
@@ -241,6 +241,60 @@ def test_a_database_that_holds_the_connection_and_is_silent_is_interrupted(
         assert time.monotonic() - start < 10
     finally:
         os.kill(stopped[0], signal.SIGCONT)
+    engine.dispose()
+    postgresql.drop(url)
+
+
+def test_a_silent_connection_is_given_up_while_another_thread_of_the_process_gets_answers(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CALL_TIMEOUT", 1.0)
+    monkeypatch.setattr(transactions, "WARN_AFTER", (0.1, 30.0))
+    url, link = postgresql.create(), Link(postgresql.port)
+    engine = connect(make_url(url).set(port=link.port).render_as_string(hide_password=False))
+    over = threading.Event()
+
+    def work_on() -> None:
+        while not over.wait(0.05):
+            run_with_retry(engine, lambda connection: connection.scalar(sa.text("select 1")))
+
+    def ask() -> None:
+        with pytest.raises(OperationalError, match="silent"):
+            connection.scalar(sa.text("select 2"))
+
+    with engine.connect() as connection:
+        link.cut = "from"
+        asked = threading.Thread(target=ask)
+        asked.start()
+        time.sleep(0.2)
+        link.cut = ""
+        other = threading.Thread(target=work_on)
+        other.start()
+        asked.join(6)
+        ended = not asked.is_alive()
+        link.reset()
+        over.set()
+        other.join()
+        asked.join()
+    assert ended
+    engine.dispose()
+    link.close()
+    postgresql.drop(url)
+
+
+def test_ctrl_c_ends_a_call_to_a_silent_server_at_once(postgresql: PostgresServer) -> None:
+    """psycopg would ask the server to cancel the statement and wait for it, five seconds each."""
+    url = postgresql.create()
+    engine = connect(url)
+    with engine.connect() as connection:
+        backend = connection.scalar(sa.text("select pg_backend_pid()"))
+        os.kill(backend, signal.SIGSTOP)
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            connection.scalar(sa.text("select 1"))
+        assert time.monotonic() - start < 3
+        os.kill(backend, signal.SIGCONT)
     engine.dispose()
     postgresql.drop(url)
 
@@ -349,9 +403,14 @@ def test_sessions_of_a_pooler_keep_their_settings(postgresql: PostgresServer) ->
 
 def create(url: str, with_optuna: bool) -> None:
     """What a worker does when it starts, in its own process."""
-    engine = connect(url)
+    engine = connect(url, transactions.RETRY_TIMEOUT)
     if with_optuna:
         open_storage(engine).get_all_studies()
+
+
+def ended(child: LoggedChild) -> tuple[int, list[str]]:
+    """Its exit code, and what it wrote except that it waits, which depends on how fast the machine is."""
+    return child.wait(120), [line for line in child.text().splitlines() if "the database has not answered" not in line]
 
 
 @pytest.mark.parametrize("with_optuna", [False, False, True, True])
@@ -361,7 +420,7 @@ def test_eight_processes_start_on_an_empty_database(
     function = f"{__name__}:create"
     outputs = [tmp_path / f"{number}.txt" for number in range(8)]
     children = [fork_server.start(function, url, with_optuna, output=output) for output in outputs]
-    assert [(child.wait(), child.text()) for child in children] == [(0, "")] * 8
+    assert [ended(child) for child in children] == [(0, [])] * 8
     with connect(url).begin() as connection:
         assert connection.scalars(READ_VERSION).all() == [schema.VERSION]
         if with_optuna:
@@ -378,4 +437,4 @@ def test_a_process_that_is_stopped_while_it_creates_tables_delays_the_others(
     others = [fork_server.start(function, url, True, output=tmp_path / f"{number}.txt") for number in range(3)]
     time.sleep(0.3)
     first.send_signal(signal.SIGCONT)
-    assert [(child.wait(), child.text()) for child in (first, *others)] == [(0, "")] * 4
+    assert [ended(child) for child in (first, *others)] == [(0, [])] * 4
