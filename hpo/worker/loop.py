@@ -72,6 +72,7 @@ class _Worker:
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
+        self.released = False  # by the main thread, before it updates Optuna's tables
         self.heartbeat = LeaseHeartbeat(self.ledger, self.worker_id, self.lease)
         self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event)
         self.stop.last_resort, self.stop.unreleased = self._last_resort, self._unreleased
@@ -216,6 +217,7 @@ class _Worker:
             released = self.ledger.release(self.worker_id)
         except HpoError:  # the database is unavailable: the lease will expire
             return self._unreleased()
+        self.released = True
         if released:
             self.mirror.release(released)
             self.on_event("released", {"ids": released})
@@ -227,7 +229,7 @@ class _Worker:
         with suppress(HpoError):
             self.ledger.release(self.worker_id)
             return True
-        return False
+        return self.released
 
     def _unreleased(self) -> str:
         work = self.heartbeat.work

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from storage_study import known_for_long, make, outcomes
 
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
@@ -280,3 +280,28 @@ def test_the_time_limit_stops_the_worker(ledger: Ledger) -> None:
         run_worker(ledger, train, new_worker_id(), population=5)
     assert caught.value.code == 128 + signal.SIGALRM
     assert_released(ledger)
+
+
+def test_the_last_resort_knows_whether_the_main_thread_has_released_the_leases(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, answers = Stop(), list[bool]()
+
+    def end(*_: object) -> None:
+        """As the thread that ends an overdue process, while the database cannot be reached."""
+        assert stop.last_resort
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "release", refuse)
+            answers.append(stop.last_resort())
+
+    def refuse(*_: object) -> None:
+        raise HpoError("unavailable")
+
+    def train(_: Work) -> list[Outcome]:
+        end()
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(Mirror, "release", end)
+    with pytest.raises(Stopped):
+        run_worker(ledger, train, new_worker_id(), population=5, stop=stop)
+    assert answers == [False, True]

@@ -1,5 +1,6 @@
 """`hpo worker`: one worker of a study."""
 
+import gc
 from typing import Annotated
 
 import typer
@@ -57,6 +58,7 @@ def worker(
             write_line(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}")
         from hpo.worker.work import work
 
+        gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
         work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
     except Stopped as stopped:
         if not messages:
