@@ -2,7 +2,7 @@
 
 Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
-Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, Tales
+Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, ImageFolder, Tales
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
 Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG, CharLM, torchvision
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         FashionMnist,
         FromHub,
         FromTorch,
+        ImageFolder,
         Mnist,
         Mnist1d,
         Source,

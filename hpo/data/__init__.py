@@ -4,6 +4,7 @@ from hpo.data.arrays import Arrays, FromHub, FromTorch
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
 from hpo.data.identity import identify
+from hpo.data.image_folder import ImageFolder
 from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist import FashionMnist, Mnist
 from hpo.data.mnist1d import Mnist1d
@@ -22,6 +23,7 @@ DATASETS: dict[str, type[Dataset]] = {
         FashionMnist,
         FromHub,
         FromTorch,
+        ImageFolder,
         Mnist,
         Mnist1d,
         Svhn,
@@ -40,6 +42,7 @@ __all__ = [
     "FashionMnist",
     "FromHub",
     "FromTorch",
+    "ImageFolder",
     "Mnist",
     "Mnist1d",
     "Source",

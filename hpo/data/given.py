@@ -63,7 +63,7 @@ class Given(Dataset):
     @property
     def features(self) -> int:
         """The numbers of one sample: the input width of a multilayer perceptron."""
-        return self.load().inputs[0].numel()
+        return self.load().inputs[:1].numel()
 
     @property
     def outputs(self) -> int:
@@ -132,6 +132,7 @@ def digest(source: Source) -> str:
     """A digest of the samples: shapes, types and every byte."""
     total = hashlib.sha256()
     for tensor in source[:4]:
+        assert isinstance(tensor, Tensor)
         total.update(f"{type_name(tensor)} {tuple(tensor.shape)}".encode())
         flat = tensor.contiguous().flatten()
         total.update(flat.view(torch.uint8).numpy().tobytes())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hpo.data.identity import identify
-from hpo.data.source import Dataset, Source, seeded_load
+from hpo.data.source import Dataset, Inputs, Source, seeded_load
 from hpo.data.targets import check_targets
 from hpo.data.tensors import as_default_floats, as_tensor, finite, type_name
 from hpo.errors import UsageError
@@ -102,7 +102,7 @@ class _Checked(Source):
         return Source(*self)._replace(**changes)
 
 
-def _check_sizes(inputs: Tensor, labels: Tensor, test_inputs: Tensor, test_labels: Tensor) -> None:
+def _check_sizes(inputs: Inputs, labels: Tensor, test_inputs: Inputs, test_labels: Tensor) -> None:
     """Raises UsageError unless every input has a label, and both parts have samples of the same shape and type."""
     for part, samples, their_labels in (("", inputs, labels), ("test_", test_inputs, test_labels)):
         if len(samples) != len(their_labels):
@@ -122,7 +122,9 @@ def _check_sizes(inputs: Tensor, labels: Tensor, test_inputs: Tensor, test_label
             )
 
 
-def _inputs(source: Source) -> list[Tensor]:
+def _inputs(source: Source) -> list[Inputs]:
     given = {name: getattr(source, name) for name in ("inputs", "test_inputs")}
+    if source.is_streamed:
+        return list(given.values())
     tensors = as_default_floats(given, {name: as_tensor(name, value) for name, value in given.items()})
     return [finite(name, tensor) for name, tensor in tensors.items()]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from hpo.data.image_files import ImageFiles
 from hpo.data.mixing import Mixing
 from hpo.errors import UsageError, require
 from hpo.random import stream, stream_key
@@ -18,23 +19,31 @@ from hpo.user_code.generators import seeded
 Noise = Literal["symmetric", "symmetric_exclusive", "asymmetric"]
 
 
+Inputs = Tensor | ImageFiles
+
+
 class Source(NamedTuple):
     """The samples of a data set, before label noise and split.
 
     `load` may return numpy arrays, other number types and labels in a column [M, 1]; see `hpo.data.loading`.
 
     Attributes:
-        inputs: [M, ...] of any type, without NaN and infinities. labels: as the data set's `task` says, one per sample.
-            Training and validation are drawn from these.
+        inputs: [M, ...] of any type, without NaN and infinities; or images in files, which are read when they are
+            needed. labels: as the data set's `task` says, one per sample. Training and validation are drawn from these.
         test_inputs, test_labels: the same of the test set, which only reruns read.
         classes: the number of classes, at least 2, or of different tokens; None for regression and multi-label targets.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor
-    test_inputs: Tensor
+    test_inputs: Inputs
     test_labels: Tensor
     classes: int | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the inputs are images in files."""
+        return isinstance(self.inputs, ImageFiles)
 
 
 def seeded_load() -> AbstractContextManager[None]:

@@ -72,7 +72,7 @@ def share(rows: Tensor) -> str:
     return f"{int(rows.sum())} of {len(rows)} samples"
 
 
-def type_name(tensor: Tensor) -> str:
+def type_name(tensor: Any) -> str:
     """The type of a tensor's values in words: float32."""
     return str(tensor.dtype).removeprefix("torch.")
 

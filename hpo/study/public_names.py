@@ -9,7 +9,7 @@ _NAMES_BY_MODULE = {
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": (
         *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FashionMnist", "FromHub", "FromTorch", "Mnist"),
-        *("Mnist1d", "Source", "Svhn", "Table", "Tales"),
+        *("ImageFolder", "Mnist1d", "Source", "Svhn", "Table", "Tales"),
     ),
     "hpo.models": ("MLP", "VGG", "CharLM", "ConvNet1d", "PyramidNet", "ResNet", "WideResNet"),
     "hpo.models.torchvision": ("torchvision",),

@@ -29,7 +29,7 @@ def check_calls(
         UsageError: one of them returns values that do not follow from its arguments alone.
     """
     indices = samples.training.indices[:, :TRIED]
-    if samples.dataset.augments:
+    if samples.dataset.augments and not samples.source.is_streamed:
         call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(indices, 1, 1))
         _check_independent_samples(samples, indices)
     code = {"the network": population.network.module, "the loss": population.sample_loss}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpo.data.source import Inputs
 from hpo.errors import UsageError
 from hpo.optim.parameter_groups import parameter_groups
 from hpo.random import stream, training_names
@@ -26,11 +27,11 @@ from hpo.user_code.reachable import reachable
 CHECK_SEEDS = (0, 0, 1, 2, 3)  # one seed twice, and others
 LARGE = 1_000_000  # parameters; for a larger network one other seed is enough
 REMEMBERED_CHECKS = 8
-_checked: list[tuple[Callable[[], nn.Module], weakref.ref[Tensor]]] = []  # model functions with the inputs
+_checked: list[tuple[Callable[[], nn.Module], weakref.ref[Inputs]]] = []  # model functions with the inputs
 
 
 def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) -> Population:
-    """The members' networks with the initial weights of their seeds; `inputs` [M, ...] are on the device.
+    """The members' networks with the initial weights of their seeds; some `inputs` [n, ...] are on the device.
 
     Raises:
         UsageError: the networks cannot be trained side by side.
@@ -76,9 +77,9 @@ def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module
         return model()
 
 
-def takes_floats_only(model: Callable[[], nn.Module], inputs: Tensor) -> bool:
+def takes_floats_only(model: Callable[[], nn.Module], inputs: Inputs) -> bool:
     """Whether a network does not accept inputs of whole numbers or half precision, but the same numbers in float32."""
-    if inputs.dtype in (torch.float32, torch.float64) or inputs.is_complex():
+    if not isinstance(inputs, Tensor) or inputs.dtype in (torch.float32, torch.float64) or inputs.is_complex():
         return False
     with suppress(Exception):  # what is wrong with the model function or the network is reported where it is checked
         module, examples = build(model, CHECK_SEEDS[0]).cpu(), inputs[:2].cpu()
@@ -90,7 +91,7 @@ def takes_floats_only(model: Callable[[], nn.Module], inputs: Tensor) -> bool:
     return False
 
 
-def check_model(model: Callable[[], nn.Module], inputs: Tensor, *more: Tensor) -> None:
+def check_model(model: Callable[[], nn.Module], inputs: Inputs, *more: Inputs) -> None:
     """Tries a model function on the inputs of a data set before any training, once per process.
 
     Args:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.training.samples import Samples
 from hpo.training.steps import Steps
+from hpo.training.streamed_samples import StreamedSamples
 from hpo.user_code.generators import no_global_draws
 from hpo.user_code.metrics import check_metrics
 
@@ -63,33 +65,38 @@ def train(
         UsageError: the samples are not as `Source` describes them, a metric has a reserved name, or the networks cannot
             be trained on these samples.
     """
-    run = _prepare(recipe, members, device, label_fits)
-    saved = checkpointer.load() if checkpointer else None
-    if saved is not None:
-        run.restore(saved)
-    while run.epoch < recipe.epochs and not run.finished:
-        metrics = run.train_epoch()
-        if progress:
-            progress(run.epoch, metrics)
-        if prune and run.epoch < recipe.epochs:
-            run.stop(prune(run.epoch, run.results))
-        if checkpointer and run.epoch < recipe.epochs:
-            checkpointer.save(run.states)
-    return run.final_results(test)
-
-
-def _prepare(recipe: Recipe, members: Sequence[Member], device: torch.device | str, label_fits: bool) -> "_Run":
     task = recipe.dataset.task
     check_metrics(recipe.metrics, TASKS[task])
     recipe = recipe._replace(source=check_source(recipe.source, task))
+    with closing(_make_samples(recipe, members, device)) as samples:
+        run = _Run(recipe, _make_population(recipe, members, samples), samples, label_fits)
+        saved = checkpointer.load() if checkpointer else None
+        if saved is not None:
+            run.restore(saved)
+        while run.epoch < recipe.epochs and not run.finished:
+            metrics = run.train_epoch()
+            if progress:
+                progress(run.epoch, metrics)
+            if prune and run.epoch < recipe.epochs:
+                run.stop(prune(run.epoch, run.results))
+            if checkpointer and run.epoch < recipe.epochs:
+                checkpointer.save(run.states)
+        return run.final_results(test)
+
+
+def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.device | str) -> Samples:
     check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
-    samples = Samples(recipe.dataset, recipe.source, splits, seeds, device, salts)
-    population = build_population(recipe, members, samples.inputs)
+    kind = StreamedSamples if recipe.source.is_streamed else Samples
+    return kind(recipe.dataset, recipe.source, splits, seeds, device, salts)
+
+
+def _make_population(recipe: Recipe, members: Sequence[Member], samples: Samples) -> Population:
+    population = build_population(recipe, members, samples.examples)
     check_calls(population, samples, recipe.all_schedules, recipe.epochs, batch_size_at(recipe.batch_size, 1))
-    return _Run(recipe, population, samples, label_fits)
+    return population
 
 
 class _Run:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpo.data.source import Inputs
 from hpo.errors import HpoError, UsageError, plural
 from hpo.gradients.layer_check import check_layers
 from hpo.tasks import Task
@@ -140,7 +141,7 @@ def _check_dtype(module: nn.Module, layer: nn.Module, example: Tensor) -> None:
     )
 
 
-def check_embedding_indices(module: nn.Module, parts: Sequence[Tensor]) -> None:
+def check_embedding_indices(module: nn.Module, parts: Sequence[Inputs]) -> None:
     """Runs a network with embeddings on the samples that hold the largest and the smallest numbers.
 
     Args:
@@ -152,7 +153,7 @@ def check_embedding_indices(module: nn.Module, parts: Sequence[Tensor]) -> None:
     if not any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules()):
         return
     for inputs in parts:
-        if inputs.is_complex() or inputs.dtype == torch.bool:
+        if not isinstance(inputs, Tensor) or inputs.is_complex() or inputs.dtype == torch.bool:
             continue
         columns = inputs.reshape(len(inputs), -1)
         if columns.shape[1] > MAX_COLUMNS:  # a text: all positions share one table

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hpo.data.source import Inputs
 from hpo.errors import UsageError
 from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
@@ -20,7 +21,7 @@ SAMPLES = 2  # per call
 TOLERANCE = 1e-3  # of the largest output: hpo computes some layers by other operations than PyTorch
 
 
-def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Tensor) -> None:
+def check_plain_calls(fresh: nn.Module, used: nn.Module, examples: Inputs) -> None:
     """Compares calls of two networks of one seed, which must not be used afterwards.
 
     A network whose plain call fails is left to later checks.

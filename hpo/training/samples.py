@@ -26,11 +26,18 @@ class Part(NamedTuple):
     weights: Tensor
 
 
+PER_MEMBER = (
+    *("training", "validation", "changed", "unchanged"),
+    *("labels", "true_labels", "data_keys", "training_keys"),
+)
+
+
 class Samples:
-    """The members' samples on the device.
+    """The members' samples on the device; close them after training.
 
     Attributes:
-        inputs: [M, ...], all samples of the source. labels: [K, M, ...], with the noise of each member's seed.
+        inputs: [M, ...], all samples of the source.
+        labels: [K, M, ...], with the noise of each member's seed.
         training, validation, changed, unchanged: `changed` are the training samples with a noisy label, `unchanged` as
             many of the others, spread evenly over the training part.
         true_labels: [K, M, ...], without noise.
@@ -53,9 +60,7 @@ class Samples:
         """
         self.dataset, self.source, self.seeds = dataset, source, seeds
         self.device = torch.device(device)
-        self.inputs = source.inputs.to(device)
         self.splits = [splits[seed] for seed in seeds]
-        self.scaling = _stack_scaling(dataset, self.inputs, self.splits)
         self.training = _stack([parts.training for parts in self.splits], device)
         self.validation = _stack([parts.validation for parts in self.splits], device)
         self.changed = _stack([parts.changed for parts in self.splits], device)
@@ -67,6 +72,19 @@ class Samples:
         names = [training_names(salt) for salt in salts or [0] * len(seeds)]
         keys = [stream_key(seed, *each) for seed, each in zip(seeds, names, strict=True)]
         self.training_keys = torch.tensor(keys, device=device)
+        self.scaling: tuple[Tensor, Tensor] | None = None
+        self._place_inputs()
+
+    def _place_inputs(self) -> None:
+        """Prepares the inputs for the steps."""
+        assert isinstance(self.source.inputs, Tensor)
+        self.inputs = self.source.inputs.to(self.device)
+        self.scaling = _stack_scaling(self.dataset, self.inputs, self.splits)
+
+    @property
+    def examples(self) -> Tensor:
+        """Some inputs [n, ...] on the device."""
+        return self.inputs
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the members at these rows only; the padding stays as wide as it was."""
@@ -74,7 +92,7 @@ class Samples:
         self.seeds, self.splits = [self.seeds[row] for row in rows], [self.splits[row] for row in rows]
         self.scaling = self.scaling and (self.scaling[0][index], self.scaling[1][index])
         for name, value in list(vars(self).items()):
-            if isinstance(value, Tensor | Part) and name != "inputs":
+            if isinstance(value, Tensor | Part) and name in PER_MEMBER:
                 setattr(self, name, tree_map(lambda leaf: _rows(leaf, index), value))
 
     def epoch_order(self, epoch: int) -> Tensor:
@@ -87,6 +105,15 @@ class Samples:
         rows = {seed: row for row, seed in enumerate(orders)}
         stacked = torch.stack(list(orders.values())).to(self.device)
         return stacked[torch.tensor([rows[seed] for seed in self.seeds], device=stacked.device)]
+
+    def start_epoch(self, order: Tensor, batch_size: int, epoch: int, views: int, clean: bool) -> None:
+        """Prepares for the steps of an epoch over the samples in this order, [K, n]; nothing to do here."""
+
+    def advance(self) -> None:
+        """Called before each step; nothing to do here."""
+
+    def close(self) -> None:
+        """Frees what is not memory; nothing to do here."""
 
     def views(self, indices: Tensor, count: int, epoch: Tensor | int, clean: bool = False) -> Tensor:
         """The samples at indices [K, N], augmented once for each of `count` views: [K, V, N, ...].
@@ -118,7 +145,10 @@ class Samples:
 
     def read(self, indices: Tensor, size: int, test: bool = False) -> Iterator[Tensor]:
         """The samples at indices [K, n] without augmentation, in parts [K, size, ...]; with `test`, of the test set."""
-        inputs = self.source.test_inputs.to(self.device) if test else self.inputs
+        inputs = self.inputs
+        if test:
+            assert isinstance(self.source.test_inputs, Tensor)
+            inputs = self.source.test_inputs.to(self.device)
         for start in range(0, indices.shape[1], size):
             yield self.scale(inputs[indices[:, start : start + size]])
 

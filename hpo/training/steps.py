@@ -117,6 +117,8 @@ class Steps:
         """Prepares the first step of an epoch."""
         self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
         self._labels.copy_(take(self.samples.labels, self._order))
+        regularizer = self.population.regularizer
+        self.samples.start_epoch(self._order, self.batch_size, epoch, regularizer.views, regularizer.clean_view)
         self._epoch.fill_(epoch)
         before = self._steps_until[epoch - 1]
         self._steps_before_epoch, self._steps_in_epoch = before, 0
@@ -139,6 +141,7 @@ class Steps:
         if self._record and self._direct_steps == BEFORE_RECORDING:
             self._direct_steps += 1  # so that it is tried once
             self._try_to_record(self._record)
+        self.samples.advance()
         compare = self._comparison_due()
         if compare:
             self.population.compare_next_step()

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 from hpo.data import Source, check_source, split
 from hpo.errors import UsageError
 from hpo.optim.schedules import Constant
@@ -114,6 +116,7 @@ class Recipes:
         if not self._takes_floats[training]:
             return source
         if self._float_source is None:
+            assert isinstance(source.inputs, Tensor) and isinstance(source.test_inputs, Tensor)
             floats = source._replace(inputs=source.inputs.float(), test_inputs=source.test_inputs.float())
             self._float_source = check_source(floats, self.study.data.task)
         return self._float_source

@@ -234,8 +234,11 @@ class Trainer:
         device = self.device.type
         try:
             recipe = self.recipe(configuration, rerun=False, training=training)
+            cost = measure_cost(recipe)
+            if recipe.source.is_streamed:  # more models share the decoding, but that takes memory: a person decides
+                return 1
             largest, memory = max(batch_sizes_of(recipe.batch_size)), total_memory(self.device)
-            return population_size(measure_cost(recipe), largest, device, memory, recipe.accumulate)
+            return population_size(cost, largest, device, memory, recipe.accumulate)
         except HpoError:
             raise
         except Exception:  # a defect of the user's code: training will meet it and record it as a failure

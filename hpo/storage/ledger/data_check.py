@@ -41,7 +41,9 @@ def note_data(connection: Connection, study: int, worker_id: str, data: Mapping[
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Which part of two descriptions differs; "" for none."""
-    return next((part for part in ("shapes", "labels", "inputs") if not _equal(one[part], other[part])), "")
+    return next(
+        (part for part in ("shapes", "labels", "files", "inputs") if not _equal(one.get(part), other.get(part))), ""
+    )
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -1,0 +1,126 @@
+"""Samples whose inputs are images in files: read by other processes in the order in which training needs them.
+
+Members of the same seed have the same split, order and augmentation, so that each image is decoded once for all of
+them; each seed has its own.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hpo.data.image_files import ImageFiles
+from hpo.data.image_loader import ImageLoader
+from hpo.data.image_reading import Request
+from hpo.random import mix
+from hpo.training.devices import cpu_cores
+from hpo.training.samples import Samples
+
+EXAMPLES = 4
+AHEAD = 2  # batches that are copied to a GPU before it needs them
+MAX_PROCESSES = 8
+
+
+class StreamedSamples(Samples):
+    """As `Samples`, without `inputs` on the device."""
+
+    def _place_inputs(self) -> None:
+        files = self.source.inputs
+        assert isinstance(files, ImageFiles)
+        self._files, self._colours = files, files.colours.to(self.device)
+        processes = getattr(self.dataset, "processes", None)
+        count = max(1, min(MAX_PROCESSES, cpu_cores() - 1)) if processes is None else processes
+        self._loader = ImageLoader(files.crops, count, pinned=self.device.type == "cuda")
+        self._batches: Iterator[Tensor] = iter(())
+        self._staged: Tensor | None = None  # at the address that a CUDA graph reads
+        self._copied: deque[torch.cuda.Event] = deque()
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._pixels = torch.empty(0)  # of the step that is next, [S, V, N, 3, H, W] for S seeds
+        self._number_seeds()
+
+    @property
+    def examples(self) -> Tensor:
+        return self._files[:EXAMPLES].to(self.device)
+
+    def _number_seeds(self) -> None:
+        numbers = {seed: number for number, seed in enumerate(dict.fromkeys(self.seeds))}
+        self._distinct = [self.seeds.index(seed) for seed in numbers]  # the first member of each seed
+        self._seed_numbers = torch.tensor([numbers[seed] for seed in self.seeds], device=self.device)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        super().keep(rows)
+        self._number_seeds()
+        self._staged = None
+
+    def close(self) -> None:
+        self._loader.close()
+
+    def start_epoch(self, order: Tensor, batch_size: int, epoch: int, views: int, clean: bool) -> None:
+        """Begins to read an epoch's batches ahead.
+
+        Args:
+            order: [K, n] indices. views, clean: as in `views`.
+        """
+        orders, keys = order[self._distinct].cpu(), self.data_keys[self._distinct].cpu()
+        numbers = torch.arange(views)
+
+        def requests() -> Iterator[Request]:
+            for batch in orders.split(batch_size, 1):
+                for indices, key in zip(batch, keys, strict=True):
+                    if self.dataset.augments:
+                        yield self._files.request(indices, mix(key, epoch, indices[:, None], numbers), central=clean)
+                    else:
+                        yield self._files.request(indices)
+
+        self._batches = self._loader.read(requests())
+
+    def advance(self) -> None:
+        """Takes the next batch; on CUDA it is copied while the step before runs."""
+        parts = [next(self._batches) for _ in self._distinct]
+        pixels = parts[0][None] if len(parts) == 1 else torch.stack(parts)
+        if self.device.type == "cpu":
+            self._pixels = pixels
+            return
+        if self._staged is None:
+            self._staged = torch.empty(pixels.shape, dtype=pixels.dtype, device=self.device)
+        self._pixels = self._staged[:, :, : pixels.shape[2]]
+        self._copy_to_device(pixels)
+
+    def _copy_to_device(self, pixels: Tensor) -> None:
+        """Copies a batch beside the step before, and lets that copy be at most two steps ahead of the GPU."""
+        if len(self._copied) == AHEAD:
+            self._copied.popleft().synchronize()
+        assert self._copies is not None
+        steps = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._copies):
+            moved = pixels.to(self.device, non_blocking=True)
+        steps.wait_stream(self._copies)
+        moved.record_stream(steps)
+        self._pixels.copy_(moved)
+        self._copied.append(torch.cuda.Event())
+        self._copied[-1].record(steps)
+
+    def views(self, indices: Tensor, count: int, epoch: Tensor | int, clean: bool = False) -> Tensor:
+        """The views of the batch that `advance` took, which is the one at these indices."""
+        del epoch
+        inputs = self._of_members(self._colours(self._pixels[:, :, : indices.shape[1]]))
+        return inputs if self.dataset.augments else inputs.expand(-1, count + clean, *[-1] * 4)
+
+    def read(self, indices: Tensor, size: int, test: bool = False) -> Iterator[Tensor]:
+        files = self.source.test_inputs if test else self.source.inputs
+        assert isinstance(files, ImageFiles)
+        distinct = [0] if test else self._distinct
+        rows = indices[distinct].cpu()
+        requests = (files.request(part) for columns in rows.split(size, 1) for part in columns)
+        batches = self._loader.read(requests)
+        for pixels in batches:
+            parts = [pixels, *(next(batches) for _ in distinct[1:])]
+            inputs = self._colours(torch.cat(parts).to(self.device))
+            yield inputs.expand(len(self.seeds), *inputs.shape[1:]) if test else self._of_members(inputs)
+
+    def _of_members(self, inputs: Tensor) -> Tensor:
+        """Inputs [S, ...] of the seeds as those [K, ...] of the members."""
+        if len(self._distinct) == 1:
+            return inputs.expand(len(self.seeds), *inputs.shape[1:])
+        return inputs.index_select(0, self._seed_numbers)
