@@ -243,6 +243,35 @@ def test_evaluation_uses_the_optimizers_own_average() -> None:
     assert_equal_after_training(population, networks)
 
 
+@pytest.mark.parametrize(
+    ("package", "name"), [("schedulefree", "AdamWScheduleFree"), ("pytorch_optimizer", "ScheduleFreeAdamW")]
+)
+def test_schedule_free_is_evaluated_at_its_average_and_goes_on_from_its_weights(package: str, name: str) -> None:
+    """One package refuses a step in evaluation mode, the other makes it from the average."""
+    source = getattr(pytest.importorskip(package), name)
+    population, networks = populate(from_torch(source, learning_rate=0.1), modules()), modules()
+    optimizers = [source(network.parameters(), lr=rate) for network, rate in zip(networks, RATES, strict=True)]
+    for optimizer in optimizers:
+        optimizer.train()
+    for step in range(9):
+        population.step(*batch(step))
+        for member, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            inputs, labels = (part[member] for part in batch(step))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs[0]), labels).backward()
+            optimizer.step()
+        if step % 3 == 2:
+            losses = evaluate(population)
+            inputs, labels = batch(999)
+            for member, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+                optimizer.eval()
+                expected = nn.functional.cross_entropy(network(inputs[0, 0]), labels[0])
+                assert float(losses[member]) == pytest.approx(float(expected.detach()), rel=1e-11)
+                optimizer.train()
+    population.updates.resume()
+    assert_equal(population, networks)
+
+
 def assert_equal_after_training(population: Population, networks: Sequence[nn.Module]) -> None:
     for member, network in enumerate(networks):
         inputs, labels = (part[member] for part in batch(6))
