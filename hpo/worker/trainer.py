@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from hpo.data import Source, load_source
-from hpo.errors import HpoError
 from hpo.search_space import Value
 from hpo.space import Setting
-from hpo.stages import batch_sizes_of
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
-from hpo.training.devices import total_memory
 from hpo.training.loop import Progress, Prune, train
-from hpo.training.population_size import MAX_POPULATION, measure_cost, population_size
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
 from hpo.worker.outcomes import Run, outcome_of
+from hpo.worker.population_limits import PopulationLimits
 from hpo.worker.recipes import Parts, Recipes, Static
 
 if TYPE_CHECKING:
@@ -59,10 +56,9 @@ class Trainer:
         """
         self.study, self.device = study, torch.device(device)
         self.on_epoch, self.on_source = on_epoch, on_source
-        self.checkpoints, self.max_models, self.trial_curves = checkpoints, max_models, trial_curves
+        self.checkpoints, self.trial_curves = checkpoints, trial_curves
         self.recipes = Recipes(study, lambda: self.source)
-        self._memory_limits: dict[str, int] = {}  # configuration → models that fit into memory
-        self._sizes: dict[Static, int] | None = None  # training hyperparameters → population size, once it is measured
+        self.limits = PopulationLimits(self.recipes, self.device, max_models)
 
     @cached_property
     def source(self) -> Source:
@@ -130,23 +126,13 @@ class Trainer:
         self, work: Work, models: list[_Model], prunes: bool
     ) -> list[tuple[list[int], FileCheckpointer | None]]:
         """Indices of models that train side by side: checkpointed at the same epoch and not too many."""
-        limit = self._limit(work, models)
+        limit = self.limits.of(work.configuration, models[0].parts.training, len(models))
         if prunes and limit > self.study.seeds_per_trial:
             limit -= limit % self.study.seeds_per_trial  # a trial's models are pruned together
         if self.checkpoints is None:
             indices = list(range(len(models)))
             return [(indices[at : at + limit], None) for at in range(0, len(indices), limit)]
         return list(resume(self.checkpoints, self._checkpoint_paths(work, models), limit))
-
-    def _limit(self, work: Work, models: list[_Model]) -> int:
-        """How many of these models, which share the static hyperparameters, are trained side by side."""
-        limit = self._memory_limits.get(work.configuration, self.max_models or len(models))
-        training = models[0].parts.training
-        if self._sizes is None or not training:
-            return limit
-        if training not in self._sizes:
-            self._sizes[training] = self._measure(self.configuration(work.configuration), training)
-        return min(limit, self._sizes[training])
 
     def _train_group(
         self,
@@ -166,7 +152,7 @@ class Trainer:
         except (MemoryError, torch.OutOfMemoryError):
             if len(work.slots) > 1 or len(group) == 1:
                 raise
-            self._memory_limits[work.configuration] = len(group) // 2
+            self.limits.halve(work.configuration, len(group))
             return None  # the exception, which holds the population's memory, ends here
         if pruner:
             pruner.finish(trials, [run.result for run in runs])
@@ -223,26 +209,7 @@ class Trainer:
         Raises:
             HpoError: the data cannot be loaded or the network cannot be built, for a known reason.
         """
-        if self.max_models is None:
-            first = self.study.configurations[0]
-            parts = self.recipes.parts(first.name, self.recipes.setting_to_try(first.name, {}))
-            self.max_models = self._measure(first, parts.training)
-            self._sizes = {parts.training: self.max_models}
-        return max(1, self.max_models // self.study.seeds_per_trial)
-
-    def _measure(self, configuration: Configuration, training: Static) -> int:
-        device = self.device.type
-        try:
-            recipe = self.recipe(configuration, rerun=False, training=training)
-            cost = measure_cost(recipe)
-            if recipe.source.is_streamed:  # more models share the decoding, but that takes memory: a person decides
-                return 1
-            largest, memory = max(batch_sizes_of(recipe.batch_size)), total_memory(self.device)
-            return population_size(cost, largest, device, memory, recipe.accumulate)
-        except HpoError:
-            raise
-        except Exception:  # a defect of the user's code: training will meet it and record it as a failure
-            return MAX_POPULATION[device]
+        return max(1, self.limits.largest() // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: Mapping[str, Value], seed: int, progress: Progress | None = None) -> Result:
         """One run of a configuration with a complete setting, as a rerun but without the test set."""

@@ -81,7 +81,7 @@ def test_a_given_population_size_is_not_computed() -> None:
         raise AssertionError
 
     subject = trainer(refused)
-    subject.max_models = 5
+    subject.limits.given = 5
     assert subject.size() == 5
 
 
