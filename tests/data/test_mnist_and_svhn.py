@@ -62,6 +62,7 @@ IMAGES = np.zeros((60, 28, 28))
         (published.idx(np.zeros((60, 28))), "not an IDX file of 3 dimensions"),
         (published.idx(np.zeros((0, 28, 28))), "not an IDX file of 3 dimensions"),
     ],
+    ids=["cut off", "no archive", "a byte less", "no sizes", "two dimensions", "no images"],
 )
 def test_another_format_is_refused_even_with_the_right_checksum(
     content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
