@@ -27,6 +27,11 @@ class LimitedConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise
 
+    def __del__(self) -> None:
+        """Without a warning: when a process ends, its heartbeat may return a connection to a pool that was closed."""
+        if hasattr(self, "pgconn"):
+            self.pgconn.finish()
+
     def _limited(self, operation: PQGen[T]) -> PQGen[T]:
         """The operation, whose steps are between waits for the server; a wait that brought nothing returns 0."""
         limit = time.monotonic() + transactions.CALL_TIMEOUT

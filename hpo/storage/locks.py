@@ -3,9 +3,10 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.engine import Engine
 
 from hpo.errors import HpoError
@@ -20,6 +21,8 @@ _PAUSE = 0.02  # seconds between attempts to lock on SQLite
 def creation_lock(engine: Engine, timeout: float | None = None) -> Iterator[None]:
     """Held by one process at a time; without it, processes that start together would collide.
 
+    PostgreSQL takes it away from a process that is stopped for half a minute (`connections.LIMITS`).
+
     Args:
         timeout: seconds to wait for another holder, which may have been stopped; by default as for transactions.
 
@@ -30,9 +33,11 @@ def creation_lock(engine: Engine, timeout: float | None = None) -> Iterator[None
     end = time.monotonic() + timeout
     if engine.dialect.name == "postgresql":
         while time.monotonic() < end:
-            with engine.begin() as connection:  # the lock ends with the transaction, and with the session at the latest
+            with engine.connect() as connection:  # the lock ends with the transaction
                 if connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_KEY))):
                     yield
+                    with suppress(exc.DBAPIError):  # the server may have ended the session, and with it the lock
+                        connection.rollback()
                     return
             time.sleep(_PAUSE)  # without a connection: a pooler may have none left for the holder's next transaction
         raise _kept("the database's tables", timeout)

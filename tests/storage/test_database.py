@@ -1,5 +1,6 @@
 """Connections: settings, errors in one sentence, retries, locks, passwords, and processes that start together."""
 
+import gc
 import logging
 import os
 import re
@@ -282,6 +283,20 @@ def test_a_silent_connection_is_given_up_while_another_thread_of_the_process_get
     postgresql.drop(url)
 
 
+def test_a_connection_that_a_thread_still_has_when_the_process_ends_causes_no_warning(
+    postgresql: PostgresServer,
+) -> None:
+    url = postgresql.create()
+    engine = connect(url)
+    with engine.connect() as connection:
+        pgconn = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]
+        engine.dispose()
+    del connection
+    gc.collect()
+    assert pgconn.status == psycopg.pq.ConnStatus.BAD
+    postgresql.drop(url)
+
+
 def test_ctrl_c_ends_a_call_to_a_silent_server_at_once(postgresql: PostgresServer) -> None:
     """psycopg would ask the server to cancel the statement and wait for it, five seconds each."""
     url = postgresql.create()
@@ -372,6 +387,20 @@ def test_the_creation_lock_has_one_holder_and_a_timeout(url: str) -> None:
     with creation_lock(engine, 60.0), pytest.raises((HpoError, OperationalError), match=r"locked|lock timeout"):
         enter(4, timeout=0.1)
     enter(5)
+
+
+def test_the_end_of_a_session_that_holds_the_creation_lock_is_no_error(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.LIMITS, "idle_in_transaction_session_timeout", 0.2)
+    url = postgresql.create()
+    engine = connect(url)
+    with creation_lock(engine):
+        time.sleep(1.0)
+        with creation_lock(engine, 10.0):
+            pass
+    engine.dispose()
+    postgresql.drop(url)
 
 
 PROBES = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")

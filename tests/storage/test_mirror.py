@@ -4,7 +4,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -165,6 +165,28 @@ def test_repair_after_a_crash_between_ledger_and_mirror(ledger: Ledger, url: str
     trials = plain_study(url, "s/A/tune").trials
     assert max(trial.value or 0 for trial in trials) == 0.9 and trials[1].user_attrs["cause"] == "lost worker"
     assert Mirror(ledger).repair() == 0
+
+
+def test_a_repair_that_lost_its_lock_shows_no_slot_twice(
+    ledger: Ledger, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a pause of the process, in which another one has repaired the same."""
+    work = ledger.lease("x", 3)
+    assert work is not None
+    work = ledger.assign("x", work, [{"learning_rate": 0.01 + slot.slot / 997, "lambda": 0.1} for slot in work.slots])
+    ledger.finish("x", outcomes(work))
+    monkeypatch.setattr(mirror_module, "creation_lock", lambda _: nullcontext())
+    paused, other = Mirror(ledger), Mirror(make(connect(url)))
+    create = paused._create
+
+    def create_late(rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+        assert other.repair() == 3
+        return create(rows)
+
+    monkeypatch.setattr(paused, "_create", create_late)
+    paused.repair()
+    assert states(url, "s/A/tune") == {"COMPLETE": 3, "FAIL": 3}
+    assert paused.repair() == 0
 
 
 def test_a_study_that_was_deleted_leaves_no_optuna_studies(ledger: Ledger, url: str) -> None:

@@ -111,7 +111,7 @@ def work(
     _after(Ledger, "finish", counted)
     passed("start")
     try:
-        ledger = load_study(connect(url), study)
+        ledger = load_study(connect(url, hpo.storage.transactions.RETRY_TIMEOUT), study)  # as `api.join_ledger`
         run_worker(ledger, train, new_worker_id(), population, on_event=remember, lease=lease)
     except HpoError as error:  # as in the command line
         print(f"hpo: {error}", file=sys.stderr)

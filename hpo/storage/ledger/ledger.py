@@ -112,10 +112,17 @@ class Ledger(TrialHistory):
         bulk_sql.update(connection, slots, [{"id": row.id, "trial": trials[row.id]} for row in held])
 
     @transaction
-    def note_repaired(self, connection: Connection, trials: Mapping[int, int]) -> None:
-        """Stores slot id → Optuna trial id for finished slots that had none."""
-        rows = [{"id": slot, "trial": trial} for slot, trial in trials.items()]
-        bulk_sql.update(connection, slots, rows, slots.c.state == "done")
+    def note_repaired(self, connection: Connection, trials: Mapping[int, tuple[int | None, int]]) -> set[int]:
+        """Stores slot id → (earlier, new) Optuna trial id for finished slots, unless they have got another since.
+
+        Returns:
+            The ids of the slots that now have their new trial.
+        """
+        query = sa.select(slots.c.id, slots.c.trial).where(bulk_sql.among(connection, slots.c.id, trials))
+        rows = connection.execute(query.where(slots.c.state == "done").order_by(slots.c.id).with_for_update())
+        noted = [slot for slot, trial in rows if trial in trials[slot]]
+        bulk_sql.update(connection, slots, [{"id": slot, "trial": trials[slot][1]} for slot in noted])
+        return set(noted)
 
     @transaction
     def extend_lease(

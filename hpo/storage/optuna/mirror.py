@@ -88,8 +88,14 @@ class Mirror:
             end_trials(self.engine, results)
             pause_trials(self.engine, released)
             trials = self._create(self._with_devices(hidden))
-            self.ledger.note_repaired(trials)
-            end_trials(self.engine, [_result_of_row(row | {"trial": trials[row["id"]]}) for row in hidden])
+            # If this process has been stopped for so long that it lost the lock, another one may have shown them.
+            shown = self.ledger.note_repaired({row["id"]: (row["trial"], trials[row["id"]]) for row in hidden})
+            end_trials(self.engine, [
+                _result_of_row(row | {"trial": trials[row["id"]]})
+                if row["id"] in shown
+                else TrialResult(trials[row["id"]], None, LOST)
+                for row in hidden
+            ])  # fmt: skip
         return len(results) + len(released) + len(hidden)
 
     def report_study(self) -> int:
