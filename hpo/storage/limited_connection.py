@@ -27,7 +27,7 @@ class LimitedConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise
 
-    def __del__(self) -> None:
+    def __del__(self, _warn: object = None) -> None:
         """Without a warning: when a process ends, its heartbeat may return a connection to a pool that was closed."""
         if hasattr(self, "pgconn"):
             self.pgconn.finish()
