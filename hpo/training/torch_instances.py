@@ -17,7 +17,7 @@ from hpo.user_code.generators import seeded
 from hpo.user_code.messages import warn_once
 from hpo.user_code.ownership import is_user_code
 
-Setting = Mapping[str, float]
+Setting = Mapping[str, Any]
 Closure = Callable[[], Any]  # returns a loss, a tensor []
 TRIED_GRADIENT = 1e-3
 

@@ -16,6 +16,7 @@ from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
 from hpo.training.loop import Progress, Prune, train
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
+from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
 from hpo.worker.recipes import Parts, Recipes, Static
@@ -207,8 +208,9 @@ class Trainer:
         """How many trials or reruns to train side by side: from `max_models`, else from the network and the device.
 
         Raises:
-            HpoError: the data cannot be loaded or the network cannot be built, for a known reason.
+            HpoError: the data cannot be loaded, or the network or an optimizer cannot be built, for a known reason.
         """
+        check_optimizers(self.recipes)
         return max(1, self.limits.largest() // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: Mapping[str, Value], seed: int, progress: Progress | None = None) -> Result:

@@ -1,11 +1,13 @@
 """The score of a run, the outcome of a slot, and the populations in which a work's models train."""
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
+import torch
 
-from hpo import MLP, Configuration, Mnist1d, Study
+from hpo import MLP, Configuration, Mnist1d, Study, from_torch
 from hpo.errors import UsageError
 from hpo.study.definition import describe
 from hpo.training.recipe import Result
@@ -171,3 +173,21 @@ def test_the_models_of_one_trial_are_halved_until_they_fit_into_memory(sizes: li
 def test_a_population_has_no_more_models_than_allowed(sizes: list[int]) -> None:
     Trainer(small(seeds_per_trial=5), "cpu", max_models=2)(tuning(0, 1))
     assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"groups": {"head.*": {"learning_rate": 0.1}}}, "groups names 'head.*'"),
+        ({"no_decay": ("norm",)}, "no_decay names 'norm'"),
+        ({"optimizer": from_torch(torch.optim.Muon, lr=0.1)}, "optimizer 'Muon' cannot be built"),
+    ],
+)
+def test_optimizers_that_do_not_fit_the_network_are_refused_before_any_training(
+    fields: dict[str, Any], message: str
+) -> None:
+    configurations = (Configuration("A"), Configuration("B", **fields))
+    study = Study(data=Mnist1d(samples=200), model=MLP((40, 8, 10)), configurations=configurations, baseline="A")
+    for max_models in (None, 4):
+        with pytest.raises(UsageError, match=re.escape(f"configuration 'B': {message}")):
+            Trainer(study, "cpu", max_models=max_models).size()
