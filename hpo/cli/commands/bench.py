@@ -1,6 +1,7 @@
-"""`hpo bench`: benchmarks of training steps, searches, pruning, verdicts and start-up."""
+"""`hpo bench`: benchmarks of training steps, images, searches, pruning, verdicts and start-up."""
 
 import json
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -144,6 +145,26 @@ def pruning(
     definition, pruner = _load(study, configuration), SuccessiveHalving(min_epochs, factor)
     prepared = _prepare_device(device, threads)
     _run(pruning, as_json, definition, configuration, prepared, pruner, trials, repetitions, seeds)
+
+
+@bench.command()
+def images(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Images in folders by class; default: JPEGs that are made for it.")
+    ] = None,
+    made: Annotated[int, typer.Option("--images", min=200, help="Images to make.")] = 2000,
+    size: Annotated[int, typer.Option(min=1, help="Side of a crop in pixels.")] = 224,
+    batch_size: BatchSize = 64,
+    processes: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Epochs of each loader, in turns.")] = 5,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Images per second that ImageFolder gives to training, compared with a plain DataLoader; no network."""
+    from hpo.bench import images
+
+    _run(images, as_json, folder, made, size, batch_size, processes, rounds, _prepare_device(device, threads))
 
 
 @bench.command()
