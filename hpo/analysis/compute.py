@@ -9,14 +9,13 @@ import numpy as np
 from hpo.analysis.comparisons import compare_rival_pairs, compare_rivals
 from hpo.analysis.descriptors import adjusted_memorisation, range_position
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
-from hpo.analysis.paired_tests import Summary, summarise, t_interval
+from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
+from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values
 from hpo.analysis.results import BestTrial, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
-from hpo.analysis.verdicts import tuning_run_means
 from hpo.space import split_space
-from hpo.tasks import untrained_value
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
 MIN_RANGE_TRIALS = 3  # with fewer finished trials, no position of the best ones is reported
@@ -90,7 +89,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
     definition = record.study["definition"]
-    accuracy, fitted = _by_seed(trained, ACCURACY.name), _by_seed(trained, "noisy_labels_fitted")
+    accuracy, fitted = by_seed(trained, ACCURACY.name), by_seed(trained, "noisy_labels_fitted")
     classes = next((row["result"]["classes"] for row in done if row["result"].get("classes")), 0)
     adjusted = [adjusted_memorisation(fitted[seed], accuracy[seed], classes) for seed in fitted if classes > 1]
     settings: list[dict[str, float]] = []
@@ -99,7 +98,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
             settings.append(row["setting"])
     tuning_run_by_seed = {row["seed"]: row["tuning_run"] for row in slots}
     primary = primary_metric(definition)
-    metric_values = _metric_values(done, metric, primary, classes)
+    compared = metric_values(done, metric, primary, classes)
     built_in = {entry.name: entry for entry in (primary, *further_metrics(definition))}
     return Reruns(
         planned=record.study["seeds"],
@@ -109,56 +108,22 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
         failed_attempts=_failed_attempts(record, name, "rerun"),
         rounds_read=rounds_read(record, name),
         settings=settings,
-        metric_values=metric_values,
-        metric_summary=_metric_summary(metric_values, tuning_run_by_seed, record.study["tuning_runs"]),
-        test_metrics={name: _metric_values(done, entry, primary, classes) for name, entry in built_in.items()},
-        train_loss=summarise(list(_by_seed(trained, "train_loss").values())),
-        generalisation_gap=_gap(trained, primary),
+        metric_values=compared,
+        metric_summary=metric_summary(compared, tuning_run_by_seed, record.study["tuning_runs"]),
+        test_metrics={name: metric_values(done, entry, primary, classes) for name, entry in built_in.items()},
+        train_loss=summarise(list(by_seed(trained, "train_loss").values())),
+        generalisation_gap=generalisation_gap(trained, primary),
         memorised=summarise(list(fitted.values())),
-        recovered=summarise(list(_by_seed(trained, "noisy_labels_recovered").values())),
+        recovered=summarise(list(by_seed(trained, "noisy_labels_recovered").values())),
         adjusted_memorisation=summarise(adjusted),
         seconds_per_epoch=summarise([row["seconds"] / row["result"]["epochs"] for row in trained if _is_timed(row)]),
         populations=sorted({row["result"]["population"] for row in trained if row["result"].get("population")}),
         noisy_labels_fitted=fitted,
         custom_metrics={
-            custom: _by_seed(trained, f"test_{custom}") for custom in record.study["definition"].get("metrics", ())
+            custom: by_seed(trained, f"test_{custom}") for custom in record.study["definition"].get("metrics", ())
         },
         tuning_run_by_seed=tuning_run_by_seed,
     )
-
-
-def _metric_values(done: list[Row], metric: Metric, primary: Metric, classes: int) -> dict[int, float]:
-    """A test metric by seed; a rerun without it has NaN, which a comparison counts.
-
-    A diverged rerun has the value of an untrained network where the metric is a share.
-    """
-    if metric.name == primary.name:  # stored as the rerun's value
-        return {row["seed"]: float(row["value"]) for row in done}
-    values = _by_seed([row for row in done if row["cause"] != DIVERGED], metric.name)
-    untrained = untrained_value(metric.name.removeprefix("test_"), classes) if metric.share else None
-    if untrained is not None:
-        values |= {row["seed"]: untrained for row in done if row["cause"] == DIVERGED}
-    return {row["seed"]: values.get(row["seed"], float("nan")) for row in done}
-
-
-def _gap(trained: list[Row], metric: Metric) -> Summary:
-    """How much better a metric is on the training samples than on the test set."""
-    test, train = _by_seed(trained, metric.name), _by_seed(trained, f"train_{metric.name.removeprefix('test_')}")
-    sign = 1 if metric.direction == "maximize" else -1
-    return summarise([sign * (train[seed] - test[seed]) for seed in train.keys() & test.keys()])
-
-
-def _metric_summary(values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int], tuning_runs: int) -> Summary:
-    """Mean, SD over the seeds, and interval; with several tuning runs, mean and interval of the means of these.
-
-    The reruns of one tuning run share its setting; an interval over seeds would not include the luck of tuning.
-    """
-    summary = summarise(list(values.values()))
-    if tuning_runs == 1:
-        return summary
-    finite = {seed: value for seed, value in values.items() if np.isfinite(value)}
-    means = list(tuning_run_means(finite, tuning_run_by_seed).values())
-    return summary._replace(mean=float(np.mean(means)) if means else summary.mean, interval=t_interval(means))
 
 
 def _failed_attempts(record: Record, name: str, phase: str) -> dict[str, int]:
@@ -170,15 +135,11 @@ def _is_timed(row: Row) -> bool:
     return bool(row["result"].get("epochs")) and not np.isnan(row["seconds"])
 
 
-def _by_seed(slots: list[Row], metric: str) -> dict[int, float]:
-    return {row["seed"]: float(row["result"][metric]) for row in slots if row["result"].get(metric) is not None}
-
-
 def _samples(done: list[Row]) -> Samples:
     def first(key: str) -> int | None:
-        return next((int(value) for value in _by_seed(done, key).values()), None)
+        return next((int(value) for value in by_seed(done, key).values()), None)
 
-    changed = {seed: int(count) for seed, count in _by_seed(done, "changed_labels").items()}
+    changed = {seed: int(count) for seed, count in by_seed(done, "changed_labels").items()}
     return Samples(
         training=first("training_samples"),
         validation=first("validation_samples"),

@@ -1,10 +1,11 @@
 """Data sets by name."""
 
-from hpo.data.arrays import Arrays, FromHub, FromTorch
+from hpo.data.arrays import Arrays
 from hpo.data.cifar import Cifar10, Cifar100
 from hpo.data.digits import Digits
 from hpo.data.identity import identify
 from hpo.data.image_folder import ImageFolder
+from hpo.data.libraries import FromHub, FromTorch
 from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist import FashionMnist, Mnist
 from hpo.data.mnist1d import Mnist1d

@@ -13,8 +13,8 @@ from hpo.errors import UsageError
 from hpo.gradients.draws import Draws, Moment
 from hpo.gradients.layer_rules import SAMPLE_GRADS, RecordedLayer
 from hpo.gradients.network import Network, repeat_buffers
-from hpo.gradients.returns import compute_losses
 from hpo.gradients.rule_check import rules_hold
+from hpo.gradients.sample_functions import compute_losses
 from hpo.gradients.transform_cache import TransformCache
 from hpo.models.losses import SampleLoss
 from hpo.tree import Tree

@@ -1,9 +1,9 @@
-"""Checks of what a user's regularizer, optimizer, loss or metric returns.
+"""Checks of what a user's regularizer or optimizer returns.
 
 A step is traced once and then replayed, so that its results must keep their names, order, shapes and dtypes.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,11 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves_with_path, tree_map
 
 from hpo.errors import UsageError, plural
-from hpo.gradients.substitutes import Substitutes
 from hpo.tree import Tree
-from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
-
-SampleFunction = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N, ...]) -> should be [N]
+from hpo.user_code.messages import describe_value
 
 
 def validate_gradient(code: str, returned: Any, params: Tree) -> tuple[Tree, Any, Tree]:
@@ -178,34 +175,3 @@ def own_copy(state: Any, device: torch.device) -> Any:
     Leaves may be parameters, the same zeros twice, or one number that `vmap` expands to all models.
     """
     return tree_map(lambda leaf: leaf.to(device, copy=True), state)
-
-
-def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Losses [N]; raises UsageError unless the loss gives one float a sample."""
-    with Substitutes():
-        losses = call_user_code("the loss", "loss(outputs, labels)", loss, outputs, labels)
-    if not isinstance(losses, Tensor) or losses.shape != labels.shape[:1] or not losses.is_floating_point():
-        raise UserCodeError(
-            f"the loss gives {describe_value(losses)} for {len(labels)} samples{_shapes(outputs, labels)}; return one "
-            "float a sample, a tensor [N], without taking the mean over the samples"
-        )
-    return losses
-
-
-def compute_metric(name: str, metric: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Values [N]; raises UsageError unless a custom metric gives one real number a sample."""
-    with Substitutes():
-        values = call_user_code(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
-    if not isinstance(values, Tensor) or values.shape != labels.shape[:1] or values.is_complex():
-        raise UsageError(
-            f"metric {name!r} gives {describe_value(values)} for {len(labels)} samples{_shapes(outputs, labels)}; "
-            "return one real number a sample, a tensor [N], or use hpo.whole(function) for one number of all samples"
-        )
-    return values
-
-
-def _shapes(outputs: Tensor, labels: Tensor) -> str:
-    """The shapes, where outputs and labels of different shapes may have been broadcast."""
-    same = labels.dim() == 1 and outputs.dim() == 2 and outputs.shape[1] > 1
-    column = "; use outputs[:, 0]" if outputs.shape[1:] == (1,) and labels.dim() == 1 else ""
-    return "" if same else f" (outputs {tuple(outputs.shape)}, labels {tuple(labels.shape)}{column})"

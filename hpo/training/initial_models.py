@@ -14,7 +14,8 @@ from hpo.optim.parameter_groups import parameter_groups
 from hpo.random import stream, training_names
 from hpo.stages import batch_size_at
 from hpo.tasks import TASKS
-from hpo.training.model_checks import check_embedding_indices, check_modules, check_outputs, run_on_examples
+from hpo.training.model_checks import check_embedding_indices, check_modules, run_on_examples
+from hpo.training.output_check import check_outputs
 from hpo.training.plain_calls import check_plain_calls
 from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe

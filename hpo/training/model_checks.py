@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hpo.data.source import Inputs
-from hpo.errors import HpoError, UsageError, plural
+from hpo.errors import HpoError, UsageError
 from hpo.gradients.layer_check import check_layers
-from hpo.tasks import Task
 from hpo.user_code.generators import RefuseRandomOperations
 from hpo.user_code.messages import (
     describe_layer,
@@ -161,44 +160,3 @@ def check_embedding_indices(module: nn.Module, parts: Sequence[Inputs]) -> None:
         extremes = torch.cat([columns.argmax(0), columns.argmin(0)]).unique()
         for examples in inputs[extremes].cpu().split(EXAMPLES):
             run_on_examples(module, examples)
-
-
-def check_outputs(output: torch.Size, labels: Tensor, classes: int | None, task: Task) -> None:
-    """Raises UsageError unless a sample's output suits its label, which the task's metrics need with every loss.
-
-    Args:
-        output: the shape of one sample's output. labels: [M, ...], all of them.
-    """
-    label = labels.shape[1:]
-    if not task.has_classes:
-        if output not in (label, torch.Size([*label, 1])):
-            target = f"has shape {tuple(label)}" if label else "is one number"
-            raise UsageError(
-                f"the network's output for a sample has shape {tuple(output)}, and a target of the data {target}; give "
-                f"it {plural(label.numel() if label else 1, 'output')}"
-            )
-        return
-    one_logit = output in (label, torch.Size([*label, 1]))
-    if one_logit and classes == 2:
-        return
-    if one_logit or output.numel() == 1:
-        raise UsageError(
-            f"the network returns one number per {'token' if task.name == 'tokens' else 'sample'}, and there are "
-            f"{classes} classes; give it {classes} outputs, or the data set the task 'regression'"
-        )
-    if output[:-1] != label:
-        raise UsageError(
-            f"the network's output for a sample has shape {tuple(output)}, and {task.words} needs one number per "
-            f"class, {(*label, classes)}; {_shape_advice(task)}"
-        )
-    if classes is not None and output[-1] < classes:
-        raise UsageError(
-            f"the network has {output[-1]} outputs, and the data set has {classes} classes; give it one output per "
-            "class"
-        )
-
-
-def _shape_advice(task: Task) -> str:
-    if task.name == "tokens":
-        return "return logits [N, T, classes]"
-    return "flatten or pool it, or give the data set the task 'tokens' for one class per position"

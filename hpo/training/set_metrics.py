@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.gradients.returns import SampleFunction, compute_losses, compute_metric
+from hpo.gradients.sample_functions import SampleFunction, compute_losses, compute_metric
 from hpo.models.entropies import count_tokens, one_number_per_target
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
