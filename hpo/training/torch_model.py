@@ -1,5 +1,6 @@
 """The optimizers of one model that are written for PyTorch, and its parameters, which are views of a stack."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from hpo.training.update_types import UnsavableState
 from hpo.tree import Tree
 
 PLAIN = int | float | bool | str | Tensor | None
-OF_EVERY_OPTIMIZER = frozenset(vars(torch.optim.SGD([torch.zeros(1)])))  # attributes
 
 
 class TorchModel:
@@ -113,7 +113,7 @@ def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(optimizer).items()
-        if name not in OF_EVERY_OPTIMIZER and isinstance(value, PLAIN)
+        if name not in _common_attributes() and isinstance(value, PLAIN)
     }
 
 
@@ -128,3 +128,9 @@ def _restore_dtypes(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
             other = loaded.get(name)
             if isinstance(value, Tensor) and isinstance(other, Tensor) and value.dtype != other.dtype:
                 loaded[name] = value.to(other.device)
+
+
+@functools.cache
+def _common_attributes() -> frozenset[str]:
+    """The attributes of every optimizer; making one imports PyTorch's compiler, which takes a second."""
+    return frozenset(vars(torch.optim.SGD([torch.zeros(1)])))

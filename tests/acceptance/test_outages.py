@@ -20,7 +20,7 @@ def test_every_worker_continues_and_no_attempt_counts(
     databases: Storage, seconds: float, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     found = carry_out(outage(seconds, workers=3), fork_server, databases, tmp_path)
-    assert (found["outage"], found["lost"], found["late"]) == (1, 0, 0)
+    assert (found["unavailable"], found["lost"], found["late"]) == (1, 0, 0)
 
 
 def test_leases_that_expire_during_an_outage_are_not_taken_over(

@@ -11,7 +11,9 @@ from torch import nn
 from hpo import MLP, Configuration, Cosine, Mnist1d, Regularizer, Study, choice, integers, per_model, when
 from hpo.errors import UsageError
 from hpo.study.pruner import SuccessiveHalving
+from hpo.training import loop
 from hpo.training.checkpoints import Checkpoints
+from hpo.training.steps import Steps
 from hpo.trials import Outcome, Slot, Work
 from hpo.worker import trainer as trainer_module
 from hpo.worker.trainer import Trainer
@@ -142,12 +144,12 @@ def test_seeds_fix_the_same_inputs_for_every_batch_size(monkeypatch: pytest.Monk
     train = trainer_module.train
 
     def recorded(recipe: Any, members: Any, *rest: Any) -> Any:
-        from hpo.training.loop import _prepare
-
-        run = _prepare(recipe, members, "cpu", label_fits=False)
-        run.steps.start_epoch(1)
-        weights = {name: leaf.clone() for name, leaf in run.population.params.items()}
-        inputs[recipe.batch_size] = (run.steps._order.clone(), run.steps._labels.clone(), weights)
+        samples = loop._make_samples(recipe, members, "cpu")
+        population = loop._make_population(recipe, members, samples)
+        steps = Steps(population, samples, recipe.batch_size, recipe.epochs, recipe.all_schedules)
+        steps.start_epoch(1)
+        weights = {name: leaf.clone() for name, leaf in population.params.items()}
+        inputs[recipe.batch_size] = (steps._order.clone(), steps._labels.clone(), weights)
         return train(recipe, members, *rest)
 
     monkeypatch.setattr(trainer_module, "train", recorded)

@@ -10,6 +10,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, new_worker_id
 from hpo.worker import loop
 from hpo.worker.loop import run_worker
+from hpo.worker.suggestions import Suggestions
 
 
 def counted(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -55,7 +56,9 @@ def test_a_waiting_worker_leases_only_when_slots_are_free(url: str, monkeypatch:
 def test_pauses_grow_with_the_wait_up_to_a_quarter_of_the_lease(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(loop.time, "sleep", slept.append)
-    waiting = loop._Worker(make(connect(url)), outcomes, "x", 1, lambda *_: None, loop.Stop(), "", 60.0)
+    ledger = make(connect(url))
+    settings = lambda *_: None, loop.Stop(), "cpu", 60.0
+    waiting = loop._Worker(ledger, outcomes, "x", 1, Suggestions(ledger), *settings)
     with waiting.stop.installed():
         assert [waiting._sleep(waited, 0.0) for waited in (0.0, 0.4, 10.0, 100.0, 1e6)] == [0.05, 0.2, 1.0, 5.0, 15.0]
         assert [waiting._sleep(8.0, took) for took in (0.001, 0.02, 2.0)] == [1.0, 2.0, 8.0]
