@@ -60,12 +60,18 @@ def test_it_ends_also_where_python_or_a_library_catches_the_exception(where: str
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "slow.py").write_text("import time, sqlalchemy.dialects.postgresql\ntime.sleep(30)")
     before = time.monotonic()
-    assert start("sqlalchemy.dialects.postgresql", "default_int_handler", tmp_path, where, "worker", "slow") == (
-        130,
-        "",
-        "",
-    )
+    moment, command = "sqlalchemy.dialects.postgresql", ("try", "slow", "-c", "A")
+    assert start(moment, "default_int_handler", tmp_path, where, *command) == (130, "", "")
     assert time.monotonic() - before < 20
+
+
+def test_a_worker_that_starts_is_ended_by_the_system(tmp_path: Path) -> None:
+    """Also in a call that does not return to Python; shells show 130 for it."""
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "slow.py").write_text("import sqlalchemy.dialects.postgresql")
+    moment = "sqlalchemy.dialects.postgresql"
+    ended = start(moment, "default_int_handler", tmp_path, "caught", "worker", "slow")
+    assert ended == (-signal.SIGINT, "", "")
 
 
 def test_it_is_ignored_where_the_shell_ignores_it(tmp_path: Path) -> None:

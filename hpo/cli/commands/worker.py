@@ -1,6 +1,7 @@
 """`hpo worker`: one worker of a study."""
 
 import gc
+import signal
 from typing import Annotated
 
 import typer
@@ -36,6 +37,8 @@ def worker(
     with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
 ) -> None:
     """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it leases, a signal ends it in the middle of any import
     from hpo import api
     from hpo.cli.terminal.messages import Messenger, stop_reason
     from hpo.storage.url import redacted
