@@ -94,6 +94,18 @@ def shared(project: RayProject, postgresql: PostgresServer) -> Iterator[RayProje
     yield project
 
 
+def test_a_study_in_a_folder_below_is_found_on_the_nodes(project: RayProject) -> None:
+    """The first test: Ray takes killed nodes of later ones for alive for a while and would wait for them."""
+    project.write(1, TRIALS)
+    (project.folder / "mine").mkdir()
+    study = (project.folder / "studies" / "small.py").rename(project.folder / "mine" / "small.py")
+    project.hpo("launch", str(study), "--on", "ray")
+    project.finish()
+    outside = project.folder.parent / "outside.py"
+    study.rename(outside)
+    assert "not in this folder" in project.hpo("launch", str(outside), "--on", "ray", code=2)
+
+
 def test_killed_workers_and_actors_are_started_again(project: RayProject) -> None:
     project.write(SOON, TRIALS)
     project.launch("--workers", "3", "--cpus", "0.5", "--population", "2")
@@ -151,17 +163,6 @@ def test_workers_wait_for_gpus_get_one_each_and_stay_where_their_database_is(
     assert "trials and reruns were released" in shared.hpo("launch", "--logs", "small")
     local.hpo("launch", "--stop", "small")
     assert local.states() == shared.states() == ["ended", "ended"]
-
-
-def test_a_study_in_a_folder_below_is_found_on_the_nodes(project: RayProject) -> None:
-    project.write(1, TRIALS)
-    (project.folder / "mine").mkdir()
-    study = (project.folder / "studies" / "small.py").rename(project.folder / "mine" / "small.py")
-    project.hpo("launch", str(study), "--on", "ray")
-    project.finish()
-    outside = project.folder.parent / "outside.py"
-    study.rename(outside)
-    assert "not in this folder" in project.hpo("launch", str(outside), "--on", "ray", code=2)
 
 
 def test_a_node_without_hpo_is_reported_at_once(shared: RayProject) -> None:
