@@ -6,6 +6,9 @@ from typing import Any, Literal, NamedTuple
 IGNORED = -100  # the label of a token without a target, as in PyTorch
 LOSS = "loss"
 ACCURACY = "accuracy"
+TOP5 = "top5_accuracy"  # reported where there are more than 5 classes
+CORRUPTED = "corrupted_accuracy"  # on corrupted test samples, where a data set has any
+OPTIONAL = (TOP5, CORRUPTED)
 
 
 class Task(NamedTuple):
@@ -16,6 +19,7 @@ class Task(NamedTuple):
         targets: what the labels are, in words.
         primary: the metric that studies tune for and compare by default.
         metrics: all that hpo reports besides the loss. explanation: what they are, for a report.
+        test_metrics: those of the test set only.
     """
 
     name: str
@@ -24,6 +28,7 @@ class Task(NamedTuple):
     primary: str
     metrics: tuple[str, ...]
     explanation: str = ""
+    test_metrics: tuple[str, ...] = ()
 
     @property
     def has_classes(self) -> bool:
@@ -31,7 +36,10 @@ class Task(NamedTuple):
         return self.name in ("classification", "tokens")
 
 
-CLASSIFICATION = Task("classification", "classification", "one class per sample, [M]", ACCURACY, (ACCURACY,))
+CLASSIFICATION = Task(
+    "classification", "classification", "one class per sample, [M]", ACCURACY, (ACCURACY, TOP5),
+    test_metrics=(CORRUPTED,),
+)  # fmt: skip
 REGRESSION = Task(
     "regression", "regression", "numbers, [M] or [M, D]", "r2", ("r2", "rmse"),
     "R² is 1 − mean squared error / variance of the targets, averaged over the numbers of a target; RMSE is the root "
@@ -50,8 +58,8 @@ TOKENS = Task(
 TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION, MULTILABEL, TOKENS)}
 MINIMISED = {LOSS, "rmse", "perplexity"}
 # Fractions, which are shown in percent.
-SHARES = {ACCURACY, "f1", "exact_match"}
-LABELS = {"r2": "R²", "rmse": "RMSE", "f1": "F1"}
+SHARES = {ACCURACY, *OPTIONAL, "f1", "exact_match"}
+LABELS = {"r2": "R²", "rmse": "RMSE", "f1": "F1", "top5": "top-5"}
 
 
 def task_of(definition: Mapping[str, Any]) -> Task:
@@ -66,8 +74,8 @@ def direction_of_metric(name: str) -> Literal["maximize", "minimize"]:
 
 def untrained_value(name: str, classes: int | None) -> float | None:
     """The value with which a diverged run counts, if the metric is bounded: that of guessing, or of no label at all."""
-    if name == ACCURACY:
-        return 1 / classes if classes else None
+    if name in (ACCURACY, *OPTIONAL):
+        return min(1.0, (5 if name == TOP5 else 1) / classes) if classes else None
     return 0.0 if name in SHARES else None
 
 

@@ -27,14 +27,16 @@ def compute_numbers(record: Record) -> StudyNumbers:
     metric = metric_of(definition)
     slots = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}
     losses = rerun_curves(record, "train_loss")
+    all_reruns = [row for rows in slots.values() for row in rows]
+    reported = {name for row in all_reruns if row["state"] == "done" for name in row["result"]}
+    further = further_metrics(definition, reported)
     configurations = []
     for entry in definition["configurations"]:
         name = entry["name"]
-        reruns = _reruns(slots[name], record, name, metric)
+        reruns = _reruns(slots[name], record, name, metric, further)
         rates = learning_rates(entry, reruns.settings)
         smooth = smoothness(losses[losses.configuration == name], reruns.diverged_seeds, rates)
         configurations.append(ConfigurationNumbers(name, _tuning(record, entry), reruns, smooth))
-    all_reruns = [row for rows in slots.values() for row in rows]
     return StudyNumbers(
         study=record.study,
         metric=metric,
@@ -85,7 +87,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
     )
 
 
-def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reruns:
+def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further: list[Metric]) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
     definition = record.study["definition"]
@@ -99,7 +101,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric) -> Reru
     tuning_run_by_seed = {row["seed"]: row["tuning_run"] for row in slots}
     primary = primary_metric(definition)
     compared = metric_values(done, metric, primary, classes)
-    built_in = {entry.name: entry for entry in (primary, *further_metrics(definition))}
+    built_in = {entry.name: entry for entry in (primary, *further)}
     return Reruns(
         planned=record.study["seeds"],
         finished=len(done),

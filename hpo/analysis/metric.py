@@ -1,10 +1,10 @@
 """The test metric by which verdicts compare configurations."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from hpo.analysis.paired_tests import Direction
-from hpo.tasks import SHARES, direction_of_metric, metric_words, task_of
+from hpo.tasks import OPTIONAL, SHARES, direction_of_metric, metric_words, task_of
 
 
 class Metric(NamedTuple):
@@ -44,9 +44,15 @@ def primary_metric(definition: Mapping[str, Any]) -> Metric:
     return _built_in(f"test_{task_of(definition).primary}")
 
 
-def further_metrics(definition: Mapping[str, Any]) -> list[Metric]:
-    """The test metrics that hpo reports for the task, other than the one that the verdicts compare."""
-    metrics = [_built_in(f"test_{name}") for name in task_of(definition).metrics]
+def further_metrics(definition: Mapping[str, Any], reported: Collection[str]) -> list[Metric]:
+    """The test metrics that hpo reports for the task, other than the one that the verdicts compare.
+
+    Args:
+        reported: what reruns report, as not all data sets have all metrics.
+    """
+    task = task_of(definition)
+    names = [name for name in (*task.metrics, *task.test_metrics) if name not in OPTIONAL or f"test_{name}" in reported]
+    metrics = [_built_in(f"test_{name}") for name in names]
     return [metric for metric in metrics if metric.name != metric_of(definition).name]
 
 

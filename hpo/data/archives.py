@@ -34,6 +34,7 @@ class Archive(NamedTuple):
 
 
 CIFAR = "https://www.cs.toronto.edu/~kriz"
+ZENODO = "https://zenodo.org/records"
 MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"  # the mirror that torchvision uses
 FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 SVHN = "http://ufldl.stanford.edu/housenumbers"
@@ -41,6 +42,8 @@ SVHN = "http://ufldl.stanford.edu/housenumbers"
 ARCHIVES = {
     "cifar-10": Archive(f"{CIFAR}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
     "cifar-100": Archive(f"{CIFAR}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    "cifar-10-c": Archive(f"{ZENODO}/2535967/files/CIFAR-10-C.tar", "56bf5dcef84df0e2308c6dcbcbbd8499"),
+    "cifar-100-c": Archive(f"{ZENODO}/3555552/files/CIFAR-100-C.tar", "11f0ed0f1191edbf9fa23466ae6021d3"),
     "mnist/train-images": Archive(f"{MNIST}/train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
     "mnist/train-labels": Archive(f"{MNIST}/train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
     "mnist/test-images": Archive(f"{MNIST}/t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),

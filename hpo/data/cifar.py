@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hpo.data.archives import ARCHIVES, obtain, read_members
 from hpo.data.cache import data_folder
+from hpo.data.cifar_c import BENCHMARK, FURTHER, read_corrupted
 from hpo.data.published_images import PublishedImages
 from hpo.data.source import Source, augmentation
 from hpo.errors import HpoError
@@ -28,6 +29,10 @@ class _Cifar(PublishedImages):
         deviations: the standard deviations by which the channels are divided: "pixels" those of all pixels of the
             training images, "images" the means of those of single images (CIFAR-10: 0.2023, 0.1994, 0.2010, as in the
             code of GAM and GVR), or three numbers, for pixels from 0 to 1.
+        corrupted: whether reruns also report the accuracy on CIFAR-10-C or CIFAR-100-C (Hendrycks & Dietterich,
+            arXiv:1903.12261), whose archive of 2.9 GB is downloaded on first use: `test_corrupted_accuracy` over all
+            chosen corruptions and severities, and `test_accuracy_<corruption>` for each.
+        corruptions: by default the 15 that are in its benchmark. severities: from 1 to 5.
     """
 
     augmented: bool = True
@@ -35,6 +40,9 @@ class _Cifar(PublishedImages):
     padding: int = augmentation(4)
     flip: float = augmentation(0.5)
     cutout: int = augmentation(16)
+    corrupted: bool = field(default=False, metadata={"described": "corrupted"})
+    corruptions: tuple[str, ...] = field(default=BENCHMARK, metadata={"described": "corrupted"})
+    severities: tuple[int, ...] = field(default=(1, 2, 3, 4, 5), metadata={"described": "corrupted"})
 
     archive: ClassVar[str]  # the key in ARCHIVES
     classes: ClassVar[int]
@@ -52,14 +60,21 @@ class _Cifar(PublishedImages):
         numbers = isinstance(given, tuple) and len(given) == 3
         valid = all(isinstance(value, float) and value > 0 for value in given) if numbers else given in DEVIATIONS
         self._require("deviations", valid, "'pixels', 'images' or three numbers above 0")
+        known = bool(self.corruptions) and set(self.corruptions) <= {*BENCHMARK, *FURTHER}
+        self._require("corruptions", known, f"a tuple of some of {', '.join((*BENCHMARK, *FURTHER))}")
+        known = bool(self.severities) and set(self.severities) <= {1, 2, 3, 4, 5}
+        self._require("severities", known, "a tuple of some of 1, 2, 3, 4, 5")
 
     def load(self) -> Source:
         """inputs [50000, 3, 32, 32] and test inputs [10000, 3, 32, 32], standardised float32 (740 MB).
 
         Raises:
-            HpoError: the archive can neither be found nor downloaded, or is not the published one.
+            HpoError: an archive can neither be found nor downloaded, or is not the published one.
         """
-        path = obtain(ARCHIVES[self.archive], data_folder(self.folder))
+        folder = data_folder(self.folder)
+        path = obtain(ARCHIVES[self.archive], folder)
+        if self.corrupted:  # reruns would find out after all tuning
+            obtain(ARCHIVES[f"{self.archive}-c"], folder)
         files = read_members(path, [*self.training_files, self.test_file])
         try:
             inputs, labels = self._read([files.pop(name) for name in self.training_files])
@@ -67,6 +82,13 @@ class _Cifar(PublishedImages):
         except ValueError as error:
             raise HpoError(f"{path} is not in the published format ({error}); delete it for a new download") from error
         return Source(inputs, labels, test_inputs, test_labels, self.classes)
+
+    def corrupted_tests(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """The chosen corruptions, one severity after the other: 10,000 images each; see `Dataset.corrupted_tests`."""
+        if self.corrupted:
+            path = data_folder(self.folder) / ARCHIVES[f"{self.archive}-c"].name
+            for name, images, labels in read_corrupted(path, self.corruptions, self.severities):
+                yield name, self.standardise(images.float()), labels
 
     @property
     def standardisation(self) -> tuple[Sequence[float], Sequence[float]]:

@@ -1,7 +1,7 @@
 """A data set as a study names it, its samples, and what follows from a seed: label noise and a split."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -133,6 +133,14 @@ class Dataset:
         Random numbers from the global generators of Python, numpy and PyTorch are the same in every call.
         """
         raise UsageError(f"data: {type(self).__name__} has no load(); write one that returns an hpo.Source")
+
+    def corrupted_tests(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Further test samples: the name of a corruption, inputs [M, ...] as those of `load`, and true labels [M].
+
+        Reruns report the accuracy on all of them as `test_corrupted_accuracy`, and that of each name as
+        `test_accuracy_<name>`. None by default.
+        """
+        yield from ()
 
     def scaling(self, inputs: Tensor) -> tuple[Tensor, Tensor] | None:
         """A shift and a factor for all inputs of one seed, x ↦ (x − shift) · factor, from those of its training part.

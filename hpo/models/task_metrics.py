@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpo.models.entropies import count_tokens, is_logit, one_number_per_target, token_entropies
-from hpo.tasks import IGNORED
+from hpo.tasks import ACCURACY, IGNORED, TOP5
 
 # Of every sample what it adds to the numerator, [N] or [N, ...], and to the denominator, [N], if that is not 1.
 Ratio = tuple[Tensor, ...]
@@ -26,7 +26,12 @@ def predicted_right(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _classification(outputs: Tensor, labels: Tensor) -> dict[str, Ratio]:
-    return {"accuracy": mean_of(predicted_right(outputs, labels).to(torch.float32))}
+    ratios = {ACCURACY: mean_of(predicted_right(outputs, labels).to(torch.float32))}
+    if not is_logit(outputs, labels) and outputs.shape[-1] > 5:
+        own = outputs.gather(-1, labels.unsqueeze(-1))
+        better = (~(outputs <= own)).sum(-1)  # also those that are NaN
+        ratios[TOP5] = mean_of((better < 5).to(torch.float32))
+    return ratios
 
 
 def _regression(outputs: Tensor, labels: Tensor) -> dict[str, Ratio]:

@@ -20,8 +20,9 @@ from hpo.report.formatting import (
     with_interval,
 )  # fmt: skip
 from hpo.report.wording import escape, plain_name, setting, verdict_words
-from hpo.tasks import CLASSIFICATION, task_of
+from hpo.tasks import CLASSIFICATION, TOP5, task_of
 
+MAX_CLASSES_WITHOUT_TOP5 = 10
 TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
 
 
@@ -35,7 +36,7 @@ class Table(NamedTuple):
 
 def results(numbers: StudyNumbers) -> Table:
     """T1: the results of every configuration over its reruns."""
-    metric, further = numbers.metric, further_metrics(numbers.definition)
+    metric, further = numbers.metric, _shown_metrics(numbers)
     fits = ["noisy labels fitted"] if task_of(numbers.definition) is CLASSIFICATION else []
     header = [
         "configuration", "n", f"{escape(metric.label)} [95% CI]", *(escape(other.label) for other in further),
@@ -43,6 +44,13 @@ def results(numbers: StudyNumbers) -> Table:
     ]  # fmt: skip
     rows = [_result(entry, numbers, further, bool(fits)) for entry in numbers.configurations]
     return Table(header, rows, range(1, len(header) - 1))
+
+
+def _shown_metrics(numbers: StudyNumbers) -> list[Metric]:
+    """The further metrics with a column of their own; top-5 accuracy of few classes is only in results.json."""
+    further = further_metrics(numbers.definition, numbers.configurations[0].reruns.test_metrics)
+    few = (numbers.samples.classes or 0) <= MAX_CLASSES_WITHOUT_TOP5
+    return [metric for metric in further if metric.name != f"test_{TOP5}" or not few]
 
 
 def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Metric], fits: bool) -> list[str]:

@@ -1,12 +1,13 @@
 """Evaluation of a population: validation metrics in every epoch, training and test metrics at the end."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from hpo.tasks import ACCURACY, CORRUPTED
 from hpo.training.population import Population
 from hpo.training.samples import Part, Samples, take
 from hpo.tree import Tree
@@ -52,7 +53,32 @@ def evaluate_test(population: Population, samples: Samples) -> Tree:
     read = partial(samples.read, test=True)
     labels = labels.expand(models, *labels.shape)
     [metrics] = population.evaluate(read, indices, weights, labels, custom_metrics=True, whole_metrics=True)
-    return _prefixed("test", metrics)
+    return _prefixed("test", metrics | _evaluate_corrupted(population, samples))
+
+
+def _evaluate_corrupted(population: Population, samples: Samples) -> Tree:
+    """The accuracy [K] on corrupted test samples, of all of them and by corruption; empty where there are none."""
+    right: dict[str, list[Tensor]] = {}
+    counts: dict[str, list[int]] = {}
+    for name, inputs, labels in getattr(samples.dataset, "corrupted_tests", tuple)():
+        placed, models = inputs.to(samples.device), len(population)
+
+        def read(indices: Tensor, size: int, placed: Tensor = placed) -> Iterator[Tensor]:
+            for start in range(0, indices.shape[1], size):
+                yield samples.scale(placed[indices[:, start : start + size]])
+
+        indices = torch.arange(len(labels), device=samples.device).expand(models, -1)
+        weights = torch.ones_like(indices, dtype=torch.float32)
+        given = labels.to(samples.device).expand(models, -1)
+        [metrics] = population.evaluate(read, indices, weights, given)
+        right.setdefault(name, []).append(metrics[ACCURACY].double() * len(labels))
+        counts.setdefault(name, []).append(len(labels))
+    if not right:
+        return {}
+    sums = {name: torch.stack(values).sum(0) for name, values in right.items()}
+    total = sum(map(sum, counts.values()))
+    by_name = {f"{ACCURACY}_{name}": values / sum(counts[name]) for name, values in sums.items()}
+    return {CORRUPTED: torch.stack(list(sums.values())).sum(0) / total} | by_name
 
 
 def warn_about_infinities(metrics: Iterable[str], values: Mapping[str, float]) -> None:
