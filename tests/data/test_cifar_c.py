@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import hpo.training.loop
 from hpo.data import Cifar10, Cifar100
 from hpo.data.archives import ARCHIVES
 from hpo.data.cifar_c import BENCHMARK, FURTHER
 from hpo.errors import HpoError, UsageError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
+from hpo.training.evaluation import evaluate_test
 from hpo.training.loop import train
+from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,19 +91,21 @@ def test_reruns_report_the_accuracy_on_corrupted_images(tmp_path: Path, monkeypa
     archives.publish(monkeypatch, tmp_path, "cifar-10", COUNT)
     publish(monkeypatch, tmp_path, corrupted())
     dataset = Cifar10(folder=tmp_path, corrupted=True, corruptions=("fog", "snow"), severities=(1, 4, 5))
-    modules: list[Small] = []
+    trained: list[Population] = []
 
-    def network() -> nn.Module:
-        modules.append(Small())
-        return modules[-1]
+    def evaluate(population: Population, *further: Any) -> Any:
+        trained.append(population)
+        return evaluate_test(population, *further)
 
-    sgd = {"learning_rate": 0.0, "weight_decay": 0.0, "momentum": 0.9}  # the networks keep their initial weights
-    parts = dataset, dataset.load(), network, REGULARIZERS["none"], OPTIMIZERS["sgd"]
+    monkeypatch.setattr(hpo.training.loop, "evaluate_test", evaluate)
+    sgd = {"learning_rate": 0.01, "weight_decay": 0.0, "momentum": 0.9}
+    parts = dataset, dataset.load(), Small, REGULARIZERS["none"], OPTIMIZERS["sgd"]
     recipe = Recipe(*parts, epochs=1, batch_size=4)
     members = [Member(0, sgd), Member(1, sgd)]
     assert not any("corrupted" in name or "fog" in name for result in train(recipe, members) for name in result.final)
-    modules.clear()
-    for result, module in zip(train(recipe, members, test=True), modules[:2], strict=True):
+    for member, result in enumerate(train(recipe, members, test=True)):
+        module = Small()
+        module.load_state_dict({name: leaf[member] for name, leaf in trained[0].params.items()})
         right: dict[str, list[bool]] = {"fog": [], "snow": []}
         with torch.no_grad():
             for name, inputs, labels in dataset.corrupted_tests():

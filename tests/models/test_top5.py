@@ -1,11 +1,13 @@
 """Top-5 accuracy: as `torch.topk` has it, and where it is reported."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+import hpo.training.loop
 from hpo import MLP
 from hpo.analysis.metric import further_metrics, metric_of
 from hpo.data import Mnist1d
@@ -13,8 +15,11 @@ from hpo.models.task_metrics import RATIOS
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.tasks import metric_words, untrained_value
+from hpo.training.evaluation import evaluate_test
 from hpo.training.loop import train
+from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe
+from hpo.training.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,16 +56,19 @@ def test_it_is_reported_of_more_than_five_classes(classes: int, reported: bool) 
 def test_a_run_reports_it_of_every_part(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_CACHE", str(tmp_path))
     dataset = Mnist1d(samples=100)
-    modules: list[nn.Module] = []
+    trained: list[Population] = []
 
-    def network() -> nn.Module:
-        modules.append(MLP((40, 8, 10))())
-        return modules[-1]
+    def evaluate(population: Population, samples: Samples) -> Any:
+        trained.append(population)
+        return evaluate_test(population, samples)
 
-    adam = {"learning_rate": 0.0, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-    parts = dataset, dataset.load(), network, REGULARIZERS["none"], OPTIMIZERS["adamw"]
+    monkeypatch.setattr(hpo.training.loop, "evaluate_test", evaluate)
+    adam = {"learning_rate": 0.01, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    parts = dataset, dataset.load(), MLP((40, 8, 10)), REGULARIZERS["none"], OPTIMIZERS["adamw"]
     [result] = train(Recipe(*parts, epochs=2, batch_size=16), [Member(0, adam)], test=True)
-    outputs = modules[0](dataset.load().test_inputs)
+    module = MLP((40, 8, 10))()
+    module.load_state_dict({name: leaf[0] for name, leaf in trained[0].params.items()})
+    outputs = module(dataset.load().test_inputs)
     best = outputs.topk(5, dim=1).indices.tolist()
     right = [label in five for label, five in zip(dataset.load().test_labels.tolist(), best, strict=True)]
     assert result.final["test_top5_accuracy"] == pytest.approx(sum(right) / len(right))
