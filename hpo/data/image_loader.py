@@ -64,8 +64,8 @@ class ImageLoader:
         while True:
             try:
                 pixels = next(batches, None)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, EOFError, OSError) as error:  # the last two: it ended while it handed a batch over
+                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                     raise
                 raise HpoError(
                     "a process that reads images ended unexpectedly, probably because memory or shared memory (/dev/"

@@ -33,10 +33,9 @@ class StreamedSamples(Samples):
         count = max(1, min(MAX_PROCESSES, cpu_cores() - 1)) if processes is None else processes
         self._loader = ImageLoader(files.crops, count, pinned=self.device.type == "cuda")
         self._batches: Iterator[Tensor] = iter(())
-        self._staged: Tensor | None = None  # at the address that a CUDA graph reads
         self._copied: deque[torch.cuda.Event] = deque()
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self._pixels = torch.empty(0)  # of the step that is next, [S, V, N, 3, H, W] for S seeds
+        self._pixels = torch.empty(0)  # of the next step, in bytes: [S, V, N, 3, H, W] for S seeds
         self._number_seeds()
 
     @property
@@ -51,7 +50,7 @@ class StreamedSamples(Samples):
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)
         self._number_seeds()
-        self._staged = None
+        self._pixels = torch.empty(0)
 
     def close(self) -> None:
         self._loader.close()
@@ -76,28 +75,28 @@ class StreamedSamples(Samples):
         self._batches = self._loader.read(requests())
 
     def advance(self) -> None:
-        """Takes the next batch; on CUDA it is copied while the step before runs."""
+        """Takes the next batch of an epoch."""
         parts = [next(self._batches) for _ in self._distinct]
-        pixels = parts[0][None] if len(parts) == 1 else torch.stack(parts)
-        if self.device.type == "cpu":
-            self._pixels = pixels
-            return
-        if self._staged is None:
-            self._staged = torch.empty(pixels.shape, dtype=pixels.dtype, device=self.device)
-        self._pixels = self._staged[:, :, : pixels.shape[2]]
-        self._copy_to_device(pixels)
+        if self.device.type == "cuda":
+            self._copy_to_device(parts)
+        else:
+            self._pixels = parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
-    def _copy_to_device(self, pixels: Tensor) -> None:
-        """Copies a batch beside the step before, and lets that copy be at most two steps ahead of the GPU."""
+    def _copy_to_device(self, parts: Sequence[Tensor]) -> None:
+        """Copies a batch while the step before runs, at most AHEAD batches before the GPU needs them."""
+        assert self._copies is not None
         if len(self._copied) == AHEAD:
             self._copied.popleft().synchronize()
-        assert self._copies is not None
         steps = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self._copies):
-            moved = pixels.to(self.device, non_blocking=True)
+            moved = [part.to(self.device, non_blocking=True) for part in parts]
         steps.wait_stream(self._copies)
-        moved.record_stream(steps)
-        self._pixels.copy_(moved)
+        # A CUDA graph reads this address; a batch is larger only for other steps, which record anew.
+        if not len(self._pixels) or self._pixels.shape[2] < parts[0].shape[1]:
+            self._pixels = torch.empty(len(parts), *parts[0].shape, dtype=torch.uint8, device=self.device)
+        for target, part in zip(self._pixels, moved, strict=True):
+            part.record_stream(steps)
+            target[:, : part.shape[1]].copy_(part)
         self._copied.append(torch.cuda.Event())
         self._copied[-1].record(steps)
 

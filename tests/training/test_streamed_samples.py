@@ -97,14 +97,14 @@ class Resident(Dataset):
 
 @pytest.mark.parametrize("seeds", [[3], [3, 3], SEEDS])
 def test_training_is_that_on_the_same_images_in_memory(seeds: list[int], folder: Path) -> None:
-    """Without augmentation; with label noise, whose fits are evaluated in every epoch, and the test set."""
-    settings: dict[str, Any] = {"label_noise": 0.3, "validation": 0.25}
+    """Without augmentation; with label noise, whose fits are evaluated in every epoch, mixup, and the test set."""
+    settings: dict[str, Any] = {"label_noise": 0.3, "validation": 0.25, "mixup": 0.4}
     streamed = ImageFolder(folder, size=SIZE, augmented=False, processes=1, **settings)
     source = load_source(streamed)
     decoded = source._replace(inputs=source.inputs[:], test_inputs=source.test_inputs[:])
     assert not decoded.is_streamed
-    expected = train(recipe(Resident(**settings), decoded), members(seeds), test=True)
-    actual = train(recipe(streamed, source), members(seeds), test=True)
+    expected = train(recipe(Resident(**settings), decoded, last_batch="keep"), members(seeds), test=True)
+    actual = train(recipe(streamed, source, last_batch="keep"), members(seeds), test=True)
     for one, other in zip(actual, expected, strict=True):
         assert "noisy_labels_fitted" in one.curves
         assert one.curves == other.curves
