@@ -82,9 +82,12 @@ def project(tmp_path: Path, ray_cluster: RayCluster) -> Iterator[RayProject]:
     (tmp_path / "project").mkdir()
     project = RayProject(tmp_path / "project", ray_cluster)
     yield project
-    for process in [process for node in ("second", "third", "fourth") for process in ray_cluster.processes(node)]:
+    nodes = [process for node in ("second", "third", "fourth") for process in ray_cluster.processes(node)]
+    for process in nodes:
         with suppress(psutil.Error):
             process.kill()
+    if nodes:  # workers of the next test must not wait for a node that is gone
+        wait_for(lambda: ray_cluster.alive_nodes() == 1)
 
 
 @pytest.fixture
@@ -95,7 +98,6 @@ def shared(project: RayProject, postgresql: PostgresServer) -> Iterator[RayProje
 
 
 def test_a_study_in_a_folder_below_is_found_on_the_nodes(project: RayProject) -> None:
-    """The first test: Ray takes killed nodes of later ones for alive for a while and would wait for them."""
     project.write(1, TRIALS)
     (project.folder / "mine").mkdir()
     study = (project.folder / "studies" / "small.py").rename(project.folder / "mine" / "small.py")

@@ -26,6 +26,15 @@ cli(["stop"])
 """
 
 
+# The number of nodes that Ray takes for alive.
+ALIVE = """
+import sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="error")
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
+
+
 class RayCluster:
     """Starts with a head node of the given CPUs.
 
@@ -85,6 +94,13 @@ class RayCluster:
             assert stopping.poll() is None, "ray stop has not stopped the node"
             time.sleep(0.05)
         return stopping
+
+    def alive_nodes(self) -> int:
+        """How many nodes Ray takes for alive; one that was killed counts for some seconds more."""
+        command = [sys.executable, "-W", "ignore", "-c", ALIVE, self.address]
+        variables = os.environ | {"RAY_TMPDIR": str(self.folder)}
+        said = subprocess.check_output(command, env=variables, stderr=subprocess.DEVNULL, timeout=60, text=True)
+        return int(said.split()[0])  # Ray prints its messages behind it
 
     def close(self) -> None:
         """Kills all nodes and their workers."""
