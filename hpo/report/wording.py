@@ -24,6 +24,11 @@ from hpo.report.formatting import (
 )  # fmt: skip
 from hpo.stages import Stages
 
+# What joins the entries of a list; other lists are sizes.
+LISTS = {
+    "milestones": " and ", "corruptions": " and ", "severities": " and ", "deviations": " and ",
+    "scale": " to ", "ratio": " to ", "padding": " to ",
+}  # fmt: skip
 FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
     "learning_rate": "LR", "weight_decay": "WD", "lambda": "λ", "gamma": "γ", "rho": "ρ", "rho_prime": "ρ′",
@@ -168,8 +173,8 @@ def configuration_options(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _field(key: str, value: Any) -> str:
-    if key == "milestones" and isinstance(value, list):  # other lists are sizes
-        return " and ".join(map(_value, value))
+    if key in LISTS and isinstance(value, list):
+        return LISTS[key].join(map(_value, value))
     return percent(value, 0) if key in FRACTIONS and isinstance(value, float) else describe(value)
 
 

@@ -93,4 +93,6 @@ def test_a_part_of_a_definition_in_words() -> None:
     data = {"kind": "Cifar", "label_noise": 0.2, "crop": [32, 32], "flip": True, "samples": 4000, "rate": 1e-3}
     assert wording.describe(data) == "Cifar, label noise 20%, crop 32 × 32, flip yes, samples 4,000, rate 1e-3"
     assert wording.describe({"kind": "Steps", "milestones": [10, 20]}) == "Steps, milestones 10 and 20"
+    ranges = {"kind": "Cifar10", "scale": [0.08, 1.0], "corruptions": ["fog", "snow"], "severities": [1, 5]}
+    assert wording.describe(ranges) == "Cifar10, scale 0.08 to 1, corruptions fog and snow, severities 1 and 5"
     assert (wording.describe(None), wording.describe("adam")) == ("–", "adam")
