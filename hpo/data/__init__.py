@@ -9,7 +9,8 @@ from hpo.data.libraries import FromHub, FromTorch
 from hpo.data.loading import check_fit, check_source, load_source
 from hpo.data.mnist import FashionMnist, Mnist
 from hpo.data.mnist1d import Mnist1d
-from hpo.data.source import Dataset, Source, Split, split
+from hpo.data.source import Dataset, Source
+from hpo.data.splitting import Split, split
 from hpo.data.svhn import Svhn
 from hpo.data.table import Table
 from hpo.data.tales import Tales

@@ -1,4 +1,4 @@
-"""A data set as a study names it, its samples, and what follows from a seed: label noise and a split."""
+"""A data set as a study names it, and its samples."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
 from hpo.data.image_files import ImageFiles
 from hpo.data.mixing import Mixing
 from hpo.errors import UsageError, require
-from hpo.random import stream, stream_key
+from hpo.random import stream_key
 from hpo.tasks import CLASSIFICATION, TASKS
 from hpo.user_code.generators import seeded
 
@@ -186,46 +185,3 @@ class Dataset:
 def augmentation(default: Any) -> Any:
     """A field that is part of the definition only if the data set's `augmented` is true."""
     return field(default=default, metadata={"described": "augmented"})
-
-
-class Split(NamedTuple):
-    """The training and validation part of a source of M samples, for one seed.
-
-    Attributes:
-        labels: [M, ...] labels for training, with noise.
-        training, validation: indices into the source, int64, disjoint, together all of 0 … M − 1.
-        changed: indices of training samples whose label differs from the true one.
-    """
-
-    labels: Tensor
-    training: Tensor
-    validation: Tensor
-    changed: Tensor
-
-
-def split(source: Source, dataset: Dataset, seed: int) -> Split:
-    """Label noise and split of one seed, the same for every configuration."""
-    total = len(source.labels)
-    labels = _noisy_labels(source, dataset, seed) if dataset.label_noise else source.labels
-    order = torch.arange(total)
-    if dataset.split == "random":
-        order = torch.randperm(total, generator=stream(seed, "data", "split"))
-    training, validation = order.tensor_split([total - round(dataset.validation * total)])
-    changed = training[labels[training] != source.labels[training]] if dataset.label_noise else training[:0]
-    return Split(labels, training, validation, changed)
-
-
-def _noisy_labels(source: Source, dataset: Dataset, seed: int) -> Tensor:
-    """The labels [M] of one seed, some of them redrawn."""
-    assert source.classes is not None
-    labels, noise = source.labels.clone(), stream(seed, "data", "label noise")
-    drawn = torch.randperm(len(labels), generator=noise)[: round(dataset.label_noise * len(labels))]
-    if dataset.noise == "asymmetric":
-        classes = torch.tensor([dataset.confusions.get(label, label) for label in range(source.classes)])
-        labels[drawn] = classes[labels[drawn]]
-    elif dataset.noise == "symmetric_exclusive":
-        steps = 1 + torch.randint(source.classes - 1, (len(drawn),), generator=noise)
-        labels[drawn] = (labels[drawn] + steps) % source.classes
-    else:
-        labels[drawn] = torch.randint(source.classes, (len(drawn),), generator=noise)
-    return labels
