@@ -116,8 +116,12 @@ class Run:
         self.ending.append((time.monotonic() + fault.seconds, self.databases, end))
 
     def damage(self, fault: Fault) -> None:
-        """All workers end with one sentence when they next use the file; then a copy of it is put back."""
+        """All workers end with one sentence when they next use the file; then a copy of it is put back.
+
+        A worker that has not begun would only see that there is no study.
+        """
         self._wait_until(lambda: not self.ending)
+        self._wait_until(lambda: all(_has_begun(child) or child.poll() is not None for child in self.running), 60)
         self.ledger.engine.dispose()  # this process opens it again when it is whole
         with self.databases.damaged(self.url, fault.number, lambda: self._sleep(0.02)):  # type: ignore[attr-defined]
             for child in self.running:
