@@ -9,6 +9,7 @@ from torch.func import functional_call
 from hpo.errors import UsageError
 from hpo.gradients.layer_check import check_dtypes
 from hpo.gradients.layer_rules import LayerRecorder
+from hpo.gradients.shares import Share
 from hpo.gradients.substitutes import Substitutes
 from hpo.models.dropout import find_sample_axes, seed_dropout
 from hpo.tree import Tree
@@ -33,6 +34,7 @@ class Network:
         bfloat16: whether float32 passes run in mixed precision; parameters, losses and updates stay float32.
         channels_last: whether images [N, C, H, W] are laid out with their channels last.
         drops: whether the network has Dropout layers, whose masks follow from a step's key.
+        share: of each minibatch that training passes get, where several processes train; BatchNorm sees the whole.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
@@ -47,6 +49,7 @@ class Network:
         self.module, self.example = module, example
         self.dtype = next(module.parameters()).dtype
         self.bfloat16 = self.channels_last = self.rules_checked = False
+        self.share = Share()
         self.recorder = LayerRecorder(module)
         self._dropouts = seed_dropout(module)
         self.drops = bool(self._dropouts)
@@ -57,11 +60,11 @@ class Network:
         """Outputs [N, ...] for inputs [N, ...], in evaluation mode where the module has buffers or Dropout."""
         return self._call({**params, **(buffers or {})}, inputs)
 
-    def _call(self, leaves: Tree, inputs: Tensor) -> Tensor:
+    def _call(self, leaves: Tree, inputs: Tensor, share: Share | None = None) -> Tensor:
         if self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         try:
-            with Substitutes():
+            with Substitutes(share):
                 if not self.bfloat16:
                     return functional_call(self.module, leaves, (inputs,))
                 with torch.autocast(inputs.device.type, torch.bfloat16):
@@ -88,7 +91,7 @@ class Network:
         for layer in self._dropouts:
             layer.draws, layer.calls = draws, 0
         try:
-            outputs = self._call(leaves, inputs)
+            outputs = self._call(leaves, inputs, self.share)
         finally:
             for layer in self._dropouts:
                 layer.draws = None

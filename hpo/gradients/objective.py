@@ -72,30 +72,32 @@ class Objective(PassCache):
         """sqrt(‖g_i‖² + epsilon) [N]; differentiable where epsilon > 0."""
         layers = self._recorded_layers(params, view)
         squares = [rule.square_norms(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
-        return (torch.stack(squares).sum(0) + epsilon).sqrt()
+        return self._share.gather((torch.stack(squares).sum(0) + epsilon).sqrt())
 
     def weighted_grad(self, params: Tree, weights: Tensor, view: View = 0) -> Tree:
         """mean_i w_i g_i for weights [N]; leaves as `params`."""
-        count = len(self._labels)
-        if not isinstance(weights, Tensor) or weights.shape != (count,):
-            raise UsageError(f"weighted_grad got {describe_value(weights)} for {count} samples; give weights [N]")
-        weights = weights.to(_dtype(params))
+        if not isinstance(weights, Tensor) or weights.shape != (self._count,):
+            raise UsageError(f"weighted_grad got {describe_value(weights)} for {self._count} samples; give weights [N]")
+        return self._weighted_grad(params, self._share.own(weights.to(_dtype(params))), view)
+
+    def _weighted_grad(self, params: Tree, weights: Tensor, view: View) -> Tree:
+        """`weighted_grad` for the weights of this process's samples."""
         layers = self._recorded_layers(params, view)
         means = [rule.weighted_grad(layer, inputs, delta, weights) for _, layer, rule, inputs, delta in layers]
-        return _join_leaves(params, layers, means)
+        return self._share.mean(_join_leaves(params, layers, means))
 
     def mean_grad(self, params: Tree, view: View = 0) -> Tree:
         """g = mean_i g_i from the pass that the other per-sample methods use; leaves as `params`.
 
         Equal to `grad`, and cheaper where norms or signs at the same parameters are needed as well.
         """
-        return self.weighted_grad(params, torch.ones_like(self._positions, dtype=_dtype(params)), view)
+        return self._weighted_grad(params, torch.ones_like(self._positions, dtype=_dtype(params)), view)
 
     def sign_mean(self, params: Tree, view: View = 0) -> Tree:
         """mean_i sign(g_i), between −1 and 1; leaves as `params`."""
         layers = self._recorded_layers(params, view)
         means = [rule.sign_mean(layer, inputs, delta) for _, layer, rule, inputs, delta in layers]
-        return _join_leaves(params, layers, means)
+        return self._share.mean(_join_leaves(params, layers, means))
 
 
 def _join_leaves(params: Tree, layers: Sequence[RecordedLayer], trees: Sequence[Tree]) -> Tree:

@@ -43,7 +43,7 @@ class PassCache:
         """
         Args:
             sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
-            inputs: [V, N, ...], one entry a view. labels: [N, ...].
+            inputs: [V, N, ...], one entry a view. labels: [N, ...]. Of a network with a `Share`, those of this process.
             buffers: the network's, such as BatchNorm's running statistics; they are not changed.
             moment: when the step takes place; its key determines Dropout's masks.
             clean_view: whether the last view is the one without augmentation, called "clean".
@@ -54,7 +54,9 @@ class PassCache:
         zero = torch.zeros((), dtype=torch.int64, device=labels.device)
         self._when = moment or Moment(zero, zero, zero)
         self.random = Draws(self._when.key)
-        self._positions = torch.arange(len(labels), device=labels.device)
+        self._share = share = network.share
+        self._count = len(labels) * share.count  # N, of all processes
+        self._positions = torch.arange(share.rank, self._count, share.count, device=labels.device)
         self._cache = TransformCache()
         self._every_pass = False
         self._l2: Tensor | None = None
@@ -84,10 +86,14 @@ class PassCache:
     @property
     def labels(self) -> Tensor:
         """Labels of the samples [N, ...], with label noise; with mixup or CutMix the shares of the classes [N, C]."""
-        return self._labels
+        return self._share.gather(self._labels)
 
     def inputs(self, view: View = 0) -> Tensor:
         """Inputs of the samples [N, ...] in a view."""
+        return self._share.gather(self._own_inputs(view))
+
+    def _own_inputs(self, view: View) -> Tensor:
+        """Inputs of this process's samples in a view."""
         count = len(self._inputs)
         if view == "clean" and self._clean_view:
             return self._inputs[-1]
@@ -109,12 +115,15 @@ class PassCache:
         Args:
             samples: their positions in the batch, such as slice(32); those beyond its end are left out.
         """
-        count = len(self._labels)
-        if not isinstance(samples, slice) or not range(count)[samples]:
-            raise UsageError(f"subset got {samples!r} for {count} samples; give a slice that selects some: slice(32)")
+        if not isinstance(samples, slice) or not range(self._count)[samples]:
+            raise UsageError(
+                f"subset got {samples!r} for {self._count} samples; give a slice that selects some: slice(32)"
+            )
+        own = self._share.own_part(samples, self._count)
         chosen = copy.copy(self)
-        chosen._inputs, chosen._labels = self._inputs[:, samples], self._labels[samples]
-        chosen._positions = self._positions[samples]  # in the whole batch: Dropout's masks follow from them
+        chosen._inputs, chosen._labels = self._inputs[:, own], self._labels[own]
+        chosen._count = len(chosen._labels) * self._share.count
+        chosen._positions = self._positions[own]  # in the whole batch: Dropout's masks follow from them
         chosen._cache = TransformCache()
         return chosen
 
@@ -146,7 +155,7 @@ class PassCache:
         if count == 1:
             yield self
             return
-        size, buffers = len(self._labels) // count, self._buffers
+        size, buffers = self._count // count, self._buffers
         for start in range(0, count * size, size):
             part = self.subset(slice(start, start + size))
             part._buffers = buffers
@@ -161,12 +170,13 @@ class PassCache:
     def outputs(self, params: Tree, view: View = 0) -> Tensor:
         """Outputs of the network [N, ...]; `sample_losses` and `loss` reuse the pass."""
         cached: Tensor | None = self._cache.get("outputs", params, view)
-        return self._forward(params, view)[0] if cached is None else cached
+        return self._share.gather(self._forward(params, view)[0] if cached is None else cached)
 
     def _forward(self, params: Tree, view: View) -> tuple[Tensor, Tensor]:
-        """Outputs [N, ...] and losses [N] of a new pass."""
-        outputs, after = self._network.run(params, self.inputs(view), self._buffers_before, self._draws)
-        losses = self._losses_of(outputs, self._labels)
+        """Outputs of this process's samples and losses [N] of all, of a new pass."""
+        own = self._share.spread(params), self._own_inputs(view)
+        outputs, after = self._network.run(*own, self._buffers_before, self._draws)
+        losses = self._share.gather(self._losses_of(outputs, self._labels))
         self._cache.keep("outputs", params, view, outputs)
         self._cache.keep_losses(params, view, losses, after)
         if self._every_pass:
@@ -204,6 +214,10 @@ class PassCache:
         Raises:
             UsageError: the module has a layer that mixes samples.
         """
+        return {name: self._share.gather(leaf) for name, leaf in self._own_sample_grads(params, view).items()}
+
+    def _own_sample_grads(self, params: Tree, view: View) -> Tree:
+        """The g_i of this process's samples."""
         rules_hold(self._network, self._losses_of, self._labels)
         if self._buffers:  # their new values follow from the whole batch
             self.sample_losses(params, view)
@@ -218,9 +232,9 @@ class PassCache:
             return loss, loss
 
         gradients, losses = vmap(grad(loss_of_one, has_aux=True), (None, 0, 0, 0, 0))(
-            params, buffers, self.inputs(view), self._labels, self._positions
+            self._share.spread(params), buffers, self._own_inputs(view), self._labels, self._positions
         )
-        self._cache.keep_losses(params, view, losses, {} if not self._buffers else None)
+        self._cache.keep_losses(params, view, self._share.gather(losses), {} if not self._buffers else None)
         return gradients
 
     def _part_grad(self, params: Tree, view: View, leaves: Tree) -> Tree:
@@ -236,17 +250,20 @@ class PassCache:
         return gradient
 
     def _recorded_layers(self, params: Tree, view: View) -> list[RecordedLayer]:
-        """Every layer with its input and delta at `params`; the whole network where the layer rules do not hold."""
+        """Every layer with its input and delta at `params`; the whole network where the layer rules do not hold.
+
+        Both are those of this process's samples.
+        """
         if not rules_hold(self._network, self._losses_of, self._labels):
-            return [RecordedLayer("", self._network.module, SAMPLE_GRADS, self.sample_grads(params, view), None)]
+            return [RecordedLayer("", self._network.module, SAMPLE_GRADS, self._own_sample_grads(params, view), None)]
         cached: list[RecordedLayer] | None = self._cache.get("layers", params, view)
         if cached is not None:
             return cached
-        inputs, recorder = self.inputs(view), self._network.recorder
+        inputs, recorder, spread = self._own_inputs(view), self._network.recorder, self._share.spread(params)
         probes = recorder.zero_probes(len(inputs), params)
 
         def total(*added: Tensor) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tree]]:
-            passed = self._network.run_with_probes(params, inputs, list(added), self._buffers, self._draws)
+            passed = self._network.run_with_probes(spread, inputs, list(added), self._buffers, self._draws)
             outputs, layer_inputs, after = passed
             losses = self._losses_of(outputs, self._labels)
             return losses.sum(), (losses, layer_inputs, after)
@@ -254,7 +271,7 @@ class PassCache:
         deltas, (losses, layer_inputs, after) = grad(total, argnums=tuple(range(len(probes))), has_aux=True)(*probes)
         zipped = zip(recorder.layers, layer_inputs, deltas, strict=True)
         recorded = [RecordedLayer(*layer, layer_input, delta) for layer, layer_input, delta in zipped]
-        self._cache.keep_losses(params, view, losses, after)
+        self._cache.keep_losses(params, view, self._share.gather(losses), after)
         self._cache.keep("layers", params, view, recorded)
         return recorded
 

@@ -19,6 +19,7 @@ CHECKED_SAMPLES = 4
 # in float32 on a GPU or in mixed precision rounding is up to 1e-3, and samples that mix differ by their own size.
 TOLERANCE = 1e-8
 COARSE_TOLERANCE = 1e-2
+NO_SAMPLE_GRADS = "single samples have no gradients; choose a regularizer without per-sample gradients"
 
 
 def rules_hold(network: Network, sample_loss: SampleLoss | None = None, labels: Tensor | None = None) -> bool:
@@ -54,15 +55,34 @@ def rules_hold(network: Network, sample_loss: SampleLoss | None = None, labels: 
     return network.obstacle is None
 
 
+def check_unmixed(network: Network, sample_loss: SampleLoss, labels: Tensor) -> None:
+    """Raises UsageError if the network, but for its BatchNorm, or the loss mixes samples.
+
+    Several processes could not share a minibatch then.
+
+    Args:
+        labels: of the shape and type of those of the training samples [N, ...].
+    """
+    network.module.train()
+    for layer in network.module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
+    check = _Check(network, None, "several processes cannot share a minibatch; train with one process")
+    check.check_outputs()
+    check.check_losses(sample_loss, labels)
+    network.module.eval()
+
+
 class _Check:
     """A network on a few samples, with the parameters of its module."""
 
-    def __init__(self, network: Network, dtype: torch.dtype | None) -> None:
+    def __init__(self, network: Network, dtype: torch.dtype | None, consequence: str = NO_SAMPLE_GRADS) -> None:
         """
         Args:
             dtype: that of the parameters, buffers and inputs; None keeps theirs.
+            consequence: of samples that are mixed, as messages say it.
         """
-        self.network = network
+        self.network, self.consequence = network, consequence
 
         def cast(value: Tensor) -> Tensor:
             return value.detach().to(dtype) if dtype and value.is_floating_point() else value.detach()
@@ -79,7 +99,7 @@ class _Check:
 
     def check_outputs(self) -> None:
         """Raises UsageError unless a sample's output is the same alone and in a batch."""
-        _check_not_mixed("the network", "output", partial(self.outputs, self.params), self.example, self.positions)
+        self._check("the network", "output", partial(self.outputs, self.params), self.example, self.positions)
 
     def check_losses(self, sample_loss: SampleLoss, like: Tensor) -> None:
         """Raises UsageError unless a sample's loss is the same alone and in a batch."""
@@ -87,7 +107,19 @@ class _Check:
         shape = (len(outputs), *like.shape[1:])
         # Class 0, which every data set has; ones among the targets that are no classes.
         labels = torch.full(shape, int(like.is_floating_point()), dtype=like.dtype, device=outputs.device)
-        _check_not_mixed("the loss", "loss", sample_loss, outputs, labels)
+        self._check("the loss", "loss", sample_loss, outputs, labels)
+
+    @torch.no_grad()
+    def _check(self, code: str, quantity: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
+        """Raises UsageError unless a function gives the same values for a batch and for its samples one by one."""
+        together = function(*batch)
+        alone = torch.cat([function(*sample) for sample in zip(*(part.split(1) for part in batch), strict=True)])
+        tolerance = TOLERANCE if together.dtype is torch.float64 else COARSE_TOLERANCE
+        if not all(_close(one, other, tolerance) for one, other in zip(alone, together, strict=True)):
+            raise UsageError(
+                f"{code} mixes the samples of a batch (a sample's {quantity} depends on the others), so that "
+                f"{self.consequence}"
+            )
 
     @torch.no_grad()
     def find_obstacle(self) -> str | None:
@@ -117,19 +149,6 @@ class _Check:
             if not _rule_agrees(rule, layer, inputs, delta, leaves):
                 return f"the rule of layer {name!r} differs from its per-sample gradients"
         return network.obstacle
-
-
-@torch.no_grad()
-def _check_not_mixed(code: str, quantity: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
-    """Raises UsageError unless a function gives the same values for a batch and for its samples one by one."""
-    together = function(*batch)
-    alone = torch.cat([function(*sample) for sample in zip(*(part.split(1) for part in batch), strict=True)])
-    tolerance = TOLERANCE if together.dtype is torch.float64 else COARSE_TOLERANCE
-    if not all(_close(one, other, tolerance) for one, other in zip(alone, together, strict=True)):
-        raise UsageError(
-            f"{code} mixes the samples of a batch (a sample's {quantity} depends on the others), so that single "
-            "samples have no gradients; choose a regularizer without per-sample gradients"
-        )
 
 
 def _rule_agrees(rule: Rule, layer: nn.Module, inputs: Tensor, delta: Tensor, leaves: Tree) -> bool:

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from hpo.gradients import indexing, recurrence
+from hpo.gradients.shares import Share
 
 Function = Callable[..., Any]
 Leaf = Tensor | None  # a gain or a shift
@@ -197,10 +198,48 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
 }
 
 
+def _shared_batch_norm(
+    share: Share,
+    input: Tensor,
+    running_mean: Leaf,
+    running_var: Leaf,
+    weight: Leaf = None,
+    bias: Leaf = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """BatchNorm with the statistics of the whole minibatch, of which this process has a share."""
+    if not training:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    shape, axes = _by_channel(input), [0, *range(2, input.dim())]
+    values = input.to(torch.promote_types(input.dtype, torch.float32))
+    count = share.count * input.numel() // input.shape[1]
+
+    def mean_of(values: Tensor) -> Tensor:
+        return share.total(values.sum(axes))[0] / count
+
+    mean = mean_of(values)
+    centred = values - share.spread({"": mean})[""].reshape(shape)
+    variance = mean_of(centred.square())
+    for running, new in ((running_mean, mean), (running_var, variance * (count / max(1, count - 1)))):
+        if running is not None:
+            running.mul_(1 - momentum).add_(momentum * new.detach())
+    scale = share.spread({"": (variance + eps).rsqrt()})[""].reshape(shape)
+    return _scaled(centred * scale, weight, bias, shape).to(input.dtype)
+
+
 class Substitutes(TorchFunctionMode):
     """Replaces calls of PyTorch's functions whose kernels would fail or give wrong numbers."""
 
+    def __init__(self, share: Share | None = None) -> None:
+        """share: this process's, in a training pass of several processes."""
+        super().__init__()
+        self._share = share if share and share.count > 1 else None
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self._share and function is F.batch_norm:
+            return _shared_batch_norm(self._share, *args, **(kwargs or {}))
         needed, substitute = _SUBSTITUTES.get(function, (None, None))
         if needed is not None and substitute is not None and needed():
             return substitute(*args, **(kwargs or {}))

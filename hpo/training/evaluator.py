@@ -37,7 +37,7 @@ class Evaluator:
     ) -> None:
         self.whole_metrics = {name: metric for name, metric in metrics.items() if is_whole(metric)}
         self.metrics = {name: metric for name, metric in metrics.items() if name not in self.whole_metrics}
-        self._models, self._outputs = models, lift(network, models)
+        self._models, self._outputs, self._network = models, lift(network, models), network
         self._sample_numbers = network.example[0].numel()
         loss = evaluated_loss(sample_loss)
         self._ratios = lift(partial(sample_ratios, task, loss, {}), models)
@@ -64,21 +64,33 @@ class Evaluator:
         """
         ratios_of = self._all_ratios if custom_metrics and self.metrics else self._ratios
         kind, (params, buffers) = indices.device.type, model
+        own = self._own(indices, weights, *labels)
         samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, self._sample_numbers))
         chunk = max(1, samples_at_once // self._models)
         sums, outputs_of_chunks = [RatioSums() for _ in labels], []
         read = partial(_gather, samples) if isinstance(samples, Tensor) else samples
-        for number, inputs in enumerate(read(indices, chunk)):
+        for number, inputs in enumerate(read(own[0], chunk)):
             part = slice(number * chunk, (number + 1) * chunk)
             outputs = self._outputs(params, inputs, buffers)
-            for total, given in zip(sums, labels, strict=True):
-                total.add(ratios_of(outputs, given[:, part]), weights[:, part])
+            for total, given in zip(sums, own[2:], strict=True):
+                total.add(ratios_of(outputs, given[:, part]), own[1][:, part])
             if whole_metrics and self.whole_metrics:
                 outputs_of_chunks.append(outputs.cpu())
+        for total in sums:
+            total.add_shares(self._network.share)
         metrics = [total.metrics(given, weights) for total, given in zip(sums, labels, strict=True)]
         if outputs_of_chunks:
-            metrics[0] |= compute_whole_metrics(self.whole_metrics, torch.cat(outputs_of_chunks, 1), labels[0], weights)
+            outputs = self._network.share.gather(torch.cat(outputs_of_chunks, 1).transpose(0, 1))[: indices.shape[1]]
+            metrics[0] |= compute_whole_metrics(self.whole_metrics, outputs.transpose(0, 1), labels[0], weights)
         return metrics
+
+    def _own(self, indices: Tensor, weights: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
+        """The columns of the samples that this process evaluates."""
+        share = self._network.share
+        if share.count == 1:
+            return indices, weights, *labels
+        columns, used = share.columns(indices.shape[1], indices.device)
+        return indices[:, columns], weights[:, columns] * used, *(each[:, columns] for each in labels)
 
 
 def _gather(samples: Tensor, indices: Tensor, size: int) -> Iterator[Tensor]:

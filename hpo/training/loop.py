@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from hpo.data import Split, check_fit, check_source, split
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
+from hpo.gradients.rule_check import check_unmixed
+from hpo.gradients.shares import Share
 from hpo.stages import batch_size_at, batch_sizes_of
 from hpo.tasks import TASKS
 from hpo.training.before_training import check_calls
@@ -24,6 +26,7 @@ from hpo.user_code.generators import no_global_draws
 from hpo.user_code.metrics import check_metrics
 
 Progress = Callable[[int, Mapping[str, list[float]]], None]
+ALL_SAMPLES = Share()  # for one process
 # (epoch from 1, every member's result so far, without `final`) -> the indices of the members to stop
 Prune = Callable[[int, Sequence[Result]], Collection[int]]
 
@@ -47,6 +50,7 @@ def train(
     checkpointer: Checkpointer | None = None,
     prune: Prune | None = None,
     label_fits: bool = True,
+    share: Share = ALL_SAMPLES,
 ) -> list[Result]:
     """Trains one model per member, side by side.
 
@@ -57,6 +61,8 @@ def train(
         checkpointer: saves the run after epochs; a new call with the same members resumes from what it loads.
         prune: called after every epoch but the last; the members that it returns are stopped and their memory is freed.
         label_fits: with label noise, also report in every epoch which shares of noisy and clean labels are fitted.
+        share: of each minibatch and of each evaluated set that this process computes. All processes call this function
+            with the same arguments, and return the same results.
 
     Returns:
         One result per member, in order. A member that diverges does not affect the others.
@@ -68,8 +74,8 @@ def train(
     task = recipe.dataset.task
     check_metrics(recipe.metrics, TASKS[task])
     recipe = recipe._replace(source=check_source(recipe.source, task))
-    with closing(_make_samples(recipe, members, device)) as samples:
-        run = _Run(recipe, _make_population(recipe, members, samples), samples, label_fits)
+    with closing(_make_samples(recipe, members, device, share)) as samples:
+        run = _Run(recipe, _make_population(recipe, members, samples, share), samples, label_fits)
         saved = checkpointer.load() if checkpointer else None
         if saved is not None:
             run.restore(saved)
@@ -84,17 +90,23 @@ def train(
         return run.final_results(test)
 
 
-def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.device | str) -> Samples:
+def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.device | str, share: Share) -> Samples:
     check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
-    _check_sizes(recipe, splits)
+    _check_sizes(recipe, splits, share)
     seeds, salts = [member.seed for member in members], [member.salt for member in members]
     kind = StreamedSamples if recipe.source.is_streamed else Samples
     return kind(recipe.dataset, recipe.source, splits, seeds, device, salts)
 
 
-def _make_population(recipe: Recipe, members: Sequence[Member], samples: Samples) -> Population:
+def _make_population(recipe: Recipe, members: Sequence[Member], samples: Samples, share: Share) -> Population:
     population = build_population(recipe, members, samples.examples)
+    population.network.share = share
+    if share.count > 1:
+        classes, labels = recipe.source.classes, samples.labels[0]
+        mixed = getattr(recipe.dataset, "mixing", None)  # then the loss gets the shares of the classes
+        shares = torch.zeros(0, classes or 1, dtype=population.network.dtype)
+        check_unmixed(population.network, recipe.sample_loss, shares if mixed else labels)
     check_calls(population, samples, recipe.all_schedules, recipe.epochs, batch_size_at(recipe.batch_size, 1))
     return population
 
@@ -134,11 +146,27 @@ class _Run:
         self.epoch += 1
         with no_global_draws("the regularizer, optimizer, network, loss, augmentation or a metric"):
             metrics = self.steps.epoch(self.epoch)
+            self._check_other_processes()
             self.population.finish_epoch(self.epoch, self.recipe.epochs)
             self.last = validate(self.population, self.samples, self.label_fits)
         values = _to_numbers(metrics | self.last)
         self._record(values)
         return values
+
+    def _check_other_processes(self) -> None:
+        """Raises HpoError unless parameters and buffers are the same in all processes."""
+        population, share = self.population, self.population.network.share
+        different = share.differences(population.params | population.buffers)
+        for name in population.buffers.keys() & different:
+            raise UsageError(
+                f"the network's buffer {name!r} follows from the samples of a batch, and each of the {share.count} "
+                "processes has others; train with one process, or leave such statistics to BatchNorm"
+            )
+        if different:
+            raise HpoError(
+                f"the processes of the group have different values of {different[0]!r} after epoch {self.epoch}; let "
+                "all run on the same kind of device with the same versions of PyTorch"
+            )
 
     def _record(self, metrics: Mapping[str, list[float]]) -> None:
         """Appends an epoch to the curves of all members that have not diverged."""
@@ -231,7 +259,7 @@ def _sizes(recipe: Recipe, parts: Split, test: bool, stopped: int | None) -> dic
     return sizes | ({"test_samples": len(recipe.source.test_labels)} if test else {})
 
 
-def _check_sizes(recipe: Recipe, splits: Mapping[int, Split]) -> None:
+def _check_sizes(recipe: Recipe, splits: Mapping[int, Split], share: Share) -> None:
     smallest = min(len(parts.training) for parts in splits.values())
     largest = max(batch_sizes_of(recipe.batch_size))
     if smallest < largest:
@@ -244,3 +272,21 @@ def _check_sizes(recipe: Recipe, splits: Mapping[int, Split]) -> None:
             f"data: validation is {recipe.dataset.validation!r}, which is none of {len(recipe.source.labels)} samples; "
             "choose a larger share"
         )
+    if share.count > 1:
+        _check_shares(recipe, smallest, share.count)
+
+
+def _check_shares(recipe: Recipe, training_samples: int, processes: int) -> None:
+    equal = processes * recipe.accumulate
+    for size in batch_sizes_of(recipe.batch_size):
+        if size % equal:
+            parts = f" with accumulate={recipe.accumulate}" if recipe.accumulate > 1 else ""
+            raise UsageError(
+                f"batch_size is {size}, which {processes} processes{parts} cannot share equally; choose a multiple of "
+                f"{equal}"
+            )
+        if recipe.last_batch == "keep" and training_samples % size % processes:
+            raise UsageError(
+                f"an epoch's last batch has {training_samples % size} samples, which {processes} processes cannot "
+                "share equally; choose last_batch='drop' or another number of processes"
+            )

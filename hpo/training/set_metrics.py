@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hpo.errors import UsageError
 from hpo.gradients.sample_functions import SampleFunction, compute_losses, compute_metric
+from hpo.gradients.shares import Share
 from hpo.models.entropies import count_tokens, one_number_per_target
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
@@ -53,6 +54,13 @@ class RatioSums:
             parts = [_weighted_sum(values, weights) for values in (ratio if len(ratio) > 1 else (*ratio, weights))]
             before = self._sums.get(name)
             self._sums[name] = [one + other for one, other in zip(before, parts, strict=True)] if before else parts
+
+    def add_shares(self, share: Share) -> None:
+        """Adds the sums of the other processes, each of which has evaluated a share of the set."""
+        if share.count > 1:
+            parts = [part for parts in self._sums.values() for part in parts]
+            totals = iter(share.total(*(part.double() for part in parts)))
+            self._sums = {name: [next(totals).to(part.dtype) for part in parts] for name, parts in self._sums.items()}
 
     def metrics(self, labels: Tensor, weights: Tensor) -> Tree:
         """The metrics [K] of the whole set with labels [K, n, ...]."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hpo.gradients.draws import Moment
+from hpo.gradients.shares import Share
 from hpo.random import mix
 from hpo.stages import Stages, batch_size_at
 from hpo.training.mixed_minibatches import MixedMinibatches
@@ -78,16 +79,19 @@ class Steps:
         device = samples.device
         zeros = torch.zeros(self.count, dtype=population.network.dtype, device=device)
         self._factors = {name: zeros.clone() for name in schedules}
-        self._columns = torch.arange(self.batch_size, device=device)
+        mixing = getattr(samples.dataset, "mixing", None)
+        self._share = population.network.share
+        # A minibatch is mixed before the processes share it.
+        self._read = Share() if mixing else self._share
+        self._columns = torch.arange(self.batch_size // self._read.count, device=device)  # of this process
         used = training_samples if self._rest else self.count * self.batch_size
-        self._order = torch.zeros(len(population), used, dtype=torch.int64, device=device)
+        self._order = torch.zeros(len(population), used // self._read.count, dtype=torch.int64, device=device)
         labels = samples.labels
         self._labels = torch.zeros(*self._order.shape, *labels.shape[2:], dtype=labels.dtype, device=device)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._step_number = torch.zeros(1, dtype=torch.int64, device=device)
         self._first_step = torch.zeros_like(self._step_number)  # of the epoch
         self._keys = torch.zeros(self.count, len(population), dtype=torch.int64, device=device)
-        mixing = getattr(samples.dataset, "mixing", None)
         self._mixed = MixedMinibatches(mixing, samples, self.count) if mixing else None
         self._sums: dict[str, Tensor] = {}
         # A graph is recorded on a stream other than the default one, which the steps before it warm up.
@@ -115,10 +119,12 @@ class Steps:
 
     def start_epoch(self, epoch: int) -> None:
         """Prepares the first step of an epoch."""
-        self._order.copy_(self.samples.epoch_order(epoch)[:, : self._order.shape[1]])
+        order = self.samples.epoch_order(epoch)[:, self._read.rank :: self._read.count]
+        self._order.copy_(order[:, : self._order.shape[1]])
         self._labels.copy_(take(self.samples.labels, self._order))
         regularizer = self.population.regularizer
-        self.samples.start_epoch(self._order, self.batch_size, epoch, regularizer.views, regularizer.clean_view)
+        views = regularizer.views, regularizer.clean_view
+        self.samples.start_epoch(self._order, len(self._columns), epoch, *views)
         self._epoch.fill_(epoch)
         before = self._steps_until[epoch - 1]
         self._steps_before_epoch, self._steps_in_epoch = before, 0
@@ -200,12 +206,14 @@ class Steps:
             samples: those of an incomplete batch.
         """
         step = (self._step_number - self._first_step) % self.count
-        columns = step * len(self._columns) + self._columns[:samples]
+        columns = step * len(self._columns) + self._columns[: samples and samples // self._read.count]
         indices, labels = self._order.index_select(1, columns), self._labels.index_select(1, columns)
         regularizer, models = self.population.regularizer, len(self.population)
         views = self.samples.views(indices, regularizer.views, self._epoch, regularizer.clean_view)
         if self._mixed:
             views, labels = self._mixed(views, labels, step)
+            own = slice(self._share.rank, None, self._share.count)
+            views, labels = views[:, :, own], labels[:, own]
         factors = {name: values.index_select(0, step) for name, values in self._factors.items()}
         keys = self._keys.index_select(0, step).view(models)
         moment = Moment(keys, self._step_number.expand(models), self._epoch.expand(models))

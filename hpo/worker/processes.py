@@ -137,6 +137,11 @@ def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
         process.stdout.close()
 
 
+def is_follower() -> bool:
+    """Whether `torchrun` has started this process to train with another one, which leads."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
 def stop_with_parent() -> None:
     """Stops this worker when the process that started it ends for any reason: its standard input then ends."""
 

@@ -1,21 +1,24 @@
 """Trainer: trains leased work and returns its outcomes; the bridge between the ledger's terms and training's."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from hpo.data import Source, load_source
+from hpo.gradients.shares import LostProcess
 from hpo.search_space import Value
 from hpo.space import Setting
 from hpo.study.study import Configuration, Study
 from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
-from hpo.training.loop import Progress, Prune, train
+from hpo.training.loop import Checkpointer, Progress, Prune, train
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
+from hpo.worker.group import Group, Job
 from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
@@ -23,6 +26,8 @@ from hpo.worker.recipes import Parts, Recipes, Static
 
 if TYPE_CHECKING:
     from hpo.worker.pruning import TrialPruner
+
+log = logging.getLogger(__name__)
 
 
 class _Model(NamedTuple):
@@ -45,6 +50,7 @@ class Trainer:
         max_models: int | None = None,
         trial_curves: Callable[[Work], Mapping[int, Sequence[TrialCurve]]] | None = None,
         on_source: Callable[[Source], None] | None = None,
+        group: Group | None = None,
     ) -> None:
         """
         Args:
@@ -54,9 +60,10 @@ class Trainer:
             trial_curves: returns the earlier trials of the work's tuning runs, by tuning run, with which the study's
                 pruner compares; by default it compares the trials of the work with each other only.
             on_source: called with the samples when they are loaded.
+            group: the processes that train with this one.
         """
         self.study, self.device = study, torch.device(device)
-        self.on_epoch, self.on_source = on_epoch, on_source
+        self.on_epoch, self.on_source, self.group = on_epoch, on_source, group
         self.checkpoints, self.trial_curves = checkpoints, trial_curves
         self.recipes = Recipes(study, lambda: self.source)
         self.limits = PopulationLimits(self.recipes, self.device, max_models)
@@ -182,12 +189,39 @@ class Trainer:
         rerun = work.phase == "rerun"
         # Reports show label fits and test metrics of reruns only.
         label_fits = rerun or self.study.score.startswith("noisy_labels")
-        members = [model.member for model in group]
-        results = train(recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits)
+        members, training = [model.member for model in group], group[0].parts.training
+        if self.group is None:
+            results = train(recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits)
+        else:
+            job = Job(work.configuration, rerun, training, members, label_fits, checkpointer is not None)
+            results = self.group.train(job, partial(self._train_shared, recipe, job, progress), prune, checkpointer)
         seconds = checkpointer.seconds * len(group) if checkpointer else time.perf_counter() - start
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
         shares = [seconds * count / sum(epochs) for count in epochs]
         return [Run(result, share, len(group)) for result, share in zip(results, shares, strict=True)]
+
+    def _train_shared(
+        self, recipe: Recipe, job: Job, progress: Progress | None, prune: Prune, checkpointer: Checkpointer | None
+    ) -> list[Result]:
+        """This process's part in training a job of its group."""
+        assert self.group is not None
+        arguments = (job.members, self.device, job.rerun, progress, checkpointer, prune, job.label_fits)
+        return train(recipe, *arguments, share=self.group.share)
+
+    def follow(self) -> None:
+        """Trains what the leader of the group trains, until it ends."""
+        assert self.group is not None
+        while job := self.group.next_job():
+            try:
+                self.group.train(job, partial(self._follow, job))
+            except LostProcess:
+                raise
+            except Exception as error:  # in all processes, and the leader reports it
+                log.info("the population failed: %s", error)
+
+    def _follow(self, job: Job, prune: Prune, checkpointer: Checkpointer | None) -> list[Result]:
+        recipe = self.recipe(self.configuration(job.configuration), job.rerun, job.training)
+        return self._train_shared(recipe, job, None, prune, checkpointer)
 
     def delete_checkpoints(self, work: Work) -> None:
         """Deletes the checkpoints of work whose outcomes are stored."""

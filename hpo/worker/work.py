@@ -1,8 +1,11 @@
 """One worker of a study in this process: its device, its entry in the ledger, its trainer and its checkpoints."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from hpo.data import Source, identify
@@ -11,6 +14,7 @@ from hpo.study.fingerprint import fingerprint
 from hpo.study.study import Study
 from hpo.training import checkpoints
 from hpo.training.devices import choose_device, device_name, environment, prepare_process
+from hpo.worker.group import join
 from hpo.worker.loop import run_worker
 from hpo.worker.trainer import Trainer
 
@@ -35,10 +39,12 @@ def work(
     Raises:
         Stopped: a signal arrived; the leased trials and reruns were released.
     """
-    chosen = choose_device(device)
+    group = join(device)
+    chosen = group.device if group else choose_device(device)
     prepare_process(threads, chosen)
+    device_words = f"{group.share.count} × {device_name(chosen)}" if group else device_name(chosen)
     worker_id = new_worker_id()
-    ledger.register(worker_id, device_name(chosen), environment(), os.environ.get("HPO_LAUNCH", ""))
+    ledger.register(worker_id, device_words, environment(), os.environ.get("HPO_LAUNCH", ""))
 
     def curves(work: Work) -> dict[int, list[TrialCurve]]:
         tuning_runs = {slot.tuning_run for slot in work.slots}
@@ -58,9 +64,22 @@ def work(
             on_event(kind, details)
 
     folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
-    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data)
+    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data, group)
     make_sampler = study.sampler if callable(study.sampler) else None
-    device_words = device_name(chosen)
-    run_worker(
-        ledger, trainer, worker_id, trainer.size, on_event=handle_event, device=device_words, make_sampler=make_sampler
-    )
+    run = partial(run_worker, ledger, trainer, worker_id, trainer.size, device=device_words, make_sampler=make_sampler)
+    with group or nullcontext():
+        run(on_event=handle_event)
+
+
+def follow(study: Study, device: str = "auto", threads: int = 1) -> None:
+    """Trains with the worker whose group this process belongs to, until it ends.
+
+    Raises:
+        LostProcess: another process of the group has ended.
+    """
+    logging.getLogger("hpo").addHandler(logging.NullHandler())  # the leader prints the same warnings
+    group = join(device)
+    assert group is not None
+    prepare_process(threads, group.device)
+    with group:
+        Trainer(study, group.device, group=group).follow()

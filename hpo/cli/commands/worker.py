@@ -43,10 +43,15 @@ def worker(
     from hpo.cli.terminal.messages import Messenger, stop_reason
     from hpo.storage.url import redacted
     from hpo.study import loading
-    from hpo.worker.processes import stop_with_parent
+    from hpo.worker.processes import is_follower, stop_with_parent
     from hpo.worker.signals import Stopped, stop_after
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
+    if is_follower():
+        from hpo.worker.work import follow
+
+        follow(api.with_overrides(loading.load(study), name, epochs), device, threads)
+        return
     if messages or with_parent:
         stop_with_parent()
     if max_time:
