@@ -119,7 +119,7 @@ MISTAKES: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {
     ("samples=100", "samples=xyzzy"): (9, ("'xyzzy' is not defined", "define it")),
     ("Mnist1d(samples", "Digits(samples"): (9, ("`from hpo import Digits`",)),
     ("Mnist1d, Study", "Mnist1d, Studdy"): (2, ("hpo has no 'Studdy'", "did you mean 'Study'?")),
-    ("epochs=2", "score='validation_acuracy'"): (8, ("'validation_acuracy'", "did you mean 'validation_accuracy'?")),
+    ("epochs=2", "score='validation_acuracy'"): (8, ("'validation_acuracy'", "did you mean 'validation_accuracy'")),
     ("epochs=2", "score='test_accuracy'"): (8, ("score is 'test_accuracy'",)),
     ("epochs=2", "epochs=0"): (8, ("epochs is 0",)),
     ("epochs=2", "epochs='2' + 1"): (11, ("(epochs='2' + 1)", "TypeError: can only concatenate str")),
