@@ -141,18 +141,15 @@ def test_populations_hold_equal_shapes_only(monkeypatch: pytest.MonkeyPatch) -> 
 def test_seeds_fix_the_same_inputs_for_every_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Order of the samples, their labels and the initial weights, which only the number of samples cut off."""
     inputs: dict[int, tuple[Any, ...]] = {}
-    train = trainer_module.train
 
-    def recorded(recipe: Any, members: Any, *rest: Any) -> Any:
-        samples = loop._make_samples(recipe, members, "cpu")
-        population = loop._make_population(recipe, members, samples)
-        steps = Steps(population, samples, recipe.batch_size, recipe.epochs, recipe.all_schedules)
-        steps.start_epoch(1)
-        weights = {name: leaf.clone() for name, leaf in population.params.items()}
-        inputs[recipe.batch_size] = (steps._order.clone(), steps._labels.clone(), weights)
-        return train(recipe, members, *rest)
+    class RecordedSteps(Steps):
+        def start_epoch(self, epoch: int) -> None:
+            super().start_epoch(epoch)
+            if epoch == 1:
+                weights = {name: leaf.clone() for name, leaf in self.population.params.items()}
+                inputs[self.batch_size] = (self._order.clone(), self._labels.clone(), weights)
 
-    monkeypatch.setattr(trainer_module, "train", recorded)
+    monkeypatch.setattr(loop, "Steps", RecordedSteps)
     noisy = dataclasses.replace(study(), data=Mnist1d(samples=200, label_noise=0.4))
     settings = [mixed()[0] | {"batch_size": size} for size in (16, 32, 64)]
     Trainer(noisy, "cpu")(work("A", settings))
