@@ -56,7 +56,7 @@ def test_workers_on_slurm(project: Project, cluster: SlurmCluster) -> None:
     wait_for(lambda: project.counts().get("leased") == 6, 120)
     assert project.states() == ["running", "running"]
     urgent = cluster.run("sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
-    wait_for(lambda: cluster.job(own)["PreemptTime"] != "None")
+    wait_for(lambda: cluster.was_preempted(own))
     assert wait_for(lambda: not project.counts().get("leased")) < 5
     wait_for(lambda: cluster.job(urgent.strip())["JobState"] == "COMPLETED", 20)
     assert cluster.job(own)["Restarts"] == "1" and project.states() == ["pending", "pending"]

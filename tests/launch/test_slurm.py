@@ -124,7 +124,7 @@ def test_a_preempted_step_asks_for_its_requeue(shared: Shared) -> None:
     job = job_of(shared.launch())
     shared.wait_for_leases()
     urgent = shared.urgent(8)
-    wait_for(lambda: shared.cluster.job(job)["PreemptTime"] != "None")
+    wait_for(lambda: shared.cluster.was_preempted(job))
     assert wait_for(lambda: not shared.leased()) < 5
     wait_for(lambda: shared.states(urgent) == ["COMPLETED"], 10)  # it need not wait for the end of the grace time
     shared.finish(start=False)

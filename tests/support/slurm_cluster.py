@@ -104,11 +104,24 @@ class SlurmCluster:
         words = self.run("scontrol", "show", "job", job, "--oneliner").split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def was_preempted(self, job: str) -> bool:
+        """Whether the job makes room for another one, or has done so: its requeue removes the time of preemption."""
+        fields = self.job(job)
+        return fields["Restarts"] != "0" or fields["PreemptTime"] != "None"
+
     def cancel_all(self) -> None:
-        """Ends all jobs."""
-        self.run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
-        self.run("scancel", "--user=root", check=False)
-        wait_for(lambda: not self.run("squeue", "--noheader", check=False), failure="jobs do not end")
+        """Ends all jobs; asks again for those that were being requeued when they were cancelled."""
+
+        def none_left() -> bool:
+            self.run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
+            self.run("scancel", "--user=root", check=False)
+            return not self.run("squeue", "--noheader", check=False)
+
+        try:
+            wait_for(none_left)
+        except AssertionError:
+            log = (self.folder / "slurmctld.log").read_text().splitlines()[-40:]
+            raise AssertionError("\n".join(["jobs do not end:", self.run("squeue"), self.run("sinfo"), *log])) from None
 
     def close(self) -> None:
         """Ends all jobs and daemons."""
