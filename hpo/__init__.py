@@ -1,6 +1,6 @@
 """Fair, seed-averaged comparisons of optimizers and regularizers.
 
-Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run
+Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run, results, Results
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, ImageFolder, Tales
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", *PUBLIC_NAMES]
 
 if TYPE_CHECKING:
-    from hpo.api import run
+    from hpo.api import results, run
     from hpo.data import (
         Arrays,
         Cifar10,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from hpo.optim.torch_optimizer import from_torch
     from hpo.optim.variants import clipped, l2_in_loss, statistics_of_every_pass
     from hpo.optim.wrapping import wrap
+    from hpo.report.results import Results
     from hpo.search_space import Choice, Range, When, choice, integers, linear_range, log_range, when
     from hpo.stages import Stages
     from hpo.study.loading import load

@@ -10,15 +10,19 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo.errors import UsageError
 from hpo.storage import transactions
-from hpo.storage.database import connect, is_read_only
-from hpo.storage.ledger import Ledger, load_study, names, open_study
+from hpo.storage.database import connect, existing_engine, is_read_only
+from hpo.storage.ledger import Ledger, load_study, names, open_existing, open_study
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.study.study import Study
 from hpo.study.validation import planned_tuning_runs
+
+if TYPE_CHECKING:
+    from hpo.report import Results
 
 log = logging.getLogger(__name__)
 
@@ -173,24 +177,48 @@ def run(
     reports: str | Path = "reports",
     threads: int = 1,
     accept_changed_code: bool = False,
-) -> Path:
-    """Tunes, reruns and reports a study in this process, as a notebook does; resumes an interrupted study.
+) -> "Results":
+    """Tunes, reruns and reports a study in this process; resumes an interrupted study. A notebook shows its progress.
 
     Args:
         threads: CPU threads; the default is that of each worker of `hpo run`, so that results are the same.
         accept_changed_code: continue although the code changed since the study's first trials.
 
     Returns:
-        The report's README.md.
+        The results; their `report` is the report's README.md.
     """
+    from hpo.report.notebook import Progress
     from hpo.worker.work import work
 
     url = storage_url(storage)
     ledger = open_ledger(study, url, trials, seeds, tuning_runs, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         log.warning(warning)
-    work(study, ledger, device, population, threads)
-    return report(ledger, Path(reports))
+    with Progress(ledger):
+        work(study, ledger, device, population, threads)
+    return _results(ledger, report(ledger, Path(reports)))
+
+
+def results(study: str | Study, storage: str | None = None) -> "Results":
+    """Reads a study's results from the database, at any stage of the study.
+
+    Args:
+        study: the study or its name in the database, such as "gnvr" or "rogc:noisy".
+        storage: the database's URL; see `storage_url`.
+
+    Raises:
+        UsageError: there is no such database, or no study of this name in it.
+    """
+    from hpo.study.loading import study_name
+
+    name = study_name(study) if isinstance(study, str) else study.name
+    return _results(open_existing(existing_engine(storage_url(storage)), name))
+
+
+def _results(ledger: Ledger, readme: Path | None = None) -> "Results":
+    from hpo.report import Results, read_record
+
+    return Results(read_record(ledger), readme)
 
 
 def _with_planned(command: str, planned: Mapping[str, int], file_numbers: Mapping[str, int]) -> str:

@@ -81,6 +81,13 @@ def render_template(name: str, **values: Any) -> str:
     return str(_environment().get_template(name).render(**values))
 
 
+def render_html(name: str, **values: Any) -> str:
+    """A template without an author's text or figures, as HTML that can stand in another page."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table").render(render_template(name, **values))
+
+
 def nested_markdown(text: str) -> str:
     """The author's Markdown, so that it changes nothing that follows it.
 

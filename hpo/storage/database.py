@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
 from hpo.storage import schema
 from hpo.storage.connections import configure_connections, create_engine
 from hpo.storage.locks import creation_lock
 from hpo.storage.transactions import reason, retry, run
-from hpo.storage.url import check_folder, file, is_writable, read, redacted
+from hpo.storage.url import check_folder, exists, file, is_writable, read, redacted
 
 T = TypeVar("T")
 
@@ -52,6 +52,21 @@ def connect_existing(url: str) -> Engine | None:
         engine.dispose()
         return connect(url) if writable else None
     check_version(redacted(url), version)
+    return engine
+
+
+def existing_engine(url: str) -> Engine:
+    """The database with this URL; reading it does not create it.
+
+    Raises:
+        UsageError: there is no such database, or it has no studies yet.
+    """
+    if not exists(url):
+        check_folder(read(url))
+        raise UsageError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
+    engine = connect_existing(url)
+    if engine is None:
+        raise UsageError(f"the database {redacted(url)} has no studies yet; `hpo run STUDY` creates one")
     return engine
 
 

@@ -28,7 +28,8 @@ _NAMES_BY_MODULE = {
     "hpo.optim.variants": ("clipped", "l2_in_loss", "statistics_of_every_pass"),
     "hpo.stages": ("Stages",),
     "hpo.study.loading": ("load",),
-    "hpo.api": ("run",),
+    "hpo.report.results": ("Results",),
+    "hpo.api": ("results", "run"),
 }
 PUBLIC_NAMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -125,7 +125,7 @@ def test_several_kinds_stand_side_by_side(finished: dict[str, Path], tmp_path: P
 def test_a_diverged_regression_has_no_score_and_no_verdict(tmp_path: Path) -> None:
     wild = Configuration("B", optimizer="sgd", space={"learning_rate": 1e30})
     study = study_of("regression", configurations=(Configuration("A"), wild))
-    folder = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").parent
+    folder = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report.parent
     results = json.loads((folder / "results.json").read_text())
     entry = next(each for each in results["configurations"] if each["name"] == "B")
     assert len(entry["reruns"]["diverged_seeds"]) == 3

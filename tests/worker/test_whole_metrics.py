@@ -107,7 +107,7 @@ def test_a_function_with_memory_is_refused() -> None:
 
 def test_a_study_tunes_for_it_and_reports_it(tmp_path: Path) -> None:
     study = study_of()
-    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
+    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
     results = json.loads((readme.parent / "results.json").read_text())
     assert results["metric"] == {"name": "test_macro_f1", "direction": "maximize", "share": False}
     for entry in results["configurations"]:

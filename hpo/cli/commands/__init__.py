@@ -8,10 +8,24 @@ from hpo.cli.commands import launch
 from hpo.cli.commands import status
 from hpo.cli.commands import report
 from hpo.cli.commands import list
+from hpo.cli.commands import export
 from hpo.cli.commands import try_once
 from hpo.cli.commands import new
 from hpo.cli.commands import doctor
 from hpo.cli.commands import dashboard
 from hpo.cli.commands import bench
 
-__all__ = ["bench", "dashboard", "doctor", "launch", "list", "new", "report", "run", "status", "try_once", "worker"]
+__all__ = [
+    "bench",
+    "dashboard",
+    "doctor",
+    "export",
+    "launch",
+    "list",
+    "new",
+    "report",
+    "run",
+    "status",
+    "try_once",
+    "worker",
+]

@@ -23,19 +23,11 @@ def report(
 ) -> None:
     """Write reports from the database, also while a study runs."""
     from hpo import api
-    from hpo.cli.terminal.status import open_existing
-    from hpo.errors import UsageError
-    from hpo.storage.database import connect_existing
-    from hpo.storage.url import check_folder, exists, read, redacted
+    from hpo.storage.database import existing_engine
+    from hpo.storage.ledger import open_existing
     from hpo.study import loading
 
-    url = api.storage_url(storage)
-    if not exists(url):  # a report does not create a database
-        check_folder(read(url))
-        raise UsageError(f"there is no database {redacted(url)}; `hpo run STUDY` creates it, --storage names another")
-    engine = connect_existing(url)
-    if engine is None:
-        raise UsageError(f"the database {redacted(url)} has no studies yet; `hpo run STUDY` creates one")
+    engine = existing_engine(api.storage_url(storage))
     ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(loading.study_name, studies))]
     if compare:
         path = api.compare(ledgers, reports, standalone)

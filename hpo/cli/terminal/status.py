@@ -5,27 +5,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean, plural
+from hpo.errors import UsageError, plural
 from hpo.output import visible
-from hpo.storage.ledger import Ledger, load_study, names
+from hpo.storage.ledger import Ledger, load_study, names, open_existing
 from hpo.tasks import metric_words
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
 FAILURES = "failures (a diverged run counts as finished; after any other cause it is retried):"
-
-
-def open_existing(engine: Any, name: str) -> Ledger:
-    """A study of the database.
-
-    Raises:
-        UsageError: there is no study of this name; the message suggests a similar one.
-    """
-    known = names(engine)
-    if name not in known:
-        existing = ", ".join(known) or "none yet"
-        hint = did_you_mean(name, known)
-        raise UsageError(f"there is no study {name!r} in this database; studies are: {existing}{hint}")
-    return load_study(engine, name)
 
 
 def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, did_you_mean
 from hpo.storage.ledger import changed_code
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.ledger import Ledger
@@ -57,6 +57,20 @@ def open_study(
 
     row, warnings = run_with_retry(engine, write)
     return Ledger(engine, row, warnings)
+
+
+def open_existing(engine: Engine, name: str) -> Ledger:
+    """A study of the database.
+
+    Raises:
+        UsageError: there is no study of this name; the message suggests a similar one.
+    """
+    known = names(engine)
+    if name not in known:
+        existing = ", ".join(known) or "none yet"
+        hint = did_you_mean(name, known)
+        raise UsageError(f"there is no study {name!r} in this database; studies are: {existing}{hint}")
+    return load_study(engine, name)
 
 
 def load_study(engine: Engine, name: str) -> Ledger:

@@ -1,0 +1,154 @@
+"""A study's results as tables and figures, for notebooks and scripts."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import Record
+from hpo.analysis.results import StudyNumbers
+from hpo.errors import UsageError
+from hpo.report import tables
+from hpo.report.figure_plan import Figure, plan_figures
+from hpo.report.page import render_html
+from hpo.report.record_tables import record_tables
+from hpo.report.warnings import find_warnings
+from hpo.report.wording import escape, unescape, verdict_lines
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+
+class Results:
+    """A study as it was in the database when it was read, at any stage; `hpo.results` reads it again.
+
+    Accuracies and other shares are fractions. A notebook shows the verdicts and the tables T1 and T2 of the report.
+
+    Attributes:
+        name: the study's name in the database. report: the report's README.md, or None if none was written.
+    """
+
+    def __init__(self, record: Record, report: Path | None = None) -> None:
+        self.name = str(record.study["name"])
+        self.report = report
+        self._record = record
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The trials, a row each, as in the report's trials.csv.
+
+        Columns: configuration; tuning_run from 0; round (always 0); slot: the trial's number in its tuning run, from 0;
+        seed; state ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that
+        ended so, else None); value: the score; seconds; setting/NAME: a column for each hyperparameter; result/NAME: a
+        column for each number that training reports at the end.
+        """
+        return self._tables["trials"].copy()
+
+    @cached_property
+    def reruns(self) -> pd.DataFrame:
+        """The reruns on fresh seeds, a row each, as in the report's reruns.csv.
+
+        Columns as in `trials`, and superseded: whether the rerun belongs to an older round, whose setting a better
+        trial has replaced since. The verdicts compare result/test_… of the others.
+        """
+        return self._tables["reruns"].copy()
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """The curves of trials and reruns, a row for each run and epoch.
+
+        Columns: configuration; phase ("tune" or "rerun"); tuning_run; round; slot; seed; epoch from 1; and a column for
+        each metric, such as train_loss and validation_accuracy.
+        """
+        return pd.concat([self._tables["trial_curves"], self._tables["curves"]], ignore_index=True)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """The comparisons with the baseline, a row each.
+
+        Columns: configuration; baseline; verdict; metric; n: pairs; mean: of the differences configuration − baseline;
+        low, high: its 95% interval; p: of the paired t test; p_holm: adjusted over the study's comparisons; won: pairs
+        in which the configuration is better; mde: the smallest true difference that is detected with 80% power;
+        margin: the smallest difference that matters; prediction; outcome ("held", "did not hold" or "undecided").
+        """
+        rows = []
+        for rival in self._numbers.rivals:
+            verdict, comparison = rival.verdict, rival.verdict.comparison
+            rows.append({
+                "configuration": rival.name, "baseline": self._numbers.baseline.name, "verdict": verdict.label,
+                "metric": self._numbers.metric.name, "n": comparison.n, "mean": comparison.mean,
+                "low": comparison.interval.low, "high": comparison.interval.high, "p": comparison.p_t,
+                "p_holm": verdict.p_holm, "won": comparison.won, "mde": comparison.mde, "margin": verdict.margin,
+                "prediction": rival.prediction, "outcome": rival.outcome,
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The best trial of each configuration and tuning run, whose setting the reruns use.
+
+        Columns: configuration; tuning_run from 0; slot; score; and a column for each hyperparameter.
+        """
+        plain = ["configuration", "tuning_run", "slot", "score"]
+        rows = [
+            {"configuration": entry.name, "tuning_run": best.tuning_run, "slot": best.slot, "score": best.score}
+            | best.setting
+            for entry in self._numbers.configurations
+            for best in entry.tuning.best
+        ]
+        return pd.DataFrame(rows, columns=list(dict.fromkeys([*plain, *(name for row in rows for name in row)])))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the verdicts should know, a sentence each."""
+        return [unescape(line) for line in find_warnings(self._numbers)]
+
+    def figure(self, number: int) -> "PlotlyFigure":
+        """A figure of the report, drawn by plotly.
+
+        Args:
+            number: 1: training loss, 2: score by epoch, 3: pairs, 4: differences from the baseline, 5: noisy labels
+                fitted, 6: tuning history, 7: score by hyperparameter, 8: importance of the hyperparameters.
+
+        Raises:
+            UsageError: there is no figure of this number, or nothing to show in it yet.
+        """
+        from plotly.graph_objects import Figure as PlotlyFigure
+
+        figures = {figure.number: figure for figure in self._figures}
+        if number not in figures:
+            raise UsageError(f"there is no figure {number!r}; figures are {', '.join(map(str, figures))}")
+        figure = figures[number]
+        if figure.chart is None:
+            raise UsageError(f"figure {number} ({figure.title}) cannot be drawn: {unescape(figure.caption)}")
+        drawing = figure.chart.draw_plotly()
+        layout = {key: value for key, value in drawing["layout"].items() if key != "meta"}
+        return PlotlyFigure(data=drawing["data"], layout={"title": unescape(figure.title), **layout})
+
+    def __repr__(self) -> str:
+        lines = [unescape(line.replace("**", "")) for line in verdict_lines(self._numbers)]
+        return "\n".join([f"Results of {self.name}:", *lines])
+
+    def _repr_html_(self) -> str:
+        return render_html(
+            "notebook.md.jinja",
+            title=escape(self._numbers.title),
+            verdicts=verdict_lines(self._numbers),
+            warnings=find_warnings(self._numbers),
+            results=tables.results(self._numbers),
+            comparisons=tables.comparisons(self._numbers),
+        )
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return record_tables(self._record)
+
+    @cached_property
+    def _numbers(self) -> StudyNumbers:
+        return compute_numbers(self._record)
+
+    @cached_property
+    def _figures(self) -> list[Figure]:
+        return plan_figures(self._record, self._numbers)

@@ -1,0 +1,135 @@
+"""Results: the tables are those of the report's files, and the figures those of the page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_record import synthetic_record
+from typer.testing import CliRunner
+
+import hpo
+from hpo.cli import app
+from hpo.errors import UsageError
+from hpo.report import Results, write_report
+from hpo.report.export import TABLES, export_tables
+from hpo.report.notebook import table
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return Results(synthetic_record(names=("AdamW", "GNVR", "SAM")))
+
+
+def test_trials_and_reruns_are_those_of_the_reports_files(results: Results, tmp_path: Path) -> None:
+    write_report(results._record, tmp_path / "x", "x", [])
+    for name in ("trials", "reruns"):
+        written = pd.read_csv(tmp_path / "x" / f"{name}.csv")
+        own = getattr(results, name)
+        assert list(own) == list(written) and len(own) == len(written)
+        for column in own.select_dtypes("number"):
+            np.testing.assert_allclose(own[column], written[column], rtol=1e-15)
+    curves = [pd.read_csv(tmp_path / "x" / f"{name}.csv") for name in ("trial_curves", "curves")]
+    assert len(results.curves) == sum(map(len, curves))
+    assert results.curves["train_loss"].sum() == pytest.approx(sum(curve["train_loss"].sum() for curve in curves))
+
+
+def test_verdicts_follow_from_the_reruns(results: Results) -> None:
+    reruns = results.reruns[~results.reruns.superseded]
+    values = reruns.pivot(index="seed", columns="configuration", values="result/test_accuracy")
+    assert list(results.verdicts.configuration) == ["GNVR", "SAM"]
+    for row in results.verdicts.itertuples():
+        test = stats.ttest_rel(values[row.configuration], values["AdamW"])
+        assert (row.mean, row.p) == pytest.approx(
+            ((values[row.configuration] - values["AdamW"]).mean(), test.pvalue), rel=1e-9
+        )
+        assert (row.low, row.high) == pytest.approx(test.confidence_interval(), rel=1e-9)
+        assert row.won == (values[row.configuration] > values["AdamW"]).sum()
+
+
+def test_best_settings_are_those_of_the_best_trials(results: Results) -> None:
+    for row in results.best.itertuples():
+        trials = results.trials[results.trials.configuration == row.configuration]
+        best = trials.loc[trials["value"].idxmax()]
+        assert (row.slot, row.score, row.learning_rate) == (best.slot, best.value, best["setting/learning_rate"])
+
+
+def test_a_table_that_is_changed_leaves_the_results_as_they_are() -> None:
+    results = Results(synthetic_record())
+    results.trials["value"] = 0.0
+    assert len(results.trials)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6, 7])
+def test_figures_are_plotlys_and_have_the_drawings_of_the_page(results: Results, number: int) -> None:
+    from plotly.graph_objects import Figure
+
+    figure = results.figure(number)
+    assert isinstance(figure, Figure) and len(figure.data) and figure.layout.title.text
+
+
+@pytest.mark.parametrize("number", [0, 8, 9])
+def test_figures_that_cannot_be_drawn_are_refused(results: Results, number: int) -> None:
+    with pytest.raises(UsageError, match="figure"):
+        results.figure(number)
+
+
+def test_a_notebook_shows_the_verdicts_and_no_html_of_a_name() -> None:
+    results = Results(synthetic_record(names=("AdamW", "<b>SAM</b>")))
+    page = results._repr_html_()
+    assert "<table>" in page and "<b>" not in page and "&lt;b&gt;SAM" in page
+    assert "<b>SAM</b> against AdamW" in repr(results)
+    counts: dict[str, Any] = {"<i>": dict.fromkeys(("trials_done", "trials_total", "reruns_done", "reruns_total"), 1)}
+    counts["<i>"] |= {"best": None, "failed": 0}
+    assert "<i>" not in table("<i>", counts) and "1 of 1" in table("s", counts)
+
+
+def test_exported_tables_are_read_back(results: Results, tmp_path: Path) -> None:
+    readers = {
+        "csv": pd.read_csv,
+        "json": lambda path: pd.DataFrame(json.loads(path.read_text())),
+        "parquet": pd.read_parquet,
+    }
+    for kind, read in readers.items():
+        if kind == "parquet":
+            pytest.importorskip("pyarrow")
+        paths = export_tables(results, tmp_path / kind, kind)
+        assert [path.name for path in paths] == [f"{name}.{kind}" for name in TABLES]
+        for name, path in zip(TABLES, paths, strict=True):
+            own, back = getattr(results, name), read(path)
+            assert list(back) == list(own) and len(back) == len(own)
+            for column in own.select_dtypes("number"):
+                np.testing.assert_array_equal(back[column].astype(float), own[column].astype(float))
+
+
+def test_mixed_choices_can_be_exported(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    results = Results(synthetic_record())
+    mixed = results.trials
+    mixed["setting/kind"] = [None if row % 3 == 0 else "a" if row % 3 == 1 else row for row in range(len(mixed))]
+    results.__dict__["_tables"] = {**results._tables, "trials": mixed}
+    export_tables(results, tmp_path, "parquet")
+    back = pd.read_parquet(tmp_path / "trials.parquet")["setting/kind"]
+    assert list(back[:3]) == [None, "a", "2"] or (pd.isna(back[0]) and list(back[1:3]) == ["a", "2"])
+
+
+def test_results_are_read_from_the_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hpo.db"
+    study = hpo.Study(
+        name="small", data=hpo.Mnist1d(samples=200), model=hpo.MLP((40, 4, 10)), epochs=1, trials=2, seeds=3,
+        tuning_runs=1, baseline="A", configurations=[hpo.Configuration("A"), hpo.Configuration("B")],
+    )  # fmt: skip
+    results = hpo.run(study, url, "cpu", reports=tmp_path / "reports")
+    again = hpo.results("small", url)
+    pd.testing.assert_frame_equal(results.trials, again.trials)
+    assert results.report == tmp_path / "reports" / "small" / "README.md" and again.report is None
+    with pytest.raises(UsageError, match="did you mean 'small'"):
+        hpo.results("smal", url)
+    with pytest.raises(UsageError, match="no database"):
+        hpo.results("small", f"sqlite:///{tmp_path}/other.db")
+    words = ["export", "small", "--storage", url, "--format", "json", "--to", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert len(json.loads((tmp_path / "out" / "best.json").read_text())) == 2
