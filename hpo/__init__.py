@@ -1,6 +1,6 @@
 """Fair, seed-averaged comparisons of optimizers and regularizers.
 
-Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run, results, Results
+Studies          Study, Configuration, SuccessiveHalving, grid, Grid, load, run, results, Results, load_model
 Search spaces    log_range, linear_range, integers, choice, when; their types Range, Choice, When
 Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, ImageFolder, Tales
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from hpo.study.sampler import Grid, grid
     from hpo.study.study import Configuration, Study
     from hpo.user_code.metrics import whole
+    from hpo.worker.weights import load_model
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """The command-line application, and options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,11 @@ AcceptChangedCode = Annotated[
         "--accept-changed-code", help="Continue although the code changed since the first trials; the report says so."
     ),
 ]
+
+
+KeepWeights = Annotated[
+    bool, typer.Option("--keep-weights", help="Keep the weights of reruns, in weights/ or $HPO_WEIGHTS.")
+]
 Workers = Annotated[
     int | None, whole_number("Worker processes on this machine; default: one per GPU, or per CPU core.")
 ]
@@ -56,6 +62,11 @@ MaxTime = Annotated[
 ]
 Reports = Annotated[Path, typer.Option(metavar="FOLDER", help="The folder of reports.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def set_weights_folder() -> None:
+    """For `--keep-weights`: names the folder to this process and the workers that it starts, unless the user has."""
+    os.environ.setdefault("HPO_WEIGHTS", str(Path("weights").absolute()))
 
 
 def _print_version(requested: bool) -> None:

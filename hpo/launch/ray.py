@@ -19,7 +19,7 @@ from hpo.launch.ray_worker import GRACE, KEEP_CHILDREN, WorkerActor, read_logs
 
 NAMESPACE = "hpo"
 ANSWER = 5.0  # seconds that an actor, a node or the cluster gets to answer
-FOLDERS = ("HPO_CACHE", "HPO_CHECKPOINTS", "HPO_DATA")
+FOLDERS = ("HPO_CACHE", "HPO_CHECKPOINTS", "HPO_DATA", "HPO_WEIGHTS")
 NOT_COPIED = ["/.hpo", "/reports", "*.db", "*.db-*", ".git"]  # of the current folder
 
 

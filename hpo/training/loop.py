@@ -51,6 +51,7 @@ def train(
     prune: Prune | None = None,
     label_fits: bool = True,
     share: Share = ALL_SAMPLES,
+    keep_weights: bool = False,
 ) -> list[Result]:
     """Trains one model per member, side by side.
 
@@ -63,6 +64,7 @@ def train(
         label_fits: with label noise, also report in every epoch which shares of noisy and clean labels are fitted.
         share: of each minibatch and of each evaluated set that this process computes. All processes call this function
             with the same arguments, and return the same results.
+        keep_weights: whether results have the weights, copied to the CPU.
 
     Returns:
         One result per member, in order. A member that diverges does not affect the others.
@@ -87,7 +89,7 @@ def train(
                 run.stop(prune(run.epoch, run.results))
             if checkpointer and run.epoch < recipe.epochs:
                 checkpointer.save(run.states)
-        return run.final_results(test)
+        return run.final_results(test, keep_weights)
 
 
 def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.device | str, share: Share) -> Samples:
@@ -199,8 +201,11 @@ class _Run:
             self._make_steps()
             self.last = {name: values[list(rows)] for name, values in self.last.items()}
 
-    def final_results(self, test: bool) -> list[Result]:
-        """The results with `final`; the metrics of a stopped member are those of its last validation."""
+    def final_results(self, test: bool, keep_weights: bool = False) -> list[Result]:
+        """The results with `final`, and `weights` if they are kept.
+
+        The metrics of a stopped member are those of its last validation.
+        """
         finals = [
             {name: values[-1] for name, values in result.curves.items() if not name.startswith(("train_", "aux/"))}
             for result in self.results
@@ -214,14 +219,26 @@ class _Run:
                 finals[member] = {
                     name: values[row] for name, values in numbers.items() if self.samples.reports(row, name)
                 }
+        weights = self._weights() if keep_weights else {}
         sizes = [
             _sizes(self.recipe, parts, test, result.stopped_epoch)
             for parts, result in zip(self.splits, self.results, strict=True)
         ]
         return [
-            result._replace(final=size if result.diverged_epoch else size | final)
-            for result, size, final in zip(self.results, sizes, finals, strict=True)
+            result._replace(final=size)
+            if result.diverged_epoch
+            else result._replace(final=size | final, weights=weights.get(member))
+            for member, (result, size, final) in enumerate(zip(self.results, sizes, finals, strict=True))
         ]
+
+    def _weights(self) -> dict[int, dict[str, Tensor]]:
+        """Copies of the parameters and buffers that are evaluated, by member."""
+        params, buffers = self.population.evaluated()
+        stacks = {name: values.detach().cpu() for name, values in {**params, **buffers}.items()}
+        return {
+            member: {name: values[row].clone().contiguous() for name, values in stacks.items()}
+            for row, member in enumerate(self.active)
+        }
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that `restore` needs, per member: plain values and copies on the CPU."""

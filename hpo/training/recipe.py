@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from hpo.data import Dataset, Source
 from hpo.models.losses import SampleLoss, cross_entropy
@@ -83,9 +83,11 @@ class Result(NamedTuple):
         diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite, or None.
         stopped_epoch: the epoch after which it was pruned, or None. The `final` of a pruned member holds the sizes and
             that epoch's validation metrics.
+        weights: the parameters and buffers that were evaluated, if they are kept; None for a member that diverged.
     """
 
     curves: dict[str, list[float]]
     final: dict[str, float]
     diverged_epoch: int | None
     stopped_epoch: int | None = None
+    weights: dict[str, Tensor] | None = None

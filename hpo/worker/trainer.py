@@ -23,6 +23,7 @@ from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
 from hpo.worker.recipes import Parts, Recipes, Static
+from hpo.worker.weights import WeightsFolder
 
 if TYPE_CHECKING:
     from hpo.worker.pruning import TrialPruner
@@ -51,6 +52,7 @@ class Trainer:
         trial_curves: Callable[[Work], Mapping[int, Sequence[TrialCurve]]] | None = None,
         on_source: Callable[[Source], None] | None = None,
         group: Group | None = None,
+        weights: WeightsFolder | None = None,
     ) -> None:
         """
         Args:
@@ -60,11 +62,11 @@ class Trainer:
             trial_curves: returns the earlier trials of the work's tuning runs, by tuning run, with which the study's
                 pruner compares; by default it compares the trials of the work with each other only.
             on_source: called with the samples when they are loaded.
-            group: the processes that train with this one.
+            group: the processes that train with this one. weights: where reruns leave their weights.
         """
         self.study, self.device = study, torch.device(device)
         self.on_epoch, self.on_source, self.group = on_epoch, on_source, group
-        self.checkpoints, self.trial_curves = checkpoints, trial_curves
+        self.checkpoints, self.trial_curves, self.weights = checkpoints, trial_curves, weights
         self.recipes = Recipes(study, lambda: self.source)
         self.limits = PopulationLimits(self.recipes, self.device, max_models)
 
@@ -92,6 +94,9 @@ class Trainer:
             recipe = self.recipe(self.configuration(work.configuration), rerun, models[0].parts.training)
             for model, run in zip(models, self._train_models(work, recipe, models, pruner), strict=True):
                 runs[model.slot].append(run)
+        if rerun and self.weights:
+            for slot, (run,) in zip(work.slots, runs, strict=True):
+                self.weights.save(work.configuration, slot, run.result)
         classes = self.source.classes
         return [
             outcome_of(slot, slot_runs, self.study, classes, rerun)
@@ -191,7 +196,10 @@ class Trainer:
         label_fits = rerun or self.study.score.startswith("noisy_labels")
         members, training = [model.member for model in group], group[0].parts.training
         if self.group is None:
-            results = train(recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits)
+            keep = rerun and self.weights is not None
+            results = train(
+                recipe, members, self.device, rerun, progress, checkpointer, prune, label_fits, keep_weights=keep
+            )
         else:
             job = Job(work.configuration, rerun, training, members, label_fits, checkpointer is not None)
             results = self.group.train(job, partial(self._train_shared, recipe, job, progress), prune, checkpointer)
@@ -206,7 +214,7 @@ class Trainer:
         """This process's part in training a job of its group."""
         assert self.group is not None
         arguments = (job.members, self.device, job.rerun, progress, checkpointer, prune, job.label_fits)
-        return train(recipe, *arguments, share=self.group.share)
+        return train(recipe, *arguments, share=self.group.share, keep_weights=job.rerun and self.weights is not None)
 
     def follow(self) -> None:
         """Trains what the leader of the group trains, until it ends."""

@@ -17,6 +17,7 @@ from hpo.training.devices import choose_device, device_name, environment, prepar
 from hpo.worker.group import join
 from hpo.worker.loop import run_worker
 from hpo.worker.trainer import Trainer
+from hpo.worker.weights import from_environment
 
 
 def work(
@@ -44,7 +45,8 @@ def work(
     prepare_process(threads, chosen)
     device_words = f"{group.share.count} × {device_name(chosen)}" if group else device_name(chosen)
     worker_id = new_worker_id()
-    ledger.register(worker_id, device_words, environment(), os.environ.get("HPO_LAUNCH", ""))
+    versions = environment()
+    ledger.register(worker_id, device_words, versions, os.environ.get("HPO_LAUNCH", ""))
 
     def curves(work: Work) -> dict[int, list[TrialCurve]]:
         tuning_runs = {slot.tuning_run for slot in work.slots}
@@ -64,7 +66,9 @@ def work(
             on_event(kind, details)
 
     folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
-    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data, group)
+    provenance = {"study": ledger.study, "digest": ledger.digest, "environment": versions}
+    weights = from_environment(ledger.study, provenance)
+    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data, group, weights)
     make_sampler = study.sampler if callable(study.sampler) else None
     run = partial(run_worker, ledger, trainer, worker_id, trainer.size, device=device_words, make_sampler=make_sampler)
     with group or nullcontext():

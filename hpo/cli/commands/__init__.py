@@ -8,6 +8,7 @@ from hpo.cli.commands import launch
 from hpo.cli.commands import status
 from hpo.cli.commands import report
 from hpo.cli.commands import list
+from hpo.cli.commands import best
 from hpo.cli.commands import export
 from hpo.cli.commands import try_once
 from hpo.cli.commands import new
@@ -17,6 +18,7 @@ from hpo.cli.commands import bench
 
 __all__ = [
     "bench",
+    "best",
     "dashboard",
     "doctor",
     "export",

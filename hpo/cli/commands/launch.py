@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hpo.cli.options import AcceptChangedCode, Device, Epochs, Name, PopulationSize, Storage, app
+from hpo.cli.options import (
+    AcceptChangedCode,
+    Device,
+    Epochs,
+    KeepWeights,
+    Name,
+    PopulationSize,
+    Storage,
+    app,
+    set_weights_folder,
+)
 from hpo.errors import HpoError, UsageError, plural
 from hpo.output import write_line
 
@@ -44,6 +54,7 @@ def launch(
     cpus: Annotated[float | None, typer.Option(min=0, help="Ray: CPUs of each worker; default: --threads.")] = None,
     gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
     accept_changed_code: AcceptChangedCode = False,
+    keep_weights: KeepWeights = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print what the workers of a launch have printed.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop a launch; its workers release their leases.")] = False,
@@ -84,6 +95,8 @@ def launch(
     command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     command += ["--accept-changed-code"] if accept_changed_code else []
     os.environ["HPO_STORAGE"] = url
+    if keep_weights:
+        set_weights_folder()
     record = new_launch(ledger.study, on, command, workers)
     save(record, engine.start(record))
     write_line(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")

@@ -13,6 +13,7 @@ from hpo.cli.options import (
     AcceptChangedCode,
     Device,
     Epochs,
+    KeepWeights,
     MaxTime,
     Name,
     PopulationSize,
@@ -24,6 +25,7 @@ from hpo.cli.options import (
     TuningRuns,
     Workers,
     app,
+    set_weights_folder,
 )
 from hpo.errors import HpoError
 from hpo.output import write_line
@@ -50,6 +52,7 @@ def run(
     max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's results and start again.")] = False,
     accept_changed_code: AcceptChangedCode = False,
+    keep_weights: KeepWeights = False,
 ) -> None:
     """Tune, rerun and report a study; resumes an interrupted one."""
     from hpo import api
@@ -60,6 +63,8 @@ def run(
 
     if max_time:
         stop_after(max_time)
+    if keep_weights:
+        set_weights_folder()
     definition = api.with_overrides(loading.load(study), name, epochs)
     chosen_device = choose_device(device)
     url = api.storage_url(storage)

@@ -10,12 +10,14 @@ from hpo.cli.options import (
     AcceptChangedCode,
     Device,
     Epochs,
+    KeepWeights,
     MaxTime,
     Name,
     PopulationSize,
     Storage,
     StudyName,
     app,
+    set_weights_folder,
     whole_number,
 )
 from hpo.errors import HpoError
@@ -33,6 +35,7 @@ def worker(
     threads: Annotated[int, whole_number("CPU threads; the same for all workers of a study.")] = 1,
     max_time: MaxTime = None,
     accept_changed_code: AcceptChangedCode = False,
+    keep_weights: KeepWeights = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
     with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
 ) -> None:
@@ -56,6 +59,8 @@ def worker(
         stop_with_parent()
     if max_time:
         stop_after(max_time)
+    if keep_weights:
+        set_weights_folder()
     messenger = Messenger(as_json=messages)
     try:
         definition = api.with_overrides(loading.load(study), name, epochs)

@@ -1,0 +1,63 @@
+"""`hpo best`: the settings that tuning chose."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from hpo.cli.options import AsJson, Storage, app
+from hpo.output import write_line
+
+
+@app.command()
+def best(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in the database: NAME or NAME:VARIANT.")],
+    configuration: Annotated[
+        str | None, typer.Option("--configuration", "-c", help="One configuration; by default all.")
+    ] = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best setting of every configuration and tuning run."""
+    from hpo import api
+    from hpo.errors import UsageError, did_you_mean
+
+    results = api.results(study, storage)
+    table = results.best
+    known = list(dict.fromkeys(results.trials["configuration"]))
+    if configuration is not None:
+        if configuration not in known:
+            hint = did_you_mean(configuration, known)
+            raise UsageError(f"{results.name} has no configuration {configuration!r}; it has {', '.join(known)}{hint}")
+        table = table[table["configuration"] == configuration]
+    hyperparameters = list(table)[4:]
+    rows: list[dict[str, Any]] = []
+    for row in table.astype(object).to_dict("records"):
+        setting = {name: row[name] for name in hyperparameters if row[name] == row[name]}  # NaN: not of this one
+        rows.append({key: row[key] for key in ("configuration", "tuning_run", "score")} | {"setting": setting})
+    if as_json:
+        write_line(json.dumps(rows, indent=2))
+    elif rows:
+        _print(rows)
+    else:
+        write_line("no finished trial has a score yet")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hpo.output import visible
+
+    several = len({row["tuning_run"] for row in rows}) > 1
+    table = Table(box=None, pad_edge=False)
+    for column in ("configuration", *(["tuning run"] if several else []), "score", "setting"):
+        table.add_column(column, justify="right" if column in ("score", "tuning run") else "left", overflow="fold")
+    for row in rows:
+        setting = ", ".join(
+            f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in row["setting"].items()
+        )
+        run = [str(row["tuning_run"] + 1)] if several else []
+        table.add_row(visible(row["configuration"]), *run, f"{row['score']:.4g}", visible(setting))
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,77 @@
+"""Weights of reruns: the file gives the network whose metrics are in the database."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import hpo
+from hpo.data import load_source
+from hpo.errors import UsageError
+from hpo.user_code.messages import warn_once
+
+safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
+
+
+def narrow(width: int = 4) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(40, width), torch.nn.BatchNorm1d(width), torch.nn.Linear(width, 10))
+
+
+def study(**changes: object) -> hpo.Study:
+    chosen = {
+        "name": "small", "data": hpo.Mnist1d(samples=300), "model": narrow, "epochs": 2, "trials": 2, "seeds": 3,
+        "tuning_runs": 1, "baseline": "A", "batch_size": 32,
+        "configurations": [
+            hpo.Configuration("A", average=hpo.EMA(decay=0.9)),
+            hpo.Configuration("B: ä?", optimizer="sgd", space={"model.width": hpo.choice(3, 5)}),
+        ],
+    }  # fmt: skip
+    return hpo.Study(**{**chosen, **changes})
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hpo.Results:
+    monkeypatch.setenv("HPO_WEIGHTS", str(tmp_path / "weights"))
+    return hpo.run(study(), f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
+
+
+def test_kept_weights_give_the_metrics_of_the_rerun(finished: hpo.Results, tmp_path: Path) -> None:
+    source = load_source(study().data)
+    for row in finished.reruns.itertuples():
+        module = hpo.load_model(study(), row.configuration, row.seed, tmp_path / "weights")
+        assert not module.training
+        with torch.no_grad():
+            right = (module(source.test_inputs).argmax(1) == source.test_labels).float().mean()
+        assert float(right) == pytest.approx(row.value, abs=1e-6)
+
+
+def test_the_file_says_where_its_weights_come_from(finished: hpo.Results, tmp_path: Path) -> None:
+    (first,) = (tmp_path / "weights" / "small" / "A").glob("*1000.safetensors")
+    with safetensors.safe_open(first, framework="pt") as file:
+        provenance = json.loads(file.metadata()["hpo"])
+    row = finished.reruns.query("configuration == 'A' and seed == 1000").iloc[0]
+    assert provenance["setting"]["learning_rate"] == row["setting/learning_rate"]
+    assert provenance["metrics"]["test_accuracy"] == pytest.approx(row["result/test_accuracy"], rel=1e-6)
+    assert (provenance["study"], provenance["configuration"], provenance["seed"]) == ("small", "A", 1000)
+
+
+@pytest.mark.usefixtures("finished")
+def test_weights_that_do_not_exist_or_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there are no weights"):
+        hpo.load_model(study(), "A", 7, tmp_path / "weights")
+    other = study(
+        model=lambda: torch.nn.Linear(40, 10), configurations=[hpo.Configuration("A"), hpo.Configuration("C")]
+    )
+    with pytest.raises(UsageError, match="other parameters"):
+        hpo.load_model(other, "A", 1000, tmp_path / "weights")
+
+
+def test_a_folder_that_cannot_be_written_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_once.cache_clear()
+    (tmp_path / "weights").write_text("no folder")
+    monkeypatch.setenv("HPO_WEIGHTS", str(tmp_path / "weights"))
+    results = hpo.run(study(), f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
+    assert (results.reruns.state == "done").all() and "cannot write weights" in caplog.text
