@@ -133,3 +133,10 @@ def test_results_are_read_from_the_database(tmp_path: Path) -> None:
     words = ["export", "small", "--storage", url, "--format", "json", "--to", str(tmp_path / "out")]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len(json.loads((tmp_path / "out" / "best.json").read_text())) == 2
+    best = CliRunner().invoke(app, ["best", "small", "-c", "B", "--storage", url, "--json"])
+    (row,) = results.best[results.best.configuration == "B"].to_dict("records")
+    (printed,) = json.loads(best.stdout)
+    assert printed["score"] == row["score"] and printed["setting"]["learning_rate"] == row["learning_rate"]
+    assert "learning_rate=" in CliRunner().invoke(app, ["best", "small", "--storage", url]).stdout
+    wrong = CliRunner().invoke(app, ["best", "small", "-c", "D", "--storage", url])
+    assert isinstance(wrong.exception, UsageError)

@@ -124,9 +124,9 @@ def test_populations_hold_equal_shapes_only(monkeypatch: pytest.MonkeyPatch) -> 
     populations: list[tuple[int, int]] = []
     train = trainer_module.train
 
-    def counted(recipe: Any, members: Any, *rest: Any) -> Any:
+    def counted(recipe: Any, members: Any, *rest: Any, **options: Any) -> Any:
         populations.append((recipe.batch_size, len(members)))
-        return train(recipe, members, *rest)
+        return train(recipe, members, *rest, **options)
 
     monkeypatch.setattr(trainer_module, "train", counted)
     outcomes = Trainer(study(seeds_per_trial=2), "cpu", max_models=3)(work("A", mixed(**{"schedule.warmup_epochs": 0})))
