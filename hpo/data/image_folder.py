@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hpo.data.augmented_images import AugmentedImages
 from hpo.data.cache import data_folder
 from hpo.data.given import check_share, split_test
+from hpo.data.image_changes import Changes
 from hpo.data.image_files import Colours, ImageFiles
 from hpo.data.image_listing import Images, list_images
 from hpo.data.image_reading import Crops
-from hpo.data.source import Dataset, Source, augmentation
+from hpo.data.source import Source, augmentation
 from hpo.errors import HpoError, UsageError, is_whole
 from hpo.random import stream
 
 
 @dataclass(frozen=True)
-class ImageFolder(Dataset):
+class ImageFolder(AugmentedImages):
     """JPEG and PNG images in folders by class, such as ImageNet: decoded while training, in several processes.
 
-    Training sees random crops and flips (RandomResizedCrop), which follow from the seed, the epoch and the image.
-    Evaluation sees the central crop. Models of the same seed share the decoded images. Workers compare the names and
-    classes of all images, and the pixels of 64 of each part.
+    Training sees random crops (RandomResizedCrop) and flips, then RandAugment and Cutout where they are asked for; all
+    follow from the seed, the epoch and the image. Evaluation sees the central crop. Models of the same seed share the
+    decoded images. Workers compare the names and classes of all images, and the pixels of 64 of each part.
 
     Attributes:
         path: the folder with the parts; a relative one is in the working directory, or in `HPO_DATA`. It is not part of
@@ -36,9 +38,8 @@ class ImageFolder(Dataset):
             of images for each class, or of a text file in it with a line "IMAGE CLASS" for each image.
         test: the same of the test set; or a fraction of the training images that is drawn once, the same for all seeds.
         subset: the share of each class's training images that is used, drawn once; the test set stays complete.
-        augmented: whether training sees random crops and flips; else it sees the central crop.
+        augmented: whether training sees augmented images; else it sees the central crop.
         scale, ratio: the range of a random crop's share of the area, and of its width divided by its height.
-        flip: probability of a horizontal flip.
         resize: the shorter side in pixels to which an image is brought before its central crop; by default size · 8/7.
         means, deviations: of the channels, with pixels from 0 to 1; by default those of ImageNet.
         name: of the data in definitions and reports; by default that of the folder.
@@ -47,6 +48,7 @@ class ImageFolder(Dataset):
 
     path: str | os.PathLike[str] = field(metadata={"described": False})
     size: int = 224
+    _: KW_ONLY
     train: str = "train"
     test: Any = "val"
     subset: float = 1.0
@@ -74,7 +76,6 @@ class ImageFolder(Dataset):
             low, high = getattr(self, name)
             self._require(name, 0 < low <= high, "the two ends of a range above 0")
         self._require("scale", self.scale[1] <= 1, "a range that ends at most at 1, the whole image")
-        self._require("flip", 0 <= self.flip <= 1, "a probability between 0 and 1")
         for name in ("means", "deviations"):
             self._require(name, len(getattr(self, name)) == 3, "three numbers, for red, green and blue")
         self._require("deviations", min(self.deviations) > 0, "three numbers above 0")
@@ -135,9 +136,16 @@ class ImageFolder(Dataset):
             chosen += [of_class[index] for index in kept.tolist()]
         return chosen
 
+    def _changes(self) -> Changes | None:
+        if not (self.uses_rand_augment or self.uses_cutout):
+            return None
+        red, green, blue = (round(255 * mean) for mean in self.means)
+        return Changes(self.rand_augment, self.magnitude, self.cutout, self.cutout_probability, (red, green, blue))
+
     def _files(self, folder: Path, images: Images) -> ImageFiles:
         assert self.resize is not None
-        crops = Crops(self.size, self.resize, tuple(self.scale), tuple(self.ratio), self.flip)  # type: ignore[arg-type]
+        scale, ratio = tuple(self.scale), tuple(self.ratio)
+        crops = Crops(self.size, self.resize, scale, ratio, self.flip, self._changes())  # type: ignore[arg-type]
         return ImageFiles(folder, [name for name, _ in images], crops, Colours(self.means, self.deviations))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.data.image_changes import Changes, change_image, draw_changes
 from hpo.random import uniform
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Crops(NamedTuple):
     Attributes:
         size: side of the result. resize: the shorter side of an image before its central crop without augmentation.
         scale, ratio: the range of a random crop's share of the image's area, and of its width divided by its height.
-        flip: probability of a horizontal flip.
+        flip: probability of a horizontal flip. changes: of a random crop after that.
     """
 
     size: int
@@ -35,6 +36,7 @@ class Crops(NamedTuple):
     scale: tuple[float, float]
     ratio: tuple[float, float]
     flip: float
+    changes: Changes | None = None
 
 
 class Request(NamedTuple):
@@ -61,16 +63,30 @@ def read_images(request: Request, crops: Crops) -> Tensor | BrokenImage:
     """The pixels [V, N, 3, size, size], uint8, with the central crop as the last view."""
     views = len(request.keys[0])
     pixels = np.empty((views + request.central, len(request.paths), 3, crops.size, crops.size), np.uint8)
-    draws = uniform(torch.tensor(request.keys).unsqueeze(-1), torch.arange(DRAWS)).tolist() if views else None
+    draws = _draw(torch.tensor(request.keys), crops) if views else None
     for number, path in enumerate(request.paths):
         image = decode(path)
         if isinstance(image, BrokenImage):
             return image
-        shown = [random_crop(image, crops, of_view) for of_view in draws[number]] if draws else []
+        shown = [_random_view(image, crops, *of_view) for of_view in draws[number]] if draws else []
         shown += [central_crop(image, crops)] if request.central else []
         for view, cropped in enumerate(shown):
             pixels[view, number] = np.asarray(cropped).transpose(2, 0, 1)
     return torch.from_numpy(pixels)
+
+
+def _draw(keys: Tensor, crops: Crops) -> list[list[tuple[list[float], list[int]]]]:
+    """The draws of every key [N, V]: those of its crop, and those of its changes."""
+    of_crops = uniform(keys.unsqueeze(-1), torch.arange(DRAWS)).tolist()
+    if crops.changes is None:
+        return [[(row, []) for row in rows] for rows in of_crops]
+    of_changes = draw_changes(keys, crops.changes, crops.size).tolist()
+    return [list(zip(*rows, strict=True)) for rows in zip(of_crops, of_changes, strict=True)]
+
+
+def _random_view(image: "Image", crops: Crops, draws: Sequence[float], change_draws: Sequence[int]) -> "Image":
+    cropped = random_crop(image, crops, draws)
+    return cropped if crops.changes is None else change_image(cropped, crops.changes, change_draws)
 
 
 def decode(path: str | os.PathLike[str]) -> "Image | BrokenImage":

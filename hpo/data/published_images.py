@@ -10,51 +10,35 @@ from torch import Tensor
 
 from hpo.data import rand_augment
 from hpo.data.augmentation import crop_and_flip, cut_out
+from hpo.data.augmented_images import AugmentedImages
 from hpo.data.resized_crop import resized_crop
-from hpo.data.source import Dataset, augmentation
+from hpo.data.source import augmentation
 from hpo.errors import is_whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedImages(Dataset):
-    """Standardised images [M, C, H, W] that training sees augmented, in the order of the attributes.
+class PublishedImages(AugmentedImages):
+    """Standardised images [M, C, H, W]: training sees random crops and the other augmentations in their order.
 
     Attributes:
         folder: the folder of the published files, or of their download; by default `HPO_DATA`, else the cache. It is
             not part of a study's definition: it may differ between machines.
-        augmented: whether training sees augmented images.
         scale, ratio: the range of a random crop's share of the area, and of its width divided by its height; the crop
             is resized to the image's size (RandomResizedCrop). scale=None: no such crop.
         padding: black pixels around the image before a random crop of its size; 0: no crop.
-        flip: probability of a horizontal flip; 0: no flip.
-        rand_augment: number of random operations of RandAugment; 0: none. magnitude: their strength, 0 to 30.
-        cutout: side in pixels of the square that is set to the mean colour; 0: no cutout.
-        cutout_probability: probability of a cutout.
     """
 
     folder: str | os.PathLike[str] | None = field(default=None, metadata={"described": False})
-    augmented: bool = False
     scale: tuple[float, float] | None = field(default=None, metadata={"described": "resizes_crops"})
     ratio: tuple[float, float] = field(default=(3 / 4, 4 / 3), metadata={"described": "resizes_crops"})
     padding: int = augmentation(0)
-    flip: float = augmentation(0.0)
-    rand_augment: int = field(default=0, metadata={"described": "uses_rand_augment"})
-    magnitude: int = field(default=9, metadata={"described": "uses_rand_augment"})
-    cutout: int = augmentation(0)
-    cutout_probability: float = augmentation(0.5)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("padding", "cutout"):
-            self._require(name, is_whole(getattr(self, name), 0), "a whole number of pixels, 0 for none")
-        self._require("rand_augment", is_whole(self.rand_augment, 0), "a number of operations, 0 for none")
-        strong = is_whole(self.magnitude, 0) and self.magnitude < rand_augment.BINS
-        self._require("magnitude", strong, f"a whole number from 0 to {rand_augment.BINS - 1}")
+        self._require("padding", is_whole(self.padding, 0), "a whole number of pixels, 0 for none")
         shares = self.scale is None or (_is_range(self.scale) and self.scale[1] <= 1)
         self._require("scale", shares, "two shares of the area, the smaller one first, or None")
         self._require("ratio", _is_range(self.ratio), "two numbers above 0, the smaller one first")
-        for name in ("flip", "cutout_probability"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "a probability between 0 and 1")
 
     @property
     def standardisation(self) -> tuple[Sequence[float], Sequence[float]]:
@@ -72,13 +56,9 @@ class PublishedImages(Dataset):
         return self.augmented and self.scale is not None
 
     @property
-    def uses_rand_augment(self) -> bool:
-        return self.augmented and self.rand_augment > 0
-
-    @property
     def augments(self) -> bool:
-        moves = bool(self.padding or self.flip or (self.cutout and self.cutout_probability))
-        return self.augmented and (moves or self.resizes_crops or self.uses_rand_augment)
+        moves = self.augmented and bool(self.padding or self.flip)
+        return moves or self.resizes_crops or self.uses_rand_augment or self.uses_cutout
 
     def augment(self, inputs: Tensor, keys: Tensor) -> Tensor:
         """Images [N, C, H, W] cropped, flipped, changed by RandAugment and with a cutout; see `Dataset.augment`."""

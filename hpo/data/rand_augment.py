@@ -66,7 +66,7 @@ class _Strengths(NamedTuple):
 def _strengths(magnitude: int, height: int, width: int, device: torch.device) -> _Strengths:
     share = magnitude / (BINS - 1)
     rows = [(name, sign * share) for name in OPERATIONS for sign in (1, -1)]
-    matrices = [_fixed(_matrix(name, signed, height, width)) for name, signed in rows]
+    matrices = [_fixed(affine_matrix(name, signed, height, width)) for name, signed in rows]
     factors = [1 + 0.9 * signed for _, signed in rows]
     bits = 8 - round(4 * share)
     mask = 256 - 2 ** (8 - bits)
@@ -75,7 +75,7 @@ def _strengths(magnitude: int, height: int, width: int, device: torch.device) ->
     )
 
 
-def _matrix(operation: str, share: float, height: int, width: int) -> tuple[float, ...]:
+def affine_matrix(operation: str, share: float, height: int, width: int) -> tuple[float, ...]:
     """a … f: the pixel at column x, row y is taken from column a·x + b·y + c, row d·x + e·y + f."""
     if operation == "Rotate":  # around the middle, by up to 30 degrees
         angle = -math.radians(30 * share)

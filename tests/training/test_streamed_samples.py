@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hpo import Dataset, HpoError, ImageFolder, Source
 from hpo.data import load_source, split
+from hpo.data.image_changes import change_image, draw_changes
 from hpo.data.image_files import ImageFiles
 from hpo.data.image_loader import PREFETCHED, ImageLoader
 from hpo.data.image_reading import DRAWS, Crops, Request, decode, random_crop
@@ -59,19 +60,25 @@ def samples_of(data: ImageFolder, seeds: list[int] = SEEDS) -> StreamedSamples:
 
 
 def slow_view(files: ImageFiles, index: int, seed: int, epoch: int, view: int) -> Tensor:
-    """One crop of one image, from its own key and draws."""
+    """One augmented view of one image, from its own key and draws."""
     key = mix(torch.tensor(stream_key(seed, "data")), epoch, index, view)
     image = decode(f"{files.folder}/{files.names[index]}")
     cropped = random_crop(image, files.crops, uniform(key, torch.arange(DRAWS)).tolist())  # type: ignore[arg-type]
+    if files.crops.changes:
+        cropped = change_image(cropped, files.crops.changes, draw_changes(key, files.crops.changes, SIZE).tolist())
     pixels = torch.tensor(list(cropped.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, 3).permute(2, 0, 1)
     means, deviations = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return (pixels.float() / 255 - means) / deviations
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_batches_are_those_of_a_plain_loop_over_the_files(processes: int, folder: Path) -> None:
-    """Bit for bit, for every member of two seeds: order, crops and flips by (seed, epoch, image, view)."""
-    data = ImageFolder(folder, size=SIZE, validation=0.25, processes=processes)
+@pytest.mark.parametrize(
+    ("processes", "settings"), [(0, {}), (2, {}), (2, {"rand_augment": 2, "magnitude": 15, "cutout": 5})], ids=str
+)
+def test_batches_are_those_of_a_plain_loop_over_the_files(
+    processes: int, settings: dict[str, Any], folder: Path
+) -> None:
+    """Bit for bit, for every member of two seeds: order and augmentation by (seed, epoch, image, view)."""
+    data = ImageFolder(folder, size=SIZE, validation=0.25, processes=processes, **settings)
     with closing(samples_of(data)) as samples:
         files = samples.source.inputs
         assert isinstance(files, ImageFiles)
