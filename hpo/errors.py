@@ -46,12 +46,15 @@ def is_fraction_below_one(value: object) -> bool:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'lambda'?" where one or two known names are close to `word`, else an empty string.
 
-    Upper and lower case do not count, so that `adamw` finds `AdamW`.
+    Upper and lower case do not count, so that `adamw` finds `AdamW`, and the last part of a name with dots is enough,
+    so that `width` finds `model.width`.
     """
-    names = {str(name).casefold(): str(name) for name in known}
+    full = {str(name).casefold(): str(name) for name in known}
+    names = {name.rpartition(".")[2]: given for name, given in full.items()} | full
     word = word.casefold()
     close = [word] if word in names else get_close_matches(word, names, 2, 0.75) or get_close_matches(word, names, 1)
-    return f"; did you mean {' or '.join(repr(names[name]) for name in sorted(close))}?" if close else ""
+    found = dict.fromkeys(repr(names[name]) for name in sorted(close))
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def plural(number: int, noun: str, plural_noun: str = "") -> str:

@@ -21,6 +21,8 @@ REGULARIZERS = ["none", "gvr", "gnvr"]
         ("gvnr", REGULARIZERS, ["gnvr", "gvr"]),
         ("GVR", REGULARIZERS, ["gvr"]),
         ("epoch", ["epochs", "score_epoch"], ["epochs"]),
+        ("width", ["model.width", "model.depth"], ["model.width"]),
+        ("a.learning_rat", ["a.learning_rate"], ["a.learning_rate"]),
         ("rho", KNOWN, []),
         ("", KNOWN, []),
         ("lambda", [], []),

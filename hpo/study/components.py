@@ -12,7 +12,7 @@ from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import UNSET, Choice, Entry, Range, When
 from hpo.space import describe_bounds
 from hpo.study.study import Configuration
-from hpo.study.training_space import FIELDS, TRAINING_NAMES, is_training
+from hpo.study.training_space import TRAINING_NAMES, is_training
 from hpo.study.validation import first_lookalikes
 
 
@@ -40,10 +40,13 @@ def static_names(configuration: Configuration) -> frozenset[str]:
     return frozenset(full_space(configuration).keys() - tensors)
 
 
-def full_space(configuration: Configuration) -> dict[str, Entry]:
+def full_space(configuration: Configuration, training: Sequence[str] = TRAINING_NAMES) -> dict[str, Entry]:
     """Every hyperparameter of the configuration with its range, choice or fixed value, defaults filled in.
 
     It has those of the optimizer and the regularizer, and the training hyperparameters that the configuration names.
+
+    Args:
+        training: the training hyperparameters that an error lists; those of the study, where it is known.
 
     Raises:
         UsageError: the optimizer and the regularizer have hyperparameters that could be confused, or the space has an
@@ -65,8 +68,8 @@ def full_space(configuration: Configuration) -> dict[str, Entry]:
         if name not in defaults and not is_training(name):
             raise UsageError(
                 f"{owner}: space names {name!r}, which neither optimizer {optimizer.name!r} nor regularizer "
-                f"{regularizer.name!r} has; choose from {', '.join(defaults)}, or from {TRAINING_NAMES}"
-                f"{did_you_mean(name, [*defaults, *FIELDS])}"
+                f"{regularizer.name!r} has; choose from {', '.join([*defaults, *training])}"
+                f"{did_you_mean(name, [*defaults, *training])}"
             )
     entries: dict[str, Any] = {**defaults, **configuration.space}
     lookalikes = first_lookalikes(entries, lambda name: name.replace("_", " ").replace(".", " "))

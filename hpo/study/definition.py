@@ -19,7 +19,7 @@ from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.configuration_options import check_options, describe_groups
 from hpo.study.search import check_grid, describe_sampler, first_settings, planned_trials
 from hpo.study.study import Configuration, Study
-from hpo.study.training_space import check_training
+from hpo.study.training_space import check_training, training_names
 from hpo.tasks import CLASSIFICATION, direction_of_metric
 from hpo.user_code.metrics import Whole, is_accumulator
 
@@ -51,9 +51,9 @@ def describe(study: Study) -> dict[str, Any]:
     metrics = {name: _describe_metric(metric) for name, metric in study.metrics.items()}
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
     _check_views(study)
-    check_grid(study)
     for configuration in study.configurations:
-        check_training(study, configuration, full_space(configuration))
+        check_training(study, configuration, full_space(configuration, training_names(study)))
+    check_grid(study)
     return {
         "data": _describe_part(study.data),
         "model": _describe_part(study.model),

@@ -20,7 +20,7 @@ from hpo.study.study import Configuration, Study
 FIELDS = ("batch_size", "label_smoothing", "accumulate")  # those of them that Study has
 PARTS = ("model", "schedule")
 SHORT = {"dropout": "model.dropout"}  # name → the argument that it stands for
-TRAINING_NAMES = "batch_size, label_smoothing, dropout, model.ARGUMENT and schedule.ARGUMENT"
+TRAINING_NAMES = (*FIELDS, *SHORT, *(f"{part}.ARGUMENT" for part in PARTS))  # of any study
 STEP_ARGUMENTS = ("step", "steps", "steps_per_epoch")  # of a schedule; they are given in training
 
 

@@ -128,6 +128,15 @@ WRONG: dict[str, Callable[[], Any]] = {
     "give when(…, otherwise=…)": lambda: full_space(configuration(strength=when("kind", "svd", log_range(1, 2)))),
     "look alike": lambda: full_space(configuration(Regularizer("r", PLAIN, {"model width": 1.0}), model__width=8)),
     "space names 'batchsize'": lambda: full_space(configuration(batchsize=8)),
+    "accumulate, dropout, model.ARGUMENT, schedule.ARGUMENT; did you mean 'accumulate'": lambda: full_space(
+        configuration(acumulate=2)
+    ),
+    "accumulate, model.width, model.depth": lambda: describe(study(configuration(width=8))),
+    "did you mean 'model.width'": lambda: describe(study(configuration(width=8))),
+    "did you mean 'model.depth'": lambda: describe(study(configuration(dpth=8))),
+    "did you mean 'schedule.warmup_epochs'": lambda: describe(
+        study(configuration(warmup_epoch=1), schedule=Cosine(warmup_epochs=1))
+    ),
     "has no argument 'wdth' for model.wdth; it has width, depth; did you mean 'width'": lambda: describe(
         study(configuration(model__wdth=8))
     ),
