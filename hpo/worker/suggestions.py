@@ -7,6 +7,7 @@ from hpo.errors import UsageError
 from hpo.space import cmaes_generation, split_space
 from hpo.storage.ledger import FinishedTrial, Ledger, Setting, Slot, Work
 from hpo.trials import SEQUENCES, STARTUP_TRIALS, sampler_of
+from hpo.worker.history import Batch, History, startup_batch
 from hpo.worker.replay import MakeSampler, Replay, cmaes
 from hpo.worker.sampler import sample
 from hpo.worker.sequence import grid_replacement, sequence
@@ -33,6 +34,7 @@ class Suggestions:
         entries = ledger.definition["configurations"]
         self._spaces = {entry["name"]: split_space(entry["space"]) for entry in entries}
         self._generations = {entry["name"]: cmaes_generation(entry["space"]) for entry in entries}
+        self._history = History(ledger, self._spaces)
         self._given = {entry["name"]: dict(enumerate(entry.get("first", ()))) for entry in entries}
         self._cached: tuple[str, int] | None = None  # the configuration and batch of `_batches`
         self._batches: dict[int, dict[int, Setting]] = {}  # tuning run → slot → setting
@@ -63,25 +65,35 @@ class Suggestions:
         learns_from_any = self._kind in ("tpe", "gp")
         if learns_from_any and new_slots[0].slot < STARTUP_TRIALS:
             name = "startup"
-            batches: Mapping[int, tuple[list[FinishedTrial], range]]
-            batches = dict.fromkeys(missing, ([], range(STARTUP_TRIALS)))
+            batches = dict.fromkeys(missing, startup_batch())
         else:
-            name, batches = f"batch {number}", self._ledger.finished_trials(configuration, missing, number)
-        for tuning_run, (finished, slots) in batches.items():
+            name, batches = f"batch {number}", self._history.read(configuration, missing, number)
+        for tuning_run, batch in batches.items():
             if learns_from_any:
-                settings = self._model(configuration, tuning_run, name, finished, slots)
+                settings = self._model(configuration, tuning_run, name, batch)
             elif self._kind in SEQUENCES:
-                settings = self._sequence(configuration, tuning_run, slots)
+                settings = self._sequence(configuration, tuning_run, batch.slots)
             else:
-                settings = self._replay(configuration, tuning_run, finished, slots)
-            self._batches[tuning_run] = dict(zip(slots, settings, strict=True))
+                settings = self._replay(configuration, tuning_run, batch.finished, batch.slots)
+            self._batches[tuning_run] = dict(zip(batch.slots, settings, strict=True))
 
-    def _model(
-        self, configuration: str, tuning_run: int, name: str, finished: list[FinishedTrial], slots: range
-    ) -> list[Setting]:
+    def _model(self, configuration: str, tuning_run: int, name: str, batch: Batch) -> list[Setting]:
+        slots, seed = batch.slots, self._seed(configuration, tuning_run, name)
         given = {slot - slots.start: setting for slot, setting in self._given[configuration].items() if slot in slots}
-        seed, space = self._seed(configuration, tuning_run, name), self._spaces[configuration]
-        return sample(space, finished, [], len(slots), self._ledger.direction, seed, self._kind, given)
+        return self._sample(configuration, batch, [], len(slots), seed, self._kind, given)
+
+    def _sample(
+        self,
+        configuration: str,
+        batch: Batch,
+        pending: list[Setting],
+        count: int,
+        seed: int,
+        sampler: str,
+        given: Mapping[int, Setting],
+    ) -> list[Setting]:
+        space, direction = self._spaces[configuration], self._ledger.direction
+        return sample(space, batch.finished, pending, count, direction, seed, sampler, given, batch.observations)
 
     def _sequence(self, configuration: str, tuning_run: int, slots: range) -> list[Setting]:
         seed, space = self._seed(configuration, tuning_run, "sequence"), self._spaces[configuration]
@@ -121,15 +133,15 @@ class Suggestions:
 
     def _sample_one(self, configuration: str, slot: Slot, name: str, batch: list[Setting], given: Setting) -> Setting:
         """A setting for one slot, in addition to those of its batch."""
-        finished, pending = list[FinishedTrial](), list[Setting]()
-        seed, space = self._seed(configuration, slot.tuning_run, name), self._spaces[configuration]
+        known, pending = startup_batch(), list[Setting]()
+        seed = self._seed(configuration, slot.tuning_run, name)
         if self._kind == "grid" and not given:
-            return grid_replacement(self._sampler, space, seed)
+            return grid_replacement(self._sampler, self._spaces[configuration], seed)
         sampler = self._kind if self._kind in ("tpe", "gp") else "random"
         if slot.slot >= STARTUP_TRIALS and sampler != "random":
-            finished, _ = self._ledger.finished_trials(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
+            known = self._history.read(configuration, {slot.tuning_run}, slot.batch)[slot.tuning_run]
             pending = batch
-        return sample(space, finished, pending, 1, self._ledger.direction, seed, sampler, {0: given})[0]
+        return self._sample(configuration, known, pending, 1, seed, sampler, {0: given})[0]
 
     def _seed(self, configuration: str, tuning_run: int, name: str) -> int:
         text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{name}"

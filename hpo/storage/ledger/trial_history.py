@@ -18,12 +18,12 @@ class TrialHistory(StoredStudy):
 
     @transaction
     def finished_trials(
-        self, connection: Connection, configuration: str, tuning_runs: Collection[int], batch: int
+        self, connection: Connection, configuration: str, tuning_runs: Collection[int], batch: int, since: int = 0
     ) -> dict[int, tuple[list[FinishedTrial], range]]:
         """What a sampler needs for a batch.
 
         Returns:
-            tuning_run → (finished trials of the batches before it, by slot; the slots of the batch).
+            tuning_run → (finished trials of the batches from `since` up to it, by slot; the slots of the batch).
         """
         tuning = self._tuning(configuration, tuning_runs)
         query = sa.select(
@@ -32,7 +32,7 @@ class TrialHistory(StoredStudy):
             slots.c.value,
             slots.c.cause,
             sa.case((slots.c.cause == PRUNED, sa.cast(slots.c.result, sa.Text))).label("result"),
-        ).where(tuning, slots.c.batch < batch, slots.c.state == "done")
+        ).where(tuning, slots.c.batch >= since, slots.c.batch < batch, slots.c.state == "done")
         rows = connection.execute(query.order_by(slots.c.tuning_run, slots.c.slot)).all()
         settings = json.loads(f"[{','.join(row[0] for row in rows)}]")  # at once: they share their keys' memory
         trials: dict[int, list[FinishedTrial]] = {tuning_run: [] for tuning_run in tuning_runs}
@@ -66,6 +66,7 @@ class TrialHistory(StoredStudy):
             slots.c.configuration == configuration,
             slots.c.tuning_run.in_(sorted(tuning_runs)),
             slots.c.phase == "tune",
+            slots.c.round == 0,  # of all trials; it lets the database find a batch by the table's key
         )
 
     def _stopped_epoch(self, row: Any) -> int | None:
