@@ -72,8 +72,8 @@ def test_custom_parts_run_together(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ),
     )
     monkeypatch.chdir(tmp_path)
-    page = hpo.run(study, storage=f"sqlite:///{tmp_path}/t.db", reports=tmp_path / "reports")
-    assert "rank" in page.read_text()
+    results = hpo.run(study, storage=f"sqlite:///{tmp_path}/t.db", reports=tmp_path / "reports")
+    assert "rank" in results.report.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import cifar_archives
 import pytest
+from image_folders import image_folder
 
 from hpo import (
     MLP,
@@ -16,6 +17,7 @@ from hpo import (
     Cifar10,
     Cifar100,
     Digits,
+    ImageFolder,
     Mnist1d,
     PyramidNet,
     ResNet,
@@ -33,6 +35,7 @@ from hpo.tasks import SHARES, TASKS
 STUDIES = Path(__file__).parents[2] / "studies"
 FILES = sorted(STUDIES.glob("*.py"))
 REFERENCES = [f"{path}{variant and f':{variant}'}" for path in FILES for variant in variants(path) or ("",)]
+IMAGE_SOURCES = {"sam", "vasso", "gam", "gvr"}
 WITH_OWN_PARTS = {"charlm", "table"}  # an optimizer, a metric of a whole set
 NAMES = [reference.rpartition("/")[2].replace(".py", "") for reference in REFERENCES]
 
@@ -53,7 +56,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_source_has_its_study() -> None:
     expected = {"gnvr", "gnvr_published", "sgsc", "sgsc_published", "sam", "gvr_mnist1d", "gvr_digits"}
     expected |= {"gvr:clean", "gvr:noisy", "rogc:clean", "rogc:noisy"}
-    expected |= {f"vasso:{variant}" for variant in ("cifar10", "cifar100", "wrn", "vgg")}
+    expected |= {f"vasso:{variant}" for variant in ("cifar10", "cifar100", "wrn", "vgg", "imagenet")}
     expected |= {f"gam:{variant}" for variant in ("cifar10", "cifar10-pyramidnet", "cifar100", "cifar100-pyramidnet")}
     expected |= {"gam:cifar100-resnet50", "gam:cifar100-resnet101"}
     expected |= {"rogc_published:clean", "rogc_published:noisy", "digits", "weight_decay"}
@@ -81,13 +84,18 @@ def test_a_study_is_a_short_declaration_of_what_it_compares(reference: str) -> N
 
 
 def new_parts() -> dict[str, set[str]]:
-    """Study -> its configurations with an optimizer and a regularizer that no earlier study has on its kind of data."""
+    """Study -> its configurations with an optimizer and a regularizer that no earlier study has on its kind of data.
+
+    The studies of the sources of images are all tried, each with one rival at least.
+    """
     seen: set[tuple[Any, ...]] = set()
     parts: dict[str, set[str]] = {}
     for reference in REFERENCES:
         study = load(reference)
+        if reference.rpartition("/")[2].partition(".")[0] in IMAGE_SOURCES:
+            parts[reference] = {study.baseline}
         for entry in describe(study)["configurations"]:
-            kind = (type(study.model), type(study.data) in (Table, Tales), study.data.task)
+            kind = (type(study.model), type(study.data) in (Table, Tales, ImageFolder), study.data.task)
             part = (*kind, entry["optimizer"], entry["regularizer"])
             deep = isinstance(study.model, ResNet) and study.model.depth >= 50
             if deep or isinstance(study.model, WideResNet | PyramidNet | VGG):
@@ -118,6 +126,10 @@ def small(study: Study, names: set[str], folder: Path, monkeypatch: pytest.Monke
         changes: dict[str, Any] = {"data": dataclasses.replace(data, folder=folder), "batch_size": 18}
         changes |= {"trials": 1, "seeds": 1}
         changes["model"] = dataclasses.replace(study.model, **NARROW[type(study.model)])
+    elif isinstance(data, ImageFolder):
+        images = image_folder(folder / "imagenet")  # 40 JPEGs
+        changes = {"data": dataclasses.replace(data, path=images, size=32, resize=36, validation=0.2, processes=1)}
+        changes |= {"batch_size": 8, "trials": 1, "seeds": 1, "model": dataclasses.replace(study.model, width=4)}
     elif isinstance(data, Tales):
         changes = {"data": Tales(length=12, characters=1200), "batch_size": 8, "trials": 2, "seeds": 2}
         changes["model"] = CharLM(Tales.vocabulary, length=12, width=8, heads=2)
@@ -140,7 +152,7 @@ def test_every_part_runs_from_end_to_end(
 ) -> None:
     monkeypatch.setenv("HPO_CACHE", str(cache))
     study = small(load(reference), NEW_PARTS[reference], tmp_path, monkeypatch)
-    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
+    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
     assert readme == tmp_path / "reports" / study.name / "README.md"
     results = json.loads((readme.parent / "results.json").read_text())
     assert [entry["name"] for entry in results["configurations"]] == [entry.name for entry in study.configurations]
