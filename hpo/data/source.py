@@ -152,6 +152,10 @@ class Dataset:
         del inputs
         return None
 
+    def rescale(self, inputs: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        """Inputs [K, N, ...] of K seeds with the shift and factor [K, 1, ...] that `scaling` returned for each."""
+        return (inputs - shift) * factor
+
     @property
     def has_classes(self) -> bool:
         """Whether there is one class per sample, which label noise can redraw."""

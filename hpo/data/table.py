@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hpo.data.given import Given, check_share, split_test
-from hpo.data.table_encoding import column_kinds, fit_encoding
-from hpo.errors import HpoError, UsageError, did_you_mean, plural
+from hpo.data.table_encoding import MISSING, column_kinds, fit_encoding
+from hpo.errors import HpoError, UsageError, did_you_mean, plural, require
 
 MAX_CLASSES = 20  # whole numbers with at most so many different values are classes
 SEPARATORS = ",;\t|"
@@ -34,6 +34,8 @@ class Table(Given):
         exclude: columns that are left out, such as identifiers.
         scale_target: whether regression targets are standardised, with the mean and standard deviation outside the test
             set, so that losses and RMSE are in standard deviations of the target. R² is the same without it.
+        missing: "mean" replaces missing numbers by the mean of the seed's training part, and makes missing categories
+            one of their own; by default tables with missing cells are refused. Targets are never replaced.
     """
 
     file: Any = field(repr=False, metadata={"described": False})
@@ -41,19 +43,21 @@ class Table(Given):
     test: Any = 0.2
     exclude: Sequence[str] = field(default=(), metadata={"described": "exclude"})
     scale_target: bool = field(default=True, metadata={"described": "scale_target"})
+    missing: str | None = field(default=None, metadata={"described": "missing"})
     file_name: str = field(default="", init=False, metadata={"described": "file_name"})
 
     def __post_init__(self) -> None:
         frame, content = _read(self.file)
         targets = [self.target] if isinstance(self.target, str) else list(self.target)
-        _check_columns(frame, targets, self.exclude)
+        require(self.missing in (None, "mean"), "Table: missing", self.missing, "'mean', or leave it out")
+        _check_columns(frame, targets, self.exclude, self.missing)
         if isinstance(self.test, float | int):
             kept, chosen = split_test(len(frame), check_share("Table", self.test))
             rest, test = frame.iloc[kept.numpy()], frame.iloc[chosen.numpy()]
         else:
             rest, (test, test_content) = frame, _read(self.test)
             content = hashlib.sha256(f"{content} {test_content}".encode()).hexdigest()[:16]
-            _check_columns(test, targets, self.exclude)
+            _check_columns(test, targets, self.exclude, self.missing)
         inputs = [name for name in frame.columns if name not in (*targets, *self.exclude)]
         encoding = fit_encoding(rest, test, inputs)
         labels, test_labels = _labels(rest, test, targets, self.task, self.scale_target)
@@ -75,11 +79,18 @@ class Table(Given):
     def scaling(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Shift and factor [F] from the inputs [M, F] of a training part: x ↦ (x − shift) · factor."""
         numbers = len(self._encoding.numbers)  # type: ignore[attr-defined]
-        shift, factor = inputs.double().mean(0), inputs.double().std(0, correction=0)
-        factor = torch.where(factor > 1e-12, 1 / factor, 0)  # a constant tells nothing
+        known = inputs.double().masked_fill(inputs == MISSING, torch.nan)
+        shift = known.nanmean(0).nan_to_num()
+        sd = (known - shift).square().nanmean(0).sqrt()
+        factor = torch.where(sd > 1e-12, 1 / sd, 0)  # a constant tells nothing
         shift[numbers:] = 0
         factor[numbers:] = (inputs[:, numbers:] != 0).any(0).double()
         return shift.to(inputs.dtype), factor.to(inputs.dtype)
+
+    def rescale(self, inputs: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        """Standardised inputs, in which missing numbers are 0, the mean."""
+        scaled = super().rescale(inputs, shift, factor)
+        return scaled.masked_fill(inputs == MISSING, 0) if self.missing else scaled
 
 
 def _read(file: Any) -> tuple[Any, str]:
@@ -109,7 +120,7 @@ def _read(file: Any) -> tuple[Any, str]:
         raise UsageError(f"Table: {str(file)!r} cannot be read ({reason}); give a CSV or Parquet file") from error
 
 
-def _check_columns(frame: Any, targets: Sequence[str], exclude: Sequence[str]) -> None:
+def _check_columns(frame: Any, targets: Sequence[str], exclude: Sequence[str], missing: str | None) -> None:
     names = [str(name) for name in frame.columns]
     for role, chosen in (("target", targets), ("exclude", exclude)):
         for name in chosen:
@@ -120,14 +131,20 @@ def _check_columns(frame: Any, targets: Sequence[str], exclude: Sequence[str]) -
         raise UsageError(f"Table: exclude is {exclude!r}; give a tuple of columns, ({exclude!r},)")
     if not len(frame):
         raise UsageError("Table: there are no rows; give a table with samples")
-    used = frame.drop(columns=list(exclude))
-    missing = used.isna().sum()
-    if missing.any():
-        name = missing.idxmax()
-        raise UsageError(
-            f"Table: column {name!r} has {plural(int(missing[name]), 'missing value')} in {len(frame)} rows; fill "
-            f"them, drop these rows, or give exclude=({name!r},)"
-        )
+    _check_missing(frame.drop(columns=list(exclude)), targets, missing)
+
+
+def _check_missing(frame: Any, targets: Sequence[str], missing: str | None) -> None:
+    counts = frame.isna().sum()
+    for name in counts[counts > 0].index:
+        count = f"column {name!r} has {plural(int(counts[name]), 'missing value')} in {len(frame)} rows"
+        if name in targets:
+            raise UsageError(f"Table: {count}, and it is the target; drop these rows")
+        if missing is None:
+            raise UsageError(
+                f"Table: {count}; give missing='mean' (numbers get the mean of the training part, categories one of "
+                f"their own), fill them, drop these rows, or give exclude=({name!r},)"
+            )
 
 
 def _labels(rest: Any, test: Any, targets: Sequence[str], task: str | None, scale: bool) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 from hpo.errors import UsageError
 
 MAX_CATEGORIES = 100  # of a column; with more it is an identifier or a text
+# A number that is missing, among inputs around 0 with a standard deviation of 1: no computed value is so close to 0.
+MISSING = 2.0**-120
 
 
 class Encoding(NamedTuple):
@@ -16,7 +18,8 @@ class Encoding(NamedTuple):
     Attributes:
         numbers: columns of numbers with their mean and standard deviation outside the test set, by which they are
             brought to one scale before each seed's training part scales them exactly.
-        categories: columns of categories with the categories that occur outside the test set, in order.
+        categories: columns of categories with the categories that occur outside the test set, in order; None is that
+            of missing cells.
     """
 
     numbers: dict[str, tuple[float, float]]
@@ -25,14 +28,21 @@ class Encoding(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The names of the inputs, "COLUMN" or "COLUMN=CATEGORY"."""
-        return [*self.numbers, *(f"{name}={value}" for name, values in self.categories.items() for value in values)]
+        pairs = [(name, value) for name, values in self.categories.items() for value in values]
+        return [*self.numbers, *(f"{name}={'missing' if value is None else value}" for name, value in pairs)]
 
     def apply(self, frame: Any) -> np.ndarray:
-        """Inputs [M, F] in float32; a category that does not occur outside the test set is all zeros."""
-        parts = [(frame[name].to_numpy("float64") - mean) / sd for name, (mean, sd) in self.numbers.items()]
+        """Inputs [M, F] in float32; a category that does not occur outside the test set is all zeros.
+
+        A missing number is `MISSING`.
+        """
+        parts = [(_numbers(frame[name]) - mean) / sd for name, (mean, sd) in self.numbers.items()]
         for name, values in self.categories.items():
-            parts += [(frame[name] == value).to_numpy("float64") for value in values]
-        return np.stack(parts, 1).astype("float32")
+            column = frame[name]
+            cells = [column.isna() if value is None else (column == value).fillna(False) for value in values]
+            parts += [each.to_numpy("float64") for each in cells]
+        inputs = np.stack(parts, 1).astype("float32")
+        return np.where(np.isnan(inputs), np.float32(MISSING), inputs)
 
 
 def fit_encoding(rest: Any, test: Any, inputs: Sequence[str]) -> Encoding:
@@ -44,12 +54,14 @@ def fit_encoding(rest: Any, test: Any, inputs: Sequence[str]) -> Encoding:
     for name, kind in kinds.items():
         if kind not in ("number", "category"):
             raise UsageError(f"Table: column {name!r} has the type {kind}; convert it to numbers, or exclude it")
-        if kind != test_kinds[name]:
+        if rest[name].isna().all():
+            raise UsageError(f"Table: column {name!r} has no values outside the test set; give exclude=({name!r},)")
+        if kind != test_kinds[name] and test[name].notna().any():
             raise UsageError(f"Table: column {name!r} is a {kind}, but not in the test rows; correct it")
         if kind == "category":
             categories[name] = _categories(name, rest[name])
             continue
-        values = rest[name].to_numpy("float64")
+        values = _numbers(rest[name].dropna())
         if not np.isfinite(values).all():
             raise UsageError(f"Table: column {name!r} has infinite values; replace them")
         numbers[name] = (float(values.mean()), float(values.std()) or 1.0)
@@ -66,11 +78,15 @@ def column_kinds(dtypes: Mapping[str, Any]) -> dict[str, str]:
     return kinds
 
 
+def _numbers(column: Any) -> np.ndarray:
+    return np.asarray(column.to_numpy("float64", na_value=np.nan))
+
+
 def _categories(name: str, column: Any) -> list[Any]:
-    found = sorted(column.unique().tolist(), key=str)
+    found = sorted(column.dropna().unique().tolist(), key=str)
     if len(found) > MAX_CATEGORIES:
         raise UsageError(
             f"Table: column {name!r} has {len(found)} different texts in {len(column)} rows, too many for categories; "
             f"give exclude=({name!r},), or group them"
         )
-    return found
+    return [*found, None] if column.isna().any() else found

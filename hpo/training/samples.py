@@ -154,7 +154,9 @@ class Samples:
 
     def scale(self, chosen: Tensor) -> Tensor:
         """Inputs [K, n, ...] of the members, scaled as the data set says for each member's training part."""
-        return chosen if self.scaling is None else (chosen - self.scaling[0][:, None]) * self.scaling[1][:, None]
+        if self.scaling is None:
+            return chosen
+        return self.dataset.rescale(chosen, *(each[:, None] for each in self.scaling))
 
     def reports(self, row: int, metric: str) -> bool:
         """Whether a metric is defined for a member: not every seed has changed labels."""

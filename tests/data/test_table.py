@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hpo import MLP, Configuration, Study, Table
@@ -15,6 +17,7 @@ from hpo.data import load_source, split
 from hpo.errors import UsageError
 from hpo.random import stream
 from hpo.study.definition import describe, digest
+from hpo.training.loop import train
 from hpo.training.recipe import Member
 from hpo.training.samples import Samples
 from hpo.worker.trainer import Trainer
@@ -81,8 +84,6 @@ def test_a_linear_network_learns_what_least_squares_finds(tmp_path: Path) -> Non
     study = Study(data=data, model=MLP((9, 1)), epochs=60, batch_size=32, baseline="A", configurations=configurations)
     trainer = Trainer(study, "cpu")
     recipe = trainer.recipe(study.configurations[0], rerun=True)
-    from hpo.training.loop import train
-
     hyper = trainer.recipes.setting_to_try("A", {"learning_rate": 0.02, "weight_decay": 0.0})
     [result] = train(recipe, [Member(0, hyper)], test=True)
     source = load_source(data)
@@ -157,10 +158,61 @@ def gaps() -> pd.DataFrame:
     return table
 
 
+@pytest.mark.parametrize("types", [{}, {"age": "Int64", "city": "string", "member": "boolean"}])
+def test_missing_cells_are_filled_by_the_training_part_of_each_seed(types: dict[str, str]) -> None:
+    """scikit-learn's scaler and imputer, fitted on the training rows of the seed."""
+    raw = frame(80).astype({"member": object, "age": float})
+    generator = np.random.default_rng(1)
+    for name in ("age", "hours", "city", "member"):
+        raw.loc[generator.random(80) < 0.3, name] = None
+    data = Table(raw.astype(types), target="pay", missing="mean")
+    assert data.columns[:3] == ["age", "hours", "one"]
+    assert [name for name in data.columns if "missing" in name] == ["city=missing", "member=missing"]
+    seeds, source = [0, 1, 2], load_source(data)
+    samples, rest = samples_of(data, seeds), np.setdiff1d(np.arange(80), rows_of_the_test_set(80))
+    scaled = samples.views(torch.arange(len(rest)).expand(3, -1), 1, 1)[:, 0]
+    tests = samples.scale(source.test_inputs.expand(3, -1, -1))
+    for row, seed in enumerate(seeds):
+        training = rest[split(source, data, seed).training.numpy()]
+        fill = make_pipeline(StandardScaler(), SimpleImputer()).fit(raw.loc[training, ["age", "hours"]].to_numpy(float))
+        for values, rows in ((scaled[row], rest), (tests[row], rows_of_the_test_set(80))):
+            expected = fill.transform(raw.loc[rows, ["age", "hours"]].to_numpy(float))
+            np.testing.assert_allclose(values[:, :2].numpy(), expected, atol=2e-3)
+            for name in ("city", "member"):
+                cells = values[:, data.columns.index(f"{name}=missing")]
+                np.testing.assert_array_equal(cells.numpy(), raw.loc[rows, name].isna())
+    assert not torch.equal(scaled[0, :, 0], scaled[1, :, 0])
+
+
+def test_filled_tables_train_and_are_other_data_than_complete_ones() -> None:
+    raw = gaps().assign(test_only=1.0)
+    test = gaps().assign(test_only=None, city=None)
+    data = Table(raw, target="pay", test=test, missing="mean")
+    assert "city=missing" not in data.columns, "it occurs in the test set only"
+    configurations = (Configuration("A"), Configuration("B"))
+    study = Study(data=data, model=MLP((10, 8, 1)), epochs=2, batch_size=8, baseline="A", configurations=configurations)
+    assert describe(study)["data"]["missing"] == "mean"
+    trainer = Trainer(study, "cpu")
+    [result] = train(
+        trainer.recipe(study.configurations[0], rerun=True),
+        [Member(0, trainer.recipes.setting_to_try("A", {}))],
+        test=True,
+    )
+    assert np.isfinite(result.final["test_r2"])
+    complete = Table(frame(), target="pay", missing="mean")
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(load_source(complete)[:4], load_source(Table(frame(), target="pay"))[:4], strict=True)
+    )
+
+
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (frame(), {"target": "payy"}, "target names the column 'payy'; the columns are age, .*did you mean 'pay'"),
     (frame(), {"target": "pay", "exclude": ("id",)}, "exclude names the column 'id'"),
-    (gaps(), {"target": "pay"}, r"'hours' has 2 missing values in 60 rows; fill them.*exclude=\('hours',\)"),
+    (gaps(), {"target": "pay"}, r"'hours' has 2 missing values in 60 rows; give missing='mean'.*exclude=\('hours',\)"),
+    (gaps(), {"target": "hours", "missing": "mean"}, "'hours' has 2 missing values .* the target; drop these rows"),
+    (gaps(), {"target": "pay", "missing": "median"}, "missing is 'median'; give 'mean'"),
+    (frame().assign(hours=None), {"target": "pay", "missing": "mean"}, "'hours' has no values"),
     (frame(), {"target": "city", "task": "regression"}, "the task is regression, and a target is no number"),
     (frame(), {"target": ("city", "pay")}, "several targets need to be numbers"),
     (frame().assign(when=pd.Timestamp("2020-01-01")), {"target": "pay"}, "'when' has the type datetime64"),
