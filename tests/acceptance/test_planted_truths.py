@@ -70,7 +70,7 @@ def results(folder: Path, *configurations: Configuration, **options: Any) -> dic
         **usual | options,
     )
     # Measuring the best population size would take longer than training.
-    readme = run(study, f"sqlite:///{folder}/hpo.db", device="cpu", population=5, reports=folder / "reports")
+    readme = run(study, f"sqlite:///{folder}/hpo.db", device="cpu", population=5, reports=folder / "reports").report
     found = json.loads((readme.parent / "results.json").read_text(encoding="utf-8"))
     return found | {"text": readme.read_text(encoding="utf-8")}
 

@@ -103,9 +103,9 @@ def test_each_shape_has_a_population_size_of_its_own(monkeypatch: pytest.MonkeyP
     populations: list[tuple[int, int]] = []
     train = trainer_module.train
 
-    def counted(recipe: Any, members: Any, *rest: Any) -> Any:
+    def counted(recipe: Any, members: Any, *rest: Any, **options: Any) -> Any:
         populations.append((recipe.model.keywords["width"], len(members)))
-        return train(recipe, members, *rest)
+        return train(recipe, members, *rest, **options)
 
     def network(width: int) -> nn.Module:
         return MLP((40, width, width, 10))()
