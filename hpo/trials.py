@@ -116,6 +116,16 @@ class Outcome:
     seconds: float | None = None
 
 
+def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of a trial's models in every epoch that all of them have."""
+    return [mean(values) for values in zip(*curves, strict=False)]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of a trial's models; equal values keep their type and every digit."""
+    return values[0] if all(value == values[0] for value in values) else sum(values) / len(values)
+
+
 def trial_rank(value: float | None, result: Mapping[str, Any] | None, slot: int, direction: str) -> tuple[float, ...]:
     """The sort key of finished trials, best first: by score, then lower validation loss, then lower slot."""
     sign = -1.0 if direction == "maximize" else 1.0

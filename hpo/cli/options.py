@@ -42,6 +42,13 @@ Name = Annotated[str | None, typer.Option(metavar="NAME", help="The study's name
 PopulationSize = Annotated[
     int | None, whole_number("Most models trained at once, the same for all workers; default: by network and device.")
 ]
+LiveCurves = Annotated[
+    bool,
+    typer.Option(
+        "--live-curves/--no-live-curves",
+        help="Write each run's validation score by epoch to Optuna while it trains.",
+    ),
+]
 AcceptChangedCode = Annotated[
     bool,
     typer.Option(

@@ -1,9 +1,10 @@
 """The dashboard as one WSGI application: the list of studies, their reports and optuna-dashboard."""
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import optuna_dashboard
@@ -15,8 +16,10 @@ from hpo.dashboard.password import basic_auth
 from hpo.dashboard.report_files import StudyRow, with_reports
 from hpo.errors import UsageError
 from hpo.storage.database import is_available
-from hpo.storage.ledger import load_study, names
+from hpo.storage.ledger import Ledger, load_study, names
+from hpo.storage.ledger.progress import lines, progress
 from hpo.storage.optuna.studies import report_name
+from hpo.tasks import metric_words
 from hpo.trials import describe_state
 
 
@@ -66,14 +69,24 @@ def study_rows(storage: RDBStorage) -> Sequence[StudyRow]:
     for name in names(storage.engine):
         with suppress(UsageError):  # deleted a moment ago
             ledger = load_study(storage.engine, name)
-            counts, state = list(ledger.counts().values()), ledger.state()
+            by_name, state, workers = ledger.counts(), ledger.state(), ledger.activity().workers
+            counts = list(by_name.values())
             trials, reruns = (
                 "/".join(str(sum(entry[f"{phase}_{part}"] for entry in counts)) for part in ("done", "total"))
                 for phase in ("trials", "reruns")
             )
             words = describe_state(state, sum(entry["failed"] for entry in counts))
-            rows.append(StudyRow(name, words, trials, reruns, _summary_id(storage, name), state == "done"))
+            now = [] if state == "done" else lines(progress(ledger.definition, by_name, workers))
+            best = _best(ledger, counts)
+            rows.append(StudyRow(name, words, trials, reruns, _summary_id(storage, name), state == "done", best, now))
     return rows
+
+
+def _best(ledger: Ledger, counts: Sequence[Mapping[str, Any]]) -> str:
+    """The best score of all configurations so far; empty without any."""
+    best = max if ledger.direction == "maximize" else min
+    value = best((entry["best"] for entry in counts if entry["best"] is not None), default=None)
+    return "" if value is None else f"{metric_words(ledger.definition['score'])} {value:.4g}"
 
 
 def _summary_id(storage: RDBStorage, study: str) -> int | None:

@@ -41,6 +41,7 @@ class StudyRow(NamedTuple):
         state: in words. trials, reruns: "done/planned".
         summary: the id of the Optuna study with the summary, if there is one yet.
         finished: whether nothing more will change.
+        best: the best score so far, in words. training: what its workers train, how fast, and the time left.
     """
 
     name: str
@@ -49,6 +50,8 @@ class StudyRow(NamedTuple):
     reruns: str
     summary: int | None
     finished: bool
+    best: str = ""
+    training: Sequence[str] = ()
 
 
 def with_reports(

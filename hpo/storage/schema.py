@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 4
+VERSION = 5
 
 metadata = MetaData()
 _JSON = sa.JSON(none_as_null=True)
@@ -85,6 +85,7 @@ workers = Table(
     Column("launch", Text, nullable=False, default=""),  # what started it: "slurm 12_3"
     Column("started", _DOUBLE, nullable=False),
     Column("seen", _DOUBLE, nullable=False),
+    Column("training", _JSON),  # what it is training, as of a few seconds ago; see `ledger.progress.Training`
 )
 
 curves = Table(

@@ -25,7 +25,7 @@ from hpo.training.streamed_samples import StreamedSamples
 from hpo.user_code.generators import no_global_draws
 from hpo.user_code.metrics import check_metrics
 
-Progress = Callable[[int, Mapping[str, list[float]]], None]
+Progress = Callable[[int, Sequence[Result]], None]
 ALL_SAMPLES = Share()  # for one process
 # (epoch from 1, every member's result so far, without `final`) -> the indices of the members to stop
 Prune = Callable[[int, Sequence[Result]], Collection[int]]
@@ -57,8 +57,7 @@ def train(
 
     Args:
         test: also evaluate on the test set, once, at the end; for reruns only.
-        progress: called after every epoch with its number (from 1) and its metrics: a list over the members that are
-            still in training.
+        progress: called after every epoch with its number (from 1) and every member's result so far, without `final`.
         checkpointer: saves the run after epochs; a new call with the same members resumes from what it loads.
         prune: called after every epoch but the last; the members that it returns are stopped and their memory is freed.
         label_fits: with label noise, also report in every epoch which shares of noisy and clean labels are fitted.
@@ -82,9 +81,9 @@ def train(
         if saved is not None:
             run.restore(saved)
         while run.epoch < recipe.epochs and not run.finished:
-            metrics = run.train_epoch()
+            run.train_epoch()
             if progress:
-                progress(run.epoch, metrics)
+                progress(run.epoch, run.results)
             if prune and run.epoch < recipe.epochs:
                 run.stop(prune(run.epoch, run.results))
             if checkpointer and run.epoch < recipe.epochs:
@@ -141,8 +140,8 @@ class _Run:
         """Whether every member was stopped or has diverged."""
         return all(self.results[member].diverged_epoch for member in self.active)
 
-    def train_epoch(self) -> dict[str, list[float]]:
-        """Trains and validates one epoch; returns its metrics, each a list over the active members."""
+    def train_epoch(self) -> None:
+        """Trains and validates one epoch."""
         if self.steps.batch_size != batch_size_at(self.recipe.batch_size, self.epoch + 1):
             self._make_steps()
         self.epoch += 1
@@ -151,9 +150,7 @@ class _Run:
             self._check_other_processes()
             self.population.finish_epoch(self.epoch, self.recipe.epochs)
             self.last = validate(self.population, self.samples, self.label_fits)
-        values = _to_numbers(metrics | self.last)
-        self._record(values)
-        return values
+        self._record(_to_numbers(metrics | self.last))
 
     def _check_other_processes(self) -> None:
         """Raises HpoError unless parameters and buffers are the same in all processes."""

@@ -35,6 +35,7 @@ def run_worker(
     device: str = "",
     lease: float = LEASE,
     make_sampler: MakeSampler | None = None,
+    live_curves: bool = True,
 ) -> None:
     """Works on a study until it is done.
 
@@ -47,12 +48,13 @@ def run_worker(
             | "refused", details).
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
         make_sampler: the study's sampler where it is a function of the user.
+        live_curves: whether Optuna's trials get the score of every epoch.
 
     Raises:
         Stopped: after a signal, when the leased slots are released. It is a SystemExit of 128 + signal.
     """
     suggestions = Suggestions(ledger, make_sampler)
-    settings = (on_event or _ignore, stop or Stop(), device, lease)
+    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves)
     worker = _Worker(ledger, train, worker_id, population, suggestions, *settings)
     with worker.stop.installed():
         worker.run()
@@ -69,12 +71,13 @@ class _Worker:
     stop: Stop
     device: str
     lease: float
+    live_curves: bool
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
         self.released = False  # by the main thread, before it updates Optuna's tables
         self.heartbeat = LeaseHeartbeat(self.ledger, self.worker_id, self.lease)
-        self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event)
+        self.mirror = SafeMirror(self.ledger, self.worker_id, self.device, self.on_event, self.live_curves)
         self.stop.last_resort, self.stop.unreleased = self._last_resort, self._unreleased
 
     def run(self) -> None:

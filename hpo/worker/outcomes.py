@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hpo.study.study import Study
 from hpo.tasks import TASKS, untrained_value
 from hpo.training.recipe import Result
-from hpo.trials import DIVERGED, NO_SCORE, PRUNED, Outcome, Slot
+from hpo.trials import DIVERGED, NO_SCORE, PRUNED, Outcome, Slot, mean, mean_curve
 from hpo.worker.score import mean_score, score
 
 
@@ -28,12 +28,9 @@ def outcome_of(slot: Slot, runs: Sequence[Run], study: Study, classes: int | Non
     cause = DIVERGED if diverged else NO_SCORE if value is None else None
     if any(result.stopped_epoch for result in results) and len(diverged) < len(results):
         cause = PRUNED
-    final = {name: _mean(values) for name, values in _shared([result.final for result in results]).items()}
+    final = {name: mean(values) for name, values in _shared([result.final for result in results]).items()}
     final |= {"population": runs[0].population} | ({"diverged_epoch": min(diverged)} if diverged else {})
-    curves = {
-        name: [_mean(values) for values in zip(*rows, strict=False)]
-        for name, rows in _shared([result.curves for result in results]).items()
-    }
+    curves = {name: mean_curve(rows) for name, rows in _shared([result.curves for result in results]).items()}
     return Outcome(slot.id, slot.attempt, value, cause, final, curves, sum(run.seconds for run in runs))
 
 
@@ -49,8 +46,3 @@ def _shared(mappings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Name → the values of all mappings, of names that all of them have."""
     names = [name for name in mappings[0] if all(name in mapping for mapping in mappings)]
     return {name: [mapping[name] for mapping in mappings] for name in names}
-
-
-def _mean(values: Sequence[float]) -> float:
-    """The mean; equal values keep their type and every digit."""
-    return values[0] if all(value == values[0] for value in values) else sum(values) / len(values)

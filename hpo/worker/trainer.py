@@ -19,6 +19,7 @@ from hpo.training.loop import Checkpointer, Progress, Prune, train
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
 from hpo.worker.group import Group, Job
+from hpo.worker.live_progress import Epoch, OnEpoch
 from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
@@ -46,7 +47,7 @@ class Trainer:
         self,
         study: Study,
         device: torch.device | str,
-        on_epoch: Callable[[Work, int, int], None] | None = None,
+        on_epoch: OnEpoch | None = None,
         checkpoints: Checkpoints | None = None,
         max_models: int | None = None,
         trial_curves: Callable[[Work], Mapping[int, Sequence[TrialCurve]]] | None = None,
@@ -56,7 +57,7 @@ class Trainer:
     ) -> None:
         """
         Args:
-            on_epoch: called with (the work that trains side by side, epoch from 1, epochs) after every epoch.
+            on_epoch: called after every epoch of every population.
             checkpoints: where to save long runs and resume them from.
             max_models: models trained side by side at most; by default as many as the work has, or as `size` computes.
             trial_curves: returns the earlier trials of the work's tuning runs, by tuning run, with which the study's
@@ -183,9 +184,11 @@ class Trainer:
 
         present = work.with_slots([work.slots[index] for index in dict.fromkeys(model.slot for model in group)])
 
-        def progress(epoch: int, _: object) -> None:
+        def progress(epoch: int, results: Sequence[Result]) -> None:
             if self.on_epoch:
-                self.on_epoch(present, epoch, recipe.epochs)
+                self.on_epoch(
+                    self._epoch(present, epoch, recipe.epochs, [work.slots[m.slot].id for m in group], results)
+                )
             limit = self.study.trial_timeout
             if limit is not None and epoch < recipe.epochs and time.perf_counter() - start > limit:
                 self.delete_checkpoints(work)  # the next attempt has the full time limit
@@ -207,6 +210,14 @@ class Trainer:
         epochs = [result.stopped_epoch or recipe.epochs for result in results]
         shares = [seconds * count / sum(epochs) for count in epochs]
         return [Run(result, share, len(group)) for result, share in zip(results, shares, strict=True)]
+
+    def _epoch(self, work: Work, epoch: int, epochs: int, slots: Sequence[int], results: Sequence[Result]) -> Epoch:
+        """What a population has finished; `slots` are the slot ids of its models."""
+        by_slot: dict[int, list[Result]] = {slot.id: [] for slot in work.slots}
+        for slot, result in zip(slots, results, strict=True):
+            by_slot[slot].append(result)
+        models = 1 if work.phase == "rerun" else self.study.seeds_per_trial
+        return Epoch(work, epoch, epochs, by_slot, all(len(each) == models for each in by_slot.values()))
 
     def _train_shared(
         self, recipe: Recipe, job: Job, progress: Progress | None, prune: Prune, checkpointer: Checkpointer | None

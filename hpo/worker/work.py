@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 from hpo.data import Source, identify
@@ -15,6 +14,7 @@ from hpo.study.study import Study
 from hpo.training import checkpoints
 from hpo.training.devices import choose_device, device_name, environment, prepare_process
 from hpo.worker.group import join
+from hpo.worker.live_progress import LiveProgress
 from hpo.worker.loop import run_worker
 from hpo.worker.trainer import Trainer
 from hpo.worker.weights import from_environment
@@ -27,7 +27,7 @@ def work(
     population: int | None = None,
     threads: int = 1,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
-    on_epoch: Callable[[Work, int, int], None] | None = None,
+    live_curves: bool = True,
 ) -> None:
     """Runs a worker in this process until the study has no work left.
 
@@ -35,7 +35,7 @@ def work(
         population: the largest number of models trained at once; by default what suits the network and the device.
         threads: CPU threads; the last digits of results may depend on their number.
         on_event: called with each event of `run_worker`.
-        on_epoch: called with (work, epoch from 1, epochs) after every epoch.
+        live_curves: whether to write each run's score by epoch to Optuna.
 
     Raises:
         Stopped: a signal arrived; the leased trials and reruns were released.
@@ -60,19 +60,22 @@ def work(
             stored = {outcome.id for outcome in details["outcomes"]}
             done = [slot for slot in details["work"].slots if slot.id in stored]
             trainer.delete_checkpoints(details["work"].with_slots(done))
+            live.note(None)
         elif kind == "failed":
+            live.note(None)
             trainer.delete_checkpoints(details["work"])
         if on_event:
             on_event(kind, details)
 
     folder = checkpoints.from_environment(json.dumps([ledger.digest, sorted(fingerprint(study).items())]))
+    live = LiveProgress(ledger, worker_id, live_curves)
     provenance = {"study": ledger.study, "digest": ledger.digest, "environment": versions}
     weights = from_environment(ledger.study, provenance)
-    trainer = Trainer(study, chosen, on_epoch, folder, population, curves, note_data, group, weights)
+    trainer = Trainer(study, chosen, live.note, folder, population, curves, note_data, group, weights)
     make_sampler = study.sampler if callable(study.sampler) else None
-    run = partial(run_worker, ledger, trainer, worker_id, trainer.size, device=device_words, make_sampler=make_sampler)
-    with group or nullcontext():
-        run(on_event=handle_event)
+    settings = (ledger, trainer, worker_id, trainer.size, handle_event)
+    with group or nullcontext(), live:
+        run_worker(*settings, device=device_words, make_sampler=make_sampler, live_curves=live_curves)
 
 
 def follow(study: Study, device: str = "auto", threads: int = 1) -> None:

@@ -20,6 +20,7 @@ CHAINS = [
     ("before begin 1", "after begin 1", "before note_trials 1"),
     ("after note_trials 1", "train 1", "before finish 1"),
     ("after finish 1", "before mirror 1", "after mirror 1"),
+    ("before live 1", "after live 1", "after live 2"),
     ("train 2", "before finish 2", "after finish 2"),
     ("before release 1", "after release 1", "exit 1"),
     ("statement 7", "statement 23", "statement 61"),

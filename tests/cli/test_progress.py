@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from storage_study import definition, finish_all, outcomes
+from waiting import wait_for
 
 from hpo.cli.terminal import progress
 from hpo.cli.terminal.progress import Display
@@ -15,6 +16,9 @@ from hpo.cli.terminal.progress_bars import Bars
 from hpo.cli.terminal.progress_lines import MAX_SECONDS, ProgressLog, opening
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, new_worker_id, open_study
+from hpo.storage.ledger import progress as study_progress
+from hpo.storage.ledger.progress import Training
+from hpo.storage.optuna.live_curves import LiveCurves, write_live
 
 WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
 
@@ -29,7 +33,7 @@ def ledger(tmp_path: Any) -> Ledger:
 def entry(**changes: Any) -> dict[str, Any]:
     fresh = {"trials_total": 40, "trials_done": 0, "reruns_total": 10, "reruns_done": 0, "leased": 0, "failed": 0}
     ends = {"diverged": 0, "pruned": 0, "without a finite score": 0}
-    return fresh | ends | {"failures": {}, "best": None} | changes
+    return fresh | ends | {"failures": {}, "best": None, "seconds": 0.0} | changes
 
 
 def display(ledger: Ledger, terminal: bool = False, height: int = 30) -> tuple[Display, io.StringIO]:
@@ -46,11 +50,6 @@ def plain(text: str) -> str:
 
 def failed(cause: str = "exception", text: str = "mine.py, line 3: no") -> dict[str, Any]:
     return {"kind": "failed", "configuration": "A", "phase": "tune", "models": 1, "cause": cause, "text": text}
-
-
-def epoch(epoch: int, configuration: str = "A", models: int = 5, phase: str = "tune") -> dict[str, Any]:
-    about = {"configuration": configuration, "phase": phase, "models": models}
-    return {"kind": "epoch", **about, "epoch": epoch, "epochs": 6}
 
 
 def line(score: str = "validation_accuracy", **changes: Any) -> str:
@@ -153,43 +152,80 @@ def test_a_sentence_of_several_workers_is_shown_once(ledger: Ledger, capsys: pyt
     assert capsys.readouterr().err == "hpo: its gradient has shape (); return another\n"
 
 
-def test_bars_show_the_slowest_worker_and_all_models(ledger: Ledger) -> None:
+def test_bars_show_the_best_score_and_below_them_what_the_workers_train(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.01)
     shown, screen = display(ledger, terminal=True)
+    worker_id = new_worker_id()
+    ledger.register(worker_id)
+    work = ledger.lease(worker_id, 4)
+    assert work is not None
+    work = ledger.assign(worker_id, work, [{"learning_rate": 0.01}] * 4)
     with shown:
-        assert shown.bars is not None
-        shown.show(0, epoch(4, models=5))
-        shown.show(1, epoch(2, models=3))
-        assert states(shown.bars)["A", "trials"] == "epoch 2/6 × 8"
-        shown.show(1, {"kind": "finished", "configuration": "A", "phase": "tune", "models": 3})
-        assert states(shown.bars)["A", "trials"] == "epoch 4/6 × 5"
+        write_live(ledger, worker_id, LiveCurves(work, {}, True, training(speed=40.0)._asdict()))
+        wait_for(lambda: "A: 4 trials, epoch 2 of 6, loss 0.5321" in plain(screen.getvalue()))
         shown.show(0, failed())
-        assert states(shown.bars)["A", "trials"] == ""
         assert "A: a trial failed" in plain(screen.getvalue())
+        finish_all(ledger)
+        ledger.finish(worker_id, outcomes(work))
         finish_all(ledger)
     assert shown.bars is not None
     assert states(shown.bars) == {
-        ("A", "trials"): "best 0.999", ("B", "trials"): "best 0.999", ("A", "reruns"): "", ("B", "reruns"): ""
+        ("A", "trials"): "best 0.995", ("B", "trials"): "best 0.999", ("A", "reruns"): "", ("B", "reruns"): ""
     }  # fmt: skip
     last = plain(screen.getvalue()).rstrip().splitlines()[-4:]
     assert ["12/12" in line for line in last] == [True, True, False, False]
     assert ["3/3" in line for line in last] == [False, False, True, True]
 
 
-def test_bars_show_the_trainings_of_other_processes(ledger: Ledger) -> None:
-    bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=30))
-    worker_id = new_worker_id()
-    work = ledger.lease(worker_id, 4)
-    assert work is not None
-    bars.update(ledger.counts())
-    assert states(bars)["A", "trials"] == "4 in training"
-    bars.receive(0, epoch(3, models=1))
-    assert states(bars)["A", "trials"] == "epoch 3/6 × 4"
-    work = ledger.assign(worker_id, work, [{"learning_rate": 0.01}] * 4)
-    ledger.finish(worker_id, outcomes(work))
-    bars.receive(0, {"kind": "finished"})
-    bars.update(ledger.counts())
-    bars.stop()
-    assert (states(bars)["A", "trials"], bars.progress.tasks[0].completed) == ("", 4)
+def training(**changes: Any) -> Training:
+    return Training("A", "tune", 4, 2, 6, 0.53213, 0.7134, 10.0)._replace(**changes)
+
+
+def worker(**changes: Any) -> dict[str, Any]:
+    return {"training": training(**changes)._asdict()}
+
+
+def test_progress_in_words() -> None:
+    counts = {"A": entry(seconds=0.0), "B": entry(seconds=0.0)}
+    about = {"epochs": 6, "tuning_epochs": 3, "score": "validation_accuracy", "seeds_per_trial": 2}
+    present = study_progress.progress(about, counts, [worker(), worker(configuration="B", phase="rerun", epoch=1)])
+    assert study_progress.lines(present) == [
+        "B: 4 reruns, epoch 1 of 6, loss 0.5321, validation accuracy 0.7134",
+        "A: 4 trials, epoch 2 of 6, loss 0.5321, validation accuracy 0.7134",
+        "20 epochs per second over all models, about 30 seconds left",
+    ]
+    # Each configuration: 40 trials of two models for 3 epochs, and 10 reruns of 6; less what is trained so far.
+    assert present.seconds_left == pytest.approx((2 * (240 + 60) - 4 * 2 * 2 - 4) / 20)
+    assert len(study_progress.lines(present, most=1)) == 3
+    assert study_progress.lines(present, most=1)[1] == "and 1 other worker"
+    assert study_progress.lines(study_progress.progress(about, counts, [])) == []
+    nothing = study_progress.progress(about, counts, [worker(loss=None, score=None, speed=None)])
+    assert study_progress.lines(nothing) == ["A: 4 trials, epoch 2 of 6"]
+
+
+def test_the_time_left_follows_from_what_each_configuration_cost() -> None:
+    done = {"trials_done": 20, "reruns_done": 5}
+    counts = {"A": entry(seconds=150.0, **done), "B": entry(seconds=450.0, **done), "C": entry(seconds=0.0)}
+    about = {"epochs": 6, "tuning_epochs": 6, "score": "validation_accuracy"}
+    idle = {"training": None}
+    # A and B have half of their runs left, and C all of them, at the mean cost of the others.
+    left = (150 + 450 + 2 * (150 + 450) / 2) / 3
+    assert study_progress.progress(about, counts, [idle] * 3).seconds_left == pytest.approx(left)
+    over = {"A": entry(seconds=1.0, trials_done=40, reruns_done=10)}
+    assert study_progress.progress(about, over, [idle]).seconds_left == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "1 second"), (1.4, "1 second"), (17, "17 seconds"), (44, "40 seconds"), (100, "2 minutes"),
+        (3600, "60 minutes"), (7900, "2 hours 10 minutes"), (36000, "10 hours"), (4 * 86400, "4 days"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, words: str) -> None:
+    assert study_progress.duration(seconds) == f"about {words}"
 
 
 def test_only_the_present_phase_is_shown_if_not_all_bars_fit(ledger: Ledger) -> None:

@@ -254,6 +254,7 @@ def test_counts_and_export(ledger: Ledger) -> None:
     assert ledger.counts()["A"] == {
         "trials_total": 12, "trials_done": 4, "reruns_total": 3, "reruns_done": 0, "leased": 0, "failed": 0,
         "diverged": 0, "pruned": 0, "without a finite score": 0, "failures": {}, "best": 0.999,
+        "seconds": pytest.approx(0.04),
     }  # fmt: skip
     assert ledger.counts()["B"]["leased"] == 3
     export = ledger.export()

@@ -28,7 +28,14 @@ from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.optuna.studies import delete_study, open_storage, study_name
 from hpo.storage.optuna.trials import NewTrial, TrialResult, create_trials
 
-TABLES = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes", "trial_heartbeats")
+TABLES = (
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_heartbeats",
+)
 
 
 @pytest.fixture
@@ -225,7 +232,7 @@ def history(ledger: Ledger, mirror: Mirror) -> None:
     """All that a mirror writes: values, divergence, failures, takeovers, and a repair after crashes."""
     first, second, third = begin(ledger, mirror).slots
     results = [
-        Outcome(first.id, 1, 1 / 3),
+        Outcome(first.id, 1, 1 / 3, curves={"validation_accuracy": [0.25, math.nan, 1 / 3]}),
         Outcome(second.id, 1, 0.1, "diverged"),
         Outcome(third.id, 1, None, "diverged"),
     ]
@@ -263,6 +270,8 @@ def end_one_by_one(storage: RDBStorage, results: Iterable[TrialResult]) -> None:
     for result in results:
         if result.trial is not None:
             with suppress(UpdateFinishedTrialError):
+                for epoch, value in result.curve.items():
+                    storage.set_trial_intermediate_value(result.trial, epoch, value)
                 if result.cause is not None:
                     storage.set_trial_user_attr(result.trial, "cause", result.cause)
                 values = None if result.value is None else [result.value]
@@ -286,7 +295,7 @@ def optuna_rows(engine: sa.Engine, ledger: Ledger) -> list[list[Any]]:
             name = trial["study_name"].removeprefix(ledger.study)
             actual.append([name, trial["number"], str(trial["state"]), *recent])
             for table in (tables.tables[name] for name in TABLES):
-                columns = table.c[2 if table.name == "trial_values" else 1 :]
+                columns = [column for column in table.c if not column.primary_key or column.name == "trial_id"]
                 rows = sa.select(*columns).where(table.c.trial_id == trial["trial_id"])
                 ordered = connection.execute(rows.order_by(*table.primary_key.columns)).mappings()
                 actual += [[table.name, _without_ids(row, positions)] for row in ordered]

@@ -48,6 +48,7 @@ def recount(ledger: Ledger) -> dict[str, dict[str, Any]]:
             **{end: sum(row.cause == end for row in done) for end in ENDS},
             "failures": {cause: causes.count(cause) for cause in causes},
             "best": (max if ledger.direction == "maximize" else min)(values, default=None),
+            "seconds": pytest.approx(sum(row.seconds or 0 for row in done)),
         }
     return result
 

@@ -119,5 +119,6 @@ def check_optuna(ledger: Ledger, url: str, slots: Sequence[Row]) -> None:
             slot = by_id[trial.user_attrs["slot_id"]]
             assert (trial.params, trial.value) == (slot["setting"], slot["value"])
             assert (slot["trial"], slot["seed"]) == (trial._trial_id, trial.user_attrs["seed"])
+            assert trial.intermediate_values == {1: 0.1, 2: 0.2}, "values of another attempt, or none"
         causes = {trial.user_attrs.get("cause") for trial in trials if trial.state.name == "FAIL"}
         assert causes <= {"lost worker"}

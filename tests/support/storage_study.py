@@ -26,7 +26,7 @@ def definition(trials: int | None = None, high: float = 1e-1, **changes: Any) ->
         {"name": "B", "trials": None, "space": {"learning_rate": rate}},
     ]
     fields = {"score": "validation_accuracy", "direction": "maximize", "configurations": configurations}
-    return fields | changes
+    return fields | {"epochs": 2, "tuning_epochs": 2} | changes
 
 
 def make(engine: Any, name: str = "s", digest: str = "d", **planned: int) -> Ledger:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from hpo.storage.connections import LIMITS
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
+from hpo.worker.live_progress import Epoch, LiveProgress
 from hpo.worker.loop import run_worker
 from hpo.worker.signals import stop_after
 
@@ -39,6 +41,7 @@ POINTS: dict[str, tuple[type, str]] = {
     "assign": (Ledger, "assign"),
     "begin": (Mirror, "begin"),
     "note_trials": (Ledger, "note_trials"),
+    "live": (LiveProgress, "report"),
     "finish": (Ledger, "finish"),
     "mirror": (Mirror, "finish"),
     "release": (Ledger, "release"),
@@ -94,8 +97,18 @@ def work(
     def train(work: Work) -> list[Outcome]:
         note("leased", work)
         passed("train")
+        report(work)
         time.sleep(rng.uniform(*seconds))
         return [replace(outcome, result={**outcome.result, "worker": name}) for outcome in outcomes(work)]
+
+    def report(work: Work) -> None:
+        """Reports a first epoch with values of this worker's own, from another thread as real workers do."""
+        curves = {"train_loss": [1.0], "validation_accuracy": [10.0 + name]}
+        results: Any = {slot.id: [SimpleNamespace(curves=curves, diverged_epoch=None)] for slot in work.slots}
+        live.note(Epoch(work, 1, 2, results, True))
+        thread = threading.Thread(target=live.report, daemon=True)
+        thread.start()
+        thread.join(0.5)
 
     _after(Ledger, "assign", lambda _, work: note("assigned", work))
     leased: dict[int, Work] = {}
@@ -112,7 +125,9 @@ def work(
     passed("start")
     try:
         ledger = load_study(connect(url, hpo.storage.transactions.RETRY_TIMEOUT), study)  # as `api.join_ledger`
-        run_worker(ledger, train, new_worker_id(), population, on_event=remember, lease=lease)
+        worker_id = new_worker_id()
+        live = LiveProgress(ledger, worker_id)
+        run_worker(ledger, train, worker_id, population, on_event=remember, lease=lease)
     except HpoError as error:  # as in the command line
         print(f"hpo: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -23,6 +23,7 @@ from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
 from hpo.training.checkpoints import Checkpoints, from_environment
 from hpo.trials import Outcome, Slot, Work
+from hpo.worker.live_progress import Epoch
 from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,10 +48,10 @@ def work(*slots: int, phase: str = "tune") -> Work:
 def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:
     """A trainer that saves every epoch and can be interrupted after one."""
 
-    def on_epoch(_: Work, epoch: int, __: int) -> None:
+    def on_epoch(finished: Epoch) -> None:
         if epochs is not None:
-            epochs.append(epoch)
-        if epoch == stop_after:
+            epochs.append(finished.epoch)
+        if finished.epoch == stop_after:
             raise KeyboardInterrupt
 
     return Trainer(STUDY, "cpu", on_epoch, Checkpoints(folder, "study", 0.0) if folder else None)

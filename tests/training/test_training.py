@@ -276,16 +276,15 @@ def test_training_stops_when_all_members_have_diverged() -> None:
 
 
 def test_progress_gets_every_epoch_of_every_member() -> None:
-    heard = []
-    results = train(
-        recipe(), [Member(0, SGD), Member(1, SGD)], progress=lambda epoch, rows: heard.append((epoch, rows))
-    )
+    heard: list[tuple[int, list[dict[str, float]]]] = []
+
+    def progress(epoch: int, results: Sequence[Result]) -> None:
+        heard.append((epoch, [{name: values[-1] for name, values in each.curves.items()} for each in results]))
+
+    results = train(recipe(), [Member(0, SGD), Member(1, SGD)], progress=progress)
     assert [epoch for epoch, _ in heard] == [1, 2, 3]
     for epoch, rows in heard:
-        for member, result in enumerate(results):
-            assert {name: values[member] for name, values in rows.items()} == {
-                name: values[epoch - 1] for name, values in result.curves.items()
-            }
+        assert rows == [{name: values[epoch - 1] for name, values in each.curves.items()} for each in results]
 
 
 def test_seeds_with_different_numbers_of_changed_labels_share_a_population() -> None:

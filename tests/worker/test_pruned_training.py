@@ -9,6 +9,7 @@ from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving
 from hpo.storage.ledger import Outcome, Slot, TrialCurve, Work
 from hpo.training.checkpoints import Checkpoints
 from hpo.worker import trainer as trainer_module
+from hpo.worker.live_progress import Epoch
 from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,15 +147,15 @@ def test_a_trial_that_diverged_is_diverged_even_if_it_is_stopped() -> None:
 def test_interrupted_work_resumes_with_the_trials_that_are_left(tmp_path: Path, stop_after: int) -> None:
     expected = Trainer(study(), "cpu")(work(6))
 
-    def interrupt(_: Work, epoch: int, __: int) -> None:
-        if epoch == stop_after + 1:
+    def interrupt(finished: Epoch) -> None:
+        if finished.epoch == stop_after + 1:
             raise KeyboardInterrupt
 
     checkpoints = Checkpoints(tmp_path, "study", 0.0)
     with pytest.raises(KeyboardInterrupt):
         Trainer(study(), "cpu", interrupt, checkpoints)(work(6))
     trained: list[int] = []
-    outcomes = Trainer(study(), "cpu", lambda _, epoch, __: trained.append(epoch), checkpoints)(work(6))
+    outcomes = Trainer(study(), "cpu", lambda finished: trained.append(finished.epoch), checkpoints)(work(6))
     assert trained == list(range(stop_after + 1, EPOCHS + 1))
     assert (causes(outcomes), epochs(outcomes)) == (causes(expected), epochs(expected))
     assert [one.value for one in outcomes] == pytest.approx([other.value for other in expected], rel=1e-3)

@@ -14,6 +14,7 @@ from hpo.cli.options import (
     Device,
     Epochs,
     KeepWeights,
+    LiveCurves,
     Name,
     PopulationSize,
     Storage,
@@ -53,6 +54,7 @@ def launch(
     ] = "auto",
     cpus: Annotated[float | None, typer.Option(min=0, help="Ray: CPUs of each worker; default: --threads.")] = None,
     gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
+    live_curves: LiveCurves = True,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
@@ -93,6 +95,7 @@ def launch(
     flags = {"--device": device, "--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
     command = [sys.executable, "-m", "hpo", "worker", study]
     command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
+    command += [] if live_curves else ["--no-live-curves"]
     command += ["--accept-changed-code"] if accept_changed_code else []
     os.environ["HPO_STORAGE"] = url
     if keep_weights:

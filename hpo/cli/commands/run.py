@@ -14,6 +14,7 @@ from hpo.cli.options import (
     Device,
     Epochs,
     KeepWeights,
+    LiveCurves,
     MaxTime,
     Name,
     PopulationSize,
@@ -48,6 +49,7 @@ def run(
     device: Device = "auto",
     population: PopulationSize = None,
     workers: Workers = None,
+    live_curves: LiveCurves = True,
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's results and start again.")] = False,
@@ -78,6 +80,7 @@ def run(
     if ledger.state() != "done":
         tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
         flags = {"--name": name, "--epochs": epochs, "--population": population}
+        flags |= {} if live_curves else {"--no-live-curves": ""}
         _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags)
     print_verdicts(api.report(ledger, reports, loading.study_path(study).with_suffix(".md")))
     if any(entry["failed"] for entry in ledger.counts().values()):
@@ -112,4 +115,4 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
 
 def _words(flags: dict[str, Any]) -> list[str]:
     """The words of a command line for the flags that have a value."""
-    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value)) if word]

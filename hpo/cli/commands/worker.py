@@ -11,6 +11,7 @@ from hpo.cli.options import (
     Device,
     Epochs,
     KeepWeights,
+    LiveCurves,
     MaxTime,
     Name,
     PopulationSize,
@@ -34,6 +35,7 @@ def worker(
     population: PopulationSize = None,
     threads: Annotated[int, whole_number("CPU threads; the same for all workers of a study.")] = 1,
     max_time: MaxTime = None,
+    live_curves: LiveCurves = True,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
@@ -72,7 +74,7 @@ def worker(
         from hpo.worker.work import work
 
         gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
-        work(definition, ledger, device, population, threads, messenger.on_event, messenger.on_epoch)
+        work(definition, ledger, device, population, threads, messenger.on_event, live_curves)
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"

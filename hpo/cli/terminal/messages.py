@@ -6,9 +6,9 @@ import re
 import signal
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hpo
 from hpo.errors import plural
@@ -17,9 +17,12 @@ from hpo.storage.ledger import Work
 from hpo.storage.transactions import reason
 from hpo.worker.signals import Stopped
 
+if TYPE_CHECKING:
+    from hpo.training.recipe import Result
+
 
 class Messenger:
-    """Prints a worker's events, epochs and logged warnings to standard output."""
+    """Prints a worker's events and logged warnings to standard output."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -44,11 +47,6 @@ class Messenger:
             text = f"{details['configuration']}: out of memory; continuing with {details['size']} models at once"
             self.send("warning", text=text)
 
-    def on_epoch(self, work: Work, epoch: int, epochs: int) -> None:
-        """Prints or sends the end of an epoch."""
-        if self.as_json:
-            self.send("epoch", **_about(work), epoch=epoch, epochs=epochs)
-
     def send(self, kind: str, **details: Any) -> None:
         """Prints one message."""
         if self.as_json:
@@ -71,10 +69,11 @@ def stop_reason(stopped: Stopped) -> str:
     return "time limit reached" if stopped.number == signal.SIGALRM else "interrupted"
 
 
-def print_epoch(epoch: int, rows: Mapping[str, list[float]]) -> None:
-    """Prints the metrics of the first model after an epoch."""
-    metrics = "  ".join(f"{name} {values[0]:.4g}" for name, values in rows.items())
-    write_line(f"epoch {epoch:3d}  {metrics}")
+def print_epoch(epoch: int, results: "Sequence[Result]") -> None:
+    """Prints the metrics of the first model after an epoch, unless it has diverged."""
+    if results[0].diverged_epoch is None:
+        metrics = "  ".join(f"{name} {values[-1]:.4g}" for name, values in results[0].curves.items())
+        write_line(f"epoch {epoch:3d}  {metrics}")
 
 
 def error_line(trace: str) -> str:

@@ -14,6 +14,7 @@ from hpo.cli.terminal.progress_lines import ProgressLog, failure_sentence, openi
 from hpo.errors import HpoError
 from hpo.output import visible, write_line
 from hpo.storage.ledger import Ledger
+from hpo.storage.ledger.progress import progress
 
 INTERVAL = 1.5  # seconds between reads of the ledger, which holds the results of the workers on all machines
 
@@ -65,28 +66,30 @@ class Display:
             if times > 1:
                 self.print(f"{times} times in total: {sentence}")
 
-    def show(self, worker: int, message: Message) -> None:
+    def show(self, _worker: int, message: Message) -> None:
         """Shows a message of a worker of this process."""
         kind = message["kind"]
         with self._lock:
             if kind == "print":
-                self.print(message["text"])
+                self.print(message["text"], wrap=False)
             elif kind == "failed":
                 self._print_once(failure_sentence(message))
                 self._shown[failure_sentence(message)] += 1
             elif kind in ("error", "warning"):
                 self._print_once(f"hpo: {message['text']}", kind == "error")
-            if self.bars:
-                self.bars.receive(worker, message)
         if kind in ("finished", "failed"):
             self._wake.set()
 
-    def print(self, text: str, error: bool = False) -> None:
-        """Prints a line above the bars if there are any, else to standard output or error."""
+    def print(self, text: str, error: bool = False, wrap: bool = True) -> None:
+        """Prints a line above the bars if there are any, else to standard output or error.
+
+        A terminal would break a long line within a word; with `wrap` it is broken between words.
+        """
         if error and not self.bars:
             write_line(text, error=True)
             return
-        self.console.print(visible(text, keep="\n\t"), markup=False, soft_wrap=True)
+        whole = not (wrap and self.console.is_terminal)
+        self.console.print(visible(text, keep="\n\t"), markup=False, soft_wrap=whole)
         self.console.file.flush()
 
     def _print_once(self, sentence: str, error: bool = False) -> None:
@@ -107,9 +110,10 @@ class Display:
 
     def _show_counts(self) -> None:
         counts = self.ledger.counts()
+        present = progress(self.ledger.definition, counts, self.ledger.activity().workers)
         with self._lock:
             if self.bars:
-                self.bars.update(counts)
+                self.bars.update(counts, present)
                 return
-            for line in self.log.lines(counts, time.monotonic()):
+            for line in self.log.lines(counts, time.monotonic(), present):
                 self.print(line)

@@ -1,33 +1,27 @@
-"""Progress bars on a terminal: one per configuration and phase, for all workers together."""
+"""Progress bars on a terminal: one per configuration and phase, for all workers together, and what they train."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from hpo.cli.terminal.progress_lines import PHASES, Counts
 from hpo.cli.terminal.status import best_score
 from hpo.output import visible
+from hpo.storage.ledger.progress import Progress as StudyProgress
+from hpo.storage.ledger.progress import lines
 
 MAX_NAME = 22  # characters, so that a line fits into 80 columns
-
-
-class Training(NamedTuple):
-    """What one worker of this process is training."""
-
-    bar: tuple[str, str]
-    epoch: int
-    epochs: int
-    models: int
+MAX_WORKERS = 4  # shown below the bars
 
 
 class Bars:
-    """Bars that follow the ledger, with the epoch of the slowest worker of this process."""
+    """Bars that follow the ledger, with what the workers on all machines train below them."""
 
     def __init__(self, counts: Counts, console: Console) -> None:
         self.console = console
-        self.progress = Progress(
+        self.progress = _Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -40,58 +34,42 @@ class Bars:
             for phase in PHASES
             for name in counts
         }
-        self.trainings: dict[int, Training] = {}
         self.update(counts)
         self.progress.start()
 
-    def receive(self, worker: int, message: Mapping[str, Any]) -> None:
-        """Notes what a message says that a worker of this process is training."""
-        if message["kind"] == "epoch":
-            bar = (message["configuration"], "reruns" if message["phase"] == "rerun" else "trials")
-            self.trainings[worker] = Training(bar, message["epoch"], message["epochs"], message["models"])
-            self._describe(bar)
-        elif message["kind"] in ("finished", "failed") and worker in self.trainings:
-            self._describe(self.trainings.pop(worker).bar)
-
-    def update(self, counts: Counts) -> None:
-        """Shows the counts of the ledger."""
-        self.counts = counts
-        present = "reruns" if self._is_tuned() else "trials"
-        all_fit = len(self.tasks) + 2 <= self.console.height
+    def update(self, counts: Counts, present: StudyProgress | None = None) -> None:
+        """Shows the counts of the ledger and what is trained at present."""
+        self.progress.lines = lines(present, MAX_WORKERS) if present else []
+        tuned = all(entry["trials_done"] + entry["failed"] >= entry["trials_total"] for entry in counts.values())
+        current = "reruns" if tuned else "trials"
+        all_fit = len(self.tasks) + MAX_WORKERS + 2 <= self.console.height
         for (name, phase), task in self.tasks.items():
-            done, total = counts[name][f"{phase}_done"], counts[name][f"{phase}_total"]
+            entry = counts[name]
+            done, total = entry[f"{phase}_done"], entry[f"{phase}_total"]
+            best = best_score(entry) if phase == "trials" else "–"
+            state = "" if best == "–" else f"best {best}"
             # If not all bars fit on the screen, only those of the present phase are shown.
-            self.progress.update(task, completed=done, total=total, visible=all_fit or phase == present)
-            self._describe((name, phase))
+            shown = all_fit or phase == current
+            self.progress.update(task, completed=done, total=total, visible=shown, state=state)
+            if done == total or (phase == current and entry["leased"]):
+                self.progress.start_task(task)
+            if done == total:
+                self.progress.stop_task(task)
 
     def stop(self) -> None:
         """Ends the updates; the bars stay on the screen."""
+        self.progress.lines = []
         self.progress.stop()
 
-    def _describe(self, bar: tuple[str, str]) -> None:
-        name, phase = bar
-        task, entry = self.tasks[bar], self.counts[name]
-        state = ""
-        if entry[f"{phase}_done"] == entry[f"{phase}_total"]:
-            state = f"best {best_score(entry)}" if phase == "trials" else ""
-            self.progress.start_task(task)
-            self.progress.stop_task(task)
-        else:
-            trainings = [training for training in self.trainings.values() if training.bar == bar]
-            leased = entry["leased"] if self._is_tuned() == (phase == "reruns") else 0
-            models = max(sum(training.models for training in trainings), leased)
-            if trainings:
-                slowest = min(trainings, key=lambda training: training.epoch)
-                state = f"epoch {slowest.epoch}/{slowest.epochs} × {models}"
-            elif models:
-                state = f"{models} in training"
-            if models:
-                self.progress.start_task(task)
-        self.progress.update(task, state=state)
 
-    def _is_tuned(self) -> bool:
-        """Whether tuning is over, so that leased runs are reruns."""
-        return all(entry["trials_done"] + entry["failed"] >= entry["trials_total"] for entry in self.counts.values())
+class _Progress(Progress):
+    """Bars with lines of text below them."""
+
+    lines: list[str] = []  # noqa: RUF012  # set before each drawing, never changed
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(visible("\n".join(self.lines), keep="\n"), style="dim")
 
 
 def _shortened(name: str) -> str:

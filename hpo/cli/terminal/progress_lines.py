@@ -6,6 +6,7 @@ from typing import Any
 from hpo.cli.terminal.status import best_score
 from hpo.errors import plural
 from hpo.output import visible
+from hpo.storage.ledger.progress import Progress, duration
 from hpo.storage.ledger.queries import ENDS
 from hpo.tasks import metric_words
 
@@ -63,8 +64,8 @@ class ProgressLog:
             (name, phase): (entry[f"{phase}_done"], start) for name, entry in counts.items() for phase in PHASES
         }
 
-    def lines(self, counts: Counts, time: float) -> list[str]:
-        """The new lines, at most one per configuration and phase."""
+    def lines(self, counts: Counts, time: float, present: Progress | None = None) -> list[str]:
+        """The new lines, at most one per configuration and phase, the last one with what is trained at present."""
         lines = []
         for phase in PHASES:
             for name, entry in counts.items():
@@ -75,6 +76,8 @@ class ProgressLog:
                     self._printed[name, phase] = (done, time)
                     details = self._trial_details(entry) if phase == "trials" else ""
                     lines.append(f"[{time - self.start:6.1f} s] {visible(name)}: {done} of {total} {phase}{details}")
+        if lines and present and present.seconds_left:
+            lines[-1] += f"; {duration(present.seconds_left)} left for the study"
         return lines
 
     def _trial_details(self, entry: Mapping[str, Any]) -> str:

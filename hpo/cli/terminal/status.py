@@ -3,20 +3,25 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from textwrap import fill
 from typing import Any
 
 from hpo.errors import UsageError, plural
 from hpo.output import visible
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
+from hpo.storage.ledger.progress import Progress, Training, lines, progress
 from hpo.tasks import metric_words
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
 FAILURES = "failures (a diverged run counts as finished; after any other cause it is retried):"
 
+_INDENT: Any = {"width": 80, "initial_indent": "  ", "subsequent_indent": "    ", "break_long_words": False}
+
 
 def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:
-    """Study → {"state", "planned", "score", "workers" (see `Activity`), "configurations" (see `Ledger.counts`)}.
+    """Study → {"state", "planned", "workers" (see `Activity`), "configurations" (see `Ledger.counts`), …}.
 
+    "score", "speed" (models × epochs per second) and "seconds_left" are as in `hpo.storage.ledger.progress.Progress`.
     A configuration has "last_error" if one of its attempts raised an exception. Takes a few small queries per study.
 
     Raises:
@@ -35,12 +40,15 @@ def _read(ledger: Ledger) -> dict[str, Any]:
     from hpo.cli.terminal.messages import error_line
 
     counts, activity = ledger.counts(), ledger.activity()
+    present = progress(ledger.definition, counts, activity.workers)
     for configuration, trace in activity.exceptions.items():
         counts[configuration]["last_error"] = error_line(trace)
     return {
         "state": ledger.state(),
         "planned": activity.planned,
-        "score": ledger.definition["score"],
+        "score": present.score,
+        "speed": present.speed,
+        "seconds_left": present.seconds_left,
         "workers": activity.workers,
         "configurations": counts,
     }
@@ -67,7 +75,13 @@ def _study_text(title: str, study: Mapping[str, Any]) -> str:
         failures += [f"    {name}: {visible(text)}"] if text else []
     state = describe_state(study["state"], sum(entry["failed"] for entry in study["configurations"].values()))
     head = visible(f"{title}: {state}{_workers_text(study)}")
-    return "\n".join([head, table(rows), *([f"  {FAILURES}", *failures] if failures else [])])
+    training = [fill(visible(line), **_INDENT) for line in lines(_progress(study))] if study["state"] != "done" else []
+    return "\n".join([head, table(rows), *training, *([f"  {FAILURES}", *failures] if failures else [])])
+
+
+def _progress(study: Mapping[str, Any]) -> Progress:
+    trainings = [Training(**worker["training"]) for worker in study["workers"] if worker["training"]]
+    return Progress(trainings, study["score"], study["speed"], study["seconds_left"])
 
 
 def best_score(entry: Mapping[str, Any]) -> str:

@@ -51,6 +51,7 @@ class Ledger(TrialHistory):
             "launch": launch,
             "started": time,
             "seen": time,
+            "training": None,
         }
         connection.execute(sa.delete(workers).where(self._is_worker(worker_id)))
         connection.execute(sa.insert(workers).values(row))

@@ -37,15 +37,18 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
     end = sa.case((slots.c.cause.in_(ENDS), slots.c.cause))
     key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.state, end)
     best, better = (sa.func.max, max) if direction == "maximize" else (sa.func.min, min)
-    query = sa.select(*key, sa.func.count(), best(slots.c.value)).where(slots.c.study_id == study).group_by(*key)
+    numbers = (sa.func.count(), best(slots.c.value), sa.func.sum(slots.c.seconds))
+    query = sa.select(*key, *numbers).where(slots.c.study_id == study).group_by(*key)
     found: dict[str, dict[str, Any]] = {
-        name: {**dict.fromkeys(_COUNTED, 0), "failures": {}, "best": None} for name in order
+        name: {**dict.fromkeys(_COUNTED, 0), "failures": {}, "best": None, "seconds": 0.0} for name in order
     }
-    for configuration, _, phase, _, state, cause, count, value in _in_newest_rounds(connection.execute(query).all()):
+    rows = _in_newest_rounds(connection.execute(query).all())
+    for configuration, _, phase, _, state, cause, count, value, seconds in rows:
         entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
         entry[f"{kind}_total"] += count
         if state == "done":
             entry[f"{kind}_done"] += count
+            entry["seconds"] += seconds or 0.0
             if cause is not None:
                 entry[cause] += count
         elif state in ("leased", "failed"):
@@ -69,12 +72,16 @@ def first_lease_ends(connection: Connection, study: int) -> Sequence[Any]:
 def workers_since(connection: Connection, study: int, since: float) -> list[dict[str, Any]]:
     """See `Activity.workers`; `since` is a time by the database's clock."""
     recent = sa.and_(workers.c.study_id == study, workers.c.seen >= since)
-    columns = (workers.c.worker_id, workers.c.host, workers.c.pid, workers.c.device, workers.c.launch, workers.c.seen)
-    query = sa.select(*columns).where(recent).order_by(workers.c.started, workers.c.worker_id)
+    fields = ("host", "pid", "device", "launch", "training")
+    query = (
+        sa.select(workers.c.worker_id, workers.c.seen, *(workers.c[name] for name in fields))
+        .where(recent)
+        .order_by(workers.c.started, workers.c.worker_id)
+    )
     rows, time = connection.execute(query).all(), now(connection)
     return [
         {
-            **{name: getattr(row, name) for name in ("host", "pid", "device", "launch")},
+            **{name: getattr(row, name) for name in fields},
             "seen": round(max(0.0, time - row.seen), 1),
         }
         for row in rows

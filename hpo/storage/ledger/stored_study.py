@@ -20,7 +20,7 @@ T = TypeVar("T")
 Study = TypeVar("Study", bound="StoredStudy")
 Parameters = ParamSpec("Parameters")
 LEASE = 60.0  # seconds; workers extend their leases after a quarter of them
-_NOT_EXPORTED = {"study_id", "settings_assigned", "reported", "replacements", "batch"}
+_NOT_EXPORTED = {"study_id", "settings_assigned", "reported", "replacements", "batch", "training"}
 
 
 class Activity(NamedTuple):
@@ -29,7 +29,7 @@ class Activity(NamedTuple):
     Attributes:
         planned: trials, seeds and tuning_runs as they are now; empty if the study has just been deleted.
         workers: those present, in the order in which they started: dicts with host, pid, device,
-            launch (what started it) and seen (seconds ago).
+            launch (what started it), seen (seconds ago) and training (a `progress.Training` as a dict, or None).
         exceptions: configuration → traceback of its newest attempt that an exception ended.
     """
 
@@ -97,8 +97,9 @@ class StoredStudy:
 
         Returns:
             configuration → trials_total, trials_done, reruns_total, reruns_done, leased, failed, diverged,
-            pruned, "without a finite score" (numbers of slots), failures (cause → attempts) and best (value so far of
-            a trial that was not pruned, or None).
+            pruned, "without a finite score" (numbers of slots), failures (cause → attempts), best (value so far of
+            a trial that was not pruned, or None) and seconds (that finished slots took, each a share of its
+            population's time).
         """
         return queries.counts(connection, self.id, self.configurations, self.direction)
 

@@ -7,9 +7,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from hpo.space import split_space
+from hpo.storage.curves import read_metric
 from hpo.storage.ledger import Ledger, Outcome, Work
 from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.locks import creation_lock
+from hpo.storage.optuna.curves import points
 from hpo.storage.optuna.discrepancies import find_discrepancies
 from hpo.storage.optuna.studies import OptunaStudies, create_tables, report_name, study_name
 from hpo.storage.optuna.trials import (
@@ -20,6 +22,7 @@ from hpo.storage.optuna.trials import (
     pause_trials,
     resume_trials,
 )
+from hpo.storage.transactions import run_with_retry
 from hpo.trials import PRUNED
 
 
@@ -30,8 +33,9 @@ class Mirror:
         HpoError: the database's tables of Optuna have another version than hpo can write.
     """
 
-    def __init__(self, ledger: Ledger, device: str = "") -> None:
-        self.ledger, self.engine, self.device = ledger, ledger.engine, device
+    def __init__(self, ledger: Ledger, device: str = "", curves: bool = True) -> None:
+        """device: of the trials that begin. curves: whether trials that end get their score by epoch."""
+        self.ledger, self.engine, self.device, self.curves = ledger, ledger.engine, device, curves
         self.studies = OptunaStudies(ledger)
         self.spaces = {entry["name"]: split_space(entry["space"]) for entry in ledger.definition["configurations"]}
         self.distributions: dict[str, dict[str, BaseDistribution]] = {
@@ -56,8 +60,13 @@ class Mirror:
     def finish(self, work: Work, outcomes: Iterable[Outcome]) -> None:
         """COMPLETE with its value, or PRUNED; a run that diverged without a value is a FAIL."""
         trials = {slot.id: slot.trial for slot in work.slots}
+        score = self.ledger.definition["score"]
         end_trials(self.engine, [
-            _result(trials.get(outcome.id), outcome.value, outcome.cause, outcome.result) for outcome in outcomes
+            _result(
+                *(trials.get(outcome.id), outcome.value, outcome.cause, outcome.result),
+                outcome.curves.get(score, ()) if self.curves else (),
+            )
+            for outcome in outcomes
         ])  # fmt: skip
 
     def fail(self, trials: Sequence[int | None], cause: str) -> None:
@@ -85,13 +94,14 @@ class Mirror:
             return 0
         with creation_lock(self.engine):  # two repairs at once would show a slot twice
             results, released, hidden = self._find_repairs(studies)
+            curves = self._read_curves([row["id"] for row in hidden])
             end_trials(self.engine, results)
             pause_trials(self.engine, released)
             trials = self._create(self._with_devices(hidden))
             # If this process has been stopped for so long that it lost the lock, another one may have shown them.
             shown = self.ledger.note_repaired({row["id"]: (row["trial"], trials[row["id"]]) for row in hidden})
             end_trials(self.engine, [
-                _result_of_row(row | {"trial": trials[row["id"]]})
+                _result_of_row(row | {"trial": trials[row["id"]]}, curves)
                 if row["id"] in shown
                 else TrialResult(trials[row["id"]], None, LOST)
                 for row in hidden
@@ -105,19 +115,28 @@ class Mirror:
     def _find_repairs(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[int], list[dict[str, Any]]]:
         """The results of trials that must end, the slots whose trials wait, the finished slots that must be shown."""
         unfinished, hidden, rows = find_discrepancies(self.engine, self.ledger.id, studies)
-        results, released = [], []
+        results, released, done = [], [], []
         for trial, is_running, slot in unfinished:
             if slot is None and not is_running:
                 continue  # a setting that a person enqueued
             row = rows.get(-1 if slot is None else slot, {})
             state = row["state"] if row.get("trial") == trial else "another trial's"
             if state == "done":
-                results.append(_result_of_row(row))
+                done.append(row)
             elif state == "open":
                 released += [row["id"]] if is_running else []
             elif row.get("state") != "leased":
                 results.append(TrialResult(trial, None, LOST))
+        curves = self._read_curves([row["id"] for row in done])
+        results += [_result_of_row(row, curves) for row in done]
         return results, released, [rows[slot] for slot in hidden]
+
+    def _read_curves(self, ids: Sequence[int]) -> dict[int, list[float]]:
+        """Slot id → score by epoch, of finished slots."""
+        if not self.curves or not ids:
+            return {}
+        score = self.ledger.definition["score"]
+        return run_with_retry(self.engine, lambda connection: read_metric(connection, ids, score))
 
     def _create(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
         """Creates RUNNING trials for slots, given by their columns and device; slot id → trial id."""
@@ -148,11 +167,18 @@ def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}, **device}
 
 
-def _result_of_row(row: Mapping[str, Any]) -> TrialResult:
-    return _result(row["trial"], row["value"], row["cause"], row["result"])
+def _result_of_row(row: Mapping[str, Any], curves: Mapping[int, Sequence[float]]) -> TrialResult:
+    return _result(row["trial"], row["value"], row["cause"], row["result"], curves.get(row["id"], ()))
 
 
-def _result(trial: int | None, value: float | None, cause: str | None, result: Mapping[str, Any] | None) -> TrialResult:
+def _result(
+    trial: int | None,
+    value: float | None,
+    cause: str | None,
+    result: Mapping[str, Any] | None,
+    curve: Sequence[float],
+) -> TrialResult:
     """How the trial of a finished slot ends; a value that is not finite counts as none."""
     epoch = int((result or {}).get("epochs", 0)) if cause == PRUNED else None
-    return TrialResult(trial, value if value is not None and math.isfinite(value) else None, cause, epoch)
+    finite = value if value is not None and math.isfinite(value) else None
+    return TrialResult(trial, finite, cause, epoch, points(curve))

@@ -13,8 +13,10 @@ Event = Callable[[str, dict[str, Any]], None]
 class SafeMirror:
     """A mirror whose first failure is reported and whose failures stop nothing: `Mirror.repair` catches up."""
 
-    def __init__(self, ledger: Ledger, worker_id: str, device: str, on_event: Event) -> None:
+    def __init__(self, ledger: Ledger, worker_id: str, device: str, on_event: Event, curves: bool = True) -> None:
+        """device, curves: see `Mirror`."""
         self.ledger, self.worker_id, self.device, self.on_event = ledger, worker_id, device, on_event
+        self._curves = curves
         self._reported = False
         self._mirror: Mirror | None = None
 
@@ -47,7 +49,7 @@ class SafeMirror:
 
     def _try(self, action: Callable[[Mirror], Any]) -> Any:
         try:
-            self._mirror = self._mirror or Mirror(self.ledger, self.device)
+            self._mirror = self._mirror or Mirror(self.ledger, self.device, self._curves)
             return action(self._mirror)
         except Exception as error:
             if not self._reported:

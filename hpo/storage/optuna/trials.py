@@ -5,8 +5,10 @@ unavailable.
 """
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,14 +17,8 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql
-from hpo.storage.optuna.schema import (
-    intermediate_values,
-    parameters,
-    studies,
-    trial_attributes,
-    trials,
-    values,
-)
+from hpo.storage.optuna.curves import delete_curves, insert_curves
+from hpo.storage.optuna.schema import parameters, studies, trial_attributes, trials, values
 from hpo.storage.schema import slots
 from hpo.storage.transactions import run_with_retry
 
@@ -41,12 +37,14 @@ class TrialResult(NamedTuple):
 
     Attributes:
         trial: its id; None if the slot has no trial, so that there is nothing to end.
+        curve: epoch → score, which replaces what was written while it was trained, unless it is empty.
     """
 
     trial: int | None
     value: float | None
     cause: str | None
     pruned_epoch: int | None = None
+    curve: Mapping[int, float] = MappingProxyType({})
 
     @property
     def state(self) -> TrialState:
@@ -96,7 +94,7 @@ def resume_trials(
     """Trials, by id, are RUNNING with new attributes, if they have not ended and have this setting; returns these."""
 
     def write(connection: Connection) -> set[int]:
-        ids = _lock_unfinished(connection, resumed)
+        ids = lock_unfinished(connection, resumed)
         settings: dict[int, dict[str, float]] = {trial: {} for trial in ids}
         columns = (parameters.c.trial_id, parameters.c.param_name, parameters.c.param_value)
         for trial, name, value in connection.execute(
@@ -105,6 +103,7 @@ def resume_trials(
             settings[trial][name] = value
         same = [trial for trial in ids if settings[trial] == _stored(resumed[trial].setting, distributions)]
         _set_attributes(connection, {trial: resumed[trial].attributes for trial in same})
+        delete_curves(connection, same)  # of the earlier attempt
         chosen = bulk_sql.among(connection, trials.c.trial_id, same)
         connection.execute(sa.update(trials).where(chosen).values(state=TrialState.RUNNING, datetime_start=utc_now()))
         return set(same)
@@ -146,7 +145,7 @@ def _insert_trials(connection: Connection, study: int, count: int) -> list[int]:
     return list(connection.scalars(inserted))
 
 
-def _lock_unfinished(connection: Connection, ids: Collection[int]) -> Sequence[int]:
+def lock_unfinished(connection: Connection, ids: Collection[int]) -> Sequence[int]:
     """The trials among `ids` that have not ended; others wait for this transaction to change them."""
     query = sa.select(trials.c.trial_id).where(bulk_sql.among(connection, trials.c.trial_id, ids), UNFINISHED)
     return connection.scalars(query.order_by(trials.c.trial_id).with_for_update()).all()
@@ -170,7 +169,7 @@ def _insert_attributes(connection: Connection, by_trial: Mapping[int, Mapping[st
 
 
 def _end(connection: Connection, by_trial: Mapping[int, TrialResult]) -> None:
-    results = [(trial, by_trial[trial]) for trial in _lock_unfinished(connection, by_trial)]
+    results = [(trial, by_trial[trial]) for trial in lock_unfinished(connection, by_trial)]
     # A cause may exist already: Optuna's API writes it before the state.
     _set_attributes(connection, {
         trial: {"cause": result.cause} for trial, result in results if result.cause is not None
@@ -180,17 +179,18 @@ def _end(connection: Connection, by_trial: Mapping[int, TrialResult]) -> None:
         for trial, result in results
         if result.value is not None
     ])  # fmt: skip
-    bulk_sql.insert(connection, intermediate_values, [
-        {
-            "trial_id": trial, "step": result.pruned_epoch, "intermediate_value": result.value,
-            "intermediate_value_type": "NAN" if result.value is None else "FINITE",
-        }
-        for trial, result in results
-        if result.pruned_epoch is not None
-    ])  # fmt: skip
+    by_trial_curves = {trial: _reported(result) for trial, result in results if result.curve or result.pruned_epoch}
+    delete_curves(connection, by_trial_curves)
+    insert_curves(connection, by_trial_curves)
     for state in {result.state for _, result in results}:
         ended = bulk_sql.among(connection, trials.c.trial_id, [t for t, result in results if result.state == state])
         connection.execute(sa.update(trials).where(ended).values(state=state, datetime_complete=utc_now()))
+
+
+def _reported(result: TrialResult) -> dict[int, float]:
+    """The curve of a trial, with what its pruner saw last."""
+    value = math.nan if result.value is None else result.value
+    return {**result.curve, **({result.pruned_epoch: value} if result.pruned_epoch else {})}
 
 
 def utc_now() -> datetime:
