@@ -1,6 +1,7 @@
 """The optimizers of one model that are written for PyTorch, and its parameters, which are views of a stack."""
 
 import functools
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from hpo.training.torch_instances import Builder, Closure, Setting, switch
 from hpo.training.update_types import UnsavableState
 from hpo.tree import Tree
 
-PLAIN = int | float | bool | str | Tensor | None
+PLAIN = int | float | bool | str | torch.dtype | Tensor | None
+CONTAINERS = (dict, OrderedDict, list, tuple)  # with PLAIN, what `torch.load` reads with weights_only
 
 
 class TorchModel:
@@ -80,12 +82,12 @@ class TorchModel:
         """Of each instance its state_dict and its own attributes that are plain values.
 
         Raises:
-            UnsavableState: the state_dict holds other objects than tensors, numbers and texts.
+            UnsavableState: the state_dict holds other objects than tensors, numbers, texts, and lists and dicts of these.
         """
         saved = []
         for optimizer in self.optimizers:
             state = tree_map(_to_cpu, optimizer.state_dict())
-            for leaf in tree_leaves(state):
+            for leaf in tree_leaves(state, is_leaf=lambda node: type(node) not in CONTAINERS):
                 if not isinstance(leaf, PLAIN):
                     raise UnsavableState(
                         f"the state_dict of {self.name} has an entry of the type {type(leaf).__name__}"

@@ -1,6 +1,7 @@
 """Optimizers written for PyTorch, one instance per model, against a plain loop over the models."""
 
 import io
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,12 +78,14 @@ POPULAR: dict[str, dict[str, Any]] = {
     "AdaBound": {"final_lr": 0.1},
     "AdaFactor": {},
     "AdaNorm": {},
+    "AdaShift": {"keep_num": 3},
     "AdamP": {},
     "Adan": {"betas": (0.9, 0.9, 0.98)},
     "CAME": {},
     "DAdaptAdam": {},
     "Grams": {},
     "LARS": {"momentum": 0.8},
+    "LBFGS": {"max_iter": 3, "history_size": 4},
     "Lamb": {},
     "Lion": {"betas": (0.8, 0.95), "weight_decay": 0.1},
     "MADGRAD": {},
@@ -90,6 +93,7 @@ POPULAR: dict[str, dict[str, Any]] = {
     "Prodigy": {"weight_decay": 0.1},
     "QHAdam": {"nus": (0.7, 1.0)},
     "RAdam": {},
+    "ROSE": {},
     "Ranger": {"k": 3},
     "Ranger21": {"num_iterations": STEPS},
     "SAM": {"base_optimizer": torch.optim.SGD, "rho": 0.1, "momentum": 0.9},
@@ -108,7 +112,7 @@ POPULAR: dict[str, dict[str, Any]] = {
 def test_equals_a_plain_loop_with_a_popular_package(name: str) -> None:
     """Optimizers whose numbers do not depend on the last digits of the gradient, as those of eigenvectors do."""
     package = pytest.importorskip("pytorch_optimizer")
-    compare(getattr(package, name), closure=name == "SAM", **POPULAR[name])
+    compare(getattr(package, name), closure=name in ("SAM", "LBFGS"), **POPULAR[name])
 
 
 def two_kinds(named_parameters: Any, learning_rate: float, vector_rate: float = 0.01) -> list[torch.optim.Optimizer]:
@@ -291,6 +295,17 @@ def packages() -> dict[str, TorchOptimizer]:
     return {name: from_torch(source, learning_rate=0.1) for name, source in chosen.items()}
 
 
+def chosen(name: str) -> TorchOptimizer:
+    if name in packages():
+        return packages()[name]
+    source = getattr(pytest.importorskip("pytorch_optimizer"), name)
+    return from_torch(source, learning_rate=0.1, **POPULAR[name])
+
+
+# Those of pytorch_optimizer keep average weights, step twice, estimate a step size, or store a dtype.
+SAVED = [*packages(), "ScheduleFreeAdamW", "SAM", "Prodigy", "Ranger21", "Shampoo", "ROSE"]
+
+
 def step_with_keys(population: Population, step: int, rows: Sequence[int]) -> None:
     inputs, labels = batch(step)
     keys = torch.tensor([1000 * step + row for row in rows])
@@ -298,10 +313,10 @@ def step_with_keys(population: Population, step: int, rows: Sequence[int]) -> No
     population.step(inputs[list(rows)], labels[list(rows)], {"learning_rate": factor(step)}, moment)
 
 
-@pytest.mark.parametrize("name", packages())
+@pytest.mark.parametrize("name", SAVED)
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_saved_and_pruned_models_go_on_as_if_nothing_had_happened(name: str, evaluated: bool) -> None:
-    full, saved, pruned, loaded = (populate(packages()[name], modules()) for _ in range(4))
+    full, saved, pruned, loaded = (populate(chosen(name), modules()) for _ in range(4))
     for step in range(8):
         for population in (full, saved, pruned):
             step_with_keys(population, step, range(MEMBERS) if population is not pruned or step < 4 else [0, 2])
@@ -323,10 +338,10 @@ def test_saved_and_pruned_models_go_on_as_if_nothing_had_happened(name: str, eva
         torch.testing.assert_close(saved.params[name], leaf, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", packages())
+@pytest.mark.parametrize("name", SAVED)
 def test_a_model_in_a_population_trains_as_by_itself(name: str) -> None:
-    full = populate(packages()[name], modules())
-    alone = populate(packages()[name], modules())
+    full = populate(chosen(name), modules())
+    alone = populate(chosen(name), modules())
     alone.keep([1])
     for step in range(5):
         step_with_keys(full, step, range(MEMBERS))
@@ -350,13 +365,23 @@ def test_random_numbers_follow_from_the_keys_and_leave_the_global_generator_alon
     torch.set_rng_state(before)
 
 
-def test_a_state_that_no_checkpoint_can_hold_is_not_saved() -> None:
+@pytest.mark.parametrize("entry", [object(), [deque([torch.ones(1)])]])
+def test_a_state_that_no_checkpoint_can_hold_is_not_saved(entry: Any) -> None:
+    """`torch.load` would refuse it, and the run would start again."""
+
     class Keeping(torch.optim.SGD):
         def step(self, _: Any = None) -> None:
             super().step()
-            self.state[self.param_groups[0]["params"][0]]["object"] = object()
+            self.state[self.param_groups[0]["params"][0]]["entry"] = entry
 
     population = populate(from_torch(Keeping, learning_rate=0.1), modules())
     train(population, range(2))
-    with pytest.raises(UnsavableState, match="'Keeping' has an entry of the type object"):
+    with pytest.raises(UnsavableState, match="'Keeping' has an entry of the type (object|deque)"):
         population.states()
+
+
+def test_every_optimizer_of_pytorch_is_compared_or_refused() -> None:
+    classes = {name for name, value in vars(torch.optim).items() if isinstance(value, type)} - {"Optimizer"}
+    elsewhere = {"LBFGS", "Muon"}  # those that need a closure, or matrices
+    refused = {"SparseAdam"}  # takes no dense gradients; see test_wrong_torch_optimizers.py
+    assert classes == TORCH.keys() | elsewhere | refused
