@@ -1,7 +1,7 @@
 """Benchmark: how long a model's training step takes in a population, and in the usual loop over single models."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from hpo import __version__
 from hpo.bench.limits import Amount, count_work, extract_products, measure_limits
 from hpo.bench.table import OnRow, Row
-from hpo.bench.timing import seconds
+from hpo.bench.timing import seconds, seconds_in_turns
 from hpo.bench.training_steps import MODELS, Setting, make_population, naive_step, training_steps
 from hpo.training.devices import device_name
 
@@ -39,11 +39,11 @@ def measure(regularizers: Sequence[str], populations: Sequence[int] | None, sett
     Returns:
         JSON values: the setting, the device's `limits` as measured in the same run (float32), and a row for every
         regularizer and population with `ms` (per model and step), `model_steps_per_second`, `times_naive` (how many
-        times as fast as the naive loop of the same regularizer: one model, per-sample gradients by `vmap(grad)` if
-        the regularizer needs them, and `torch.optim`), `mflop` and `mb` of a model's step (see `count_work`), and the
-        share of its time that they take at the limits: `products_share`, `copies_share` and the larger of the two,
-        `roofline_share`. `own_products_share` is the share that the step's own matrix products take, timed separately.
-        The naive loop has none of these.
+        times as fast as the naive loop of the same regularizer: one model, per-sample gradients by `vmap(grad)` if the
+        regularizer needs them, and `torch.optim`; measured again in turns with it, `naive_ms`), `mflop` and `mb` of a
+        model's step (see `count_work`), and the share of its time that they take at the limits: `products_share`,
+        `copies_share` and the larger of the two, `roofline_share`. `own_products_share` is the share that the step's
+        own matrix products take, timed separately. The naive loop has none of these.
     """
     limits = measure_limits(setting.device, (populations or [20])[-1], setting.batch_size)
     rows = []
@@ -76,24 +76,25 @@ def _measure_regularizer(
     name: str, populations: Sequence[int] | None, setting: Setting, limits: Amount
 ) -> Iterator[Row]:
     """The row of the naive loop, then one for each population; by default until a larger one gains too little."""
-    naive = seconds(naive_step(name, setting), setting.device)
-    yield _row(name, "naive", naive, naive)
+    naive = naive_step(name, setting)
+    alone = seconds(naive, setting.device)
+    yield _row(name, "naive", alone, alone)
     best = math.inf
     for models in populations or (2**power for power in range(MAX_DOUBLINGS)):
         try:
-            step, products, work = _measure_population(name, models, setting)
+            step, beside, products, work = _measure_population(name, models, setting, naive)
         except (MemoryError, torch.OutOfMemoryError):
             if populations:
                 raise
             return
-        yield _row(name, models, step, naive) | _shares(limits, work, step, products)
+        yield _row(name, models, step, beside) | _shares(limits, work, step, products)
         if not populations and step > (1 - MIN_GAIN) * best:
             return
         best = min(best, step)
 
 
 def _row(name: str, population: int | str, step: float, naive: float) -> Row:
-    rates = {"ms": step * 1e3, "model_steps_per_second": 1 / step, "times_naive": naive / step}
+    rates = {"ms": step * 1e3, "model_steps_per_second": 1 / step, "times_naive": naive / step, "naive_ms": naive * 1e3}
     return {"regularizer": name, "population": population, **rates}
 
 
@@ -103,17 +104,19 @@ def _shares(limits: Amount, work: Amount, step: float, products: float) -> Row:
     return {"mflop": work.operations / 1e6, "mb": work.bytes / 1e6, **shares, "own_products_share": products / step}
 
 
-def _measure_population(name: str, models: int, setting: Setting) -> tuple[float, float, Amount]:
-    """Per model: a step's seconds as in training, the seconds of its matrix products only, and its work."""
+def _measure_population(
+    name: str, models: int, setting: Setting, naive: Callable[[], object]
+) -> tuple[float, float, float, Amount]:
+    """Per model: seconds of a step as in training, of a naive one, of the step's matrix products only, and its work."""
     population, batch = make_population(name, models, setting)
     steps = training_steps(population, setting)
     with steps.on_stream():
         for _ in range(steps.warmup_steps):
             steps.next()
-        step_seconds = seconds(steps.next, setting.device)
+        step_seconds, naive_seconds = seconds_in_turns([steps.next, naive], setting.device)
 
     def step() -> Any:
         return population.step(*batch)
 
     products = seconds(extract_products(step, setting.device), setting.device)
-    return step_seconds / models, products / models, count_work(step, population, batch)
+    return step_seconds / models, naive_seconds, products / models, count_work(step, population, batch)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -14,14 +14,21 @@ REPETITIONS = 7
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
     """Median seconds of a step over `REPETITIONS` series of steps, after warming up."""
+    return seconds_in_turns([step], device)[0]
 
-    def time_series(steps: int) -> float:
+
+def seconds_in_turns(steps: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
+    """The same for several steps, whose series take turns, so that what else the machine does affects all of them."""
+
+    def time_series(step: Callable[[], object], count: int) -> float:
         start = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(count):
             step()
         synchronize(device)
-        return (time.perf_counter() - start) / steps
+        return (time.perf_counter() - start) / count
 
-    time_series(3)
-    steps = max(1, round(SECONDS / REPETITIONS / time_series(3)))
-    return statistics.median(time_series(steps) for _ in range(REPETITIONS))
+    for step in steps:
+        time_series(step, 3)
+    counts = [max(1, round(SECONDS / REPETITIONS / time_series(step, 3))) for step in steps]
+    rounds = [[time_series(*pair) for pair in zip(steps, counts, strict=True)] for _ in range(REPETITIONS)]
+    return [statistics.median(series) for series in zip(*rounds, strict=True)]

@@ -82,7 +82,7 @@ class TorchModel:
         """Of each instance its state_dict and its own attributes that are plain values.
 
         Raises:
-            UnsavableState: the state_dict holds other objects than tensors, numbers, texts, and lists and dicts of these.
+            UnsavableState: the state_dict holds other things than tensors, numbers and texts in lists and dicts.
         """
         saved = []
         for optimizer in self.optimizers:

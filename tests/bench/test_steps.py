@@ -1,6 +1,8 @@
 """The benchmarks of training steps, norms and start-up say what they measured; no test depends on how fast they are."""
 
+import itertools
 import json
+import time
 from typing import Any
 
 import pytest
@@ -37,7 +39,7 @@ def test_steps_are_timed_and_compared_with_a_naive_loop(monkeypatch: pytest.Monk
         assert naive["times_naive"] == 1 and "mflop" not in naive
         for row in (rows[name, 1], rows[name, 2]):
             seconds = row["ms"] / 1e3
-            assert row["times_naive"] == pytest.approx(naive["ms"] / row["ms"])
+            assert row["times_naive"] == pytest.approx(row["naive_ms"] / row["ms"])
             assert row["model_steps_per_second"] == pytest.approx(1 / seconds)
             assert row["products_share"] == pytest.approx(row["mflop"] * 1e6 / rates["operations"] / seconds)
             assert row["copies_share"] == pytest.approx(row["mb"] * 1e6 / rates["bytes"] / seconds)
@@ -95,16 +97,33 @@ def test_a_steps_products_are_computed_alone() -> None:
 
 def test_populations_grow_while_models_get_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 1.0}
-    measured = {models: (step / models, 0.5 * step / models, limits.Amount(1, 1)) for models, step in seconds.items()}
+    measured = {
+        models: (step / models, 2.0, 0.5 * step / models, limits.Amount(1, 1)) for models, step in seconds.items()
+    }
     monkeypatch.setattr(steps, "naive_step", lambda *_: None)
     monkeypatch.setattr(steps, "seconds", lambda *_: 2.0)
-    monkeypatch.setattr(steps, "_measure_population", lambda _, models, __: measured[models])
+    monkeypatch.setattr(steps, "_measure_population", lambda _, models, *__: measured[models])
     rows = list(steps._measure_regularizer("none", None, Setting("mlp", 8, CPU), limits.Amount(4, 8)))
     assert [row["population"] for row in rows] == ["naive", 1, 2, 4, 8]
     assert [row["times_naive"] for row in rows] == pytest.approx([1, 2, 2 / 0.6, 5, 4])
     assert [rows[3][key] for key in ("products_share", "copies_share", "own_products_share")] == pytest.approx(
         [0.625, 0.3125, 0.5]
     )
+
+
+def test_steps_that_are_compared_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own median, over series that alternate."""
+    monkeypatch.setattr(timing, "SECONDS", 0.07)
+    calls: list[str] = []
+
+    def step(name: str, duration: float) -> None:
+        calls.append(name)
+        time.sleep(duration)
+
+    medians = timing.seconds_in_turns([lambda: step("short", 1e-3), lambda: step("long", 5e-3)], CPU)
+    assert 1e-3 <= medians[0] < medians[1] and medians[1] >= 5e-3
+    series = [name for name, _ in itertools.groupby(calls)]
+    assert series == ["short", "long"] * (2 + timing.REPETITIONS)
 
 
 def test_norms_are_timed_and_their_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -376,7 +376,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_not_saved(entry: Any) -> None:
 
     population = populate(from_torch(Keeping, learning_rate=0.1), modules())
     train(population, range(2))
-    with pytest.raises(UnsavableState, match="'Keeping' has an entry of the type (object|deque)"):
+    with pytest.raises(UnsavableState, match=r"'Keeping' has an entry of the type (object|deque)"):
         population.states()
 
 
