@@ -92,7 +92,7 @@ class MultiStep(_Schedule):
     Attributes:
         milestones: when it falls, in ascending order: shares of the run (all below 1; 0.5 is half-way), or numbers of
             epochs from the beginning. Shares scale with a study's `tuning_epochs`, numbers of epochs do not. With
-            epochs e, the factor falls after e epochs, as in PyTorch; VaSSO's code lets it fall one epoch later.
+            epochs e, the factor falls after e epochs, as in PyTorch; in VaSSO's program two epochs later.
         factor: above 0, at most 1.
         warmup_epochs: milestones count from the beginning of the run, not from the end of the warm-up.
         warmup_start, by_epoch: as for `Constant`.

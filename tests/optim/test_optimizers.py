@@ -229,7 +229,7 @@ def vasso_rate(epoch: int, milestones: tuple[int, ...] = ()) -> float:
 
 
 def test_vassos_schedules() -> None:
-    """Its cosine as it is; its steps one epoch after each milestone."""
+    """Its cosine and warm-up as they are, and its steps one epoch after each milestone."""
     cosine = Cosine(warmup_epochs=5, end=0.05, warmup_start=0.1, by_epoch=True)
     steps = MultiStep((13, 17), factor=0.2, warmup_epochs=5, warmup_start=0.1, by_epoch=True)
     for epoch in range(20):
@@ -237,6 +237,14 @@ def test_vassos_schedules() -> None:
         assert 0.4 * cosine(8 * epoch + 7, 160, 8) == pytest.approx(expected, rel=1e-12)
         expected = vasso_rate(epoch, (12, 16))
         assert 0.4 * steps(8 * epoch + 7, 160, 8) == pytest.approx(expected, rel=1e-12)
+
+
+def test_vassos_program_lets_the_rate_fall_two_epochs_after_a_milestone() -> None:
+    """It trains an epoch before it sets that epoch's rate."""
+    rate, schedule = 0.4, MultiStep((14, 18), factor=0.2, by_epoch=True)
+    for epoch in range(20):
+        assert 0.4 * schedule(8 * epoch + 7, 160, 8) == pytest.approx(rate, rel=1e-12)
+        rate = 0.4 * 0.2 ** sum(epoch > milestone for milestone in (12, 16))
 
 
 def test_the_step_schedule_of_davda54s_sam() -> None:
