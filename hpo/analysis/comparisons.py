@@ -10,70 +10,87 @@ from hpo.analysis.smoothness import same_learning_rate
 from hpo.analysis.verdicts import MIN_PAIRS, Verdict, by_tuning_run, family_verdicts, prediction_outcome
 
 Sides = tuple[ConfigurationNumbers, ConfigurationNumbers]
+Names = tuple[str, str]
 
 
-def compare_rivals(study: dict[str, Any], configurations: list[ConfigurationNumbers]) -> list[Rival]:
-    """Compares every other configuration with the baseline, as one family of tests."""
-    definition, tuning_runs = study["definition"], study["tuning_runs"]
-    predictions = {entry["name"]: entry.get("prediction") for entry in definition["configurations"]}
-    baseline = next(entry for entry in configurations if entry.name == definition["baseline"])
-    others = [entry for entry in configurations if entry is not baseline]
-    verdicts = _verdicts({entry.name: (entry, baseline) for entry in others}, study)
-    rivals = []
-    for entry in others:
-        verdict, prediction = verdicts[entry.name], predictions[entry.name]
-        reruns, reference = entry.reruns, baseline.reruns
-        fitted = _paired(reruns.noisy_labels_fitted, reference.noisy_labels_fitted, reruns, tuning_runs)
-        roughness = _paired(entry.smoothness.roughness, baseline.smoothness.roughness, reruns, tuning_runs)
-        custom_metrics = {
-            metric: compare(*_paired(values, reference.custom_metrics[metric], reruns, tuning_runs))
-            for metric, values in reruns.custom_metrics.items()
-        }
-        rivals.append(
-            Rival(
-                name=entry.name,
-                prediction=prediction,
-                verdict=verdict,
-                outcome=prediction_outcome(prediction, verdict) if prediction else None,
-                memorisation=_compare_minimised(*fitted),
-                roughness=_compare_minimised(*roughness),
-                same_learning_rate=same_learning_rate(entry.smoothness, baseline.smoothness),
-                custom_metrics=custom_metrics,
-                cost_ratio=reruns.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
-            )
-        )
-    return rivals
+def compare_planned(study: dict[str, Any], configurations: list[ConfigurationNumbers]) -> list[Rival]:
+    """Every planned comparison, with the baseline or with the configurations of `against`, as one family of tests."""
+    entries = {entry.name: entry for entry in configurations}
+    predictions = _planned(study["definition"])
+    verdicts = _verdicts({(name, other): (entries[name], entries[other]) for name, other in predictions}, study)
+    return [
+        _rival(entries[name], entries[other], verdicts[name, other], prediction, study["tuning_runs"])
+        for (name, other), prediction in predictions.items()
+    ]
 
 
-def compare_rival_pairs(study: dict[str, Any], configurations: list[ConfigurationNumbers]) -> list[Pair]:
-    """Compares every two rivals, the later one in the study less the earlier one, outside the family of tests.
+def _planned(definition: dict[str, Any]) -> dict[Names, str | None]:
+    """(configuration, what it is compared with) → the author's prediction; those with the baseline come first."""
+    baseline, entries = definition["baseline"], definition["configurations"]
+    planned = {(entry["name"], baseline): entry.get("prediction") for entry in entries if entry["name"] != baseline}
+    for entry in entries:
+        planned |= {(entry["name"], other): prediction for other, prediction in entry.get("against", {}).items()}
+    return planned
 
-    A rival is often there to show what a part of another one contributes, which the baseline cannot show.
+
+def _rival(
+    entry: ConfigurationNumbers, other: ConfigurationNumbers, verdict: Verdict, prediction: str | None, tuning_runs: int
+) -> Rival:
+    reruns, reference = entry.reruns, other.reruns
+    fitted = _paired(reruns.noisy_labels_fitted, reference.noisy_labels_fitted, reruns, tuning_runs)
+    roughness = _paired(entry.smoothness.roughness, other.smoothness.roughness, reruns, tuning_runs)
+    custom_metrics = {
+        metric: compare(*_paired(values, reference.custom_metrics[metric], reruns, tuning_runs))
+        for metric, values in reruns.custom_metrics.items()
+    }
+    return Rival(
+        name=entry.name,
+        against=other.name,
+        prediction=prediction,
+        verdict=verdict,
+        outcome=prediction_outcome(prediction, verdict) if prediction else None,
+        memorisation=_compare_minimised(*fitted),
+        roughness=_compare_minimised(*roughness),
+        same_learning_rate=same_learning_rate(entry.smoothness, other.smoothness),
+        custom_metrics=custom_metrics,
+        cost_ratio=reruns.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
+    )
+
+
+def compare_unplanned(study: dict[str, Any], configurations: list[ConfigurationNumbers]) -> list[Pair]:
+    """Compares every two rivals that no comparison is planned for, the later one in the study less the earlier one.
+
+    They are outside the family of tests. A rival is often there to show what a part of another one contributes, which
+    the baseline cannot show.
     """
-    rivals = [entry for entry in configurations if entry.name != study["definition"]["baseline"]]
+    definition = study["definition"]
+    rivals = [entry for entry in configurations if entry.name != definition["baseline"]]
+    planned = {frozenset(names) for names in _planned(definition)}
     pairs = []
     for earlier, later in combinations(rivals, 2):
-        verdict = _verdicts({later.name: (later, earlier)}, study)[later.name]
+        if {later.name, earlier.name} in planned:
+            continue
+        [verdict] = _verdicts({(later.name, earlier.name): (later, earlier)}, study).values()
         n, won, _, mean, _, interval, *_ = verdict.comparison
         pairs.append(Pair(later.name, earlier.name, verdict.reason, verdict.diverged, n, won, mean, interval))
     return pairs
 
 
-def _verdicts(sides: dict[str, Sides], study: dict[str, Any]) -> dict[str, Verdict]:
-    """Verdicts by name on one configuration against another, as one family of tests."""
+def _verdicts(sides: dict[Names, Sides], study: dict[str, Any]) -> dict[Names, Verdict]:
+    """Verdicts on one configuration against another, as one family of tests."""
     definition, tuning_runs = study["definition"], study["tuning_runs"]
     metric = metric_of(definition)
     verdicts = family_verdicts(
         {
-            name: _paired(one.reruns.metric_values, other.reruns.metric_values, one.reruns, tuning_runs)
-            for name, (one, other) in sides.items()
+            names: _paired(one.reruns.metric_values, other.reruns.metric_values, one.reruns, tuning_runs)
+            for names, (one, other) in sides.items()
         },
         definition["margin"],
         metric.direction,
-        diverged={name: sum(len(side.reruns.diverged_seeds) for side in both) for name, both in sides.items()},
+        diverged={names: sum(len(side.reruns.diverged_seeds) for side in both) for names, both in sides.items()},
         tuning_runs=tuning_runs,
     )
-    return {name: _with_reason(verdict, sides[name], metric.label) for name, verdict in verdicts.items()}
+    return {names: _with_reason(verdict, sides[names], metric.label) for names, verdict in verdicts.items()}
 
 
 def _with_reason(verdict: Verdict, sides: Sides, label: str) -> Verdict:

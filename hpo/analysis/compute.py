@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hpo.analysis.comparisons import compare_rival_pairs, compare_rivals
+from hpo.analysis.comparisons import compare_planned, compare_unplanned
 from hpo.analysis.descriptors import adjusted_memorisation, range_position
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
 from hpo.analysis.paired_tests import summarise
@@ -37,13 +37,15 @@ def compute_numbers(record: Record) -> StudyNumbers:
         rates = learning_rates(entry, reruns.settings)
         smooth = smoothness(losses[losses.configuration == name], reruns.diverged_seeds, rates)
         configurations.append(ConfigurationNumbers(name, _tuning(record, entry), reruns, smooth))
+    comparisons = compare_planned(record.study, configurations)
     return StudyNumbers(
         study=record.study,
         metric=metric,
         samples=_samples([row for row in all_reruns if row["state"] == "done"]),
         configurations=configurations,
-        rivals=compare_rivals(record.study, configurations),
-        pairs=compare_rival_pairs(record.study, configurations),
+        rivals=[entry for entry in comparisons if entry.against == definition["baseline"]],
+        planned=[entry for entry in comparisons if entry.against != definition["baseline"]],
+        pairs=compare_unplanned(record.study, configurations),
         tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for row in all_reruns}),
         environments=_environments(record),

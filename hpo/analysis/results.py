@@ -96,15 +96,17 @@ class ConfigurationNumbers(NamedTuple):
 
 
 class Rival(NamedTuple):
-    """One configuration compared with the baseline.
+    """One configuration compared with the baseline, or with another one as `Configuration.against` plans it.
 
     Attributes:
+        against: the configuration that it is compared with.
         outcome: whether its prediction held. memorisation: comparison of the noisy labels fitted, if any.
         roughness: comparison of the training losses, if there are curves. custom_metrics: comparisons by name.
         same_learning_rate: whether both were rerun at the same one. cost_ratio: ratio of the seconds per epoch.
     """
 
     name: str
+    against: str
     prediction: str | None
     verdict: Verdict
     outcome: Outcome | None
@@ -116,7 +118,7 @@ class Rival(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two rivals of one study compared with each other, outside the family of tests: no verdict, no p.
+    """Two rivals of one study whose comparison was not planned, outside the family of tests: no verdict, no p.
 
     Attributes:
         reason: why they cannot be compared, else empty. diverged: reruns of the two that diverged.
@@ -147,13 +149,19 @@ class Samples(NamedTuple):
 
 
 class StudyNumbers(NamedTuple):
-    """Every number of a report, the study that they belong to, and the metric that its verdicts compare."""
+    """Every number of a report, the study that they belong to, and the metric that its verdicts compare.
+
+    Attributes:
+        rivals: the comparisons with the baseline. planned: those with other configurations (`Configuration.against`).
+        pairs: the comparisons that were not planned.
+    """
 
     study: dict[str, Any]
     metric: Metric
     samples: Samples
     configurations: list[ConfigurationNumbers]
     rivals: list[Rival]
+    planned: list[Rival]
     pairs: list[Pair]
     tuning_seeds: list[int]
     rerun_seeds: list[int]
@@ -168,6 +176,11 @@ class StudyNumbers(NamedTuple):
     def title(self) -> str:
         """The study's title, or its name where it has none."""
         return str(self.study["text"].get("title") or self.study["name"])
+
+    @property
+    def comparisons(self) -> list[Rival]:
+        """Every planned comparison: the family of tests, of which each has a verdict."""
+        return [*self.rivals, *self.planned]
 
     @property
     def unit(self) -> str:

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.performance_profiles import Profile, TimeToTarget, performance_profiles, time_to_target
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
+from hpo.analysis.verdicts import Verdict
 
 ALPHA = 0.05
 WORDS = (
@@ -39,6 +40,19 @@ class Overall(NamedTuple):
     differs: list[str]
 
 
+class OverallPlanned(NamedTuple):
+    """One comparison with another configuration than the baseline, over the studies that plan it.
+
+    Attributes:
+        words: verdict (`Verdict.label`) → number of studies.
+    """
+
+    name: str
+    against: str
+    studies: list[str]
+    words: dict[str, int]
+
+
 class StudyComparison(NamedTuple):
     """Several studies side by side.
 
@@ -54,6 +68,7 @@ class StudyComparison(NamedTuple):
 
     studies: list[StudyNumbers]
     overall: list[Overall]
+    planned: list[OverallPlanned]
     shared: list[str]
     error_bound: float
     same_definition: list[list[str]]
@@ -79,6 +94,7 @@ def compare_studies(records: Sequence[Record]) -> StudyComparison:
     return StudyComparison(
         studies=studies,
         overall=overall,
+        planned=list(_overall_planned(studies)),
         shared=shared,
         error_bound=min(1.0, ALPHA * len(studies)),
         same_definition=_groups(studies, lambda numbers: numbers.study["digest"]),
@@ -106,16 +122,33 @@ def _common_definition(numbers: StudyNumbers) -> str:
 def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
     containing = [numbers for numbers in studies if any(entry.name == name for entry in numbers.configurations)]
     verdicts = [rival.verdict for numbers in containing for rival in numbers.rivals if rival.name == name]
-    words = Counter(verdict.label for verdict in verdicts)
     definitions = [_definition(name, numbers) for numbers in containing]
     return Overall(
         name=name,
         studies=[numbers.study["name"] for numbers in containing],
         missing=[numbers.study["name"] for numbers in studies if numbers not in containing],
         baseline_of=[numbers.study["name"] for numbers in containing if numbers.definition["baseline"] == name],
-        words={word: words[word] for word in WORDS},
+        words=_count_words(verdicts),
         differs=[part for part, keys in PARTS.items() if len({_content(entry, keys) for entry in definitions}) > 1],
     )
+
+
+def _overall_planned(studies: Sequence[StudyNumbers]) -> Iterator[OverallPlanned]:
+    """Every comparison that some study plans besides those with its baseline."""
+    names = dict.fromkeys((rival.name, rival.against) for numbers in studies for rival in numbers.planned)
+    for name, against in names:
+        found = {
+            numbers.study["name"]: rival.verdict
+            for numbers in studies
+            for rival in numbers.planned
+            if (rival.name, rival.against) == (name, against)
+        }
+        yield OverallPlanned(name, against, list(found), _count_words(found.values()))
+
+
+def _count_words(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    words = Counter(verdict.label for verdict in verdicts)
+    return {word: words[word] for word in WORDS}
 
 
 def _content(definition: Mapping[str, Any], keys: Sequence[str]) -> str:

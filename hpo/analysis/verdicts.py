@@ -1,7 +1,7 @@
 """Verdicts: five rules, in a fixed order, that turn paired comparisons into one word for each rival."""
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from hpo.errors import plural
 Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no detectable difference"]
 Outcome = Literal["held", "did not hold", "undecided"]
 Values = Mapping[int, float]
+Name = TypeVar("Name", bound=Hashable)
 
 MIN_PAIRS = 3
 MIN_FIRM_PAIRS = 5  # with fewer pairs, rule 3 says "tentatively"
@@ -51,17 +52,17 @@ class Verdict(NamedTuple):
 
 
 def family_verdicts(
-    pairs: Mapping[str, tuple[Values, Values]],
+    pairs: Mapping[Name, tuple[Values, Values]],
     margin: float,
     direction: Direction = "maximize",
     alpha: float = 0.05,
-    diverged: Mapping[str, int] | None = None,
+    diverged: Mapping[Name, int] | None = None,
     tuning_runs: int = 1,
-) -> dict[str, Verdict]:
-    """The verdicts of all rivals against the baseline, as one family of tests.
+) -> dict[Name, Verdict]:
+    """The verdicts of all planned comparisons, of rivals against a baseline, as one family of tests.
 
     Args:
-        pairs: name → (the rival's values, the baseline's values), both by seed, or with several tuning runs by tuning
+        pairs: name → (the rival's values, its baseline's values), both by seed, or with several tuning runs by tuning
             run (`by_tuning_run`). A rerun that diverged has the value of an untrained network (bounded metrics) or NaN
             (unbounded metrics: no verdict).
         margin: the smallest difference that matters, in the metric's units.

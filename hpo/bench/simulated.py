@@ -17,10 +17,22 @@ TRAINING_SD = 0.015  # between runs
 TUNING_SD = 0.015  # between tuning runs, the same for all seeds of one
 
 
-def families(configurations: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:
-    """Studies of that many equal configurations; every rival is compared with the accuracies of the first."""
+def families(
+    configurations: int, seeds: int, studies: int, generator: np.random.Generator, planned: int = 0
+) -> Iterator[Pairs]:
+    """Studies of that many equal configurations; every rival is compared with the accuracies of the first.
+
+    Args:
+        planned: so many comparisons of two rivals are in the family as well: the third against the second, the fifth
+            against the fourth, and so on. The first rival, in which calibration plants its effect, is in none of them.
+    """
     for _ in range(studies):
-        yield _pairs(_accuracies(np.zeros((configurations, seeds)), generator))
+        pairs = _pairs(_accuracies(np.zeros((configurations, seeds)), generator))
+        between = {
+            f"rival {number} against {number - 1}": (pairs[f"rival {number}"][0], pairs[f"rival {number - 1}"][0])
+            for number in range(3, 3 + 2 * planned, 2)
+        }
+        yield {**pairs, **between}
 
 
 def repeated(tuning_runs: int, seeds: int, studies: int, generator: np.random.Generator) -> Iterator[Pairs]:

@@ -24,7 +24,7 @@ from hpo.worker.outcomes import test_value
 from hpo.worker.trainer import Trainer
 
 FIRST_SEED = 200_000  # no seed is in two comparisons, nor in any study or other benchmark
-FAMILIES = (2, 3, 6, 12)
+FAMILIES = ((2, 0), (3, 0), (6, 0), (12, 0), (4, 1), (6, 2))  # configurations, planned comparisons of two rivals
 TUNING_RUNS = (1, 3, 5, 10)
 REPEATED_SEEDS = 10
 SIMULATED_CONFIDENCE = 0.999  # of more than a dozen rates at 95%, one would often fail by chance
@@ -32,6 +32,7 @@ SETTING = {"learning_rate": 3e-3, "weight_decay": 1e-3}
 COLUMNS = {
     "kind": (9, "{kind}"),
     "configurations": (14, "{configurations}"),
+    "planned": (7, "{planned}"),
     "tuning runs": (11, "{tuning_runs}"),
     "seeds": (5, "{seeds}"),
     "false positives": (21, "{false_positives[share]:.1%} [{false_positives[low]:.1%}, {false_positives[high]:.1%}]"),
@@ -105,7 +106,8 @@ def summary(result: Row) -> str:
         f"{result['comparisons']} trained comparisons of {result['epochs']} epochs for each number of seeds, "
         f"{result['simulated']:,} simulated studies a row.\n"
         "Nothing differs, so that every verdict of better or worse is a false positive. Brackets: exact binomial 95% "
-        "intervals.\nfalse positives: studies with any such verdict, tentative or not; the target is at most 5%. "
+        "intervals.\nplanned: comparisons of two rivals that are in the family besides those with the baseline.\n"
+        "false positives: studies with any such verdict, tentative or not; the target is at most 5%. "
         "coverage: intervals that\nhold the true difference. effect, power: studies that find an effect of the MDE's "
         "size in the first rival, at the\nSD over all studies; the target is about 80%. stated: the same where each "
         "study's own MDE is planted. others: false\npositives on rivals without the effect. A trained row passes by "
@@ -116,9 +118,9 @@ def summary(result: Row) -> str:
 
 def _simulated_studies(seeds: Sequence[int], studies: int) -> Iterator[tuple[dict[str, int], list[Pairs]]]:
     for n in seeds:
-        for size in FAMILIES:
-            drawn = families(size, n, studies, np.random.default_rng([n, size]))
-            yield {"seeds": n, "configurations": size}, list(drawn)
+        for size, planned in FAMILIES:
+            drawn = families(size, n, studies, np.random.default_rng([n, size, planned]), planned)
+            yield {"seeds": n, "configurations": size, "planned": planned}, list(drawn)
     for tuning_runs in TUNING_RUNS:
         drawn = repeated(tuning_runs, REPEATED_SEEDS, studies, np.random.default_rng([0, tuning_runs]))
         yield {"seeds": REPEATED_SEEDS, "tuning_runs": tuning_runs}, list(drawn)

@@ -58,7 +58,8 @@ def _figures(comparison: StudyComparison) -> Iterator[Figure]:
         addition = f" Not shown because they have no interval yet: {listed(absent)}." if absent else ""
         baselines = {study: baselines[study] for study in shown}
         names = {name for panel in shown.values() for name in panel.frame["configuration"]} | set(baselines.values())
-        rows = {name: style for name, style in styles.items() if name in names}
+        every = {**styles, **{name: style for panel in shown.values() for name, style in panel.styles.items()}}
+        rows = {name: style for name, style in every.items() if name in names}
         yield figure_of(ForestGrid(panels=shown, baselines=baselines, styles=rows), "results", addition)
     if comparison.profiles:
         shared = {name: style for name, style in styles.items() if name in comparison.shared}

@@ -2,9 +2,11 @@
 
 import math
 
+from hpo.analysis.metric import Metric
 from hpo.analysis.performance_profiles import TABLE_RATIOS
 from hpo.analysis.results import StudyNumbers
-from hpo.analysis.study_comparison import StudyComparison
+from hpo.analysis.study_comparison import OverallPlanned, StudyComparison
+from hpo.analysis.verdicts import Verdict
 from hpo.report.formatting import NOTHING, amount, difference_interval, metric_value, percent, spread
 from hpo.report.tables import Table
 from hpo.report.wording import escape, verdict_words
@@ -21,17 +23,23 @@ def differences(comparison: StudyComparison) -> Table:
     """A2: every configuration against the baseline of its study, with the study's own verdict."""
     studies = comparison.studies
     rows = [[escape(entry.name), *(_verdict(entry.name, study) for study in studies)] for entry in comparison.overall]
+    rows += [
+        [escape(f"{entry.name} against {entry.against}"), *(_planned_verdict(entry, study) for study in studies)]
+        for entry in comparison.planned
+    ]
     header = [f"{_heading(study)} against {escape(study.baseline.name)}" for study in studies]
     return Table(["configuration", *header], rows)
 
 
 def overall(comparison: StudyComparison) -> Table:
     """A3: how often each verdict was reached."""
-    words = [word for word in comparison.overall[0].words if any(entry.words[word] for entry in comparison.overall)]
+    counts = {escape(entry.name): entry.words for entry in comparison.overall}
+    counts |= {escape(f"{entry.name} against {entry.against}"): entry.words for entry in comparison.planned}
+    words = [word for word in comparison.overall[0].words if any(number[word] for number in counts.values())]
     rows = [
-        [escape(entry.name), str(sum(entry.words.values())), *(str(entry.words[word]) for word in words)]
-        for entry in comparison.overall
-        if any(entry.words.values())
+        [name, str(sum(number.values())), *(str(number[word]) for word in words)]
+        for name, number in counts.items()
+        if any(number.values())
     ]
     return Table(["configuration", "verdicts", *words], rows, range(1, len(words) + 2))
 
@@ -74,10 +82,19 @@ def _result(name: str, numbers: StudyNumbers) -> str:
 def _verdict(name: str, numbers: StudyNumbers) -> str:
     if name == numbers.baseline.name:
         return "baseline"
-    metric, verdicts = numbers.metric, {rival.name: rival.verdict for rival in numbers.rivals}
-    if name not in verdicts:
+    verdicts = {rival.name: rival.verdict for rival in numbers.rivals}
+    return _verdict_cell(verdicts.get(name), numbers.metric)
+
+
+def _planned_verdict(entry: OverallPlanned, numbers: StudyNumbers) -> str:
+    verdicts = {(rival.name, rival.against): rival.verdict for rival in numbers.planned}
+    return _verdict_cell(verdicts.get((entry.name, entry.against)), numbers.metric)
+
+
+def _verdict_cell(verdict: Verdict | None, metric: Metric) -> str:
+    if verdict is None:
         return NOTHING
-    paired, words = verdicts[name].comparison, verdict_words(verdicts[name], metric)
+    paired, words = verdict.comparison, verdict_words(verdict, metric)
     if not paired.n:
         return words
     return f"{amount(paired.mean, metric)} {difference_interval(paired.interval, metric)}: {words}"

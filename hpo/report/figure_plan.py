@@ -7,7 +7,7 @@ import pandas as pd
 
 from hpo.analysis.metric import Metric, score_of
 from hpo.analysis.record import Record
-from hpo.analysis.results import StudyNumbers
+from hpo.analysis.results import Rival, StudyNumbers
 from hpo.analysis.selection import rerun_curves
 from hpo.analysis.verdicts import by_tuning_run
 from hpo.errors import plural
@@ -85,14 +85,29 @@ def _figure(kind: type[Chart], chart: Chart | None, section: Section, reason: st
 
 
 def forest_of(numbers: StudyNumbers, styles: Styles) -> Forest | None:
-    """The difference of every rival that has an interval; None where none has."""
-    compared = [(rival.name, rival.verdict.comparison) for rival in numbers.rivals]
-    rows = [(name, *paired.interval, paired.mean, paired.n) for name, paired in compared if paired.n > 1]
+    """The difference of every planned comparison that has an interval; None where none has.
+
+    A comparison with another configuration than the baseline has a row of its own, in the colour of the first.
+    """
+    compared = {_row_name(rival, numbers): rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1}
+    pairs = [(name, rival.verdict.comparison) for name, rival in compared.items()]
+    rows = [(name, *paired.interval, paired.mean, paired.n) for name, paired in pairs]
     if not rows:
         return None
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
-    margin = numbers.definition["margin"]
-    return Forest(frame=frame, metric=numbers.metric, baseline=numbers.baseline.name, margin=margin, styles=styles)
+    planned = {name: styles[rival.name] for name, rival in compared.items() if name not in styles}
+    return Forest(
+        frame=frame,
+        metric=numbers.metric,
+        baseline=numbers.baseline.name,
+        margin=numbers.definition["margin"],
+        styles={**styles, **planned},
+        several_baselines=bool(planned),
+    )
+
+
+def _row_name(rival: Rival, numbers: StudyNumbers) -> str:
+    return rival.name if rival.against == numbers.baseline.name else f"{rival.name} against {rival.against}"
 
 
 def _styles(numbers: StudyNumbers) -> Styles:

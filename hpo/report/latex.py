@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
 from hpo.output import visible
+from hpo.report import wording
 from hpo.report.tables import comparisons, results
 from hpo.report.wording import better, unescape
 
@@ -57,9 +58,13 @@ def latex(numbers: StudyNumbers) -> str:
 
 def _rows(numbers: StudyNumbers) -> Iterator[list[str]]:
     """Columns of T1 and T2, in Markdown."""
-    compared = {rival: (delta, p, verdict) for rival, _, delta, _, _, _, p, _, _, verdict in comparisons(numbers).rows}
-    for name, n, value, *_ in results(numbers).rows:
-        yield [name, n, value.partition(" [")[0], *compared.get(name, ("–", "–", "baseline"))]
+    compared = [(delta, p, verdict) for _, _, delta, _, _, _, p, _, _, verdict in comparisons(numbers).rows]
+    with_baseline = iter(compared[: len(numbers.rivals)])
+    for entry, (name, n, value, *_) in zip(numbers.configurations, results(numbers).rows, strict=True):
+        is_baseline = entry.name == numbers.baseline.name
+        yield [name, n, value.partition(" [")[0], *(("–", "–", "baseline") if is_baseline else next(with_baseline))]
+    for rival, cells in zip(numbers.planned, compared[len(numbers.rivals) :], strict=True):
+        yield [wording.escape(f"{rival.name} against {rival.against}"), str(rival.verdict.comparison.n), "–", *cells]
 
 
 def _cell(markdown: str) -> str:
@@ -73,12 +78,13 @@ def _caption(numbers: StudyNumbers) -> str:
     """What the numbers are, and the limits of the study."""
     runs, metric = numbers.study["tuning_runs"], numbers.metric
     unit = "by seed" if runs == 1 else f"of the means of {runs} tuning runs"
-    separately = ", with the interval of that comparison only" if len(numbers.rivals) > 1 else ""
+    separately = ", with the interval of that comparison only" if len(numbers.comparisons) > 1 else ""
+    elsewhere = ", or from the configuration named" if numbers.planned else ""
     sentences = [
         f"{numbers.title}.",
         f"{metric.title} ({better(metric.direction)}): mean ± SD over n reruns.",
-        f"Δ: paired difference from {numbers.baseline.name}, {unit}{separately}; "
-        f"p: paired t test, Holm over {plural(len(numbers.rivals), 'comparison')}.",
+        f"Δ: paired difference from {numbers.baseline.name}{elsewhere}, {unit}{separately}; "
+        f"p: paired t test, Holm over {plural(len(numbers.comparisons), 'comparison')}.",
     ]
     if runs == 1:
         sentences.append("Conditional on one tuning run, so every verdict is tentative.")

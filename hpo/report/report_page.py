@@ -35,7 +35,6 @@ def report_page(
 
 def _results(numbers: StudyNumbers) -> dict[str, Any]:
     """Values for the verdicts, the results, the analysis and the limits."""
-    verdicts = {rival.name: rival.verdict for rival in numbers.rivals}
     return {
         "numbers": numbers,
         "study": numbers.study,
@@ -49,10 +48,12 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "baseline": escape(numbers.baseline.name),
         "verdicts": verdict_lines(numbers),
         "warnings": find_warnings(numbers),
-        "paired": [rival for rival in numbers.rivals if rival.verdict.comparison.n > 1],
+        "paired": [rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1],
         "entries": {entry.name: entry for entry in numbers.configurations},
         "undetectable": [
-            name for name, verdict in verdicts.items() if verdict.rule == 5 and verdict.comparison.mde > verdict.margin
+            f"{rival.name} against {rival.against}" if numbers.planned else rival.name
+            for rival in numbers.comparisons
+            if rival.verdict.rule == 5 and rival.verdict.comparison.mde > rival.verdict.margin
         ],
     }
 
@@ -71,7 +72,7 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "trial_budget": _trial_budget(numbers),
         "sampler": sampler_words(numbers.definition, numbers.study["trials"]),
         "pruned_epochs": _pruned_epochs(numbers),
-        "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.rivals)):.3g}%",
+        "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.comparisons)):.3g}%",
     }
 
 

@@ -66,18 +66,18 @@ class Results:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The comparisons with the baseline, a row each.
+        """The planned comparisons, with the baseline or as `Configuration.against` names them, a row each.
 
-        Columns: configuration; baseline; verdict; metric; n: pairs; mean: of the differences configuration − baseline;
+        Columns: configuration; against; verdict; metric; n: pairs; mean: of the differences configuration − against;
         low, high: its 95% interval; p: of the paired t test; p_holm: adjusted over the study's comparisons; won: pairs
         in which the configuration is better; mde: the smallest true difference that is detected with 80% power;
         margin: the smallest difference that matters; prediction; outcome ("held", "did not hold" or "undecided").
         """
         rows = []
-        for rival in self._numbers.rivals:
+        for rival in self._numbers.comparisons:
             verdict, comparison = rival.verdict, rival.verdict.comparison
             rows.append({
-                "configuration": rival.name, "baseline": self._numbers.baseline.name, "verdict": verdict.label,
+                "configuration": rival.name, "against": rival.against, "verdict": verdict.label,
                 "metric": self._numbers.metric.name, "n": comparison.n, "mean": comparison.mean,
                 "low": comparison.interval.low, "high": comparison.interval.high, "p": comparison.p_t,
                 "p_holm": verdict.p_holm, "won": comparison.won, "mde": comparison.mde, "margin": verdict.margin,

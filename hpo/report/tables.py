@@ -82,20 +82,21 @@ def best_settings(entry: ConfigurationNumbers, settings: list[dict[str, float]] 
 
 
 def comparisons(numbers: StudyNumbers) -> Table:
-    """T2: every rival against the baseline, in percentage points where the metric is a share."""
+    """T2: the planned comparisons, in percentage points where the metric is a share."""
     metric = numbers.metric
     unit = " in points" if metric.share else ""
+    first = "comparison" if numbers.planned else f"against {escape(numbers.baseline.name)}"
     header = [
-        f"against {escape(numbers.baseline.name)}", "n", f"Δ{unit} [95% CI]", f"{numbers.unit}s won", "p (t)",
+        first, "n", f"Δ{unit} [95% CI]", f"{numbers.unit}s won", "p (t)",
         "p (sign flip)", "p (Holm)", "g", f"MDE{unit}", "verdict",
     ]  # fmt: skip
     rows = []
-    for rival in numbers.rivals:
+    for rival in numbers.comparisons:
         paired = rival.verdict.comparison
         ties = f", {paired.tied} tied" if paired.tied else ""
         rows.append(
             [
-                escape(rival.name),
+                escape(f"{rival.name} against {rival.against}" if numbers.planned else rival.name),
                 str(paired.n),
                 with_interval(paired.mean, paired.interval, metric) if paired.n else NOTHING,
                 f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
@@ -111,7 +112,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
 
 
 def pairs(numbers: StudyNumbers) -> Table:
-    """T3: the rivals compared with each other, without verdicts."""
+    """T3: the rivals compared with each other where no comparison was planned, without verdicts."""
     metric = numbers.metric
     rows = []
     for pair in (pair for pair in numbers.pairs if pair.n):

@@ -117,14 +117,14 @@ def verdict_words(verdict: Verdict, metric: Metric) -> str:
 
 
 def verdict_lines(numbers: StudyNumbers) -> list[str]:
-    """A line of Markdown for each rival: its verdict and the numbers that it rests on."""
-    return [_verdict_line(rival, numbers) for rival in numbers.rivals]
+    """A line of Markdown for each planned comparison: its verdict and the numbers that it rests on."""
+    return [_verdict_line(rival, numbers) for rival in numbers.comparisons]
 
 
 def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
     verdict, metric = rival.verdict, numbers.metric
     paired = verdict.comparison
-    parts = [f"{escape(rival.name)} against {escape(numbers.baseline.name)}: {verdict_words(verdict, metric)}"]
+    parts = [f"{escape(rival.name)} against {escape(rival.against)}: {verdict_words(verdict, metric)}"]
     if paired.n:
         interval = f", 95% CI {difference_interval(paired.interval, metric)}" if paired.n > 1 else ""
         scope = " (this comparison only)" if paired.n > 1 and paired.family > 1 else ""

@@ -17,6 +17,7 @@ from hpo.space import as_json
 from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.configuration_options import check_options, describe_groups
+from hpo.study.planned_comparisons import planned_against
 from hpo.study.search import check_grid, describe_sampler, first_settings, planned_trials
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training, training_names
@@ -112,6 +113,7 @@ def _describe_configuration(configuration: Configuration, study: Study) -> dict[
         **_describe_options(configuration),
         **({"first": first_settings(configuration)} if configuration.first else {}),
         "prediction": configuration.prediction,
+        **({"against": planned_against(configuration)} if configuration.against else {}),
         "space": {name: as_json(entry) for name, entry in full_space(configuration).items()},
     }
 

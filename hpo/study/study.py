@@ -37,6 +37,9 @@ class Configuration:
         first: settings to try before any other, in every tuning run, as dicts of values; they count as trials. What a
             setting leaves out is sampled.
         prediction: what the author expects compared with the baseline, stated before any run.
+        against: another configuration, or several, with which this one is compared as well: each such comparison gets a
+            verdict of its own, in the same family of tests (Holm) as those with the baseline. A dict of name →
+            prediction also states what the author expects of it.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Configuration:
     trials: int | None = None
     first: Sequence[Mapping[str, Value]] = ()
     prediction: Prediction | None = None
+    against: str | Sequence[str] | Mapping[str, Prediction | None] = ()
 
     def __post_init__(self) -> None:
         check_configuration(self)

@@ -8,6 +8,7 @@ from typing import Any
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, plural, require, require_whole
 from hpo.search_space import Choice, Range, When, is_plain
 from hpo.stages import Stages, batch_sizes_of
+from hpo.study.planned_comparisons import check_against, check_planned_comparisons
 from hpo.study.pruner import check_pruner
 from hpo.study.sampler import check_sampler
 from hpo.tasks import CLASSIFICATION, TASKS, Task
@@ -42,6 +43,7 @@ def check_configuration(configuration: Any) -> None:
     valid = listed and all(isinstance(setting, Mapping) and setting for setting in configuration.first)
     require(valid, f"{owner}: first", configuration.first, "a list of settings, such as [{'learning_rate': 0.001}]")
     _require_choice(f"{owner}: prediction", configuration.prediction, "better", "worse", "equivalent", None)
+    check_against(configuration)
 
 
 def check_study(study: Any) -> None:
@@ -53,6 +55,7 @@ def check_study(study: Any) -> None:
         expected = "another name, since reports of comparisons have such names"
         require(not study.name.startswith("compare-"), "name", study.name, expected)
     _check_configurations([configuration.name for configuration in study.configurations], study.baseline)
+    check_planned_comparisons(study)
     _check_parts(study)
     _check_score(study)
     _check_training(study)

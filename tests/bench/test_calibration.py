@@ -26,8 +26,8 @@ CPU = torch.device("cpu")
 TINY = Mnist1d(samples=200, label_noise=0.2)
 
 
-def simulated(configurations: int, seeds: int, studies: int) -> list[Pairs]:
-    return list(families(configurations, seeds, studies, np.random.default_rng([7, seeds])))
+def simulated(configurations: int, seeds: int, studies: int, planned: int = 0) -> list[Pairs]:
+    return list(families(configurations, seeds, studies, np.random.default_rng([7, seeds]), planned))
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_comparisons_without_a_difference(seeds: int) -> None:
     assert result.other_false_positives is None and result.passes()
 
 
-@pytest.mark.parametrize(("configurations", "studies"), [(3, 600), (12, 200)])
-def test_a_family_has_a_false_positive_in_one_study_of_twenty(configurations: int, studies: int) -> None:
-    result = calibrate(simulated(configurations, 10, studies))
+@pytest.mark.parametrize(("configurations", "studies", "planned"), [(3, 600, 0), (12, 200, 0), (4, 600, 1)])
+def test_a_family_has_a_false_positive_in_one_study_of_twenty(configurations: int, studies: int, planned: int) -> None:
+    result = calibrate(simulated(configurations, 10, studies, planned))
     assert result.false_positives.low <= 0.05
     assert result.other_false_positives is not None and result.other_false_positives.low <= 0.05
     assert result.power.low <= 0.8 <= result.power.high
@@ -148,7 +148,7 @@ def test_a_configuration_against_itself(monkeypatch: pytest.MonkeyPatch) -> None
     kinds = [(row["kind"], row["seeds"], row.get("configurations"), row.get("tuning_runs")) for row in rows]
     assert kinds == [
         *(("trained", seeds, None, None) for seeds in (5, 3)),
-        *(("simulated", seeds, size, None) for seeds in (5, 3) for size in (2, 3, 6, 12)),
+        *(("simulated", seeds, size, None) for seeds in (5, 3) for size in (2, 3, 6, 12, 4, 6)),
         *(("simulated", 10, None, tuning_runs) for tuning_runs in (1, 3, 5, 10)),
     ]
     assert [row["passes"] is None for row in rows] == [row.get("tuning_runs") == 1 for row in rows]
@@ -160,6 +160,12 @@ def test_a_configuration_against_itself(monkeypatch: pytest.MonkeyPatch) -> None
     for row in rows[:2]:
         assert row["false_positives"]["total"] == row["coverage"]["total"] == row["power"]["total"] == 8
         assert row["false_positives"]["events"] + row["coverage"]["events"] == 8 and row["effect"] > 0
+
+
+def test_planned_comparisons_of_two_rivals_are_between_the_values_of_both() -> None:
+    [study] = simulated(6, 4, 1, planned=2)
+    assert list(study)[5:] == ["rival 3 against 2", "rival 5 against 4"]
+    assert study["rival 5 against 4"] == (study["rival 5"][0], study["rival 4"][0])
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -233,7 +233,7 @@ def test_a_comparison_at_every_moment(moment: str) -> None:
 def test_nothing_is_pooled() -> None:
     comparison = compare_studies([study("a", 0.05), study("b", 0.05)])
     assert StudyComparison._fields == (
-        *("studies", "overall", "shared", "error_bound", "same_definition", "same_data", "times_to_target"),
+        *("studies", "overall", "planned", "shared", "error_bound", "same_definition", "same_data", "times_to_target"),
         *("left_out", "profiles"),
     )
     assert comparison.error_bound == pytest.approx(0.1) and comparison.overall[1].words["better"] == 2

@@ -21,6 +21,7 @@ class Forest(Chart):
 
     Attributes:
         metric: what is compared. margin: δ, in its units.
+        several_baselines: whether rows named "A against B" compare with another configuration than the baseline.
         frame: columns configuration, low, middle, high, pairs; in the metric's units.
     """
 
@@ -31,14 +32,16 @@ class Forest(Chart):
     metric: Metric
     baseline: str
     margin: float
+    several_baselines: bool = False
 
     @property
     def caption(self) -> str:
         separately = ", for each comparison on its own" if len(self.frame) > 1 else ""
         width = formatting.margin(self.margin, self.metric)
+        elsewhere = ", or from the configuration that its row names," if self.several_baselines else ""
         return (
-            f"Mean difference of {self.metric.label} from {shorten(self.baseline)} with its 95% interval{separately} "
-            f"({better(self.metric.direction)}); the line is 0, the band the margin of ±{width}."
+            f"Mean difference of {self.metric.label} from {shorten(self.baseline)}{elsewhere} with its 95% "
+            f"interval{separately} ({better(self.metric.direction)}); the line is 0, the band the margin of ±{width}."
         )
 
     @property
