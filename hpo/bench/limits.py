@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from hpo.bench.timing import seconds
 from hpo.dispatch import DispatchMode
 from hpo.training.population import Population
+from hpo.training.products import faster_product
 
+aten = torch.ops.aten
 COPIED = 2**26  # numbers: more than any cache holds
 SQUARE = 2048  # rows and columns of a product that keeps any device busy
 
@@ -32,8 +34,10 @@ def measure_limits(device: torch.device, models: int, samples: int) -> Amount:
     inputs, square = torch.randn(models, samples, 256, device=device), torch.randn(SQUARE, SQUARE, device=device)
     weights = torch.randn(models, 256, 256, device=device)
     large, target = torch.randn(COPIED, device=device), torch.empty(COPIED, device=device)
-    batched = 2 * models * samples * 256 * 256 / seconds(lambda: torch.bmm(inputs, weights), device)
-    single = 2 * SQUARE**3 / seconds(lambda: torch.mm(square, square), device)
+    multiply = faster_product(aten.bmm.default, (inputs, weights)) or torch.bmm
+    batched = 2 * models * samples * 256 * 256 / seconds(lambda: multiply(inputs, weights), device)
+    multiply_square = faster_product(aten.mm.default, (square, square)) or torch.mm
+    single = 2 * SQUARE**3 / seconds(lambda: multiply_square(square, square), device)
     copy = seconds(lambda: target.copy_(large), device)
     return Amount(max(batched, single), 2 * COPIED * large.element_size() / copy)
 
@@ -82,7 +86,7 @@ def extract_products(step: Callable[[], object], device: torch.device) -> Callab
 
 
 class ProductRecorder(DispatchMode):
-    """Records the calls that `FlopCounterMode` counts, as (function, operands, options)."""
+    """Records the calls that `FlopCounterMode` counts, as (the function that a step calls, operands, options)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,5 +94,6 @@ class ProductRecorder(DispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function._overloadpacket in flop_registry:
-            self.calls.append((function, args, kwargs or {}))
+            kernel = None if kwargs else faster_product(function, args)
+            self.calls.append((kernel or function, args, kwargs or {}))
         return function(*args, **(kwargs or {}))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
@@ -20,6 +21,7 @@ class Operation(NamedTuple):
     Attributes:
         outputs: slot numbers in the order of the result's leaves; None for a leaf that is not a tensor.
         sequence: whether the result is a list or tuple, maybe of only one tensor as `split` may return.
+        kernel: a faster function with the same result, up to rounding.
     """
 
     function: Callable[..., Any]
@@ -27,6 +29,7 @@ class Operation(NamedTuple):
     kwargs: dict[str, Any]
     outputs: list[int | None]
     sequence: bool
+    kernel: Callable[..., Any] | None = None
 
     @property
     def output_slots(self) -> list[int]:
@@ -47,7 +50,8 @@ class Trace:
     def __call__(self, args: Any) -> Any:
         tensors: list[Tensor] = []
         _collect_tensors(args, tensors)
-        result = self._code(tensors)
+        with np.errstate(all="ignore"):  # a model that diverges is found by its loss
+            result = self._code(tensors)
         return result if self._plain else tree_unflatten(result, self._spec)
 
     def same_operations(self, other: "Trace") -> bool:
@@ -98,7 +102,7 @@ class Trace:
             arguments += [f"{key}={code(value)}" for key, value in operation.kwargs.items()]
             targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
             targets = targets if operation.sequence else targets[:-2]
-            lines.append(f"    {targets} = {code(operation.function)}({', '.join(arguments)})")
+            lines.append(f"    {targets} = {code(operation.kernel or operation.function)}({', '.join(arguments)})")
             if unused:
                 lines.append(f"    del {', '.join(f't{slot}' for slot in unused)}")
         result = tree_unflatten(self._result, self._spec) if self._plain else self._result

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from hpo.dispatch import DispatchMode
 from hpo.errors import UsageError
+from hpo.training.products import faster_product
 from hpo.training.trace import Operation, Slot, Trace
 from hpo.user_code.calls import equal_values
 from hpo.user_code.python_state import STATE_ADVICE
@@ -152,7 +153,9 @@ class _Recorder(DispatchMode):
         outputs = [self._slot(leaf) for leaf in tree_leaves(result, is_leaf=lambda leaf: leaf is None)]
         if function in _ZEROS:
             self.zeros.add(self.slots[id(result)])
-        self.operations.append(Operation(function, operands, options, outputs, isinstance(result, list | tuple)))
+        kernel = None if options else faster_product(function, args)
+        sequence = isinstance(result, list | tuple)
+        self.operations.append(Operation(function, operands, options, outputs, sequence, kernel))
         return result
 
     def _slot(self, leaf: Any) -> int | None:
