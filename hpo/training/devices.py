@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hpo.errors import UsageError, plural
-from hpo.training.products import use_one_thread
+from hpo.processor import use_one_openblas_thread
 
 
 def choose_device(name: str) -> torch.device:
@@ -100,7 +100,7 @@ def prepare_process(threads: int, device: torch.device) -> None:
     warnings.filterwarnings("ignore", r"(?s).*\(Triggered internally at")  # PyTorch's own, about its kernels
     torch.set_num_threads(threads)
     if threads == 1:
-        use_one_thread()
+        use_one_openblas_thread()
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # Triton launches there, and this process takes no memory on other GPUs
     if torch.cuda.is_available():

@@ -5,22 +5,19 @@ is twice as fast at 64 × 256 by 256 × 256, and up to six times at thin matrice
 as by OPENBLAS_CORETYPE, PyTorch's oneDNN is 1.5 times as fast at large matrices.
 """
 
-import ctypes
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.processor import is_amd, openblas_has_avx512
+
 aten = torch.ops.aten
 MIN_MULTIPLICATIONS = 2**16  # of a call: below, the call itself takes longer than the product
 ONEDNN_MIN_SIZE = 64  # rows, columns and terms of a sum
-CPU_INFORMATION = Path("/proc/cpuinfo")
-_WITH_AVX512 = {b"SkylakeX", b"Cooperlake", b"Sapphirerapids", b"SapphireRapids"}  # OpenBLAS's names of its kernels
 
 Kernel = Callable[..., Tensor]
 
@@ -44,42 +41,10 @@ def faster_product(function: Any, args: Sequence[Any]) -> Kernel | None:
     return multiply_by_onednn if function is aten.bmm.default and is_large else None
 
 
-def use_one_thread() -> None:
-    """Has OpenBLAS compute on one thread, as PyTorch does in a process that shares the machine with others."""
-    if library := _openblas():
-        library.scipy_openblas_set_num_threads64_(1)
-
-
 @cache
 def mkl_lacks_avx512() -> bool:
     """Whether this is an AMD processor with AVX-512."""
-    with suppress(OSError):
-        is_amd = "AuthenticAMD" in CPU_INFORMATION.read_text()
-        return is_amd and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkl.is_available()
-    return False
-
-
-def openblas_has_avx512() -> bool:
-    """Whether NumPy multiplies by kernels with AVX-512 on one thread."""
-    library = _openblas()
-    return bool(library and library.scipy_openblas_get_num_threads64_() == 1 and _kernels(library) in _WITH_AVX512)
-
-
-@cache
-def _openblas() -> ctypes.CDLL | None:
-    """The library that NumPy's wheels contain; None where NumPy uses another one."""
-    for path in (Path(np.__file__).parent.parent / "numpy.libs").glob("libscipy_openblas64_*"):
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL(str(path))
-            library.scipy_openblas_get_corename64_.restype = ctypes.c_char_p
-            library.scipy_openblas_get_num_threads64_.restype = ctypes.c_int
-            return library if library.scipy_openblas_set_num_threads64_ else None
-    return None
-
-
-@cache
-def _kernels(library: ctypes.CDLL) -> bytes:
-    return bytes(library.scipy_openblas_get_corename64_())
+    return is_amd() and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkl.is_available()
 
 
 def _is_plain(operand: Tensor) -> bool:

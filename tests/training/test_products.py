@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hpo import processor
 from hpo.bench.training_steps import Setting, make_population
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.training import products
@@ -118,7 +119,7 @@ def test_only_amd_processors_with_avx512_multiply_otherwise(tmp_path: Path, monk
     for vendor in ("GenuineIntel", "AuthenticAMD"):
         path = tmp_path / vendor
         path.write_text(f"processor : 0\nvendor_id : {vendor}\n")
-        monkeypatch.setattr(products, "CPU_INFORMATION", path)
+        monkeypatch.setattr(processor, "CPU_INFORMATION", path)
         products.mkl_lacks_avx512.cache_clear()
         assert products.mkl_lacks_avx512() == (vendor == "AuthenticAMD" and torch.backends.mkl.is_available())
     products.mkl_lacks_avx512.cache_clear()
