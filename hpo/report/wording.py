@@ -26,7 +26,7 @@ from hpo.stages import Stages
 
 # What joins the entries of a list; other lists are sizes.
 LISTS = {
-    "milestones": " and ", "corruptions": " and ", "severities": " and ", "deviations": " and ",
+    "milestones": " and ", "corruptions": " and ", "severities": " and ", "means": " and ", "deviations": " and ",
     "scale": " to ", "ratio": " to ", "padding": " to ",
 }  # fmt: skip
 FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
