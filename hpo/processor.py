@@ -10,6 +10,7 @@ CPU_INFORMATION = Path("/proc/cpuinfo")
 _WITH_AVX512 = {"skylakex", "cooperlake", "sapphirerapids"}  # OpenBLAS's names of its kernels
 
 
+@cache
 def is_amd() -> bool:
     """Whether Linux says that AMD made the processor."""
     with suppress(OSError):
@@ -23,10 +24,16 @@ def use_one_openblas_thread() -> None:
         library.scipy_openblas_set_num_threads64_(1)
 
 
-def openblas_has_avx512() -> bool:
-    """Whether NumPy multiplies by kernels with AVX-512 on one thread."""
+def openblas_threads() -> int:
+    """The threads on which NumPy multiplies; 0 where it does not use OpenBLAS."""
     library = _openblas()
-    return bool(library and library.scipy_openblas_get_num_threads64_() == 1 and _kernels(library) in _WITH_AVX512)
+    return library.scipy_openblas_get_num_threads64_() if library else 0
+
+
+def openblas_has_avx512() -> bool:
+    """Whether NumPy multiplies by kernels with AVX-512."""
+    library = _openblas()
+    return bool(library and _kernels(library) in _WITH_AVX512)
 
 
 @cache

@@ -14,7 +14,7 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hpo.gradients import indexing, recurrence
+from hpo.gradients import columns, indexing, recurrence
 from hpo.gradients.shares import Share
 
 Function = Callable[..., Any]
@@ -193,6 +193,7 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     # PyTorch asks this before it packs padded sequences, which `vmap` does not allow.
     torch._nested_tensor_from_mask_left_aligned: (_several, lambda *_: False),
     torch.dot: (_several, _vdot),
+    **{function: (_several, other) for function, other in columns.SUBSTITUTES.items()},
     **{function: (_stepwise, other) for function, other in recurrence.SUBSTITUTES.items()},
     **{function: (_several_or_twice, other) for function, other in indexing.SUBSTITUTES.items()},
 }

@@ -6,14 +6,13 @@ as by OPENBLAS_CORETYPE, PyTorch's oneDNN is 1.5 times as fast at large matrices
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hpo.processor import is_amd, openblas_has_avx512
+from hpo.processor import is_amd, openblas_has_avx512, openblas_threads
 
 aten = torch.ops.aten
 MIN_MULTIPLICATIONS = 2**16  # of a call: below, the call itself takes longer than the product
@@ -30,21 +29,21 @@ def faster_product(function: Any, args: Sequence[Any]) -> Kernel | None:
     Args:
         function: an operation of PyTorch. args: those of one call of it.
     """
-    if function not in _PRODUCTS or torch.get_num_threads() > 1 or not mkl_lacks_avx512():
+    if function not in _PRODUCTS or torch.get_num_threads() > 1 or not is_amd():
         return None
     first, second = args[-2:]
     if first.numel() * second.shape[-1] < MIN_MULTIPLICATIONS or not all(map(_is_plain, args)):
         return None
-    if openblas_has_avx512() and _has_contiguous_lines(first) and _has_contiguous_lines(second):
-        return _PRODUCTS[function]
     is_large = min(*first.shape[-2:], second.shape[-1]) >= ONEDNN_MIN_SIZE and first.dtype == torch.float32
-    return multiply_by_onednn if function is aten.bmm.default and is_large else None
+    if function is aten.bmm.default and is_large and onednn_is_fastest():
+        return multiply_by_onednn
+    suits_openblas = openblas_threads() == 1 and _has_contiguous_lines(first) and _has_contiguous_lines(second)
+    return _PRODUCTS[function] if suits_openblas else None
 
 
-@cache
-def mkl_lacks_avx512() -> bool:
-    """Whether this is an AMD processor with AVX-512."""
-    return is_amd() and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkl.is_available()
+def onednn_is_fastest() -> bool:
+    """Whether only oneDNN uses AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not openblas_has_avx512()
 
 
 def _is_plain(operand: Tensor) -> bool:

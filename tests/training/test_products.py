@@ -20,8 +20,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def choose(monkeypatch: pytest.MonkeyPatch, library: str | None) -> None:
     """As on a processor where this library is faster."""
-    monkeypatch.setattr(products, "mkl_lacks_avx512", lambda: library is not None)
-    monkeypatch.setattr(products, "openblas_has_avx512", lambda: library == "openblas")
+    monkeypatch.setattr(products, "is_amd", lambda: library is not None)
+    monkeypatch.setattr(products, "onednn_is_fastest", lambda: library == "onednn")
+    monkeypatch.setattr(products, "openblas_threads", lambda: 1)
 
 
 def operand(rows: int, columns: int, transposed: bool) -> Tensor:
@@ -114,12 +115,17 @@ def test_infinite_numbers_pass_without_a_warning(library: str, monkeypatch: pyte
     assert losses.isfinite().tolist() == [True, False, True]
 
 
-def test_only_amd_processors_with_avx512_multiply_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    for vendor in ("GenuineIntel", "AuthenticAMD"):
-        path = tmp_path / vendor
-        path.write_text(f"processor : 0\nvendor_id : {vendor}\n")
-        monkeypatch.setattr(processor, "CPU_INFORMATION", path)
-        products.mkl_lacks_avx512.cache_clear()
-        assert products.mkl_lacks_avx512() == (vendor == "AuthenticAMD" and torch.backends.mkl.is_available())
-    products.mkl_lacks_avx512.cache_clear()
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_only_amd_processors_multiply_otherwise(vendor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {vendor}\n")
+    monkeypatch.setattr(processor, "CPU_INFORMATION", tmp_path / "cpuinfo")
+    monkeypatch.setattr(products, "is_amd", processor.is_amd.__wrapped__)
+    monkeypatch.setattr(products, "openblas_threads", lambda: 1)
+    first, second = torch.randn(3, 64, 64), torch.randn(3, 64, 64)
+    assert bool(products.faster_product(aten.bmm.default, (first, second))) == (vendor == "AuthenticAMD")
+
+
+def test_openblas_on_several_threads_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, "openblas")
+    monkeypatch.setattr(products, "openblas_threads", lambda: 2)
+    assert not products.faster_product(aten.bmm.default, (torch.randn(3, 64, 64), torch.randn(3, 64, 64)))
