@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from storage_study import finish_all, make
 
 from hpo import api, cli
+from hpo.cli.terminal import catalogue
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
 from tests.report.golden_studies import STUDIES
@@ -224,3 +226,10 @@ def test_list_names_samplers_and_training_hyperparameters(capsys: pytest.Capture
     shown = json.loads(capsys.readouterr().out)
     assert {"tpe", "random", "gp", "cmaes", "qmc", "grid"} <= shown["samplers"].keys()
     assert any("batch_size" in name for name in shown["training hyperparameters"])
+
+
+def test_the_stored_parts_are_those_of_the_modules_and_are_listed_without_pytorch() -> None:
+    stored = json.loads(catalogue.BUILT_IN.read_text(encoding="utf-8"))
+    assert stored == catalogue.built_in_parts(), "call hpo.cli.terminal.catalogue.write_built_in_parts()"
+    code = "import sys, hpo.cli.terminal.catalogue as it; it.catalogue(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

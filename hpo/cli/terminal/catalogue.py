@@ -1,8 +1,10 @@
 """The catalogue of studies and built-in parts, and settings as they are typed."""
 
 import ast
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
@@ -12,6 +14,7 @@ from hpo.study import loading
 from hpo.study.sampler import SAMPLERS
 from hpo.study.study import Configuration, Study
 
+BUILT_IN = Path(__file__).parent / "built_in_parts.json"  # stored, because importing PyTorch takes seconds
 TRAINING = {
     "batch_size, accumulate, label_smoothing": "fields of the study, for one configuration",
     "model.ARGUMENT": "an argument of the model function or a field of a built-in network; dropout is model.dropout",
@@ -21,6 +24,19 @@ TRAINING = {
 
 def catalogue() -> dict[str, Any]:
     """Studies and built-in parts by kind: name → a line about it, or its hyperparameters."""
+    studies = {path.stem: _first_line(path.read_text(encoding="utf-8")) for path in loading.study_files()}
+    return {"studies": studies, **json.loads(BUILT_IN.read_text(encoding="utf-8"))}
+
+
+def write_built_in_parts() -> None:
+    """Stores the built-in parts, which a test compares with the stored ones; call it when they have changed."""
+    BUILT_IN.write_text(
+        json.dumps(built_in_parts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+    )
+
+
+def built_in_parts() -> dict[str, Any]:
+    """The built-in parts by kind, from the modules that define them."""
     from hpo.data import DATASETS
     from hpo.models import MODELS
     from hpo.optim.averages import AVERAGES
@@ -28,9 +44,7 @@ def catalogue() -> dict[str, Any]:
     from hpo.optim.regularizers import REGULARIZERS
     from hpo.optim.schedules import SCHEDULES
 
-    parts: dict[str, Any] = {
-        "studies": {path.stem: _first_line(path.read_text(encoding="utf-8")) for path in loading.study_files()}
-    }
+    parts: dict[str, Any] = {}
     for kind, registry in (("regularizers", REGULARIZERS), ("optimizers", OPTIMIZERS)):
         parts[kind] = {
             name: {key: _default(value) for key, value in part.hyperparameters.items()}
