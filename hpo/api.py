@@ -136,18 +136,20 @@ def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalo
     Args:
         analysis: a Markdown file with the author's text, if it exists. standalone: put everything into report.html.
     """
+    from hpo.analysis.compute import compute_numbers
     from hpo.dashboard.study_note import publish
     from hpo.report import read_record, write_report
 
     record = read_record(ledger)
+    numbers = compute_numbers(record)
     text = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
     command = record.study["text"]["command"]
-    path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone)
+    path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone, numbers)
     if is_read_only(ledger.engine):
         return path
     ledger.note_report()
     try:
-        publish(ledger, record)
+        publish(ledger, record, numbers)
     except Exception as error:  # an old summary in Optuna's dashboard does no harm; a failed report would
         log.warning("the summary of %s in Optuna's dashboard was not updated (%s)", ledger.study, error)
     return path

@@ -67,7 +67,10 @@ def upward_variation(loss: ArrayLike) -> float:
 def spikes(loss: ArrayLike) -> int:
     """Number of epochs whose loss lies above 1.25 × the median of the five epochs before."""
     numbers = np.asarray(loss, dtype=float)
-    return sum(bool(numbers[i] > 1.25 * np.median(numbers[i - 5 : i])) for i in range(5, numbers.size))
+    if numbers.size <= 5:
+        return 0
+    before = np.median(np.lib.stride_tricks.sliding_window_view(numbers[:-1], 5), axis=1)
+    return int(np.count_nonzero(numbers[5:] > 1.25 * before))
 
 
 def best_so_far(scores: ArrayLike, direction: Direction) -> NDArray[np.float64]:

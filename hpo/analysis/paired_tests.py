@@ -17,6 +17,7 @@ Direction = Literal["maximize", "minimize"]
 
 MAX_EXACT_SEEDS = 16  # up to here all 2ⁿ sign patterns are enumerated (65,536 at most)
 SAMPLED_FLIPS = 20_000
+FLIPS_AT_ONCE = 100  # in memory; the draws do not depend on it
 ROUNDING = 1e-12  # differences smaller than this share of the largest value are rounding errors
 
 
@@ -125,8 +126,10 @@ def sign_flip(differences: ArrayLike) -> float:
         for number in numbers:
             sums = np.concatenate([sums + number, sums - number])
         return float(np.mean(np.abs(sums) >= threshold))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(SAMPLED_FLIPS, count))
-    extreme = np.count_nonzero(np.abs(signs @ numbers) >= threshold)
+    random, extreme = np.random.default_rng(0), 0
+    for start in range(0, SAMPLED_FLIPS, FLIPS_AT_ONCE):
+        signs = 2.0 * random.integers(0, 2, size=(min(FLIPS_AT_ONCE, SAMPLED_FLIPS - start), count)) - 1.0
+        extreme += int(np.count_nonzero(np.abs(signs @ numbers) >= threshold))
     return float((extreme + 1) / (SAMPLED_FLIPS + 1))
 
 

@@ -82,8 +82,8 @@ class Reruns(NamedTuple):
     @property
     def undefined_seeds(self) -> list[int]:
         """The reruns that did not diverge and whose metric is not finite."""
-        undefined = [seed for seed, value in self.metric_values.items() if value != value]
-        return [seed for seed in undefined if seed not in self.diverged_seeds]
+        diverged = set(self.diverged_seeds)
+        return [seed for seed, value in self.metric_values.items() if value != value and seed not in diverged]
 
 
 class ConfigurationNumbers(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 from hashlib import sha256
 
+from hpo.analysis.results import StudyNumbers
 from hpo.report import Record, read_record
 from hpo.report.summary import Summary, summarise
 from hpo.storage.ledger import Ledger
@@ -15,9 +16,9 @@ PAUSE = 30.0  # seconds between two summaries of a study, from all processes tog
 KEY = "hpo:summary"
 
 
-def publish(ledger: Ledger, record: Record) -> None:
-    """Writes the summary of `record` now, as `hpo report` does."""
-    _write(ledger, summarise(record), "")  # more runs may have finished since the record was read
+def publish(ledger: Ledger, record: Record, numbers: StudyNumbers | None = None) -> None:
+    """Writes the summary of `record` now, as `hpo report` does; `numbers` are its numbers, if they are known."""
+    _write(ledger, summarise(record, numbers), "")  # more runs may have finished since the record was read
 
 
 def refresh(ledger: Ledger, pause: float | None = None) -> bool:

@@ -1,10 +1,18 @@
 """The tables of a record that people take away: trials and reruns, a row each, and their curves by epoch."""
 
+import numpy as np
 import pandas as pd
 
 from hpo.analysis.record import Record
 from hpo.analysis.selection import superseded
 
+# Name → its phase, and whether it has a row for each epoch.
+TABLES = {
+    "trials": ("tune", False),
+    "trial_curves": ("tune", True),
+    "reruns": ("rerun", False),
+    "curves": ("rerun", True),
+}
 KEYS = ["configuration", "phase", "tuning_run", "round", "slot", "seed"]
 
 
@@ -13,18 +21,43 @@ def record_tables(record: Record) -> dict[str, pd.DataFrame]:
 
     The curves of trials have their own table: they are ten times as long as the rest, and no figure shows them.
     """
-    by_metric = record.curves.pivot(index=["slot_id", "epoch"], columns="metric", values="value").reset_index("epoch")
-    by_metric.columns.name = None
-    tables = {}
-    for phase, name, curves in (("tune", "trials", "trial_curves"), ("rerun", "reruns", "curves")):
-        slots = record.slots[record.slots.phase == phase]
-        tables[name] = _slot_table(slots)
-        if phase == "rerun":
-            tables[name].insert(list(tables[name]).index("round") + 1, "superseded", superseded(slots))
-        table = slots.set_index("id")[KEYS].join(by_metric, how="inner")
-        unknown = [metric for metric in by_metric if len(table) and table[metric].isna().all()]
-        tables[curves] = table.drop(columns=unknown)
-    return {name: table.reset_index(drop=True) for name, table in tables.items()}
+    return {name: record_table(record, name) for name in TABLES}
+
+
+def record_table(record: Record, name: str) -> pd.DataFrame:
+    """One of the tables."""
+    phase, of_curves = TABLES[name]
+    slots = record.slots[record.slots.phase == phase]
+    table = _curve_table(record.curves, slots) if of_curves else _slot_table(slots)
+    if name == "reruns":
+        table.insert(list(table).index("round") + 1, "superseded", superseded(slots))
+    return table.reset_index(drop=True)
+
+
+def _curve_table(curves: pd.DataFrame, slots: pd.DataFrame) -> pd.DataFrame:
+    """A row for each slot and epoch, with a column for each metric that has a value.
+
+    Args:
+        curves: see `Record`. slots: in the order of their ids.
+    """
+    ids = slots["id"].to_numpy()
+    curves = curves[curves["slot_id"].isin(ids)]
+    positions, epochs = np.searchsorted(ids, curves["slot_id"].to_numpy()), curves["epoch"].to_numpy()
+    lengths = np.zeros(len(ids), dtype=np.int64)
+    np.maximum.at(lengths, positions, epochs)
+    first = np.cumsum(lengths) - lengths
+    places = first[positions] + epochs - 1  # the row of each value, where no slot lacks an epoch
+    present = np.zeros(lengths.sum(), dtype=bool)
+    present[places] = True
+    table = slots[KEYS].iloc[np.repeat(np.arange(len(ids)), lengths)[present]]
+    columns = {"epoch": (np.arange(len(present)) - np.repeat(first, lengths) + 1)[present]}
+    codes = curves["metric"].cat.codes.to_numpy()
+    for code, metric in enumerate(curves["metric"].cat.categories):
+        column, of_metric = np.full(len(present), np.nan), codes == code
+        column[places[of_metric]] = curves["value"].to_numpy()[of_metric]
+        if not np.isnan(column).all() or not len(table):
+            columns[metric] = column[present]
+    return table.assign(**columns)
 
 
 def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:

@@ -28,9 +28,9 @@ class Summary(NamedTuple):
     plots: dict[str, dict[str, Any] | None]
 
 
-def summarise(record: Record) -> Summary:
-    """The summary of a study at any stage of its life."""
-    numbers = compute_numbers(record)
+def summarise(record: Record, numbers: StudyNumbers | None = None) -> Summary:
+    """The summary of a study at any stage of its life; `numbers` are those of the record, if they are known already."""
+    numbers = numbers or compute_numbers(record)
     plots = {
         f"hpo-figure-{figure.number}": None
         if figure.chart is None

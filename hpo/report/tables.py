@@ -1,6 +1,7 @@
 """Tables T1 to T5, the results; cells are escaped Markdown, the same for README.md and report.html."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, primary_metric
@@ -130,21 +131,21 @@ def seeds(numbers: StudyNumbers) -> Table:
     entries, several = numbers.configurations, numbers.study["tuning_runs"] > 1
     run_of = {seed: run for entry in entries for seed, run in entry.reruns.tuning_run_by_seed.items()}
     every = {seed for entry in entries for seed in (*entry.reruns.metric_values, *entry.reruns.failed_seeds)}
+    columns = [_seed_cells(entry, every, numbers.metric) for entry in entries]
     rows = []
     for seed in sorted(every, key=lambda seed: (run_of[seed], seed)):
         tuning_run = [str(run_of[seed] + 1)] if several else []
-        rows.append([*tuning_run, str(seed), *(_seed_cell(entry, seed, numbers.metric) for entry in entries)])
+        rows.append([*tuning_run, str(seed), *(cells[seed] for cells in columns)])
     header = [*(["tuning run"] if several else []), "seed", *(escape(entry.name) for entry in entries)]
     return Table(header, rows, range(len(header) - len(entries), len(header)))
 
 
-def _seed_cell(entry: ConfigurationNumbers, seed: int, metric: Metric) -> str:
-    if seed in entry.reruns.failed_seeds:
-        return "failed"
-    if seed in entry.reruns.undefined_seeds:
-        return "not finite"
-    value = metric_value(entry.reruns.metric_values.get(seed), metric)
-    return f"{value} (diverged)" if seed in entry.reruns.diverged_seeds else value
+def _seed_cells(entry: ConfigurationNumbers, seeds: Iterable[int], metric: Metric) -> dict[int, str]:
+    values = entry.reruns.metric_values
+    cells = {seed: metric_value(values.get(seed), metric) for seed in seeds}
+    cells |= {seed: f"{cells[seed]} (diverged)" for seed in entry.reruns.diverged_seeds}
+    cells |= dict.fromkeys(entry.reruns.undefined_seeds, "not finite")
+    return cells | dict.fromkeys(entry.reruns.failed_seeds, "failed")
 
 
 def custom_metrics(numbers: StudyNumbers) -> Table:

@@ -158,9 +158,18 @@ def importances(trials: pd.DataFrame, ranges: Mapping[str, Bounds], direction: D
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions: dict[str, Any] = {name: bounds.distribution() for name, bounds in ranges.items()}
     study = optuna.create_study(direction=direction)
+
+    class Uncopied(optuna.trial.FrozenTrial):
+        """A trial that nobody else has, which the study need not copy: that takes most of the time."""
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> "Uncopied":
+            return self
+
     for values, score in zip(trials["setting"], trials["score"], strict=True):
         params = {name: values[name] for name in ranges}
-        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=score))
+        trial = optuna.create_trial(params=params, distributions=distributions, value=score)
+        trial.__class__ = Uncopied
+        study.add_trial(trial)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

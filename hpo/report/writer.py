@@ -5,11 +5,12 @@ from pathlib import Path
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
+from hpo.analysis.results import StudyNumbers
 from hpo.report.csv_file import write_csv
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
 from hpo.report.page import html, markdown
-from hpo.report.record_tables import record_tables
+from hpo.report.record_tables import TABLES, record_table
 from hpo.report.report_page import report_page
 from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
@@ -24,6 +25,7 @@ def write_report(
     commands: Sequence[str],
     analysis: str | None = None,
     standalone: bool = False,
+    numbers: StudyNumbers | None = None,
 ) -> Path:
     """Writes README.md, report.html, figures/, the record as CSV, results.json and results.tex.
 
@@ -35,6 +37,7 @@ def write_report(
         analysis: the author's Markdown, put after the generated analysis.
         standalone: whether report.html contains everything that it shows; otherwise it needs the plotly.min.js that is
             put next to `folder`, where all reports share it.
+        numbers: those of the record, if they are known already.
 
     Returns:
         The path of README.md.
@@ -42,7 +45,7 @@ def write_report(
     record = record._replace(study={**record.study, "name": study_name})
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    numbers = compute_numbers(record)
+    numbers = numbers or compute_numbers(record)
     figures = plan_figures(record, numbers)
     _draw_pngs(figures, folder)
     page = report_page(numbers, figures, commands, analysis)
@@ -65,5 +68,5 @@ def _draw_pngs(figures: Sequence[Figure], folder: Path) -> None:
 
 
 def _write_csv_files(record: Record, folder: Path) -> None:
-    for name, table in record_tables(record).items():
-        write_csv(table, folder / f"{name}.csv")
+    for name in TABLES:  # one at a time: they may be large
+        write_csv(record_table(record, name), folder / f"{name}.csv")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import bulk_sql, schema
@@ -49,11 +48,12 @@ def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequen
     ])  # fmt: skip
 
 
-def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
+def read(engine: Engine, study: str) -> dict[str, Any]:
     """All curves of a study as columns of equal length, by slot, metric and epoch.
 
     Returns:
-        slot_id and epoch (int64, epochs from 1), metric (str objects), value (float64, NaN where it was not finite).
+        slot_id and epoch (int32, epochs from 1), metric (categories in order), value (float64, NaN where it was not
+        finite).
     """
 
     def select(connection: Connection) -> Sequence[Any]:
@@ -61,14 +61,19 @@ def read(engine: Engine, study: str) -> dict[str, NDArray[Any]]:
         query = sa.select(schema.curves).select_from(table).where(schema.studies.c.name == study)
         return connection.execute(query).all()
 
+    import pandas as pd  # not needed by workers
+
     rows = sorted(run_with_retry(engine, select))
     lengths = np.array([len(row.points) // _POINT.itemsize for row in rows], dtype=np.int64)
     first = np.cumsum(lengths) - lengths
+    metrics = sorted({row.metric for row in rows})
+    codes = {metric: code for code, metric in enumerate(metrics)}
+    numbers = np.repeat(np.array([codes[row.metric] for row in rows], dtype=np.int16), lengths)
     return {
-        "slot_id": np.repeat(np.array([row.slot_id for row in rows], dtype=np.int64), lengths),
-        "epoch": 1 + np.arange(lengths.sum()) - np.repeat(first, lengths),
-        "metric": np.repeat(np.array([row.metric for row in rows], dtype=object), lengths),
-        "value": np.frombuffer(b"".join(row.points for row in rows), _POINT).astype(np.float64),
+        "slot_id": np.repeat(np.array([row.slot_id for row in rows], dtype=np.int32), lengths),
+        "epoch": 1 + np.arange(lengths.sum(), dtype=np.int32) - np.repeat(first.astype(np.int32), lengths),
+        "metric": pd.Categorical.from_codes(numbers, pd.Index(metrics, dtype=object)),
+        "value": np.frombuffer(b"".join(row.points for row in rows), _POINT),
     }
 
 

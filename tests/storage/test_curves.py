@@ -79,7 +79,8 @@ def test_without_a_point_every_column_is_empty(engine: Engine, nothing: Runs) ->
         assert connection.exec_driver_sql("select count(*) from hpo_curves").scalar() == 0
     actual = curves.read(engine, "s")
     assert {name: (column.shape, column.dtype) for name, column in actual.items()} == {
-        "slot_id": ((0,), np.int64), "epoch": ((0,), np.int64), "metric": ((0,), object), "value": ((0,), np.float64),
+        "slot_id": ((0,), np.int32), "epoch": ((0,), np.int32), "metric": ((0,), "category"),
+        "value": ((0,), np.float64),
     }  # fmt: skip
     assert make_record(export, actual).curves.empty
 
