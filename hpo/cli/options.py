@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,11 @@ Epochs = Annotated[int | None, whole_number("Epochs per trial and rerun; default
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="The study's name in the database.")]
 PopulationSize = Annotated[
     int | None, whole_number("Most models trained at once, the same for all workers; default: by network and device.")
+]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+Log = Annotated[
+    TrackerName | None,
+    typer.Option("--log", metavar="TRACKER", help="Log each trial and rerun to tensorboard, wandb or mlflow."),
 ]
 LiveCurves = Annotated[
     bool,

@@ -82,3 +82,14 @@ def read_metric(connection: Connection, slots: Sequence[int], metric: str) -> di
     of_slots = bulk_sql.among(connection, schema.curves.c.slot_id, slots)
     query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(of_slots, schema.curves.c.metric == metric)
     return {slot: np.frombuffer(points, _POINT).tolist() for slot, points in connection.execute(query)}
+
+
+def read_all_metrics(connection: Connection, slots: Sequence[int]) -> dict[int, dict[str, list[float]]]:
+    """Slot id → metric → values in epochs 1, 2, …, for the slots that have curves."""
+    curves: dict[int, dict[str, list[float]]] = {}
+    rows = connection.execute(
+        sa.select(schema.curves).where(bulk_sql.among(connection, schema.curves.c.slot_id, slots))
+    )
+    for slot, metric, points in rows:
+        curves.setdefault(slot, {})[metric] = np.frombuffer(points, _POINT).tolist()
+    return curves

@@ -10,6 +10,7 @@ from hpo.cli.commands import report
 from hpo.cli.commands import list
 from hpo.cli.commands import best
 from hpo.cli.commands import export
+from hpo.cli.commands import log
 from hpo.cli.commands import try_once
 from hpo.cli.commands import new
 from hpo.cli.commands import doctor
@@ -24,6 +25,7 @@ __all__ = [
     "export",
     "launch",
     "list",
+    "log",
     "new",
     "report",
     "run",

@@ -15,6 +15,7 @@ from hpo.cli.options import (
     Epochs,
     KeepWeights,
     LiveCurves,
+    Log,
     Name,
     PopulationSize,
     Storage,
@@ -55,6 +56,7 @@ def launch(
     cpus: Annotated[float | None, typer.Option(min=0, help="Ray: CPUs of each worker; default: --threads.")] = None,
     gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
     live_curves: LiveCurves = True,
+    log: Log = None,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the launches of this folder and their workers.")] = False,
@@ -68,6 +70,7 @@ def launch(
     from hpo.launch.slurm import Slurm
     from hpo.storage.url import independent_of_folder
     from hpo.study import loading
+    from hpo.trackers import check_installed
     from hpo.worker.signals import seconds_of
 
     if list_:
@@ -90,9 +93,12 @@ def launch(
     elif on == "ray":
         study, engine = _on_ray(study, address, threads if cpus is None else cpus, gpus, url)
     check_reachable(url, engine)
+    if log:
+        check_installed(log)
     definition = api.with_overrides(loading.load(study), name, epochs)
     ledger = api.join_ledger(definition, url, accept_changed_code)  # a mistake in the study is told here, not in a log
     flags = {"--device": device, "--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
+    flags |= {"--log": log}
     command = [sys.executable, "-m", "hpo", "worker", study]
     command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     command += [] if live_curves else ["--no-live-curves"]

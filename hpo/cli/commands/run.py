@@ -4,6 +4,7 @@ import importlib
 import shlex
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from hpo.cli.options import (
     Epochs,
     KeepWeights,
     LiveCurves,
+    Log,
     MaxTime,
     Name,
     PopulationSize,
@@ -50,6 +52,7 @@ def run(
     population: PopulationSize = None,
     workers: Workers = None,
     live_curves: LiveCurves = True,
+    log: Log = None,
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's results and start again.")] = False,
@@ -60,11 +63,15 @@ def run(
     from hpo import api
     from hpo.cli.commands.report import print_verdicts
     from hpo.study import loading
+    from hpo.trackers import check_installed
+    from hpo.trackers.process import following
     from hpo.training.devices import choose_device, worker_devices
     from hpo.worker.signals import stop_after
 
     if max_time:
         stop_after(max_time)
+    if log:
+        check_installed(log)
     if keep_weights:
         set_weights_folder()
     definition = api.with_overrides(loading.load(study), name, epochs)
@@ -81,7 +88,10 @@ def run(
         tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
         flags = {"--name": name, "--epochs": epochs, "--population": population}
         flags |= {} if live_curves else {"--no-live-curves": ""}
-        _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags)
+        _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags, log)
+    elif log:
+        with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
+            pass
     print_verdicts(api.report(ledger, reports, loading.study_path(study).with_suffix(".md")))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
@@ -90,11 +100,16 @@ def run(
         )
 
 
-def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any]) -> None:
-    """Runs one worker process per device and shows their progress until the study is done."""
+def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any], log: str | None) -> None:
+    """Runs one worker process per device and shows their progress until the study is done.
+
+    Args:
+        log: the tracker that gets every trial and rerun, if any.
+    """
     from hpo.cli.terminal.messages import stop_reason
     from hpo.cli.terminal.progress import Display
     from hpo.storage.url import redacted
+    from hpo.trackers.process import following
     from hpo.training.devices import describe_workers
     from hpo.worker.processes import run_workers
     from hpo.worker.signals import Stopped
@@ -105,7 +120,8 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
     # The report's modules load while the workers train.
     threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()
     try:
-        with Display(ledger, describe_workers(devices), redacted(url)) as display:
+        display = Display(ledger, describe_workers(devices), redacted(url))
+        with display, following(ledger.study, log, url, partial(display.show, -1)):
             run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
     except Stopped as stopped:
         write_line(f"hpo: {stop_reason(stopped)}; run the same command to resume", error=True)

@@ -12,6 +12,7 @@ from hpo.cli.options import (
     Epochs,
     KeepWeights,
     LiveCurves,
+    Log,
     MaxTime,
     Name,
     PopulationSize,
@@ -36,6 +37,7 @@ def worker(
     threads: Annotated[int, whole_number("CPU threads; the same for all workers of a study.")] = 1,
     max_time: MaxTime = None,
     live_curves: LiveCurves = True,
+    log: Log = None,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
@@ -48,6 +50,8 @@ def worker(
     from hpo.cli.terminal.messages import Messenger, stop_reason
     from hpo.storage.url import redacted
     from hpo.study import loading
+    from hpo.trackers import check_installed
+    from hpo.trackers.process import following
     from hpo.worker.processes import is_follower, stop_with_parent
     from hpo.worker.signals import Stopped, stop_after
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
@@ -61,6 +65,8 @@ def worker(
         stop_with_parent()
     if max_time:
         stop_after(max_time)
+    if log:
+        check_installed(log)
     if keep_weights:
         set_weights_folder()
     messenger = Messenger(as_json=messages)
@@ -74,7 +80,8 @@ def worker(
         from hpo.worker.work import work
 
         gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
-        work(definition, ledger, device, population, threads, messenger.on_event, live_curves)
+        with following(ledger.study, log, api.storage_url(storage), messenger.pass_on, worker=True):
+            work(definition, ledger, device, population, threads, messenger.on_event, live_curves)
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"

@@ -6,7 +6,7 @@ import re
 import signal
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,10 @@ class Messenger:
         elif kind == "population":
             text = f"{details['configuration']}: out of memory; continuing with {details['size']} models at once"
             self.send("warning", text=text)
+
+    def pass_on(self, message: Mapping[str, Any]) -> None:
+        """Prints or sends a message of another process."""
+        self.send(**message)
 
     def send(self, kind: str, **details: Any) -> None:
         """Prints one message."""

@@ -54,9 +54,9 @@ class StoredStudy:
     """A study in the database.
 
     Attributes:
-        engine, id, study (its name), definition, digest, direction ("maximize" | "minimize"), and as they were when
-        it was opened: fingerprint (of the user's code), text (the author's) and planned ("trials", "seeds",
-        "tuning_runs").
+        engine, id, study (its name), created (Unix seconds), definition, digest, direction ("maximize" | "minimize"),
+        and as they were when it was opened: fingerprint (of the user's code), text (the author's) and planned
+        ("trials", "seeds", "tuning_runs").
         warnings: sentences for the person who opened it.
     """
 
@@ -64,6 +64,7 @@ class StoredStudy:
         self.engine = engine
         self.id: int = row.id
         self.study: str = row.name
+        self.created: float = row.created
         self.definition: dict[str, Any] = row.definition
         self.digest: str = row.digest
         self.fingerprint: dict[str, str] = row.fingerprint

@@ -43,3 +43,14 @@ def delete_curves(connection: Connection, trials: Collection[int]) -> None:
     if trials:
         of_trials = bulk_sql.among(connection, intermediate_values.c.trial_id, trials)
         connection.execute(sa.delete(intermediate_values).where(of_trials))
+
+
+def read_curves(connection: Connection, trials: Collection[int]) -> dict[int, dict[int, float]]:
+    """Trial id → epoch → value, for the trials that have any."""
+    table = intermediate_values.c
+    columns = (table.trial_id, table.step, table.intermediate_value)
+    query = sa.select(*columns).where(bulk_sql.among(connection, table.trial_id, trials))
+    curves: dict[int, dict[int, float]] = {}
+    for trial, epoch, value in connection.execute(query.order_by(table.trial_id, table.step)):
+        curves.setdefault(trial, {})[epoch] = math.nan if value is None else value
+    return curves

@@ -1,0 +1,76 @@
+"""`hpo log`: a study's trials and reruns in an experiment tracker."""
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from hpo.cli.options import Storage, TrackerName, app
+from hpo.errors import HpoError
+from hpo.output import write_line
+
+MAX_SECONDS = 600.0  # for the last runs, after the workers have ended
+
+
+@app.command()
+def log(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in the database: NAME or NAME:VARIANT.")],
+    tracker: Annotated[TrackerName, typer.Argument(metavar="TRACKER", help="tensorboard, wandb or mlflow.")],
+    storage: Storage = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Log also what trains now, until it is finished.")] = False,
+    messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
+    of_worker: Annotated[int | None, typer.Option("--of-worker", hidden=True)] = None,
+) -> None:
+    """Log each trial and rerun as a run of TensorBoard, W&B or MLflow; those that are logged already are left out."""
+    from hpo import api
+    from hpo.storage.database import existing_engine
+    from hpo.storage.ledger import open_existing
+    from hpo.storage.ledger.worker_ids import host
+    from hpo.study import loading
+    from hpo.trackers import open_tracker
+    from hpo.trackers.follower import Follower
+
+    ended = threading.Event()
+    if messages:
+        threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
+    ledger = open_existing(existing_engine(api.storage_url(storage)), loading.study_name(study))
+    failures: list[str] = []
+
+    def warn(reason: str) -> None:
+        failures.append(reason)
+        text = f"{tracker} failed ({reason}); training continues, and `hpo log {study} {tracker}` logs what is missing"
+        if follow:
+            write_line(_message(text) if messages else f"hpo: {text}", error=not messages)
+
+    worker = f"{host()}:{of_worker}:" if of_worker else ""
+    try:
+        follower = Follower(ledger, open_tracker(tracker, ledger.study), follow, worker)
+    except Exception as error:
+        if not messages:
+            raise
+        warn(f"{type(error).__name__}: {error}")
+        return
+    complete = follower.follow(ended.wait if follow else lambda _: True, warn)
+    with suppress(Exception):
+        follower.close()
+    if not complete and not messages:
+        raise HpoError(f"{tracker} failed: {failures[0]}")
+
+
+def _message(text: str) -> str:
+    import json
+
+    return json.dumps({"kind": "warning", "text": text})
+
+
+def _wait_for_end(ended: threading.Event) -> None:
+    """Waits until the process that started this one closes standard input or ends; then time is limited."""
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    ended.set()
+    threading.Event().wait(MAX_SECONDS)
+    os._exit(1)
