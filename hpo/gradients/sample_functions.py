@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hpo.errors import UsageError
 from hpo.gradients.substitutes import Substitutes
+from hpo.user_code.failures import naming
 from hpo.user_code.messages import UserCodeError, call_user_code, describe_value
 
 SampleFunction = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N, ...]) -> should be [N]
@@ -14,7 +15,7 @@ SampleFunction = Callable[[Tensor, Tensor], Any]  # (outputs [N, ...], labels [N
 
 def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
     """Losses [N]; raises UsageError unless the loss gives one float a sample."""
-    with Substitutes():
+    with Substitutes(), naming("the loss", outputs, labels):
         losses = call_user_code("the loss", "loss(outputs, labels)", loss, outputs, labels)
     if not isinstance(losses, Tensor) or losses.shape != labels.shape[:1] or not losses.is_floating_point():
         raise UserCodeError(
@@ -26,7 +27,7 @@ def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Ten
 
 def compute_metric(name: str, metric: SampleFunction, outputs: Tensor, labels: Tensor) -> Tensor:
     """Values [N]; raises UsageError unless a custom metric gives one real number a sample."""
-    with Substitutes():
+    with Substitutes(), naming(f"metric {name!r}", outputs, labels):
         values = call_user_code(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
     if not isinstance(values, Tensor) or values.shape != labels.shape[:1] or values.is_complex():
         raise UsageError(

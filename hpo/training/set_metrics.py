@@ -15,6 +15,7 @@ from hpo.models.entropies import count_tokens, one_number_per_target
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
 from hpo.tree import Tree
+from hpo.user_code.failures import naming
 from hpo.user_code.messages import call_user_code, describe_value
 from hpo.user_code.metrics import Whole, is_accumulator
 
@@ -29,11 +30,15 @@ def sample_ratios(
 
     In float32 at least: float16 and bfloat16 cannot hold their sums. The mean loss of tokens is over the tokens.
     """
-    losses = compute_losses(loss, outputs, labels)
+    # User code gets copies: what it changes in place stays its own.
+    is_hpos = str(getattr(loss, "__module__", "")).startswith("hpo.")
+    own = (outputs, labels) if is_hpos else (outputs.clone(), labels.clone())
+    losses = compute_losses(loss, *own)
     by_token = task == "tokens" and loss is cross_entropy
     ratios: Ratios = {"loss": (losses * count_tokens(labels), count_tokens(labels)) if by_token else mean_of(losses)}
     ratios |= RATIOS[task](outputs, labels)
-    ratios |= {name: mean_of(compute_metric(name, metric, outputs, labels)) for name, metric in metrics.items()}
+    for name, metric in metrics.items():
+        ratios[name] = mean_of(compute_metric(name, metric, outputs.clone(), labels.clone()))
     dtype = torch.promote_types(outputs.dtype, torch.float32)
 
     def as_floats(value: Tensor) -> Tensor:
@@ -98,13 +103,16 @@ def _compute_whole(name: str, metric: Any, outputs: Tensor, labels: Tensor) -> f
         return math.nan
     code = f"metric {name!r}"
     function: Any = metric.function if isinstance(metric, Whole) else metric
-    if is_accumulator(function):
-        collector = copy.deepcopy(function)  # what it has collected elsewhere stays there
-        collector.reset()
-        collector.update(one_number_per_target(outputs, labels), labels)
-        value = collector.compute()
-    else:
-        value = call_user_code(code, "metric(outputs, labels)", function, outputs, labels)
+    # Copies, so that other metrics do not see what this one changes in place.
+    outputs, labels = one_number_per_target(outputs, labels).clone(), labels.clone()
+    with naming(code, outputs, labels):
+        if is_accumulator(function):
+            collector = copy.deepcopy(function)  # what it has collected elsewhere stays there
+            collector.reset()
+            collector.update(outputs, labels)
+            value = collector.compute()
+        else:
+            value = call_user_code(code, "metric(outputs, labels)", function, outputs, labels)
     if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
         return float(value)
     try:

@@ -23,8 +23,9 @@ def whole(function: Callable[..., Any]) -> Whole:
     """A metric of a whole set, such as an F1 score or an area under a curve, which is no mean over samples.
 
     Args:
-        function: (outputs [N, ...], labels [N, ...]) of all N samples of the set, on the CPU, to one number. It is
-            called for one model after the other; a study's other metrics are computed for all models at once.
+        function: (outputs [N, ...], labels [N, ...]) of all N samples of the set, on the CPU, to one number. Where the
+            network gives one number per label, as in regression, outputs have the labels' shape. It is called for one
+            model after the other; a study's other metrics are computed for all models at once.
     """
     return Whole(function)
 

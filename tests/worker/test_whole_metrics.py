@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from hpo import Arrays, Configuration, Study, api, whole
 from hpo.data import split
 from hpo.errors import UsageError
+from hpo.models.losses import SquaredError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe
@@ -103,6 +105,86 @@ def test_a_function_with_memory_is_refused() -> None:
 
     with pytest.raises(UsageError, match="metric 'own'"):
         trained(1, own=whole(count))
+
+
+def test_outputs_have_the_shape_of_the_labels_where_there_is_one_for_each() -> None:
+    """[N, 1] − [N] would be [N, N], and its mean a wrong number."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 4)).astype("float32")
+    data = Arrays(x, x.sum(1) + generator.normal(size=60))
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def absolute(outputs: Tensor, labels: Tensor) -> Tensor:
+        kept.append((outputs.clone(), labels.clone()))
+        return (outputs - labels).abs().mean()
+
+    recipe = Recipe(
+        data, data.load(), lambda: nn.Linear(4, 1), REGULARIZERS["none"], OPTIMIZERS["sgd"], epochs=1, batch_size=8,
+        sample_loss=SquaredError(), metrics={"mae": whole(absolute)},
+    )  # fmt: skip
+    [result] = train(recipe, [Member(0, SGD)], test=True)
+    outputs, labels = (values.tolist() for values in kept[-1])
+    assert result.final["test_mae"] == pytest.approx(np.mean([abs(o - y) for o, y in zip(outputs, labels, strict=True)]))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_what_a_metric_or_a_loss_changes_in_place_stays_its_own(members: int) -> None:
+    def spoil(outputs: Tensor, labels: Tensor) -> None:
+        outputs.zero_()
+        labels.zero_()
+
+    def whole_one(outputs: Tensor, labels: Tensor) -> float:
+        spoil(outputs, labels)
+        return 0.0
+
+    def sample_one(outputs: Tensor, labels: Tensor) -> Tensor:
+        spoil(outputs, labels)
+        return labels.float()
+
+    honest = trained(members, z_right=lambda o, y: (o.argmax(1) == y).float(), z_f1=whole(macro_f1))
+    spoiled = trained(
+        members, a=whole(whole_one), b=sample_one, z_right=lambda o, y: (o.argmax(1) == y).float(), z_f1=whole(macro_f1)
+    )
+    for one, other in zip(honest, spoiled, strict=True):
+        assert one.final.items() <= other.final.items()
+        assert other.final["test_z_right"] == other.final["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind"),
+    [
+        (whole(f1_score), "ValueError"),
+        (whole(lambda outputs, labels: {}["missing"]), "KeyError"),
+        (lambda outputs, labels: outputs[:, 7], "IndexError"),
+        (lambda outputs, labels: roc_auc_score(outputs, labels), "Error"),
+    ],
+)
+def test_a_metric_that_cannot_be_computed_is_refused_by_name_before_training(metric: Any, kind: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        trained(1, fine=whole(macro_f1), own=metric)
+    text = str(caught.value)
+    assert text.startswith("metric 'own'") and kind in text and "\n" not in text
+    assert re.search(r"outputs \(\d+, 3\), labels \(\d+,\)", text)
+
+
+def test_a_metric_that_fails_only_after_training_is_named_and_counts_as_a_failed_attempt() -> None:
+    def late(outputs: Tensor, labels: Tensor) -> float:
+        if outputs.abs().max() > 50:
+            raise ZeroDivisionError("no positives")
+        return 1.0
+
+    with pytest.raises(RuntimeError, match=r"metric 'own' raises ZeroDivisionError: no positives \(test_whole_metrics"):
+        trained(1, rate=200.0, own=whole(late))
+
+
+def test_a_loss_that_cannot_be_computed_is_refused_before_training() -> None:
+    parts = REGULARIZERS["none"], OPTIMIZERS["sgd"]
+    recipe = Recipe(
+        Clouds(), plain(), lambda: nn.Linear(4, 3), *parts, epochs=2, batch_size=8,
+        sample_loss=lambda outputs, labels: (outputs - labels).square().mean(1),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"^the loss raises RuntimeError: .*outputs \(8, 3\), labels \(8,\)"):
+        train(recipe, [Member(0, SGD)])
 
 
 def test_a_study_tunes_for_it_and_reports_it(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def print_epoch(epoch: int, results: "Sequence[Result]") -> None:
 
 def error_line(trace: str) -> str:
     """The last line of a traceback's text, after the last file and line in it that belong to the user."""
-    last = trace.strip().split("\n")[-1]
+    last = re.sub(r"^hpo\.[\w.]+: ", "", trace.strip().split("\n")[-1])  # hpo's own errors are sentences
     lines = [match for match in re.findall(r'File "(.+?)", line (\d+)', trace) if _is_users(match[0])]
     return f"{Path(lines[-1][0]).name}, line {lines[-1][1]}: {last}" if lines else last
 
