@@ -153,7 +153,7 @@ def test_the_ledger_counts_trials_without_a_score_separately(tmp_path: Path) -> 
     assert (counts["trials_done"], counts[NO_SCORE], counts["diverged"]) == (4, 2, 1)
     best = storage_study.best(ledger, work.configuration)
     assert best is not None and best["value"] == counts["best"] == 0.2
-    shown = _result(1, None, NO_SCORE, None)
+    shown = _result(1, None, NO_SCORE, None, ())
     assert (shown.state.name, shown.cause) == ("FAIL", NO_SCORE)
 
 

@@ -154,8 +154,8 @@ def test_what_a_metric_or_a_loss_changes_in_place_stays_its_own(members: int) ->
     ("metric", "kind"),
     [
         (whole(f1_score), "ValueError"),
-        (whole(lambda outputs, labels: {}["missing"]), "KeyError"),
-        (lambda outputs, labels: outputs[:, 7], "IndexError"),
+        (whole(lambda *_: {}["missing"]), "KeyError"),
+        (lambda outputs, _: outputs[:, 7], "IndexError"),
         (lambda outputs, labels: roc_auc_score(outputs, labels), "Error"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_metric_that_cannot_be_computed_is_refused_by_name_before_training(met
 
 
 def test_a_metric_that_fails_only_after_training_is_named_and_counts_as_a_failed_attempt() -> None:
-    def late(outputs: Tensor, labels: Tensor) -> float:
+    def late(outputs: Tensor, _: Tensor) -> float:
         if outputs.abs().max() > 50:
             raise ZeroDivisionError("no positives")
         return 1.0
