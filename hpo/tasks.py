@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from hpo.errors import UsageError
+
 IGNORED = -100  # the label of a token without a target, as in PyTorch
 LOSS = "loss"
 ACCURACY = "accuracy"
@@ -17,7 +19,7 @@ class Task(NamedTuple):
     Attributes:
         name: as a data set's `task` and a study's definition have it. words: its name in text.
         targets: what the labels are, in words.
-        primary: the metric that studies tune for and compare by default.
+        loss: the class of hpo's loss for it. primary: the metric that studies tune for and compare by default.
         metrics: all that hpo reports besides the loss. explanation: what they are, for a report.
         test_metrics: those of the test set only.
     """
@@ -25,6 +27,7 @@ class Task(NamedTuple):
     name: str
     words: str
     targets: str
+    loss: str
     primary: str
     metrics: tuple[str, ...]
     explanation: str = ""
@@ -37,21 +40,22 @@ class Task(NamedTuple):
 
 
 CLASSIFICATION = Task(
-    "classification", "classification", "one class per sample, [M]", ACCURACY, (ACCURACY, TOP5),
+    "classification", "classification", "one class per sample, [M]", "CrossEntropy", ACCURACY, (ACCURACY, TOP5),
     test_metrics=(CORRUPTED,),
 )  # fmt: skip
 REGRESSION = Task(
-    "regression", "regression", "numbers, [M] or [M, D]", "r2", ("r2", "rmse"),
+    "regression", "regression", "numbers, [M] or [M, D]", "SquaredError", "r2", ("r2", "rmse"),
     "R² is 1 − mean squared error / variance of the targets, averaged over the numbers of a target; RMSE is the root "
     "of the mean squared error over all of them",
 )  # fmt: skip
 MULTILABEL = Task(
-    "multilabel", "multi-label classification", "0 or 1 for each of L labels, [M, L]", "f1", ("f1", "exact_match"),
+    "multilabel", "multi-label classification", "0 or 1 for each of L labels, [M, L]", "BinaryCrossEntropy", "f1",
+    ("f1", "exact_match"),
     "F1 is micro-averaged, 2 · true positives / (predicted + given positives) over all samples and labels; exact match "
     "is the share of samples whose labels are all right; a positive logit predicts 1",
 )  # fmt: skip
 TOKENS = Task(
-    "tokens", "token prediction", "one class per token, [M, T]", LOSS, ("perplexity", ACCURACY),
+    "tokens", "token prediction", "one class per token, [M, T]", "CrossEntropy", LOSS, ("perplexity", ACCURACY),
     "loss and accuracy are means over the tokens that have a target, the loss in nats; perplexity is exp of the mean "
     "cross-entropy per token",
 )  # fmt: skip
@@ -60,6 +64,17 @@ MINIMISED = {LOSS, "rmse", "perplexity"}
 # Fractions, which are shown in percent.
 SHARES = {ACCURACY, *OPTIONAL, "f1", "exact_match"}
 LABELS = {"r2": "R²", "rmse": "RMSE", "f1": "F1", "top5": "top-5"}
+
+
+def check_loss(loss: Any, task: Task) -> None:
+    """Raises UsageError for a loss of hpo that is for other targets, as its `for_tasks` says."""
+    tasks = getattr(type(loss), "for_tasks", (task.name,))
+    if task.name not in tasks:
+        one_logit = ", also for one logit," if task is CLASSIFICATION else ""
+        raise UsageError(
+            f"loss is {type(loss).__name__}, which is for {' or '.join(TASKS[name].words for name in tasks)}, but the "
+            f"task of the data is {task.words}; give hpo.{task.loss}(...){one_logit} or another task"
+        )
 
 
 def task_of(definition: Mapping[str, Any]) -> Task:

@@ -1,11 +1,12 @@
 """Losses of single samples, as training and evaluation use them.
 
 Every loss takes outputs and labels of N samples and returns N numbers, so that gradients of single samples exist.
+Each class names the tasks that it is for, and a study refuses it for others.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,6 +49,8 @@ class CrossEntropy:
             gradient of a sample would depend on the others. Weights with a mean of 1 keep the scale of the loss.
     """
 
+    for_tasks: ClassVar[tuple[str, ...]] = ("classification", "tokens")
+
     label_smoothing: float = 0.0
     # A definition names them only where there are some, so that the digests of older studies stay the same.
     class_weights: tuple[float, ...] = field(default=(), metadata={"described": "class_weights"})
@@ -82,6 +85,8 @@ class BinaryCrossEntropy:
             `BCEWithLogitsLoss`: one number for all labels, or one per label; none by default.
     """
 
+    for_tasks: ClassVar[tuple[str, ...]] = ("multilabel",)
+
     positive_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,6 +109,8 @@ class BinaryCrossEntropy:
 @dataclass(frozen=True)
 class SquaredError:
     """The squared error, the mean over the numbers of a target."""
+
+    for_tasks: ClassVar[tuple[str, ...]] = ("regression",)
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Losses [N] for outputs and labels [N] or [N, ...]; outputs may also be [N, 1] for labels [N]."""

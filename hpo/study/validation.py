@@ -11,7 +11,7 @@ from hpo.stages import Stages, batch_sizes_of
 from hpo.study.planned_comparisons import check_against, check_planned_comparisons
 from hpo.study.pruner import check_pruner
 from hpo.study.sampler import check_sampler
-from hpo.tasks import CLASSIFICATION, TASKS, Task
+from hpo.tasks import CLASSIFICATION, TASKS, Task, check_loss
 from hpo.user_code.metrics import check_metrics
 
 LABEL_FITS = ("noisy_labels_fitted", "noisy_labels_recovered")
@@ -164,6 +164,7 @@ def _check_training(study: Any) -> None:
     require(is_fraction_below_one(smoothing), "label_smoothing", smoothing, "a number from 0 up to but not 1")
     if study.loss is not None and not callable(study.loss):
         raise UsageError("loss is not callable; give a function (outputs, labels) -> losses, one per sample, or None")
+    check_loss(study.loss, TASKS[study.data.task])
     if study.loss is not None and smoothing:
         raise UsageError(
             "label_smoothing and loss are both given; smooth the labels in your loss, as hpo.CrossEntropy does, or "

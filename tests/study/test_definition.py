@@ -8,11 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hpo import MLP, Configuration, Constant, Cosine, Dataset, Mnist1d, Regularizer, Source, Study
+from hpo import (
+    MLP,
+    Arrays,
+    BinaryCrossEntropy,
+    Configuration,
+    Constant,
+    Cosine,
+    CrossEntropy,
+    Dataset,
+    Mnist1d,
+    Regularizer,
+    Source,
+    SquaredError,
+    Study,
+)
 from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import linear_range, log_range
@@ -30,6 +45,11 @@ def study(**changes: Any) -> Study:
 
 def rival(**changes: Any) -> Study:
     return study(configurations=(BASELINE, dataclasses.replace(RIVAL, **changes)))
+
+
+def numbers(task: str) -> Arrays:
+    generator = np.random.default_rng(0)
+    return Arrays(generator.normal(size=(100, 40)), generator.integers(0, 2, size=(100, 5)), task=task)
 
 
 # A wrong field -> the field and value that the error names.
@@ -55,6 +75,11 @@ WRONG: dict[str, Callable[[], Any]] = {
     "label_smoothing is 1": lambda: study(label_smoothing=1),
     "label_smoothing and loss": lambda: study(label_smoothing=0.1, loss=nn.CrossEntropyLoss()),
     "loss is not callable": lambda: study(loss=3),
+    "loss is SquaredError, which is for regression, but": lambda: study(loss=SquaredError()),
+    "loss is BinaryCrossEntropy": lambda: study(loss=BinaryCrossEntropy(), model=MLP((40, 8, 1))),
+    "loss is CrossEntropy": lambda: study(loss=CrossEntropy(), data=numbers("regression")),
+    "give hpo.BinaryCrossEntropy": lambda: study(loss=CrossEntropy(class_weights=[1] * 5), data=numbers("multilabel")),
+    "the task of the data is token": lambda: study(loss=SquaredError(), data=numbers("tokens")),
     "margin is 0": lambda: study(margin=0),
     "margin is nan": lambda: study(margin=float("nan")),
     "name is 'a/b'": lambda: study(name="a/b"),

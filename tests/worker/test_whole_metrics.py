@@ -123,8 +123,8 @@ def test_outputs_have_the_shape_of_the_labels_where_there_is_one_for_each() -> N
         sample_loss=SquaredError(), metrics={"mae": whole(absolute)},
     )  # fmt: skip
     [result] = train(recipe, [Member(0, SGD)], test=True)
-    outputs, labels = (values.tolist() for values in kept[-1])
-    assert result.final["test_mae"] == pytest.approx(np.mean([abs(o - y) for o, y in zip(outputs, labels, strict=True)]))
+    pairs = zip(*(values.tolist() for values in kept[-1]), strict=True)
+    assert result.final["test_mae"] == pytest.approx(np.mean([abs(output - label) for output, label in pairs]))
 
 
 @pytest.mark.parametrize("members", [1, 2])
