@@ -1,4 +1,4 @@
-"""`hpo bench`: benchmarks of training steps, images, searches, pruning, verdicts and start-up."""
+"""`hpo bench`: benchmarks of training steps, images, searches, pruning, verdicts, start-up and long studies."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.cli.options import AsJson, Device, Epochs, StudyName, app
+from hpo.cli.options import AsJson, Device, Epochs, Storage, StudyName, app
 from hpo.errors import HpoError, UsageError, did_you_mean
 from hpo.output import write_line
 
@@ -177,6 +177,25 @@ def startup(
     from hpo.bench import startup
 
     _run(startup, as_json, device, repetitions)
+
+
+@bench.command()
+def scale(
+    trials: Annotated[
+        list[int] | None, typer.Option(min=100, help="Finished trials; may be repeated; default: 1000 and 100000.")
+    ] = None,
+    storage: Storage = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Trials that are timed.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what one more trial costs to lease, sample and store after very many trials, without training."""
+    from tempfile import TemporaryDirectory
+
+    from hpo.bench import scale
+
+    with TemporaryDirectory() as folder:
+        url = storage or f"sqlite:///{folder}/scale.db"
+        _run(scale, as_json, url, trials or [1000, 100_000], repetitions)
 
 
 def _run(benchmark: ModuleType, as_json: bool, *arguments: Any) -> dict[str, Any]:
