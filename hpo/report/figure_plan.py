@@ -45,11 +45,6 @@ class Figure(NamedTuple):
     chart: Chart | None
 
     @property
-    def in_markdown(self) -> bool:
-        """Whether the Markdown shows it, as a PNG."""
-        return self.number <= 4
-
-    @property
     def path(self) -> str:
         """The path of its PNG, from the report's folder."""
         return f"figures/{self.number}-{self.slug}.png"

@@ -40,7 +40,7 @@ def markdown(page: Page) -> str:
     """README.md, for any Git host."""
 
     def image(figure: Figure) -> str:
-        return f"![{wording.escape(figure.title)}]({figure.path})" if figure.in_markdown else ""
+        return f"![{wording.escape(figure.title)}]({figure.path})"
 
     return _render(page, nested_markdown, image)
 
@@ -57,9 +57,7 @@ def html(page: Page) -> str:
         return f"<!--fragment {len(fragments) - 1}-->"
 
     def image(figure: Figure) -> str:
-        png = (
-            f'<noscript><img src="{figure.path}" alt="{escape(figure.title)}"></noscript>' if figure.in_markdown else ""
-        )
+        png = f'<noscript><img src="{figure.path}" alt="{escape(figure.title)}"></noscript>'
         return insert_later(f'<div class="figure" id="{figure.slug}">{png}</div>')
 
     author_text = MarkdownIt("commonmark", {"html": False}).enable("table")

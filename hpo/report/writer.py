@@ -59,9 +59,9 @@ def write_report(
 
 
 def _draw_pngs(figures: Sequence[Figure], folder: Path) -> None:
-    """Draws the figures that Markdown shows, and deletes those of an earlier report that have no chart now."""
+    """Draws the figures, and deletes those of an earlier report that have no chart now."""
     for figure in figures:
-        if figure.in_markdown and figure.chart is not None:
+        if figure.chart is not None:
             figure.chart.draw_png(folder / figure.path)
         else:
             (folder / figure.path).unlink(missing_ok=True)

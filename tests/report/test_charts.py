@@ -313,6 +313,5 @@ def test_any_name_can_stand_in_every_figure(name: str, tmp_path: Path) -> None:
         for trace in draw(figure.chart)["data"]:
             words = f"{trace.get('name')} {trace.get('hovertemplate', '').split('<br>')[0]}"
             assert "<b>" not in words and "%{y}odd" not in words and "n" * 30 not in words
-        if figure.in_markdown:
-            figure.chart.draw_png(tmp_path / "figure.png")
-            assert (tmp_path / "figure.png").stat().st_size > 3000
+        figure.chart.draw_png(tmp_path / "figure.png")
+        assert (tmp_path / "figure.png").stat().st_size > 3000

@@ -71,7 +71,7 @@ def test_a_report_at_every_moment(moment: str) -> None:
     cells = re.findall(r"(?<!\\)\|", header)
     assert len(cells) == body[body.index("<thead>") : body.index("</thead>")].count("<th ") + 1
     drawn = [figure for figure in figures if figure.chart is not None]
-    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in drawn if figure.in_markdown]
+    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in drawn]
     assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("12345678")
     assert sorted(figures_of(shown)) == sorted(figure.slug for figure in drawn)
     assert all(figure.caption.endswith(".") and figure.caption[0].islower() for figure in figures if not figure.chart)

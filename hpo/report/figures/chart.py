@@ -43,4 +43,4 @@ class Chart:
 
     def draw_png(self, path: Path) -> None:
         """Draws with matplotlib; the same numbers give the same bytes."""
-        raise NotImplementedError(f"{self.slug} is drawn by plotly only")
+        raise NotImplementedError

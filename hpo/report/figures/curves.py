@@ -43,25 +43,13 @@ class Curves(Chart):
         return f"{self.metric.label} (log)" if self.log else self.metric.label
 
     def draw_png(self, path: Path) -> None:
-        from matplotlib.ticker import MaxNLocator
-
         figure = matplotlib_layout.new_figure(4.2)
         axes = figure.add_subplot()
-        last = int(self.frame["epoch"].max())
-        marker = "o" if last <= FEW_EPOCHS else ""
-        for name, style, rows in self.by_configuration(self.frame):
-            axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=style.colour, alpha=0.15, linewidth=0)
-            axes.plot(
-                rows["epoch"], rows["middle"], color=style.colour, linestyle=style.dash[0], linewidth=1.8,
-                marker=marker, label=matplotlib_layout.label(name),
-            )  # fmt: skip
-        axes.set(xlabel="epoch", ylabel=self.y_label, xlim=(1, last) if last > FEW_EPOCHS else None)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        draw_bands(self, self.frame, axes, self.y_label)
         if self.log:
-            _log_ticks(axes, self.frame["low"].min(), self.frame["high"].max())
+            matplotlib_layout.log_ticks(axes, self.frame["low"].min(), self.frame["high"].max())
         if self.metric.share:
             matplotlib_layout.percent_ticks(axes.yaxis)
-        matplotlib_layout.tidy(axes)
         figure.legend(loc="outside right upper", frameon=False)
         matplotlib_layout.save(figure, path)
 
@@ -95,6 +83,22 @@ def band_over_seeds(curves: pd.DataFrame, log: bool = False, share: bool = False
     return band
 
 
+def draw_bands(chart: Chart, frame: pd.DataFrame, axes: Any, y_label: str) -> None:
+    """A band and a line for each configuration, by matplotlib."""
+    from matplotlib.ticker import MaxNLocator
+
+    last = int(frame["epoch"].max())
+    for name, style, rows in chart.by_configuration(frame):
+        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=style.colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            rows["epoch"], rows["middle"], color=style.colour, linestyle=style.dash[0], linewidth=1.8,
+            marker="o" if last <= FEW_EPOCHS else "", label=matplotlib_layout.label(name),
+        )  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=y_label, xlim=(1, last) if last > FEW_EPOCHS else None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    matplotlib_layout.tidy(axes)
+
+
 def band_traces(chart: Chart, frame: pd.DataFrame, share: bool, panel: int) -> list[dict[str, Any]]:
     """A band and a line for each configuration, for plotly; the lines of the first panel stand in the legend."""
     traces = []
@@ -119,15 +123,3 @@ def band_traces(chart: Chart, frame: pd.DataFrame, share: bool, panel: int) -> l
 def epoch_axis(frame: pd.DataFrame) -> dict[str, Any]:
     """The x axis of curves by epoch, for plotly; only whole epochs are marked."""
     return {"title": {"text": "epoch"}, **({"dtick": 1} if frame["epoch"].max() <= 10 else {})}
-
-
-def _log_ticks(axes: Any, low: float, high: float) -> None:
-    """Plain numbers on a log axis, at least three of them however short it is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
-    decades = float(np.log10(high / low))
-    steps = (1,) if decades > 5 else (1, 2, 5) if decades > 1.2 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=steps) if decades > 0.5 else MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,13 +1,14 @@
 """Figure 5: how many of the clean and of the changed training labels are fitted, by epoch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hpo.report.figures import plotly_layout
+from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.curves import band_traces, epoch_axis
+from hpo.report.figures.curves import band_traces, draw_bands, epoch_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,15 @@ class LabelsFitted(Chart):
             f"Labels fitted by epoch: the share of all changed training labels{unchanged} that are predicted as given; "
             "mean over the rerun seeds; the band is ± one SD."
         )
+
+    def draw_png(self, path: Path) -> None:
+        figure = matplotlib_layout.new_figure(3.4)
+        panels = figure.subplots(1, len(self.frames), squeeze=False)[0]
+        for axes, (kind, frame) in zip(panels, self.frames.items(), strict=True):
+            draw_bands(self, frame, axes, f"{kind} labels fitted")
+            matplotlib_layout.percent_ticks(axes.yaxis)
+        matplotlib_layout.legend(figure, self.styles, marks=False)
+        matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:
         traces, panels = [], []

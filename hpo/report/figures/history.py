@@ -1,17 +1,15 @@
 """Figure 6: the score of every trial, and the best so far or the expected best by number of trials."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hpo.analysis.metric import Metric
-from hpo.report.figures import plotly_layout
+from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.style import Style, markup, rounded, translucent
-
-MAX_LINEAR_RATIO = 50  # scores whose largest is more times the smallest are drawn on a log axis
-MANY_POINTS = 200  # of a configuration, from here on drawn smaller
+from hpo.report.figures.style import MANY_POINTS, Style, markup, rounded, spans_decades, translucent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +45,28 @@ class History(Chart):
             line = "the line is the best so far of one tuning run (another run would give another line)"
         lower = "" if self.metric.direction == "maximize" else ", lower is better"
         return f"Tuning: a point is the score of a trial ({self.metric.label}{lower}), {line}."
+
+    def draw_png(self, path: Path) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        figure = matplotlib_layout.new_figure(4.2)
+        axes = figure.add_subplot()
+        for _, style, rows in self.by_configuration(self.trials):
+            matplotlib_layout.scatter(axes, style, rows["trial"].tolist(), rows["score"].tolist())
+        for _, style, rows in self.by_configuration(self.lines):
+            line = {"color": style.colour, "linestyle": style.dash[0], "linewidth": 1.8}
+            if self.expected:
+                axes.fill_between(rows["trial"], rows["low"], rows["high"], color=style.colour, alpha=0.15, linewidth=0)
+                axes.plot(rows["trial"], rows["best"], **line)
+                continue
+            for _, run in rows.groupby("tuning_run"):
+                axes.step(run["trial"], run["best"], where="post", **line)
+        axes.set_xlabel("trial")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        matplotlib_layout.score_axis(axes, self.metric, self.trials["score"])
+        matplotlib_layout.tidy(axes)
+        matplotlib_layout.legend(figure, self.styles, marks=False)
+        matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:
         traces = [self._points_trace(*entry) for entry in self.by_configuration(self.trials)]
@@ -100,5 +120,4 @@ def score_axis(metric: Metric, scores: "pd.Series[float]") -> dict[str, Any]:
     title = {"title": {"text": markup(metric.label, 40)}}
     if metric.share:
         return {**title, "tickformat": ".1~%"}
-    log = scores.min() > 0 and scores.max() > MAX_LINEAR_RATIO * scores.min()
-    return {**title, **(plotly_layout.log_ticks(scores.min(), scores.max()) if log else {})}
+    return {**title, **(plotly_layout.log_ticks(scores.min(), scores.max()) if spans_decades(metric, scores) else {})}

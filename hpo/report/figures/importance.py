@@ -1,11 +1,12 @@
 """Figure 8: how much of the score's variation each hyperparameter accounts for, relative to the others."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hpo.report.figures import plotly_layout
+from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import markup, rounded
 
@@ -31,6 +32,22 @@ class Importances(Chart):
             "Importance of each hyperparameter for reaching the best tenth of the trials, by PED-ANOVA: relative, "
             f"summing to 1 for each configuration. {self.left_out}"
         ).rstrip()
+
+    def draw_png(self, path: Path) -> None:
+        hyperparameters = list(dict.fromkeys(self.frame["hyperparameter"]))
+        groups = list(self.by_configuration(self.frame))
+        height = 0.75 / len(groups)
+        figure = matplotlib_layout.new_figure(1 + len(hyperparameters) * (0.2 + 0.15 * len(groups)))
+        axes = figure.add_subplot()
+        for number, (name, style, rows) in enumerate(groups):
+            shift = (number - (len(groups) - 1) / 2) * height
+            places = [hyperparameters.index(each) + shift for each in rows["hyperparameter"]]
+            label = matplotlib_layout.label(name)
+            axes.barh(places, rows["importance"], height, color=style.colour, label=label)
+        matplotlib_layout.name_rows(axes, [matplotlib_layout.label(each, 40) for each in hyperparameters])
+        axes.set(xlabel="relative importance", xlim=(0, 1.02))
+        figure.legend(loc="outside right upper", frameon=False)
+        matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:
         hyperparameters = [markup(name) for name in dict.fromkeys(self.frame["hyperparameter"])]

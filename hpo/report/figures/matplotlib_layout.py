@@ -1,11 +1,15 @@
 """What all figures drawn by matplotlib share; the same numbers give the same bytes."""
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo.report.figures.style import LONGEST_LABEL, shorten
+import pandas as pd
+
+from hpo.analysis.metric import Metric
+from hpo.report.figures.style import LONGEST_LABEL, MANY_POINTS, Style, shorten, spans_decades
 
 WIDTH = 8.0  # inches; 10-point letters are then 14 pixels high where the picture is shown 800 pixels wide
 
@@ -54,3 +58,44 @@ def percent_ticks(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+
+
+def log_ticks(axes: Any, low: float, high: float) -> None:
+    """Plain numbers on a log axis, at least three of them however short it is."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    decades = math.log10(high / low)
+    steps = (1,) if decades > 5 else (1, 2, 5) if decades > 1.2 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=steps) if decades > 0.5 else MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Any, styles: Mapping[str, Style], marks: bool) -> None:
+    """A legend at the right: a mark for each configuration, or a line."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D(
+            [], [], color=style.colour, label=label(name), linewidth=1.8,
+            linestyle="" if marks else style.dash[0], marker=style.marker[0] if marks else "",
+        )
+        for name, style in styles.items()
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+
+
+def score_axis(axes: Any, metric: Metric, scores: "pd.Series[float]") -> None:
+    """The y axis of a score; logarithmic where the scores span a wide range."""
+    axes.set_ylabel(shorten(metric.label, 40).replace("$", r"\$"))
+    if metric.share:
+        percent_ticks(axes.yaxis)
+    elif spans_decades(metric, scores):
+        log_ticks(axes, scores.min(), scores.max())
+
+
+def scatter(axes: Any, style: Style, x: Sequence[float], y: Sequence[float]) -> None:
+    """The trials of a configuration."""
+    size = 16 if len(x) <= MANY_POINTS else 4
+    axes.scatter(x, y, s=size, color=style.colour, alpha=0.65, marker=style.marker[0], linewidths=0)

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from hpo.analysis.metric import Metric
-from hpo.report.figures import plotly_layout
+from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.history import score_axis, trial_marker
 from hpo.report.figures.style import Style, markup, rounded
@@ -55,6 +56,25 @@ class Slices(Chart):
             "Trials without a score are left out."
         )
 
+    def draw_png(self, path: Path) -> None:
+        columns = min(3, len(self.hyperparameters))
+        rows = math.ceil(len(self.hyperparameters) / columns)
+        figure = matplotlib_layout.new_figure(0.6 + 2.6 * rows)
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+        for axes, (hyperparameter, searched) in zip(panels, self.hyperparameters.items(), strict=False):
+            shown = self.frame[self.frame["hyperparameter"] == hyperparameter]
+            for _, style, trials in self.by_configuration(shown):
+                matplotlib_layout.scatter(axes, style, _places(searched, trials), trials["score"].tolist())
+            axes.set_xlabel(matplotlib_layout.label(hyperparameter, 40))
+            _limit(axes, searched)
+            matplotlib_layout.tidy(axes)
+        for axes in panels[::columns]:
+            matplotlib_layout.score_axis(axes, self.metric, self.frame["score"])
+        for axes in panels[len(self.hyperparameters) :]:
+            axes.set_visible(False)
+        matplotlib_layout.legend(figure, self.styles, marks=True)
+        matplotlib_layout.save(figure, path)
+
     def draw_plotly(self) -> dict[str, Any]:
         traces = [self._legend_trace(name, style) for name, style in self.styles.items()]
         panels = []
@@ -80,20 +100,40 @@ class Slices(Chart):
         data = rows["trial"].tolist()
         value, trial = "%{x:.3~g}", "%{customdata}"
         if searched.choices:
-            chosen = list(zip(data, rows["words"], strict=True))
-            x = [searched.choices.index(words) + _shift(number) for number, words in chosen]
-            data = [[number, markup(words)] for number, words in chosen]
+            data = [[number, markup(words)] for number, words in zip(data, rows["words"], strict=True)]
             value, trial = "%{customdata[1]}", "%{customdata[0]}"
-        else:
-            x = rounded(rows["value"].astype(float))
         return plotly_layout.scatter(
-            panel, "markers", x, rounded(rows["score"]), marker=trial_marker(style, len(rows)),
+            panel, "markers", _places(searched, rows), rounded(rows["score"]), marker=trial_marker(style, len(rows)),
             customdata=data, legendgroup=name, showlegend=False,
             hovertemplate=(
                 f"{markup(name)}, trial {trial}<br>{markup(hyperparameter)} {value}: "
                 f"%{{y{plotly_layout.hover_format(self.metric.share)}}}<extra></extra>"
             ),
         )  # fmt: skip
+
+
+def _places(searched: SearchedRange, rows: pd.DataFrame) -> list[float]:
+    """Where trials are drawn: at their values, or beside the place of their choice."""
+    if not searched.choices:
+        return rounded(rows["value"].astype(float))
+    chosen = zip(rows["trial"], rows["words"], strict=True)
+    return [searched.choices.index(words) + _shift(number) for number, words in chosen]
+
+
+def _limit(axes: Any, searched: SearchedRange) -> None:
+    """The x axis from one end of the range to the other, for matplotlib."""
+    low, high = searched.low, searched.high
+    if searched.choices:
+        axes.set_xticks(
+            range(len(searched.choices)), [matplotlib_layout.label(choice, 12) for choice in searched.choices]
+        )
+        axes.set_xlim(low - 0.5, high + 0.5)
+    elif searched.log:
+        padding = (high / low) ** PADDING
+        axes.set_xscale("log")
+        axes.set_xlim(low / padding, high * padding)
+    else:
+        axes.set_xlim(low - PADDING * (high - low), high + PADDING * (high - low))
 
 
 def _shift(trial: int) -> float:

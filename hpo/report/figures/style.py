@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import pandas as pd
+
+from hpo.analysis.metric import Metric
 from hpo.output import visible
 
 BASELINE_COLOUR = "#767676"
@@ -12,6 +15,8 @@ DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))
 MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"))
 PATTERNS = ("", "/", "x")  # of bars, plotly's names
 LONGEST_LABEL = 28
+MAX_LINEAR_RATIO = 50  # scores whose largest is more times the smallest are drawn on a log axis
+MANY_POINTS = 200  # of a configuration, from here on drawn smaller
 
 
 class Style(NamedTuple):
@@ -53,6 +58,11 @@ def translucent(colour: str, opacity: float = 0.15) -> str:
     """A colour `#rrggbb` as plotly's rgba."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def spans_decades(metric: Metric, scores: "pd.Series[float]") -> bool:
+    """Whether scores are drawn on a logarithmic axis."""
+    return not metric.share and bool(scores.min() > 0 and scores.max() > MAX_LINEAR_RATIO * scores.min())
 
 
 def rounded(values: Iterable[float]) -> list[float]:
