@@ -64,6 +64,7 @@ def open_ledger(
     Raises:
         UsageError: the study exists with another definition, or its code changed after the first trials.
     """
+    from hpo.study.components import explanations
     from hpo.study.definition import describe, digest
     from hpo.study.fingerprint import fingerprint
 
@@ -84,7 +85,7 @@ def open_ledger(
 
         delete_study(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
-    text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown}
+    text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, "methods": explanations(study)}
     description = describe(study)
     if trials is not None and all(entry["trials"] for entry in description["configurations"]):
         raise UsageError(

@@ -12,7 +12,7 @@ from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, pr
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
 from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values
-from hpo.analysis.results import BestTrial, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
+from hpo.analysis.results import BestTrial, Compute, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
 from hpo.space import split_space
@@ -49,7 +49,27 @@ def compute_numbers(record: Record) -> StudyNumbers:
         tuning_seeds=_tuning_seeds(record),
         rerun_seeds=sorted({row["seed"] for row in all_reruns}),
         environments=_environments(record),
+        compute=_compute(record),
     )
+
+
+def _compute(record: Record) -> Compute:
+    definition = record.study["definition"]
+    done = record.slots[record.slots.state == "done"]
+    per_trial, batch = definition.get("seeds_per_trial", 1), definition.get("batch_size")
+    tuned = any("batch_size" in entry["space"] for entry in definition["configurations"])
+    same_batches = isinstance(batch, int) and not tuned
+    epochs = steps = 0
+    for phase, result in zip(done["phase"], done["result"], strict=True):
+        numbers = result if isinstance(result, dict) else {}
+        trained = int(numbers.get("epochs") or 0) * (1 if phase == "rerun" else per_trial)
+        epochs += trained
+        if same_batches:
+            incomplete = definition.get("last_batch") == "keep"
+            size = int(numbers.get("training_samples") or 0)
+            steps += trained * (-(-size // batch) if incomplete else size // batch)
+    times = (float(done["seconds"].sum()), float(done["started"].min()), float(done["finished"].max()))
+    return Compute(epochs, steps if same_batches else None, *times)
 
 
 def _tuning_seeds(record: Record) -> list[int]:

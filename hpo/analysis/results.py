@@ -148,6 +148,22 @@ class Samples(NamedTuple):
     changed_high: int
 
 
+class Compute(NamedTuple):
+    """What a study has cost: of all finished trials and reruns, those of earlier rounds included.
+
+    Attributes:
+        epochs: of single models, together. gradient_steps: updates of single models, together; None where the sizes of
+            batches differ. device_seconds: the time of the devices, shared equally by models trained together.
+        first, last: when the first run started and the last one finished, in seconds since 1970; NaN before.
+    """
+
+    epochs: int
+    gradient_steps: int | None
+    device_seconds: float
+    first: float
+    last: float
+
+
 class StudyNumbers(NamedTuple):
     """Every number of a report, the study that they belong to, and the metric that its verdicts compare.
 
@@ -166,6 +182,7 @@ class StudyNumbers(NamedTuple):
     tuning_seeds: list[int]
     rerun_seeds: list[int]
     environments: list[dict[str, Any]]
+    compute: Compute
 
     @property
     def definition(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from hpo.report.wording import listed
 from hpo.tasks import CLASSIFICATION, task_of
 
 TRAINING_LOSS = Metric("training_loss", "minimize", share=False)
-Section = Literal["results", "analysis", "tuning"]
+Section = Literal["verdicts", "results", "analysis", "tuning"]
 Styles = dict[str, Style]
 
 
@@ -155,7 +155,7 @@ def _pair_figures(numbers: StudyNumbers, styles: Styles) -> Iterator[Figure]:
     slopes = Slopes(title=title, frame=pairs, metric=metric, baseline=numbers.baseline.name, unit=unit, styles=styles)
     figure = _figure(Slopes, slopes if len(pairs) else None, "results", reason.format("first"))
     yield figure._replace(title=title)
-    yield _figure(Forest, forest_of(numbers, styles), "results", reason.format("second"))
+    yield _figure(Forest, forest_of(numbers, styles), "verdicts", reason.format("second"))
 
 
 def _pairs(numbers: StudyNumbers) -> pd.DataFrame:

@@ -34,6 +34,13 @@ def bound(value: float) -> str:
     return _minus(f"{float(mantissa):g}e{int(exponent)}")
 
 
+def duration(seconds: float) -> str:
+    """Seconds as 12 s, 3.4 min or 2.1 h."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.2g} min" if seconds < 100 * 60 else f"{seconds / 3600:,.1f} h"
+
+
 def percent(value: float | None, digits: int = 2) -> str:
     """A fraction as 47.82%."""
     return NOTHING if value is None or not math.isfinite(value) else _minus(f"{100 * value:.{digits}f}%")

@@ -13,6 +13,7 @@ from hpo.report.figure_plan import Figure
 from hpo.report.standalone import SCRIPT
 
 HEADING = re.compile(r"^(#{1,6})(?=\s)")
+HEADING_2 = re.compile(r"<h2>(\w+)</h2>")  # the contents link to them
 POWER = re.compile(r"(<[^>]*>)|(−?\d[\d.]*e-\d+)")  # a browser would break the line behind the hyphen
 FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 OPEN_HTML = re.compile(r"^([\s>*+-]*)(<(?:[!?]|(?:script|pre|style|textarea)\b))", re.IGNORECASE)
@@ -64,6 +65,7 @@ def html(page: Page) -> str:
     text = _render(page, lambda words: insert_later(author_text.render(nested_markdown(words))), image)
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     body = POWER.sub(lambda found: found[1] or f'<span class="number">{found[2]}</span>', body)
+    body = HEADING_2.sub(lambda found: f'<h2 id="{found[1].lower()}">{found[1]}</h2>', body)
     body = re.sub(r"<!--fragment (\d+)-->", lambda match: fragments[int(match[1])], body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     return _environment().get_template("page.html.jinja").render(

@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from hpo.analysis.metric import ACCURACY, Metric, primary_metric, score_of
+from hpo.analysis.metric import primary_metric, score_of
 from hpo.analysis.results import StudyNumbers
 from hpo.errors import plural
 from hpo.output import visible
-from hpo.report import tables, tuning_tables
+from hpo.report import analysis_tables, tables, tuning_tables
 from hpo.report.figure_plan import Figure
+from hpo.report.formatting import duration
 from hpo.report.page import Page
 from hpo.report.sampler_words import sampler_words
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
+
+TABLES = (*tables.TABLES, *analysis_tables.TABLES, *tuning_tables.TABLES)
 
 
 def report_page(
@@ -25,7 +29,7 @@ def report_page(
     values = {
         **_results(numbers),
         **_methodology(numbers),
-        "tables": {table.__name__: table(numbers) for table in (*tables.TABLES, *tuning_tables.TABLES)},
+        "tables": {table.__name__: table(numbers) for table in TABLES},
         "hypothesis": numbers.study["text"].get("hypothesis") or "",
         "commands": [visible(line) for line in commands],
         "analysis": analysis,
@@ -40,22 +44,45 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "study": numbers.study,
         "definition": numbers.definition,
         "metric": numbers.metric,
-        "accuracy": ACCURACY,
         "primary": primary_metric(numbers.definition),
         "score": score_of(numbers.definition),
         "task": task_of(numbers.definition),
-        "roughness": Metric("roughness", "minimize", share=False),
         "baseline": escape(numbers.baseline.name),
         "verdicts": verdict_lines(numbers),
         "warnings": find_warnings(numbers),
         "paired": [rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1],
-        "entries": {entry.name: entry for entry in numbers.configurations},
+        "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
+        "facts": facts(numbers),
+        "methods": _methods(numbers),
         "undetectable": [
             f"{rival.name} against {rival.against}" if numbers.planned else rival.name
             for rival in numbers.comparisons
             if rival.verdict.rule == 5 and rival.verdict.comparison.mde > rival.verdict.margin
         ],
     }
+
+
+def _methods(numbers: StudyNumbers) -> dict[str, str]:
+    """What each configuration's regularizer computes, in its author's words, the first that has them."""
+    first: dict[str, str] = {}
+    for name, words in (numbers.study["text"].get("methods") or {}).items():
+        first.setdefault(words, name)
+    return {name: words for words, name in first.items()}
+
+
+def facts(numbers: StudyNumbers) -> list[str]:
+    """What the study has cost, when it ran and with what, in a few words each."""
+    spent = numbers.compute
+    if not spent.epochs:
+        return []
+    steps = f" ({spent.gradient_steps:,} gradient steps)" if spent.gradient_steps else ""
+    epochs = f"{plural(spent.epochs, 'epoch')} of single models{steps}"
+    words = [epochs, f"{duration(spent.device_seconds)} of device time"]
+    if spent.last > spent.first:
+        day = datetime.fromtimestamp(spent.last, UTC).strftime("%-d %B %Y")
+        words += [f"{duration(spent.last - spent.first)} from the first run to the last, on {day}"]
+    versions = numbers.environments[-1] if numbers.environments else {}
+    return [*words, *(f"{name} {versions[name]}" for name in ("hpo", "torch") if versions.get(name))]
 
 
 def _methodology(numbers: StudyNumbers) -> dict[str, Any]:

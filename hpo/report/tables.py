@@ -24,6 +24,7 @@ from hpo.report.wording import escape, plain_name, setting, verdict_words
 from hpo.tasks import CLASSIFICATION, TOP5, task_of
 
 MAX_CLASSES_WITHOUT_TOP5 = 10
+UNDETECTED = 5  # the rule of "no detectable difference"
 TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
 
 
@@ -82,6 +83,27 @@ def best_settings(entry: ConfigurationNumbers, settings: list[dict[str, float]] 
     return words or NOTHING
 
 
+def verdicts(numbers: StudyNumbers) -> Table:
+    """The verdicts, for the top of the page."""
+    metric = numbers.metric
+    unit = " in points" if metric.share else ""
+    header = ["comparison", "verdict", f"Δ{unit} [95% CI]", "n", "p (Holm)", "prediction"]
+    rows = []
+    for rival in numbers.comparisons:
+        paired, predicted = rival.verdict.comparison, rival.prediction or NOTHING
+        rows.append(
+            [
+                f"{escape(rival.name)} against {escape(rival.against)}",
+                verdict_words(rival.verdict, metric),
+                with_interval(paired.mean, paired.interval, metric) if paired.n else NOTHING,
+                str(paired.n),
+                p_cell(rival.verdict.p_holm),
+                f"{predicted}: {rival.outcome}" if rival.outcome else predicted,
+            ]
+        )
+    return Table(header, rows, range(2, 5))
+
+
 def comparisons(numbers: StudyNumbers) -> Table:
     """T2: the planned comparisons, in percentage points where the metric is a share."""
     metric = numbers.metric
@@ -105,7 +127,7 @@ def comparisons(numbers: StudyNumbers) -> Table:
                 p_cell(paired.p_flip),
                 p_cell(rival.verdict.p_holm),
                 three_digits(paired.g) if paired.n >= MIN_PAIRS else NOTHING,
-                detectable(paired.mde, metric).removesuffix(" points"),
+                detectable(paired.mde, metric).removesuffix(" points") if rival.verdict.rule == UNDETECTED else NOTHING,
                 verdict_words(rival.verdict, metric),
             ]
         )
@@ -166,4 +188,4 @@ def custom_metrics(numbers: StudyNumbers) -> Table:
     return Table(header, rows, range(2, 5))
 
 
-TABLES = (results, comparisons, pairs, seeds, custom_metrics)
+TABLES = (verdicts, results, comparisons, pairs, seeds, custom_metrics)

@@ -1,6 +1,8 @@
 """The optimizer and the regularizer of a configuration, and the search space of all its hyperparameters."""
 
 import dataclasses
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.search_space import UNSET, Choice, Entry, Range, When
 from hpo.space import describe_bounds
-from hpo.study.study import Configuration
+from hpo.study.study import Configuration, Study
 from hpo.study.training_space import TRAINING_NAMES, is_training
 from hpo.study.validation import first_lookalikes
 
@@ -26,6 +28,26 @@ def optimizer_of(configuration: Configuration) -> Optimizer | TorchOptimizer:
     if isinstance(configuration.optimizer, TorchOptimizer):
         return configuration.optimizer
     return _component(configuration, "optimizer", OPTIMIZERS, Optimizer)
+
+
+def explanations(study: Study) -> dict[str, str]:
+    """What each configuration's regularizer computes, as its author's documentation says: configuration → one line.
+
+    That is the first paragraph, and a formula that follows it. A built-in regularizer has it in its file, one of the
+    user in its function. Configurations without a regularizer, or whose regularizer has none, are left out.
+    """
+    words = {}
+    for configuration in study.configurations:
+        regularizer = regularizer_of(configuration)
+        module = sys.modules.get(regularizer.grads.__module__)
+        is_built_in = REGULARIZERS.get(regularizer.name) is regularizer or regularizer.name.startswith("gvr(")
+        text = inspect.getdoc(module if is_built_in else regularizer.grads) or ""
+        first, _, rest = text.partition("\n\n")
+        formula = rest.partition("\n\n")[0] if rest.startswith(" ") else ""
+        if regularizer.name != "none" and first:
+            lines = [line.strip() for line in formula.splitlines()]
+            words[configuration.name] = " ".join([*first.split(), "; ".join(lines)]).strip()
+    return words
 
 
 def parts_of(configuration: Configuration) -> list[Any]:

@@ -76,7 +76,7 @@ def results(folder: Path, *configurations: Configuration, **options: Any) -> dic
 
 
 def verdict_line(found: dict[str, Any], name: str) -> str:
-    return next(line for line in found["text"].splitlines() if line.startswith(f"> - {name} against AdamW: "))
+    return next(line for line in found["verdicts"] if line.startswith(f"{name} against AdamW: "))
 
 
 @pytest.fixture(autouse=True)

@@ -117,7 +117,7 @@ def test_a_report_of_several_tuning_runs_names_them_where_they_count() -> None:
             row["setting"] = {**row["setting"], "learning_rate": (row["tuning_run"] + 1) * 1e-3}
     text = text_of(make_record(export, curves))
     assert f"budgets: AdamW {export['study']['trials']}, GNVR 5." in text, "trials of one tuning run"
-    assert "1.00e-3, 2.00e-3 and 3.00e-3 against" in text, "every learning rate once"
+    assert "1.00e-3, 2.00e-3, 3.00e-3" in text, "every learning rate once"
     rows = [line.split(" | ") for line in part(text, "T4.", "</details>").splitlines() if "| 1" in line]
     tuning_run_and_seed = [(row[0].strip("| "), int(row[1])) for row in rows]
     assert tuning_run_and_seed[3:5] == [("1", 1009), ("2", 1001)]

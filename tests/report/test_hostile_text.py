@@ -79,7 +79,7 @@ def test_all_figures_are_drawn_in_a_browser(standalone: bool, tmp_path: Path, br
         assert tab.page.locator("main script, main style, main img[src='x']").count() == 0
         shown = tab.page.locator("#validation-accuracy .legend").text_content() or ""
         assert "<!--<script>" in shown
-        names = tab.page.locator("table").nth(2).locator("tbody tr td:first-child").all_inner_texts()
+        names = tab.page.locator("table").nth(3).locator("tbody tr td:first-child").all_inner_texts()
         assert names == [visible(" ".join(name.split())) for name in HOSTILE]
         assert tab.errors == []
 

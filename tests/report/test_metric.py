@@ -13,6 +13,7 @@ from hpo.report import make_record
 from hpo.report.figure_plan import plan_figures
 from hpo.report.figures.curves import Curves
 from hpo.report.tables import comparisons, custom_metrics, results, seeds
+from hpo.report.wording import verdict_lines
 
 BASELINE = [2.0, 2.1, 1.9, 2.2, 2.0, 1.8]
 NOISE = [0.01, -0.02, 0.02, 0.0, -0.01, 0.0]
@@ -39,8 +40,8 @@ def text_of(export: dict[str, Any], curves: dict[str, list[Any]]) -> str:
     return report_text(make_record(export, curves))
 
 
-def verdict_of(text: str) -> str:
-    return next(line for line in text.splitlines() if line.startswith("> - GNVR against AdamW: "))
+def verdict_of(export: dict[str, Any], curves: dict[str, list[Any]]) -> str:
+    return verdict_lines(compute_numbers(make_record(export, curves)))[0]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,8 @@ def test_the_direction_decides_what_is_better(
     export, curves = study_of(metric, direction, shift, tuning_runs=6)
     text, numbers = text_of(export, curves), compute_numbers(make_record(export, curves))
     delta, label = {-0.3: "−0.300", 0.3: "+0.300"}[shift], f"test {metric.replace('_', ' ')}"
-    assert f"GNVR against AdamW: **{word}**; Δ = {delta}, 95% CI [" in verdict_of(text)
-    assert "points" not in verdict_of(text)
+    assert f"GNVR against AdamW: **{word}**; Δ = {delta}, 95% CI [" in verdict_of(export, curves)
+    assert "points" not in verdict_of(export, curves) and f"| **{word}** | {delta} [" in text
     assert numbers.rivals[0].outcome == outcome
     assert numbers.rivals[0].verdict.comparison.won == (6 if word == "better" else 0)
     assert results(numbers).header[2:4] == [f"{label} [95% CI]", "test accuracy"]
@@ -95,16 +96,16 @@ def test_the_direction_decides_what_is_better(
     ],
 )
 def test_every_rule_uses_the_metrics_unit(shift: float, noise: list[float], words: str) -> None:
-    text = text_of(*study_of("loss", "minimize", shift, noise, tuning_runs=6))
-    assert f"GNVR against AdamW: {words}" in verdict_of(text)
+    assert f"GNVR against AdamW: {words}" in verdict_of(*study_of("loss", "minimize", shift, noise, tuning_runs=6))
 
 
 def test_a_diverged_rerun_has_no_value_of_an_unbounded_metric() -> None:
     export, curves = study_of("loss", "minimize", -0.3)
     diverge(export["slots"][-1], curves)
     text, numbers = text_of(export, curves), compute_numbers(make_record(export, curves))
-    assert verdict_of(text).startswith("> - GNVR against AdamW: no verdict: 1 diverged; Δ = −0.300, 95% CI [")
-    assert "5 paired seeds." in verdict_of(text) and "counted" not in verdict_of(text)
+    verdict = verdict_of(export, curves)
+    assert verdict.startswith("GNVR against AdamW: no verdict: 1 diverged; Δ = −0.300, 95% CI [")
+    assert "5 paired seeds." in verdict and "counted" not in verdict
     assert seeds(numbers).rows[-1][-1] == "– (diverged)" and [row[1] for row in results(numbers).rows] == ["6", "5"]
     assert re.search(r"^> - GNVR: 1 rerun diverged \(seed 1005\); .*no verdict\.$", text, re.MULTILINE)
 

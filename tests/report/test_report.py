@@ -20,7 +20,7 @@ from hpo.analysis.record import Record, make_record
 from hpo.analysis.study_comparison import WORDS
 from hpo.cli.commands.report import print_verdicts
 from hpo.report import wording, write_report
-from hpo.report.figure_plan import plan_figures
+from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
 from hpo.report.page import html, markdown
 from hpo.report.report_page import report_page
@@ -45,6 +45,11 @@ def render(record: Record, folder: Path, analysis: str | None = None) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def in_page_order(figures: list[Figure]) -> list[Figure]:
+    """The differences stand beside the verdicts."""
+    return sorted(figures, key=lambda figure: figure.number != 4)
+
+
 def figures_of(page: str) -> dict[str, Any]:
     """The drawings in a page, by their slug."""
     script = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
@@ -60,19 +65,19 @@ def test_a_report_at_every_moment(moment: str) -> None:
     figures = plan_figures(record_of(moment), numbers)
     page = report_page(numbers, figures, ["hpo run synthetic"], None)
     text, shown = markdown(page), html(page)
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == re.findall(r"<h2>(.*)</h2>", shown) == SECTIONS
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == re.findall(r"<h2 id=\"\w+\">(.*)</h2>", shown) == SECTIONS
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", text)
     assert not FORBIDDEN.search(text)
     assert not re.search(r"[−+-]0(\.0+)?(?![\d.e])", text), "zero has no sign"
     assert not re.search(r"\b1 (epochs|seeds|trials|reruns|points|configurations)\b", text)
     body = shown.split("<script>")[0]
     assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == body.count("<table>") >= 4
-    header = next(line for line in text.splitlines() if line.startswith("| conf"))
+    header = next(line for line in text.splitlines() if line.startswith("| comparison"))
     cells = re.findall(r"(?<!\\)\|", header)
     assert len(cells) == body[body.index("<thead>") : body.index("</thead>")].count("<th ") + 1
     drawn = [figure for figure in figures if figure.chart is not None]
-    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in drawn]
-    assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("12345678")
+    assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in in_page_order(drawn)]
+    assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("41235678")
     assert sorted(figures_of(shown)) == sorted(figure.slug for figure in drawn)
     assert all(figure.caption.endswith(".") and figure.caption[0].islower() for figure in figures if not figure.chart)
 
@@ -83,7 +88,7 @@ def test_the_files_of_a_report(moment: str, rendered: Callable[[str], Path]) -> 
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == FILES
     text = (folder / "README.md").read_text(encoding="utf-8")
     pngs = sorted(path.name for path in (folder / "figures").iterdir())
-    assert pngs == re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", text)
+    assert pngs == sorted(re.findall(r"!\[[^\]]*\]\(figures/([^)]+)\)", text))
     json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
 
 

@@ -60,7 +60,7 @@ def shown(results: dict[str, Any]) -> set[str]:
 def claims(text: str, results: dict[str, Any]) -> list[str]:
     """The generated lines of the verdicts, the warnings, the analysis and the conclusion, without names."""
     parts = [text.partition("\n## ")[0], section(text, "Analysis"), section(text, "Conclusion")]
-    lines = [line for part in parts for line in part.splitlines() if line.startswith(("- ", "> - ", "Nothing"))]
+    lines = [line for part in parts for line in part.splitlines() if line.startswith(("- ", "> - ", "| ", "Nothing"))]
     names = {results["study"]["name"], *(entry["name"] for entry in results["configurations"])}
     for name in sorted(names, key=len, reverse=True):
         literally = re.compile(rf"(?<!\w){re.escape(wording.escape(name))}(?!\w)")
@@ -89,8 +89,12 @@ def test_every_number_is_in_results_json(moment: str) -> None:
 def test_the_verdicts_and_warnings_are_in_results_json_as_well(rendered: Callable[[str], Path]) -> None:
     folder = rendered("custom metric, one seed diverged")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    lines = [line[4:] for line in (folder / "README.md").read_text(encoding="utf-8").splitlines() if line[:4] == "> - "]
-    assert lines == [*results["verdicts"], *(f"{warning}." for warning in results["warnings"])]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    warnings = [line[4:] for line in text.splitlines() if line[:4] == "> - "]
+    assert warnings == [f"{warning}." for warning in results["warnings"]]
+    shown = [line.split(" | ")[:2] for line in text.partition("\n> ")[0].splitlines() if " against " in line]
+    assert [line.split(": ")[0] for line in results["verdicts"]] == [cells[0].removeprefix("| ") for cells in shown]
+    assert all(cells[1] in line for line, cells in zip(results["verdicts"], shown, strict=True))
 
 
 def test_a_number_outside_results_json_is_found() -> None:

@@ -76,13 +76,10 @@ def legend(figure: Any, styles: Mapping[str, Style], marks: bool) -> None:
     """A legend at the right: a mark for each configuration, or a line."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [], [], color=style.colour, label=label(name), linewidth=1.8,
-            linestyle="" if marks else style.dash[0], marker=style.marker[0] if marks else "",
-        )
-        for name, style in styles.items()
-    ]  # fmt: skip
+    handles = []
+    for name, style in styles.items():
+        mark: dict[str, Any] = {"marker": style.marker[0], "linestyle": ""} if marks else {"linestyle": style.dash[0]}
+        handles.append(Line2D([], [], color=style.colour, label=label(name), linewidth=1.8, **mark))
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
 
 

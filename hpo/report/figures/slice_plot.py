@@ -124,9 +124,8 @@ def _limit(axes: Any, searched: SearchedRange) -> None:
     """The x axis from one end of the range to the other, for matplotlib."""
     low, high = searched.low, searched.high
     if searched.choices:
-        axes.set_xticks(
-            range(len(searched.choices)), [matplotlib_layout.label(choice, 12) for choice in searched.choices]
-        )
+        words = [matplotlib_layout.label(choice, 12) for choice in searched.choices]
+        axes.set_xticks(range(len(words)), words)
         axes.set_xlim(low - 0.5, high + 0.5)
     elif searched.log:
         padding = (high / low) ** PADDING

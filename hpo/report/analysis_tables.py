@@ -1,0 +1,97 @@
+"""Tables of the analysis: noisy labels fitted, smoothness of the training loss, and cost."""
+
+import math
+from collections.abc import Sequence
+
+from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.paired_tests import Comparison
+from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.report.formatting import NOTHING, number, percent, three_digits, with_interval
+from hpo.report.tables import Table
+from hpo.report.wording import escape
+
+ROUGHNESS = Metric("roughness", "minimize", share=False)
+FEW_EPOCHS = 5  # with no more, no epoch can be called a spike
+
+
+def memorisation(numbers: StudyNumbers) -> Table:
+    """T7: how many of the changed training labels are fitted."""
+    compared = {rival.name: rival.memorisation for rival in numbers.rivals}
+    header = [
+        "configuration", "changed labels fitted", "beyond chance", "true label predicted",
+        f"Δ against {escape(numbers.baseline.name)} in points [95% CI]",
+    ]  # fmt: skip
+    rows = []
+    if any(compared.values()):
+        for entry in numbers.configurations:
+            reruns, comparison = entry.reruns, compared.get(entry.name)
+            shares = (reruns.memorised.mean, reruns.adjusted_memorisation.mean, reruns.recovered.mean)
+            difference = with_interval(comparison.mean, comparison.interval, ACCURACY) if comparison else NOTHING
+            rows.append([escape(entry.name), *(percent(share, 1) for share in shares), difference])
+    rows += _planned([(entry, entry.memorisation) for entry in numbers.planned], ACCURACY, before=3, after=0)
+    return Table(header, rows, range(1, 5))
+
+
+def smoothness(numbers: StudyNumbers) -> Table:
+    """T8: how smoothly the training loss falls."""
+    compared = {rival.name: rival.roughness for rival in numbers.rivals}
+    header = [
+        "configuration", "roughness", f"Δ against {escape(numbers.baseline.name)} [95% CI]", "ascents", "spikes",
+        "learning rate",
+    ]  # fmt: skip
+    rows = []
+    if any(compared.values()):
+        for entry in numbers.configurations:
+            smooth, comparison = entry.smoothness, compared.get(entry.name)
+            difference = with_interval(comparison.mean, comparison.interval, ROUGHNESS) if comparison else NOTHING
+            spikes = f"{smooth.spikes} in {len(smooth.roughness)}" if smooth.epochs > FEW_EPOCHS else NOTHING
+            rows.append(
+                [
+                    escape(entry.name), three_digits(smooth.mean_roughness.mean), difference,
+                    percent(smooth.upward_variation.mean, 1), spikes,
+                    ", ".join(map(number, smooth.learning_rates)) or NOTHING,
+                ]
+            )  # fmt: skip
+    rows += _planned([(entry, entry.roughness) for entry in numbers.planned], ROUGHNESS, before=1, after=3)
+    return Table(header, rows, range(1, 6))
+
+
+def cost(numbers: StudyNumbers) -> Table:
+    """T9: seconds per epoch of the reruns."""
+    ratios = {rival.name: rival.cost_ratio for rival in numbers.rivals}
+    header = [
+        "configuration", "seconds per epoch", f"times {escape(numbers.baseline.name)}", "models trained together"
+    ]  # fmt: skip
+    rows = [
+        [
+            escape(entry.name), three_digits(entry.reruns.seconds_per_epoch.mean),
+            _ratio(entry, ratios), ", ".join(map(str, entry.reruns.populations)) or NOTHING,
+        ]
+        for entry in _timed(numbers.configurations)
+    ]  # fmt: skip
+    return Table(header, rows, range(1, 4))
+
+
+def _planned(
+    comparisons: list[tuple[Rival, Comparison | None]], metric: Metric, before: int, after: int
+) -> list[list[str]]:
+    """Rows with the differences of comparisons that are not with the baseline, between so many empty cells."""
+    return [
+        [
+            f"{escape(rival.name)} against {escape(rival.against)}",
+            *[NOTHING] * before, with_interval(compared.mean, compared.interval, metric), *[NOTHING] * after,
+        ]
+        for rival, compared in comparisons if compared
+    ]  # fmt: skip
+
+
+def _timed(configurations: Sequence[ConfigurationNumbers]) -> list[ConfigurationNumbers]:
+    return [entry for entry in configurations if math.isfinite(entry.reruns.seconds_per_epoch.mean)]
+
+
+def _ratio(entry: ConfigurationNumbers, ratios: dict[str, float]) -> str:
+    ratio = ratios.get(entry.name, math.nan)
+    return three_digits(ratio) if math.isfinite(ratio) else NOTHING
+
+
+TABLES = (memorisation, smoothness, cost)
