@@ -9,7 +9,7 @@ from hpo.analysis.results import StudyNumbers
 from hpo.report.figure_plan import plan_png_figures
 from hpo.report.page import render_template
 from hpo.report.results_json import as_json
-from hpo.report.tables import comparisons, results
+from hpo.report.tables import comparisons, results, tuned_so_far
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, verdict_lines
 
@@ -54,6 +54,7 @@ def _note(numbers: StudyNumbers) -> str:
         verdicts=verdict_lines(numbers),
         warnings=find_warnings(numbers),
         numbers=numbers,
+        tuned=None if any(part.finished for part in phases[1]) else tuned_so_far(numbers),
         results=results(numbers),
         comparisons=comparisons(numbers),
     )

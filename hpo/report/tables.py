@@ -21,7 +21,7 @@ from hpo.report.formatting import (
     with_interval,
 )  # fmt: skip
 from hpo.report.wording import escape, plain_name, setting, verdict_words
-from hpo.tasks import CLASSIFICATION, TOP5, task_of
+from hpo.tasks import CLASSIFICATION, TOP5, metric_words, task_of
 
 MAX_CLASSES_WITHOUT_TOP5 = 10
 UNDETECTED = 5  # the rule of "no detectable difference"
@@ -46,6 +46,18 @@ def results(numbers: StudyNumbers) -> Table:
     ]  # fmt: skip
     rows = [_result(entry, numbers, further, bool(fits)) for entry in numbers.configurations]
     return Table(header, rows, range(1, len(header) - 1))
+
+
+def tuned_so_far(numbers: StudyNumbers) -> Table:
+    """The progress of tuning, while no rerun is finished: trials and the best one of every configuration."""
+    direction = max if numbers.definition["direction"] == "maximize" else min
+    header = ["configuration", "trials", f"best {escape(metric_words(numbers.definition['score']))}", "its setting"]
+    rows = []
+    for entry in numbers.configurations:
+        tuning, best = entry.tuning, direction(entry.tuning.best, key=lambda trial: trial.score, default=None)
+        shown = [NOTHING, NOTHING] if best is None else [three_digits(best.score), escape(setting(best.setting))]
+        rows.append([escape(entry.name), f"{tuning.finished} of {tuning.planned}", *shown])
+    return Table(header, rows, range(1, 3))
 
 
 def _shown_metrics(numbers: StudyNumbers) -> list[Metric]:

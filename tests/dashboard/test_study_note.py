@@ -89,6 +89,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def test_a_finished_study_is_summarised(ledger: Ledger, storage: RDBStorage) -> None:
     assert refresh(ledger)
     assert "0 of 6 trials and 0 of 6 reruns" in note(storage) and plots(storage) == {}
+    assert "| AdamW | 0 of 3 | – | – |" in note(storage) and "T1" not in note(storage)
     shown_study.finish(ledger)
     assert refresh(ledger, pause=0.0)
     text = note(storage)
