@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.data.held_out import split_source
 from hpo.data.loading import check_source
 from hpo.data.source import Dataset, Source
 from hpo.data.tensors import as_default_floats, as_tensor, type_name
 from hpo.errors import UsageError, require
-from hpo.random import stream
 from hpo.tasks import IGNORED, TASKS
 
 
@@ -33,15 +33,20 @@ class Given(Dataset):
     ignore_index: int = field(default=IGNORED, kw_only=True, metadata={"described": False})
     content: str = field(default="", init=False)
 
-    def _keep(self, inputs: Any, labels: Any, test_inputs: Any, test_labels: Any, content: str = "") -> None:
+    def _keep(self, inputs: Any, labels: Any, test: Any, content: str = "") -> None:
         """Checks the samples and keeps them; sets what follows from them.
 
         Args:
+            test: (inputs, labels), or the share of the samples that is drawn after they were checked, so that errors
+                count the rows as they were given.
             content: a digest of what they were made from; by default of themselves.
         """
         owner = type(self).__name__
-        arrays = {"inputs": inputs, "labels": labels, "test_inputs": test_inputs, "test_labels": test_labels}
+        is_share = isinstance(test, float)
+        arrays = {"inputs": inputs, "labels": labels}
+        arrays |= {} if is_share else {"test_inputs": test[0], "test_labels": test[1]}
         tensors = {name: to_tensor(owner, name, value) for name, value in arrays.items()}
+        tensors = {f"test_{name}": tensor for name, tensor in tensors.items() if is_share} | tensors
         for names in (("inputs", "test_inputs"), ("labels", "test_labels")):
             tensors |= as_default_floats(dict.fromkeys(names), {name: tensors[name] for name in names})
         both = [tensors["labels"], tensors["test_labels"]]
@@ -52,6 +57,7 @@ class Given(Dataset):
         classes = (self.classes or _count_classes(both)) if TASKS[task].has_classes else None
         source = Source(tensors["inputs"], both[0], tensors["test_inputs"], both[1], classes)
         source = check_source(source, task)
+        source = check_source(split_source(owner, source, test), task) if is_share else source
         values = {"task": task, "classes": source.classes, "content": content or digest(source), "_source": source}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -72,26 +78,14 @@ class Given(Dataset):
         return source.classes or source.labels[0].numel()
 
 
-def split_test(total: int, share: float) -> tuple[Tensor, Tensor]:
-    """The indices of the samples outside the test set and of the test set, the same in every process."""
-    order = torch.randperm(total, generator=stream(0, "data", "test"))
-    kept, test = order.tensor_split([total - round(share * total)])
-    return kept.sort().values, test.sort().values
-
-
-def check_share(owner: str, test: Any) -> float:
-    """Raises UsageError unless `test` is a share of the samples."""
-    valid = isinstance(test, float) and 0 < test < 1
-    require(valid, f"{owner}: test", test, "a fraction above 0 and below 1, such as 0.2, or the test samples")
-    return float(test)
-
-
 def to_tensor(owner: str, name: str, given: Any) -> Tensor:
     """Numbers of any type as a tensor; half precision becomes float32, and so does float64 where it is fine enough.
 
     Raises:
         UsageError: they are no numbers, or have different lengths.
     """
+    if str(getattr(given, "dtype", "")) == "category":
+        raise UsageError(f"{owner}: {name} are categories; give class numbers, such as {name}.cat.codes")
     if isinstance(given, Tensor):
         given = given.detach().cpu()
         given = given.float() if given.dtype in (torch.float16, torch.bfloat16) else given

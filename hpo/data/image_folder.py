@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hpo.data.augmented_images import AugmentedImages
 from hpo.data.cache import data_folder
-from hpo.data.given import check_share, split_test
+from hpo.data.held_out import check_share, split_test
 from hpo.data.image_changes import Changes
 from hpo.data.image_files import Colours, ImageFiles
 from hpo.data.image_listing import Images, list_images
@@ -70,7 +70,7 @@ class ImageFolder(AugmentedImages):
         for name in ("train", "test"):
             self._require(name, bool(getattr(self, name)), "the name of a folder or of a text file")
         if not isinstance(self.test, str):
-            check_share("ImageFolder", self.test)
+            check_share("ImageFolder", self.test, "the name of a folder")
         self._require("subset", 0 < self.subset <= 1, "a fraction above 0 and at most 1")
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
-from hpo.data.arrays import HIDDEN, split_off_test
+from hpo.data.arrays import HIDDEN
 from hpo.data.given import Given
+from hpo.data.held_out import check_share
 from hpo.data.source import seeded_load
 from hpo.errors import UsageError
 from hpo.user_code.messages import describe_value
@@ -32,10 +34,10 @@ class FromTorch(Given):
         with seeded_load():
             inputs, labels = _read_items("training", self.training)
             if isinstance(self.test, float | int):
-                parts = split_off_test("FromTorch", inputs, labels, self.test)
+                test: Any = check_share("FromTorch", self.test, "the test set")
             else:
-                parts = inputs, labels, *_read_items("test", self.test)
-        self._keep(*parts)
+                test = _read_items("test", self.test)
+        self._keep(inputs, labels, test)
         super().__post_init__()
 
 
@@ -57,19 +59,20 @@ class FromHub(Given):
     test: Any = None
 
     def __post_init__(self) -> None:
+        _check_hub(self.dataset)
         splits = self.dataset if isinstance(self.dataset, Mapping) else {self.train: self.dataset}
         test = self.test or ("test" if "test" in splits else 0.2)
         inputs, labels = _read_columns(self._split(splits, self.train), self.inputs, self.target)
         if isinstance(test, str):
-            parts = inputs, labels, *_read_columns(self._split(splits, test), self.inputs, self.target)
+            given: Any = _read_columns(self._split(splits, test), self.inputs, self.target)
         else:
-            parts = split_off_test("FromHub", inputs, labels, test)
+            given = check_share("FromHub", test, "the name of a split")
         kind = getattr(self._split(splits, self.train), "features", {}).get(self.target)
         object.__setattr__(self, "classes", self.classes or getattr(kind, "num_classes", None))
         names = [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
         object.__setattr__(self, "inputs", names)
         object.__setattr__(self, "test", test)
-        self._keep(*parts)
+        self._keep(inputs, labels, given)
         super().__post_init__()
 
     def _split(self, splits: Mapping[str, Any], name: str) -> Any:
@@ -78,8 +81,22 @@ class FromHub(Given):
         return splits[name]
 
 
+def _check_hub(dataset: Any) -> None:
+    """Raises UsageError unless this is a loaded data set, or a mapping of loaded splits."""
+    for part in dataset.values() if isinstance(dataset, Mapping) else [dataset]:
+        if not hasattr(part, "column_names"):
+            raise UsageError(
+                f"FromHub: the data set is {describe_value(part)}; give a loaded one, such as "
+                "datasets.load_dataset('mnist')"
+            )
+        if not hasattr(part, "__len__"):
+            raise UsageError("FromHub: the data set is streamed and has no length; load it without streaming=True")
+
+
 def _read_items(name: str, dataset: Any) -> tuple[Any, Any]:
     """All inputs and targets of a map-style data set, stacked."""
+    if isinstance(dataset, DataLoader):
+        raise UsageError(f"FromTorch: {name} is a DataLoader; give its data set, loader.dataset")
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise UsageError(
             f"FromTorch: {name} is {describe_value(dataset)} without a length or without items; give a map-style data "
@@ -126,7 +143,7 @@ def _read_columns(split: Any, inputs: Any, target: str) -> tuple[Any, Any]:
     for name in (target, *chosen):
         if name not in names:
             raise UsageError(f"FromHub: there is no column {name!r}; the columns are {', '.join(names)}")
-    columns = {name: _column(split, name) for name in (*chosen, target)}
+    columns = {name: _column(split, name, name == target) for name in (*chosen, target)}
     values = [columns[name] for name in chosen]
     if len(values) > 1:
         for name, value in zip(chosen, values, strict=True):
@@ -135,16 +152,17 @@ def _read_columns(split: Any, inputs: Any, target: str) -> tuple[Any, Any]:
     return values[0] if len(values) == 1 else np.stack(values, 1), columns[target]
 
 
-def _column(split: Any, name: str) -> Any:
+def _column(split: Any, name: str, is_target: bool) -> Any:
     try:
         values = np.asarray(split.with_format("numpy")[:][name])
     except ValueError:
         values = np.asarray([], dtype=object)
     if values.dtype.kind in "biuf":
         return values
-    advice = (
-        "tokenise it with dataset.map(...) and give inputs='input_ids'"
-        if values.dtype.kind in "US"
-        else ("bring all samples to one shape with dataset.map(...)")
-    )
-    raise UsageError(f"FromHub: column {name!r} is no array of numbers; {advice}, or name other columns as inputs")
+    if values.dtype.kind in "US" and is_target:
+        advice = f"number its classes with dataset.class_encode_column({name!r}), or name another column as target"
+    elif values.dtype.kind in "US":
+        advice = "tokenise it with dataset.map(...) and give inputs='input_ids', or name other columns as inputs"
+    else:
+        advice = "bring all samples to one shape with dataset.map(...), or name other columns"
+    raise UsageError(f"FromHub: column {name!r} is no array of numbers; {advice}")

@@ -2,20 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hpo.data.given import Given, check_share, split_test
-from hpo.data.table_encoding import MISSING, column_kinds, fit_encoding
+from hpo.data.given import Given
+from hpo.data.held_out import check_share, split_test
+from hpo.data.table_encoding import MISSING, fit_encoding
+from hpo.data.table_targets import target_values
 from hpo.errors import HpoError, UsageError, did_you_mean, plural, require
+from hpo.user_code.messages import describe_value
 
-MAX_CLASSES = 20  # whole numbers with at most so many different values are classes
 SEPARATORS = ",;\t|"
 
 
@@ -48,26 +49,29 @@ class Table(Given):
 
     def __post_init__(self) -> None:
         frame, content = _read(self.file)
+        if not self.target or not isinstance(self.target, str | list | tuple):
+            wrong = f"is {self.target!r}" if self.target else "is missing"
+            raise UsageError(f"Table: target {wrong}; give the name of a column, or several of {_names(frame)}")
         targets = [self.target] if isinstance(self.target, str) else list(self.target)
         require(self.missing in (None, "mean"), "Table: missing", self.missing, "'mean', or leave it out")
         _check_columns(frame, targets, self.exclude, self.missing)
         if isinstance(self.test, float | int):
-            kept, chosen = split_test(len(frame), check_share("Table", self.test))
+            kept, chosen = split_test(len(frame), check_share("Table", self.test, "a second file or data frame"))
             rest, test = frame.iloc[kept.numpy()], frame.iloc[chosen.numpy()]
         else:
             rest, (test, test_content) = frame, _read(self.test)
             content = hashlib.sha256(f"{content} {test_content}".encode()).hexdigest()[:16]
-            _check_columns(test, targets, self.exclude, self.missing)
+            _check_columns(test, targets, self.exclude, self.missing, frame)
         inputs = [name for name in frame.columns if name not in (*targets, *self.exclude)]
         encoding = fit_encoding(rest, test, inputs)
-        labels, test_labels = _labels(rest, test, targets, self.task, self.scale_target)
+        labels, test_labels = target_values(rest, test, targets, self.task, self.scale_target)
         object.__setattr__(self, "target", targets[0] if len(targets) == 1 else targets)
         values: dict[str, Any] = {"exclude": list(self.exclude), "_encoding": encoding}
         values["file_name"] = Path(self.file).name if isinstance(self.file, str | os.PathLike) else ""
         values["test"] = self.test if isinstance(self.test, float) else "given separately"
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        self._keep(encoding.apply(rest), labels, encoding.apply(test), test_labels, content)
+        self._keep(encoding.apply(rest), labels, (encoding.apply(test), test_labels), content)
         object.__setattr__(self, "scale_target", self.scale_target and self.task == "regression")
         super().__post_init__()
 
@@ -98,8 +102,13 @@ def _read(file: Any) -> tuple[Any, str]:
     import pandas as pd
 
     if isinstance(file, pd.DataFrame):
-        frame = file.reset_index(drop=True)
+        frame = file.reset_index(drop=True).rename(columns=str)
         return frame, hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()[:16]
+    if not isinstance(file, str | os.PathLike):
+        raise UsageError(
+            f"Table: {describe_value(file)} is no table; give the path of a CSV or Parquet file, or a "
+            "pandas.DataFrame of it"
+        )
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"Table: there is no file {str(file)!r} in {Path.cwd()}; give its path")
@@ -120,15 +129,27 @@ def _read(file: Any) -> tuple[Any, str]:
         raise UsageError(f"Table: {str(file)!r} cannot be read ({reason}); give a CSV or Parquet file") from error
 
 
-def _check_columns(frame: Any, targets: Sequence[str], exclude: Sequence[str], missing: str | None) -> None:
+def _names(frame: Any) -> str:
+    return ", ".join(map(str, frame.columns))
+
+
+def _check_columns(
+    frame: Any, targets: Sequence[str], exclude: Sequence[str], missing: str | None, training: Any = None
+) -> None:
+    """Raises UsageError unless a table has the columns that are named, and those of the table for training if given."""
     names = [str(name) for name in frame.columns]
-    for role, chosen in (("target", targets), ("exclude", exclude)):
-        for name in chosen:
-            if name not in names:
-                hint = did_you_mean(str(name), names)
-                raise UsageError(f"Table: {role} names the column {name!r}; the columns are {', '.join(names)}{hint}")
     if isinstance(exclude, str):
         raise UsageError(f"Table: exclude is {exclude!r}; give a tuple of columns, ({exclude!r},)")
+    for name in frame.columns[frame.columns.duplicated()]:
+        raise UsageError(f"Table: two columns are named {name!r}; rename one of them")
+    for role, chosen in (("target", targets), ("exclude", exclude)):
+        for name in chosen:
+            if name not in names and (role == "target" or training is None):
+                hint = did_you_mean(str(name), names)
+                raise UsageError(f"Table: {role} names the column {name!r}; the columns are {_names(frame)}{hint}")
+    for name in () if training is None else training.columns:
+        if name not in frame.columns and name not in exclude:
+            raise UsageError(f"Table: the test table has no column {name!r}; add it, or give exclude=({name!r},)")
     if not len(frame):
         raise UsageError("Table: there are no rows; give a table with samples")
     _check_missing(frame.drop(columns=list(exclude)), targets, missing)
@@ -136,47 +157,22 @@ def _check_columns(frame: Any, targets: Sequence[str], exclude: Sequence[str], m
 
 def _check_missing(frame: Any, targets: Sequence[str], missing: str | None) -> None:
     counts = frame.isna().sum()
-    for name in counts[counts > 0].index:
-        count = f"column {name!r} has {plural(int(counts[name]), 'missing value')} in {len(frame)} rows"
-        if name in targets:
-            raise UsageError(f"Table: {count}, and it is the target; drop these rows")
-        if missing is None:
+    given = {name: int(count) for name, count in counts.items() if count}
+    for name in targets:
+        if name in given:
             raise UsageError(
-                f"Table: {count}; give missing='mean' (numbers get the mean of the training part, categories one of "
-                f"their own), fill them, drop these rows, or give exclude=({name!r},)"
+                f"Table: {_missing_values({name: given[name]})} in {len(frame)} rows, and it is the target; drop these "
+                "rows"
             )
+    if given and missing is None:
+        raise UsageError(
+            f"Table: {_missing_values(given)} in {len(frame)} rows; give missing='mean' (numbers get the mean of the "
+            f"training part, categories one of their own), fill them, drop these rows, or give exclude={tuple(given)!r}"
+        )
 
 
-def _labels(rest: Any, test: Any, targets: Sequence[str], task: str | None, scale: bool) -> tuple[Any, Any]:
-    """The labels outside the test set and in it: classes from 0, zeros and ones, or standardised numbers."""
-    kinds = set(column_kinds({name: rest[name].dtype for name in targets}).values())
-    parts = [part[list(targets)] for part in (rest, test)]
-    if task == "regression" and kinds != {"number"}:
-        raise UsageError("Table: the task is regression, and a target is no number; choose another target or task")
-    if len(targets) > 1:
-        if kinds != {"number"}:
-            raise UsageError("Table: several targets need to be numbers; encode them as numbers, or give one target")
-        values = [part.to_numpy("float64") for part in parts]
-        marks = all(np.isin(value, (0, 1)).all() for value in values)
-        return (values[0] > 0, values[1] > 0) if marks and task != "regression" else _scaled(values, scale)
-    columns = [part[targets[0]] for part in parts]
-    few = columns[0].dtype.kind in "iu" and columns[0].nunique() <= MAX_CLASSES if kinds == {"number"} else True
-    if task == "regression" or (task is None and not few):
-        return _scaled([column.to_numpy("float64")[:, None] for column in columns], scale)
-    return _class_numbers(targets[0], *columns)
-
-
-def _class_numbers(target: str, rest: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Classes from 0, in the order of their values."""
-    numbers = {value: number for number, value in enumerate(sorted(rest.unique().tolist()))}
-    unseen = sorted(set(test.unique().tolist()) - numbers.keys(), key=str)
-    if unseen:
-        raise UsageError(f"Table: {target!r} is {unseen[0]!r} only in the test rows; training needs every class")
-    return rest.map(numbers).to_numpy("int64"), test.map(numbers).to_numpy("int64")
-
-
-def _scaled(values: Sequence[np.ndarray], scale: bool) -> tuple[np.ndarray, np.ndarray]:
-    mean, sd = values[0].mean(0), values[0].std(0)
-    sd = np.where(sd > 0, sd, 1.0)
-    rest, test = ((value - mean) / sd if scale else value for value in values)
-    return rest.astype("float32"), test.astype("float32")
+def _missing_values(counts: Mapping[str, int]) -> str:
+    """ "column 'age' has 3 missing values and 'city' 1"."""
+    (first, count), *others = counts.items()
+    more = "".join(f", {name!r} has {number}" for name, number in others)
+    return f"column {first!r} has {plural(count, 'missing value')}{more}"

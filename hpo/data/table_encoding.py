@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpo.errors import UsageError
+from hpo.user_code.messages import warn_once
 
+MAX_CLEAR = 20  # with more, where most rows have their own, a warning asks whether the column is an identifier
 MAX_CATEGORIES = 100  # of a column; with more it is an identifier or a text
 # A number that is missing, among inputs around 0 with a standard deviation of 1: no computed value is so close to 0.
 MISSING = 2.0**-120
@@ -88,5 +90,10 @@ def _categories(name: str, column: Any) -> list[Any]:
         raise UsageError(
             f"Table: column {name!r} has {len(found)} different texts in {len(column)} rows, too many for categories; "
             f"give exclude=({name!r},), or group them"
+        )
+    if len(found) > MAX_CLEAR and 2 * len(found) > len(column):
+        warn_once(
+            f"Table: column {name!r} has {len(found)} different texts in {len(column)} rows, each of which becomes an "
+            f"input; give exclude=({name!r},) if it identifies the rows"
         )
     return [*found, None] if column.isna().any() else found

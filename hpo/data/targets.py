@@ -41,7 +41,7 @@ def check_targets(source: Source, task: Task) -> tuple[Tensor, Tensor, int | Non
             f"data: labels have {labels.shape[1]} tokens and test_labels {test_labels.shape[1]}; use sequences of one "
             f"length, padded with {IGNORED}"
         )
-    _warn_of_unused_classes(labels, classes, task)
+    _warn_of_unused_classes(labels, test_labels, classes, task)
     return labels, test_labels, classes
 
 
@@ -126,12 +126,35 @@ def _correction(labels: Tensor, classes: int, tokens: bool) -> str:
     return f"set classes={high + 1}, or correct the labels"
 
 
-def _warn_of_unused_classes(labels: Tensor, classes: int, task: Task) -> None:
+def _warn_of_unused_classes(labels: Tensor, test_labels: Tensor, classes: int, task: Task) -> None:
     if task.name == "tokens":
         return
-    unused = torch.bincount(labels, minlength=classes).eq(0).nonzero().flatten()
-    if len(unused):
+    used, tested = (torch.bincount(part, minlength=classes) > 0 for part in (labels, test_labels))
+    unused = (~used).nonzero().flatten().tolist()
+    if not unused:
+        return
+    unseen = (tested & ~used).nonzero().flatten().tolist()
+    if unseen:
         warn_once(
-            f"data: no label is class {int(unused[0])}, but classes is {classes}; label noise and the accuracy of "
-            "guessing count every class"
+            f"data: warning: test_labels have {_classes(unseen)}, which no label for training has; every network is "
+            "wrong there"
         )
+    elif unused == [0]:
+        warn_once(
+            f"data: warning: no label is class 0, but classes is {classes}; if they count from 1, give labels - 1"
+        )
+    else:
+        advice = "number the classes in use, as numpy.unique(labels, return_inverse=True)[1] does"
+        advice += ", or give task='regression' if the labels are amounts" if 2 * len(unused) > classes else ""
+        warn_once(
+            f"data: warning: no label is {_classes(unused)}, but classes is {classes}, and label noise and the "
+            f"accuracy of guessing count every class; {advice}"
+        )
+
+
+def _classes(classes: list[int]) -> str:
+    """ "class 3 or 5", at most five of them."""
+    *others, last = [str(each) for each in classes[:5]]
+    more = f" or {len(classes) - 5} more" if len(classes) > 5 else ""
+    text = f"{', '.join(others)} or {last}" if others and not more else ", ".join([*others, last])
+    return f"class {text}{more}"

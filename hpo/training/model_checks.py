@@ -124,19 +124,22 @@ def _explain_failure(error: Exception, module: nn.Module, example: Tensor) -> No
 
 
 def _check_dtype(module: nn.Module, layer: nn.Module, example: Tensor) -> None:
-    """Raises UsageError if the samples have another dtype than the parameters."""
+    """Raises UsageError if the samples have another dtype than the parameters, or are no integers for an embedding."""
     expected, given = (str(leaf.dtype).removeprefix("torch.") for leaf in (next(module.parameters()), example))
-    if expected == given:
-        return
+    needs = f"the network's parameters are {expected}"
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        conversion = "inputs.long()"
+        needs, conversion = "an embedding looks up whole numbers", "inputs.long()"
+    elif expected == given:
+        return
+    elif example.is_complex():
+        conversion = "torch.view_as_real(inputs), which has real and imaginary parts in a last axis of two"
     elif expected == "float64":
         conversion = "inputs.double(), or torch.from_numpy of an array"
     else:
         conversion = "inputs.float()"
     raise UsageError(
-        f"the inputs are {given}, and the network's parameters are {expected}; convert the inputs in the data set's "
-        f"load() or in the network's forward, as in {conversion}"
+        f"the inputs are {given}, and {needs}; convert the inputs in the data set or in the network's forward, as in "
+        f"{conversion}"
     )
 
 

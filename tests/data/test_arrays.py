@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from hpo import MLP, Arrays, Configuration, FromHub, FromTorch, Study
 from hpo.data import load_source
 from hpo.errors import UsageError
 from hpo.study.definition import describe, digest
+from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,6 +135,13 @@ def test_the_content_is_part_of_the_definition() -> None:
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Arrays(changed(X, np.nan), CLASSES, test=TEST), r"inputs\[39\] contains NaN or infinity \(1 of 40"),
     (lambda: Arrays(X, changed(X, np.inf), test=(X, X)), r"labels\[39\] contains NaN or infinity"),
+    (lambda: Arrays(changed(X, np.nan), CLASSES), r"inputs\[39\] contains NaN or infinity \(1 of 40"),
+    (lambda: Arrays(X, np.where(np.arange(40) == 33, -1, CLASSES)), r"labels\[33\] is -1 \(1 of 40"),
+    (lambda: FromTorch([(x, y) for x, y in zip(changed(X, np.nan), CLASSES, strict=True)]), r"inputs\[39\] contains"),
+    (lambda: Arrays(X, CLASSES, test=X), r"^Arrays: test is a ndarray; give .* or \(test_inputs, test_labels\)$"),
+    (lambda: Arrays(X, pd.Series(["cat", "dog"] * 20, dtype="category")), "labels are categories; .*labels.cat.codes"),
+    (lambda: FromHub("mnist"), "the data set is 'mnist'; give a loaded one"),
+    (lambda: FromTorch(DataLoader([(1, 0)])), "is a DataLoader; give its data set, loader.dataset"),  # type: ignore[arg-type]
     (lambda: Arrays(X, CLASSES[:-1]), "40 inputs and 39 labels"),
     (lambda: Arrays(X, CLASSES, test=(X, CLASSES[:-1])), "40 test_inputs and 39 test_labels"),
     (lambda: Arrays(X, CLASSES, test=(X[:, :2], CLASSES)), r"\(3,\) and one of test_inputs shape \(2,\)"),
@@ -169,6 +177,22 @@ def test_unusable_samples_are_refused_in_one_sentence(make: Callable[[], Any], w
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Arrays(X, CLASSES + 1), ["class 0", "labels - 1"]),
+        (lambda: Arrays(X, CLASSES + 1990), ["class 0, 1, 2, 3, 4 or 1985 more", "task='regression'"]),
+        (lambda: Arrays(X, CLASSES * 2), ["class 1 or 3", "return_inverse"]),
+        (lambda: Arrays(X, CLASSES, test=(X, CLASSES + 3)), ["class 3, 4 or 5"]),
+    ],
+)
+def test_classes_without_labels_give_a_warning(make: Any, words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    make()
+    [text] = [record.getMessage() for record in caplog.records]
+    assert all(word in text for word in ["warning", *words]), text
+
+
 def test_random_transforms_of_a_torch_data_set_are_the_same_in_every_process() -> None:
     class Noisy(torch.utils.data.Dataset):  # type: ignore[type-arg]
         def __len__(self) -> int:
@@ -182,12 +206,24 @@ def test_random_transforms_of_a_torch_data_set_are_the_same_in_every_process() -
     assert one.content == other.content and one.task == "regression"
 
 
+class Streamed(IterableDataset):  # type: ignore[type-arg]
+    """As a streamed split of HuggingFace's `datasets`."""
+
+    column_names = ("ids", "label")
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
 class Split:
     """What `FromHub` uses of a split of HuggingFace's `datasets`."""
 
     def __init__(self, **columns: Any) -> None:
         self.columns = columns
         self.column_names = list(columns)
+
+    def __len__(self) -> int:
+        return len(self.columns["label"])
 
     def with_format(self, _: str) -> "Split":
         return self
@@ -209,6 +245,8 @@ def test_splits_and_columns_of_the_hub() -> None:
         (lambda: FromHub(hub(), target="y"), "no column 'y'; the columns are ids, label"),
         (lambda: FromHub(hub(text=["a"] * 40), inputs="text"), "'text' is no array of numbers; tokenise it"),
         (lambda: FromHub(hub(text=["a"] * 40)), "'text' is no array"),
+        (lambda: FromHub(hub(text=["a"] * 40), inputs="ids", target="text"), r"'text' .*class_encode_column\('text'\)"),
+        (lambda: FromHub({"train": Streamed()}), "streamed .*without streaming=True"),
         (lambda: FromHub(hub(), train="all"), "no split 'all'; it has 'train', 'test'"),
         (lambda: FromHub(hub(other=X[:, 0])), "column 'ids' has several numbers"),
     ):

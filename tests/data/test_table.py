@@ -20,6 +20,7 @@ from hpo.study.definition import describe, digest
 from hpo.training.loop import train
 from hpo.training.recipe import Member
 from hpo.training.samples import Samples
+from hpo.user_code.messages import warn_once
 from hpo.worker.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,8 +214,17 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (gaps(), {"target": "hours", "missing": "mean"}, "'hours' has 2 missing values .* the target; drop these rows"),
     (gaps(), {"target": "pay", "missing": "median"}, "missing is 'median'; give 'mean'"),
     (frame().assign(hours=None), {"target": "pay", "missing": "mean"}, "'hours' has no values"),
-    (frame(), {"target": "city", "task": "regression"}, "the task is regression, and a target is no number"),
-    (frame(), {"target": ("city", "pay")}, "several targets need to be numbers"),
+    (frame(), {"target": "city", "task": "regression"}, "the task is regression, and the target 'city' is no number"),
+    (frame(), {"target": ("pay", "city")}, "several targets need to be numbers, and 'city' is a category"),
+    (frame().assign(y=[0.0, 1.0] * 30), {"target": "y"}, "'y' is float64 with the values 0 and 1 only; give task="),
+    (frame().assign(pay=np.inf), {"target": "pay"}, "the target 'pay' has infinite values"),
+    (frame(), {}, "target is missing; give .* age, city, hours"),
+    (frame(), {"target": 3}, "target is 3; give"),
+    (frame(), {"target": "pay", "test": frame().drop(columns="age")}, "test table has no column 'age'"),
+    (frame().set_axis(["a", "b", "b", "c", "d", "pay"], axis=1), {"target": "pay"}, "two columns are named 'b'"),
+    (np.zeros((4, 2)), {"target": "pay"}, "a ndarray is no table; give the path"),
+    ({"pay": [1]}, {"target": "pay"}, "a dict is no table"),
+    (gaps().assign(age=None), {"target": "pay"}, r"'age' has 60 missing values, 'hours' has 2 in 60 rows"),
     (frame().assign(when=pd.Timestamp("2020-01-01")), {"target": "pay"}, "'when' has the type datetime64"),
     (frame(300).assign(id=[f"p{i}" for i in range(300)]), {"target": "pay"}, "'id' has 240 different texts"),
     (frame().assign(hours=np.inf), {"target": "pay"}, "'hours' has infinite values"),
@@ -231,6 +241,22 @@ def test_unusable_tables_are_refused_in_one_sentence(file: Any, changes: dict[st
     with pytest.raises(UsageError, match=words) as caught:
         Table(file, **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_a_float_target_of_zeros_and_ones_is_what_its_task_says() -> None:
+    raw = frame().assign(y=[0.0, 1.0] * 30)
+    outputs = [Table(raw, target="y", task=task).outputs for task in ("classification", "regression")]
+    assert outputs == [2, 1]
+
+
+def test_a_column_that_identifies_rows_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    Table(frame().assign(id=[f"p{i}" for i in range(60)]), target="pay")
+    [text] = [record.getMessage() for record in caplog.records]
+    assert "'id'" in text and "48 different texts in 48 rows" in text and "exclude=('id',)" in text
+    caplog.clear()
+    Table(frame(), target="pay")
+    assert not caplog.records
 
 
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def plain(kind: torch.dtype) -> Callable[[], nn.Module]:
         ("uint8", torch.float32, "the inputs are uint8, and .*inputs.float()"),
         ("float16", torch.float32, "the inputs are float16, and .*inputs.float()"),
         ("float32", torch.float64, "the inputs are float32, and .*inputs.double()"),
-        ("complex64", torch.float32, "the inputs are complex64, and"),
+        ("complex64", torch.float32, "the inputs are complex64, and .*view_as_real"),
     ],
 )
 def test_inputs_of_a_wrong_dtype_are_refused(kind: str, network: torch.dtype, words: str, count: int) -> None:
@@ -223,6 +223,15 @@ def test_inputs_of_a_wrong_dtype_are_refused(kind: str, network: torch.dtype, wo
     with pytest.raises(UsageError, match=words) as caught:
         train(chosen, members(count, "sgd"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_embedding_of_floats_asks_for_integers() -> None:
+    chosen = recipe("bytes")._replace(
+        dataset=(data := Kind(kind="float32", high=2)), source=data.load(),
+        model=lambda: nn.Sequential(nn.Embedding(9, 5), nn.Flatten(), nn.Linear(30, CLASSES)),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"the inputs are float32, and an embedding .*inputs\.long\(\)"):
+        train(chosen, members(1, "sgd"))
 
 
 class Columns(nn.Module):
