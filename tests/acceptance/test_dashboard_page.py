@@ -2,10 +2,8 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,12 +11,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import shown_study
 from browser import FOREIGN, Browser, Tab
-from fork_server import ROOT, Child, ForkServer
+from fork_server import ROOT, ForkServer
+from served_dashboard import Served, served, until
 
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study, names
@@ -26,40 +25,6 @@ from hpo.storage.optuna.mirror import Mirror
 
 PICTURES = 900.0  # seconds that the study of the pictures may train, on a machine with other work
 FIGURE = '[id="user-defined-plot:hpo-figure-{}"]'
-
-
-class Served(NamedTuple):
-    """A dashboard in its own process."""
-
-    child: Child
-    address: str  # without a slash at its end
-    url: str
-    reports: Path
-
-
-@contextmanager
-def served(fork_server: ForkServer, url: str, folder: Path, **options: Any) -> Iterator[Served]:
-    output = folder / f"dashboard{time.monotonic_ns()}.txt"
-    output.touch()
-    child = fork_server.start("shown_study:serve", url, str(folder / "reports"), output=output, **options)
-    try:
-        link = until(lambda: re.search(r"(http://\S+)/ ", child.text()) or (child.poll() is not None and child.text()))
-        assert isinstance(link, re.Match), link
-        yield Served(child, link[1], url, folder / "reports")
-        child.send_signal(signal.SIGTERM)
-        assert child.wait() == 128 + signal.SIGTERM
-        assert len(child.text().splitlines()) == 1, child.text()
-    finally:
-        child.kill()
-
-
-def until(look: Callable[[], Any], patience: float = 60.0) -> Any:
-    """What `look` gives as soon as it is something."""
-    end = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
