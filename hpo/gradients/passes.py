@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hpo.errors import UsageError
 from hpo.gradients.draws import Draws, Moment
+from hpo.gradients.gradient_count import GradientCount
 from hpo.gradients.layer_rules import SAMPLE_GRADS, RecordedLayer
 from hpo.gradients.network import Network, repeat_buffers
 from hpo.gradients.rule_check import rules_hold
@@ -58,6 +59,8 @@ class PassCache:
         self._count = len(labels) * share.count  # N, of all processes
         self._positions = torch.arange(share.rank, self._count, share.count, device=labels.device)
         self._cache = TransformCache()
+        self._gradients = GradientCount(self._count)  # of the whole minibatch, whatever part of it is used
+        self._part_grads = 0  # gradients of the last layers that are being formed
         self._every_pass = False
         self._l2: Tensor | None = None
 
@@ -72,6 +75,11 @@ class PassCache:
         if self._cache.latest is not None:
             return self._cache.latest
         return self._buffers if self._cache.first is None else self._cache.first[1]
+
+    @property
+    def gradient_evaluations(self) -> float:
+        """The gradient evaluations so far, of all parts of the minibatch; see `GradientCount`."""
+        return self._gradients.evaluations
 
     @property
     def step(self) -> Tensor:
@@ -175,6 +183,7 @@ class PassCache:
     def _forward(self, params: Tree, view: View) -> tuple[Tensor, Tensor]:
         """Outputs of this process's samples and losses [N] of all, of a new pass."""
         own = self._share.spread(params), self._own_inputs(view)
+        self._gradients.add(self._count, self._part_grads)
         outputs, after = self._network.run(*own, self._buffers_before, self._draws)
         losses = self._share.gather(self._losses_of(outputs, self._labels))
         self._cache.keep("outputs", params, view, outputs)
@@ -227,6 +236,7 @@ class PassCache:
             at: Tree, sample_buffers: Tree, sample: Tensor, label: Tensor, position: Tensor
         ) -> tuple[Tensor, Tensor]:
             draws = self._draws_at(position[None])
+            self._gradients.add(self._share.count)
             outputs, _ = self._network.run(at, sample[None], sample_buffers, draws)
             loss = self._losses_of(outputs, label[None])[0]
             return loss, loss
@@ -245,7 +255,12 @@ class PassCache:
             losses = self.sample_losses(whole, view)
             return losses.mean() + self._l2_penalty(whole), {"losses": losses}
 
-        gradient, tensors = self.grad_of(mean_loss, leaves)
+        ends_early = next(iter(params)) not in leaves  # the backward pass does not reach the first layer
+        self._part_grads += ends_early
+        try:
+            gradient, tensors = self.grad_of(mean_loss, leaves)
+        finally:
+            self._part_grads -= ends_early
         self._cache.keep_losses(params, view, tensors["losses"])
         return gradient
 
@@ -263,6 +278,7 @@ class PassCache:
         probes = recorder.zero_probes(len(inputs), params)
 
         def total(*added: Tensor) -> tuple[Tensor, tuple[Tensor, list[Tensor], Tree]]:
+            self._gradients.add(self._count)
             passed = self._network.run_with_probes(spread, inputs, list(added), self._buffers, self._draws)
             outputs, layer_inputs, after = passed
             losses = self._losses_of(outputs, self._labels)

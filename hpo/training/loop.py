@@ -129,6 +129,7 @@ class _Run:
         self._make_steps()
         self.splits = samples.splits
         self.last: dict[str, Tensor] = {}
+        self._gradients = [0.0] * len(population)  # evaluations a step
         self.results = [Result({}, {}, None) for _ in range(len(population))]
         self.active = list(range(len(population)))
 
@@ -152,6 +153,8 @@ class _Run:
             self._check_other_processes()
             self.population.finish_epoch(self.epoch, self.recipe.epochs)
             self.last = validate(self.population, self.samples, self.label_fits)
+        for member, evaluations in zip(self.active, self.population.gradient_evaluations, strict=True):
+            self._gradients[member] = evaluations
         self._record(_to_numbers(metrics | self.last))
 
     def _check_other_processes(self) -> None:
@@ -219,16 +222,27 @@ class _Run:
                     name: values[row] for name, values in numbers.items() if self.samples.reports(row, name)
                 }
         weights = self._weights() if keep_weights else {}
-        sizes = [
-            _sizes(self.recipe, parts, test, result.stopped_epoch)
-            for parts, result in zip(self.splits, self.results, strict=True)
-        ]
+        sizes = [self._sizes(member, test) for member in range(len(self.results))]
         return [
             result._replace(final=size)
             if result.diverged_epoch
             else result._replace(final=size | final, weights=weights.get(member))
             for member, (result, size, final) in enumerate(zip(self.results, sizes, finals, strict=True))
         ]
+
+    def _sizes(self, member: int, test: bool) -> dict[str, float]:
+        source, parts = self.recipe.source, self.splits[member]
+        epochs = self.results[member].stopped_epoch or self.recipe.epochs
+        sizes: dict[str, float] = {
+            "training_samples": len(parts.training),
+            "validation_samples": len(parts.validation),
+            "changed_labels": len(parts.changed),
+            "epochs": epochs,
+            "steps": self.steps.count_until(epochs),
+            "gradient_evaluations": self._gradients[member],
+        }
+        sizes |= {"classes": source.classes} if source.classes else {}
+        return sizes | ({"test_samples": len(source.test_labels)} if test else {})
 
     def _weights(self) -> dict[int, dict[str, Tensor]]:
         """Copies of the parameters and buffers that are evaluated, by member."""
@@ -244,6 +258,7 @@ class _Run:
         models = dict(zip(self.active, self.population.states(), strict=True)) if self.active else {}
         return [
             {"epoch": self.epoch, "curves": result.curves, "diverged": result.diverged_epoch}
+            | {"gradients": self._gradients[member]}
             | ({"model": models[member]} if member in models else {"stopped": result.stopped_epoch})
             for member, result in enumerate(self.results)
         ]
@@ -252,6 +267,7 @@ class _Run:
         """Resumes members that trained with this recipe, in one population or in several, up to the same epoch."""
         self.epoch = states[0]["epoch"]
         self.results = [Result(dict(state["curves"]), {}, state["diverged"], state.get("stopped")) for state in states]
+        self._gradients = [state["gradients"] for state in states]
         active = [member for member, result in enumerate(self.results) if not result.stopped_epoch]
         if len(active) < len(self.active):
             self._keep(active)
@@ -262,17 +278,6 @@ class _Run:
 def _to_numbers(metrics: Mapping[str, Tensor]) -> dict[str, list[float]]:
     """Metrics [K] as numbers, copied from the device at once."""
     return dict(zip(metrics, torch.stack([values.double() for values in metrics.values()]).tolist(), strict=True))
-
-
-def _sizes(recipe: Recipe, parts: Split, test: bool, stopped: int | None) -> dict[str, float]:
-    sizes: dict[str, float] = {
-        "training_samples": len(parts.training),
-        "validation_samples": len(parts.validation),
-        "changed_labels": len(parts.changed),
-        "epochs": stopped or recipe.epochs,
-    }
-    sizes |= {"classes": recipe.source.classes} if recipe.source.classes else {}
-    return sizes | ({"test_samples": len(recipe.source.test_labels)} if test else {})
 
 
 def _check_sizes(recipe: Recipe, splits: Mapping[int, Split], share: Share) -> None:

@@ -87,7 +87,7 @@ class Population(TrainedState):
             raise UsageError(
                 f"optimizer {optimizer.name!r} has weights of its own that are evaluated; leave out average"
             )
-        self._steps = 0
+        self._steps, self._reevaluations = 0, [0] * len(modules)
         self._lift_functions()
 
     def _set_hyperparameters(self, hyperparameters: Mapping[str, Any], device: torch.device) -> None:
@@ -163,6 +163,12 @@ class Population(TrainedState):
         self._steps += 1
         return scalars
 
+    @property
+    def gradient_evaluations(self) -> list[float]:
+        """Of every model, the mean over its steps; see `GradientCount`."""
+        once = self._model.gradient_evaluations
+        return [once * (1 + extra / max(1, self._steps)) for extra in self._reevaluations]
+
     def finish_epoch(self, epoch: int, epochs: int) -> None:
         """Called after the last step of every epoch, from 1."""
         if self.average:
@@ -188,6 +194,7 @@ class Population(TrainedState):
 
         The regularizer's state and BatchNorm's statistics are those from before the step, and are not changed.
         """
+        self._reevaluations[row] += 1
         own = tree_map(lambda leaf: leaf[row : row + 1], arguments)
         gradient, _, scalars, _ = self._gradients(*own, models="one")
         return {name: leaf[0] for name, leaf in gradient.items()}, scalars["train_loss"][0]
@@ -197,6 +204,7 @@ class Population(TrainedState):
         super().keep(rows)
         index = torch.tensor(rows, device=self.device)
         self.hyperparameters = {name: values[index] for name, values in self.hyperparameters.items()}
+        self._reevaluations = [self._reevaluations[row] for row in rows]
         self._lift_functions()
 
     def evaluate(self, *arguments: Any, **options: Any) -> list[Tree]:

@@ -31,6 +31,7 @@ class SingleModel:
 
     Attributes:
         name: the regularizer as error messages name it. static: the values of its static hyperparameters.
+        gradient_evaluations: those that the first minibatch needed (see `GradientCount`); 0 before it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SingleModel:
         self.network, self.regularizer, self.sample_loss = network, regularizer, sample_loss
         self.accumulate, self.static = accumulate, dict(static)
         self.name = f"regularizer {regularizer.name!r}"
+        self.gradient_evaluations = 0.0
 
     def state(self, params: Tree) -> State:
         """The regularizer's state before the first step."""
@@ -66,6 +68,7 @@ class SingleModel:
         for part in objective.micro_batches(self.accumulate):
             results.append(self._gradient(part, params, state, hyper))
             buffers = part.buffers
+        self.gradient_evaluations = self.gradient_evaluations or objective.gradient_evaluations
         return *(results[0] if len(results) == 1 else tree_map(_mean, *results)), buffers
 
     def _gradient(self, objective: Objective, params: Tree, state: State, hyper: Tree) -> tuple[Tree, State, Tree]:

@@ -105,6 +105,10 @@ class Steps:
         self._steps_before_epoch = self._steps_in_epoch = 0
         self._last_comparison = 0  # a step of the run, from 1
 
+    def count_until(self, epoch: int) -> int:
+        """The number of steps in the first epochs of the run."""
+        return self._steps_until[epoch]
+
     def epoch(self, number: int) -> dict[str, Tensor]:
         """Runs all steps of an epoch, from 1; returns the mean metrics [K] by name, still on the device.
 

@@ -188,6 +188,8 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
             "changed_labels": len(changed),
             "classes": CLASSES,
             "epochs": 3,
+            "steps": 15,
+            "gradient_evaluations": 2 if regularizer == "gnvr" else 1,
         }
         assert result.final == near(expected | sizes)
         fits = ("noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted")
@@ -251,7 +253,8 @@ def test_divergence_is_recorded_with_its_epoch(healthy_steps: int, epoch: int | 
     assert ill.curves.keys() == (results[0].curves.keys() if healthy_epochs else set())
     assert all(len(values) == healthy_epochs for values in ill.curves.values())
     assert all(math.isfinite(value) for values in ill.curves.values() for value in values)
-    sizes = {"training_samples", "validation_samples", "test_samples", "changed_labels", "classes", "epochs"}
+    sizes = {"training_samples", "validation_samples", "test_samples", "changed_labels", "classes"}
+    sizes |= {"epochs", "steps", "gradient_evaluations"}
     assert ill.final.keys() == (results[0].final.keys() if epoch is None else sizes)
 
 
