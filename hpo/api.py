@@ -16,6 +16,7 @@ from hpo.errors import UsageError
 from hpo.storage import transactions
 from hpo.storage.database import connect, existing_engine, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_existing, open_study
+from hpo.storage.ledger.added_configurations import find_added
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.study.study import Study
@@ -62,7 +63,8 @@ def open_ledger(
         accept_changed_code: keep results of the old code next to those of the new one; the report says so.
 
     Raises:
-        UsageError: the study exists with another definition, or its code changed after the first trials.
+        UsageError: the study exists with a definition that differs in more than added configurations, or its code
+            changed after the first trials.
     """
     from hpo.study.components import explanations
     from hpo.study.definition import describe, digest
@@ -72,7 +74,8 @@ def open_ledger(
         raise UsageError("the study has no name; give Study(name=...)")
     engine = connect(url)
     exists = not fresh and study.name in names(engine)
-    stored = load_study(engine, study.name).planned if exists else None
+    earlier = load_study(engine, study.name) if exists else None
+    stored = earlier.planned if earlier else None
     flags = {"trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
     given = {key: number for key, number in flags.items() if number is not None}
     runs = planned_tuning_runs(study.tuning_runs, seeds or (stored or {}).get("seeds", study.seeds))
@@ -94,7 +97,8 @@ def open_ledger(
         )
     identity = (description, digest(description), planned, text, fingerprint(study))
     ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
-    if stored:
+    if earlier and stored:
+        ledger.warnings += _added_hints(earlier, ledger)
         ledger.warnings += _raise_hints(study.name, stored, file_numbers, given)
         ledger.reopen_lost()
         if ledger.state() == "done":  # no worker will look for enqueued settings
@@ -117,12 +121,13 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     if study.name not in names(engine):
         return open_ledger(study, url)
     ledger, definition = load_study(engine, study.name), describe(study)
-    if digest(definition) != ledger.digest:
+    added = find_added(ledger.definition, definition)
+    if digest(definition) != ledger.digest and not added:
         raise UsageError(
             f"study {study.name!r} exists with another definition ({describe_changes(ledger.definition, definition)}); "
             "use the same file and the same --epochs as `hpo run`, or another --name"
         )
-    if fingerprint(study) != ledger.fingerprint:
+    if added or fingerprint(study) != ledger.fingerprint:
         command = ledger.text.get("command", "")
         return open_ledger(study, url, command=command, accept_changed_code=accept_changed_code)
     ledger.reopen_lost()
@@ -228,6 +233,14 @@ def _with_planned(command: str, planned: Mapping[str, int], file_numbers: Mappin
     """The command with a flag for each planned number that differs from the study file's."""
     missing = [key for key in PLANNED if planned[key] != file_numbers[key] and PLANNED[key] not in command.split()]
     return " ".join([command, *(f"{PLANNED[key]} {planned[key]}" for key in missing)])
+
+
+def _added_hints(earlier: Ledger, ledger: Ledger) -> list[str]:
+    """A sentence if the study's file has further configurations."""
+    added = [name for name in ledger.configurations if name not in earlier.configurations]
+    if not added:
+        return []
+    return [f"{', '.join(added)} added to {ledger.study}; the results of the other configurations are kept"]
 
 
 def _raise_hints(

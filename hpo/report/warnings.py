@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers, Tuning
@@ -191,12 +192,24 @@ def _history(numbers: StudyNumbers) -> Iterator[str]:
     """What was changed after a report, and how often the test set was read."""
     for note in numbers.study.get("notes") or []:
         event = note["event"]
-        if " raised from " not in event or "after a report" in event:
+        if "added" in note:
+            yield _added(note, numbers)
+        elif " raised from " not in event or "after a report" in event:
             yield escape(event[:1].upper() + event[1:])
     times = {entry.name: entry.reruns.rounds_read for entry in numbers.configurations}
     several = [f"{escape(name)} {number} times" for name, number in times.items() if number > 1]
     if several:
         yield f"The test set was read more than once: {', '.join(several)}; only the newest reruns are used"
+
+
+def _added(note: Mapping[str, Any], numbers: StudyNumbers) -> str:
+    names, date = [escape(name) for name in note["added"]], datetime.fromtimestamp(note["time"], UTC)
+    were = "Configuration {} was" if len(names) == 1 else "Configurations {} were"
+    after = ", after a report" if "after a report" in note["event"] else ""
+    return (
+        f"{were.format(listed(names))} added to the study on {date:%Y-%m-%d} (UTC){after}; Holm's correction is "
+        f"over all {plural(len(numbers.comparisons), 'comparison')}, so verdicts of earlier reports may have changed"
+    )
 
 
 def _amounts(values: Mapping[str, int]) -> str:

@@ -144,5 +144,5 @@ class Suggestions:
         return self._sample(configuration, known, pending, 1, seed, sampler, {0: given})[0]
 
     def _seed(self, configuration: str, tuning_run: int, name: str) -> int:
-        text = f"{self._ledger.digest}/{configuration}/{tuning_run}/{name}"
+        text = f"{self._ledger.sampling_digests[configuration]}/{configuration}/{tuning_run}/{name}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.errors import UsageError
+from hpo.storage.ledger.added_configurations import keeps_code
 from hpo.storage.ledger.definition_diff import describe_code_changes, is_in_files
 from hpo.storage.schema import slots, studies
 
@@ -36,10 +37,16 @@ def check_results(connection: Connection, row: Any, fingerprint: Mapping[str, st
     )
 
 
-def check_opened(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str]) -> None:
-    """Raises UsageError if the study was opened with other code after this worker opened it, before any training."""
-    stored = connection.scalar(sa.select(studies.c.fingerprint).where(studies.c.id == study))
-    if stored is not None and stored != fingerprint:
+def check_opened(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str], digest: str) -> None:
+    """Raises UsageError if the study was opened with other code after this worker opened it, before any training.
+
+    Code that only configurations use that were added meanwhile is no other code.
+    """
+    row = connection.execute(sa.select(studies.c.fingerprint, studies.c.digest).where(studies.c.id == study)).first()
+    if row is None:
+        return
+    stored = row.fingerprint
+    if stored != fingerprint and (row.digest == digest or not keeps_code(fingerprint, stored)):
         changes = describe_code_changes(stored, fingerprint)
         raise UsageError(
             f"study {name!r} was opened with other code ({changes}) while this worker started; run all workers with "

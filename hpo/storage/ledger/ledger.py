@@ -87,7 +87,7 @@ class Ledger(TrialHistory):
             if next(tries) > 0:  # an outage may have lost the answer to a lease that was committed
                 self._release(connection, worker_id, None)
             if not self._leased:
-                changed_code.check_opened(connection, self.id, self.study, self.fingerprint)
+                changed_code.check_opened(connection, self.id, self.study, self.fingerprint, self.digest)
             choice = choose(self._prepare(connection, self.health.stable_for(seconds)), size)
             return leases.take(connection, self.id, choice, worker_id, seconds) if choice else None
 
@@ -181,7 +181,7 @@ class Ledger(TrialHistory):
         groups = queries.groups(connection, self.id, self.configurations)
         if tuning_unfinished(groups) or settings_assigned(connection, self.id):
             return groups
-        assign_best_settings(connection, self.id, self.direction)
+        assign_best_settings(connection, self.id, self.direction, self.configurations)
         return queries.groups(connection, self.id, self.configurations)
 
     def _release(self, connection: Connection, worker_id: str, ids: Collection[int] | None) -> list[int]:

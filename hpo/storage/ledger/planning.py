@@ -112,13 +112,16 @@ def _batches(first: int, total: int, next_batch: int, sampler: str, generation: 
 
 
 def _assign_seeds(connection: Connection, study: int, seeds: Iterable[int], tuning_runs: int) -> dict[int, int]:
-    """New seed → its tuning run: the first of those that have the fewest seeds so far."""
+    """Seed → its tuning run; that of a new one is the first of those that have the fewest seeds so far."""
     query = sa.select(slots.c.slot, slots.c.tuning_run).where(slots.c.study_id == study, slots.c.phase == "rerun")
-    counts = Counter(row.tuning_run for row in connection.execute(query.distinct()))
+    known = {row.slot: row.tuning_run for row in connection.execute(query.distinct())}
+    counts = Counter(known.values())
     assigned = {}
     for seed in seeds:
-        assigned[seed] = min(range(tuning_runs), key=counts.__getitem__)
-        counts[assigned[seed]] += 1
+        if seed not in known:
+            known[seed] = min(range(tuning_runs), key=counts.__getitem__)
+            counts[known[seed]] += 1
+        assigned[seed] = known[seed]
     return assigned
 
 

@@ -17,7 +17,10 @@ _COUNTED = ("trials_total", "trials_done", "reruns_total", "reruns_done", "lease
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
-    """The groups of every configuration, tuning run and phase, of their newest rounds, in the order of `order`."""
+    """The groups of every configuration, tuning run and phase, of their newest rounds, in the order of `order`.
+
+    A configuration that is not in `order` was added after this process opened the study, and is left to others.
+    """
     is_open, is_leased = slots.c.state == "open", slots.c.state == "leased"
     is_interrupted, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
     numbers = (
@@ -28,7 +31,7 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
     key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.batch)
     rows = connection.execute(sa.select(*key, *numbers).where(slots.c.study_id == study).group_by(*key).order_by(*key))
     positions = {name: position for position, name in enumerate(order)}
-    found = [Group(*row) for row in _in_newest_rounds(rows.all())]
+    found = [Group(*row) for row in _in_newest_rounds(rows.all()) if row.configuration in positions]
     return sorted(found, key=lambda group: (positions[group.configuration], group.tuning_run, group.phase, group.batch))
 
 
@@ -42,7 +45,8 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
     found: dict[str, dict[str, Any]] = {
         name: {**dict.fromkeys(_COUNTED, 0), "failures": {}, "best": None, "seconds": 0.0} for name in order
     }
-    rows = _in_newest_rounds(connection.execute(query).all())
+    known = slots.c.configuration.in_(order)  # others were added after this process opened the study
+    rows = _in_newest_rounds(connection.execute(query.where(known)).all())
     for configuration, _, phase, _, state, cause, count, value, seconds in rows:
         entry, kind = found[configuration], "trials" if phase == "tune" else "reruns"
         entry[f"{kind}_total"] += count
@@ -56,7 +60,9 @@ def counts(connection: Connection, study: int, order: Sequence[str], direction: 
         if phase == "tune" and state == "done" and value is not None and cause != PRUNED:
             entry["best"] = value if entry["best"] is None else better(entry["best"], value)
     causes = sa.select(slots.c.configuration, failures.c.cause, sa.func.count())
-    causes = causes.join_from(failures, slots, slots.c.id == failures.c.slot_id).where(failures.c.study_id == study)
+    causes = causes.join_from(failures, slots, slots.c.id == failures.c.slot_id).where(
+        failures.c.study_id == study, known
+    )
     for configuration, cause, count in connection.execute(causes.group_by(slots.c.configuration, failures.c.cause)):
         found[configuration]["failures"][cause] = count
     return found

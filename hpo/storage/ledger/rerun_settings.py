@@ -43,10 +43,11 @@ def best_trial(connection: Connection, study: int, configuration: str, tuning_ru
     return min(full_length if went_well else trials, key=rank, default=None)
 
 
-def assign_best_settings(connection: Connection, study: int, direction: str) -> None:
+def assign_best_settings(connection: Connection, study: int, direction: str, configurations: Sequence[str]) -> None:
     """Assigns the setting that tuning chose to every rerun of the newest round; another setting opens a new round.
 
-    Called when all tuning is over. Open reruns of an older round are dropped.
+    Called when all tuning of `configurations` is over; the reruns of others, which were added after this process opened
+    the study, are left to others. Open reruns of an older round are dropped.
     """
     query = sa.select(slots).where(slots.c.study_id == study, slots.c.phase == "rerun")
     reruns: dict[tuple[str, int], list[Any]] = {}
@@ -54,12 +55,15 @@ def assign_best_settings(connection: Connection, study: int, direction: str) -> 
         reruns.setdefault((row.configuration, row.tuning_run), []).append(row)
     failed = failed_configurations(connection, study)
     for (configuration, tuning_run), rows in reruns.items():
+        if configuration not in configurations:
+            continue
         if configuration in failed:  # nothing chose a setting
             over = {"state": "failed", "cause": failed[configuration], "finished": now(connection)}
             change(connection, _open_ids(rows), over)
         elif best := best_trial(connection, study, configuration, tuning_run, direction):
             _assign(connection, rows, best.setting)
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=True))
+    if all(configuration in configurations for configuration, _ in reruns):
+        connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=True))
 
 
 def _assign(connection: Connection, rows: Sequence[Any], setting: dict[str, float]) -> None:

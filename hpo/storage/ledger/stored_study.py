@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hpo.storage import schema
 from hpo.storage.ledger import queries
+from hpo.storage.ledger.added_configurations import digests_by_configuration
 from hpo.storage.ledger.connection_health import ConnectionHealth
 from hpo.storage.ledger.planning import PLANNED
 from hpo.storage.ledger.scheduler import Group, choose
@@ -57,6 +58,7 @@ class StoredStudy:
         engine, id, study (its name), created (Unix seconds), definition, digest, direction ("maximize" | "minimize"),
         and as they were when it was opened: fingerprint (of the user's code), text (the author's) and planned
         ("trials", "seeds", "tuning_runs").
+        sampling_digests: see `digests_by_configuration`.
         warnings: sentences for the person who opened it.
     """
 
@@ -71,6 +73,7 @@ class StoredStudy:
         self.text: dict[str, Any] = row.text
         self.planned: dict[str, int] = {key: getattr(row, key) for key in PLANNED}
         self.direction: str = row.definition["direction"]
+        self.sampling_digests = digests_by_configuration(row)
         self.configurations = [entry["name"] for entry in row.definition["configurations"]]
         self.warnings = list(warnings)
         self.health = ConnectionHealth()

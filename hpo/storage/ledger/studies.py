@@ -1,6 +1,6 @@
 """Creating, opening, finding and deleting the studies of a database."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.storage.ledger import changed_code
+from hpo.storage.ledger.added_configurations import add_configurations, find_added, keeps_code
 from hpo.storage.ledger.definition_diff import describe_changes
 from hpo.storage.ledger.ledger import Ledger
 from hpo.storage.ledger.planning import PLANNED, add_slots, raise_planned
@@ -30,7 +31,8 @@ def open_study(
     """Opens the study `name`, or creates it with all its slots in one transaction.
 
     Args:
-        definition, digest: of the study (`definition.describe`); they must equal the stored ones.
+        definition, digest: of the study (`definition.describe`); they must equal the stored ones, or have further
+            configurations, which are then added.
         planned: "trials", "seeds", "tuning_runs". raised: those of them that an existing study takes over; they may
             only be raised.
         text: free text, which is updated. fingerprint: digests of the user's code by names.
@@ -47,13 +49,15 @@ def open_study(
         row = find(connection, name)
         if row is None:
             return _create(connection, {"name": name, "digest": digest, **columns}, planned), []
-        if row.digest != digest:
+        added = find_added(row.definition, definition) if row.digest != digest else []
+        if row.digest != digest and not added:
             raise UsageError(
-                f"study {name!r} exists with another definition ({describe_changes(row.definition, definition)}); "
-                "give this one another --name, or start from scratch with --fresh, which deletes the old results"
+                f"study {name!r} exists with another definition ({describe_changes(row.definition, definition)}), and "
+                "only configurations can be added to it; give this one another --name, or start from scratch with "
+                "--fresh, which deletes the old results"
             )
         new_numbers = {key: planned[key] for key in raised if key in planned}
-        return _update(connection, row, columns, new_numbers, accept_changed_code)
+        return _update(connection, row, {"digest": digest, **columns}, new_numbers, accept_changed_code, added)
 
     row, warnings = run_with_retry(engine, write)
     return Ledger(engine, row, warnings)
@@ -112,12 +116,16 @@ def _update(
     columns: Mapping[str, Any],
     planned: Mapping[str, int],
     accept_changed_code: bool,
+    added: Sequence[str],
 ) -> tuple[Any, list[str]]:
     notes, warnings = list(row.notes), []
-    if columns["fingerprint"] != row.fingerprint:
+    only_added = added and keeps_code(row.fingerprint, columns["fingerprint"])
+    if columns["fingerprint"] != row.fingerprint and not only_added:
         warnings += changed_code.check_results(connection, row, columns["fingerprint"], accept_changed_code)
         notes += [{"time": now(connection), "event": event} for event in warnings]
         reopen(connection, row.id, "exception")
+    if added:
+        notes.append(add_configurations(connection, row, columns["definition"], columns["digest"], added))
     notes += raise_planned(connection, row, columns["definition"], planned)
     values = {"text": columns["text"], "fingerprint": columns["fingerprint"], "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))

@@ -29,13 +29,19 @@ class Discrepancies(NamedTuple):
     rows: dict[int, dict[str, Any]]
 
 
-def find_discrepancies(engine: Engine, ledger: int, shown_in: Sequence[int]) -> Discrepancies:
-    """`ledger`: the study's id in the ledger. `shown_in`: ids of the Optuna studies that show it."""
+def find_discrepancies(
+    engine: Engine, ledger: int, configurations: Sequence[str], shown_in: Sequence[int]
+) -> Discrepancies:
+    """
+    Args:
+        ledger: the study's id in the ledger. configurations: those that are shown. shown_in: ids of the Optuna studies
+            that show them.
+    """
 
     def read(connection: Connection) -> Discrepancies:
         # Trials first: one that is running belongs to a lease, which the rows that are read later contain.
         unfinished = _find_unfinished(connection, shown_in)
-        hidden = _find_hidden(connection, ledger, shown_in)
+        hidden = _find_hidden(connection, ledger, configurations, shown_in)
         ids = {*hidden, *(slot for _, _, slot in unfinished if slot is not None)}
         query = sa.select(slots).where(slots.c.study_id == ledger, bulk_sql.among(connection, slots.c.id, ids))
         return Discrepancies(unfinished, hidden, {row["id"]: dict(row) for row in connection.execute(query).mappings()})
@@ -53,9 +59,12 @@ def _find_unfinished(connection: Connection, shown_in: Sequence[int]) -> list[tu
     ]
 
 
-def _find_hidden(connection: Connection, ledger: int, shown_in: Sequence[int]) -> list[int]:
+def _find_hidden(
+    connection: Connection, ledger: int, configurations: Sequence[str], shown_in: Sequence[int]
+) -> list[int]:
     trial_of_slot = sa.and_(trials.c.trial_id == slots.c.trial, bulk_sql.among(connection, trials.c.study_id, shown_in))
     wrong = sa.and_(trials.c.state == TrialState.FAIL, slots.c.value.is_not(None))
     query = sa.select(slots.c.id).outerjoin_from(slots, trials, trial_of_slot).order_by(slots.c.id)
-    finished = sa.and_(slots.c.study_id == ledger, slots.c.state == "done")
+    of_study = sa.and_(slots.c.study_id == ledger, slots.c.configuration.in_(configurations))
+    finished = sa.and_(of_study, slots.c.state == "done")
     return list(connection.scalars(query.where(finished, sa.or_(trials.c.trial_id.is_(None), wrong))))

@@ -114,7 +114,7 @@ class Mirror:
 
     def _find_repairs(self, studies: Sequence[int]) -> tuple[list[TrialResult], list[int], list[dict[str, Any]]]:
         """The results of trials that must end, the slots whose trials wait, the finished slots that must be shown."""
-        unfinished, hidden, rows = find_discrepancies(self.engine, self.ledger.id, studies)
+        unfinished, hidden, rows = find_discrepancies(self.engine, self.ledger.id, self.ledger.configurations, studies)
         results, released, done = [], [], []
         for trial, is_running, slot in unfinished:
             if slot is None and not is_running:

@@ -1,0 +1,147 @@
+"""Configurations added to a study: nothing old changes, workers that opened it before continue, the rest is refused."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import Engine
+from storage_study import RATE, definition, finish_all, known_for_long
+
+from hpo.errors import UsageError
+from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, new_worker_id, open_study
+from hpo.storage.ledger.planning import PLANNED
+from hpo.storage.optuna.mirror import Mirror
+
+NUMBERS = {"trials": 12, "seeds": 5, "tuning_runs": 2}
+NEW = {"name": "C", "trials": None, "space": {"learning_rate": RATE}}
+Row = dict[str, Any]
+
+
+def extended(*entries: Row, **changes: Any) -> Row:
+    """The definition of `opened` with further configurations."""
+    plain = definition(**changes)
+    return {**plain, "configurations": [*entries, *plain["configurations"]]}
+
+
+def opened(engine: Engine, *entries: Row, code: dict[str, str] | None = None, **changes: Any) -> Ledger:
+    """The study, as a file with further configurations in front has it."""
+    digest = "d" + "".join(entry["name"] for entry in entries)
+    described, numbers = extended(*entries, **changes), dict(NUMBERS)
+    ledger = open_study(engine, "s", described, digest, numbers, {"title": "t"}, code or {"loss": "aa"}, ())
+    return known_for_long(ledger)
+
+
+def slots_of(ledger: Ledger, *names: str) -> list[Row]:
+    return [row for row in ledger.export()["slots"] if row["configuration"] in names]
+
+
+def test_only_the_new_configuration_is_trained_and_it_has_the_same_seeds(url: str) -> None:
+    engine = connect(url)
+    first = opened(engine)
+    finish_all(first)
+    first.note_report()
+    before = slots_of(first, "A", "B")
+    second = opened(engine, NEW)
+    assert second.state() == "work" and slots_of(second, "A", "B") == before
+    finish_all(second)
+    assert second.state() == "done" and slots_of(second, "A", "B") == before
+    new, old = slots_of(second, "C"), slots_of(second, "B")
+    assert [[row[key] for key in ("phase", "tuning_run", "slot", "seed", "state")] for row in new] == [
+        [row[key] for key in ("phase", "tuning_run", "slot", "seed", "state")] for row in old
+    ]
+    [note] = second.export()["study"]["notes"]
+    assert note["added"] == ["C"] and "after a report" in note["event"] and note["time"] > 1e9
+    assert second.export()["study"]["definition"] == extended(NEW)
+
+
+def test_seeds_stay_with_their_tuning_runs_where_seeds_were_raised(url: str) -> None:
+    engine = connect(url)
+    opened(engine)
+    numbers = {**NUMBERS, "tuning_runs": 3, "seeds": 7}
+    open_study(engine, "s", definition(), "d", numbers, {}, {"loss": "aa"}, tuple(PLANNED))
+    ledger = opened(engine, NEW)
+    runs = {
+        name: {row["slot"]: row["tuning_run"] for row in slots_of(ledger, name) if row["phase"] == "rerun"}
+        for name in "AC"
+    }
+    assert runs["C"] == runs["A"] and len(runs["A"]) == 7
+
+
+@pytest.mark.parametrize("moment", ["tuning", "leased", "reruns"])
+def test_a_worker_that_opened_the_study_before_finishes_what_it_knows(url: str, moment: str) -> None:
+    engine, worker = connect(url), new_worker_id()
+    old = opened(engine)
+    if moment == "leased":
+        held = old.lease(worker, 4)
+        assert held is not None
+    elif moment == "reruns":
+        finish_all(old, worker, until="rerun")
+    new = opened(engine, NEW, code={"loss": "aa", "study file: grads": "bb"})
+    if moment == "leased":
+        old.release(worker)
+    assert set(old.counts()) == {"A", "B"} and len(old.groups()) < len(new.groups())
+    finish_all(old, worker)
+    assert old.state() == "done" and new.state() == "work"
+    assert {row["state"] for row in slots_of(old, "A", "B")} == {"done"}
+    assert {row["state"] for row in slots_of(old, "C")} == {"open"}
+    finish_all(new)
+    assert {(row["round"], row["state"]) for row in new.export()["slots"]} == {(0, "done")}
+    assert all(row["setting"] for row in new.export()["slots"])
+
+
+def test_an_old_worker_repairs_optunas_tables_without_the_new_configuration(url: str) -> None:
+    engine = connect(url)
+    old = opened(engine)
+    new = opened(engine, NEW)
+    finish_all(new)
+    assert Mirror(old).repair() > 0 and Mirror(old).repair() == 0
+    assert all(row["trial"] is None for row in slots_of(new, "C")) and all(
+        row["trial"] is not None for row in slots_of(new, "A", "B")
+    )
+    assert Mirror(new).repair() > 0 and Mirror(new).repair() == 0
+    assert all(row["trial"] is not None for row in slots_of(new, "C"))
+
+
+def test_settings_are_sampled_from_the_same_seed_before_and_after(url: str) -> None:
+    engine = connect(url)
+    old = opened(engine)
+    second, third = opened(engine, NEW), opened(engine, {**NEW, "name": "D"}, NEW)
+    assert old.sampling_digests == {"A": "d", "B": "d"}
+    assert second.sampling_digests == {"A": "d", "B": "d", "C": "dC"}
+    assert third.sampling_digests == {"A": "d", "B": "d", "C": "dC", "D": "dDC"}
+
+
+@pytest.mark.parametrize(
+    "definition_",
+    [
+        extended(NEW, high=0.2),
+        extended(NEW, epochs=3),
+        {**definition(), "configurations": definition()["configurations"][:1]},
+        {**definition(), "configurations": [*definition()["configurations"][:1], NEW]},
+        {**definition(), "configurations": [*reversed(definition()["configurations"]), NEW]},
+    ],
+    ids=["space", "epochs", "removed", "replaced", "reordered"],
+)
+def test_anything_else_is_refused_and_changes_nothing(url: str, definition_: Row) -> None:
+    engine = connect(url)
+    ledger = opened(engine)
+    before = ledger.export()
+    with pytest.raises(UsageError, match="only configurations can be added"):
+        open_study(engine, "s", definition_, "x", NUMBERS, {}, {"loss": "aa"}, ())
+    assert ledger.export() == before
+
+
+def test_code_that_old_configurations_use_may_not_change_with_an_addition(url: str) -> None:
+    engine = connect(url)
+    finish_all(opened(engine))
+    with pytest.raises(UsageError, match="changed since its first trials"):
+        opened(engine, NEW, code={"loss": "bb"})
+    assert opened(engine, NEW, code={"loss": "aa", "study file: grads": "bb"}).configurations == ["C", "A", "B"]
+
+
+def test_code_that_changes_while_a_worker_starts_is_still_refused(url: str) -> None:
+    engine = connect(url)
+    old = opened(engine)
+    opened(engine, NEW, code={"loss": "bb"})  # nothing has been trained, so that this is allowed
+    with pytest.raises(UsageError, match="opened with other code"):
+        old.lease(new_worker_id(), 4)
