@@ -83,10 +83,6 @@ def open_ledger(
     planned = (stored or file_numbers) | given
     if not stored:
         dataclasses.replace(study, **planned)  # type: ignore[arg-type]  # checks the numbers before a deletion
-    if fresh:
-        from hpo.storage.optuna.studies import delete_study
-
-        delete_study(engine, study.name)
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, "methods": explanations(study)}
     description = describe(study)
@@ -96,6 +92,10 @@ def open_ledger(
             "file or by its grid; leave --trials out"
         )
     identity = (description, digest(description), planned, text, fingerprint(study))
+    if fresh:
+        from hpo.storage.optuna.studies import delete_study
+
+        delete_study(engine, study.name)
     ledger = open_study(engine, study.name, *identity, given, accept_changed_code)
     if earlier and stored:
         ledger.warnings += _added_hints(earlier, ledger)

@@ -25,6 +25,7 @@ def whole_number(help: str, minimum: int = 1) -> Any:
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's name (see `hpo list`), NAME:VARIANT, or a .py file.")
 ]
+StoredStudy = Annotated[str, typer.Argument(metavar="STUDY", help="A study in the database: NAME or NAME:VARIANT.")]
 Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Database; default: $HPO_STORAGE, $OPTUNA_STORAGE or sqlite:///hpo.db."),

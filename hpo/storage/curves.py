@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from hpo.storage import bulk_sql, schema
 from hpo.storage.transactions import run_with_retry
 
-_POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
+POINT = np.dtype("<f8")  # as `schema.curves` holds it on every machine
 # All points are sent as one binary value that the server cuts up; as text each byte would take two.
 _INSERT_SLICES = sa.text("""
     INSERT INTO hpo_curves (slot_id, metric, points)
@@ -31,10 +31,10 @@ def insert(connection: Connection, runs: Iterable[tuple[int, Mapping[str, Sequen
     series.sort(key=lambda entry: entry[:2])  # in the order of the table's key: neighbours are written together
     if not series:
         return
-    points = np.fromiter(chain.from_iterable(values for _, _, values in series), _POINT)
+    points = np.fromiter(chain.from_iterable(values for _, _, values in series), POINT)
     points[~np.isfinite(points)] = np.nan
     packed = points.tobytes()
-    bounds = pairwise(accumulate((len(values) * _POINT.itemsize for _, _, values in series), initial=0))
+    bounds = pairwise(accumulate((len(values) * POINT.itemsize for _, _, values in series), initial=0))
     slices = [(slot, metric, start, end) for (slot, metric, _), (start, end) in zip(series, bounds, strict=True)]
     if connection.dialect.name == "postgresql":
         rows = [
@@ -64,7 +64,7 @@ def read(engine: Engine, study: str) -> dict[str, Any]:
     import pandas as pd  # not needed by workers
 
     rows = sorted(run_with_retry(engine, select))
-    lengths = np.array([len(row.points) // _POINT.itemsize for row in rows], dtype=np.int64)
+    lengths = np.array([len(row.points) // POINT.itemsize for row in rows], dtype=np.int64)
     first = np.cumsum(lengths) - lengths
     metrics = sorted({row.metric for row in rows})
     codes = {metric: code for code, metric in enumerate(metrics)}
@@ -73,7 +73,7 @@ def read(engine: Engine, study: str) -> dict[str, Any]:
         "slot_id": np.repeat(np.array([row.slot_id for row in rows], dtype=np.int32), lengths),
         "epoch": 1 + np.arange(lengths.sum(), dtype=np.int32) - np.repeat(first.astype(np.int32), lengths),
         "metric": pd.Categorical.from_codes(numbers, pd.Index(metrics, dtype=object)),
-        "value": np.frombuffer(b"".join(row.points for row in rows), _POINT),
+        "value": np.frombuffer(b"".join(row.points for row in rows), POINT),
     }
 
 
@@ -81,7 +81,7 @@ def read_metric(connection: Connection, slots: Sequence[int], metric: str) -> di
     """Slot id → values of one metric in epochs 1, 2, …, for the slots that have it."""
     of_slots = bulk_sql.among(connection, schema.curves.c.slot_id, slots)
     query = sa.select(schema.curves.c.slot_id, schema.curves.c.points).where(of_slots, schema.curves.c.metric == metric)
-    return {slot: np.frombuffer(points, _POINT).tolist() for slot, points in connection.execute(query)}
+    return {slot: np.frombuffer(points, POINT).tolist() for slot, points in connection.execute(query)}
 
 
 def read_all_metrics(connection: Connection, slots: Sequence[int]) -> dict[int, dict[str, list[float]]]:
@@ -91,5 +91,5 @@ def read_all_metrics(connection: Connection, slots: Sequence[int]) -> dict[int, 
         sa.select(schema.curves).where(bulk_sql.among(connection, schema.curves.c.slot_id, slots))
     )
     for slot, metric, points in rows:
-        curves.setdefault(slot, {})[metric] = np.frombuffer(points, _POINT).tolist()
+        curves.setdefault(slot, {})[metric] = np.frombuffer(points, POINT).tolist()
     return curves

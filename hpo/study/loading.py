@@ -31,6 +31,11 @@ def study_name(reference: str) -> str:
     return f"{stem}-{variant}" if variant else stem
 
 
+def has_file(name: str) -> bool:
+    """Whether a study of this name in the database may come from a file that exists, as its only study or a variant."""
+    return any(name == path.stem or name.startswith(f"{path.stem}-") for path in study_files())
+
+
 def study_path(reference: str) -> Path:
     """The file that a reference names: a path, a name in ./studies, or the name of a built-in study.
 

@@ -50,10 +50,7 @@ def check_study(study: Any) -> None:
     """Raises UsageError unless the study's fields are valid and fit together."""
     _check_budget(study)
     if study.name:
-        valid = bool(STUDY_NAME.fullmatch(study.name))
-        require(valid, "name", study.name, "a name of letters, digits, '_', '.', '+' and '-'")
-        expected = "another name, since reports of comparisons have such names"
-        require(not study.name.startswith("compare-"), "name", study.name, expected)
+        check_study_name(study.name)
     _check_configurations([configuration.name for configuration in study.configurations], study.baseline)
     check_planned_comparisons(study)
     _check_parts(study)
@@ -61,6 +58,13 @@ def check_study(study: Any) -> None:
     _check_training(study)
     number = isinstance(study.margin, int | float) and study.margin > 0
     require(number, "margin", study.margin, "a number above 0, such as 0.01 for one point")
+
+
+def check_study_name(name: str) -> None:
+    """Raises UsageError unless a study may have this name."""
+    require(bool(STUDY_NAME.fullmatch(name)), "name", name, "a name of letters, digits, '_', '.', '+' and '-'")
+    expected = "another name, since reports of comparisons have such names"
+    require(not name.startswith("compare-"), "name", name, expected)
 
 
 def first_lookalikes(names: Iterable[str], displayed: Callable[[str], str]) -> tuple[str, str] | None:

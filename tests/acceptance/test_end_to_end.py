@@ -114,7 +114,7 @@ def test_a_changed_definition_is_refused(hpo: CommandLine) -> None:
     assert "batch_size" in message and "--name" in message and "--fresh" in message
     assert message.count("\n") == 1
 
-    hpo.run("run", "small", *few, "--fresh")
+    hpo.run("run", "small", *few, "--fresh", "--yes")
     check_finished(hpo, trials=2, reruns=2)
 
 

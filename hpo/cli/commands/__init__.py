@@ -11,6 +11,11 @@ from hpo.cli.commands import list
 from hpo.cli.commands import best
 from hpo.cli.commands import export
 from hpo.cli.commands import log
+from hpo.cli.commands import delete
+from hpo.cli.commands import rename
+from hpo.cli.commands import copy
+from hpo.cli.commands import merge
+from hpo.cli.commands import import_study
 from hpo.cli.commands import try_once
 from hpo.cli.commands import new
 from hpo.cli.commands import doctor
@@ -20,13 +25,18 @@ from hpo.cli.commands import bench
 __all__ = [
     "bench",
     "best",
+    "copy",
     "dashboard",
+    "delete",
     "doctor",
     "export",
+    "import_study",
     "launch",
     "list",
     "log",
+    "merge",
     "new",
+    "rename",
     "report",
     "run",
     "status",

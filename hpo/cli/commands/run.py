@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpo.cli.confirmation import Yes, confirm_deletion
 from hpo.cli.options import (
     AcceptChangedCode,
     Device,
@@ -30,11 +31,12 @@ from hpo.cli.options import (
     app,
     set_weights_folder,
 )
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
 from hpo.output import write_line
 
 if TYPE_CHECKING:
     from hpo.storage.ledger import Ledger
+    from hpo.study.study import Study
 
 REPORT_MODULES = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
@@ -56,6 +58,7 @@ def run(
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the study's results and start again.")] = False,
+    yes: Yes = False,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
 ) -> None:
@@ -77,6 +80,10 @@ def run(
     definition = api.with_overrides(loading.load(study), name, epochs)
     chosen_device = choose_device(device)
     url = api.storage_url(storage)
+    if fresh:
+        _confirm_fresh(url, definition.name, yes)
+    elif name is None:
+        _offer_results(url, study, definition)
     planned = {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs}
     command = shlex.join(["hpo", "run", study, *_words(planned | {"--epochs": epochs, "--name": name})])
     numbers = (trials, seeds, tuning_runs)
@@ -98,6 +105,39 @@ def run(
             "some runs failed for good; see `hpo status`, fix the cause and run the same command again, with "
             "--accept-changed-code to keep the other results"
         )
+
+
+def _confirm_fresh(url: str, name: str, yes: bool) -> None:
+    """Asks before the results of an existing study are deleted."""
+    from hpo import housekeeping
+    from hpo.storage.database import connect
+    from hpo.storage.ledger import names
+
+    if name in names(connect(url)) and (contents := housekeeping.contents(url, name)) != housekeeping.NO_RESULTS:
+        confirm_deletion(name, contents, yes)
+
+
+def _offer_results(url: str, reference: str, study: "Study") -> None:
+    """Offers the results of a study that is new under this name and has results under that of a file that is gone.
+
+    Raises:
+        UsageError: nobody can be asked, since standard input is no terminal.
+    """
+    from hpo import housekeeping
+    from hpo.study.definition import describe, digest
+    from hpo.study.loading import has_file
+
+    found = housekeeping.find_renamed(url, study.name, digest(describe(study)))
+    old = next((name for name in found if not has_file(name)), None)
+    if old is None:
+        return
+    ways = f"`hpo rename {old} {reference}` adopts its results, `--name {study.name}` trains anew"
+    contents = f"{old} has the same definition and {housekeeping.contents(url, old)}, and its file is gone"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{contents}; {ways}")
+    write_line(f"{contents}.")
+    if typer.confirm(f"Adopt its results as {study.name}?", default=True):
+        housekeeping.rename(url, old, study.name)
 
 
 def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any], log: str | None) -> None:

@@ -1,6 +1,6 @@
 """Whether all workers of a study train on the same samples: `load` may return others in another process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +37,15 @@ def note_data(connection: Connection, study: int, worker_id: str, data: Mapping[
                 "study; if the data changed, give this study another --name or start from scratch with --fresh; if "
                 "not, let it return the same in every process (no order of a set, no clock, no unseeded generator)"
             )
+
+
+def check_same_data(connection: Connection, study: int, others: Iterable[Mapping[str, Any]]) -> None:
+    """Raises UsageError if workers of another study (their rows) had other samples than the workers of `study`."""
+    query = sa.select(workers.c.environment).where(workers.c.study_id == study)
+    described = [entry[KEY] for entry in connection.scalars(query) if KEY in entry]
+    for row in others:
+        if KEY in row["environment"] and described and (part := _difference(described[0], row["environment"][KEY])):
+            raise UsageError(f"the two studies were trained on different data: load() returned different {part}")
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from hpo.storage import schema
 from hpo.storage.ledger import queries
 from hpo.storage.ledger.added_configurations import digests_by_configuration
 from hpo.storage.ledger.connection_health import ConnectionHealth
+from hpo.storage.ledger.deletion import delete_rows
 from hpo.storage.ledger.planning import PLANNED
 from hpo.storage.ledger.scheduler import Group, choose
 from hpo.storage.ledger.worker_ids import has_ended
@@ -149,12 +149,7 @@ class StoredStudy:
     def delete(self, connection: Connection) -> None:
         """Deletes the study with all its results."""
         self._lock(connection)  # first the study, then its slots, as everywhere: no slot is added meanwhile
-        ids = sa.select(slots.c.id).where(slots.c.study_id == self.id)
-        connection.execute(ids.order_by(slots.c.id).with_for_update())
-        connection.execute(sa.delete(schema.curves).where(schema.curves.c.slot_id.in_(ids)))
-        for table in (failures, workers, slots):
-            connection.execute(sa.delete(table).where(table.c.study_id == self.id))
-        connection.execute(sa.delete(studies).where(studies.c.id == self.id))
+        delete_rows(connection, self.id)
 
     def _lock(self, connection: Connection) -> None:
         """Keeps others from changing what the study has left to do until the transaction ends (on PostgreSQL).

@@ -12,12 +12,15 @@ import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
-from hpo.errors import HpoError
+from hpo.errors import HpoError, UsageError
+from hpo.storage import schema as ledger_schema
 from hpo.storage.connections import configure_connections, engine_options
 from hpo.storage.database import is_read_only
-from hpo.storage.ledger import Ledger, load_study, names
+from hpo.storage.ledger import Ledger, names
+from hpo.storage.ledger.deletion import delete_rows
+from hpo.storage.ledger.lease_check import lock_idle_study
 from hpo.storage.locks import creation_lock
 from hpo.storage.optuna import schema
 from hpo.storage.transactions import retry, run_with_retry
@@ -80,9 +83,54 @@ def create_tables(engine: Engine) -> None:
 
 
 def delete_study(engine: Engine, name: str) -> None:
-    """Deletes a study with all its results, and the Optuna studies that show it."""
+    """Deletes a study with all its results, and the Optuna studies that show it.
+
+    Those are deleted first and looked for once more: whatever ends this process, the study is whole or deleted.
+
+    Raises:
+        UsageError: workers are training it.
+    """
     if name in names(engine):
-        load_study(engine, name).delete()
+        run_with_retry(engine, lambda connection: lock_idle_study(connection, name, "deleted"))
+        _delete_shown(engine, name)
+        run_with_retry(engine, lambda connection: delete_rows(connection, lock_idle_study(connection, name, "deleted")))
+    _delete_shown(engine, name)
+
+
+def rename_study(engine: Engine, name: str, new: str) -> None:
+    """Renames a study and the Optuna studies that show it, in one transaction.
+
+    Raises:
+        UsageError: there is no such study, workers are training it, or the new name is taken.
+    """
+    create_tables(engine)
+
+    def write(connection: Connection) -> None:
+        study = lock_idle_study(connection, name, "renamed")
+        ledgers = ledger_schema.studies
+        if connection.scalar(sa.select(ledgers.c.id).where(ledgers.c.name == new)) is not None:
+            raise UsageError(f"the database has a study {new!r} already; delete or rename that one first")
+        text = connection.scalar(sa.select(ledgers.c.text).where(ledgers.c.id == study)) or {}
+        command = str(text.get("command", "")).replace(f"hpo run {name}", f"hpo run {new}", 1)
+        values = {"name": new, "text": {**text, "command": command}}
+        connection.execute(sa.update(ledgers).where(ledgers.c.id == study).values(values))
+        shown, attributes = schema.studies, schema.study_attributes
+        query = sa.select(shown.c.study_id, shown.c.study_name).join(
+            attributes, attributes.c.study_id == shown.c.study_id
+        )
+        query = query.where(attributes.c.key == STUDY_ID, attributes.c.value_json == json.dumps(study))
+        for shown_id, shown_name in connection.execute(query).all():
+            renamed = f"{new}/{shown_name.removeprefix(f'{name}/')}"
+            # What was left over from a deleted study of that name gets out of the way.
+            for left in connection.scalars(sa.select(shown.c.study_id).where(shown.c.study_name == renamed)).all():
+                spare = f"{renamed} (left over {left})"
+                connection.execute(sa.update(shown).where(shown.c.study_id == left).values(study_name=spare))
+            connection.execute(sa.update(shown).where(shown.c.study_id == shown_id).values(study_name=renamed))
+
+    run_with_retry(engine, write)
+
+
+def _delete_shown(engine: Engine, name: str) -> None:
     with _opened(engine) as storage:
         for study in storage.get_all_studies():
             if study.study_name.startswith(f"{name}/") and STUDY_ID in study.user_attrs:
