@@ -48,15 +48,16 @@ def fingerprint(study: Study) -> dict[str, str]:
     for module in modules.values():
         for name, code in _statements(module, study.defined_in).items():
             entries[f"{module_label(module.name)}: {name}"].append(code)
-    for name, line in _values(objects, modules, module_label):
-        entries[name].append(line)
+    libraries = {f"metric {name}": library for name, metric in study.metrics.items() if (library := _library(metric))}
+    for root, variable, line in _values(objects, modules, module_label):
+        entries[f"{root} ({libraries[root]})" if root in libraries else variable].append(line)
     return {name: digest(*sorted(lines)) for name, lines in sorted(entries.items())}
 
 
 def _values(
     objects: list[tuple[str, Any]], modules: Mapping[str, UserModule], module_label: Callable[[str], str]
-) -> Iterator[tuple[str, str]]:
-    """The content of every object at its path, by the name of the variable or attribute that it belongs to."""
+) -> Iterator[tuple[str, str, str]]:
+    """The root, the variable or attribute, and the content of every object at its path."""
     ignored = set().union(*(process_dependent_names(module.tree) for module in modules.values() if module.tree))
     trees = {str(module.file): module.tree for module in modules.values()}
     for full_path, value in objects:
@@ -67,13 +68,13 @@ def _values(
         if issubclass(type(value), FunctionType) and is_user_code(value):
             if root != "data":  # whose inputs are compared when they are loaded
                 for name, text in external_inputs(value).items():
-                    yield f"{root}: {name}", content(text, module_label)
+                    yield root, f"{root}: {name}", content(text, module_label)
             tree = trees.get(value.__code__.co_filename)
             if tree is None:
                 line += f" {code_content(value.__code__, value.__doc__)}"
             elif value.__name__ == "<lambda>":  # many functions have this name
                 line += f" {lambda_digest(tree, value.__code__)}"
-        yield _variable(root, path), line
+        yield root, _variable(root, path), line
 
 
 def _parts(study: Study) -> dict[str, Any]:
@@ -110,6 +111,15 @@ def _parts(study: Study) -> dict[str, Any]:
             name = f"optimizer of {configuration.name}"
             parts |= {f"{name}{path}": part for path, part in optimizer.code().items()}
     return parts
+
+
+def _library(metric: Any) -> str:
+    """ "torchmetrics 1.8.2" for a metric of a library, which is one entry; "" for the user's own."""
+    metric = metric.function if isinstance(metric, Whole) else metric
+    package = str(getattr(metric, "__module__", "")).partition(".")[0]
+    if package in ("", *sys.stdlib_module_names) or is_user_code(metric):
+        return ""
+    return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".strip()
 
 
 def _is_cache(part: Any, attribute: str) -> bool:

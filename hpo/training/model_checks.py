@@ -82,8 +82,8 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @torch.no_grad()
-def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
-    """Runs a network in evaluation mode on a few inputs [N, ...]; returns the shape [...] of a sample's output.
+def run_on_examples(module: nn.Module, example: Tensor) -> Tensor:
+    """Runs a network in evaluation mode on a few inputs [N, ...]; returns its outputs [N, ...].
 
     Raises:
         UsageError: a layer does not accept its input, or the outputs are not real numbers [N, ...].
@@ -106,7 +106,7 @@ def run_on_examples(module: nn.Module, example: Tensor) -> torch.Size:
             f"the network's outputs have shape {tuple(outputs.shape)} for inputs of shape {tuple(example.shape)}; "
             "return one row of outputs for every sample"
         )
-    return outputs.shape[1:]
+    return outputs
 
 
 def _explain_failure(error: Exception, module: nn.Module, example: Tensor) -> None:

@@ -1,10 +1,12 @@
-"""Checks that a network's outputs suit the targets of the data."""
+"""Checks that a network's outputs suit the targets of the data, and the loss."""
 
 import torch
 from torch import Tensor
 
 from hpo.errors import UsageError, plural
+from hpo.models.losses import CrossEntropy, SampleLoss, cross_entropy
 from hpo.tasks import Task
+from hpo.user_code.messages import warn_once
 
 
 def check_outputs(output: torch.Size, labels: Tensor, classes: int | None, task: Task) -> None:
@@ -46,3 +48,15 @@ def _shape_advice(task: Task) -> str:
     if task.name == "tokens":
         return "return logits [N, T, classes]"
     return "flatten or pool it, or give the data set the task 'tokens' for one class per position"
+
+
+def warn_of_probabilities(outputs: Tensor, loss: SampleLoss) -> None:
+    """Warns if the outputs [N, ..., C] of a network that is trained by cross-entropy come from a softmax."""
+    takes_logits = loss is cross_entropy or isinstance(loss, CrossEntropy)
+    if not takes_logits or outputs.dim() < 2 or outputs.shape[-1] < 2 or not (outputs >= 0).all():
+        return
+    if ((outputs.sum(-1) - 1).abs() < (1e-4 if outputs.dtype.itemsize >= 4 else 0.01)).all():
+        warn_once(
+            "the network's outputs are probabilities, and cross-entropy applies softmax itself; let the network return "
+            "what goes into its softmax"
+        )

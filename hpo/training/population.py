@@ -23,6 +23,7 @@ from hpo.tasks import CLASSIFICATION
 from hpo.training.evaluator import Evaluator, Metric
 from hpo.training.lifting import lift, lift_alone
 from hpo.training.model_checks import check_modules, run_on_examples
+from hpo.training.output_check import warn_of_probabilities
 from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
 from hpo.training.trained_state import TrainedState
@@ -77,7 +78,9 @@ class Population(TrainedState):
         self.network = Network(modules[0].to(device), example)
         self.network.bfloat16, self._channels_last = bfloat16, channels_last
         self._set_hyperparameters(hyperparameters, device)
-        self.output_shape = run_on_examples(self.network.module, example)
+        outputs = run_on_examples(self.network.module, example)
+        self.output_shape = outputs.shape[1:]
+        warn_of_probabilities(outputs, sample_loss)
         static = {name: self.static[name] for name in regularizer.static}
         self._model = SingleModel(self.network, regularizer, sample_loss, accumulate, static)
         own = {name: hyperparameters[name] for name in optimizer.hyperparameters if name in hyperparameters}

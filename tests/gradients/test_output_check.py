@@ -1,5 +1,7 @@
 """Networks whose outputs have no accuracy are refused before anything is trained, whatever the loss."""
 
+import copy
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,14 @@ from torch import Tensor, nn
 
 from hpo import cli
 from hpo.errors import UsageError
-from hpo.models.losses import cross_entropy
+from hpo.models.losses import CrossEntropy, cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
 from hpo.training.loop import train
 from hpo.training.recipe import Member, Recipe
+from hpo.user_code.messages import warn_once
 from tests.data.test_data_loading import CLASSES, SGD, Clouds, plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,6 +75,36 @@ def test_an_output_for_every_class_may_have_any_loss(outputs: int) -> None:
     """More outputs than classes are allowed, as some networks have them."""
     (result,) = train(recipe(lambda: nn.Linear(4, outputs), squares), [Member(0, SGD)], test=True)
     assert 0 <= result.final["test_accuracy"] <= 1 and torch.tensor(result.final["test_loss"]).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "warned"),
+    [
+        (nn.Sequential(nn.Linear(4, CLASSES), nn.Softmax(1)), CrossEntropy(0.1), True),
+        (nn.Sequential(nn.Linear(4, CLASSES), nn.Softmax(1)), lambda o, y: -o.log().gather(1, y[:, None])[:, 0], False),
+        (nn.Sequential(nn.Linear(4, CLASSES), nn.ReLU()), cross_entropy, False),
+        (nn.Linear(4, CLASSES), cross_entropy, False),
+    ],
+)
+def test_probabilities_under_cross_entropy_give_a_warning(
+    network: nn.Module, loss: Any, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_once.cache_clear()
+    parts = REGULARIZERS["none"], OPTIMIZERS["sgd"]
+    recipe = Recipe(
+        Clouds(), plain(), functools.partial(fresh, network), *parts, epochs=1, batch_size=8, sample_loss=loss
+    )
+    train(recipe, [Member(0, SGD)])
+    assert ["softmax" in record.getMessage() for record in caplog.records] == [True] * warned
+
+
+def fresh(network: nn.Module) -> nn.Module:
+    """A copy with other weights."""
+    other = copy.deepcopy(network)
+    for layer in other.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+    return other
 
 
 STUDY = """

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
@@ -220,6 +221,21 @@ def test_torchmetrics_objects_are_taken_as_they_are() -> None:
     assert describe(study_of(metrics={"macro_f1": other}))["metrics"]["macro_f1"] != described
     with pytest.raises(UsageError, match="is the class MulticlassF1Score; give an instance"):
         study_of(metrics={"macro_f1": torchmetrics.classification.MulticlassF1Score})
+
+
+def test_a_metric_of_a_library_is_one_entry_of_the_code_with_its_version() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
+
+    def entries(number: int) -> dict[str, str]:
+        metric = torchmetrics.classification.MulticlassAUROC(num_classes=3, thresholds=number)
+        metrics = {"macro_f1": whole(macro_f1), "auroc": metric, "f1": whole(f1_score)}
+        return {name: text for name, text in fingerprint(study_of(metrics=metrics)).items() if name[:7] == "metric "}
+
+    library = f"metric auroc (torchmetrics {torchmetrics.__version__})"
+    assert {library, f"metric f1 (sklearn {sklearn.__version__})"} == {
+        name for name in entries(4) if not name.startswith("metric macro_f1")
+    }
+    assert entries(4) == entries(4) and entries(4)[library] != entries(5)[library]
 
 
 def test_torchmetrics_of_numbers_and_of_tokens() -> None:
