@@ -6,6 +6,7 @@ Data sets        Mnist1d, Digits, Mnist, FashionMnist, Svhn, Cifar10, Cifar100, 
 Your samples     Arrays, Table, FromTorch, FromHub, Dataset, Source
 Networks         MLP, ConvNet1d, ResNet, WideResNet, PyramidNet, VGG, CharLM, torchvision
 Losses, metrics  CrossEntropy, BinaryCrossEntropy, SquaredError, whole
+Diagnostics      Sharpness, Hessian, Calibration
 Training         Constant, Cosine, Linear, MultiStep, Stages, EMA, SWA, fixed
 Your own method  Regularizer, Objective, Optimizer, per_model, from_torch, wrap, OPTIMIZERS
 Variants         clipped, l2_in_loss, statistics_of_every_pass
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Table,
         Tales,
     )
+    from hpo.diagnostics import Calibration, Hessian, Sharpness
     from hpo.errors import HpoError, UsageError
     from hpo.gradients.objective import Objective
     from hpo.models import MLP, VGG, CharLM, ConvNet1d, PyramidNet, ResNet, WideResNet

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.diagnostics import chosen_diagnostics
 from hpo.errors import UsageError
 from hpo.models.losses import LOSSES, CrossEntropy, SampleLoss
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
@@ -74,10 +75,15 @@ def describe(study: Study) -> dict[str, Any]:
         **({"seeds_per_trial": study.seeds_per_trial} if study.seeds_per_trial > 1 else {}),
         **({"pruner": _describe_part(study.pruner)} if study.pruner is not None else {}),
         **({"sampler": describe_sampler(study.sampler, _describe_part)} if study.sampler != "tpe" else {}),
+        **({"diagnostics": _describe_diagnostics(study)} if study.diagnostics else {}),
         "margin": float(study.margin),
         "baseline": study.baseline,
         "configurations": [_describe_configuration(configuration, study) for configuration in study.configurations],
     }
+
+
+def _describe_diagnostics(study: Study) -> list[dict[str, Any]]:
+    return [_describe_part(each) for each in chosen_diagnostics(study.diagnostics, study.data.task)]
 
 
 def _check_views(study: Study) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 _NAMES_BY_MODULE = {
     "hpo.study.study": ("Configuration", "Study"),
     "hpo.search_space": ("Choice", "Range", "When", "choice", "integers", "linear_range", "log_range", "when"),
+    "hpo.diagnostics": ("Calibration", "Hessian", "Sharpness"),
     "hpo.errors": ("HpoError", "UsageError"),
     "hpo.data": (
         *("Arrays", "Cifar10", "Cifar100", "Dataset", "Digits", "FashionMnist", "FromHub", "FromTorch", "Mnist"),

@@ -112,6 +112,10 @@ class Study:
         sampler: what chooses the settings: `"tpe"`, `"random"`, `"gp"`, `"cmaes"`, `"qmc"`, `hpo.grid({name: values})`,
             which tries every combination and so sets the number of trials, or a function (seed) that returns an
             Optuna sampler, such as `functools.partial(optuna.samplers.TPESampler, multivariate=True)`.
+        diagnostics: what to measure at the final weights of every rerun, besides the metrics: "sharpness" (SAM's
+            increase of the training loss), "hessian" (its largest eigenvalue and its trace), "calibration" (expected
+            calibration error), or `hpo.Sharpness(rho=0.1)`, `hpo.Hessian(...)`, `hpo.Calibration(...)` with settings.
+            The report shows them in a table of their own, outside the verdicts.
         margin: the smallest difference that matters, in the units of the test metric that verdicts compare: the test
             metric of the score if that is a validation metric, else the task's default (0.01 is one point of accuracy
             or F1, 0.01 of R², or a hundredth of a nat per token).
@@ -145,6 +149,7 @@ class Study:
     trial_timeout: float | None = None
     pruner: Callable[[], Any] | None = None
     sampler: Any = "tpe"
+    diagnostics: Sequence[Any] = ()
     margin: float = 0.01
     title: str = ""
     hypothesis: str = ""

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from hpo.diagnostics import chosen_diagnostics
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, plural, require, require_whole
 from hpo.search_space import Choice, Range, When, is_plain
 from hpo.stages import Stages, batch_sizes_of
@@ -56,6 +57,7 @@ def check_study(study: Any) -> None:
     _check_parts(study)
     _check_score(study)
     _check_training(study)
+    chosen_diagnostics(study.diagnostics, study.data.task)
     number = isinstance(study.margin, int | float) and study.margin > 0
     require(number, "margin", study.margin, "a number above 0, such as 0.01 for one point")
 

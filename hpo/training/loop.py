@@ -15,6 +15,7 @@ from hpo.gradients.shares import Share
 from hpo.stages import batch_size_at, batch_sizes_of
 from hpo.tasks import TASKS
 from hpo.training.before_training import check_calls
+from hpo.training.diagnose import diagnose
 from hpo.training.evaluation import evaluate_test, evaluate_training, validate, warn_about_infinities
 from hpo.training.initial_models import build_population
 from hpo.training.population import Population
@@ -216,6 +217,7 @@ class _Run:
             metrics = self.last | evaluate_training(self.population, self.samples)
             if test:
                 metrics |= evaluate_test(self.population, self.samples)
+                metrics |= diagnose(self.population, self.samples, self.recipe.diagnostics, self.steps.batch_size)
             numbers = _to_numbers(metrics)
             for row, member in enumerate(self.active):
                 finals[member] = {

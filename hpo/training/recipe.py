@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from hpo.data import Dataset, Source
+from hpo.diagnostics import Diagnostic
 from hpo.models.losses import SampleLoss, cross_entropy
 from hpo.optim.averages import Average
 from hpo.optim.optimizers import Optimizer
@@ -32,6 +33,7 @@ class Recipe(NamedTuple):
             `Configuration`. schedules: of other hyperparameters than the learning rate.
         sample_loss: (outputs [N, ...], labels [N, ...]) -> losses [N].
         metrics: custom metrics by name: (outputs [N, ...], labels [N, ...]) -> values [N], or of whole sets.
+        diagnostics: what to measure at the end where the test set is evaluated.
     """
 
     dataset: Dataset
@@ -52,6 +54,7 @@ class Recipe(NamedTuple):
     no_decay: Sequence[str] = ()
     average: Average | None = None
     schedules: Mapping[str, Schedule] = MappingProxyType({})
+    diagnostics: Sequence[Diagnostic] = ()
 
     @property
     def all_schedules(self) -> dict[str, Schedule]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hpo.data import Source, check_source, split
+from hpo.diagnostics import chosen_diagnostics
 from hpo.errors import UsageError
 from hpo.optim.schedules import Constant
 from hpo.search_space import Value
@@ -103,6 +104,7 @@ class Recipes:
             groups=configuration.groups,
             no_decay=configuration.no_decay,
             average=configuration.average,
+            diagnostics=chosen_diagnostics(study.diagnostics, study.data.task),
             schedules={
                 name: rate if each == "learning_rate" else each for name, each in configuration.schedules.items()
             },
