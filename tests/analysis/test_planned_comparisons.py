@@ -112,6 +112,8 @@ def test_every_page_knows_the_pair(tmp_path: Path) -> None:
     [forest] = [figure for figure in plan_figures(record, compute_numbers(record)) if figure.slug == "differences"]
     assert forest.chart is not None
     assert [trace["name"] for trace in forest.chart.draw_plotly()["data"]] == ["two views", "GVR", "SAM", words]
+    ticks = forest.chart.draw_plotly()["layout"]["yaxis"]["ticktext"]
+    assert ticks == ["two views", "GVR", "SAM", "GVR<br>against two views"]
     note = summarise(record).note
     assert note.count(words) == 2  # a verdict, and a row of T2
     export_tables(Results(record), tmp_path / "tables", "csv")

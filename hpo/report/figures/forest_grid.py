@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
-from hpo.report.figures.forest_plot import Forest, row_axis
+from hpo.report.figures.forest_plot import Forest, in_lines, row_axis
 from hpo.report.figures.style import BASELINE_COLOUR, markup
 from hpo.report.wording import better
 
@@ -110,7 +111,8 @@ class ForestGrid(Chart):
         axes.set_title(matplotlib_layout.label(study), fontsize="medium")
         axes.set_xlabel(matplotlib_layout.label(panel.axis_title, 60))
         axes.tick_params(axis="x", labelbottom=True)
-        matplotlib_layout.name_rows(axes, [matplotlib_layout.label(name, 20) for name in rows])
+        shown = partial(matplotlib_layout.label, longest=20)
+        matplotlib_layout.name_rows(axes, [in_lines(name, shown, "\n") for name in rows])
 
     def draw_plotly(self) -> dict[str, Any]:
         traces, axes, shapes = [], [], []

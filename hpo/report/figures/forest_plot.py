@@ -1,6 +1,8 @@
 """Figure 4: the mean difference of every rival from the baseline, with its interval, 0 and the margin."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,7 @@ class Forest(Chart):
                 self._text(row), (1.02, height), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
             )
         axes.set_xlabel(matplotlib_layout.label(self.axis_title, 60))
-        matplotlib_layout.name_rows(axes, [matplotlib_layout.label(name) for name, _, _ in rows])
+        matplotlib_layout.name_rows(axes, [in_lines(name, matplotlib_layout.label, "\n") for name, _, _ in rows])
         matplotlib_layout.save(figure, path)
 
     def draw_rules(self, axes: Any) -> None:
@@ -122,7 +124,13 @@ class Forest(Chart):
         return formatting.with_interval(middle, Interval(low, high), self.metric)
 
 
+def in_lines(name: str, shown: Callable[[str], str], line_break: str) -> str:
+    """The label of a row: that of a comparison "A against B" takes two lines, so that both names can be read."""
+    return f"{line_break}against ".join(shown(part) for part in name.split(" against "))
+
+
 def row_axis(names: list[str]) -> dict[str, Any]:
     """The y axis of a forest plot, for plotly: a row for each name, from the top."""
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [markup(name, 18) for name in names]}
+    shown = partial(markup, longest=18)
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [in_lines(name, shown, "<br>") for name in names]}
     return {**ticks, "range": [len(names) - 0.4, -0.6], "showgrid": False}
