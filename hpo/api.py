@@ -108,8 +108,11 @@ def open_ledger(
     return ledger
 
 
-def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Ledger:
+def join_ledger(study: Study, url: str, accept_changed_code: bool = False, command: str = "") -> Ledger:
     """Opens the study for a worker, with the numbers planned in the database; the first worker creates it.
+
+    Args:
+        accept_changed_code, command: as for `open_ledger`.
 
     Raises:
         UsageError: the study in the database has another definition, or its code changed; see `open_ledger`.
@@ -119,7 +122,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
 
     engine = connect(url, transactions.RETRY_TIMEOUT)  # a worker may start during an outage
     if study.name not in names(engine):
-        return open_ledger(study, url)
+        return open_ledger(study, url, command=command)
     ledger, definition = load_study(engine, study.name), describe(study)
     added = find_added(ledger.definition, definition)
     if digest(definition) != ledger.digest and not added:
@@ -134,22 +137,24 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False) -> Le
     return ledger
 
 
-def report(ledger: Ledger, reports: Path, analysis: Path | None = None, standalone: bool = False) -> Path:
+def report(ledger: Ledger, reports: Path, standalone: bool = False) -> Path:
     """Writes the study's report below `reports`, and its summary for the dashboard; returns the report's README.md.
 
-    A database that cannot be written stays as it is.
+    The author's own text is read from the file that `hpo.study.author_text.author_file` finds. A database that cannot
+    be written stays as it is.
 
     Args:
-        analysis: a Markdown file with the author's text, if it exists. standalone: put everything into report.html.
+        standalone: put everything into report.html.
     """
     from hpo.analysis.compute import compute_numbers
     from hpo.dashboard.study_note import publish
     from hpo.report import read_record, write_report
+    from hpo.study.author_text import read_author_text
 
     record = read_record(ledger)
     numbers = compute_numbers(record)
-    text = analysis.read_text(encoding="utf-8") if analysis and analysis.is_file() else None
     command = record.study["text"]["command"]
+    text = read_author_text(ledger.study, command)
     path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone, numbers)
     if is_read_only(ledger.engine):
         return path
@@ -217,7 +222,7 @@ def results(study: str | Study, storage: str | None = None) -> "Results":
     Raises:
         UsageError: there is no such database, or no study of this name in it.
     """
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     name = study_name(study) if isinstance(study, str) else study.name
     return _results(open_existing(existing_engine(storage_url(storage)), name))

@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 from hpo.dashboard.study_note import PAUSE, results_digest
 from hpo.report import read_record, write_report
 from hpo.storage.ledger import Ledger, load_study, names
+from hpo.study.author_text import author_file, read_author_text
 
 
 class LiveReport(NamedTuple):
-    """A report written here: the folder around it, the monotonic clock's seconds, and `results_digest` at that time."""
+    """A report written here.
+
+    Attributes:
+        folder: the folder around it. time: the monotonic clock's seconds. digest: what it was written from.
+    """
 
     folder: Path
     time: float
@@ -25,9 +30,9 @@ class LiveReport(NamedTuple):
 class LiveReports:
     """Writes reports to a temporary folder, each at most once in PAUSE seconds and only if its results changed."""
 
-    def __init__(self, engine: Any, reports: Path, analyses: Path = Path("studies")) -> None:
-        """reports: the folder of reports. analyses: the folder whose STUDY.md holds an author's text."""
-        self.engine, self.reports, self.analyses = engine, reports, analyses
+    def __init__(self, engine: Any, reports: Path) -> None:
+        """reports: the folder of reports."""
+        self.engine, self.reports = engine, reports
         self._lock = threading.Lock()
         self._written: dict[str, LiveReport] = {}
 
@@ -39,7 +44,7 @@ class LiveReports:
         if self._is_up_to_date(ledger):
             return None
         with self._lock:  # other requests for the report wait until it is written
-            last, digest = self._written.get(study), results_digest(ledger)
+            last, digest = self._written.get(study), f"{results_digest(ledger)} {_author_time(ledger)}"
             if last is None or (last.digest != digest and time.monotonic() - last.time >= PAUSE):
                 start = time.monotonic()
                 self._written[study] = LiveReport(self._write(ledger), start, digest)
@@ -48,19 +53,19 @@ class LiveReports:
             return self._written[study].folder
 
     def _is_up_to_date(self, ledger: Ledger) -> bool:
-        """Whether the reports folder has a report that is no older than the newest result."""
+        """Whether the reports folder has a report that is no older than the newest result and the author's text."""
         try:
             written = (self.reports / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
-        finished = ledger.last_finished()
-        return finished is None or finished <= written
+        return max(ledger.last_finished() or 0.0, _author_time(ledger)) <= written
 
     def _write(self, ledger: Ledger) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self._root))
-        record, analysis = read_record(ledger), self.analyses / f"{ledger.study}.md"
-        text = analysis.read_text(encoding="utf-8") if analysis.is_file() else None
-        write_report(record, folder / ledger.study, ledger.study, [record.study["text"]["command"]], text)
+        record = read_record(ledger)
+        command = record.study["text"]["command"]
+        text = read_author_text(ledger.study, command)
+        write_report(record, folder / ledger.study, ledger.study, [command], text)
         return folder
 
     @cached_property
@@ -68,3 +73,12 @@ class LiveReports:
         root = Path(tempfile.mkdtemp(prefix="hpo-reports-"))
         atexit.register(shutil.rmtree, root, ignore_errors=True)
         return root
+
+
+def _author_time(ledger: Ledger) -> float:
+    """When the author's text was last changed, in Unix seconds; 0 without one."""
+    file = author_file(ledger.study, ledger.text.get("command", ""))
+    try:
+        return file.stat().st_mtime if file else 0.0
+    except OSError:  # deleted a moment ago
+        return 0.0

@@ -11,43 +11,7 @@ from types import ModuleType
 from hpo.errors import UsageError, did_you_mean
 from hpo.study.python_errors import error_hint
 from hpo.study.study import Study
-
-STUDIES = Path("studies")
-PACKAGE = Path(__file__).parents[1]
-# The built-in studies: inside an installed package, next to it in a checkout.
-BUILT_IN = next((folder for folder in (PACKAGE / "studies", PACKAGE.parent / "studies") if folder.is_dir()), STUDIES)
-
-
-def study_files() -> list[Path]:
-    """The study files by name: those in ./studies, and the built-in ones of other names."""
-    paths = [path for folder in (BUILT_IN, STUDIES) for path in folder.glob("*.py") if not path.name.startswith("_")]
-    return sorted({path.stem: path for path in paths}.values(), key=lambda path: path.stem)
-
-
-def study_name(reference: str) -> str:
-    """The name of a referenced study in the database, without loading anything: `rogc:noisy` is rogc-noisy."""
-    target, _, variant = reference.partition(":")
-    stem = Path(target).stem if target.endswith(".py") else target
-    return f"{stem}-{variant}" if variant else stem
-
-
-def has_file(name: str) -> bool:
-    """Whether a study of this name in the database may come from a file that exists, as its only study or a variant."""
-    return any(name == path.stem or name.startswith(f"{path.stem}-") for path in study_files())
-
-
-def study_path(reference: str) -> Path:
-    """The file that a reference names: a path, a name in ./studies, or the name of a built-in study.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    target = reference.partition(":")[0]
-    files = {path.stem: path for path in study_files()}
-    path = Path(target) if target.endswith(".py") else files.get(target, STUDIES / f"{target}.py")
-    if path.is_file():
-        return path
-    raise UsageError(f"no study file {path}; studies are: {', '.join(files)}{did_you_mean(path.stem, files)}")
+from hpo.study.study_files import study_name, study_path
 
 
 def variants(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hpo.errors import UsageError
-from hpo.study.loading import STUDIES, study_path
+from hpo.study.study_files import STUDIES, study_path
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 

@@ -106,6 +106,16 @@ def test_run_tunes_reruns_and_reports(hpo: CommandLine) -> None:
     assert report(hpo) == text
 
 
+def test_the_authors_text_is_found_under_another_name(hpo: CommandLine) -> None:
+    (hpo.folder / "studies" / "small.md").write_text("What I make of it.")
+    hpo.run("worker", "small", "--name", "mine", "--epochs", "1")  # it creates the study
+    few = ("--trials", "2", "--seeds", "2", "--epochs", "1")
+    for name, command in (("other", ("run", "small", "--name", "other", *few)), ("mine", ("report", "mine"))):
+        hpo.run(*command)
+        text = (hpo.folder / "reports" / name / "README.md").read_text()
+        assert "What I make of it." in text and f"--name {name}" in text
+
+
 def test_a_changed_definition_is_refused(hpo: CommandLine) -> None:
     few = ("--trials", "2", "--seeds", "2")
     hpo.run("run", "small", *few)

@@ -103,10 +103,21 @@ def test_reports_of_other_databases_are_listed_and_served(
     assert f"<p>Other reports: {links}<p>" in listed and "away" not in listed
 
 
-def test_a_live_report_has_the_authors_analysis(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
-    (tmp_path / "shown.md").write_text("It was to be expected.")
-    folder = LiveReports(storage.engine, tmp_path / "reports", analyses=tmp_path).folder(ledger.study)
-    assert folder is not None and "It was to be expected." in (folder / "shown" / "README.md").read_text()
+def test_a_live_report_has_the_authors_newest_text(
+    ledger: Ledger, storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(live_reports, "PAUSE", 0.0)
+    api.report(ledger, tmp_path / "reports")
+    live = LiveReports(storage.engine, tmp_path / "reports")
+    assert live.folder("shown") is None
+    (tmp_path / "studies").mkdir()
+    text = tmp_path / "studies" / "shown.md"
+    for number, words in enumerate(("It was to be expected.", "It was not.")):
+        text.write_text(words)
+        os.utime(text, (0, time.time() + 5 + number))  # later than the report by any clock
+        folder = live.folder("shown")
+        assert folder is not None and words in (folder / "shown" / "README.md").read_text()
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(

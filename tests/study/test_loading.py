@@ -8,7 +8,8 @@ import pytest
 
 from hpo.errors import UsageError
 from hpo.study.definition import describe, digest
-from hpo.study.loading import BUILT_IN, load, study_name, study_path
+from hpo.study.loading import load
+from hpo.study.study_files import BUILT_IN, study_name, study_path
 
 GOOD = """
 from hpo import MLP, Configuration, Mnist1d, Study, log_range

@@ -12,8 +12,9 @@ from hpo.errors import UsageError
 from hpo.report.warnings import few_trials
 from hpo.study.definition import describe
 from hpo.study.fingerprint import fingerprint
-from hpo.study.loading import BUILT_IN, load
+from hpo.study.loading import load
 from hpo.study.scaffold import write_study
+from hpo.study.study_files import BUILT_IN
 
 pytestmark = pytest.mark.usefixtures("folder")
 

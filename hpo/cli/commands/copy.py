@@ -18,7 +18,7 @@ def copy(
     """Copy a study with all its results into another database."""
     from hpo import api, housekeeping
     from hpo.storage.url import redacted
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     ledger = housekeeping.copy(api.storage_url(storage), study_name(study), to, name)
     write_line(f"copied {study_name(study)} to {redacted(to)} as {ledger.study}")

@@ -9,7 +9,7 @@ from hpo.output import write_line
 def delete(study: StoredStudy, storage: Storage = None, yes: Yes = False) -> None:
     """Delete a study with all its results from the database."""
     from hpo import api, housekeeping
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     url, name = api.storage_url(storage), study_name(study)
     confirm_deletion(name, housekeeping.contents(url, name), yes)

@@ -34,7 +34,7 @@ def export(
     """Write trials, reruns, curves, verdicts and best settings as tables, or the whole study as one file."""
     from hpo import api, housekeeping
     from hpo.report.export import export_tables
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     if format is Format.STUDY:
         name = study_name(study)

@@ -120,11 +120,11 @@ def _on_ray(study: str, address: str, cpus: float, gpus: float, url: str) -> "tu
     """
     from hpo.launch.ray import Ray
     from hpo.storage.url import is_file
-    from hpo.study import loading
+    from hpo.study import study_files
 
-    path, folder = loading.study_path(study).resolve(), Path.cwd()
+    path, folder = study_files.study_path(study).resolve(), Path.cwd()
     if not path.is_relative_to(folder):
-        if path.is_relative_to(loading.BUILT_IN.resolve()):  # the nodes have it
+        if path.is_relative_to(study_files.BUILT_IN.resolve()):  # the nodes have it
             return study, Ray(address, cpus, gpus, None, is_file(url))
         raise UsageError(f"{path} is not in this folder, which is copied to Ray's nodes; start hpo where the study is")
     if study.partition(":")[0].endswith(".py"):

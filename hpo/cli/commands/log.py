@@ -29,14 +29,14 @@ def log(
     from hpo.storage.database import existing_engine
     from hpo.storage.ledger import open_existing
     from hpo.storage.ledger.worker_ids import host
-    from hpo.study import loading
+    from hpo.study import study_files
     from hpo.trackers import open_tracker
     from hpo.trackers.follower import Follower
 
     ended = threading.Event()
     if messages:
         threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
-    ledger = open_existing(existing_engine(api.storage_url(storage)), loading.study_name(study))
+    ledger = open_existing(existing_engine(api.storage_url(storage)), study_files.study_name(study))
     failures: list[str] = []
 
     def warn(reason: str) -> None:

@@ -19,7 +19,7 @@ def merge(
 ) -> None:
     """Add the configurations of another study with the same data, model, budget and seeds, with their results."""
     from hpo import api, housekeeping
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     name, other_name = study_name(study), study_name(other)
     added = housekeeping.merge(api.storage_url(storage), name, other_name, source)

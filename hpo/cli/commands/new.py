@@ -17,8 +17,8 @@ def new(
     ] = None,
 ) -> None:
     """Write studies/NAME.py: a commented study of a custom regularizer, or a copy of a study."""
-    from hpo.study.loading import study_path
     from hpo.study.scaffold import write_study
+    from hpo.study.study_files import study_path
 
     if name is None and source is None:
         raise UsageError("give the new study a name, or a study to copy: hpo new my_idea, hpo new --from gnvr")

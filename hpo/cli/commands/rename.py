@@ -16,7 +16,7 @@ def rename(
 ) -> None:
     """Rename a study in the database, such as after its file was renamed."""
     from hpo import api, housekeeping
-    from hpo.study.loading import study_name
+    from hpo.study.study_files import study_name
 
     name, new_name = study_name(study), study_name(new)
     housekeeping.rename(api.storage_url(storage), name, new_name)

@@ -25,10 +25,10 @@ def report(
     from hpo import api
     from hpo.storage.database import existing_engine
     from hpo.storage.ledger import open_existing
-    from hpo.study import loading
+    from hpo.study import study_files
 
     engine = existing_engine(api.storage_url(storage))
-    ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(loading.study_name, studies))]
+    ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(study_files.study_name, studies))]
     if compare:
         path = api.compare(ledgers, reports, standalone)
         for name, verdicts in _results(path)["verdicts"].items():
@@ -36,7 +36,7 @@ def report(
         write_line(f"report: {path}")
         return
     for ledger in ledgers:
-        path = api.report(ledger, reports, loading.STUDIES / f"{ledger.study}.md", standalone)
+        path = api.report(ledger, reports, standalone)
         print_verdicts(path)
 
 

@@ -1,7 +1,6 @@
 """`hpo run`: a study from its file to its report."""
 
 import importlib
-import shlex
 import sys
 import threading
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpo.cli.command_lines import run_command, words
 from hpo.cli.confirmation import Yes, confirm_deletion
 from hpo.cli.options import (
     AcceptChangedCode,
@@ -85,7 +85,7 @@ def run(
     elif name is None:
         _offer_results(url, study, definition)
     planned = {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs}
-    command = shlex.join(["hpo", "run", study, *_words(planned | {"--epochs": epochs, "--name": name})])
+    command = run_command(study, planned | {"--epochs": epochs, "--name": name})
     numbers = (trials, seeds, tuning_runs)
     ledger = api.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
     for warning in ledger.warnings:
@@ -99,7 +99,7 @@ def run(
     elif log:
         with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
             pass
-    print_verdicts(api.report(ledger, reports, loading.study_path(study).with_suffix(".md")))
+    print_verdicts(api.report(ledger, reports))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
             "some runs failed for good; see `hpo status`, fix the cause and run the same command again, with "
@@ -125,7 +125,7 @@ def _offer_results(url: str, reference: str, study: "Study") -> None:
     """
     from hpo import housekeeping
     from hpo.study.definition import describe, digest
-    from hpo.study.loading import has_file
+    from hpo.study.study_files import has_file
 
     found = housekeeping.find_renamed(url, study.name, digest(describe(study)))
     old = next((name for name in found if not has_file(name)), None)
@@ -155,7 +155,7 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
     from hpo.worker.signals import Stopped
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_words(flags)]
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
     commands = [[*command, "--device", device] for device in devices]
     # The report's modules load while the workers train.
     threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()
@@ -167,8 +167,3 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
         write_line(f"hpo: {stop_reason(stopped)}; run the same command to resume", error=True)
         let_preempted_job_be_requeued()
         raise
-
-
-def _words(flags: dict[str, Any]) -> list[str]:
-    """The words of a command line for the flags that have a value."""
-    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value)) if word]

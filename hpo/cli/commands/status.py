@@ -42,9 +42,9 @@ def status(
     from hpo.cli.terminal.status import read_status, status_text
     from hpo.storage.database import connect, connect_existing
     from hpo.storage.url import check_folder, exists, read
-    from hpo.study import loading
+    from hpo.study import study_files
 
-    url, name = api.storage_url(storage), loading.study_name(study) if study else None
+    url, name = api.storage_url(storage), study_files.study_name(study) if study else None
     engine = connect_existing(url) if exists(url) else None
     if engine is None and not watch and not study:  # creates no database, but says if none could be created
         if not exists(url):

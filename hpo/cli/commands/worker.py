@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpo.cli.command_lines import run_command
 from hpo.cli.options import (
     AcceptChangedCode,
     Device,
@@ -72,7 +73,8 @@ def worker(
     messenger = Messenger(as_json=messages)
     try:
         definition = api.with_overrides(loading.load(study), name, epochs)
-        ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code)
+        command = run_command(study, {"--epochs": epochs, "--name": name})
+        ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code, command)
         for warning in ledger.warnings:
             messenger.send("warning", text=warning)
         if not messages:

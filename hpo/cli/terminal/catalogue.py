@@ -10,7 +10,7 @@ from typing import Any
 from hpo.errors import UsageError, did_you_mean
 from hpo.search_space import Choice, Entry, Range, Value, When, is_plain
 from hpo.space import Setting, describe_bounds, show_value, split_space
-from hpo.study import loading
+from hpo.study import study_files
 from hpo.study.sampler import SAMPLERS
 from hpo.study.study import Configuration, Study
 
@@ -24,7 +24,7 @@ TRAINING = {
 
 def catalogue() -> dict[str, Any]:
     """Studies and built-in parts by kind: name → a line about it, or its hyperparameters."""
-    studies = {path.stem: _first_line(path.read_text(encoding="utf-8")) for path in loading.study_files()}
+    studies = {path.stem: _first_line(path.read_text(encoding="utf-8")) for path in study_files.study_files()}
     return {"studies": studies, **json.loads(BUILT_IN.read_text(encoding="utf-8"))}
 
 
