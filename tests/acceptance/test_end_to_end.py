@@ -144,7 +144,7 @@ def test_several_tuning_runs_share_the_reruns(hpo: CommandLine) -> None:
     check_finished(hpo, trials=6, reruns=6)
     text = report(hpo)
     assert f"hpo {' '.join(command)}" in text
-    assert "3 paired tuning runs" in text and "conditional on one tuning run" not in text
+    assert "over the means of the 3 tuning runs" in text and "conditional on one tuning run" not in text
 
     hpo.run("run", "small")  # the number is remembered
     assert "--tuning-runs 3" in hpo.run("run", "small", "--tuning-runs", "2", code=2)
