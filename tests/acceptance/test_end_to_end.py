@@ -153,7 +153,7 @@ def test_several_tuning_runs_share_the_reruns(hpo: CommandLine) -> None:
     hpo.run("run", "small", "--tuning-runs", "4", "--seeds", "8")
     check_finished(hpo, trials=8, reruns=8)
     text = report(hpo)
-    assert "from 3 to 4" in text and "4 paired tuning runs" in text
+    assert "from 3 to 4" in text and "over the means of the 4 tuning runs" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
