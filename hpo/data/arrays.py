@@ -15,11 +15,18 @@ class Arrays(Given):
     """Samples in numpy arrays, tensors, lists or pandas data frames, of any integer or float type.
 
     Labels of floats are regression targets, [M] or [M, D]. Whole numbers [M] are classes; zeros and ones [M, L] are
-    several labels per sample; other whole numbers [M, T] are a class per token. `task` overrides this.
+    several labels per sample; other whole numbers [M, T] are a class per token. `task` overrides this. Inputs and
+    targets enter as they are; a subclass may have a `scaling`.
 
     Attributes:
         inputs: [M, ...]. labels: [M] or [M, ...].
         test: the test set as (inputs, labels), or a fraction of the samples that is drawn once, the same for all seeds.
+        task, classes: what the labels are, and the number of classes, by default the largest label plus one.
+        ignore_index: the label of tokens without a target, −100 by default.
+        label_noise: the fraction of labels outside the test set that are redrawn, for each seed; with the default
+            `noise` "symmetric" over all classes, the true one included, "symmetric_exclusive" over the others.
+        validation: the fraction of the samples outside the test set that is used for validation.
+        split: "random" draws the validation part for each seed, "last" takes the last samples.
     """
 
     inputs: Any = field(repr=False, metadata=HIDDEN)

@@ -24,7 +24,8 @@ class Given(Dataset):
         task: what the labels are, one of "classification", "regression", "multilabel", "tokens"; by default what their
             type and shape suggest (see `hpo.Arrays`).
         classes: the number of classes; by default the largest class label and one.
-        ignore_index: the label of tokens without a target.
+        ignore_index: the label of tokens without a target, as in the given labels.
+        label_noise, noise, validation, split, mixup, cutmix, mix_probability: see `hpo.Dataset`.
         content: the digest of all samples.
     """
 

@@ -96,8 +96,10 @@ def detectable(value: float, metric: Metric) -> str:
 
 
 def interval(interval: Interval, metric: Metric) -> str:
-    """An interval of values: [46.20%, 49.44%]."""
-    return _brackets(metric_value(interval.low, metric), metric_value(interval.high, metric))
+    """An interval of values: [46.20%, 49.44%]; that of a fraction ends at 0% and 100%."""
+    ends = (interval.low, interval.high)
+    low, high = (min(max(end, 0.0), 1.0) for end in ends) if metric.share and all(map(math.isfinite, ends)) else ends
+    return _brackets(metric_value(low, metric), metric_value(high, metric))
 
 
 def difference_interval(interval: Interval, metric: Metric) -> str:

@@ -20,7 +20,7 @@ from hpo.report.formatting import (
     three_digits,
     with_interval,
 )  # fmt: skip
-from hpo.report.wording import escape, plain_name, setting, verdict_words
+from hpo.report.wording import escape, setting, verdict_words
 from hpo.tasks import CLASSIFICATION, TOP5, metric_words, task_of
 
 MAX_CLASSES_WITHOUT_TOP5 = 10
@@ -195,7 +195,7 @@ def custom_metrics(numbers: StudyNumbers) -> Table:
             paired = rivals[entry.name].custom_metrics[name] if entry.name in rivals else None
             delta = with_interval(paired.mean, paired.interval, metric) if paired and paired.n > 1 else NOTHING
             values = [str(summary.n), spread(summary, metric), delta]
-            rows.append([escape(plain_name(name)), escape(entry.name), *values])
+            rows.append([escape(metric.label), escape(entry.name), *values])
     header = ["metric", "configuration", "n", "test set", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
     return Table(header, rows, range(2, 5))
 

@@ -53,6 +53,9 @@ def test_a_difference_has_a_sign_unless_it_is_zero(value: float, share: str, num
 def test_values_intervals_and_margins_have_the_unit_of_their_metric() -> None:
     assert (formatting.metric_value(0.478, ACCURACY), formatting.metric_value(1.5, LOSS)) == ("47.80%", "1.50")
     assert formatting.interval(Interval(0.462, 0.494), ACCURACY) == "[46.20%, 49.40%]"
+    assert formatting.interval(Interval(0.3848, 1.0902), ACCURACY) == "[38.48%, 100.00%]"
+    assert formatting.interval(Interval(-0.1, 0.2), ACCURACY) == "[0.00%, 20.00%]"
+    assert formatting.interval(Interval(-0.1, 1.2), LOSS) == "[−0.100, 1.20]"
     assert formatting.difference_interval(Interval(-0.2, 0.1), LOSS) == "[−0.200, 0.100]"
     assert formatting.with_interval(0.1, Interval(-0.2, 0.4), ACCURACY) == "+10.00 [−20.00, 40.00]"
     assert formatting.interval(NAN, LOSS) == formatting.difference_interval(NAN, LOSS) == "–"
