@@ -1,6 +1,6 @@
 """What a study measures at the final weights of its reruns, besides its metrics (`Study.diagnostics`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,10 +57,10 @@ class Hessian:
         samples: of the training part, drawn from the seed. probes: random vectors for the trace.
     """
 
-    samples: int = 1000
+    samples: int = 500
     tolerance: float = 1e-3
-    iterations: int = 100
-    probes: int = 30
+    iterations: int = 50
+    probes: int = 20
     quantities = (Quantity("hessian_top", "top Hessian eigenvalue"), Quantity("hessian_trace", "Hessian trace"))
 
     def __post_init__(self) -> None:
@@ -101,6 +101,15 @@ class Calibration:
 
 Diagnostic = Sharpness | Hessian | Calibration
 DIAGNOSTICS: dict[str, type[Diagnostic]] = {"sharpness": Sharpness, "hessian": Hessian, "calibration": Calibration}
+
+QUANTITIES = {each.key: each for kind in DIAGNOSTICS.values() for each in kind.quantities}
+
+
+def described_words(described: Mapping[str, Any]) -> str:
+    """What a diagnostic of a study's definition measures."""
+    kinds = {kind.__name__: kind for kind in DIAGNOSTICS.values()}
+    settings = {name: value for name, value in described.items() if name != "kind"}
+    return kinds[described["kind"]](**settings).words
 
 
 def chosen_diagnostics(given: Any, task: str) -> tuple[Diagnostic, ...]:

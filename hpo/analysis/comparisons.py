@@ -11,6 +11,7 @@ from hpo.analysis.verdicts import MIN_PAIRS, Verdict, by_tuning_run, family_verd
 
 Sides = tuple[ConfigurationNumbers, ConfigurationNumbers]
 Names = tuple[str, str]
+ByName = dict[str, dict[int, float]]
 
 
 def compare_planned(study: dict[str, Any], configurations: list[ConfigurationNumbers]) -> list[Rival]:
@@ -39,10 +40,13 @@ def _rival(
     reruns, reference = entry.reruns, other.reruns
     fitted = _paired(reruns.noisy_labels_fitted, reference.noisy_labels_fitted, reruns, tuning_runs)
     roughness = _paired(entry.smoothness.roughness, other.smoothness.roughness, reruns, tuning_runs)
-    custom_metrics = {
-        metric: compare(*_paired(values, reference.custom_metrics[metric], reruns, tuning_runs))
-        for metric, values in reruns.custom_metrics.items()
-    }
+
+    def compared(own: ByName, others: ByName) -> dict[str, Comparison]:
+        return {
+            metric: compare(*_paired(values, others.get(metric, {}), reruns, tuning_runs))
+            for metric, values in own.items()
+        }
+
     return Rival(
         name=entry.name,
         against=other.name,
@@ -52,7 +56,8 @@ def _rival(
         memorisation=_compare_minimised(*fitted),
         roughness=_compare_minimised(*roughness),
         same_learning_rate=same_learning_rate(entry.smoothness, other.smoothness),
-        custom_metrics=custom_metrics,
+        custom_metrics=compared(reruns.custom_metrics, reference.custom_metrics),
+        diagnostics=compared(reruns.diagnostics, reference.diagnostics),
         cost_ratio=reruns.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
     )
 

@@ -15,6 +15,7 @@ from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summa
 from hpo.analysis.results import BestTrial, Compute, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
+from hpo.diagnostics import QUANTITIES
 from hpo.space import split_space
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
@@ -54,22 +55,17 @@ def compute_numbers(record: Record) -> StudyNumbers:
 
 
 def _compute(record: Record) -> Compute:
-    definition = record.study["definition"]
     done = record.slots[record.slots.state == "done"]
-    per_trial, batch = definition.get("seeds_per_trial", 1), definition.get("batch_size")
-    tuned = any("batch_size" in entry["space"] for entry in definition["configurations"])
-    same_batches = isinstance(batch, int) and not tuned
-    epochs = steps = 0
+    per_trial = record.study["definition"].get("seeds_per_trial", 1)
+    epochs, evaluations, known = 0, 0.0, True
     for phase, result in zip(done["phase"], done["result"], strict=True):
         numbers = result if isinstance(result, dict) else {}
-        trained = int(numbers.get("epochs") or 0) * (1 if phase == "rerun" else per_trial)
-        epochs += trained
-        if same_batches:
-            incomplete = definition.get("last_batch") == "keep"
-            size = int(numbers.get("training_samples") or 0)
-            steps += trained * (-(-size // batch) if incomplete else size // batch)
+        models = 1 if phase == "rerun" else per_trial
+        epochs += int(numbers.get("epochs") or 0) * models
+        known &= "gradient_evaluations" in numbers
+        evaluations += numbers.get("steps", 0) * numbers.get("gradient_evaluations", 0) * models
     times = (float(done["seconds"].sum()), float(done["started"].min()), float(done["finished"].max()))
-    return Compute(epochs, steps if same_batches else None, *times)
+    return Compute(epochs, round(evaluations) if known else None, *times)
 
 
 def _tuning_seeds(record: Record) -> list[int]:
@@ -146,6 +142,8 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         custom_metrics={
             custom: by_seed(trained, f"test_{custom}") for custom in record.study["definition"].get("metrics", ())
         },
+        diagnostics={key: values for key in QUANTITIES if (values := by_seed(trained, key))},
+        gradient_evaluations=summarise(list(by_seed(trained, "gradient_evaluations").values())),
         tuning_run_by_seed=tuning_run_by_seed,
     )
 

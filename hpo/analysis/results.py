@@ -56,6 +56,8 @@ class Reruns(NamedTuple):
             seed as noisy_labels_fitted. adjusted_memorisation: the share beyond what errors would hit by chance.
         seconds_per_epoch: wall time divided by the models trained side by side. populations: the sizes trained.
         custom_metrics: the study's custom metrics on the test set, name → value by seed, without diverged reruns.
+        diagnostics: the quantities of `Study.diagnostics`, key → value by seed, without diverged reruns.
+        gradient_evaluations: of a step; see `hpo.gradients.gradient_count`.
     """
 
     planned: int
@@ -77,6 +79,8 @@ class Reruns(NamedTuple):
     populations: list[int]
     noisy_labels_fitted: dict[int, float]
     custom_metrics: dict[str, dict[int, float]]
+    diagnostics: dict[str, dict[int, float]]
+    gradient_evaluations: Summary
     tuning_run_by_seed: dict[int, int]
 
     @property
@@ -102,6 +106,7 @@ class Rival(NamedTuple):
         against: the configuration that it is compared with.
         outcome: whether its prediction held. memorisation: comparison of the noisy labels fitted, if any.
         roughness: comparison of the training losses, if there are curves. custom_metrics: comparisons by name.
+        diagnostics: comparisons of their quantities by key.
         same_learning_rate: whether both were rerun at the same one. cost_ratio: ratio of the seconds per epoch.
     """
 
@@ -114,6 +119,7 @@ class Rival(NamedTuple):
     roughness: Comparison | None
     same_learning_rate: bool
     custom_metrics: dict[str, Comparison]
+    diagnostics: dict[str, Comparison]
     cost_ratio: float
 
 
@@ -152,13 +158,14 @@ class Compute(NamedTuple):
     """What a study has cost: of all finished trials and reruns, those of earlier rounds included.
 
     Attributes:
-        epochs: of single models, together. gradient_steps: updates of single models, together; None where the sizes of
-            batches differ. device_seconds: the time of the devices, shared equally by models trained together.
+        epochs: of single models, together. gradient_evaluations: of single models on minibatches, together; None where
+            a run does not report them.
+        device_seconds: the time of the devices, shared equally by models trained together.
         first, last: when the first run started and the last one finished, in seconds since 1970; NaN before.
     """
 
     epochs: int
-    gradient_steps: int | None
+    gradient_evaluations: int | None
     device_seconds: float
     first: float
     last: float

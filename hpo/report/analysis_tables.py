@@ -57,19 +57,25 @@ def smoothness(numbers: StudyNumbers) -> Table:
 
 
 def cost(numbers: StudyNumbers) -> Table:
-    """T9: seconds per epoch of the reruns."""
+    """T9: gradient evaluations a step and seconds per epoch of the reruns."""
     ratios = {rival.name: rival.cost_ratio for rival in numbers.rivals}
     header = [
-        "configuration", "seconds per epoch", f"times {escape(numbers.baseline.name)}", "models trained together"
+        "configuration", "gradient evaluations a step", "seconds per epoch",
+        f"times {escape(numbers.baseline.name)}", "models trained together",
     ]  # fmt: skip
     rows = [
         [
-            escape(entry.name), three_digits(entry.reruns.seconds_per_epoch.mean),
+            escape(entry.name), _evaluations(entry), three_digits(entry.reruns.seconds_per_epoch.mean),
             _ratio(entry, ratios), ", ".join(map(str, entry.reruns.populations)) or NOTHING,
         ]
         for entry in _timed(numbers.configurations)
     ]  # fmt: skip
-    return Table(header, rows, range(1, 4))
+    return Table(header, rows, range(1, 5))
+
+
+def _evaluations(entry: ConfigurationNumbers) -> str:
+    mean = entry.reruns.gradient_evaluations.mean
+    return f"{mean:.3g}" if math.isfinite(mean) else NOTHING
 
 
 def _planned(

@@ -7,9 +7,10 @@ from typing import Any
 
 from hpo.analysis.metric import primary_metric, score_of
 from hpo.analysis.results import StudyNumbers
+from hpo.diagnostics import described_words
 from hpo.errors import plural
 from hpo.output import visible
-from hpo.report import analysis_tables, tables, tuning_tables
+from hpo.report import analysis_tables, diagnostics_table, tables, tuning_tables
 from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
@@ -19,7 +20,7 @@ from hpo.report.wording import escape, legend, listed, plain_name, value_words, 
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
 
-TABLES = (*tables.TABLES, *analysis_tables.TABLES, *tuning_tables.TABLES)
+TABLES = (*tables.TABLES, *analysis_tables.TABLES, diagnostics_table.diagnostics, *tuning_tables.TABLES)
 
 
 def report_page(
@@ -54,6 +55,7 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
         "facts": facts(numbers),
         "methods": _methods(numbers),
+        "diagnostics": [escape(described_words(each)) for each in numbers.definition.get("diagnostics", ())],
         "undetectable": [
             f"{rival.name} against {rival.against}" if numbers.planned else rival.name
             for rival in numbers.comparisons
@@ -75,8 +77,8 @@ def facts(numbers: StudyNumbers) -> list[str]:
     spent = numbers.compute
     if not spent.epochs:
         return []
-    steps = f" ({spent.gradient_steps:,} gradient steps)" if spent.gradient_steps else ""
-    epochs = f"{plural(spent.epochs, 'epoch')} of single models{steps}"
+    gradients = f" ({spent.gradient_evaluations:,} gradient evaluations)" if spent.gradient_evaluations else ""
+    epochs = f"{plural(spent.epochs, 'epoch')} of single models{gradients}"
     words = [epochs, f"{duration(spent.device_seconds)} of device time"]
     if spent.last > spent.first:
         day = datetime.fromtimestamp(spent.last, UTC).strftime("%-d %B %Y")

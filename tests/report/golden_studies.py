@@ -110,7 +110,13 @@ def _outcome(ledger: Ledger, work: Work, slot: Slot, diverged: set[tuple[str, st
     position, rerun = ledger.configurations.index(work.configuration), work.phase == "rerun"
     noise = (slot.slot * 37 + position * 11 + (0 if rerun else slot.tuning_run) * 5) % 16 / 1000
     accuracy = 0.5 + 0.04 * position + noise
-    common = {"epochs": EPOCHS, "population": 4, "classes": 10}
+    common = {
+        "steps": 40 * EPOCHS,
+        "gradient_evaluations": 1.0 + position,
+        "epochs": EPOCHS,
+        "population": 4,
+        "classes": 10,
+    }
     epochs = range(1, EPOCHS + 1)
     curves = {
         "train_loss": [2.0 / epoch + noise for epoch in epochs],

@@ -168,7 +168,8 @@ def _finish(
         curves["value"] += series[metric].tolist()
     result: dict[str, Any] = {metric: float(series[metric][-1]) for metric in kept}
     result |= {"train_accuracy": 0.8, "training_samples": 2560, "validation_samples": 640, "classes": 10}
-    result |= {"epochs": epochs, "population": 4}
+    result |= {"epochs": epochs, "population": 4, "steps": 40 * epochs}
+    result["gradient_evaluations"] = 1.0 if row["configuration"] == "AdamW" else 2.0
     if label_noise:
         result["changed_labels"] = 460 + row["slot"]
     if row["phase"] == "rerun":
