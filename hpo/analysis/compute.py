@@ -8,6 +8,7 @@ import numpy as np
 
 from hpo.analysis.comparisons import compare_planned, compare_unplanned
 from hpo.analysis.descriptors import adjusted_memorisation, range_position
+from hpo.analysis.effort import compute_effort
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
@@ -51,6 +52,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         rerun_seeds=sorted({row["seed"] for row in all_reruns}),
         environments=_environments(record),
         compute=_compute(record),
+        effort=compute_effort(record, {each.name: each.reruns.gradient_evaluations.mean for each in configurations}),
     )
 
 

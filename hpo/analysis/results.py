@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from hpo.analysis.descriptors import RangePosition
+from hpo.analysis.effort import Effort
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Comparison, Interval, Summary
 from hpo.analysis.smoothness import Smoothness
@@ -176,7 +177,7 @@ class StudyNumbers(NamedTuple):
 
     Attributes:
         rivals: the comparisons with the baseline. planned: those with other configurations (`Configuration.against`).
-        pairs: the comparisons that were not planned.
+        pairs: the comparisons that were not planned. effort: what each configuration needs, by name.
     """
 
     study: dict[str, Any]
@@ -190,6 +191,7 @@ class StudyNumbers(NamedTuple):
     rerun_seeds: list[int]
     environments: list[dict[str, Any]]
     compute: Compute
+    effort: dict[str, Effort]
 
     @property
     def definition(self) -> dict[str, Any]:

@@ -1,12 +1,35 @@
-"""The table of `Study.diagnostics`: what was measured at the final weights of the reruns."""
+"""Tables of what the configurations need, and of the diagnostics at the final weights of their reruns."""
 
-from hpo.analysis.metric import Metric
+import math
+
+from hpo.analysis.metric import Metric, score_of
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import StudyNumbers
 from hpo.diagnostics import QUANTITIES
 from hpo.report.formatting import NOTHING, spread, with_interval
 from hpo.report.tables import Table
 from hpo.report.wording import escape
+
+
+def effort(numbers: StudyNumbers) -> Table:
+    """T11: sensitivity to the learning rate, and the score at equal compute."""
+    score = score_of(numbers.definition)
+    header = [
+        "configuration", "learning rates within the margin, as a factor", "trials within it", "epoch of equal compute",
+        f"{escape(score.label)} there",
+    ]  # fmt: skip
+    rows = []
+    for entry in numbers.configurations:
+        each = numbers.effort[entry.name]
+        rated = math.isfinite(each.rate_factor)
+        rows.append(
+            [
+                escape(entry.name), f"{each.rate_factor:.3g}" if rated else NOTHING,
+                f"{each.trials_within} of {each.trials}" if rated else NOTHING,
+                str(each.epoch) if each.epoch else NOTHING, spread(each.score, score) if each.score.n else NOTHING,
+            ]
+        )  # fmt: skip
+    return Table(header, rows if any({*row[1:]} != {NOTHING} for row in rows) else [], range(1, 5))
 
 
 def diagnostics(numbers: StudyNumbers) -> Table:

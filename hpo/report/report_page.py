@@ -20,7 +20,13 @@ from hpo.report.wording import escape, legend, listed, plain_name, value_words, 
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
 
-TABLES = (*tables.TABLES, *analysis_tables.TABLES, diagnostics_table.diagnostics, *tuning_tables.TABLES)
+TABLES = (
+    *tables.TABLES,
+    *analysis_tables.TABLES,
+    diagnostics_table.effort,
+    diagnostics_table.diagnostics,
+    *tuning_tables.TABLES,
+)
 
 
 def report_page(

@@ -1,0 +1,70 @@
+"""How much tuning and compute each configuration needs: sensitivity to the learning rate, score at equal compute."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from hpo.analysis.metric import metric_of, score_of
+from hpo.analysis.paired_tests import Summary, summarise
+from hpo.analysis.record import Record
+from hpo.analysis.selection import Row, ranked, rerun_curves, tuning_slots
+from hpo.trials import PRUNED
+
+
+class Effort(NamedTuple):
+    """Numbers of one configuration, outside the family of tests.
+
+    Attributes:
+        rate_factor: the ratio of the largest to the smallest learning rate among the trials whose score is within the
+            margin of the best one of their tuning run, the geometric mean over the tuning runs; NaN where the learning
+            rate is not tuned or the margin is not in units of the score. Trials whose other hyperparameters are bad do
+            not count, so that this is the range in which some setting is good.
+        trials_within, trials: the trials within the margin, of all with a score.
+        epoch: the last one by which this configuration needs no more gradient evaluations than the cheapest one in all
+            of its epochs; None where a configuration does not report them. score: of its reruns at this epoch.
+    """
+
+    rate_factor: float
+    trials_within: int
+    trials: int
+    epoch: int | None
+    score: Summary
+
+
+def compute_effort(record: Record, gradient_evaluations: dict[str, float]) -> dict[str, Effort]:
+    """Configuration → its numbers; gradient_evaluations: configuration → those of a step, NaN if unknown."""
+    definition = record.study["definition"]
+    known = all(map(math.isfinite, gradient_evaluations.values()))
+    cheapest = min(gradient_evaluations.values()) if known else math.nan
+    curves = rerun_curves(record, definition["score"])
+    same_units = metric_of(definition).name.removeprefix("test_") == definition["score"].removeprefix("validation_")
+    effort = {}
+    for name, evaluations in gradient_evaluations.items():
+        trials = ranked(tuning_slots(record, name), score_of(definition).direction)
+        scored = [row for row in trials if row["cause"] != PRUNED]
+        within = _within_margin(scored, definition["margin"]) if same_units else {}
+        epoch = int(definition["epochs"] * cheapest / evaluations + 1e-9) if known else None
+        own = curves[(curves.configuration == name) & (curves.epoch == epoch)] if epoch else curves[:0]
+        number = sum(map(len, within.values()))
+        effort[name] = Effort(_rate_factor(within), number, len(scored), epoch, summarise(own["value"].tolist()))
+    return effort
+
+
+def _within_margin(best_first: list[Row], margin: float) -> dict[int, list[Row]]:
+    """Tuning run → its trials whose score is within the margin of its best one."""
+    within: dict[int, list[Row]] = {}
+    for row in best_first:
+        rows = within.setdefault(row["tuning_run"], [])
+        if not rows or abs(row["value"] - rows[0]["value"]) <= margin * (1 + 1e-9):
+            rows.append(row)
+    return within
+
+
+def _rate_factor(within: dict[int, list[Row]]) -> float:
+    factors = []
+    for rows in within.values():
+        rates = [row["setting"]["learning_rate"] for row in rows if "learning_rate" in row["setting"]]
+        if rates:
+            factors.append(max(rates) / min(rates))
+    return float(np.exp(np.mean(np.log(factors)))) if factors else math.nan

@@ -1,0 +1,56 @@
+"""Sensitivity to the learning rate and scores at equal compute, recomputed from trials and curves."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from report_text import text_of
+from synthetic_record import synthetic_export
+
+from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import Record, make_record
+
+NAMES = ("AdamW", "SAM")
+
+
+def record(**changes: Any) -> Record:
+    export, curves = synthetic_export(names=NAMES, seeds=6, tuning_runs=2)
+    export["study"]["definition"] |= changes
+    return make_record(export, curves)
+
+
+def test_the_factor_is_that_of_the_learning_rates_within_the_margin_of_each_best_trial() -> None:
+    chosen = record(margin=0.01)
+    effort = compute_numbers(chosen).effort["SAM"]
+    factors, within = [], 0
+    for run in (0, 1):
+        keys = chosen.slots[["configuration", "phase", "tuning_run", "state"]].apply(tuple, axis=1)
+        rows = chosen.slots[keys == ("SAM", "tune", run, "done")].to_dict("records")
+        best = max(row["value"] for row in rows)
+        rates = [row["setting"]["learning_rate"] for row in rows if row["value"] >= best - 0.01]
+        factors.append(max(rates) / min(rates))
+        within += len(rates)
+    assert effort.rate_factor == pytest.approx(math.sqrt(factors[0] * factors[1]))
+    assert effort.trials_within == within
+
+
+def test_a_configuration_with_twice_the_gradients_is_compared_at_half_of_its_epochs() -> None:
+    chosen = record()
+    numbers, epochs = compute_numbers(chosen), chosen.study["definition"]["epochs"]
+    assert [numbers.effort[name].epoch for name in NAMES] == [epochs, epochs // 2]
+    slots = chosen.slots[(chosen.slots.configuration == "SAM") & (chosen.slots.phase == "rerun")]
+    curves = chosen.curves[chosen.curves.slot_id.isin(slots.id) & (chosen.curves.metric == "validation_accuracy")]
+    expected = curves[curves.epoch == epochs // 2].value
+    assert numbers.effort["SAM"].score.mean == pytest.approx(float(np.mean(expected)))
+    assert "T11." in text_of(chosen)
+
+
+def test_without_gradient_evaluations_or_a_margin_in_units_of_the_score_nothing_is_claimed() -> None:
+    chosen = record(score="train_loss", direction="minimize")
+    for result in chosen.slots["result"]:
+        if isinstance(result, dict):
+            result.pop("gradient_evaluations", None)
+    effort = compute_numbers(chosen).effort["SAM"]
+    assert math.isnan(effort.rate_factor) and effort.epoch is None
+    assert "T11." not in text_of(chosen)
