@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}
+
 
 class HpoError(Exception):
     """A failure with a known remedy. `str(error)` is the whole message; no traceback is shown."""
@@ -47,12 +49,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'lambda'?" where one or two known names are close to `word`, else an empty string.
 
     Upper and lower case do not count, so that `adamw` finds `AdamW`, and the last part of a name with dots is enough,
-    so that `width` finds `model.width`.
+    so that `width` finds `model.width`; `lr` finds `learning_rate`.
     """
     full = {str(name).casefold(): str(name) for name in known}
     names = {name.rpartition(".")[2]: given for name, given in full.items()} | full
-    word = word.casefold()
-    close = [word] if word in names else get_close_matches(word, names, 2, 0.75) or get_close_matches(word, names, 1)
+    word = ABBREVIATIONS.get(word.casefold(), word.casefold())
+    close = [word] if word in names else get_close_matches(word, names, 2, 0.75)
+    close = close or get_close_matches(word, names, 1, 0.65)
     found = dict.fromkeys(repr(names[name]) for name in sorted(close))
     return f"; did you mean {' or '.join(found)}?" if found else ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo.errors import did_you_mean
 from hpo.search_space import Bounds, Choice, Entry, Range, Value, When
 from hpo.stages import Stages
 
@@ -46,7 +47,8 @@ class Space:
             if name in self.fixed:
                 yield f"{name} is fixed at {self.fixed[name]!r}"
             elif name not in self.tuned:
-                yield f"there is no hyperparameter {name!r} (tuned: {', '.join(self.tuned)})"
+                tuned = ", ".join(self.tuned)
+                yield f"there is no hyperparameter {name!r} (tuned: {tuned}){did_you_mean(name, self.tuned)}"
             elif not self.tuned[name].contains(value):
                 yield f"{name} is {value!r}, which is outside {describe_bounds(self.tuned[name])}"
             elif (condition := self.conditions.get(name)) and not (

@@ -24,6 +24,8 @@ REGULARIZERS = ["none", "gvr", "gnvr"]
         ("width", ["model.width", "model.depth"], ["model.width"]),
         ("a.learning_rat", ["a.learning_rate"], ["a.learning_rate"]),
         ("rho", KNOWN, []),
+        ("lr", KNOWN, ["learning_rate"]),
+        ("bayes", ["tpe", "random", "gp", "cmaes", "qmc"], []),
         ("", KNOWN, []),
         ("lambda", [], []),
     ],

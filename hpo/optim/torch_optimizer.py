@@ -119,5 +119,16 @@ def from_torch(optimizer: Callable[..., Any], **arguments: Any) -> TorchOptimize
     return TorchOptimizer(name, optimizer, arguments, hyperparameters, static)
 
 
+def from_torch_hint(value: Any) -> str:
+    """How to use an optimizer written for PyTorch: a class, a function, an instance or a name in torch.optim."""
+    name = getattr(value, "__name__", "") if callable(value) else type(value).__name__
+    if isinstance(value, str):
+        name = next((each for each in torch.optim.__all__ if each.casefold() == value.casefold()), "")
+    elif not callable(value) and not isinstance(value, torch.optim.Optimizer):
+        name = ""
+    name = f"torch.optim.{name}" if name in torch.optim.__all__ else name
+    return f"; write hpo.from_torch({name}, learning_rate=log_range(1e-5, 1e-2))" if name else ""
+
+
 def _changed(arguments: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value != base[name]}

@@ -10,11 +10,11 @@ from hpo.errors import UsageError, did_you_mean, is_number
 from hpo.optim.optimizers import OPTIMIZERS, Optimizer
 from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.optim.torch_optimizer import TorchOptimizer
+from hpo.optim.torch_optimizer import TorchOptimizer, from_torch_hint
 from hpo.search_space import UNSET, Choice, Entry, Range, When
 from hpo.space import describe_bounds
 from hpo.study.study import Configuration, Study
-from hpo.study.training_space import TRAINING_NAMES, is_training
+from hpo.study.training_space import TRAINING_NAMES, full_names, is_training, known_names
 from hpo.study.validation import first_lookalikes
 
 
@@ -86,14 +86,17 @@ def full_space(configuration: Configuration, training: Sequence[str] = TRAINING_
             f"{owner}: optimizer {optimizer.name!r} and regularizer {regularizer.name!r} both have {min(shared)!r}; "
             "rename the regularizer's"
         )
-    for name in configuration.space:
+    try:
+        given = full_names(configuration.space, defaults)
+    except UsageError as error:
+        raise UsageError(f"{owner}: {error}") from error
+    for name in given:
         if name not in defaults and not is_training(name):
             raise UsageError(
                 f"{owner}: space names {name!r}, which neither optimizer {optimizer.name!r} nor regularizer "
-                f"{regularizer.name!r} has; choose from {', '.join([*defaults, *training])}"
-                f"{did_you_mean(name, [*defaults, *training])}"
+                f"{regularizer.name!r} has; {known_names(name, [*defaults, *training])}"
             )
-    entries: dict[str, Any] = {**defaults, **configuration.space}
+    entries: dict[str, Any] = {**defaults, **given}
     lookalikes = first_lookalikes(entries, lambda name: name.replace("_", " ").replace(".", " "))
     if lookalikes:
         raise UsageError(
@@ -137,6 +140,8 @@ def _check_numbers(name: str, values: Sequence[Any], default: Any) -> None:
 
 def _resolve_condition(name: str, entry: When, entries: Mapping[str, Any], default: Any) -> Entry:
     """The condition with its value elsewhere; the range or that value where another fixed value decides it."""
+    [depends_on] = full_names({entry.name: None}, entries)
+    entry = dataclasses.replace(entry, name=depends_on)
     other = entries.get(entry.name, UNSET)
     if other is UNSET or isinstance(other, When) or (isinstance(other, Range) and not other.integer):
         tuned = [each for each, bounds in entries.items() if isinstance(bounds, Choice)]
@@ -164,6 +169,7 @@ def _component(configuration: Configuration, field: str, registry: Mapping[str, 
     if isinstance(value, str) and value in registry:
         return registry[value]
     hint = did_you_mean(value, registry) if isinstance(value, str) else ""
+    hint = (from_torch_hint(value) if field == "optimizer" else "") or hint
     raise UsageError(
         f"configuration {configuration.name!r}: {field} is {value!r}; give an hpo.{kind.__name__} or one of "
         f"{', '.join(registry)}{hint}"

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
@@ -26,8 +26,32 @@ STEP_ARGUMENTS = ("step", "steps", "steps_per_epoch")  # of a schedule; they are
 
 def is_training(name: str) -> bool:
     """Whether a search space may name this although it is no hyperparameter of optimizer or regularizer."""
-    part, dot, argument = SHORT.get(name, name).partition(".")
+    part, dot, argument = name.partition(".")
     return name in _fields() or (bool(dot) and part in PARTS and bool(argument))
+
+
+def full_names(values: Mapping[str, Any], others: Collection[str]) -> dict[str, Any]:
+    """The values with the full name of each, such as `model.dropout` for `dropout`.
+
+    Args:
+        others: the hyperparameters of optimizer and regularizer, whose names are never short ones.
+
+    Raises:
+        UsageError: a hyperparameter is given under both names.
+    """
+    renamed = {short: full for short, full in SHORT.items() if short not in others}
+    for short, full in renamed.items():
+        if short in values and full in values:
+            raise UsageError(f"{full} is given twice, also as {short}, its short name; leave one out")
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def known_names(name: str, known: Iterable[str]) -> str:
+    """What to do about a name that is no hyperparameter: what there is, or that it belongs to the whole study."""
+    if name in {field.name for field in dataclasses.fields(Study)} - set(FIELDS):
+        return f"{name} is a field of Study, the same for all configurations, and cannot be tuned"
+    names = list(known)
+    return f"choose from {', '.join(names)}{did_you_mean(name, names)}"
 
 
 def with_training(study: Study, values: Mapping[str, Value]) -> Study:
@@ -39,11 +63,9 @@ def with_training(study: Study, values: Mapping[str, Value]) -> Study:
     changes: dict[str, Any] = {name: value for name, value in values.items() if name in _fields()}
     arguments: dict[str, dict[str, Value]] = {}
     for name, value in values.items():
-        part, dot, argument = SHORT.get(name, name).partition(".")
-        if dot and argument in arguments.setdefault(part, {}):
-            raise UsageError(f"{name} is given twice, as {part}.{argument} and by its short name; leave one out")
+        part, dot, argument = name.partition(".")
         if dot:
-            arguments[part][argument] = value
+            arguments.setdefault(part, {})[argument] = value
     for part, given in arguments.items():
         changes[part] = _with_arguments(part, _part(study, part), given)
     return dataclasses.replace(study, **changes) if changes else study
@@ -72,7 +94,7 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
             with_training(study, first | dict(zip(fields, combination, strict=True)))
     except UsageError as error:
         raise UsageError(f"configuration {configuration.name!r}: {error}") from error
-    given = {SHORT.get(name, name) for name in (*split.tuned, *split.fixed)}
+    given = {*split.tuned, *split.fixed}
     for name, parameter in _parameters(study.model).items():
         if parameter.default is inspect.Parameter.empty and f"model.{name}" not in given:
             raise UsageError(

@@ -20,6 +20,7 @@ from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
 from hpo.worker.group import Group, Job
 from hpo.worker.live_progress import Epoch, OnEpoch
+from hpo.worker.model_check import check_model_arguments, check_models
 from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
@@ -263,11 +264,13 @@ class Trainer:
         Raises:
             HpoError: the data cannot be loaded, or the network or an optimizer cannot be built, for a known reason.
         """
+        check_models(self.recipes)
         check_optimizers(self.recipes)
         return max(1, self.limits.largest() // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: Mapping[str, Value], seed: int, progress: Progress | None = None) -> Result:
         """One run of a configuration with a complete setting, as a rerun but without the test set."""
+        check_model_arguments(self.recipes, name, setting)
         parts = self.recipes.parts(name, setting)
         recipe = self.recipe(self.configuration(name), rerun=True, training=parts.training)
         return train(recipe, [Member(seed, parts.hyperparameters)], self.device, progress=progress)[0]

@@ -54,6 +54,21 @@ def nothing(_: Any) -> None:
     pass
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (torch.optim.AdamW, "hpo.from_torch(torch.optim.AdamW, "), (Lion, "hpo.from_torch(Lion, "),
+        ("rmsprop", "hpo.from_torch(torch.optim.RMSprop, "), (anything, "hpo.from_torch(anything, "),
+        (torch.optim.SGD([torch.zeros(1)]), "hpo.from_torch(torch.optim.SGD, "),
+        ("adamw2", "did you mean 'adam' or 'adamw'"),
+    ],
+)  # fmt: skip
+def test_an_optimizer_without_from_torch_is_told_how(given: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        full_space(Configuration("A", given))
+    assert words in str(caught.value)
+
+
 def test_numbers_and_ranges_become_hyperparameters() -> None:
     rates, decays = log_range(1e-5, 1e-2), linear_range(0, 1)
     optimizer = from_torch(Lion, learning_rate=rates, betas=(0.9, 0.99), weight_decay=decays)

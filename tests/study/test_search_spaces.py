@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+import hpo
 from hpo import MLP, Configuration, Cosine, Mnist1d, Regularizer, Study, choice, integers, linear_range, log_range, when
 from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
@@ -70,7 +71,7 @@ def test_a_definition_holds_all_kinds_and_old_ranges_as_before() -> None:
 
 def test_which_hyperparameters_are_static() -> None:
     names = static_names(configuration(batch_size=32, dropout=0.1, model__width=choice(8, 16), signed=False))
-    assert names == {"rank", "kind", "batch_size", "dropout", "model.width"}
+    assert names == {"rank", "kind", "batch_size", "model.dropout", "model.width"}
 
 
 def test_a_condition_on_a_fixed_hyperparameter_is_decided() -> None:
@@ -96,7 +97,7 @@ def test_training_hyperparameters_change_the_study() -> None:
     module = with_training(base, {"model.width": 7, "model.depth": 2}).model()
     assert [tuple(leaf.shape) for leaf in module.parameters() if leaf.dim() == 2] == [(7, 40), (7, 7), (10, 7)]
     built_in = dataclasses.replace(base, model=MLP((40, 8, 10)))
-    assert with_training(built_in, {"dropout": 0.25}).model == MLP((40, 8, 10), dropout=0.25)
+    assert with_training(built_in, {"model.dropout": 0.25}).model == MLP((40, 8, 10), dropout=0.25)
     assert with_training(base, {}) is base
     assert {"batch_size", "label_smoothing", "model.width", "model.depth", "schedule.warmup_epochs"} <= {
         *training_names(base)
@@ -144,7 +145,9 @@ WRONG: dict[str, Callable[[], Any]] = {
     "label_smoothing is 1": lambda: describe(study(configuration(label_smoothing=choice(0, 1)))),
     "schedule: warmup_epochs is -1": lambda: describe(study(configuration(schedule__warmup_epochs=-1))),
     "has no argument 'dropout'": lambda: describe(study(configuration(dropout=0.1))),
-    "dropout is given twice": lambda: describe(
+    "epochs is a field of Study": lambda: full_space(configuration(epochs=integers(1, 9))),
+    "did you mean 'learning_rate'": lambda: full_space(configuration(lr=0.1)),
+    "model.dropout is given twice, also as dropout": lambda: describe(
         study(configuration(model__dropout=0.1, dropout=0.2), model=MLP((40, 8, 10)))
     ),
     "configuration 'A': the model function takes 'width'": lambda: describe(
@@ -158,6 +161,23 @@ def test_a_wrong_space_is_refused_in_one_sentence(named: str) -> None:
     with pytest.raises(UsageError) as caught:
         WRONG[named]()
     assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_short_name_is_the_full_one_everywhere() -> None:
+    def described(name: str) -> Any:
+        rate = when(name, 0.2, log_range(0.01, 0.1), otherwise=0.02)
+        space = {name: choice(0.0, 0.2), "learning_rate": rate, "weight_decay": 0.0}
+        first = Configuration("B", space=space, first=[{name: 0.2}])
+        grid = study(
+            Configuration("B", space={name: choice(0.0, 0.2)}),
+            sampler=hpo.grid({name: [0.2], "learning_rate": [0.01], "weight_decay": [0.01]}),
+            model=MLP((40, 8, 10)),
+        )
+        return describe(study(first, model=MLP((40, 8, 10)))), describe(grid)
+
+    assert described("dropout") == described("model.dropout")
+    assert described("dropout")[0]["configurations"][1]["first"] == [{"model.dropout": 0.2}]
+    assert described("dropout")[1]["sampler"]["grid"]["model.dropout"] == [0.2]
 
 
 def test_choices_and_static_names_are_part_of_what_is_compared() -> None:

@@ -173,6 +173,7 @@ def study(sampler: Any, **changes: Any) -> Study:
 
 
 RATES = {"learning_rate": [1e-3, 1e-2], "weight_decay": [0.01], "rho": [0.05, 0.1]}
+RATE = {"learning_rate": 1e-3}
 WRONG: dict[str, Callable[[], Any]] = {
     "sampler is 'TPE'": lambda: study("TPE"),
     "did you mean 'cmaes'": lambda: study("cma"),
@@ -190,8 +191,11 @@ WRONG: dict[str, Callable[[], Any]] = {
     "'B': sampler 'cmaes' needs two ranges": lambda: describe(
         study("cmaes", configurations=(Configuration("A"), Configuration("B", space={"learning_rate": 0.1})))
     ),
-    "leave out trials and first": lambda: describe(
+    "leave out trials": lambda: describe(
         study(grid(RATES), configurations=(Configuration("A", trials=3), Configuration("B", regularizer="sam")))
+    ),
+    "settings are tried; leave out first": lambda: describe(
+        study(grid(RATES), configurations=(Configuration("A", first=[RATE]), Configuration("B", regularizer="sam")))
     ),
 }  # fmt: skip
 

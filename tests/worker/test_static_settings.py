@@ -56,7 +56,7 @@ RANKED = Regularizer(
 
 def study(**changes: Any) -> Study:
     space = {
-        "batch_size": choice(16, 32, 64), "model.width": choice(8, 16), "dropout": choice(0.0, 0.3),
+        "batch_size": choice(16, 32, 64), "model.width": choice(8, 16), "model.dropout": choice(0.0, 0.3),
         "label_smoothing": choice(0.0, 0.1), "schedule.warmup_epochs": choice(0, 1),
     }  # fmt: skip
     configurations = (Configuration("A", space=space), Configuration("B", "sgd", RANKED, {"batch_size": 32}))
@@ -71,7 +71,12 @@ def mixed(**fixed: Any) -> list[dict[str, Any]]:
     settings = []
     for number, (batch_size, width) in enumerate(shapes):
         dropout, smoothing, warmup = rest[number // 4]
-        values = {"batch_size": batch_size, "model.width": width, "dropout": dropout, "label_smoothing": smoothing}
+        values = {
+            "batch_size": batch_size,
+            "model.width": width,
+            "model.dropout": dropout,
+            "label_smoothing": smoothing,
+        }
         settings.append({**RATE, **values, "schedule.warmup_epochs": warmup, **fixed})
     return settings
 
@@ -132,7 +137,9 @@ def test_populations_hold_equal_shapes_only(monkeypatch: pytest.MonkeyPatch) -> 
     outcomes = Trainer(study(seeds_per_trial=2), "cpu", max_models=3)(work("A", mixed(**{"schedule.warmup_epochs": 0})))
     assert sorted(populations) == [(16, 1), (16, 2), (16, 2), (16, 3), (32, 2), (32, 2), (64, 2)]
     populations.clear()
-    same = [setting | {"dropout": 0.0, "label_smoothing": 0.0} for setting in mixed(**{"schedule.warmup_epochs": 0})]
+    same = [
+        setting | {"model.dropout": 0.0, "label_smoothing": 0.0} for setting in mixed(**{"schedule.warmup_epochs": 0})
+    ]
     outcomes = Trainer(study(), "cpu")(work("A", same))
     assert sorted(populations) == [(16, 2), (16, 2), (32, 2), (64, 1)]
     assert [outcome.result["population"] for outcome in outcomes] == [2, 2, 2, 2, 1, 2, 2]

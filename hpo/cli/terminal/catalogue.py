@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpo.errors import UsageError, did_you_mean
+from hpo.errors import UsageError
 from hpo.search_space import Choice, Entry, Range, Value, When, is_plain
 from hpo.space import Setting, describe_bounds, show_value, split_space
 from hpo.study import study_files
@@ -79,7 +79,7 @@ def parse_settings(pairs: Sequence[str], study: Study, configuration: Configurat
         UsageError: a pair is malformed or names no hyperparameter of the configuration.
     """
     from hpo.study.components import full_space, static_names
-    from hpo.study.training_space import training_names
+    from hpo.study.training_space import full_names, known_names, training_names
 
     space = split_space(full_space(configuration))
     training = training_names(study)
@@ -87,12 +87,12 @@ def parse_settings(pairs: Sequence[str], study: Study, configuration: Configurat
     texts_allowed = {*static_names(configuration), *training}
     setting: Setting = {}
     for pair in pairs:
-        name, _, value = pair.partition("=")
+        name, equals, value = pair.partition("=")
         if name not in known:
-            raise UsageError(
-                f"{configuration.name!r} has no hyperparameter {name!r}; choose from {', '.join(known)}"
-                f"{did_you_mean(name, known)}"
-            )
+            raise UsageError(f"{configuration.name!r} has no hyperparameter {name!r}; {known_names(name, known)}")
+        if not equals:
+            raise UsageError(f"{name} is given without a value; write {name}=VALUE")
+        [name] = full_names({name: None}, [*space.tuned, *space.fixed])
         bounds = space.tuned.get(name)
         choices = {show_value(each): each for each in bounds.values} if isinstance(bounds, Choice) else {}
         parsed = choices.get(value, _parse(value))
