@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.errors import UsageError
-from hpo.search_space import Range
-from hpo.space import Setting, show_value
+from hpo.search_space import Range, Value
+from hpo.space import show_value
 from hpo.study.training_space import with_training
 from hpo.training.initial_models import build
 from hpo.worker.recipes import Recipes
@@ -31,7 +31,7 @@ def check_models(recipes: Recipes) -> None:
             check_model_arguments(recipes, configuration.name, setting)
 
 
-def check_model_arguments(recipes: Recipes, configuration: str, setting: Setting) -> None:
+def check_model_arguments(recipes: Recipes, configuration: str, setting: Mapping[str, Value]) -> None:
     """Raises UsageError if the network cannot be built with a complete setting's arguments of the model function."""
     arguments = {name: value for name, value in setting.items() if name.startswith(PREFIX)}
     error = _error(recipes, configuration, setting) if arguments else None
@@ -45,7 +45,7 @@ def check_model_arguments(recipes: Recipes, configuration: str, setting: Setting
     ) from error
 
 
-def _error(recipes: Recipes, configuration: str, setting: Mapping[str, Any]) -> Exception | None:
+def _error(recipes: Recipes, configuration: str, setting: Mapping[str, Value]) -> Exception | None:
     # Not recipes.study_with, for which 32 and 32.0 are the same.
     model = with_training(recipes.study, dict(recipes.parts(configuration, setting).training)).model
     try:
@@ -66,7 +66,7 @@ def _fails_without(recipes: Recipes) -> bool:
     return False
 
 
-def _whole_numbers(recipes: Recipes, configuration: str, setting: Setting) -> str:
+def _whole_numbers(recipes: Recipes, configuration: str, setting: Mapping[str, Value]) -> str:
     """What to write where an argument needs whole numbers, if the network can be built with them."""
     fractional = [name for name, value in setting.items() if name.startswith(PREFIX) and isinstance(value, float)]
     whole = {**setting, **{name: math.ceil(float(setting[name] or 0)) for name in fractional}}
