@@ -33,11 +33,18 @@ class Evaluator:
     """
 
     def __init__(
-        self, network: Network, sample_loss: SampleLoss, task: str, metrics: Mapping[str, Metric], models: int
+        self,
+        network: Network,
+        sample_loss: SampleLoss,
+        task: str,
+        metrics: Mapping[str, Metric],
+        models: int,
+        lift_network: Callable[..., Any] = lift,
     ) -> None:
+        """lift_network: as `lift`."""
         self.whole_metrics = {name: metric for name, metric in metrics.items() if is_whole(metric)}
         self.metrics = {name: metric for name, metric in metrics.items() if name not in self.whole_metrics}
-        self._models, self._outputs, self._network = models, lift(network, models), network
+        self._models, self._outputs, self._network = models, lift_network(network, models), network
         self._sample_numbers = network.example[0].numel()
         loss = evaluated_loss(sample_loss)
         self._ratios = lift(partial(sample_ratios, task, loss, {}), models)

@@ -21,8 +21,9 @@ from hpo.optim.regularizer import Regularizer
 from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.tasks import CLASSIFICATION
 from hpo.training.evaluator import Evaluator, Metric
-from hpo.training.lifting import lift, lift_alone
-from hpo.training.model_checks import check_modules, run_on_examples
+from hpo.training.lifting import lift, lift_alone, lifting_for
+from hpo.training.model_checks import EXAMPLES, check_modules, run_on_examples
+from hpo.training.operation_counter import OperationCounter
 from hpo.training.output_check import warn_of_probabilities
 from hpo.training.single_model import SingleModel, refuse_in_place_changes, warn_about_gradients
 from hpo.training.tracing import TracedFunction
@@ -78,7 +79,9 @@ class Population(TrainedState):
         self.network = Network(modules[0].to(device), example)
         self.network.bfloat16, self._channels_last = bfloat16, channels_last
         self._set_hyperparameters(hyperparameters, device)
-        outputs = run_on_examples(self.network.module, example)
+        with OperationCounter() as counter:
+            outputs = run_on_examples(self.network.module, example)
+        self._lift = lifting_for(counter.in_images / len(example[:EXAMPLES]), example)
         self.output_shape = outputs.shape[1:]
         warn_of_probabilities(outputs, sample_loss)
         static = {name: self.static[name] for name in regularizer.static}
@@ -118,11 +121,11 @@ class Population(TrainedState):
         }
         name, watch = f"{self._model.name}, the network or the loss", partial(without_side_effects, roots)
         # No bound methods of this object: reference cycles keep the memory until Python's cycle collector runs.
-        gradients = {"all": lift(self._model.gradient, len(self)), "one": lift_alone(self._model.gradient)}
+        gradients = {"all": self._lift(self._model.gradient, len(self)), "one": lift_alone(self._model.gradient)}
         self._new_trace = {key: partial(TracedFunction, each, name, watch) for key, each in gradients.items()}
         # One for each batch size: a run's last incomplete batches have another one.
         self._traced: dict[tuple[str, int], TracedFunction] = {}
-        self._evaluator = Evaluator(self.network, self.sample_loss, self.task, self._metrics, len(self))
+        self._evaluator = Evaluator(self.network, self.sample_loss, self.task, self._metrics, len(self), self._lift)
 
     def compare_next_step(self) -> None:
         """Makes the next step compare its trace with the user's code; raises UsageError there if they differ."""

@@ -5,15 +5,11 @@ saves the time to launch the operations of a step, a fraction of a millisecond: 
 longer than that, more models gain nothing.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
-
-from hpo.dispatch import DispatchMode
 from hpo.training.initial_models import build, check_model
 from hpo.training.model_checks import run_on_examples
+from hpo.training.operation_counter import OperationCounter
 from hpo.training.recipe import Recipe
 
 MAX_POPULATION = {"cpu": 32, "cuda": 1024}  # beyond these the smallest networks gained nothing
@@ -61,25 +57,7 @@ def measure_cost(recipe: Recipe) -> Cost:
     """
     check_model(recipe.model, recipe.source.inputs, recipe.source.test_inputs)
     module, inputs = build(recipe.model, 0).cpu(), recipe.source.inputs[:SAMPLES].cpu()
-    with _OperationCounter() as counter:
+    with OperationCounter() as counter:
         run_on_examples(module, inputs)
     parameters = sum(leaf.numel() * leaf.element_size() for leaf in module.parameters())
     return Cost(counter.operations / len(inputs), counter.outputs / len(inputs), parameters)
-
-
-class _OperationCounter(DispatchMode):
-    """Counts floating-point operations, as `torch.utils.flop_counter` does, and the bytes of all outputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = self.outputs = 0.0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        returned = function(*args, **(kwargs or {}))
-        count = flop_registry.get(function._overloadpacket)
-        if count:
-            self.operations += count(*args, **(kwargs or {}), out_val=returned)
-        if not function.is_view:
-            tensors = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor)]
-            self.outputs += sum(leaf.numel() * leaf.element_size() for leaf in tensors)
-        return returned
