@@ -18,7 +18,7 @@ from storage_study import best, make, outcomes
 
 from hpo.storage import curves, schema, transactions
 from hpo.storage.database import connect
-from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, queries
+from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, unfinished
 from hpo.storage.ledger.worker_ids import has_ended
 
 
@@ -140,7 +140,7 @@ def test_the_last_trials_may_finish_while_another_worker_looks_for_work(
             held.append(work)
         else:
             ledger.finish("x", outcomes(work))
-    groups = queries.groups
+    groups = unfinished.unfinished_groups
 
     def slow_groups(*arguments: Any) -> Any:
         result = groups(*arguments)
@@ -148,7 +148,7 @@ def test_the_last_trials_may_finish_while_another_worker_looks_for_work(
             ledger.finish("x", outcomes(held.pop()))
         return result
 
-    monkeypatch.setattr(queries, "groups", slow_groups)
+    monkeypatch.setattr(unfinished, "unfinished_groups", slow_groups)
     assert ledger.lease("y", 9) is None
     reruns = ledger.lease("y", 9)
     assert reruns is not None and reruns.phase == "rerun"

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from storage_study import definition, make
 
 from hpo.storage import bulk_sql
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, open_study
+from hpo.storage.ledger import Ledger, Outcome, open_study
 from hpo.storage.ledger.queries import ENDS
-from hpo.storage.ledger.scheduler import Group
+from hpo.storage.ledger.scheduler import Group, choose
+from hpo.storage.ledger.unfinished import next_choice, unfinished_groups
 from hpo.storage.schema import failures, slots
 
 
@@ -92,4 +94,36 @@ def test_counts_and_groups_are_those_of_the_rows(url: str, direction: str) -> No
             for _ in range(30)
         ])  # fmt: skip
     assert ledger.counts() == recount(ledger) and ledger.groups() == regroup(ledger)
+    unfinished = [replace(group, total=0, first=0) for group in regroup(ledger) if group.unfinished]
+    with engine.begin() as connection:
+        assert unfinished_groups(connection, ledger.id, ledger.configurations) == unfinished
     assert ledger.counts()["A"]["best"] is not None and ledger.counts()["B"]["reruns_total"] == 5
+
+
+def test_what_is_leased_next_follows_from_all_slots(url: str) -> None:
+    """`next_choice` reads the unfinished slots; here the choice is made from every slot, at each step of a study."""
+    engine = connect(url)
+    planned = {"trials": 20, "seeds": 5, "tuning_runs": 2}
+    ledger = open_study(engine, "s", definition(), "d", planned, {"title": "t"}, {})
+    rng, numbers = random.Random(1), {"tune": 40, "rerun": 5}
+    totals = {(name, phase): number for name in ledger.configurations for phase, number in numbers.items()}
+    phases = set()
+    for step in range(200):
+        with engine.begin() as connection:
+            size = rng.choice([1, 3, 8])
+            groups = unfinished_groups(connection, ledger.id, ledger.configurations)
+            choice = next_choice(connection, ledger.id, ledger.definition, groups, size)
+        assert choice == choose(regroup(ledger), totals, size), step
+        assert ledger.state() == ("work" if choice else "wait" if groups else "done")
+        phases |= {choice.phase} if choice else set()
+        work = ledger.lease("x", size) if rng.random() < 0.7 else None
+        held = [row for row in stored(ledger, slots) if row.state == "leased"]
+        if (held and rng.random() < 0.5) or not choice:
+            some = [row for row in held if rng.random() < 0.6]
+            if rng.random() < 0.3:
+                ledger.release("x", [row.id for row in some])
+            else:
+                ledger.finish("x", [Outcome(row.id, row.attempt, rng.random()) for row in some])
+        elif work and rng.random() < 0.8:
+            ledger.assign("x", work, [{"learning_rate": rng.random()} for slot in work.slots if slot.setting is None])
+    assert ledger.state() == "done" and phases == {"tune", "rerun"}

@@ -1,8 +1,11 @@
 """Which work comes next, on counts done by hand."""
 
+from collections import Counter
+
 import pytest
 
-from hpo.storage.ledger.scheduler import Choice, Group, Part, batch_sizes, choose
+from hpo.storage.ledger import scheduler
+from hpo.storage.ledger.scheduler import Choice, Group, Part, batch_sizes, can_begin
 
 
 def tune(name: str = "A", tuning_run: int = 0, batch: int = 0, first: int = 0, **counts: int) -> Group:
@@ -19,6 +22,18 @@ def rerun(name: str, tuning_run: int, slots: list[int], open_slots: list[int], l
     return Group(
         name, tuning_run, "rerun", 0, 0, len(slots), len(open_slots), leased, first=min(slots), first_open=first_open
     )
+
+
+def choose(groups: list[Group], size: int) -> Choice | None:
+    """The choice where everything planned is in `groups`, whether or not those that are not needed are given."""
+    totals = Counter[tuple[str, str]]()
+    for group in groups:
+        totals[group.configuration, group.phase] += group.total
+    choice = scheduler.choose(groups, totals, size)
+    started = {(group.configuration, group.batch) for group in groups if group.unfinished}
+    needed = [group for group in groups if (group.configuration, group.batch) in started]
+    assert scheduler.choose(needed, totals, size) == choice and can_begin(groups) == (choice is not None)
+    return choice
 
 
 def part(choice: Choice | None) -> tuple[str, int, int, int]:

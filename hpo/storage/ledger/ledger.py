@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from hpo.storage import bulk_sql, curves
-from hpo.storage.ledger import changed_code, data_check, leases, queries
+from hpo.storage.ledger import changed_code, data_check, leases, unfinished
 from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.ledger.rerun_settings import assign_best_settings, settings_assigned
 from hpo.storage.ledger.retries import end_attempts, end_lost_attempts, reopen
-from hpo.storage.ledger.scheduler import Group, choose, tuning_unfinished
+from hpo.storage.ledger.scheduler import Group, tuning_unfinished
 from hpo.storage.ledger.stored_study import LEASE, transaction
 from hpo.storage.ledger.trial_history import TrialHistory
 from hpo.storage.schema import slots, workers
@@ -88,7 +88,8 @@ class Ledger(TrialHistory):
                 self._release(connection, worker_id, None)
             if not self._leased:
                 changed_code.check_opened(connection, self.id, self.study, self.fingerprint, self.digest)
-            choice = choose(self._prepare(connection, self.health.stable_for(seconds)), size)
+            groups = self._prepare(connection, self.health.stable_for(seconds))
+            choice = unfinished.next_choice(connection, self.id, self.definition, groups, size)
             return leases.take(connection, self.id, choice, worker_id, seconds) if choice else None
 
         work = self._run(write)
@@ -171,18 +172,18 @@ class Ledger(TrialHistory):
         return self._release(connection, worker_id, ids)
 
     def _prepare(self, connection: Connection, take_over: bool) -> list[Group]:
-        """The groups of slots once lost attempts are ended and, after all tuning, the reruns have their settings.
+        """The unfinished groups once lost attempts are ended and, after all tuning, the reruns have their settings.
 
         Another worker may finish the last trial between two reads of the slots: the choice must use the same read as
         the decision to leave the reruns without settings.
         """
         self._lock(connection)
         end_lost_attempts(connection, self.id, now(connection), take_over)
-        groups = queries.groups(connection, self.id, self.configurations)
+        groups = unfinished.unfinished_groups(connection, self.id, self.configurations)
         if tuning_unfinished(groups) or settings_assigned(connection, self.id):
             return groups
         assign_best_settings(connection, self.id, self.direction, self.configurations)
-        return queries.groups(connection, self.id, self.configurations)
+        return unfinished.unfinished_groups(connection, self.id, self.configurations)
 
     def _release(self, connection: Connection, worker_id: str, ids: Collection[int] | None) -> list[int]:
         held = [row.id for row in leases.held(connection, self.id, worker_id, ids)]

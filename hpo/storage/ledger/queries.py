@@ -13,7 +13,20 @@ from hpo.storage.transactions import now
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED
 
 ENDS = (DIVERGED, PRUNED, NO_SCORE)  # causes that a finished slot may have
+KEY = ("configuration", "tuning_run", "phase", "round", "batch")
 _COUNTED = ("trials_total", "trials_done", "reruns_total", "reruns_done", "leased", "failed", *ENDS)
+
+
+def group_columns(table: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """What rows of slots are grouped by, the numbers of open, leased and interrupted ones, and the lowest of each.
+
+    Returns:
+        The columns of a `Group` from `configuration` to `batch`, from `open` to `interrupted`, and from `first` on.
+    """
+    is_open, is_leased = table.c.state == "open", table.c.state == "leased"
+    is_interrupted, lowest = sa.and_(is_open, table.c.started.is_not(None)), sa.func.min(table.c.slot)
+    numbers = [sa.func.count().filter(state) for state in (is_open, is_leased, is_interrupted)]
+    return [table.c[name] for name in KEY], numbers, [lowest, lowest.filter(is_open), lowest.filter(is_interrupted)]
 
 
 def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
@@ -21,17 +34,16 @@ def groups(connection: Connection, study: int, order: Sequence[str]) -> list[Gro
 
     A configuration that is not in `order` was added after this process opened the study, and is left to others.
     """
-    is_open, is_leased = slots.c.state == "open", slots.c.state == "leased"
-    is_interrupted, lowest = sa.and_(is_open, slots.c.started.is_not(None)), sa.func.min(slots.c.slot)
-    numbers = (
-        *(sa.func.count(), *(sa.func.count().filter(state) for state in (is_open, is_leased, is_interrupted))),
-        *(lowest, lowest.filter(is_open), lowest.filter(is_interrupted)),
-    )
+    key, numbers, lowest = group_columns(slots)
     # Grouped by the table's key only, in its order, and states counted by filters, so that the database sorts nothing.
-    key = (slots.c.configuration, slots.c.tuning_run, slots.c.phase, slots.c.round, slots.c.batch)
-    rows = connection.execute(sa.select(*key, *numbers).where(slots.c.study_id == study).group_by(*key).order_by(*key))
+    query = sa.select(*key, sa.func.count(), *numbers, *lowest).where(slots.c.study_id == study)
+    rows = connection.execute(query.group_by(*key).order_by(*key)).all()
+    return in_order([Group(*row) for row in _in_newest_rounds(rows)], order)
+
+
+def in_order(found: Sequence[Group], order: Sequence[str]) -> list[Group]:
     positions = {name: position for position, name in enumerate(order)}
-    found = [Group(*row) for row in _in_newest_rounds(rows.all()) if row.configuration in positions]
+    found = [group for group in found if group.configuration in positions]
     return sorted(found, key=lambda group: (positions[group.configuration], group.tuning_run, group.phase, group.batch))
 
 

@@ -6,12 +6,14 @@ configuration. The slots of the batch in all tuning runs form one sequence, whic
 the cuts depend neither on the workers nor on lost attempts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from hpo.trials import SEQUENCES, STARTUP_TRIALS, Phase
+
+Totals = Mapping[tuple[str, str], int]  # (configuration, phase) → its planned trials or reruns in all tuning runs
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Group:
         open, leased, total: numbers of slots; `total` includes finished and failed ones.
         interrupted: open slots that were leased before; they are resumed with their settings.
         first, first_open, first_interrupted: the lowest slot of all, of the open and of the interrupted ones.
+            `total` and `first` matter for trials of the first unfinished batch only.
     """
 
     configuration: str
@@ -81,30 +84,43 @@ def tuning_unfinished(groups: Sequence[Group]) -> bool:
     return any(group.unfinished for group in groups if group.phase == "tune")
 
 
-def choose(groups: Sequence[Group], size: int) -> Choice | None:
+def can_begin(groups: Sequence[Group]) -> bool:
+    """Whether `choose` finds a population."""
+    return any(group.open for present in _present(groups).values() for group in present)
+
+
+def choose(groups: Sequence[Group], totals: Totals, size: int) -> Choice | None:
     """The next population, of at most `size` slots; None if every slot is leased or finished.
 
     Interrupted slots come first, then the configuration with the largest share of open slots; ties go by the order of
     `groups`. Reruns start when the tuning of every configuration is over.
+
+    Args:
+        groups: those with unfinished slots, and for trials all others of the first unfinished batch.
     """
     phase: Phase = "tune" if tuning_unfinished(groups) else "rerun"
+    present = {name: every for name, every in _present(groups).items() if any(group.open for group in every)}
+    if not present:
+        return None
+
+    def urgency(name: str) -> tuple[bool, float]:
+        open_slots = sum(group.open for group in groups if group.configuration == name and group.phase == phase)
+        return any(group.interrupted for group in present[name]), open_slots / totals[name, phase]
+
+    best = max(present, key=urgency)
+    total = totals[best, phase]
+    parts = _trials(present[best], size) if phase == "tune" else _reruns(present[best], total, size)
+    return Choice(best, phase, parts)
+
+
+def _present(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Configuration → the groups of its first unfinished batch, or of its reruns once all tuning is over."""
+    phase = "tune" if tuning_unfinished(groups) else "rerun"
     by_configuration: dict[str, list[Group]] = {}
     for group in groups:
         if group.phase == phase:
             by_configuration.setdefault(group.configuration, []).append(group)
-    present = {name: _in_first_unfinished_batch(every) for name, every in by_configuration.items()}
-    ready = [name for name, current in present.items() if any(group.open for group in current)]
-    if not ready:
-        return None
-
-    def urgency(name: str) -> tuple[bool, float]:
-        every = by_configuration[name]
-        interrupted = any(group.interrupted for group in present[name])
-        return interrupted, sum(group.open for group in every) / sum(group.total for group in every)
-
-    best = max(ready, key=urgency)
-    parts = _trials(present[best], size) if phase == "tune" else _reruns(present[best], size)
-    return Choice(best, phase, parts)
+    return {name: _in_first_unfinished_batch(every) for name, every in by_configuration.items()}
 
 
 def _in_first_unfinished_batch(groups: Sequence[Group]) -> list[Group]:
@@ -131,12 +147,12 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
     return parts
 
 
-def _reruns(groups: Sequence[Group], size: int) -> list[Part]:
+def _reruns(groups: Sequence[Group], total: int, size: int) -> list[Part]:
     """The same for reruns, whose slots are numbered across all tuning runs."""
     interrupted = [group.first_interrupted for group in groups if group.first_interrupted is not None]
     free = [group.first_open for group in groups if group.first_open is not None]
-    low, high = _population(min(interrupted or free), sum(group.total for group in groups), size)
-    return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups]
+    low, high = _population(min(interrupted or free), total, size)
+    return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups if group.open]
 
 
 def _population(position: int, total: int, size: int) -> tuple[int, int]:

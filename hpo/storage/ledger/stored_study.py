@@ -12,7 +12,8 @@ from hpo.storage.ledger.added_configurations import digests_by_configuration
 from hpo.storage.ledger.connection_health import ConnectionHealth
 from hpo.storage.ledger.deletion import delete_rows
 from hpo.storage.ledger.planning import PLANNED
-from hpo.storage.ledger.scheduler import Group, choose
+from hpo.storage.ledger.scheduler import Group, can_begin
+from hpo.storage.ledger.unfinished import unfinished_groups
 from hpo.storage.ledger.worker_ids import has_ended
 from hpo.storage.schema import failures, slots, studies, workers
 from hpo.storage.transactions import lock_table, now, run_with_retry
@@ -82,10 +83,10 @@ class StoredStudy:
     @transaction
     def state(self, connection: Connection) -> str:
         """ "done": nothing is left; "work": something can be leased now; "wait": other workers hold the rest."""
-        groups = queries.groups(connection, self.id, self.configurations)
-        if not any(group.unfinished for group in groups):
+        groups = unfinished_groups(connection, self.id, self.configurations)
+        if not groups:
             return "done"
-        if choose(groups, 1):
+        if can_begin(groups):
             return "work"
         leases, time = queries.first_lease_ends(connection, self.id), now(connection)
         return "work" if any(end < time or has_ended(worker_id) for worker_id, end in leases) else "wait"
