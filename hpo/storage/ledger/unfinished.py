@@ -25,7 +25,8 @@ def unfinished_groups(connection: Connection, study: int, order: Sequence[str]) 
         *(slots.c.tuning_run == found.c.tuning_run, slots.c.phase == found.c.phase),
     )
     rows = connection.execute(sa.select(found, newest.scalar_subquery().label("newest"))).all()
-    return in_order([Group(*row[:5], 0, *row[5:8], 0, *row[8:10]) for row in rows if row.round == row.newest], order)
+    fields = [[*row[:5], 0, *row[5:8], 0, *row[8:10]] for row in rows if row.round == row.newest]
+    return in_order([Group(*each) for each in fields], order)
 
 
 def next_choice(
