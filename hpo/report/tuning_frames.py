@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -157,19 +158,21 @@ def importances(trials: pd.DataFrame, ranges: Mapping[str, Bounds], direction: D
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions: dict[str, Any] = {name: bounds.distribution() for name, bounds in ranges.items()}
-    study = optuna.create_study(direction=direction)
-
-    class Uncopied(optuna.trial.FrozenTrial):
-        """A trial that nobody else has, which the study need not copy: that takes most of the time."""
-
-        def __deepcopy__(self, memo: dict[int, Any]) -> "Uncopied":
-            return self
-
-    for values, score in zip(trials["setting"], trials["score"], strict=True):
+    time, complete = datetime.now(), optuna.trial.TrialState.COMPLETE
+    finished = []
+    for number, (values, score) in enumerate(zip(trials["setting"], trials["score"], strict=True)):
         params = {name: values[name] for name in ranges}
-        trial = optuna.create_trial(params=params, distributions=distributions, value=score)
-        trial.__class__ = Uncopied
-        study.add_trial(trial)
+        shared: Any = (time, time, params, distributions, {}, {}, {}, number)
+        finished.append(optuna.trial.FrozenTrial(number, complete, score, *shared))
+
+    class Finished(optuna.Study):
+        """A study of these trials: a storage would check and copy each of them, which takes most of the time."""
+
+        def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[optuna.trial.FrozenTrial]:  # noqa: ARG002
+            return finished
+
+    study = optuna.create_study(direction=direction)
+    study.__class__ = Finished
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

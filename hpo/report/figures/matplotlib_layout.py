@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hpo.analysis.metric import Metric
@@ -95,4 +96,5 @@ def score_axis(axes: Any, metric: Metric, scores: "pd.Series[float]") -> None:
 def scatter(axes: Any, style: Style, x: Sequence[float], y: Sequence[float]) -> None:
     """The trials of a configuration."""
     size = 16 if len(x) <= MANY_POINTS else 4
-    axes.scatter(x, y, s=size, color=style.colour, alpha=0.65, marker=style.marker[0], linewidths=0)
+    places = np.asarray(x, dtype=float), np.asarray(y, dtype=float)  # for lists, matplotlib makes an array per number
+    axes.scatter(*places, s=size, color=style.colour, alpha=0.65, marker=style.marker[0], linewidths=0)
