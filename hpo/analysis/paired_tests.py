@@ -18,7 +18,7 @@ Direction = Literal["maximize", "minimize"]
 MAX_EXACT_SEEDS = 16  # up to here all 2ⁿ sign patterns are enumerated (65,536 at most)
 SAMPLED_FLIPS = 20_000
 FLIPS_AT_ONCE = 100  # in memory; the draws do not depend on it
-ROUNDING = 1e-12  # differences smaller than this share of the largest value are rounding errors
+ROUNDING = 2e-7  # differences smaller than this share of the largest value are rounding errors of float32
 
 
 class Interval(NamedTuple):
@@ -50,7 +50,8 @@ class Comparison(NamedTuple):
         equivalence_interval: t interval at 1 − 2α/m, from which equivalence is read (90% at m = 1).
         p_t, p_flip: two-sided paired t and sign-flip tests. g: Hedges' g of the differences.
         mde: smallest true difference detected with 80% power at α/m, given this SD. family: m.
-        identical: whether all differences are equal up to rounding.
+        identical: whether all differences are equal up to rounding; they then say nothing about the variation over
+            seeds, so that there is no interval and no mde.
     """
 
     n: int
@@ -184,19 +185,20 @@ def compare(
     # Rounding errors are relative to the magnitude of the values; a power of two scales without further rounding.
     scaled = np.ldexp(differences, -math.frexp(magnitude)[1])
     gains = differences if direction == "maximize" else -differences
-    summary = summarise(differences)
+    summary, identical = summarise(differences), nearly_equal(scaled)
+    unknown = Interval(math.nan, math.nan)
     return Comparison(
         n=len(seeds),
         won=int((gains > 0).sum()),
         tied=int((gains == 0).sum()),
         mean=0.0 if abs(summary.mean) <= ROUNDING * magnitude else summary.mean,
         sd=summary.sd,
-        interval=summary.interval,
-        equivalence_interval=t_interval(differences, 1 - 2 * alpha / family),
+        interval=unknown if identical else summary.interval,
+        equivalence_interval=unknown if identical else t_interval(differences, 1 - 2 * alpha / family),
         p_t=paired_t(scaled),
         p_flip=sign_flip(scaled),
         g=hedges_g(scaled),
-        mde=minimal_detectable_effect(summary.sd, summary.n, alpha / family),
+        mde=math.nan if identical else minimal_detectable_effect(summary.sd, summary.n, alpha / family),
         family=family,
-        identical=nearly_equal(scaled),
+        identical=identical,
     )

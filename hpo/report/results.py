@@ -98,7 +98,12 @@ class Results:
             for entry in self._numbers.configurations
             for best in entry.tuning.best
         ]
-        return pd.DataFrame(rows, columns=list(dict.fromkeys([*plain, *(name for row in rows for name in row)])))
+        names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
+        # Object columns: a hyperparameter that some configurations do not have would make floats of whole numbers.
+        settings = {
+            name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names if name not in plain
+        }
+        return pd.DataFrame({**{name: [row[name] for row in rows] for name in plain}, **settings})
 
     @property
     def warnings(self) -> list[str]:

@@ -126,8 +126,9 @@ def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
     paired = verdict.comparison
     parts = [f"{escape(rival.name)} against {escape(rival.against)}: {verdict_words(verdict, metric)}"]
     if paired.n:
-        interval = f", 95% CI {difference_interval(paired.interval, metric)}" if paired.n > 1 else ""
-        scope = " (this comparison only)" if paired.n > 1 and paired.family > 1 else ""
+        has_interval = paired.n > 1 and not paired.identical
+        interval = f", 95% CI {difference_interval(paired.interval, metric)}" if has_interval else ""
+        scope = " (this comparison only)" if has_interval and paired.family > 1 else ""
         parts.append(f"Δ = {amount(paired.mean, metric)}{interval}{scope}")
     if paired.n > 2:
         parts.append(plural(paired.n, f"paired {numbers.unit}"))

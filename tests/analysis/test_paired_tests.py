@@ -140,6 +140,14 @@ def test_a_comparison_does_not_depend_on_the_unit(exponent: int) -> None:
         assert math.ldexp(comparison.mean, -exponent) == expected.mean
 
 
+def test_equal_differences_have_no_interval_and_detect_nothing() -> None:
+    """Two accuracies of 120 samples in float32, whose differences are 7/120 up to rounding."""
+    comparison = paired_tests.compare({1: 0.275, 2: 0.26666668}, {1: 0.21666667, 2: 0.20833333})
+    assert comparison.identical and comparison.mean == pytest.approx(7 / 120)
+    assert all(map(math.isnan, (*comparison.interval, *comparison.equivalence_interval, comparison.mde)))
+    assert comparison.p_t == 1.0
+
+
 def test_compare_without_shared_seeds_is_nan() -> None:
     comparison = paired_tests.compare({1: 0.5}, {2: 0.5})
     assert comparison.n == 0

@@ -90,9 +90,9 @@ def test_an_enqueued_setting_is_the_next_one_once(url: str) -> None:
     assert first.user_attrs["slot"] == 0 and first.value == pytest.approx(0.997)
     notes = [note["event"] for note in load_study(ledger.engine, "s").export()["study"]["notes"]]
     assert notes == [
-        "A: the setting of trial 1 was enqueued in Optuna", "A: the setting of trial 2 was enqueued in Optuna",
-        "A: the setting of trial 1 of tuning run 2 was enqueued in Optuna",
-    ]  # fmt: skip
+        "A: settings enqueued in Optuna were tried in slot 0 (Optuna's trial 0), slot 1 (Optuna's trial 1)",
+        "A: settings enqueued in Optuna were tried in slot 0 of tuning run 2 (Optuna's trial 0)",
+    ]
 
 
 def test_a_setting_enqueued_in_the_middle_is_tried_next(url: str) -> None:
@@ -144,6 +144,25 @@ def test_what_no_trial_is_left_for_is_refused_until_trials_are_raised(url: str) 
     raised = open_study(ledger.engine, "s", definition(), "d", {"trials": 6, "seeds": 2}, {}, {"loss": "aa"})
     works = work_on(known_for_long(raised), events=events)
     assert with_rate(works, 0.003)[0] == ("tune", 0, 4) and len(events) == 2
+
+
+def test_a_setting_enqueued_during_the_reruns_is_refused_at_their_end(url: str) -> None:
+    """The sentence names the trial as Optuna does, and its values; the report has it as well."""
+    ledger, events = opened(url), list[str]()
+
+    def train(work: Work) -> Any:
+        if work.phase == "rerun" and not [t for t in plain_study(url, "s/A/tune").trials if t.state.name == "WAITING"]:
+            enqueue(url, "s/A/tune", learning_rate=0.003, width=64)
+        return outcomes(work)
+
+    def on_event(kind: str, details: Any) -> None:
+        if kind == "refused":
+            events.append(details["text"])
+
+    run_worker(ledger, train, new_worker_id(), 24, on_event=on_event)
+    [sentence] = events
+    assert all(words in sentence for words in ("A: ", "trial 12 ", "learning_rate 0.003", "width 64", "--trials"))
+    assert [note["event"] for note in load_study(ledger.engine, "s").export()["study"]["notes"]] == [sentence]
 
 
 def test_a_finished_study_refuses_when_it_is_opened(url: str) -> None:

@@ -96,6 +96,7 @@ def run(
         flags = {"--name": name, "--epochs": epochs, "--population": population}
         flags |= {} if live_curves else {"--no-live-curves": ""}
         _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags, log)
+        _refuse_late(ledger)
     elif log:
         with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
             pass
@@ -105,6 +106,14 @@ def run(
             "some runs failed for good; see `hpo status`, fix the cause and run the same command again, with "
             "--accept-changed-code to keep the other results"
         )
+
+
+def _refuse_late(ledger: "Ledger") -> None:
+    """Refuses what was enqueued after the workers' last look, if the study is done."""
+    from hpo.storage.optuna.enqueued_settings import refuse_enqueued
+
+    for sentence in refuse_enqueued(ledger) if ledger.state() == "done" else ():
+        write_line(f"hpo: {sentence}", error=True)
 
 
 def _confirm_fresh(url: str, name: str, yes: bool) -> None:

@@ -1,5 +1,6 @@
 """Figure 4: the mean difference of every rival from the baseline, with its interval, 0 and the margin."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -96,11 +97,13 @@ class Forest(Chart):
         """A difference, one row of the frame, for plotly."""
         low, middle, high = rounded(self._scaled(row))
         unit = " points" if self.metric.share else ""
+        known = math.isfinite(low)  # equal differences have no interval
+        ends = {"array": [high - middle], "arrayminus": [middle - low]} if known else {"array": [0.0]}
         return plotly_layout.scatter(
             panel, "markers", [middle], [height], name=markup(name),
             marker={"color": style.colour, "symbol": style.marker[1], "size": 11},
             error_x={
-                "type": "data", "symmetric": False, "array": [high - middle], "arrayminus": [middle - low],
+                "type": "data", "symmetric": False, **ends, **({} if known else {"visible": False}),
                 "color": style.colour, "thickness": 2.5, "width": 5,
             },
             hovertemplate=(

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable
 
-from hpo.space import Setting
+from hpo.space import Setting, show_value
 from hpo.storage.ledger import Ledger, Slot, Work
-from hpo.storage.optuna.enqueued import Claim, Enqueued, claim, find_enqueued
+from hpo.storage.optuna.enqueued import Claim, Enqueued, claim, find_enqueued, note_refusal
 from hpo.storage.optuna.mirror import Mirror, attributes_of
 from hpo.storage.optuna.studies import study_name
 from hpo.storage.optuna.trials import NewTrial
@@ -49,7 +49,7 @@ class EnqueuedSettings:
             elif slots:
                 slot = slots.pop(0)
                 setting = complete(work.configuration, slot, self._restricted(work.configuration, enqueued))
-                claims.append(Claim(enqueued.trial, slot, setting))
+                claims.append(Claim(enqueued, slot, setting))
         return self._claim(worker_id, work, claims) if claims else work
 
     def refuse_rest(self) -> None:
@@ -69,10 +69,12 @@ class EnqueuedSettings:
 
     def _claim(self, worker_id: str, work: Work, claims: list[Claim]) -> Work:
         shared = {"configuration": work.configuration, "phase": work.phase, "device": self.mirror.device}
-        new = {each.trial: NewTrial(each.setting, attributes_of(each.slot._asdict() | shared)) for each in claims}
+        new = {
+            each.enqueued.trial: NewTrial(each.setting, attributes_of(each.slot._asdict() | shared)) for each in claims
+        }
         distributions = self.mirror.distributions[work.configuration]
         taken = claim(self.ledger, worker_id, work.configuration, claims, new, distributions)
-        changed = {each.slot.id: each.slot._replace(setting=each.setting, trial=each.trial) for each in taken}
+        changed = {each.slot.id: each.slot._replace(setting=each.setting, trial=each.enqueued.trial) for each in taken}
         return work.with_slots([changed.get(slot.id, slot) for slot in work.slots])
 
     def _objection(self, configuration: str, enqueued: Enqueued) -> str:
@@ -85,8 +87,10 @@ class EnqueuedSettings:
         return {name: tuned[name].restrict(value) for name, value in enqueued.setting.items()}
 
     def _refuse(self, enqueued: Enqueued, configuration: str, reason: str) -> None:
-        sentence = f"{configuration}: a setting that was enqueued in Optuna is refused, since {reason}"
+        values = ", ".join(f"{name} {show_value(value)}" for name, value in enqueued.setting.items()) or "no values"
+        sentence = f"{configuration}: trial {enqueued.number} enqueued in Optuna ({values}) is refused, since {reason}"
         self.mirror.fail([enqueued.trial], sentence)
+        note_refusal(self.ledger, sentence)
         self._on_refusal(sentence)
 
 
