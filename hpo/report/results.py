@@ -1,5 +1,6 @@
 """A study's results as tables and figures, for notebooks and scripts."""
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,7 +102,9 @@ class Results:
         names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
         # Object columns: a hyperparameter that some configurations do not have would make floats of whole numbers.
         settings = {
-            name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names if name not in plain
+            name: pd.Series([row.get(name, math.nan) for row in rows], dtype=object)
+            for name in names
+            if name not in plain
         }
         return pd.DataFrame({**{name: [row[name] for row in rows] for name in plain}, **settings})
 

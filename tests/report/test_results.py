@@ -118,9 +118,10 @@ def test_mixed_choices_can_be_exported(tmp_path: Path) -> None:
 
 def test_results_are_read_from_the_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/hpo.db"
+    tuned = hpo.Configuration("A", space={"batch_size": hpo.choice(16, 17)}, first=[{"batch_size": 16}] * 2)
     study = hpo.Study(
         name="small", data=hpo.Mnist1d(samples=200), model=hpo.MLP((40, 4, 10)), epochs=1, trials=2, seeds=3,
-        tuning_runs=1, baseline="A", configurations=[hpo.Configuration("A"), hpo.Configuration("B")],
+        tuning_runs=1, baseline="A", configurations=[tuned, hpo.Configuration("B")],
     )  # fmt: skip
     results = hpo.run(study, url, "cpu", reports=tmp_path / "reports")
     again = hpo.results("small", url)
@@ -133,9 +134,15 @@ def test_results_are_read_from_the_database(tmp_path: Path) -> None:
     words = ["export", "small", "--storage", url, "--format", "json", "--to", str(tmp_path / "out")]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len(json.loads((tmp_path / "out" / "best.json").read_text())) == 2
+    words = ["export", "small", "--storage", url, "--format", "csv", "--to", str(tmp_path / "csv")]
+    assert CliRunner().invoke(app, words).exit_code == 0
     best = CliRunner().invoke(app, ["best", "small", "-c", "B", "--storage", url, "--json"])
     (row,) = results.best[results.best.configuration == "B"].to_dict("records")
     (printed,) = json.loads(best.stdout)
+    assert "batch_size" not in printed["setting"] and row["batch_size"] != row["batch_size"]  # NaN: only A has it
+    of_a = hpo.results("small", url).best.query("configuration == 'A'")["batch_size"]
+    assert [(value, type(value)) for value in of_a] == [(16, int)]
+    assert (tmp_path / "csv" / "best.csv").read_text().splitlines()[1].endswith(",16")
     assert printed["score"] == row["score"] and printed["setting"]["learning_rate"] == row["learning_rate"]
     assert "learning_rate=" in CliRunner().invoke(app, ["best", "small", "--storage", url]).stdout
     wrong = CliRunner().invoke(app, ["best", "small", "-c", "D", "--storage", url])

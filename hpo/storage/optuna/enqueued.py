@@ -54,7 +54,7 @@ def find_enqueued(engine: Engine, shown_in: Sequence[int]) -> list[Enqueued]:
         shown = sa.select(trial_attributes.c.trial_id).where(trial_attributes.c.key == "slot_id")
         of_no_slot = trials.c.trial_id.not_in(shown.where(trial_attributes.c.trial_id == trials.c.trial_id))
         rows = connection.execute(query.where(in_studies, trials.c.state == TrialState.WAITING, of_no_slot))
-        return [Enqueued(*ids, json.loads(text) if text else {}) for *ids, text in rows]
+        return [Enqueued(study, trial, number, json.loads(text) if text else {}) for study, trial, number, text in rows]
 
     return run_with_retry(engine, read)
 
