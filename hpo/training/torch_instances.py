@@ -20,6 +20,11 @@ from hpo.user_code.ownership import is_user_code
 Setting = Mapping[str, Any]
 Closure = Callable[[], Any]  # returns a loss, a tensor []
 TRIED_GRADIENT = 1e-3
+ADVICE = {  # what an error of the user's code contains → what to write
+    "'list' object has no attribute 'parameters'": "it gets a list of (name, parameter) pairs, not the model",
+    "'list' object has no attribute 'named_parameters'": "it gets a list of (name, parameter) pairs, not the model",
+    "leaf Variable that requires grad is being used in an in-place": "decorate its step with @torch.no_grad()",
+}
 
 
 class Builder:
@@ -123,6 +128,8 @@ class Builder:
         try:
             yield
         except Exception as error:
+            if advice := next((each for words, each in ADVICE.items() if words in str(error)), None):
+                raise UsageError(f"{self.name} {fails}: {advice}") from error
             if is_user_code(self.optimizer.source) or isinstance(error, UsageError):
                 raise
             text = (str(error).splitlines() or [""])[0].rstrip(".")

@@ -121,6 +121,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "a typo": (lambda: from_torch(Lion, lr=1, weight_decai=1), ("'weight_decai'", "did you mean 'weight_decay'?")),
     "no default": (lambda: from_torch(needs_k, lr=1), ("'k' has no default",)),
     "no parameters": (lambda: from_torch(lambda: None), ("does not take parameters as its first argument",)),
+    "one range for two": (lambda: from_torch(Lion, lr=1, betas=linear_range(0.8, 0.9)), ("betas=(…, 0.99)",)),
     "two of one name": (
         lambda: from_torch(two_names, learning_rate=1),
         ("two of its arguments would be the hyperparameter 'beta1'",),
@@ -146,6 +147,18 @@ def twice(named_parameters: Any, learning_rate: float) -> Any:
     return [torch.optim.SGD(parameters, lr=learning_rate), torch.optim.SGD(parameters[:1], lr=learning_rate)]
 
 
+def takes_model(model: Any, learning_rate: float) -> Any:
+    return torch.optim.SGD(model.parameters(), lr=learning_rate)
+
+
+class WithGradients(torch.optim.SGD):
+    """A step that PyTorch records."""
+
+    def step(self, _: Any = None) -> None:  # type: ignore[override]
+        for p in self.param_groups[0]["params"]:
+            p -= 0.1 * p.grad
+
+
 UNUSABLE: dict[str, tuple[Callable[[], TorchOptimizer], tuple[str, ...]]] = {
     "matrices only": (
         lambda: from_torch(torch.optim.Muon, lr=0.1),
@@ -157,6 +170,8 @@ UNUSABLE: dict[str, tuple[Callable[[], TorchOptimizer], tuple[str, ...]]] = {
     ),
     "no optimizer": (lambda: from_torch(nothing), ("returns a NoneType; return a torch.optim",)),
     "other parameters": (lambda: from_torch(cloned, lr=0.1), ("a parameter that it was not given",)),
+    "a model": (lambda: from_torch(takes_model, lr=0.1), ("'takes_model'", "a list of (name, parameter)")),
+    "gradients": (lambda: from_torch(WithGradients, lr=0.1), ("'WithGradients'", "@torch.no_grad()")),
     "twice": (lambda: from_torch(twice, lr=0.1), ("'linear1.weight' in several optimizers",)),
 }  # fmt: skip
 

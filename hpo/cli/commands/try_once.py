@@ -10,7 +10,7 @@ import typer
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
 from hpo.errors import HpoError, UsageError, did_you_mean
 from hpo.output import write_line
-from hpo.space import show_value
+from hpo.space import describe_bounds, show_value
 from hpo.study.study import Study
 
 
@@ -48,6 +48,9 @@ def try_(
     trainer = Trainer(definition, chosen)
     given = parse_settings(settings or [], definition, trainer.configuration(configuration))
     setting = trainer.setting_to_try(configuration, given)
+    for name, bounds in trainer.recipes.space(configuration).tuned.items():
+        if name in given and not bounds.contains(given[name]):
+            write_line(f"hpo: {name} {show_value(given[name])} is outside {describe_bounds(bounds)}", error=True)
     if not as_json:
         write_line("  ".join(f"{key} {show_value(value)}" for key, value in setting.items()) + f"  seed {seed}")
     try:
