@@ -74,9 +74,9 @@ def _with_torch_names(code: str, arguments: Mapping[str, Any], defaults: Mapping
 def _specify(code: str, argument: str, value: Any, default: Any, hyperparameters: dict[str, Any]) -> Any:
     """How an argument is built; adds its hyperparameters."""
     if _is_tunable(value) and isinstance(default, list | tuple):
-        entries = ", ".join(["…", *map(repr, default[1:])])
+        example = ", ".join(["…", *map(repr, default[1:])])
         raise UsageError(
-            f"{code}: {argument} has {len(default)} entries; give each, a range or a number: {argument}=({entries})"
+            f"{code}: {argument} has {len(default)} entries; give each, a range or a number: {argument}=({example})"
         )
     if _is_tunable(value):
         name = _hpo_name(argument)

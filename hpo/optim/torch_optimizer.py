@@ -89,7 +89,10 @@ def from_torch(optimizer: Callable[..., Any], **arguments: Any) -> TorchOptimize
 
     Numbers and ranges become hyperparameters under their names, so that `space` may change them: `lr` is
     `learning_rate`, and `betas` are `beta1` and `beta2`. So do the numbers that are the defaults of other arguments.
-    Anything else (texts, True and False, classes, functions) is passed on as it is.
+    `choice` and `when` are tuned as well; of a pair, each entry: `betas=(linear_range(0.8, 0.95), 0.999)`. An argument
+    that is not named has the optimizer's own default and is not tuned, such as the `weight_decay` of
+    `torch.optim.AdamW`, 0.01, which the built-in "adamw" tunes. Anything else (texts, True and False, classes,
+    functions) is passed on as it is.
 
     Gradients are those of the regularizer, for all models at once; each instance then updates its own model, so that
     its step runs once per model. `train()` and `eval()` are called where it has them. A step that needs a closure gets

@@ -23,9 +23,9 @@ class Configuration:
         regularizer: a built-in name (`hpo list`) or an `hpo.Regularizer`.
         space: hyperparameter → `log_range`, `linear_range`, `integers`, `choice` or `when`, or a value to keep it
             fixed. Any other hyperparameter has the default of the optimizer or regularizer. Training hyperparameters
-            can be named as well: `batch_size`, `label_smoothing`, `dropout`, `model.ARGUMENT` of the model function
-            and `schedule.ARGUMENT`. Models that differ in one of these cannot be trained side by side in a population:
-            hpo trains one population for each of its values, one after another.
+            can be named as well: `batch_size`, `accumulate`, `label_smoothing`, `dropout`, `model.ARGUMENT` of the
+            model function and `schedule.ARGUMENT`. Models that differ in one of these cannot be trained side by side in
+            a population: hpo trains one population for each of its values, one after another.
         groups: pattern of parameter names, such as "head.*" → how the optimizer's hyperparameters differ for these
             parameters: a number is a factor, {"learning_rate": 0.1} a tenth of the learning rate, and
             `hpo.fixed(0.01)` a value; a schedule multiplies both.
@@ -65,7 +65,8 @@ class Study:
 
     Attributes:
         data: a data set: `hpo.Mnist1d(...)` or a subclass of `hpo.Dataset` with a `load() -> hpo.Source`.
-        model: a network: `hpo.MLP(...)` or any function without arguments that returns a new `torch.nn.Module`.
+        model: a network: `hpo.MLP(...)` or any function without required arguments that returns a new
+            `torch.nn.Module`.
         configurations: two or more; `baseline` is the name of the one that the others are compared with.
         batch_size, epochs: per training run; `hpo.Stages({0: 32, 10: 64})` is a batch size that changes after so many
             epochs. tuning_epochs: epochs of a trial, only where a published protocol tuned

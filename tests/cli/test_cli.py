@@ -80,7 +80,7 @@ def hpo(*arguments: str) -> int:
         ("run smal", ["studies/smal.py", "did you mean 'small'?"]),
         ("try small -c mien", ["'mien'", "AdamW, Mine", "did you mean 'Mine'?"]),
         ("try small -c Mine lamda=1", ["'lamda'", "learning_rate, weight_decay", "did you mean 'lambda'?"]),
-        ("try small -c AdamW beta1", ["'beta1'", "beta1=0.1"]),
+        ("try small -c AdamW beta1", ["beta1 ", "beta1=VALUE"]),
         ("try small -c AdamW beta1=high", ["'beta1=high'", "beta1=0.1"]),
         ("report smal", ["'smal'", "did you mean 'small'?"]),
         ("status smal", ["'smal'", "did you mean 'small'?"]),
@@ -203,6 +203,9 @@ def test_try_takes_every_kind_of_hyperparameter(folder: Path, capsys: pytest.Cap
     assert (given["batch_size"], given["model.width"], given["label_smoothing"]) == (32, 5, 0.1)
     mine = tried(capsys, "-c", "Mine", "rank=3", "kind=1", "batch_size=8")
     assert (mine["rank"], mine["kind"], mine["batch_size"], mine["beta1"]) == (3, "1", 8, 0.8)
+    assert hpo("try", "search", "-c", "Mine", "rank=5", "beta1=0.9") == 0
+    [note] = capsys.readouterr().err.splitlines()
+    assert "rank 5" in note and "1–4" in note
     for words, named in (
         (["batch_size=8.5"], "batch_size is 8.5"), (["model.depth=2"], "'model.depth'"), (["beta1=x"], "'beta1=x'"),
         (["batch_size=90"], "batch_size is 90"),
