@@ -120,7 +120,16 @@ class Suggestions:
         return Replay(self._make, self._spaces[configuration], self._ledger.direction, seed, given, generation)
 
     def _check_seeded(self, configuration: str) -> None:
-        first, second = (self._new_replay(configuration, 0).settings([], range(2)) for _ in range(2))
+        try:
+            first, second = (self._new_replay(configuration, 0).settings([], range(2)) for _ in range(2))
+        except UsageError:
+            raise
+        except Exception as error:  # of Optuna's sampler or the user's
+            text = " ".join(str(error).split()).rstrip(".")
+            raise UsageError(
+                f"sampler: the function's sampler chooses no setting of {configuration!r} "
+                f"({type(error).__name__}: {text}); give another sampler, or hpo.grid({{…}}) for a grid"
+            ) from error
         if first != second:
             raise UsageError("sampler: the function gives a sampler that ignores its seed; pass the seed on to it")
 

@@ -229,6 +229,7 @@ def test_the_sampler_is_part_of_the_definition_and_a_grid_sets_the_trials() -> N
         (lambda seed: None, "returns None"),  # noqa: ARG005
         (lambda: None, "called as sampler(seed="),
         (lambda seed: optuna.samplers.RandomSampler(), "ignores its seed"),  # noqa: ARG005
+        (lambda seed: optuna.samplers.GridSampler({"x": [1, 2]}, seed=seed), "hpo.grid({…})"),
     ],
 )
 def test_a_function_that_returns_no_seeded_sampler_is_refused(url: str, make: Any, named: str) -> None:
