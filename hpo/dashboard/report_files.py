@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import FileWrapper
 
-from jinja2 import Environment, PackageLoader, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, Template
 
 from hpo.dashboard.middleware import Response
+from hpo.dashboard.study_rows import StudyRow
 from hpo.report.standalone import PLOTLY
 
 CONTENT_TYPES = {
@@ -29,29 +29,13 @@ REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline' 'self'; "
     "style-src 'unsafe-inline'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-LIST_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+# Its scripts are inline and all names in it are escaped; it fetches itself.
+LIST_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; connect-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
 log = logging.getLogger(__name__)
 BLOCK = 1 << 18  # bytes of a file read at once
-
-
-class StudyRow(NamedTuple):
-    """A row of the list of studies.
-
-    Attributes:
-        state: in words. trials, reruns: "done/planned".
-        summary: the id of the Optuna study with the summary, if there is one yet.
-        finished: whether nothing more will change.
-        best: the best score so far, in words. training: what its workers train, how fast, and the time left.
-    """
-
-    name: str
-    state: str
-    trials: str
-    reruns: str
-    summary: int | None
-    finished: bool
-    best: str = ""
-    training: Sequence[str] = ()
 
 
 def with_reports(
@@ -145,5 +129,6 @@ def _study_list(rows: Sequence[StudyRow], folder: Path) -> str:
 
 @cache
 def _list_template() -> Template:
-    environment = Environment(loader=PackageLoader("hpo.dashboard"), autoescape=True, trim_blocks=True)
+    loader = ChoiceLoader([PackageLoader("hpo.dashboard"), PackageLoader("hpo.report")])  # they share style and sorting
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     return environment.get_template("studies.html.jinja")

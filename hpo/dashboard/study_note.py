@@ -12,7 +12,8 @@ from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.optuna.notes import Attributes
 
 PAUSE = 30.0  # seconds between two summaries of a study, from all processes together
-# The attribute of the last summary: when it was started, the digest of its results, and the digest of its note.
+# The attribute of the last summary: when it was started, the digest of its results, its verdicts as plain text, and the
+# digest of its note.
 KEY = "hpo:summary"
 
 
@@ -35,7 +36,7 @@ def refresh(ledger: Ledger, pause: float | None = None) -> bool:
     def claim(attributes: Attributes, now: float) -> Attributes:
         nonlocal up_to_date
         last = attributes.get(KEY) or {}
-        up_to_date = last.get("results") == digest
+        up_to_date = last.get("results") == digest and "verdicts" in last
         waits = 0 <= now - last.get("time", 0.0) < pause
         return {} if up_to_date or waits else {KEY: {**last, "time": now}}
 
@@ -61,7 +62,7 @@ def _write(ledger: Ledger, summary: Summary, digest: str) -> None:
             last = {**last, "note": _digest(summary.note)}
         for identifier, drawing in summary.plots.items():
             changes |= notes.with_plot(attributes, identifier, drawing)
-        return {**changes, KEY: {**last, "time": now, "results": digest}}
+        return {**changes, KEY: {**last, "time": now, "results": digest, "verdicts": summary.verdicts}}
 
     _change(ledger, update)
 

@@ -7,12 +7,15 @@ from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.report.figure_plan import plan_png_figures
+from hpo.report.figures.plotly_layout import fit_panels
 from hpo.report.page import render_template
 from hpo.report.results_json import as_json
 from hpo.report.tables import comparisons, results, tuned_so_far
 from hpo.report.warnings import find_warnings
-from hpo.report.wording import escape, verdict_lines
+from hpo.report.wording import escape, short_verdicts, verdict_lines
 
+CARD = (540, 450)  # pixels of optuna-dashboard's card for a plot on a page of 1280
+TOP = 45  # pixels for the title
 GREY = "#7f8791"  # readable on white and on black: a plot cannot know the background of the dashboard
 
 
@@ -22,10 +25,12 @@ class Summary(NamedTuple):
     Attributes:
         note: Markdown.
         plots: identifier → data and layout for plotly.js; None while there is nothing to draw.
+        verdicts: one for each planned comparison that has one, as plain text.
     """
 
     note: str
     plots: dict[str, dict[str, Any] | None]
+    verdicts: list[str]
 
 
 def summarise(record: Record, numbers: StudyNumbers | None = None) -> Summary:
@@ -37,7 +42,7 @@ def summarise(record: Record, numbers: StudyNumbers | None = None) -> Summary:
         else _add_title(figure.chart.draw_plotly(), f"Figure {figure.number}. {figure.title}")
         for figure in plan_png_figures(record, numbers)
     }
-    return Summary(_note(numbers), plots)
+    return Summary(_note(numbers), plots, short_verdicts(numbers))
 
 
 def _note(numbers: StudyNumbers) -> str:
@@ -65,6 +70,8 @@ def _add_title(drawing: dict[str, Any], title: str) -> dict[str, Any]:
     """The drawing with its title in it, as wide as the element that shows it."""
     layout = {key: value for key, value in drawing["layout"].items() if key not in ("width", "template", "meta")}
     layout["title"] = {"text": title, "x": 0, "xref": "container", "font": {"size": 15}}
-    layout["margin"] = {**layout.get("margin", {}), "t": 45}
+    layout["margin"] = {**layout.get("margin", {}), "t": TOP}
+    if "xaxis2" in layout:  # several panels: wider and higher than the card
+        fit_panels(layout, *CARD, TOP)
     layout["font"] = {"color": GREY}
     return as_json({"data": drawing["data"], "layout": layout})

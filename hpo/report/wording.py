@@ -116,6 +116,17 @@ def verdict_words(verdict: Verdict, metric: Metric) -> str:
     return f"{verdict.label} (smallest detectable: {detectable(verdict.comparison.mde, metric)})"
 
 
+def short_verdicts(numbers: StudyNumbers) -> list[str]:
+    """Plain text for each planned comparison that has a verdict: "GNVR: better, Δ = +1.10 points"."""
+    texts = []
+    for rival in numbers.comparisons:
+        verdict, against = rival.verdict, f" against {rival.against}" if rival.against != numbers.baseline.name else ""
+        if verdict.rule > 1:
+            label = verdict.label if verdict.rule > 2 else unescape(verdict_words(verdict, numbers.metric))
+            texts.append(f"{rival.name}{against}: {label}, Δ = {amount(verdict.comparison.mean, numbers.metric)}")
+    return texts
+
+
 def verdict_lines(numbers: StudyNumbers) -> list[str]:
     """A line of Markdown for each planned comparison: its verdict and the numbers that it rests on."""
     return [_verdict_line(rival, numbers) for rival in numbers.comparisons]

@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import shown_study
@@ -42,7 +42,7 @@ def finished(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) 
 
 def open_note(tab: Tab, dashboard: Served) -> None:
     """From the start page, which links the note as soon as there is one."""
-    link = tab.page.get_by_text("summary", exact=True)
+    link = tab.page.get_by_role("link", name="summary", exact=True)
     until(lambda: _shown(tab, dashboard.address) and link.count())
     link.click()
     tab.page.wait_for_url("**/note")
@@ -156,7 +156,7 @@ def test_a_study_is_followed_while_it_runs(
 
 def _finished(tab: Tab) -> int:
     """The trials of the only study in the list."""
-    return int(tab.text("td:nth-child(3)").split("/")[0])
+    return int(re.search(r"(\d+)/\d+ trials", tab.text("td:nth-child(3)"))[1])  # type: ignore[index]
 
 
 def _trials_grow(tab: Tab, dashboard: Served, running: Running) -> None:
@@ -170,6 +170,44 @@ def _trials_grow(tab: Tab, dashboard: Served, running: Running) -> None:
     running.more()
     until(lambda: shown.count() > before, running.patience)
     assert len([url for url in tab.requests if url.endswith("/dashboard")]) == requests
+
+
+def test_the_panels_of_a_figure_fit_into_its_card(browser: Browser, fork_server: ForkServer, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    engine = connect(url)
+    rivals = ["GNVR", "Sharpness-aware minimization", "ASAM", "Clipping by sample", "ROGC", "SGSC", "GAM, published"]
+    shown_study.finish(shown_study.make(engine, "many", 2, 5, ["AdamW", *rivals]))
+    engine.dispose()
+    with served(fork_server, url, tmp_path) as dashboard, browser.tab(width=1280) as tab:
+        open_note(tab, dashboard)
+        tab.page.click('a:has(svg[data-testid="AutoGraphIcon"])')
+        figure = FIGURE.format(3)
+        tab.page.wait_for_selector(f"{figure} .x7title")
+        card = _box(tab, figure)
+        texts = tab.page.locator(f"{figure} text:visible")
+        boxes = [box for box in (text.bounding_box() for text in texts.all()) if box and box["width"]]
+        assert len(boxes) > 10
+        for number, box in enumerate(boxes):
+            assert _inside(box, card), texts.nth(number).text_content()
+            assert not any(_overlap(box, other) for other in boxes[:number]), texts.nth(number).text_content()
+
+
+def _box(tab: Tab, selector: str) -> dict[str, float]:
+    box = tab.page.locator(selector).first.bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+def _inside(box: Any, outer: Any) -> bool:
+    across = outer["x"] <= box["x"] and box["x"] + box["width"] <= outer["x"] + outer["width"]
+    return across and outer["y"] <= box["y"] and box["y"] + box["height"] <= outer["y"] + outer["height"]
+
+
+def _overlap(left: Any, right: Any) -> bool:
+    return all(
+        left[start] + 1 < right[start] + right[size] and right[start] + 1 < left[start] + left[size]
+        for start, size in (("x", "width"), ("y", "height"))
+    )
 
 
 def test_nothing_can_be_changed_from_the_page(browser: Browser, finished: Served) -> None:

@@ -16,7 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+import shown_study
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -120,6 +122,41 @@ def test_studies_and_trials_are_shown(opened: Callable[..., Any]) -> None:
     assert len(detail["best_trials"]) == 1
     assert b"Param learning_rate" in ask(app, f"/csv/{tune['study_id']}").body
     assert len(ask(app, "/static/bundle.js").body) > 10**6
+
+
+def test_optuna_studies_are_in_the_order_of_the_study(url: str, tmp_path: Path) -> None:
+    engine = connect(url)
+    other = make(engine, "another", trials=2, seeds=2, tuning_runs=2)
+    finish_all(other)
+    Mirror(other).repair()
+    Mirror(other).report_study()
+    engine.dispose()
+    storage = open_storage(connect(url))
+    optuna.create_study(study_name="mine", storage=storage)
+    answer = ask(build(storage, tmp_path), "/api/studies").json()["study_summaries"]
+    parts = [f"{name}/{part}" for name in "AB" for part in ("tune", "tune/r2", "rerun", "rerun/r2")]
+    small = [f"small/{name}/{phase}" for name in "AB" for phase in ("tune", "rerun")]
+    names = ["another/report", *(f"another/{part}" for part in parts), *small, "mine"]
+    assert [entry["study_name"] for entry in answer] == names
+    close(storage)
+
+
+@pytest.mark.parametrize(("trials", "shown"), [(49, False), (50, True)])
+def test_importances_need_enough_trials(trials: int, shown: bool, tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    ledger = shown_study.make(engine, trials=trials, seeds=1)
+    shown_study.finish(ledger)
+    Mirror(ledger).repair()
+    storage = open_storage(engine)
+    app = build(storage, tmp_path)
+    number = storage.get_study_id_from_name("shown/GNVR/tune")
+    [*importances] = ask(app, f"/api/studies/{number}/param_importances").json()["param_importances"]
+    assert bool(importances) == shown
+    assert ask(app, "/api/studies/99/param_importances").status == 404
+    theirs = optuna.create_study(study_name="theirs", storage=storage)  # a study that is not hpo's has Optuna's own
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1) + 0 * trial.suggest_float("y", 0, 1), n_trials=6)
+    assert ask(app, f"/api/studies/{theirs._study_id}/param_importances").json()["param_importances"][0]
+    close(storage)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "127.0.0.1"])
@@ -237,8 +274,8 @@ def test_other_machines_may_use_its_name_and_its_addresses(opened: Callable[...,
 def test_reports_are_listed_and_served(opened: Callable[..., Any]) -> None:
     app = opened()
     listed = ask(app, "/reports/").body.decode()
-    assert '<a href="/reports/small/">' in listed
-    assert "<td>small</td><td>finished</td><td>4/4</td><td>2/2</td>" in listed
+    assert '<a href="/reports/small/">small</a>' in listed
+    assert "<p>finished<p" in listed and "4/4 trials, 2/2 reruns" in listed
     assert ask(app, "/reports").headers["Location"] == "/reports/"
     page = ask(app, "/reports/small/")
     assert (page.status, page.body) == (200, PAGE.encode()) and page.headers["Content-Type"].startswith("text/html")
@@ -264,7 +301,7 @@ def test_study_names_are_escaped(reading: RDBStorage, url: str, tmp_path: Path) 
     engine.dispose()
     app = build(reading, tmp_path / "none")
     listed = ask(app, "/reports/").body.decode()
-    assert "<td>unfinished</td>" in listed and "<script>" not in listed
+    assert "<p>unfinished<p" in listed and listed.count("<script>") == 1  # the page's own
     assert "&lt;script&gt;&#34;&amp;" in listed and '<a href="/reports/%3Cscript%3E%22%26/">' in listed
     assert ask(app, "/reports/nobody/").status == 404
 

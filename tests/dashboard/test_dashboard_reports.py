@@ -1,8 +1,10 @@
 """Reports that the dashboard writes on request, and the list of studies."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from hpo import api
 from hpo.dashboard import live_reports, study_note
 from hpo.dashboard.application import build
 from hpo.dashboard.live_reports import LiveReports
-from hpo.dashboard.report_files import StudyRow, with_reports
+from hpo.dashboard.report_files import with_reports
+from hpo.dashboard.study_rows import StudyRow
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
 from hpo.storage.optuna.studies import open_storage
@@ -100,7 +103,7 @@ def test_reports_of_other_databases_are_listed_and_served(
     assert ask(app, "/reports/%3C%CE%BB%3E/").body.decode() == "from <λ>"
     listed = ask(app, "/reports/").body.decode()
     links = '<a href="/reports/%3C%CE%BB%3E/">&lt;λ&gt;</a>, <a href="/reports/elsewhere/">elsewhere</a>'
-    assert f"<p>Other reports: {links}<p>" in listed and "away" not in listed
+    assert f"<p>Other reports: {links}" in listed and "away" not in listed
 
 
 def test_a_live_report_has_the_authors_newest_text(
@@ -138,15 +141,20 @@ def test_reports_share_plotly(storage: RDBStorage, tmp_path: Path) -> None:
 def test_the_list_shows_progress(ledger: Ledger, storage: RDBStorage, tmp_path: Path) -> None:
     app = build(storage, tmp_path)
     page = ask(app, "/reports/").body.decode()
-    assert "summary" not in page
+    assert ">summary<" not in page
     assert study_note.refresh(ledger)
     page = ask(app, "/reports/").body.decode()
-    assert "<td>shown</td><td>unfinished</td><td>2/6</td><td>0/6</td>" in page and 'http-equiv="refresh"' in page
+    assert "2/6 trials, 0/6 reruns" in page and 'data-reload="5"' in page and "no verdict yet" in page
     number = storage.get_study_id_from_name("shown/report")
     assert f'<a href="/dashboard/studies/{number}/note">summary</a>' in page
     shown_study.finish(ledger)
     page = ask(app, "/reports/").body.decode()
-    assert "<td>finished</td><td>6/6</td><td>6/6</td>" in page and "refresh" not in page
+    assert "6/6 trials, 6/6 reruns" in page and 'data-reload="5"' not in page
+    assert study_note.refresh(ledger, pause=0.0)
+    page = ask(app, "/reports/").body.decode()
+    assert re.search(r"<p>GNVR: .*better, Δ = \+1\.\d+ points", page)
+    date = datetime.fromtimestamp(ledger.last_finished() or 0.0).astimezone()
+    assert f"<time>{date:%Y-%m-%d %H:%M %Z}</time>" in page
 
 
 def test_a_list_without_studies_reloads(tmp_path: Path) -> None:
@@ -163,3 +171,30 @@ def test_a_list_of_long_names_fits_into_the_window(width: int, browser: Browser,
     with browser.tab(width=width) as tab:
         tab.open(listed)
         assert tab.overflow() <= 0
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_list_is_sorted_and_filtered(width: int, browser: Browser, tmp_path: Path) -> None:
+    verdicts = {"a": ["SAM: worse, Δ = −2.00 points"], "b": ["SAM: better, Δ = +1.00 points"], "c": []}
+    rows = [
+        StudyRow(name, "finished", "9/9", "9/9", None, True, verdicts=verdicts[name], last=last, share=share)
+        for name, last, share in (("b", 100.0, 0.5), ("c", None, 0.25), ("a", 99.0, 1.0))
+    ]
+    listed = tmp_path / "list.html"
+    listed.write_bytes(ask(with_reports(lambda *_: [], tmp_path, lambda: rows), "/reports/").body)
+    with browser.tab(width=width) as tab:
+        tab.open(listed)
+        shown = lambda: "".join(tab.page.locator("tbody tr:visible td:first-child a").all_inner_texts())  # noqa: E731
+        header = lambda words: tab.page.locator("th button", has_text=words).click()  # noqa: E731
+        assert shown() == "bca"
+        for words, order in (("study", "abc"), ("study", "cba"), ("progress", "cba"), ("last result", "cab")):
+            header(words)
+            assert shown() == order, words
+        tab.page.fill("#filter", "sam BETTER")
+        assert shown() == "b"
+        tab.page.fill("#filter", "sam")
+        assert shown() == "ab"
+        tab.page.reload()
+        assert shown() == "ab" and tab.page.input_value("#filter") == "sam"
+        tab.page.fill("#filter", "")
+        assert shown() == "cab" and tab.overflow() <= 0 and not tab.errors

@@ -4,6 +4,7 @@ import hashlib
 import math
 import random
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,16 @@ from hpo.worker.loop import run_worker
 EPOCHS = 10
 
 
-def make(engine: Any, name: str = "shown", trials: int = 12, seeds: int = 5, **definition: Any) -> Ledger:
-    """Two configurations, "GNVR" being a point and a half better than "AdamW"."""
-    study = synthetic_export(epochs=EPOCHS, **definition)[0]["study"]
+def make(
+    engine: Any,
+    name: str = "shown",
+    trials: int = 12,
+    seeds: int = 5,
+    names: Sequence[str] = ("AdamW", "GNVR"),
+    **definition: Any,
+) -> Ledger:
+    """Configurations of these names, "GNVR" being a point and a half better than "AdamW"."""
+    study = synthetic_export(names, epochs=EPOCHS, **definition)[0]["study"]
     planned = {"trials": trials, "seeds": seeds, "tuning_runs": 1}
     text = {"title": f"What {name} compares", "hypothesis": "", "command": f"hpo run {name}"}
     return open_study(engine, name, study["definition"], study["digest"], planned, text, {})

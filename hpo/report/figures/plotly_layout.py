@@ -85,6 +85,37 @@ def log_ticks(low: float, high: float) -> Dict:
     return {"type": "log", "tickformat": "~g", **ticks}
 
 
+def fit_panels(layout: Dict, width: int, height: int, top: int) -> None:
+    """Arranges the panels of a figure in a box of fixed size, such as a card of optuna-dashboard.
+
+    Panels of one row share the labels of their y axis, and an x axis says only what differs: "SAM" of "AdamW → SAM".
+
+    Args:
+        layout: of at least two panels; it is changed. width, height: of the box. top: pixels for a title.
+    """
+    count = sum(name.startswith("xaxis") for name in layout)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    layout.pop("height", None)  # that of the box
+    inner_width, inner_height = width - LEFT - RIGHT, height - top - BOTTOM / 2
+    panel_width = (inner_width - (columns - 1) * RIGHT) / columns
+    panel_height = inner_height / rows - BOTTOM / 2
+    layout["margin"] = {"l": LEFT, "r": RIGHT, "t": top, "b": BOTTOM / 2}
+    for index in range(count):
+        row, column = divmod(index, columns)
+        x, y = (layout[f"{axis}axis{axis_suffix(index)}"] for axis in "xy")
+        x["domain"] = _domain(column * (panel_width + RIGHT), panel_width, inner_width)
+        bottom = inner_height - row * inner_height / rows - panel_height
+        y["domain"] = _domain(bottom, panel_height, inner_height)
+        name = x["title"]["text"].rpartition(" → ")[2]
+        letters = max(4, int(panel_width / CHARACTER))
+        short = name if len(name) <= letters else f"{name[: letters - 1]}…"
+        x["title"] = {"text": short, "font": {"size": 12}, "standoff": 4}
+        y["title"] = {"text": ""}
+        y["showticklabels"] = column == 0
+        x["automargin"] = y["automargin"] = False
+
+
 def _axis(axis: Dict) -> Dict:
     defaults = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticklabelstandoff": 5, "exponentformat": "e"}
     title = {"title": {"standoff": 10, "font": {"size": 14}, **axis["title"]}} if "title" in axis else {}
