@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", *PUBLIC_NAMES]
 
 if TYPE_CHECKING:
-    from hpo.api import results, run
+    from hpo.api import load_model, results, run
     from hpo.data import (
         Arrays,
         Cifar10,
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from hpo.study.sampler import Grid, grid
     from hpo.study.study import Configuration, Study
     from hpo.user_code.metrics import whole
-    from hpo.worker.weights import load_model
 
 
 def __dir__() -> list[str]:

@@ -30,8 +30,7 @@ _NAMES_BY_MODULE = {
     "hpo.stages": ("Stages",),
     "hpo.study.loading": ("load",),
     "hpo.report.results": ("Results",),
-    "hpo.worker.weights": ("load_model",),
-    "hpo.api": ("results", "run"),
+    "hpo.api": ("load_model", "results", "run"),
 }
 PUBLIC_NAMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from hpo.errors import UsageError
-from hpo.study.loading import load
 from hpo.study.study import Study
 from hpo.training.initial_models import build
 from hpo.training.recipe import Result
@@ -70,19 +69,18 @@ def from_environment(study: str, provenance: Mapping[str, Any]) -> WeightsFolder
     return WeightsFolder(Path(folder), study, provenance) if folder else None
 
 
-def load_model(study: str | Study, configuration: str, seed: int, folder: str | Path = DEFAULT_FOLDER) -> nn.Module:
-    """The network of a rerun whose weights were kept (`hpo run --keep-weights`), on the CPU and ready to evaluate.
-
-    Weights are those that the rerun was evaluated with: an average of the weights where the configuration has one.
+def read_model(
+    definition: Study, configuration: str, seed: int, folder: str | Path, setting: Mapping[str, Any] | None
+) -> nn.Module:
+    """The network of a rerun; see `hpo.load_model`.
 
     Args:
-        study: the study, or what `hpo run` was given: its name, NAME:VARIANT or file.
-        seed: of the rerun, such as 1000; see `Results.reruns`. folder: where the weights were kept.
+        setting: of the rerun in the database, or None where that is not known.
 
     Raises:
-        UsageError: there are no such weights, or the study's network has other parameters by now.
+        UsageError: there are no such weights, they are of a rerun with another setting, or the study's network has
+            other parameters by now.
     """
-    definition = load(study) if isinstance(study, str) else study
     path = weights_path(Path(folder), str(definition.name), configuration, seed)
     if not path.is_file():
         found = sorted(str(each) for each in path.parent.parent.glob("*/*.safetensors"))
@@ -91,6 +89,11 @@ def load_model(study: str | Study, configuration: str, seed: int, folder: str | 
     with _safetensors().safe_open(path, framework="pt") as file:
         provenance = json.loads(file.metadata()["hpo"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+    if setting is not None and provenance["setting"] != dict(setting):
+        raise UsageError(
+            f"{path} has the weights of a rerun with an earlier setting, which a better trial has replaced since; its "
+            "present rerun was made without --keep-weights"
+        )
     recipes = Recipes(definition, lambda: None)  # type: ignore[arg-type, return-value]
     parts = recipes.parts(configuration, provenance["setting"])
     module = build(recipes.study_with(parts.training).model, seed)

@@ -21,6 +21,7 @@ from hpo.report.figure_plan import plan_figures
 from hpo.report.tables import seeds
 from hpo.report.tuning_tables import tuning
 from hpo.report.warnings import find_warnings
+from hpo.report.wording import verdict_lines
 from hpo.storage.database import connect
 from hpo.storage.optuna.mirror import _result
 from hpo.training.loop import train
@@ -170,7 +171,7 @@ def report_of(lost: dict[str, list[int]], diverged: int | None = None) -> tuple[
 
 def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None:
     text, numbers = report_of({"GNVR": [1, 4], "AdamW": [4]})
-    assert "test gain is not finite for 3 of 12 reruns" in verdict_of(text)
+    assert "test gain is not finite for 3 of 12 reruns" in verdict_lines(numbers)[0]
     assert numbers.rivals[0].verdict.diverged == 0
     undefined = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
     assert undefined == {"AdamW": [1004], "GNVR": [1001, 1004]}
@@ -183,18 +184,18 @@ def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None
 
 def test_diverged_reruns_and_reruns_without_the_metric_are_distinguished() -> None:
     text, numbers = report_of({"GNVR": [1]}, diverged=2)
-    assert "not finite for 1 of 12 reruns, and 1 diverged" in verdict_of(text)
+    assert "not finite for 1 of 12 reruns, and 1 diverged" in verdict_lines(numbers)[0]
     assert numbers.rivals[0].verdict.diverged == 1
     rows = {row[0]: row[-1] for row in seeds(numbers).rows}
     assert rows["1001"] == "not finite" and "(diverged)" in rows["1002"]
-    assert "no verdict: 1 diverged" in verdict_of(report_of({}, diverged=2)[0])
+    assert "no verdict: 1 diverged" in verdict_lines(report_of({}, diverged=2)[1])[0]
 
 
 def test_a_test_loss_that_is_not_finite_is_no_divergence() -> None:
     export, curves = study_of("loss", "minimize", 0.5)
     row = next(row for row in export["slots"] if row["phase"] == "rerun" and row["configuration"] == "GNVR")
     row["result"]["test_loss"] = None
-    assert "test loss is not finite for 1 of 12 reruns" in verdict_of(text_of(export, curves))
+    assert "test loss is not finite for 1 of 12 reruns" in verdict_of(export, curves)
     [warning] = [line for line in find_warnings(compute_numbers(make_record(export, curves))) if "not finite" in line]
     assert warning.startswith("GNVR: test loss") and "(seed 1000)" in warning
 

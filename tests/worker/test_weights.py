@@ -56,6 +56,25 @@ def test_the_file_says_where_its_weights_come_from(finished: hpo.Results, tmp_pa
     assert (provenance["study"], provenance["configuration"], provenance["seed"]) == ("small", "A", 1000)
 
 
+def test_weights_of_an_earlier_setting_are_refused(
+    finished: hpo.Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A better trial replaces the setting, and its reruns leave no weights without HPO_WEIGHTS."""
+    monkeypatch.delenv("HPO_WEIGHTS")
+    url = f"sqlite:///{tmp_path}/hpo.db"
+    later = hpo.run(study(), url, "cpu", trials=12, reports=tmp_path / "reports")
+    reruns = later.reruns[~later.reruns.superseded]
+    changed = {row.configuration for row in reruns.itertuples() if row.round}
+    assert changed
+    for row in reruns.itertuples():
+        if row.round:
+            with pytest.raises(UsageError, match="earlier setting"):
+                hpo.load_model(study(), row.configuration, row.seed, tmp_path / "weights", url)
+        else:
+            hpo.load_model(study(), row.configuration, row.seed, tmp_path / "weights", url)
+    hpo.load_model(study(), "A", int(finished.reruns.seed.iloc[0]), tmp_path / "weights", f"sqlite:///{tmp_path}/no.db")
+
+
 @pytest.mark.usefixtures("finished")
 def test_weights_that_do_not_exist_or_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are no weights"):

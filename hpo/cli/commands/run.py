@@ -91,6 +91,8 @@ def run(
     for warning in ledger.warnings:
         write_line(f"hpo: {warning}", error=True)
 
+    if keep_weights and ledger.state() == "done":
+        write_line("hpo: all reruns are finished, so that --keep-weights has no effect", error=True)
     if ledger.state() != "done":
         tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
         flags = {"--name": name, "--epochs": epochs, "--population": population}
