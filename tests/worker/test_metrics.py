@@ -170,7 +170,7 @@ def report_of(lost: dict[str, list[int]], diverged: int | None = None) -> tuple[
 
 
 def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None:
-    text, numbers = report_of({"GNVR": [1, 4], "AdamW": [4]})
+    _, numbers = report_of({"GNVR": [1, 4], "AdamW": [4]})
     assert "test gain is not finite for 3 of 12 reruns" in verdict_lines(numbers)[0]
     assert numbers.rivals[0].verdict.diverged == 0
     undefined = {entry.name: entry.reruns.undefined_seeds for entry in numbers.configurations}
@@ -183,7 +183,7 @@ def test_reruns_without_the_metric_give_no_verdict_and_did_not_diverge() -> None
 
 
 def test_diverged_reruns_and_reruns_without_the_metric_are_distinguished() -> None:
-    text, numbers = report_of({"GNVR": [1]}, diverged=2)
+    _, numbers = report_of({"GNVR": [1]}, diverged=2)
     assert "not finite for 1 of 12 reruns, and 1 diverged" in verdict_lines(numbers)[0]
     assert numbers.rivals[0].verdict.diverged == 1
     rows = {row[0]: row[-1] for row in seeds(numbers).rows}
