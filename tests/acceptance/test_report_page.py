@@ -139,7 +139,8 @@ def test_tables_sort_by_a_click_and_by_a_key(tab: Tab) -> None:
     assert header.get_attribute("aria-sort") is None
     # Numbers are sorted by their values, and cells without one come last.
     cells = ["1.30e-3", "−2.20", "+0.19 [−2, 3]", "1,234", "<0.001", "–", "10.00% (diverged)"]
-    ordered = tab.page.evaluate("(cells) => cells.map((text) => value({textContent: text, dataset: {}})).sort(compare)", cells)
+    script = "(cells) => cells.map((text) => value({textContent: text, dataset: {}})).sort(compare)"
+    ordered = tab.page.evaluate(script, cells)
     assert ordered == [-2.2, 0.001, 0.0013, 0.19, 10, 1234, None]
 
 
