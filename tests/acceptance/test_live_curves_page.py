@@ -73,7 +73,7 @@ def test_learning_curves_grow_and_those_of_a_lost_worker_are_replaced(
                 with browser.tab(width=width, dark=dark) as page:
                     page.open(f"{dashboard.address}/reports/")
                     assert "AdamW: 2 trials, epoch 2 of 6, loss 0.5321, validation accuracy 0.375" in page.text()
-                    box = page.page.locator(".training div").bounding_box()
+                    box = page.page.get_by_text("AdamW: 2 trials, epoch 2 of 6").bounding_box()
                     assert box is not None and box["x"] + box["width"] <= width
         ledger.finish(other, shown_study.outcomes(work))
         Mirror(ledger).finish(work, shown_study.outcomes(work))
