@@ -10,7 +10,7 @@ DATA = Table(load_breast_cancer(as_frame=True).frame, target="target", test=0.25
 
 def auc(outputs, labels):
     """The area under the ROC curve of the logit of class 1."""
-    return roc_auc_score(labels, outputs[:, 0])
+    return roc_auc_score(labels, outputs)
 
 
 STUDY = Study(

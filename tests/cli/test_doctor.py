@@ -161,11 +161,11 @@ def test_a_wrong_password_and_a_missing_database(postgresql: PostgresServer) -> 
 
 
 def test_a_user_who_may_not_create_tables(server_url: str, postgresql: PostgresServer) -> None:
-    postgresql.execute("CREATE ROLE reader LOGIN PASSWORD 's3cret'", "GRANT pg_read_all_data TO reader")
+    postgresql.execute("CREATE ROLE doctor_reader LOGIN PASSWORD 's3cret'", "GRANT pg_read_all_data TO doctor_reader")
     try:
-        checks = check_storage(postgresql.url(server_url.rpartition("/")[2], "reader", "s3cret"))
+        checks = check_storage(postgresql.url(server_url.rpartition("/")[2], "doctor_reader", "s3cret"))
     finally:
-        postgresql.execute("DROP ROLE reader")
+        postgresql.execute("DROP ROLE doctor_reader")
     assert states(checks)["tables"] == "fails" and states(checks)["storage"] == "ok"
     assert "grant CREATE" in as_text(checks) and "s3cret" not in as_text(checks)
 

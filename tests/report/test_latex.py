@@ -83,10 +83,12 @@ def test_another_metric_keeps_its_unit() -> None:
     export, curves = synthetic_export(direction="minimize", seeds=6)
     for row in export["slots"]:
         if row["phase"] == "rerun":
-            row["result"]["test_loss"] = 1.5 + 0.02 * row["slot"] - 0.2 * (row["configuration"] == "GNVR")
+            row["result"]["test_loss"] = (
+                1.5 + 0.02 * row["slot"] - (0.2 + 0.001 * row["slot"]) * (row["configuration"] == "GNVR")
+            )
     header, baseline, rival = check(latex(compute_numbers(make_record(export, curves))))
     assert header[2:4] == ["test loss", r"$\Delta$ [95\% CI]"]
-    assert baseline[2] == r"1.55 $\pm$ 0.04" and rival[3].startswith("$-$0.200 [")
+    assert baseline[2] == r"1.55 $\pm$ 0.04" and rival[3].startswith("$-$0.20")
     diverge(export["slots"][-1], curves)
     assert check(latex(compute_numbers(make_record(export, curves))))[2][5] == "no verdict: 1 diverged"
 
