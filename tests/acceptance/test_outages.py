@@ -26,8 +26,8 @@ def test_every_worker_continues_and_no_attempt_counts(
 def test_leases_that_expire_during_an_outage_are_not_taken_over(
     databases: Storage, fork_server: ForkServer, tmp_path: Path
 ) -> None:
-    """Leases of 1.5 s expire during an outage of 2.5 s, and idle workers would have time to take them over."""
-    schedule = outage(2.5, workers=8, lease=1.5, training=(3.4, 3.8), trials=2)
+    """Leases of 3 s expire during an outage of 5 s, and idle workers would have time to take them over."""
+    schedule = outage(5.0, workers=8, lease=3.0, training=(6.2, 6.6), trials=2)
     found = carry_out(schedule, fork_server, databases, tmp_path)
     assert (found["lost"], found["late"]) == (0, 0)
 
