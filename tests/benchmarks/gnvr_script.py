@@ -103,7 +103,7 @@ def hpo_run(options: argparse.Namespace, root: Path) -> float:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "studies").mkdir()
-        text = (ROOT / "studies/gnvr_published.py").read_text()
+        text = (root / "studies/gnvr_published.py").read_text()
         text = text.replace("tuning_epochs=15", f"tuning_epochs={options.tuning_epochs}")
         (folder / "studies/published.py").write_text(text.replace(" epochs=30", f" epochs={options.epochs}"))
         numbers = ["--trials", str(options.trials), "--seeds", str(options.seeds)]
