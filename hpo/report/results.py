@@ -17,6 +17,9 @@ from hpo.report.page import render_html
 from hpo.report.record_tables import record_tables
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, unescape, verdict_lines
+from hpo.search_space import Value
+from hpo.space import split_space
+from hpo.stages import Stages
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -90,12 +93,13 @@ class Results:
     def best(self) -> pd.DataFrame:
         """The best trial of each configuration and tuning run, whose setting the reruns use.
 
-        Columns: configuration; tuning_run from 0; slot; score; and a column for each hyperparameter.
+        Columns: configuration; tuning_run from 0; slot; score; and a column for each hyperparameter, tuned or fixed.
         """
         plain = ["configuration", "tuning_run", "slot", "score"]
+        spaces = {entry["name"]: split_space(entry["space"]) for entry in self._numbers.definition["configurations"]}
         rows = [
             {"configuration": entry.name, "tuning_run": best.tuning_run, "slot": best.slot, "score": best.score}
-            | best.setting
+            | {name: _plain(value) for name, value in spaces[entry.name].complete(best.setting).items()}
             for entry in self._numbers.configurations
             for best in entry.tuning.best
         ]
@@ -160,3 +164,8 @@ class Results:
     @cached_property
     def _figures(self) -> list[Figure]:
         return plan_figures(self._record, self._numbers)
+
+
+def _plain(value: Value) -> Value:
+    """A value as CSV, JSON and Parquet hold it: batch sizes that change during training become a text."""
+    return str(value) if isinstance(value, Stages) else value
