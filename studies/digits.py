@@ -2,7 +2,7 @@
 
 from hpo import MLP, Configuration, Digits, Study, linear_range, log_range
 
-ADAMW = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": log_range(1e-6, 1e-1)}
+ADAMW = {"learning_rate": log_range(1e-4, 3e-2), "weight_decay": log_range(1e-4, 10)}
 
 STUDY = Study(
     title="Regularizers on small real images with 20% label noise",
@@ -15,8 +15,8 @@ STUDY = Study(
     batch_size=64,
     epochs=30,
     trials=40,
-    seeds=12,
-    tuning_runs=3,
+    seeds=40,
+    tuning_runs=10,
     margin=0.01,
     baseline="AdamW",
     configurations=(

@@ -2,7 +2,7 @@
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
 
-ADAM = {"learning_rate": log_range(1e-4, 1e-2), "weight_decay": 0.0}
+ADAM = {"learning_rate": log_range(1e-4, 3e-2), "weight_decay": 0.0}
 
 STUDY = Study(
     title="Soft gradient sign consistency (SGSC)",
@@ -15,8 +15,8 @@ STUDY = Study(
     batch_size=128,
     epochs=50,
     trials=40,
-    seeds=12,
-    tuning_runs=3,
+    seeds=40,
+    tuning_runs=10,
     margin=0.01,
     baseline="Adam",
     configurations=(

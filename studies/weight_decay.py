@@ -3,8 +3,9 @@
 from hpo import MLP, Configuration, Mnist1d, Study, log_range
 
 RATE = {"learning_rate": log_range(1e-4, 1e-2)}
-DECAY = RATE | {"weight_decay": log_range(1e-6, 1e-1)}  # of AdamW and GNVR as in the study gnvr
+DECAY = RATE | {"weight_decay": log_range(1e-6, 1e-1)}  # of AdamW and GNVR as published
 LAMBDA = {"lambda": log_range(1e-3, 10)}
+ADAM = {"Adam": "equivalent"}  # what is left to gain
 
 STUDY = Study(
     title="Weight decay under label noise, with and without regularizers",
@@ -18,8 +19,8 @@ STUDY = Study(
     batch_size=64,
     epochs=30,
     trials=40,
-    seeds=12,
-    tuning_runs=3,
+    seeds=40,
+    tuning_runs=10,
     margin=0.01,
     baseline="AdamW",
     configurations=(
@@ -27,12 +28,13 @@ STUDY = Study(
         Configuration("AdamW, more decay", space=RATE | {"weight_decay": log_range(1e-3, 10)}, prediction="better"),
         Configuration("Adam", optimizer="adam", space=DECAY, prediction="better"),
         Configuration("GNVR", regularizer="gnvr", space=DECAY | LAMBDA, prediction="better"),
-        Configuration("GNVR over Adam", optimizer="adam", regularizer="gnvr", space=DECAY | LAMBDA),
+        Configuration("GNVR over Adam", optimizer="adam", regularizer="gnvr", space=DECAY | LAMBDA, against=ADAM),
         Configuration(
             "Sample clipping over Adam",
             optimizer="adam",
             regularizer="clip_sample",
             space=DECAY | {"clip": log_range(0.1, 10)},
+            against=ADAM,
         ),
     ),
 )
