@@ -12,7 +12,7 @@ from hpo.analysis.effort import compute_effort
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
-from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values
+from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values, two_groups
 from hpo.analysis.results import BestTrial, Compute, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
@@ -147,6 +147,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         diagnostics={key: values for key in QUANTITIES if (values := by_seed(trained, key))},
         gradient_evaluations=summarise(list(by_seed(trained, "gradient_evaluations").values())),
         tuning_run_by_seed=tuning_run_by_seed,
+        two_groups=two_groups({metric.name: compared, "noisy_labels_fitted": fitted}, tuning_run_by_seed, record.study),
     )
 
 

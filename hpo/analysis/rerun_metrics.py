@@ -1,15 +1,19 @@
-"""Test metrics of reruns by seed, their summary, and how much better the training samples are fitted."""
+"""Test metrics of reruns by seed, their summary and two groups, and how much better the training samples are fitted."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Summary, summarise, t_interval
 from hpo.analysis.selection import Row
+from hpo.analysis.two_groups import TwoGroups, groups_of_reruns
 from hpo.analysis.verdicts import tuning_run_means
 from hpo.tasks import untrained_value
 from hpo.trials import DIVERGED
+
+MIN_LABELS_GAP = 0.05  # between two groups of noisy labels fitted, which have no margin
 
 
 def by_seed(slots: list[Row], metric: str) -> dict[int, float]:
@@ -49,3 +53,19 @@ def metric_summary(values: Mapping[int, float], tuning_run_by_seed: Mapping[int,
     finite = {seed: value for seed, value in values.items() if np.isfinite(value)}
     means = list(tuning_run_means(finite, tuning_run_by_seed).values())
     return summary._replace(mean=float(np.mean(means)) if means else summary.mean, interval=t_interval(means))
+
+
+def two_groups(
+    values: dict[str, dict[int, float]], tuning_run_by_seed: dict[int, int], study: Mapping[str, Any]
+) -> dict[str, TwoGroups]:
+    """The two groups of each quantity that has them.
+
+    Args:
+        values: name → values by seed.
+    """
+    found = {}
+    for name, of_seeds in values.items():
+        smallest = MIN_LABELS_GAP if name == "noisy_labels_fitted" else study["definition"]["margin"]
+        if groups := groups_of_reruns(of_seeds, tuning_run_by_seed, study["tuning_runs"], smallest):
+            found[name] = groups
+    return found

@@ -7,6 +7,7 @@ from hpo.analysis.effort import Effort
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Comparison, Interval, Summary
 from hpo.analysis.smoothness import Smoothness
+from hpo.analysis.two_groups import TwoGroups
 from hpo.analysis.verdicts import Outcome, Verdict
 
 
@@ -59,6 +60,7 @@ class Reruns(NamedTuple):
         custom_metrics: the study's custom metrics on the test set, name → value by seed, without diverged reruns.
         diagnostics: the quantities of `Study.diagnostics`, key → value by seed, without diverged reruns.
         gradient_evaluations: of a step; see `hpo.gradients.gradient_count`.
+        two_groups: the quantities whose values lie in two groups: the metric, or "noisy_labels_fitted".
     """
 
     planned: int
@@ -83,6 +85,7 @@ class Reruns(NamedTuple):
     diagnostics: dict[str, dict[int, float]]
     gradient_evaluations: Summary
     tuning_run_by_seed: dict[int, int]
+    two_groups: dict[str, TwoGroups]
 
     @property
     def undefined_seeds(self) -> list[int]:

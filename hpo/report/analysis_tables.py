@@ -1,4 +1,4 @@
-"""Tables of the analysis: noisy labels fitted, smoothness of the training loss, and cost."""
+"""Tables of the analysis: values in two groups, noisy labels fitted, smoothness of the training loss, and cost."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,24 @@ from collections.abc import Sequence
 from hpo.analysis.metric import ACCURACY, Metric
 from hpo.analysis.paired_tests import Comparison
 from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.errors import plural
 from hpo.report.formatting import NOTHING, number, percent, three_digits, with_interval
 from hpo.report.tables import Table
+from hpo.report.two_groups import find_groups, values_in_full
 from hpo.report.wording import escape
 
 ROUGHNESS = Metric("roughness", "minimize", share=False)
 FEW_EPOCHS = 5  # with no more, no epoch can be called a spike
+
+
+def two_groups(numbers: StudyNumbers) -> Table:
+    """The values of the configurations whose mean lies between two groups, in the results."""
+    rows = []
+    for entry, metric, groups in find_groups(numbers):
+        for values in (groups.lower, groups.upper):
+            shown = values_in_full(values, groups, metric)
+            rows.append([escape(entry.name), escape(metric.label), plural(len(values), groups.unit), shown])
+    return Table(["configuration", "quantity", "group", "values"], rows)
 
 
 def memorisation(numbers: StudyNumbers) -> Table:
@@ -100,4 +112,4 @@ def _ratio(entry: ConfigurationNumbers, ratios: dict[str, float]) -> str:
     return three_digits(ratio) if math.isfinite(ratio) else NOTHING
 
 
-TABLES = (memorisation, smoothness, cost)
+TABLES = (two_groups, memorisation, smoothness, cost)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hpo.analysis.metric import ACCURACY, Metric, further_metrics, primary_metric
+from hpo.analysis.metric import Metric, further_metrics, primary_metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
 from hpo.analysis.verdicts import MIN_PAIRS
@@ -20,6 +20,7 @@ from hpo.report.formatting import (
     three_digits,
     with_interval,
 )  # fmt: skip
+from hpo.report.two_groups import NOISY_LABELS, with_groups
 from hpo.report.wording import escape, setting, verdict_words
 from hpo.tasks import CLASSIFICATION, TOP5, metric_words, task_of
 
@@ -74,11 +75,11 @@ def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Me
     return [
         escape(entry.name),
         str(summary.n),
-        spread(summary, metric) + limits,
+        with_groups(spread(summary, metric) + limits, entry, metric),
         *(spread(summarise(list(reruns.test_metrics[other.name].values())), other) for other in further),
         spread(reruns.train_loss, TRAIN_LOSS),
         difference(reruns.generalisation_gap.mean, primary_metric(numbers.definition)),
-        *([spread(reruns.memorised, ACCURACY)] if fits else []),
+        *([with_groups(spread(reruns.memorised, NOISY_LABELS), entry, NOISY_LABELS)] if fits else []),
         str(len(reruns.diverged_seeds)),
         three_digits(reruns.seconds_per_epoch.mean),
         escape(best_settings(entry, settings if len(settings) < 2 else "one per tuning run")),

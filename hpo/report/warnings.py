@@ -8,6 +8,7 @@ from typing import Any
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers, Tuning
 from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.errors import plural
+from hpo.report.two_groups import group_warnings
 from hpo.report.wording import escape, listed, plain_name
 from hpo.space import split_space
 from hpo.tasks import metric_words
@@ -24,6 +25,7 @@ def find_warnings(numbers: StudyNumbers) -> list[str]:
     return [
         *_unfinished(entries),
         *(warning for entry in entries for warning in (*_trial_losses(entry), *_rerun_losses(entry, numbers))),
+        *group_warnings(numbers),
         *(warning for entry in entries for warning in _range_ends(entry)),
         *_protocol(numbers),
         *_seeds_and_runs(numbers),

@@ -126,6 +126,19 @@ def verdicts(
 
 
 @bench.command()
+def groups(
+    samples: Annotated[int, typer.Option(min=10, help="Samples for each row.")] = 2000,
+    n: Annotated[list[int] | None, typer.Option("--values", min=5, help="Values in a sample; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How often reports see two groups of values where there is one, and where there are two."""
+    from hpo.bench import groups
+
+    if not _run(groups, as_json, samples, list(dict.fromkeys(n or groups.SIZES)))["passes"]:
+        raise HpoError("two groups are seen too often or too rarely; see the rows that do not pass")
+
+
+@bench.command()
 def pruning(
     study: StudyName,
     configuration: ConfigurationName,
