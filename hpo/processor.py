@@ -1,6 +1,7 @@
 """The processor, and the library by which NumPy multiplies matrices on it."""
 
 import ctypes
+import os
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,11 @@ def is_amd() -> bool:
     with suppress(OSError):
         return "AuthenticAMD" in CPU_INFORMATION.read_text()
     return False
+
+
+def cpu_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_one_openblas_thread() -> None:

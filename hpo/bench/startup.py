@@ -93,7 +93,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float,
 
 def train_one_step(device_option: str) -> None:
     """Imports hpo, builds the models of a study and exits after their first training step."""
-    from hpo.training.devices import choose_device, cpu_cores, prepare_process
+    from hpo.processor import cpu_cores
+    from hpo.training.devices import choose_device, prepare_process
     from hpo.training.population import Population
     from hpo.trials import Slot, Work
     from hpo.worker.trainer import Trainer

@@ -47,7 +47,7 @@ def merge_into(engine: Engine, name: str, other: WholeStudy, digest: Callable[[M
         event = f"configurations added{after} from study {other.study['name']}: {', '.join(names)}"
         note = {"time": now(connection), "event": event, "added": names, "digest_before": row["digest"]}
         values = {
-            "definition": merged, "digest": digest(merged), "notes": [*row["notes"], note], "settings_assigned": False,
+            "definition": merged, "digest": digest(merged), "notes": [*row["notes"], note], "settings_assigned": [],
             "fingerprint": row["fingerprint"] | other.study["fingerprint"],
         }  # fmt: skip
         connection.execute(sa.update(schema.studies).where(schema.studies.c.id == study).values(values))

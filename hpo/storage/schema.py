@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-VERSION = 5
+VERSION = 6
 
 metadata = MetaData()
 _JSON = sa.JSON(none_as_null=True)
@@ -26,7 +26,9 @@ studies = Table(
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
-    Column("settings_assigned", sa.Boolean, nullable=False),  # every rerun has the setting that tuning chose
+    Column(
+        "settings_assigned", _JSON, nullable=False
+    ),  # configurations whose reruns have the settings that tuning chose
     sqlite_autoincrement=True,
 )
 

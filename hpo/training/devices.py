@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hpo.errors import UsageError, plural
-from hpo.processor import use_one_openblas_thread
+from hpo.processor import cpu_cores, use_one_openblas_thread
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,11 +68,6 @@ def describe_workers(devices: Sequence[str]) -> str:
         by_name.setdefault(device_name(torch.device(device)), []).append(device)
     where = " and ".join(f"{', '.join(same)} ({name})" for name, same in by_name.items())
     return f"{plural(len(devices), 'worker')} on {where}"
-
-
-def cpu_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def synchronize(device: torch.device) -> None:

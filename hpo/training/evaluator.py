@@ -10,6 +10,7 @@ from torch import Tensor
 from hpo.gradients.network import Network
 from hpo.models.losses import SampleLoss, evaluated_loss
 from hpo.training.lifting import lift
+from hpo.training.products import faster_products
 from hpo.training.set_metrics import RatioSums, sample_ratios
 from hpo.training.set_metrics import whole_metrics as compute_whole_metrics
 from hpo.tree import Tree
@@ -20,8 +21,9 @@ Metric = Any  # of single samples, (outputs [N, ...], labels [N, ...]) -> [N], o
 Read = Callable[[Tensor, int], Iterator[Tensor]]
 
 # The largest numbers of samples, and of values in them, of all models that one forward pass evaluates: they bound
-# the memory of activations, which are dozens of channels per image. A GPU needs more at once to be busy.
-EVALUATED_SAMPLES = {"cpu": 2**14, "cuda": 2**18}
+# the memory of activations, which are dozens of channels per image, and keep them in the cache of a CPU. A GPU needs
+# more at once to be busy.
+EVALUATED_SAMPLES = {"cpu": 2**11, "cuda": 2**18}
 EVALUATED_NUMBERS = {"cpu": 2**22, "cuda": 2**23}
 
 
@@ -78,7 +80,8 @@ class Evaluator:
         read = partial(_gather, samples) if isinstance(samples, Tensor) else samples
         for number, inputs in enumerate(read(own[0], chunk)):
             part = slice(number * chunk, (number + 1) * chunk)
-            outputs = self._outputs(params, inputs, buffers)
+            with faster_products():
+                outputs = self._outputs(params, inputs, buffers)
             for total, given in zip(sums, own[2:], strict=True):
                 total.add(ratios_of(outputs, given[:, part]), own[1][:, part])
             if whole_metrics and self.whole_metrics:

@@ -6,12 +6,14 @@ as by OPENBLAS_CORETYPE, PyTorch's oneDNN is 1.5 times as fast at large matrices
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hpo.dispatch import DispatchMode
 from hpo.processor import is_amd, openblas_has_avx512, openblas_threads
 
 aten = torch.ops.aten
@@ -29,7 +31,7 @@ def faster_product(function: Any, args: Sequence[Any]) -> Kernel | None:
     Args:
         function: an operation of PyTorch. args: those of one call of it.
     """
-    if function not in _PRODUCTS or torch.get_num_threads() > 1 or not is_amd():
+    if function not in _PRODUCTS or not _others_may_be_faster():
         return None
     first, second = args[-2:]
     if first.numel() * second.shape[-1] < MIN_MULTIPLICATIONS or not all(map(_is_plain, args)):
@@ -39,6 +41,21 @@ def faster_product(function: Any, args: Sequence[Any]) -> Kernel | None:
         return multiply_by_onednn
     suits_openblas = openblas_threads() == 1 and _has_contiguous_lines(first) and _has_contiguous_lines(second)
     return _PRODUCTS[function] if suits_openblas else None
+
+
+def faster_products() -> AbstractContextManager[Any]:
+    """A context in which such functions compute the products of tensors that need no gradient."""
+    return _FasterProducts() if _others_may_be_faster() else nullcontext()
+
+
+class _FasterProducts(DispatchMode):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kernel = None if kwargs else faster_product(function, args)
+        return (kernel or function)(*args, **(kwargs or {}))
+
+
+def _others_may_be_faster() -> bool:
+    return torch.get_num_threads() == 1 and is_amd()
 
 
 def onednn_is_fastest() -> bool:

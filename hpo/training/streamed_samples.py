@@ -13,8 +13,8 @@ from torch import Tensor
 from hpo.data.image_files import ImageFiles
 from hpo.data.image_loader import ImageLoader
 from hpo.data.image_reading import Request
+from hpo.processor import cpu_cores
 from hpo.random import mix
-from hpo.training.devices import cpu_cores
 from hpo.training.samples import Samples
 
 EXAMPLES = 4

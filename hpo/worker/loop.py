@@ -36,6 +36,7 @@ def run_worker(
     lease: float = LEASE,
     make_sampler: MakeSampler | None = None,
     live_curves: bool = True,
+    populations: int = 1,
 ) -> None:
     """Works on a study until it is done.
 
@@ -49,12 +50,14 @@ def run_worker(
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
         make_sampler: the study's sampler where it is a function of the user.
         live_curves: whether Optuna's trials get the score of every epoch.
+        populations: into which a batch of trials is cut at least, so that as many workers can share it. The same for
+            all workers of a study.
 
     Raises:
         Stopped: after a signal, when the leased slots are released. It is a SystemExit of 128 + signal.
     """
     suggestions = Suggestions(ledger, make_sampler)
-    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves)
+    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves, populations)
     worker = _Worker(ledger, train, worker_id, population, suggestions, *settings)
     with worker.stop.installed():
         worker.run()
@@ -72,6 +75,7 @@ class _Worker:
     device: str
     lease: float
     live_curves: bool
+    populations: int
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
@@ -106,7 +110,7 @@ class _Worker:
         size, waited = self._size(), 0.0
         while True:
             self.stop.check()
-            work = self.ledger.lease(self.worker_id, size, self.lease)
+            work = self.ledger.lease(self.worker_id, size, self.lease, self.populations)
             if work is not None:
                 waited = 0.0
                 self._process(work)

@@ -9,31 +9,35 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpo.errors import HpoError
-from hpo.storage.ledger import Ledger
 from hpo.worker.signals import Stop
+
+if TYPE_CHECKING:
+    from hpo.storage.ledger import Ledger
 
 GRACE = 5.0  # seconds that workers get to release their leases; they end within this time themselves
 POLL = 0.25  # seconds between two checks of signals and ended workers
 
 Message = dict[str, Any]
 Messages = Queue[tuple[int, Message]]
+Start = Callable[[Sequence[str], Mapping[str, str]], "subprocess.Popen[str]"]
 
 
 def run_workers(
-    ledger: Ledger,
+    ledger: "Ledger",
     commands: Sequence[Sequence[str]],
     environment: Mapping[str, str],
     show: Callable[[int, Message], None],
+    start: Start | None = None,
 ) -> None:
     """Starts one process per command and waits until all have ended.
 
     Args:
         commands: of workers that write one JSON message per line (`hpo worker --messages`) and stop at the end of
             their standard input, so that none outlives this process.
-        show: called with (worker number, message).
+        show: called with (worker number, message). start: starts a process; by default the function of this module.
 
     Raises:
         Stopped: after a signal, when the workers have released their slots.
@@ -48,7 +52,7 @@ def run_workers(
         show(number, message)
 
     with stop.installed():
-        processes = [_start(command, environment) for command in commands]
+        processes = [(start or start_process)(command, environment) for command in commands]
         readers = [
             threading.Thread(target=_read, args=(number, process, messages), daemon=True)
             for number, process in enumerate(processes)
@@ -89,7 +93,8 @@ def describe_failure(codes: Sequence[int], error_shown: bool) -> str:
     return f"{failure} (exit code{'s' if len(codes) > 1 else ''} {exits}); run the same command to resume"
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+def start_process(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """A process with pipes for its standard input and output."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

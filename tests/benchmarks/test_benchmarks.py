@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from storage_study import make, plain_names
 
+from hpo.bench import published
 from hpo.storage.database import connect
 from hpo.storage.ledger import names
 
@@ -65,3 +66,11 @@ def test_dashboard_load(tmp_path: Path) -> None:
     rates = {"with pages", "without pages"}  # a busy machine may finish no rerun within a second
     assert set(result["load"]) == rates | {"median response", "slowest response"}
     assert 0 < result["load"]["median response"] <= result["load"]["slowest response"] and 50 < result["peak_mb"] < 2000
+
+
+def test_published_protocol_by_turns_with_a_script_and_another_checkout() -> None:
+    rows: list[dict[str, Any]] = []
+    small = published.Protocol(trials=2, seeds=2, tuning_epochs=1, epochs=1)
+    results = [published.measure(small, 2, against, 1, rows.append) for against in (None, PROGRAMS.parents[1])]
+    for result, row in zip(results, rows, strict=True):
+        assert result["rows"] == [row] and result["ratio"] == row["other"] / row["hpo"] > 0 and 100 < row["mib"] < 1000

@@ -221,6 +221,40 @@ def test_reruns_use_the_best_setting_and_ties_go_by_loss_then_slot(sqlite_ledger
     assert [slot.seed for slot in work.slots] == [1000, 1001, 1002]
 
 
+def test_reruns_of_a_tuned_configuration_do_not_wait_for_the_others(ledger: Ledger) -> None:
+    first, held = take(ledger, "x"), take(ledger, "y")
+    ledger.finish("x", outcomes(first))
+    ledger.finish("x", outcomes(take(ledger, "x")))
+    assert (first.configuration, held.configuration) == ("A", "B")
+    early = take(ledger, "x")
+    assert (early.configuration, early.phase) == ("A", "rerun")
+    assert [slot.setting for slot in early.slots] == [{"learning_rate": 0.001}] * 3
+    assert [row["setting"] for row in rows(ledger, "B", "rerun")] == [None] * 3
+    assert ledger.lease("z", 99) is None
+    ledger.finish("x", outcomes(early))
+    ledger.finish("y", outcomes(held))
+    ledger.finish("y", outcomes(take(ledger, "y")))
+    late = take(ledger, "y")
+    assert (late.configuration, late.phase) == ("B", "rerun")
+    assert [slot.setting for slot in late.slots] == [{"learning_rate": 0.001}] * 3
+
+
+def test_trials_added_before_the_others_are_tuned_change_the_setting_of_the_reruns(ledger: Ledger) -> None:
+    first, held = take(ledger, "x"), take(ledger, "y")
+    ledger.finish("x", outcomes(first))
+    ledger.finish("x", outcomes(take(ledger, "x")))
+    ledger.finish("x", outcomes(take(ledger, "x", limit=2))[:1])  # one rerun is done, one is released, one open
+    ledger.release("x")
+    more = make(ledger.engine, trials=13)
+    added = more.lease("x", 99)
+    assert added is not None and leased(added) == ("A", [12])
+    ledger.finish("x", outcomes(more.assign("x", added, [{"learning_rate": 0.0001}])))
+    again = take(more, "x")
+    assert (again.configuration, again.phase, len(again.slots)) == ("A", "rerun", 3)
+    assert {slot.setting["learning_rate"] for slot in again.slots if slot.setting} == {0.0001}
+    assert {row["round"] for row in rows(more, "A", "rerun")} == {0, 1} and held.configuration == "B"
+
+
 def test_a_diverged_run_is_finished_and_counted(ledger: Ledger) -> None:
     bounded, unbounded = take(ledger, "x", limit=2).slots
     losses = {"train_loss": [1.0, math.nan]}

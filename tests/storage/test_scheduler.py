@@ -101,12 +101,27 @@ def test_interrupted_slots_come_first_then_the_largest_open_share() -> None:
     assert part(choose([ahead, tune("B", total=4, open=4)], 1))[0] == "B", "fewer slots, but a larger share"
 
 
-def test_reruns_wait_for_the_tuning_of_every_configuration() -> None:
+def test_of_equal_open_shares_the_one_with_more_unfinished_slots_comes_first() -> None:
+    assert part(choose([tune("A", open=5), tune("B", open=5, leased=5)], 99))[0] == "B", "the slower one"
+    assert part(choose([tune("A", open=10), tune("B", open=5, leased=5)], 99))[0] == "A"
+
+
+def test_reruns_wait_for_the_tuning_of_their_configuration_alone() -> None:
     reruns = [rerun("A", 0, [0, 2, 4], [0, 2, 4]), rerun("A", 1, [1, 3], [3], leased=1)]
-    assert choose([tune("A", open=0), tune("B", open=0, leased=1), *reruns], 99) is None
+    assert choose([tune("A", open=0, leased=1), tune("B", open=0), *reruns], 99) is None
+    everything = Choice("A", "rerun", [Part(0, 0, 0, 0, 5), Part(1, 0, 0, 0, 5)])
+    assert choose([tune("A", open=0), tune("B", open=0, leased=1), *reruns], 99) == everything
+    assert part(choose([tune("A", open=0), tune("B", open=1), *reruns], 99))[0] == "B", "whose next batch waits for it"
     done = [tune("A", open=0), tune("B", open=0)]
     assert choose([*done, *reruns], 99) == Choice("A", "rerun", [Part(0, 0, 0, 0, 5), Part(1, 0, 0, 0, 5)])
     assert choose(done, 99) is None
+
+
+@pytest.mark.parametrize(("total", "cuts"), [(5, [3, 2]), (4, [2, 2]), (3, [3]), (10, [4, 3, 3])])
+def test_a_batch_is_cut_for_two_workers_where_each_has_two_slots(total: int, cuts: list[int]) -> None:
+    totals, slots = {("A", "tune"): total, ("A", "rerun"): total}, list(range(total))
+    for groups in ([tune(total=total, open=total)], [rerun("A", 0, slots, slots)]):
+        assert part(scheduler.choose(groups, totals, 4, populations=2))[2:] == (0, cuts[0])
 
 
 def test_reruns_of_all_tuning_runs_are_cut_by_seed() -> None:

@@ -73,7 +73,7 @@ def fork_workers() -> None:
         os._exit(0)
     there.close()
     server = ForkServer(here)
-    processes._start = lambda words, environment: _Worker(server, words, environment)  # type: ignore[assignment]
+    processes.start_process = lambda words, environment: _Worker(server, words, environment)  # type: ignore[assignment]
 
 
 class _Worker(Child):

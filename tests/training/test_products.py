@@ -106,6 +106,27 @@ def test_gradients_of_every_regularizer_are_the_same(name: str, library: str, mo
 
 
 @pytest.mark.parametrize("library", ["openblas", "onednn"])
+def test_evaluation_by_other_products_gives_the_same_metrics(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, None)
+    population, (inputs, labels) = make_population("none", 3, Setting("mlp", 64, torch.device("cpu")))
+    samples, indices = inputs[:, 0].flatten(0, 1), torch.arange(64).expand(3, -1)
+    arguments = (samples, indices, torch.ones(indices.shape), labels)
+    [expected] = population.evaluate(*arguments)
+    choose(monkeypatch, library)
+    used: list[object] = []
+    faster = products.faster_product
+
+    def spy(*call: object) -> object:
+        used.append(faster(*call))  # type: ignore[arg-type]
+        return used[-1]
+
+    monkeypatch.setattr(products, "faster_product", spy)
+    [metrics] = population.evaluate(*arguments)
+    assert any(used) and metrics["accuracy"].tolist() == expected["accuracy"].tolist()
+    torch.testing.assert_close(metrics["loss"], expected["loss"], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("library", ["openblas", "onednn"])
 def test_infinite_numbers_pass_without_a_warning(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(monkeypatch, library)
     population, (inputs, labels) = make_population("none", 3, Setting("mlp", 64, torch.device("cpu")))

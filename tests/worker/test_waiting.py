@@ -58,7 +58,7 @@ def test_pauses_grow_with_the_wait_up_to_a_quarter_of_the_lease(url: str, monkey
     monkeypatch.setattr(loop.time, "sleep", slept.append)
     ledger = make(connect(url))
     settings = lambda *_: None, loop.Stop(), "cpu", 60.0
-    waiting = loop._Worker(ledger, outcomes, "x", 1, Suggestions(ledger), *settings, live_curves=False)
+    waiting = loop._Worker(ledger, outcomes, "x", 1, Suggestions(ledger), *settings, live_curves=False, populations=1)
     with waiting.stop.installed():
         assert [waiting._sleep(waited, 0.0) for waited in (0.0, 0.4, 10.0, 100.0, 1e6)] == [0.05, 0.2, 1.0, 5.0, 15.0]
         assert [waiting._sleep(8.0, took) for took in (0.001, 0.02, 2.0)] == [1.0, 2.0, 8.0]

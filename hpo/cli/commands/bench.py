@@ -211,6 +211,26 @@ def scale(
         _run(scale, as_json, url, trials or [1000, 100_000], repetitions)
 
 
+@bench.command()
+def published(
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each, by turns.")] = 1,
+    tuning_runs: Annotated[int, typer.Option(min=1, help="Tuning runs; the script's time counts as often.")] = 1,
+    against: Annotated[
+        Path | None, typer.Option(file_okay=False, exists=True, help="Another checkout of hpo, instead of the script.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each configuration.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Reruns of each configuration per tuning run.")] = 5,
+    tuning_epochs: Annotated[int, typer.Option(min=1, help="Epochs of a trial.")] = 15,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of a rerun.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """How long a whole study takes, by turns with a plain script of it (PyTorch, Optuna, vmap); takes minutes."""
+    from hpo.bench import published
+
+    protocol = published.Protocol(trials, seeds, tuning_epochs, epochs)
+    _run(published, as_json, protocol, tuning_runs, against, rounds)
+
+
 def _run(benchmark: ModuleType, as_json: bool, *arguments: Any) -> dict[str, Any]:
     from hpo.bench.table import Table
 
@@ -237,7 +257,8 @@ def _load(study: str, configuration: str) -> Any:
 
 def _prepare_device(option: str, threads: int | None) -> Any:
     """The device, after this process has been set up to train on it."""
-    from hpo.training.devices import choose_device, cpu_cores, prepare_process
+    from hpo.processor import cpu_cores
+    from hpo.training.devices import choose_device, prepare_process
 
     device = choose_device(option)
     prepare_process(threads or cpu_cores(), device)

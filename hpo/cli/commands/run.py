@@ -5,7 +5,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,16 +33,19 @@ from hpo.cli.options import (
 )
 from hpo.errors import HpoError, UsageError
 from hpo.output import write_line
+from hpo.processor import cpu_cores
 
 if TYPE_CHECKING:
     from hpo.storage.ledger import Ledger
     from hpo.study.study import Study
+    from hpo.worker.early_start import EarlyWorkers
 
 REPORT_MODULES = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
 
 @app.command()
 def run(
+    context: typer.Context,
     study: StudyName,
     trials: Trials = None,
     seeds: Seeds = None,
@@ -63,6 +66,13 @@ def run(
     keep_weights: KeepWeights = False,
 ) -> None:
     """Tune, rerun and report a study; resumes an interrupted one."""
+    from hpo.worker.early_start import EarlyWorkers
+
+    flags = {"--name": name, "--epochs": epochs, "--population": population}
+    flags |= {} if live_curves else {"--no-live-curves": ""}
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
+    early = context.with_resource(EarlyWorkers(command, workers or cpu_cores()))
+
     from hpo import api
     from hpo.cli.commands.report import print_verdicts
     from hpo.study import loading
@@ -85,9 +95,9 @@ def run(
     elif name is None:
         _offer_results(url, study, definition)
     planned = {"--trials": trials, "--seeds": seeds, "--tuning-runs": tuning_runs}
-    command = run_command(study, planned | {"--epochs": epochs, "--name": name})
+    shown_command = run_command(study, planned | {"--epochs": epochs, "--name": name})
     numbers = (trials, seeds, tuning_runs)
-    ledger = api.open_ledger(definition, url, *numbers, command, fresh, accept_changed_code)
+    ledger = api.open_ledger(definition, url, *numbers, shown_command, fresh, accept_changed_code)
     for warning in ledger.warnings:
         write_line(f"hpo: {warning}", error=True)
 
@@ -95,9 +105,7 @@ def run(
         write_line("hpo: all reruns are finished, so that --keep-weights has no effect", error=True)
     if ledger.state() != "done":
         tuned = len(definition.configurations) * ledger.planned["tuning_runs"]
-        flags = {"--name": name, "--epochs": epochs, "--population": population}
-        flags |= {} if live_curves else {"--no-live-curves": ""}
-        _train(study, ledger, url, worker_devices(chosen_device, workers, tuned), flags, log)
+        _train(ledger, url, worker_devices(chosen_device, workers, tuned), early, log)
         _refuse_late(ledger)
     elif log:
         with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
@@ -151,11 +159,11 @@ def _offer_results(url: str, reference: str, study: "Study") -> None:
         housekeeping.rename(url, old, study.name)
 
 
-def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: dict[str, Any], log: str | None) -> None:
+def _train(ledger: "Ledger", url: str, devices: list[str], early: "EarlyWorkers", log: str | None) -> None:
     """Runs one worker process per device and shows their progress until the study is done.
 
     Args:
-        log: the tracker that gets every trial and rerun, if any.
+        early: the workers that have been started. log: the tracker that gets every trial and rerun, if any.
     """
     from hpo.cli.terminal.messages import stop_reason
     from hpo.cli.terminal.progress import Display
@@ -166,14 +174,13 @@ def _train(study: str, ledger: "Ledger", url: str, devices: list[str], flags: di
     from hpo.worker.signals import Stopped
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
-    commands = [[*command, "--device", device] for device in devices]
+    commands = [[*early.command, "--device", device] for device in devices]
     # The report's modules load while the workers train.
     threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()
     try:
         display = Display(ledger, describe_workers(devices), redacted(url))
         with display, following(ledger.study, log, url, partial(display.show, -1)):
-            run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show)
+            run_workers(ledger, commands, {"HPO_STORAGE": url}, display.show, early.start)
     except Stopped as stopped:
         write_line(f"hpo: {stop_reason(stopped)}; run the same command to resume", error=True)
         let_preempted_job_be_requeued()

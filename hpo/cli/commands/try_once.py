@@ -36,8 +36,9 @@ def try_(
     from hpo import api
     from hpo.cli.terminal.catalogue import parse_settings
     from hpo.cli.terminal.messages import print_epoch, user_traceback
+    from hpo.processor import cpu_cores
     from hpo.study import loading
-    from hpo.training.devices import choose_device, cpu_cores, prepare_process
+    from hpo.training.devices import choose_device, prepare_process
     from hpo.worker.trainer import Trainer
 
     without_pruner = dataclasses.replace(loading.load(study), pruner=None)  # a pruner compares with other trials

@@ -43,10 +43,15 @@ def worker(
     keep_weights: KeepWeights = False,
     messages: Annotated[bool, typer.Option("--messages", hidden=True)] = False,
     with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
+    wait: Annotated[bool, typer.Option("--wait", hidden=True)] = False,
 ) -> None:
     """Run one worker of a study, alone or next to others, until no work is left. Writes no report."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it leases, a signal ends it in the middle of any import
+    if wait:
+        from hpo.worker.early_start import wait_for_start
+
+        device = wait_for_start()[-1]
     from hpo import api
     from hpo.cli.terminal.messages import Messenger, stop_reason
     from hpo.storage.url import redacted

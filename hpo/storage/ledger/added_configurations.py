@@ -36,7 +36,7 @@ def add_configurations(
     entries = [entry for entry in definition["configurations"] if entry["name"] in names]
     planned = {key: getattr(row, key) for key in PLANNED}
     add_slots(connection, row.id, {**definition, "configurations": entries}, dict.fromkeys(PLANNED, 0), planned)
-    values = {"definition": dict(definition), "digest": digest, "settings_assigned": False}
+    values = {"definition": dict(definition), "digest": digest}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     noun = "configuration" if len(names) == 1 else "configurations"
     when = " after a report" if row.reported is not None else ""

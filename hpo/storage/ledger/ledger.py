@@ -13,7 +13,7 @@ from hpo.storage.ledger import changed_code, data_check, leases, unfinished
 from hpo.storage.ledger.lost_workers import LOST
 from hpo.storage.ledger.rerun_settings import assign_best_settings, settings_assigned
 from hpo.storage.ledger.retries import end_attempts, end_lost_attempts, reopen
-from hpo.storage.ledger.scheduler import Group, tuning_unfinished
+from hpo.storage.ledger.scheduler import Group, being_tuned
 from hpo.storage.ledger.stored_study import LEASE, transaction
 from hpo.storage.ledger.trial_history import TrialHistory
 from hpo.storage.schema import slots, workers
@@ -72,11 +72,11 @@ class Ledger(TrialHistory):
         self._lock(connection)  # the second of two workers that start at once reads what the first has stored
         data_check.note_data(connection, self.id, worker_id, data)
 
-    def lease(self, worker_id: str, size: int, seconds: float = LEASE) -> Work | None:
+    def lease(self, worker_id: str, size: int, seconds: float = LEASE, populations: int = 1) -> Work | None:
         """The open slots of a population of at most `size`, held for `seconds`; None if none is free now.
 
-        Which slots form a population depends on `size` and the plan alone. Leases that ran out are taken over once
-        this process has been connected to the database for `seconds`.
+        Which slots form a population depends on `size`, `populations` (see `scheduler.choose`) and the plan alone.
+        Leases that ran out are taken over once this process has been connected to the database for `seconds`.
 
         Raises:
             UsageError: before the first lease, the study was opened with other code.
@@ -89,7 +89,7 @@ class Ledger(TrialHistory):
             if not self._leased:
                 changed_code.check_opened(connection, self.id, self.study, self.fingerprint, self.digest)
             groups = self._prepare(connection, self.health.stable_for(seconds))
-            choice = unfinished.next_choice(connection, self.id, self.definition, groups, size)
+            choice = unfinished.next_choice(connection, self.id, self.definition, groups, size, populations)
             return leases.take(connection, self.id, choice, worker_id, seconds) if choice else None
 
         work = self._run(write)
@@ -172,17 +172,19 @@ class Ledger(TrialHistory):
         return self._release(connection, worker_id, ids)
 
     def _prepare(self, connection: Connection, take_over: bool) -> list[Group]:
-        """The unfinished groups once lost attempts are ended and, after all tuning, the reruns have their settings.
+        """The unfinished groups once lost attempts are ended and the reruns of tuned configurations have settings.
 
         Another worker may finish the last trial between two reads of the slots: the choice must use the same read as
-        the decision to leave the reruns without settings.
+        the decision to leave reruns without settings.
         """
         self._lock(connection)
         end_lost_attempts(connection, self.id, now(connection), take_over)
         groups = unfinished.unfinished_groups(connection, self.id, self.configurations)
-        if tuning_unfinished(groups) or settings_assigned(connection, self.id):
+        done = being_tuned(groups) | set(settings_assigned(connection, self.id))
+        tuned = [name for name in self.configurations if name not in done]
+        if not tuned:
             return groups
-        assign_best_settings(connection, self.id, self.direction, self.configurations)
+        assign_best_settings(connection, self.id, self.direction, tuned)
         return unfinished.unfinished_groups(connection, self.id, self.configurations)
 
     def _release(self, connection: Connection, worker_id: str, ids: Collection[int] | None) -> list[int]:

@@ -41,7 +41,7 @@ def raise_planned(
     if after == before:
         return []
     add_slots(connection, row.id, definition, before, after)
-    values = after | {"settings_assigned": False}
+    values = after | {"settings_assigned": []}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     when = " after a report" if row.reported is not None else ""
     return [

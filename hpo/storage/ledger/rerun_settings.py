@@ -14,9 +14,9 @@ from hpo.storage.transactions import now
 from hpo.trials import PRUNED, trial_rank
 
 
-def settings_assigned(connection: Connection, study: int) -> bool:
-    """Whether every rerun has the setting that tuning chose."""
-    return bool(connection.scalar(sa.select(studies.c.settings_assigned).where(studies.c.id == study)))
+def settings_assigned(connection: Connection, study: int) -> list[str]:
+    """The configurations whose reruns have the settings that tuning chose."""
+    return list(connection.scalar(sa.select(studies.c.settings_assigned).where(studies.c.id == study)) or [])
 
 
 def best_trial(connection: Connection, study: int, configuration: str, tuning_run: int, direction: str) -> Any | None:
@@ -46,24 +46,23 @@ def best_trial(connection: Connection, study: int, configuration: str, tuning_ru
 def assign_best_settings(connection: Connection, study: int, direction: str, configurations: Sequence[str]) -> None:
     """Assigns the setting that tuning chose to every rerun of the newest round; another setting opens a new round.
 
-    Called when all tuning of `configurations` is over; the reruns of others, which were added after this process opened
-    the study, are left to others. Open reruns of an older round are dropped.
+    Called when the tuning of these configurations is over. Open reruns of an older round are dropped.
     """
-    query = sa.select(slots).where(slots.c.study_id == study, slots.c.phase == "rerun")
+    query = sa.select(slots).where(
+        slots.c.study_id == study, slots.c.phase == "rerun", slots.c.configuration.in_(configurations)
+    )
     reruns: dict[tuple[str, int], list[Any]] = {}
     for row in connection.execute(query.order_by(slots.c.configuration, slots.c.tuning_run, slots.c.slot)):
         reruns.setdefault((row.configuration, row.tuning_run), []).append(row)
     failed = failed_configurations(connection, study)
     for (configuration, tuning_run), rows in reruns.items():
-        if configuration not in configurations:
-            continue
         if configuration in failed:  # nothing chose a setting
             over = {"state": "failed", "cause": failed[configuration], "finished": now(connection)}
             change(connection, _open_ids(rows), over)
         elif best := best_trial(connection, study, configuration, tuning_run, direction):
             _assign(connection, rows, best.setting)
-    if all(configuration in configurations for configuration, _ in reruns):
-        connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=True))
+    assigned = [*settings_assigned(connection, study), *configurations]
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=assigned))
 
 
 def _assign(connection: Connection, rows: Sequence[Any], setting: dict[str, float]) -> None:

@@ -76,7 +76,7 @@ def reopen(connection: Connection, study: int, cause: str) -> None:
     connection.execute(failed_slots.values(opened | {"setting": None}))
     with_setting = sa.and_(by_cause, slots.c.phase == "rerun", slots.c.setting.is_not(None))
     connection.execute(sa.update(slots).where(with_setting).values(opened))
-    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=False))
+    connection.execute(sa.update(studies).where(studies.c.id == study).values(settings_assigned=[]))
 
 
 def failed_configurations(connection: Connection, study: int) -> dict[str, str]:

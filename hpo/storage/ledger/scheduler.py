@@ -80,8 +80,9 @@ def batch_sizes(begun: int, total: int, sampler: str = "tpe", generation: int = 
     return [*([startup] if startup else []), *_even_parts(total - begun - startup, max(1, total // 3))]
 
 
-def tuning_unfinished(groups: Sequence[Group]) -> bool:
-    return any(group.unfinished for group in groups if group.phase == "tune")
+def being_tuned(groups: Sequence[Group]) -> set[str]:
+    """The configurations with unfinished trials."""
+    return {group.configuration for group in groups if group.phase == "tune" and group.unfinished}
 
 
 def can_begin(groups: Sequence[Group]) -> bool:
@@ -89,36 +90,43 @@ def can_begin(groups: Sequence[Group]) -> bool:
     return any(group.open for present in _present(groups).values() for group in present)
 
 
-def choose(groups: Sequence[Group], totals: Totals, size: int) -> Choice | None:
+def choose(groups: Sequence[Group], totals: Totals, size: int, populations: int = 1) -> Choice | None:
     """The next population, of at most `size` slots; None if every slot is leased or finished.
 
-    Interrupted slots come first, then the configuration with the largest share of open slots; ties go by the order of
-    `groups`. Reruns start when the tuning of every configuration is over.
+    Interrupted slots come first, then trials, whose batches wait for each other, then the configuration with the
+    largest share of unfinished slots, then of open ones; ties go by the order of `groups`. The reruns of a
+    configuration start when its tuning is over.
 
     Args:
         groups: those with unfinished slots, and for trials all others of the first unfinished batch.
+        populations: of a batch, and of the reruns, at least, where each can have two slots.
     """
-    phase: Phase = "tune" if tuning_unfinished(groups) else "rerun"
+    in_tuning = being_tuned(groups)
     present = {name: every for name, every in _present(groups).items() if any(group.open for group in every)}
     if not present:
         return None
 
-    def urgency(name: str) -> tuple[bool, float]:
-        open_slots = sum(group.open for group in groups if group.configuration == name and group.phase == phase)
-        return any(group.interrupted for group in present[name]), open_slots / totals[name, phase]
+    def phase(name: str) -> Phase:
+        return "tune" if name in in_tuning else "rerun"
+
+    def urgency(name: str) -> tuple[bool, bool, float, float]:
+        left = [group for group in groups if group.configuration == name and group.phase == phase(name)]
+        interrupted, total = any(group.interrupted for group in present[name]), totals[name, phase(name)]
+        unfinished, open_slots = sum(group.unfinished for group in left), sum(group.open for group in left)
+        return interrupted, phase(name) == "tune", unfinished / total, open_slots / total
 
     best = max(present, key=urgency)
-    total = totals[best, phase]
-    parts = _trials(present[best], size) if phase == "tune" else _reruns(present[best], total, size)
-    return Choice(best, phase, parts)
+    cuts = (size, populations)
+    parts = _trials(present[best], *cuts) if best in in_tuning else _reruns(present[best], totals[best, "rerun"], *cuts)
+    return Choice(best, phase(best), parts)
 
 
 def _present(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Configuration → the groups of its first unfinished batch, or of its reruns once all tuning is over."""
-    phase = "tune" if tuning_unfinished(groups) else "rerun"
+    """Configuration → the groups of its first unfinished batch, or of its reruns once its tuning is over."""
+    in_tuning = being_tuned(groups)
     by_configuration: dict[str, list[Group]] = {}
     for group in groups:
-        if group.phase == phase:
+        if (group.phase == "tune") == (group.configuration in in_tuning):
             by_configuration.setdefault(group.configuration, []).append(group)
     return {name: _in_first_unfinished_batch(every) for name, every in by_configuration.items()}
 
@@ -129,7 +137,7 @@ def _in_first_unfinished_batch(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.batch == batch]
 
 
-def _trials(groups: Sequence[Group], size: int) -> list[Part]:
+def _trials(groups: Sequence[Group], size: int, populations: int) -> list[Part]:
     """The population of the first interrupted trial, else of the first open one, in the sequence of all tuning runs."""
     starts = [0, *accumulate(group.total for group in groups)]
     positions = [
@@ -138,7 +146,7 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
         for priority, slot in enumerate((group.first_interrupted, group.first_open))
         if slot is not None
     ]
-    low, high = _population(min(positions)[1], starts[-1], size)
+    low, high = _population(min(positions)[1], starts[-1], size, populations)
     parts = []
     for group, start in zip(groups, starts, strict=False):
         first, last = max(0, low - start), min(group.total, high - start)
@@ -147,21 +155,25 @@ def _trials(groups: Sequence[Group], size: int) -> list[Part]:
     return parts
 
 
-def _reruns(groups: Sequence[Group], total: int, size: int) -> list[Part]:
+def _reruns(groups: Sequence[Group], total: int, size: int, populations: int) -> list[Part]:
     """The same for reruns, whose slots are numbered across all tuning runs."""
     interrupted = [group.first_interrupted for group in groups if group.first_interrupted is not None]
     free = [group.first_open for group in groups if group.first_open is not None]
-    low, high = _population(min(interrupted or free), total, size)
+    low, high = _population(min(interrupted or free), total, size, populations)
     return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups if group.open]
 
 
-def _population(position: int, total: int, size: int) -> tuple[int, int]:
+def _population(position: int, total: int, size: int, populations: int) -> tuple[int, int]:
     """Start and end of the population that contains `position`, in a sequence of `total` slots."""
-    bounds = pairwise(accumulate(_even_parts(total, size), initial=0))
+    bounds = pairwise(accumulate(_even_parts(total, size, populations), initial=0))
     return next((start, end) for start, end in bounds if position < end)
 
 
-def _even_parts(total: int, max_size: int) -> list[int]:
-    """The sizes of as few parts as possible of at most `max_size`, as equal as possible, the larger ones first."""
-    parts = -(-total // max_size)
+def _even_parts(total: int, max_size: int, at_least: int = 1) -> list[int]:
+    """The sizes of as few parts as possible of at most `max_size`, as equal as possible, the larger ones first.
+
+    Args:
+        at_least: how many parts, where that leaves two for each.
+    """
+    parts = max(-(-total // max_size), min(at_least, total // 2))
     return [total // parts + (number < total % parts) for number in range(parts)]

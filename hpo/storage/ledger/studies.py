@@ -102,7 +102,7 @@ def find(connection: Connection, name: str) -> Any | None:
 
 def _create(connection: Connection, columns: Mapping[str, Any], planned: Mapping[str, int]) -> Any:
     numbers = {key: planned.get(key, 1) for key in PLANNED}
-    values = {**columns, **numbers, "created": now(connection), "notes": [], "settings_assigned": False}
+    values = {**columns, **numbers, "created": now(connection), "notes": [], "settings_assigned": []}
     connection.execute(sa.insert(studies).values(values))
     row = find(connection, columns["name"])
     assert row is not None

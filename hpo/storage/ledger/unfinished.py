@@ -30,9 +30,14 @@ def unfinished_groups(connection: Connection, study: int, order: Sequence[str]) 
 
 
 def next_choice(
-    connection: Connection, study: int, definition: Mapping[str, Any], groups: Sequence[Group], size: int
+    connection: Connection,
+    study: int,
+    definition: Mapping[str, Any],
+    groups: Sequence[Group],
+    size: int,
+    populations: int = 1,
 ) -> Choice | None:
-    """The next population, of at most `size` slots; None if every slot is leased or finished.
+    """See `scheduler.choose`.
 
     Args:
         groups: the result of `unfinished_groups` in this transaction, which holds the study's lock.
@@ -46,7 +51,7 @@ def next_choice(
         totals[entry["name"], "tune"] = (entry.get("trials") or trials) * tuning_runs
         totals[entry["name"], "rerun"] = seeds
     order = [entry["name"] for entry in definition["configurations"]]
-    return choose(in_order(_with_batches(connection, study, groups, tuning_runs), order), totals, size)
+    return choose(in_order(_with_batches(connection, study, groups, tuning_runs), order), totals, size, populations)
 
 
 def _with_batches(connection: Connection, study: int, groups: Sequence[Group], tuning_runs: int) -> list[Group]:

@@ -1,0 +1,74 @@
+"""Worker processes that load their modules while `hpo run` still loads its own, and then wait for their device."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from hpo.worker import processes
+
+MOST = 4  # more at once would slow the loading of the process that starts them
+LARGEST_MESSAGE = 2**16  # bytes
+
+Process = subprocess.Popen[str]
+
+
+class EarlyWorkers:
+    """Processes of one command that wait; those that nobody needs are ended on exit."""
+
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        """Starts `count` processes, at most `MOST`, of `command`, which is `hpo worker` with all but its device."""
+        self.command = list(command)
+        self._waiting = [processes.start_process([*command, "--wait"], {}) for _ in range(min(count, MOST))]
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """A process of `command`, which is `self.command` with further words: one that waits, else a new one."""
+        further = list(command[len(self.command) :])
+        assert self.command + further == list(command)
+        while self._waiting:
+            process = self._waiting.pop(0)
+            assert process.stdin is not None
+            with suppress(OSError):  # it has ended
+                process.stdin.write(json.dumps({"words": further, "environment": {**os.environ, **environment}}) + "\n")
+                process.stdin.flush()
+                return process
+            _discard(process)
+        return processes.start_process(command, environment)
+
+    def __enter__(self) -> "EarlyWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._waiting:
+            _discard(process)
+
+
+def _discard(process: Process) -> None:
+    """Ends a process that holds nothing yet."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):
+            pipe.close()  # type: ignore[union-attr]
+
+
+def wait_for_start() -> list[str]:
+    """Loads a worker's modules and waits; returns the further words of its command, and takes over the environment.
+
+    Raises:
+        SystemExit: the process that started this one has ended, or does not need it.
+    """
+    import hpo.worker.work  # noqa: F401
+
+    message = b""
+    while not message.endswith(b"\n"):  # unbuffered: the rest of standard input belongs to `stop_with_parent`
+        part = os.read(0, LARGEST_MESSAGE)
+        if not part:
+            raise SystemExit(0)
+        message += part
+    content: dict[str, Any] = json.loads(message)
+    os.environ.update(content["environment"])
+    words: list[str] = content["words"]
+    return words
