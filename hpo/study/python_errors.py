@@ -28,6 +28,8 @@ def error_hint(error: BaseException, variables: Mapping[str, Any]) -> str:
     if isinstance(error, ImportError | AttributeError) and (match := UNKNOWN_PUBLIC_NAME.match(str(error))):
         name = match[1] or match[2]
         return f"hpo has no {name!r}{did_you_mean(name, PUBLIC_NAMES)}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"there is no module {error.name!r}; install its package with pip, or correct the name"
     return ""
 
 

@@ -126,7 +126,7 @@ MISTAKES: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {
     ("epochs=2", "epochs='2' + 1"): (11, ("(epochs='2' + 1)", "TypeError: can only concatenate str")),
     ("epochs=2", "epochs=1 // 0"): (11, ("ZeroDivisionError",)),
     ("epochs=2,", "epochs=2))"): (11, ("SyntaxError: unmatched ')'",)),
-    ("SPACE = {", "import nowhere_to_be_found\nSPACE = {"): (4, ("ModuleNotFoundError: No module named",)),
+    ("SPACE = {", "import nowhere_to_be_found\nSPACE = {"): (4, ("no module 'nowhere_to_be_found'", "install")),
     ("SPACE = {", "raise RuntimeError\nSPACE = {"): (4, ("(raise RuntimeError): RuntimeError;",)),
     ("SPACE = {", "raise SystemExit(3)\nSPACE = {"): (4, ("SystemExit: 3",)),
     ('"AdamW", space=SPACE', '"AdamW", space=[1]'): (14, ("configuration 'AdamW'", "space is [1]")),
