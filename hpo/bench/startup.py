@@ -1,4 +1,4 @@
-"""Benchmark: start-up, from the command to `hpo --help` and to the first training step.
+"""Benchmark: start-up, from the command to `hpo --help`, to a training step, and to the first one of `hpo run`.
 
 `python -m hpo.bench.startup DEVICE` is the process that is timed: it ends after the first step of 20 models.
 """
@@ -8,7 +8,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hpo import MLP, Configuration, Mnist1d, Study, __version__
@@ -20,6 +23,7 @@ PARTS = {  # part → arguments of Python, and the seconds that it must stay bel
     "hpo --help": (("-m", "hpo", "--help"), 0.5),
     "import to the first training step": (("-m", "hpo.bench.startup", "{device}"), 4.0),
 }
+RUN, RUN_LIMIT = "hpo run to a worker's first training step", 6.0
 COLUMNS = {
     "part": (64, "{part:64}"),
     "seconds": (8, "{seconds:.3f}"),
@@ -28,6 +32,28 @@ COLUMNS = {
     "limit": (6, "{limit_seconds:g}"),
     "peak MiB": (8, "{mib:.0f}"),
 }
+# The first step of each worker leaves a file and ends its process.
+STUDY = """
+import os
+from pathlib import Path
+from hpo import MLP, Configuration, Mnist1d, Study
+from hpo.training.population import Population
+
+STUDY = Study(
+    data=Mnist1d(label_noise=0.2),
+    model=MLP((40, 256, 256, 10)),
+    baseline="AdamW",
+    configurations=(Configuration("AdamW"), Configuration("GNVR", regularizer="gnvr")),
+)
+step = Population.step
+
+def step_and_exit(*arguments, **options):
+    step(*arguments, **options)
+    Path({file!r}).touch()
+    os._exit(0)
+
+Population.step = step_and_exit
+"""
 # A small process stands between this one and the command, because Linux hands the parent's peak down to its children.
 _TIMER = """
 import json, resource, subprocess, sys, time
@@ -52,6 +78,9 @@ def measure(device: str, repetitions: int, on_row: OnRow) -> Row:
         cost = time_command([argument.format(device=device) for argument in command], repetitions)
         rows.append({"part": part, **cost, "limit_seconds": limit})
         on_row(rows[-1])
+    times = [time_run(device) for _ in range(repetitions)]
+    rows.append({"part": RUN, "seconds": statistics.median(times), "minimum": min(times), "limit_seconds": RUN_LIMIT})
+    on_row(rows[-1])
     setting = {"hpo": __version__, "cores": os.cpu_count(), "load": load, "repetitions": repetitions}
     return {**setting, "rows": rows}
 
@@ -79,6 +108,32 @@ def time_command(
     seconds, processor, mib = zip(*runs, strict=True)
     least = {"minimum": min(seconds), "processor_seconds": min(processor)}
     return {"seconds": statistics.median(seconds), **least, "mib": max(mib)}
+
+
+def time_run(device: str) -> float:
+    """Seconds from the start of `hpo run` to the end of the first training step of one of its workers.
+
+    Raises:
+        HpoError: the command ended without one.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        file = folder / "first-step"
+        (folder / "studies").mkdir()
+        (folder / "studies/first.py").write_text(STUDY.format(file=str(file)))
+        command = [sys.executable, "-m", "hpo", "run", "first", "--device", device, "--storage", "sqlite:///first.db"]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not file.exists() and process.poll() is None:
+            time.sleep(0.002)
+        seconds = time.perf_counter() - start
+        process.terminate()  # its workers end with it
+        process.wait()
+        if not file.exists():
+            raise HpoError(f"hpo run ended with exit code {process.returncode} before its first training step")
+        return seconds
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float, float]:

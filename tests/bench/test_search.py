@@ -1,6 +1,7 @@
 """The benchmarks of searches and of pruning compare tuning runs that differ only in what is measured."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -87,8 +88,13 @@ def test_what_pruning_saves_is_counted() -> None:
     assert result["saved"]["epochs"] == pytest.approx(saved) and 0.2 < saved < 0.75
     means = [sum(row["quality"] for row in arm) / 2 for arm in (unpruned, pruned)]
     assert result["difference"] == pytest.approx(means[1] - means[0])
-    if means[1] != means[0]:  # equal differences have no interval
-        assert result["low"] <= result["difference"] <= result["high"]
+    first, second = (after["quality"] - before["quality"] for before, after in zip(unpruned, pruned, strict=True))
+    width = 12.7062 * abs(first - second) / 2  # Student's t with one degree of freedom, times the standard error
+    interval = [result["low"], result["high"]]
+    if width > 1e-6:
+        assert interval == pytest.approx([result["difference"] - width, result["difference"] + width], rel=1e-4)
+    else:  # equal differences have no interval
+        assert all(map(math.isnan, interval))
 
 
 def test_tuning_runs_of_a_seed_begin_with_the_same_settings() -> None:

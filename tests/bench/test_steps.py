@@ -142,12 +142,13 @@ def test_norms_are_timed_and_their_memory_is_measured(monkeypatch: pytest.Monkey
 def test_startup_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["bench", "startup", "--json", "--repetitions", "1", "--device", "cpu"])
     measured = json.loads(result.stdout)
-    start, step = measured["rows"]
+    start, step, run = measured["rows"]
     check_table(startup, measured, start)
     assert (start["part"], start["limit_seconds"]) == ("hpo --help", 0.5)
     for row in (start, step):
         assert 0 < row["minimum"] <= row["seconds"] and row["processor_seconds"] > 0
     assert start["mib"] < 100 < step["mib"]
+    assert (run["part"], run["seconds"]) == (startup.RUN, run["minimum"]) and run["seconds"] > start["seconds"]
     rows = {"rows": [], "cores": 2, "load": 0.5, "repetitions": 3}
     monkeypatch.setattr(startup, "measure", lambda *_, **__: rows)
     printed = CliRunner().invoke(app, ["bench", "startup"]).stdout
