@@ -163,7 +163,7 @@ def test_spreadsheets_run_no_text_of_the_user(tmp_path: Path) -> None:
         table = pd.read_csv(tmp_path / f"{name}.csv")
         cells = [*table.columns, *(cell for column in table for cell in table[column] if isinstance(cell, str))]
         assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))], name
-        # As reports/README.md says: one apostrophe less gives every text back.
+        # As reports/reading.md says: one apostrophe less gives every text back.
         assert set(table["configuration"].str.removeprefix("'")) == {visible(name, "\n\t") for name in FORMULAS}
     trials = pd.read_csv(tmp_path / "trials.csv")
     assert trials["setting/x"].tolist() == [-1.5] * len(trials), "numbers stay numbers"
