@@ -151,13 +151,17 @@ def study_table(reports: dict[str, Results]) -> str:
     if not reports:
         return ""
     columns = ("better", "worse", "equivalent", "no detectable difference")
-    lines = [f"| study | baseline | tuning runs × trials, seeds | {' | '.join(columns)} | time |", "|:--" * 8 + "|"]
+    lines = [
+        f"| study | metric | baseline | tuning runs × trials, seeds | {' | '.join(columns)} | time |",
+        "|:--" * 9 + "|",
+    ]
     for name, results in reports.items():
         cells: dict[str, list[str]] = {column: [] for column in columns}
         for rival in (*results["rivals"], *results["planned"]):
             cells[_column(rival["verdict"])].append(_table_entry(results, rival))
         plan = "{tuning runs} × {trials}, {seeds}".format(**{k: f(results) for k, f in STUDY.items()})
-        ends = [f"[{name}](reference/{name}/README.md)", STUDY["baseline"](results), plan]
+        link, label = f"[{name}](reference/{name}/README.md)", escape(_metric(results).label)
+        ends = [link, label, STUDY["baseline"](results), plan]
         texts = ["; ".join(entries) for entries in cells.values()]
         lines.append(f"| {' | '.join([*ends, *texts, STUDY['time'](results)])} |")
     return "\n".join(lines)

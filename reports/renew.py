@@ -22,6 +22,8 @@ LINK = re.compile(r"\[([^\[\]]*)\]\(([\w./-]+)\)")
 
 def keep(folder: Path, reports: Path = REPORTS) -> Path:
     """Takes a finished report into reports/reference, without what can be made again, and returns its place."""
+    if not (folder / "results.json").is_file():
+        raise SystemExit(f"{folder} has no results.json; give a folder that hpo run or hpo report wrote")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if unfinished := [text for text in results.get("warnings", ()) if text.startswith("Interim")]:
         raise SystemExit(f"{folder} is not finished: {unfinished[0]}")
