@@ -15,6 +15,7 @@ from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
 from hpo.report.sampler_words import sampler_words
+from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
@@ -59,6 +60,7 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "warnings": find_warnings(numbers),
         "paired": [rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1],
         "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
+        "groups": list(group_warnings(numbers)),
         "facts": facts(numbers),
         "methods": _methods(numbers),
         "diagnostics": [escape(described_words(each)) for each in numbers.definition.get("diagnostics", ())],

@@ -13,17 +13,16 @@ NOISY_LABELS = ACCURACY._replace(name="noisy_labels_fitted")
 
 
 def with_groups(cell: str, entry: ConfigurationNumbers, metric: Metric) -> str:
-    """A mean ± SD, and if the values lie in two groups, how many lie where."""
-    groups = entry.reruns.two_groups.get(metric.name)
-    return f"{cell} (two groups: {_counts(groups, metric)})" if groups else cell
+    """A mean ± SD, with a mark if the values lie in two groups, of which a sentence below the table tells."""
+    return f"{cell} (two groups)" if metric.name in entry.reruns.two_groups else cell
 
 
 def group_warnings(numbers: StudyNumbers) -> Iterator[str]:
     """A sentence for every mean that lies between two groups."""
     for entry, metric, groups in find_groups(numbers):
         yield (
-            f"{escape(entry.name)}: {escape(metric.label)} lies in two groups, {_counts(groups, metric)}; "
-            "the mean describes neither"
+            f"{escape(entry.name)}: the values of {escape(metric.label)} lie in two groups, {_counts(groups, metric)}; "
+            "their mean describes neither"
         )
 
 

@@ -32,7 +32,7 @@ def recomputed(folder: Path) -> Verdicts:
     planned, unusable = comparisons(definition), failed_tuning(folder)
     values = metric_by_seed(folder, results["metric"], {name for names in planned for name in names})
     pairs = {names: differences(*(values[name] for name in names), several) for names in planned}
-    p_values = {}
+    p_values: dict[tuple[str, str], float] = {}
     for names, paired in pairs.items():
         undecided = len(paired) < 3 or paired.isna().any() or unusable.intersection(names)
         p_values[names] = (
