@@ -23,14 +23,14 @@ def author_file(study: str, command: str, studies: Path = STUDIES) -> Path | Non
         study: its name in the database. command: the command line that created it, as the database keeps it.
         studies: the folder of study files, where `hpo report` and the dashboard run.
     """
-    reference = _reference(command)
+    reference = study_reference(command)
     names = dict.fromkeys(filter(None, (study, study_name(reference), study_name(reference.partition(":")[0]))))
     folders = dict.fromkeys([*_folder_of(reference), studies])
     files = (folder / f"{name}.md" for name in names for folder in folders)
     return next((file for file in files if file.is_file()), None)
 
 
-def _reference(command: str) -> str:
+def study_reference(command: str) -> str:
     """The study as `hpo run STUDY …` names it; empty if the command is another one."""
     try:
         words = shlex.split(command)

@@ -1,6 +1,7 @@
 """`hpo best`: the settings that tuning chose."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +18,23 @@ def best(
     ] = None,
     storage: Storage = None,
     as_json: AsJson = False,
+    as_python: Annotated[
+        bool,
+        typer.Option("--python", help="Print a script that trains the best one in plain PyTorch, without hpo."),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --python: write the samples to this file (.pt), which the script reads."
+        ),
+    ] = None,
 ) -> None:
-    """Show the best setting of every configuration and tuning run."""
+    """Show the best setting of every configuration and tuning run, or a script that trains the best of them."""
     from hpo import api
     from hpo.errors import UsageError, did_you_mean
 
+    if (as_json and as_python) or (data is not None and not as_python):
+        raise UsageError("--json and --python exclude each other, and --data FILE belongs to --python; leave one out")
     results = api.results(study, storage)
     table = results.best
     known = list(dict.fromkeys(results.trials["configuration"]))
@@ -30,6 +43,14 @@ def best(
             hint = did_you_mean(configuration, known)
             raise UsageError(f"{results.name} has no configuration {configuration!r}; it has {', '.join(known)}{hint}")
         table = table[table["configuration"] == configuration]
+    if as_python:
+        from hpo.cli.training_script import training_script
+        from hpo.storage.database import existing_engine
+        from hpo.storage.ledger import open_existing
+
+        ledger = open_existing(existing_engine(api.storage_url(storage)), results.name)
+        write_line(training_script(results, ledger, study, configuration, data).rstrip())
+        return
     hyperparameters = list(table)[4:]
     rows: list[dict[str, Any]] = []
     for row in table.astype(object).to_dict("records"):

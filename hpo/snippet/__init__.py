@@ -1,0 +1,1 @@
+"""Scripts that train a chosen setting in plain PyTorch, without hpo."""

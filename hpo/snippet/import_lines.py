@@ -1,0 +1,25 @@
+"""The import statements of a script in the usual order."""
+
+import sys
+from collections.abc import Iterable
+
+from hpo.snippet.extraction import FUTURE
+
+
+def sorted_imports(lines: Iterable[str]) -> str:
+    """The statements in groups: of the future, the standard library and other packages; names of a module in one."""
+    plain = {line for line in lines if line.startswith("import ")}
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        if line.startswith("from "):
+            module, _, name = line.removeprefix("from ").partition(" import ")
+            names.setdefault(module, set()).update(name.split(", "))
+    statements = [
+        *sorted(plain),
+        *(f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)),
+    ]
+    groups: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for statement in statements:
+        root = statement.split()[1].partition(".")[0]
+        groups[0 if statement == FUTURE else 1 if root in sys.stdlib_module_names else 2].append(statement)
+    return "\n\n".join("\n".join(group) for group in groups.values() if group)

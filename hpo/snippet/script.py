@@ -1,0 +1,234 @@
+"""A script that trains one setting of a study in plain PyTorch."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hpo.data import Source
+from hpo.errors import UsageError
+from hpo.models.dropout import Dropout
+from hpo.models.losses import evaluated_loss
+from hpo.optim.parameter_groups import parameter_groups
+from hpo.optim.regularizer import stateless
+from hpo.optim.regularizers import REGULARIZERS
+from hpo.optim.torch_optimizer import TorchOptimizer
+from hpo.random import stream
+from hpo.search_space import Value
+from hpo.snippet.data_text import augmentation_text, loading_text, scaling_text, split_text
+from hpo.snippet.extraction import INSTEAD, Extraction
+from hpo.snippet.import_lines import sorted_imports
+from hpo.snippet.loop_text import Loop, loop_text
+from hpo.snippet.network_text import network_text
+from hpo.snippet.optimizer_text import group_key, is_constant, optimizer_text, schedule_text
+from hpo.snippet.regularizer_text import add_regularizer, objective_text
+from hpo.snippet.task_text import METRICS, evaluation_text, loss_text, task_of
+from hpo.stages import Stages
+from hpo.study.study import Study
+from hpo.training.initial_models import build
+from hpo.training.recipe import Recipe
+from hpo.training.torch_instances import Builder
+from hpo.worker.recipes import Parts, Recipes
+
+# Imports that the texts may need, and what shows that they do.
+IMPORTS = {
+    "import copy": r"\bcopy\.",
+    "import math": r"\bmath\.",
+    "import torch": r"\btorch\.",
+    "import torch.nn.functional as F": r"\bF\.",
+    "from torch import nn": r"\bnn\.",
+    "from torch import Tensor": r"\bTensor\b",
+    "from torch.func import functional_call, grad, vmap": r"\bfunctional_call\(",
+    "from typing import Any": r"\bAny\b",
+    "from typing import Self": r"\bSelf\b",
+    "from collections.abc import Callable": r"\bCallable\b",
+    "from collections.abc import Sequence": r"\bSequence\b",
+}
+
+RESERVED = (
+    *(
+        "SEED",
+        "EPOCHS",
+        "BATCH_SIZE",
+        "DTYPE",
+        "load_samples",
+        "standardised",
+        "augment",
+        "make_network",
+        "sample_losses",
+    ),
+    *("evaluated_losses", "evaluate", "make_optimizers", "Objective", "train", "torch", "nn", "F", "Tensor"),
+)
+
+
+def write_script(
+    study: Study,
+    source: Source,
+    configuration: str,
+    setting: Mapping[str, Value],
+    seed: int,
+    words: str,
+    file: str | None = None,
+) -> str:
+    """The script of a setting.
+
+    Args:
+        source: the study's samples. seed: that the script trains with. words: what is trained, for its first line.
+        file: from which the script reads the samples (inputs, labels, test inputs, test labels); None for samples that
+            a package makes.
+
+    Raises:
+        UsageError: a part of the study cannot be written in plain PyTorch.
+    """
+    recipes = Recipes(study, lambda: source)
+    parts = recipes.parts(configuration, setting)
+    recipe = recipes.recipe(recipes.configuration(configuration), rerun=True, training=parts.training)
+    _check(recipe)
+    return _Script(recipe, parts, seed, file).text(words)
+
+
+class _Script:
+    """The texts of a script while it is written."""
+
+    def __init__(self, recipe: Recipe, parts: Parts, seed: int, file: str | None) -> None:
+        self.recipe, self.seed, self.file = recipe, seed, file
+        self.values: dict[str, Any] = {**parts.hyperparameters, **dict(parts.static)}
+        self.network = build(recipe.model, seed)
+        self.groups = parameter_groups(self.network, recipe.groups, recipe.no_decay)
+        self.code = Extraction(RESERVED)
+
+    def text(self, words: str) -> str:
+        recipe = self.recipe
+        sections = {
+            "Random numbers: every use of the seed has a generator of its own": self._random(),
+            "Data": self._data(),
+            "Network and loss": self._network(),
+            "Optimizer": self._optimizer(),
+            "Regularizer": self._regularizer(),
+            "Training": [loop_text(self._loop())],
+        }
+        body = "\n\n\n".join(_joined([f"# {title}", *texts]) for title, texts in sections.items() if texts)
+        imports = [line for line, pattern in IMPORTS.items() if re.search(pattern, body)]
+        constants = [
+            f"SEED = {self.seed}  # of label noise, split, order of the samples and initial weights",
+            f"EPOCHS = {recipe.epochs}",
+            f"BATCH_SIZE = {recipe.batch_size}",
+            "DTYPE = torch.float32",
+        ]
+        header = [f'"""{words}{self._note()}"""', sorted_imports([*self.code.imports, *imports]), "\n".join(constants)]
+        script = "\n\n".join(header) + f'\n\n\n{body}\n\n\nif __name__ == "__main__":\n    train()\n'
+        compile(script, "script", "exec")
+        return script
+
+    def _note(self) -> str:
+        if not any(isinstance(layer, Dropout) for layer in self.network.modules()):
+            return ""
+        return "\nPyTorch draws other Dropout masks than hpo, so that the curves differ by chance.\n"
+
+    def _random(self) -> list[str]:
+        self.code.call("the seeds", stream)
+        return self.code.take()
+
+    def _data(self) -> list[str]:
+        code, dataset = self.code, self.recipe.dataset
+        texts = [loading_text(dataset, code, self.file), scaling_text(dataset), augmentation_text(dataset, code)]
+        return [*code.take(), *filter(None, texts)]
+
+    def _network(self) -> list[str]:
+        code, loss = self.code, self.recipe.sample_loss
+        texts = [network_text(self.recipe.model, code), loss_text(loss, self._task, "sample_losses", code)]
+        name = "sample_losses"
+        if getattr(loss, "label_smoothing", 0):
+            name = "evaluated_losses"
+            texts.append(loss_text(evaluated_loss(loss), self._task, name, code))
+        return [*code.take(), *texts, evaluation_text(self._task, name)]
+
+    @property
+    def _task(self) -> str:
+        inputs = self.recipe.source.inputs
+        assert isinstance(inputs, Tensor)
+        with torch.no_grad():
+            outputs = self.network.eval()(inputs[:2])
+        return task_of(self.recipe.dataset.task, outputs)
+
+    def _optimizer(self) -> list[str]:
+        optimizer = self.recipe.optimizer
+        own = {name: value for name, value in self.values.items() if name in optimizer.hyperparameters}
+        texts = [optimizer_text(optimizer, self.groups, own, self.code)]
+        texts += [schedule_text(f"{name}_schedule", each, self.code) for name, each in self._schedules.items()]
+        return [*self.code.take(), *texts]
+
+    @property
+    def _schedules(self) -> dict[str, Any]:
+        return {name: each for name, each in self.recipe.all_schedules.items() if not is_constant(each)}
+
+    def _regularizer(self) -> list[str]:
+        if self.recipe.regularizer is REGULARIZERS["none"]:
+            return []
+        add_regularizer(self.recipe.regularizer, self.code)
+        texts = self.code.take()
+        return [objective_text(self.recipe.regularizer, texts), *texts]
+
+    def _loop(self) -> Loop:
+        recipe, regularizer = self.recipe, self.recipe.regularizer
+        assert isinstance(recipe.source.inputs, Tensor)
+        scheduled = [name for name in self._schedules if name in recipe.optimizer.hyperparameters]
+        plain = regularizer is REGULARIZERS["none"]
+        return Loop(
+            split=split_text(recipe.dataset, recipe.source),
+            scales=bool(scaling_text(recipe.dataset)),
+            floats=recipe.source.inputs.is_floating_point(),
+            float_labels=recipe.source.labels.is_floating_point(),
+            views=regularizer.views if recipe.dataset.augments else 0,
+            clean=regularizer.clean_view,
+            keeps_last=recipe.last_batch == "keep",
+            optimizer_schedules={name: group_key(recipe.optimizer, name) for name in scheduled},
+            switches=isinstance(recipe.optimizer, TorchOptimizer) and hasattr(recipe.optimizer.source, "eval"),
+            regularizer_schedules=[name for name in self._schedules if name in regularizer.hyperparameters],
+            hyper={name: self.values[name] for name in regularizer.hyperparameters},
+            static=regularizer.static,
+            grads="" if plain else regularizer.grads.__name__,
+            init="" if regularizer.init is stateless else regularizer.init.__name__,
+            buffers=bool(list(self.network.named_buffers())),
+            metric=METRICS[self._task][0],
+        )
+
+
+def _check(recipe: Recipe) -> None:
+    """Raises UsageError for what a script cannot have."""
+    reasons = {
+        "accumulate": recipe.accumulate > 1,
+        "mixup and cutmix": getattr(recipe.dataset, "mixing", None),
+        "precision": recipe.precision != "float32",
+        "a batch size that changes": isinstance(recipe.batch_size, Stages),
+        "images that are read from files while training": recipe.source.is_streamed,
+        "an average of the weights": recipe.average is not None,
+    }
+    for name, used in reasons.items():
+        if used:
+            raise UsageError(f"a script cannot have {name} yet; leave that out of the study, or {INSTEAD}")
+    if isinstance(recipe.optimizer, TorchOptimizer):
+        network = build(recipe.model, 0)
+        groups = parameter_groups(network, recipe.groups, recipe.no_decay)
+        row = {name: parameter.detach() for name, parameter in network.named_parameters()}
+        values = {name: _middle(entry) for name, entry in recipe.optimizer.hyperparameters.items()}
+        if any(Builder(recipe.optimizer, groups).takes_closure(row, values)):
+            raise UsageError(
+                f"a script cannot have optimizer {recipe.optimizer.name!r}, whose step needs a closure; {INSTEAD}"
+            )
+
+
+def _middle(entry: Any) -> Any:
+    return entry.middle() if hasattr(entry, "middle") else entry
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Statements below each other: two empty lines around functions and classes, none between single lines."""
+    joined = texts[0]
+    for before, text in itertools.pairwise(texts):
+        single = "\n" not in before + text and not before.startswith("#")
+        joined += ("\n" if single else "\n\n\n") + text
+    return joined
