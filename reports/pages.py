@@ -7,6 +7,7 @@ report is left out, and the page ends with the names of these studies.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -48,29 +49,43 @@ def _metric(results: Results) -> Metric:
     return Metric(**results["metric"])
 
 
+def _number(value: float | None) -> float:
+    """A number of results.json, where null stands for what is not finite."""
+    return math.nan if value is None else value
+
+
+def _time(compute: Results) -> str:
+    """From the first run to the last."""
+    started = compute["first"] is not None
+    return formatting.duration(compute["last"] - compute["first"]) if started else formatting.NOTHING
+
+
 def _summary(results: Results, value: Results) -> str:
-    return formatting.spread(Summary(**{**value, "interval": Interval(0, 0)}), _metric(results))
+    summary = Summary(value["n"], _number(value["mean"]), _number(value["sd"]), Interval(math.nan, math.nan))
+    return formatting.spread(summary, _metric(results))
 
 
 def _difference(results: Results, compared: Results) -> str:
-    interval = Interval(*(float("nan") if end is None else end for end in compared["interval"].values()))
+    if not compared["n"]:
+        return formatting.NOTHING
+    interval = Interval(*map(_number, compared["interval"].values()))
     unit = " points" if results["metric"]["share"] else ""
-    return formatting.with_interval(compared["mean"], interval, _metric(results)) + unit
+    return formatting.with_interval(_number(compared["mean"]), interval, _metric(results)) + unit
 
 
 # Quantities of a comparison (a rival of results.json), of a configuration, and of a study.
 COMPARISON: dict[str, Callable[[Results, Results], str]] = {
     "difference": lambda results, rival: _difference(results, rival["verdict"]["comparison"]),
     "verdict": lambda _, rival: rival["verdict"]["label"],
-    "p": lambda _, rival: formatting.p_cell(rival["verdict"]["p_holm"]),
-    "cost": lambda _, rival: f"{rival['cost_ratio']:.1f}",
+    "p": lambda _, rival: formatting.p_cell(_number(rival["verdict"]["p_holm"])),
+    "cost": lambda _, rival: formatting.three_digits(rival["cost_ratio"]),
 }
 CONFIGURATION: dict[str, Callable[[Results, Results], str]] = {
     "mean": lambda results, entry: _summary(results, entry["reruns"]["metric_summary"]),
     "n": lambda _, entry: str(entry["reruns"]["metric_summary"]["n"]),
     "loss": lambda _, entry: formatting.number(entry["reruns"]["train_loss"]["mean"]),
     "fitted": lambda _, entry: formatting.percent(entry["reruns"]["memorised"]["mean"], 1),
-    "gradients": lambda _, entry: f"{entry['reruns']['gradient_evaluations']['mean']:.3g}",
+    "gradients": lambda _, entry: formatting.number(entry["reruns"]["gradient_evaluations"]["mean"]),
 }
 STUDY: dict[str, Callable[[Results], str]] = {
     "trials": lambda results: str(results["study"]["trials"]),
@@ -78,7 +93,7 @@ STUDY: dict[str, Callable[[Results], str]] = {
     "tuning runs": lambda results: str(results["study"]["tuning_runs"]),
     "margin": lambda results: formatting.margin(results["study"]["definition"]["margin"], _metric(results)),
     "baseline": lambda results: escape(results["study"]["definition"]["baseline"]),
-    "time": lambda results: formatting.duration(results["compute"]["last"] - results["compute"]["first"]),
+    "time": lambda results: _time(results["compute"]),
 }
 
 
@@ -175,8 +190,7 @@ def _table_entry(results: Results, rival: Results) -> str:
     verdict, against = rival["verdict"], rival["against"]
     other = "" if against == results["study"]["definition"]["baseline"] else f" against {escape(against)}"
     note = "" if verdict["label"] == _column(verdict) else f" ({verdict['label']})"
-    numbers = _difference(results, verdict["comparison"]) if verdict["comparison"]["n"] else ""
-    return f"{escape(rival['name'])}{other} {numbers}{note}".strip()
+    return f"{escape(rival['name'])}{other} {_difference(results, verdict['comparison'])}{note}"
 
 
 def write(reports: Path = REPORTS) -> None:

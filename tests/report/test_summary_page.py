@@ -14,6 +14,10 @@ import renew
 from synthetic_record import synthetic_record
 
 from hpo.report import write_report
+from hpo.report.results_json import as_json
+from hpo.study import loading
+from hpo.study.definition import describe
+from tests.report.moments import MOMENTS, numbers_of
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 12_000_000  # of all files, compressed one by one as Git does
@@ -47,6 +51,25 @@ def test_the_pages_are_those_of_the_kept_reports() -> None:
     for template in templates:
         page = pages.fill(template.read_text(encoding="utf-8"), pages.load())
         assert template.with_suffix("").read_text(encoding="utf-8") == page, "run: python reports/renew.py"
+
+
+def test_the_templates_name_studies_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first report that is kept shows it, hours later."""
+    monkeypatch.chdir(ROOT)
+    for template in pages.REPORTS.glob("*.md.in"):
+        for name, names, _ in pages.REFERENCE.findall(template.read_text(encoding="utf-8")):
+            study, _, variant = name.partition("-")
+            definition = describe(loading.load(f"{study}:{variant}" if variant else study))
+            entries = definition["configurations"]
+            planned = {f"{entry['name']} against {other}" for entry in entries for other in entry.get("against", {})}
+            assert names in {"", *(entry["name"] for entry in entries)} | planned, (name, names)
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS])
+def test_studies_with_losses_have_a_row(moment: str) -> None:
+    results = json.loads(json.dumps(as_json(numbers_of(moment)), allow_nan=False))
+    [*_, row] = pages.study_table({STUDY: results}).splitlines()
+    assert row.count(" | ") == 8 and "nan" not in row and "None" not in row
 
 
 def test_the_summary_is_a_table_a_picture_and_ten_sentences() -> None:
