@@ -3,21 +3,30 @@
 import ast
 import builtins
 import dataclasses
-import dis
 import functools
 import graphlib
 import inspect
 import json
-import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from types import FunctionType, ModuleType
+from typing import Any
 
 from hpo.errors import UsageError
+from hpo.snippet.module_source import (
+    Binding,
+    attributes_of,
+    bindings_of,
+    bound_names,
+    global_names,
+    is_package,
+    is_users,
+    source_of,
+    statement_text,
+    without_package,
+)
 from hpo.study.public_names import PUBLIC_NAMES
-from hpo.study.syntax import parse
 from hpo.user_code.ownership import is_user_code
 
 # The modules of hpo whose code may enter a script: plain functions of tensors, and networks.
@@ -39,14 +48,6 @@ SUBSTITUTES = {
 # What to do where a script is not possible.
 INSTEAD = "take the trained network by hpo run --keep-weights and hpo.load_model"
 FUTURE = "from __future__ import annotations"
-
-
-class _Binding(NamedTuple):
-    """Where a name of a module gets its value: statements, or an import."""
-
-    statements: list[ast.stmt]
-    module: str = ""  # that it is imported from
-    name: str = ""  # there; empty for a module itself
 
 
 class Extraction:
@@ -144,7 +145,7 @@ class Extraction:
         self._add_globals(part, function.__module__, ast.parse(source).body, [*names, function.__name__])
         self._bind(part, [line.partition(" = ")[0] for line in lines] + [function.__name__], function.__module__)
         line = function.__code__.co_firstlineno
-        texts = [*lines, _without_package(source.rstrip(), function.__module__)]
+        texts = [*lines, without_package(source.rstrip(), function.__module__)]
         self._texts += [(function.__module__, line, text) for text in texts]
         for cell in function.__closure__ or ():
             if callable(cell.cell_contents):
@@ -161,7 +162,7 @@ class Extraction:
                 self._texts.append((module, 0, substitute))
             return
         root = module.partition(".")[0]
-        binding = _bindings(module).get(name) if root == "hpo" or _is_users(module) else None
+        binding = bindings_of(module).get(name) if root == "hpo" or is_users(module) else None
         if binding is None:
             if root == "builtins":
                 return
@@ -175,15 +176,15 @@ class Extraction:
             if (module, statement.lineno) in self._seen:
                 continue
             self._seen.add((module, statement.lineno))
-            self._add_globals(part, module, [statement], _bound(statement))
-            self._bind(part, _bound(statement), module)
-            self._texts.append((module, statement.lineno, _without_package(_text(module, statement), module)))
+            self._add_globals(part, module, [statement], bound_names(statement))
+            self._bind(part, bound_names(statement), module)
+            self._texts.append((module, statement.lineno, without_package(statement_text(module, statement), module)))
 
-    def _add_import(self, part: str, user: str, binding: _Binding, name: str) -> None:
+    def _add_import(self, part: str, user: str, binding: Binding, name: str) -> None:
         module, original = binding.module, binding.name
         if module == "hpo" and original in PUBLIC_NAMES:
             module = PUBLIC_NAMES[original]
-        own = module.partition(".")[0] == "hpo" or _is_users(module)
+        own = module.partition(".")[0] == "hpo" or is_users(module)
         if own and original and not isinstance(getattr(sys.modules.get(module), original, None), ModuleType):
             self._use(user, module)
             self._add_name(part, module, original)
@@ -197,14 +198,14 @@ class Extraction:
 
     def _add_globals(self, part: str, module: str, statements: list[ast.stmt], own: list[str]) -> None:
         code = compile(ast.Module(statements, []), module, "exec", dont_inherit=True)
-        known = _bindings(module)
-        if FUTURE in _source(module):
+        known = bindings_of(module)
+        if FUTURE in source_of(module):
             self.imports[FUTURE] = None
-        for name in dict.fromkeys(_globals(code)):
+        for name in dict.fromkeys(global_names(code)):
             if name in own or (name not in known and hasattr(builtins, name)):
                 continue
-            if _is_package(known.get(name)):
-                for attribute in _attributes(statements, name):
+            if is_package(known.get(name)):
+                for attribute in attributes_of(statements, name):
                     self._use(module, PUBLIC_NAMES.get(attribute, "hpo"))
                     self._add_name(part, PUBLIC_NAMES.get(attribute, "hpo"), attribute)
             else:
@@ -220,86 +221,3 @@ class Extraction:
                 raise UsageError(
                     f"{part} defines {name!r}, and so does {other or 'the script itself'}; give it another name"
                 )
-
-
-def _is_package(binding: _Binding | None) -> bool:
-    """Whether a name is hpo itself, as after `import hpo`."""
-    return binding is not None and binding.module.partition(".")[0] == "hpo" and not binding.name
-
-
-def _attributes(statements: list[ast.stmt], name: str) -> list[str]:
-    """What the statements take from a module of this name."""
-    nodes = [node for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Attribute)]
-    return sorted({node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == name})
-
-
-def _without_package(text: str, module: str) -> str:
-    """A text with the names themselves instead of hpo.NAME."""
-    for name, binding in _bindings(module).items():
-        text = re.sub(rf"\b{name}\.(?=\w)", "", text) if _is_package(binding) else text
-    return text
-
-
-def _is_users(module: str) -> bool:
-    loaded = sys.modules.get(module)
-    return loaded is not None and is_user_code(loaded)
-
-
-def _source(module: str) -> str:
-    return inspect.getsource(sys.modules[module])
-
-
-def _bindings(module: str) -> Mapping[str, _Binding]:
-    """The names of a module and what binds them, its imports included."""
-    loaded = sys.modules[module]
-    file = getattr(loaded, "__file__", None)
-    if not file:
-        raise UsageError(f"the module {module} has no file; write its code into one")
-    bindings: dict[str, _Binding] = {}
-    for statement in parse(_source(module).encode()).body:
-        if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                target = alias.name if alias.asname else alias.name.partition(".")[0]
-                bindings[alias.asname or target] = _Binding([], alias.name)
-        elif isinstance(statement, ast.ImportFrom):
-            package = loaded.__spec__.parent if loaded.__spec__ and statement.level else ""
-            base = ".".join(str(package).split(".")[: len(str(package).split(".")) - statement.level + 1])
-            source = ".".join(filter(None, [base if statement.level else "", statement.module or ""]))
-            for alias in statement.names:
-                bindings[alias.asname or alias.name] = _Binding([], source, alias.name)
-        else:
-            for name in _bound(statement):
-                before = bindings.get(name, _Binding([]))
-                bindings[name] = _Binding([*before.statements, statement])
-    return bindings
-
-
-def _bound(statement: ast.stmt) -> list[str]:
-    """The names that a statement defines or changes."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
-        parts = [part for _, part in ast.iter_fields(statement) if isinstance(part, list)]
-        nested = [each for part in parts for each in part if isinstance(each, ast.stmt)]
-        return [name for each in nested for name in _bound(each)]
-    return []
-
-
-def _globals(code: CodeType) -> Iterator[str]:
-    """The names that code takes from its module, in nested functions as well."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals(constant)
-
-
-def _text(module: str, statement: ast.stmt) -> str:
-    """The lines of a statement with its decorators."""
-    decorators = getattr(statement, "decorator_list", [])
-    first = min([statement.lineno, *(each.lineno for each in decorators)])
-    return "\n".join(_source(module).splitlines()[first - 1 : statement.end_lineno])

@@ -1,9 +1,30 @@
 """The import statements of a script in the usual order."""
 
+import re
 import sys
 from collections.abc import Iterable
 
 from hpo.snippet.extraction import FUTURE
+
+# Imports that the texts may need, and what shows that they do.
+IMPORTS = {
+    "import copy": r"\bcopy\.",
+    "import math": r"\bmath\.",
+    "import torch": r"\btorch\.",
+    "import torch.nn.functional as F": r"\bF\.",
+    "from torch import nn": r"\bnn\.",
+    "from torch import Tensor": r"\bTensor\b",
+    "from torch.func import functional_call, grad, vmap": r"\bfunctional_call\(",
+    "from typing import Any": r"\bAny\b",
+    "from typing import Self": r"\bSelf\b",
+    "from collections.abc import Callable": r"\bCallable\b",
+    "from collections.abc import Sequence": r"\bSequence\b",
+}
+
+
+def needed_imports(body: str) -> list[str]:
+    """Those of IMPORTS that a script with this body needs."""
+    return [line for line, pattern in IMPORTS.items() if re.search(pattern, body)]
 
 
 def sorted_imports(lines: Iterable[str]) -> str:

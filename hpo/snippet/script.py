@@ -1,7 +1,6 @@
 """A script that trains one setting of a study in plain PyTorch."""
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hpo.data import Source
-from hpo.errors import UsageError
 from hpo.models.dropout import Dropout
 from hpo.models.losses import evaluated_loss
 from hpo.optim.parameter_groups import parameter_groups
@@ -19,34 +17,18 @@ from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.random import stream
 from hpo.search_space import Value
 from hpo.snippet.data_text import augmentation_text, loading_text, scaling_text, split_text
-from hpo.snippet.extraction import INSTEAD, Extraction
-from hpo.snippet.import_lines import sorted_imports
+from hpo.snippet.extraction import Extraction
+from hpo.snippet.import_lines import needed_imports, sorted_imports
+from hpo.snippet.limits import check_possible
 from hpo.snippet.loop_text import Loop, loop_text
 from hpo.snippet.network_text import network_text
 from hpo.snippet.optimizer_text import group_key, is_constant, optimizer_text, schedule_text
 from hpo.snippet.regularizer_text import add_regularizer, objective_text
 from hpo.snippet.task_text import METRICS, evaluation_text, loss_text, task_of
-from hpo.stages import Stages
 from hpo.study.study import Study
 from hpo.training.initial_models import build
 from hpo.training.recipe import Recipe
-from hpo.training.torch_instances import Builder
 from hpo.worker.recipes import Parts, Recipes
-
-# Imports that the texts may need, and what shows that they do.
-IMPORTS = {
-    "import copy": r"\bcopy\.",
-    "import math": r"\bmath\.",
-    "import torch": r"\btorch\.",
-    "import torch.nn.functional as F": r"\bF\.",
-    "from torch import nn": r"\bnn\.",
-    "from torch import Tensor": r"\bTensor\b",
-    "from torch.func import functional_call, grad, vmap": r"\bfunctional_call\(",
-    "from typing import Any": r"\bAny\b",
-    "from typing import Self": r"\bSelf\b",
-    "from collections.abc import Callable": r"\bCallable\b",
-    "from collections.abc import Sequence": r"\bSequence\b",
-}
 
 RESERVED = (
     *(
@@ -86,7 +68,7 @@ def write_script(
     recipes = Recipes(study, lambda: source)
     parts = recipes.parts(configuration, setting)
     recipe = recipes.recipe(recipes.configuration(configuration), rerun=True, training=parts.training)
-    _check(recipe)
+    check_possible(recipe, {**parts.hyperparameters, **dict(parts.static)})
     return _Script(recipe, parts, seed, file).text(words)
 
 
@@ -111,14 +93,17 @@ class _Script:
             "Training": [loop_text(self._loop())],
         }
         body = "\n\n\n".join(_joined([f"# {title}", *texts]) for title, texts in sections.items() if texts)
-        imports = [line for line, pattern in IMPORTS.items() if re.search(pattern, body)]
         constants = [
             f"SEED = {self.seed}  # of label noise, split, order of the samples and initial weights",
             f"EPOCHS = {recipe.epochs}",
             f"BATCH_SIZE = {recipe.batch_size}",
             "DTYPE = torch.float32",
         ]
-        header = [f'"""{words}{self._note()}"""', sorted_imports([*self.code.imports, *imports]), "\n".join(constants)]
+        header = [
+            f'"""{words}{self._note()}"""',
+            sorted_imports([*self.code.imports, *needed_imports(body)]),
+            "\n".join(constants),
+        ]
         script = "\n\n".join(header) + f'\n\n\n{body}\n\n\nif __name__ == "__main__":\n    train()\n'
         compile(script, "script", "exec")
         return script
@@ -195,34 +180,6 @@ class _Script:
             buffers=bool(list(self.network.named_buffers())),
             metric=METRICS[self._task][0],
         )
-
-
-def _check(recipe: Recipe) -> None:
-    """Raises UsageError for what a script cannot have."""
-    reasons = {
-        "accumulate": recipe.accumulate > 1,
-        "mixup and cutmix": getattr(recipe.dataset, "mixing", None),
-        "precision": recipe.precision != "float32",
-        "a batch size that changes": isinstance(recipe.batch_size, Stages),
-        "images that are read from files while training": recipe.source.is_streamed,
-        "an average of the weights": recipe.average is not None,
-    }
-    for name, used in reasons.items():
-        if used:
-            raise UsageError(f"a script cannot have {name} yet; leave that out of the study, or {INSTEAD}")
-    if isinstance(recipe.optimizer, TorchOptimizer):
-        network = build(recipe.model, 0)
-        groups = parameter_groups(network, recipe.groups, recipe.no_decay)
-        row = {name: parameter.detach() for name, parameter in network.named_parameters()}
-        values = {name: _middle(entry) for name, entry in recipe.optimizer.hyperparameters.items()}
-        if any(Builder(recipe.optimizer, groups).takes_closure(row, values)):
-            raise UsageError(
-                f"a script cannot have optimizer {recipe.optimizer.name!r}, whose step needs a closure; {INSTEAD}"
-            )
-
-
-def _middle(entry: Any) -> Any:
-    return entry.middle() if hasattr(entry, "middle") else entry
 
 
 def _joined(texts: Sequence[str]) -> str:
