@@ -17,7 +17,7 @@ from hpo.storage import transactions
 from hpo.storage.database import connect, connect_existing, existing_engine, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_existing, open_study
 from hpo.storage.ledger.added_configurations import find_added
-from hpo.storage.ledger.definition_diff import describe_changes
+from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.storage.url import exists
 from hpo.study.study import Study
@@ -137,6 +137,30 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False, comma
         command = ledger.text.get("command", "")
         return open_ledger(study, url, command=command, accept_changed_code=accept_changed_code)
     ledger.reopen_lost()
+    return ledger
+
+
+def find_ledger(study: Study, url: str) -> Ledger | None:
+    """The study in the database as it is there, without any change; None if the database does not have it.
+
+    Raises:
+        UsageError: the study in the database has another definition or other code.
+    """
+    from hpo.study.definition import describe, digest
+    from hpo.study.fingerprint import fingerprint
+
+    engine = connect_existing(url) if exists(url) else None
+    if engine is None or study.name not in names(engine):
+        return None
+    ledger, definition = load_study(engine, study.name), describe(study)
+    changes = describe_changes(ledger.definition, definition) if digest(definition) != ledger.digest else ""
+    if not changes and fingerprint(study) != ledger.fingerprint:
+        changes = describe_code_changes(ledger.fingerprint, fingerprint(study))
+    if changes:
+        raise UsageError(
+            f"study {study.name!r} in the database differs from its file ({changes}); give the same --epochs as to "
+            "`hpo run`, undo the change, or give another --storage"
+        )
     return ledger
 
 

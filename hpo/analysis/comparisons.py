@@ -58,7 +58,6 @@ def _rival(
         same_learning_rate=same_learning_rate(entry.smoothness, other.smoothness),
         custom_metrics=compared(reruns.custom_metrics, reference.custom_metrics),
         diagnostics=compared(reruns.diagnostics, reference.diagnostics),
-        cost_ratio=reruns.seconds_per_epoch.mean / reference.seconds_per_epoch.mean,
     )
 
 

@@ -13,7 +13,17 @@ from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, pr
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
 from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values, two_groups
-from hpo.analysis.results import BestTrial, Compute, ConfigurationNumbers, Reruns, Samples, StudyNumbers, Tuning
+from hpo.analysis.results import (
+    BestTrial,
+    Compute,
+    ConfigurationNumbers,
+    Reruns,
+    Samples,
+    StepTime,
+    StepTimes,
+    StudyNumbers,
+    Tuning,
+)  # fmt: skip
 from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
 from hpo.analysis.smoothness import learning_rates, smoothness
 from hpo.diagnostics import QUANTITIES
@@ -53,7 +63,12 @@ def compute_numbers(record: Record) -> StudyNumbers:
         environments=_environments(record),
         compute=_compute(record),
         effort=compute_effort(record, {each.name: each.reruns.gradient_evaluations.mean for each in configurations}),
+        step_times=_step_times(record.study.get("step_times")),
     )
+
+
+def _step_times(stored: Mapping[str, Any] | None) -> StepTimes | None:
+    return StepTimes(**{**stored, "rows": [StepTime(**row) for row in stored["rows"]]}) if stored else None
 
 
 def _compute(record: Record) -> Compute:

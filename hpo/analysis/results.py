@@ -111,7 +111,7 @@ class Rival(NamedTuple):
         outcome: whether its prediction held. memorisation: comparison of the noisy labels fitted, if any.
         roughness: comparison of the training losses, if there are curves. custom_metrics: comparisons by name.
         diagnostics: comparisons of their quantities by key.
-        same_learning_rate: whether both were rerun at the same one. cost_ratio: ratio of the seconds per epoch.
+        same_learning_rate: whether both were rerun at the same one.
     """
 
     name: str
@@ -124,7 +124,6 @@ class Rival(NamedTuple):
     same_learning_rate: bool
     custom_metrics: dict[str, Comparison]
     diagnostics: dict[str, Comparison]
-    cost_ratio: float
 
 
 class Pair(NamedTuple):
@@ -175,12 +174,43 @@ class Compute(NamedTuple):
     last: float
 
 
+class StepTime(NamedTuple):
+    """The time of a configuration's training step, measured by turns with the baseline's.
+
+    Attributes:
+        population: models trained together. ms: median milliseconds per model and step, without evaluation.
+        ratio: of this median to the baseline's; low, high: the quartiles of the ratio in a round.
+    """
+
+    configuration: str
+    population: int
+    ms: float
+    ratio: float
+    low: float
+    high: float
+
+
+class StepTimes(NamedTuple):
+    """The newest measurement of the configurations' steps in one process; time: in seconds since 1970."""
+
+    device: str
+    threads: int
+    time: float
+    rows: list[StepTime]
+
+    def find(self, configuration: str, population: int) -> StepTime | None:
+        """The row of a configuration that was measured at this size."""
+        found = (row for row in self.rows if (row.configuration, row.population) == (configuration, population))
+        return next(found, None)
+
+
 class StudyNumbers(NamedTuple):
     """Every number of a report, the study that they belong to, and the metric that its verdicts compare.
 
     Attributes:
         rivals: the comparisons with the baseline. planned: those with other configurations (`Configuration.against`).
         pairs: the comparisons that were not planned. effort: what each configuration needs, by name.
+        step_times: None before they are measured.
     """
 
     study: dict[str, Any]
@@ -195,6 +225,7 @@ class StudyNumbers(NamedTuple):
     environments: list[dict[str, Any]]
     compute: Compute
     effort: dict[str, Effort]
+    step_times: StepTimes | None
 
     @property
     def definition(self) -> dict[str, Any]:

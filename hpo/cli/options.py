@@ -55,6 +55,12 @@ LiveCurves = Annotated[
         help="Write each run's validation score by epoch to Optuna while it trains.",
     ),
 ]
+StepTimes = Annotated[
+    bool,
+    typer.Option(
+        "--step-times/--no-step-times", help="When the last rerun is finished, time a few steps of each configuration."
+    ),
+]
 AcceptChangedCode = Annotated[
     bool,
     typer.Option(

@@ -1,11 +1,10 @@
 """Tables of the analysis: values in two groups, noisy labels fitted, smoothness of the training loss, and cost."""
 
 import math
-from collections.abc import Sequence
 
 from hpo.analysis.metric import ACCURACY, Metric
 from hpo.analysis.paired_tests import Comparison
-from hpo.analysis.results import ConfigurationNumbers, Rival, StudyNumbers
+from hpo.analysis.results import ConfigurationNumbers, Rival, StepTime, StudyNumbers
 from hpo.errors import plural
 from hpo.report.formatting import NOTHING, number, percent, three_digits, with_interval
 from hpo.report.tables import Table
@@ -69,20 +68,26 @@ def smoothness(numbers: StudyNumbers) -> Table:
 
 
 def cost(numbers: StudyNumbers) -> Table:
-    """T9: gradient evaluations a step and seconds per epoch of the reruns."""
-    ratios = {rival.name: rival.cost_ratio for rival in numbers.rivals}
-    header = [
-        "configuration", "gradient evaluations a step", "seconds per epoch",
-        f"times {escape(numbers.baseline.name)}", "models trained together",
-    ]  # fmt: skip
-    rows = [
-        [
-            escape(entry.name), _evaluations(entry), three_digits(entry.reruns.seconds_per_epoch.mean),
-            _ratio(entry, ratios), ", ".join(map(str, entry.reruns.populations)) or NOTHING,
-        ]
-        for entry in _timed(numbers.configurations)
-    ]  # fmt: skip
-    return Table(header, rows, range(1, 5))
+    """T9: gradient evaluations a step, and the measured time of a step for each number of models trained together."""
+    times = numbers.step_times
+    populations = sorted({row.population for row in times.rows}, reverse=True) if times else []
+    header = ["configuration", "gradient evaluations a step"]
+    for population in populations:
+        together = f"{population} models" if population > 1 else "one model"
+        header += [f"ms a step, {together}", f"times {escape(numbers.baseline.name)} [quartiles]"]
+    rows = []
+    for entry in numbers.configurations:
+        cells = [_evaluations(entry)]
+        for population in populations:
+            measured = times.find(entry.name, population) if times else None
+            cells += _time_cells(measured, entry is numbers.baseline) if measured else [NOTHING, NOTHING]
+        rows.append([escape(entry.name), *cells])
+    return Table(header, rows if any({*row[1:]} != {NOTHING} for row in rows) else [], range(1, len(header)))
+
+
+def _time_cells(measured: StepTime, is_baseline: bool) -> list[str]:
+    ratio = f"{measured.ratio:.2f} [{measured.low:.2f}, {measured.high:.2f}]"
+    return [three_digits(measured.ms), "1" if is_baseline else ratio]
 
 
 def _evaluations(entry: ConfigurationNumbers) -> str:
@@ -101,15 +106,6 @@ def _planned(
         ]
         for rival, compared in comparisons if compared
     ]  # fmt: skip
-
-
-def _timed(configurations: Sequence[ConfigurationNumbers]) -> list[ConfigurationNumbers]:
-    return [entry for entry in configurations if math.isfinite(entry.reruns.seconds_per_epoch.mean)]
-
-
-def _ratio(entry: ConfigurationNumbers, ratios: dict[str, float]) -> str:
-    ratio = ratios.get(entry.name, math.nan)
-    return three_digits(ratio) if math.isfinite(ratio) else NOTHING
 
 
 TABLES = (two_groups, memorisation, smoothness, cost)

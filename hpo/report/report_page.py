@@ -1,7 +1,8 @@
 """The page of one study: the words and numbers that its template shows."""
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,6 +42,8 @@ def report_page(
         "hypothesis": numbers.study["text"].get("hypothesis") or "",
         "commands": [visible(line) for line in commands],
         "analysis": analysis,
+        "bench_command": visible(_bench_command(numbers.study)),
+        "measured_on": _day(numbers.step_times.time) if numbers.step_times else "",
     }
     return Page(numbers.title, "body.md.jinja", values, figures)
 
@@ -72,6 +75,18 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
     }
 
 
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y")
+
+
+def _bench_command(study: Mapping[str, Any]) -> str:
+    """The command that measures the steps of a study, with what `hpo run` was given to create it."""
+    words = shlex.split(study["text"].get("command") or "")
+    kept = [word for flag in ("--name", "--epochs") if flag in words for word in words[words.index(flag) :][:2]]
+    reference = words[2] if words[:2] == ["hpo", "run"] and len(words) > 2 else study["name"]
+    return shlex.join(["hpo", "bench", "study", reference, *kept])
+
+
 def _methods(numbers: StudyNumbers) -> dict[str, str]:
     """What each configuration's regularizer computes, in its author's words, the first that has them."""
     first: dict[str, str] = {}
@@ -89,8 +104,7 @@ def facts(numbers: StudyNumbers) -> list[str]:
     epochs = f"{plural(spent.epochs, 'epoch')} of single models{gradients}"
     words = [epochs, f"{duration(spent.device_seconds)} of device time"]
     if spent.last > spent.first:
-        day = datetime.fromtimestamp(spent.last, UTC).strftime("%-d %B %Y")
-        words += [f"{duration(spent.last - spent.first)} from the first run to the last, on {day}"]
+        words += [f"{duration(spent.last - spent.first)} from the first run to the last, on {_day(spent.last)}"]
     versions = numbers.environments[-1] if numbers.environments else {}
     return [*words, *(f"{name} {versions[name]}" for name in ("hpo", "torch") if versions.get(name))]
 

@@ -26,9 +26,8 @@ studies = Table(
     Column("created", _DOUBLE, nullable=False),
     Column("notes", _JSON, nullable=False),
     Column("reported", _DOUBLE),  # when the last report was written
-    Column(
-        "settings_assigned", _JSON, nullable=False
-    ),  # configurations whose reruns have the settings that tuning chose
+    Column("settings_assigned", _JSON, nullable=False),  # configurations whose reruns have the settings of their tuning
+    Column("step_times", _JSON),  # the newest measurement; see `hpo.worker.step_times`
     sqlite_autoincrement=True,
 )
 

@@ -77,8 +77,8 @@ def train(
     task = recipe.dataset.task
     check_metrics(recipe.metrics, TASKS[task])
     recipe = recipe._replace(source=check_source(recipe.source, task))
-    with closing(_make_samples(recipe, members, device, share)) as samples:
-        run = _Run(recipe, _make_population(recipe, members, samples, share), samples, label_fits)
+    with closing(make_samples(recipe, members, device, share)) as samples:
+        run = _Run(recipe, make_population(recipe, members, samples, share), samples, label_fits)
         saved = checkpointer.load() if checkpointer else None
         if saved is not None:
             run.restore(saved)
@@ -93,7 +93,14 @@ def train(
         return run.final_results(test, keep_weights)
 
 
-def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.device | str, share: Share) -> Samples:
+def make_samples(
+    recipe: Recipe, members: Sequence[Member], device: torch.device | str, share: Share = ALL_SAMPLES
+) -> Samples:
+    """The members' samples on the device, to be closed after training.
+
+    Raises:
+        UsageError: the samples do not fit the recipe.
+    """
     check_fit(recipe.dataset, recipe.source)
     splits = {seed: split(recipe.source, recipe.dataset, seed) for seed in {member.seed for member in members}}
     _check_sizes(recipe, splits, share)
@@ -102,7 +109,14 @@ def _make_samples(recipe: Recipe, members: Sequence[Member], device: torch.devic
     return kind(recipe.dataset, recipe.source, splits, seeds, device, salts)
 
 
-def _make_population(recipe: Recipe, members: Sequence[Member], samples: Samples, share: Share) -> Population:
+def make_population(
+    recipe: Recipe, members: Sequence[Member], samples: Samples, share: Share = ALL_SAMPLES
+) -> Population:
+    """The members' models as they begin to train.
+
+    Raises:
+        UsageError: they cannot be trained on these samples.
+    """
     population = build_population(recipe, members, samples.examples)
     population.network.share = share
     if share.count > 1:

@@ -37,6 +37,7 @@ def run_worker(
     make_sampler: MakeSampler | None = None,
     live_curves: bool = True,
     populations: int = 1,
+    on_done: Callable[[], None] | None = None,
 ) -> None:
     """Works on a study until it is done.
 
@@ -52,12 +53,13 @@ def run_worker(
         live_curves: whether Optuna's trials get the score of every epoch.
         populations: into which a batch of trials is cut at least, so that as many workers can share it. The same for
             all workers of a study.
+        on_done: called in the worker that has finished the study's last slots.
 
     Raises:
         Stopped: after a signal, when the leased slots are released. It is a SystemExit of 128 + signal.
     """
     suggestions = Suggestions(ledger, make_sampler)
-    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves, populations)
+    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves, populations, on_done or (lambda: None))
     worker = _Worker(ledger, train, worker_id, population, suggestions, *settings)
     with worker.stop.installed():
         worker.run()
@@ -76,6 +78,7 @@ class _Worker:
     lease: float
     live_curves: bool
     populations: int
+    on_done: Callable[[], None]
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
@@ -89,8 +92,11 @@ class _Worker:
         with self.heartbeat:
             try:
                 self.mirror.repair()
-                self._loop()
+                finished_last = self._loop()
                 self.mirror.repair()
+                if finished_last:
+                    with self.stop.interruptible():
+                        self.on_done()
             except Stopped as error:
                 stopped, self.ledger.retry_timeout = error, RELEASE_TIMEOUT
                 raise
@@ -104,20 +110,21 @@ class _Worker:
                 if stopped:
                     stopped.unreleased = unreleased
 
-    def _loop(self) -> None:
+    def _loop(self) -> bool:
+        """Works until the study is done; returns whether this worker has finished its last slots."""
         if not isinstance(self.population, int) and self.ledger.state() == "done":
-            return  # calling `population` would load the data
-        size, waited = self._size(), 0.0
+            return False  # calling `population` would load the data
+        size, waited, trained = self._size(), 0.0, False
         while True:
             self.stop.check()
             work = self.ledger.lease(self.worker_id, size, self.lease, self.populations)
             if work is not None:
-                waited = 0.0
+                waited, trained = 0.0, True
                 self._process(work)
                 continue
             state, waited = self._wait(waited)
             if state == "done":
-                return
+                return trained and waited == 0.0
 
     def _size(self) -> int:
         if isinstance(self.population, int):

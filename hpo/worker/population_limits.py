@@ -45,18 +45,22 @@ class PopulationLimits:
             self._measured[training] = self._measure(self._recipes.configuration(name), training)
         return min(limit, self._measured[training])
 
+    def beside(self, name: str, training: Static, populations: int) -> int:
+        """How many models of a configuration train side by side while so many populations are in memory."""
+        return self._measure(self._recipes.configuration(name), training, populations)
+
     def halve(self, name: str, models: int) -> None:
         """So many models of a configuration did not fit into memory."""
         self._by_memory[name] = models // 2
 
-    def _measure(self, configuration: Configuration, training: Static) -> int:
+    def _measure(self, configuration: Configuration, training: Static, populations: int = 1) -> int:
         kind = self._device.type
         try:
             recipe = self._recipes.recipe(configuration, rerun=False, training=training)
             cost = measure_cost(recipe)
             if recipe.source.is_streamed:  # more models share the decoding, but that takes memory: a person decides
                 return 1
-            largest, memory = max(batch_sizes_of(recipe.batch_size)), total_memory(self._device)
+            largest, memory = max(batch_sizes_of(recipe.batch_size)), total_memory(self._device) / populations
             return population_size(cost, largest, kind, memory, recipe.accumulate)
         except HpoError:
             raise

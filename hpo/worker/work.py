@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -16,8 +17,14 @@ from hpo.training.devices import choose_device, device_name, environment, prepar
 from hpo.worker.group import join
 from hpo.worker.live_progress import LiveProgress
 from hpo.worker.loop import run_worker
+from hpo.worker.step_times import measure_step_times, populations_to_time
 from hpo.worker.trainer import Trainer
 from hpo.worker.weights import from_environment
+
+log = logging.getLogger(__name__)
+
+STEP_TIMES_LIMIT, STEP_TIMES_SHARE = 4.0, 0.005  # seconds, and of the worker's time, the larger of the two
+STEP_TIMES_SECONDS = 0.05  # for one configuration
 
 
 def work(
@@ -28,6 +35,7 @@ def work(
     threads: int = 1,
     on_event: Callable[[str, dict[str, Any]], None] | None = None,
     live_curves: bool = True,
+    step_times: bool = True,
 ) -> None:
     """Runs a worker in this process until the study has no work left.
 
@@ -36,11 +44,12 @@ def work(
         threads: CPU threads; the last digits of results may depend on their number.
         on_event: called with each event of `run_worker`.
         live_curves: whether to write each run's score by epoch to Optuna.
+        step_times: whether the worker that finishes the study measures the time of the configurations' steps.
 
     Raises:
         Stopped: a signal arrived; the leased trials and reruns were released.
     """
-    group = join(device)
+    start, group = time.monotonic(), join(device)
     chosen = group.device if group else choose_device(device)
     prepare_process(threads, chosen)
     device_words = f"{group.share.count} × {device_name(chosen)}" if group else device_name(chosen)
@@ -72,6 +81,11 @@ def work(
     provenance = {"study": ledger.study, "digest": ledger.digest, "environment": versions}
     weights = from_environment(ledger.study, provenance)
     trainer = Trainer(study, chosen, live.note, folder, population, curves, note_data, group, weights)
+
+    def measure() -> None:
+        if step_times and group is None and not trainer.source.is_streamed:
+            _measure_step_times(ledger, trainer, max(STEP_TIMES_LIMIT, (time.monotonic() - start) * STEP_TIMES_SHARE))
+
     make_sampler = study.sampler if callable(study.sampler) else None
     settings = (ledger, trainer, worker_id, trainer.size, handle_event)
     # A GPU has one worker, and a population twice as large takes it hardly longer.
@@ -83,7 +97,22 @@ def work(
             make_sampler=make_sampler,
             live_curves=live_curves,
             populations=populations,
+            on_done=measure,
         )
+
+
+def _measure_step_times(ledger: Ledger, trainer: Trainer, limit: float) -> None:
+    """Stores the time of the configurations' steps with their chosen settings, unless it takes too long."""
+    chosen = ledger.chosen_settings()
+    try:
+        settings = {name: chosen.get(name) or trainer.setting_to_try(name, {}) for name in ledger.configurations}
+        sizes = populations_to_time(trainer, settings, ledger.planned["seeds"])
+        measured = measure_step_times(trainer, settings, sizes, STEP_TIMES_SECONDS, limit)
+    except Exception as error:  # the study is finished, whatever happens here
+        log.info("the time of a step was not measured: %s", error)
+        return
+    if measured:
+        ledger.note_step_times(measured)
 
 
 def follow(study: Study, device: str = "auto", threads: int = 1) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.cli.options import AsJson, Device, Epochs, Storage, StudyName, app
+from hpo.cli.options import AsJson, Device, Epochs, Name, Storage, StudyName, app
 from hpo.errors import HpoError, UsageError, did_you_mean
 from hpo.output import write_line
 
@@ -56,6 +56,38 @@ def steps(
     _check_choice("optimizer", optimizer, optimizer_names())
     setting = Setting(model, batch_size, _prepare_device(device, threads), bfloat16, optimizer)
     _run(steps, as_json, names, population, setting)
+
+
+@bench.command("study")
+def configurations(
+    study: StudyName,
+    population: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Models trained at once; may be repeated; default: as in the reruns, and 1."),
+    ] = None,
+    name: Name = None,
+    epochs: Epochs = None,
+    storage: Storage = None,
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads; default: those of a worker.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Time of a training step of each configuration of a study, by turns; the report's table of costs shows it.
+
+    With the settings that tuning chose, if the database has the study, where the times are stored for its report.
+    Otherwise with the middle of each range.
+    """
+    from hpo import api
+    from hpo.bench import configurations
+    from hpo.study import loading
+    from hpo.worker.trainer import Trainer
+
+    definition = api.with_overrides(loading.load(study), name, epochs)
+    ledger = api.find_ledger(definition, api.storage_url(storage))
+    trainer = Trainer(definition, _prepare_device(device, threads))
+    result = _run(configurations, as_json, trainer, ledger, population)
+    if ledger:
+        ledger.note_step_times(result)
 
 
 @bench.command()

@@ -23,6 +23,7 @@ from hpo.cli.options import (
     PopulationSize,
     Reports,
     Seeds,
+    StepTimes,
     Storage,
     StudyName,
     Trials,
@@ -57,6 +58,7 @@ def run(
     population: PopulationSize = None,
     workers: Workers = None,
     live_curves: LiveCurves = True,
+    step_times: StepTimes = True,
     log: Log = None,
     reports: Reports = Path("reports"),
     max_time: MaxTime = None,
@@ -70,6 +72,7 @@ def run(
 
     flags = {"--name": name, "--epochs": epochs, "--population": population}
     flags |= {} if live_curves else {"--no-live-curves": ""}
+    flags |= {} if step_times else {"--no-step-times": ""}
     command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
     early = context.with_resource(EarlyWorkers(command, workers or cpu_cores()))
 

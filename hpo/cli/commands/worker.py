@@ -17,6 +17,7 @@ from hpo.cli.options import (
     MaxTime,
     Name,
     PopulationSize,
+    StepTimes,
     Storage,
     StudyName,
     app,
@@ -38,6 +39,7 @@ def worker(
     threads: Annotated[int, whole_number("CPU threads; the same for all workers of a study.")] = 1,
     max_time: MaxTime = None,
     live_curves: LiveCurves = True,
+    step_times: StepTimes = True,
     log: Log = None,
     accept_changed_code: AcceptChangedCode = False,
     keep_weights: KeepWeights = False,
@@ -88,7 +90,7 @@ def worker(
 
         gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
         with following(ledger.study, log, api.storage_url(storage), messenger.pass_on, worker=True):
-            work(definition, ledger, device, population, threads, messenger.on_event, live_curves)
+            work(definition, ledger, device, population, threads, messenger.on_event, live_curves, step_times)
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"

@@ -1,6 +1,6 @@
 """One study in the database as everyone sees it: its definition, progress, workers and results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -145,6 +145,20 @@ class StoredStudy:
     def note_report(self, connection: Connection) -> None:
         """Stores that a report was written: seeds added later must say so (optional stopping)."""
         connection.execute(sa.update(studies).where(studies.c.id == self.id).values(reported=now(connection)))
+
+    @transaction
+    def chosen_settings(self, connection: Connection) -> dict[str, Any]:
+        """Configuration → the setting of its newest reruns that belong to the first tuning run, where it is known."""
+        query = sa.select(slots.c.configuration, slots.c.setting).where(
+            slots.c.study_id == self.id, slots.c.phase == "rerun", slots.c.tuning_run == 0, slots.c.setting.is_not(None)
+        )
+        rows = connection.execute(query.order_by(slots.c.round, slots.c.slot))
+        return {row.configuration: row.setting for row in rows}
+
+    @transaction
+    def note_step_times(self, connection: Connection, measured: Mapping[str, Any]) -> None:
+        """Stores a measurement of `hpo.worker.step_times` instead of the earlier one."""
+        connection.execute(sa.update(studies).where(studies.c.id == self.id).values(step_times=dict(measured)))
 
     @transaction
     def delete(self, connection: Connection) -> None:
