@@ -73,12 +73,21 @@ def _difference(results: Results, compared: Results) -> str:
     return formatting.with_interval(_number(compared["mean"]), interval, _metric(results)) + unit
 
 
+def _step_ratio(results: Results, name: str) -> float:
+    """The time of a step relative to the baseline's, where the most models are trained together."""
+    measured = results.get("step_times") or {"rows": []}
+    rows = [row for row in measured["rows"] if row["configuration"] == name]
+    if not rows:
+        raise WrongTemplateError(f"{results['study']['name']}: the time of a step of {name} was not measured")
+    return float(max(rows, key=lambda row: row["population"])["ratio"])
+
+
 # Quantities of a comparison (a rival of results.json), of a configuration, and of a study.
 COMPARISON: dict[str, Callable[[Results, Results], str]] = {
     "difference": lambda results, rival: _difference(results, rival["verdict"]["comparison"]),
     "verdict": lambda _, rival: rival["verdict"]["label"],
     "p": lambda _, rival: formatting.p_cell(_number(rival["verdict"]["p_holm"])),
-    "cost": lambda _, rival: formatting.three_digits(rival["cost_ratio"]),
+    "cost": lambda results, rival: formatting.three_digits(_step_ratio(results, rival["name"])),
 }
 CONFIGURATION: dict[str, Callable[[Results, Results], str]] = {
     "mean": lambda results, entry: _summary(results, entry["reruns"]["metric_summary"]),

@@ -59,7 +59,7 @@ def run_worker(
         Stopped: after a signal, when the leased slots are released. It is a SystemExit of 128 + signal.
     """
     suggestions = Suggestions(ledger, make_sampler)
-    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves, populations, on_done or (lambda: None))
+    settings = (on_event or _ignore, stop or Stop(), device, lease, live_curves, populations, on_done)
     worker = _Worker(ledger, train, worker_id, population, suggestions, *settings)
     with worker.stop.installed():
         worker.run()
@@ -78,7 +78,7 @@ class _Worker:
     lease: float
     live_curves: bool
     populations: int
-    on_done: Callable[[], None]
+    on_done: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.memory_limits: dict[str, int] = {}  # configuration → slots that fit into memory at once
@@ -94,7 +94,7 @@ class _Worker:
                 self.mirror.repair()
                 finished_last = self._loop()
                 self.mirror.repair()
-                if finished_last:
+                if finished_last and self.on_done:
                     with self.stop.interruptible():
                         self.on_done()
             except Stopped as error:

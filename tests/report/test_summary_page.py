@@ -22,6 +22,10 @@ from tests.report.moments import MOMENTS, numbers_of
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 12_000_000  # of all files, compressed one by one as Git does
 STUDY = "shown"
+STEP_TIMES = [
+    {"configuration": "GNVR", "population": population, "ms": 1.0, "ratio": ratio, "low": 1.0, "high": 3.0}
+    for population, ratio in ((1, 2.2), (5, 1.7))
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study in which GNVR is ahead, with its pictures."""
     accuracies = {"AdamW": [0.50, 0.51, 0.52, 0.53, 0.54], "GNVR": [0.561, 0.572, 0.583, 0.592, 0.601]}
     record = synthetic_record(accuracies=accuracies, tuning_runs=5, seeds=5)
+    record.study["step_times"] = {"device": "a CPU", "threads": 1, "time": 0.0, "rows": STEP_TIMES}
     return write_report(record, tmp_path_factory.mktemp("reports") / STUDY, STUDY, ["hpo run shown"]).parent
 
 
@@ -92,17 +97,23 @@ def test_every_number_is_a_link_to_its_report(results: dict[str, Any]) -> None:
 def test_a_changed_number_changes_the_text(results: dict[str, Any]) -> None:
     template = "- {shown:GNVR:difference}, {shown:GNVR:verdict}, {shown:GNVR:cost}, {shown:AdamW:mean}.\n\n{table}"
     page = pages.fill(template, {STUDY: results})
+    assert "[1.70](" in page
     text = json.dumps(results)
     rival, baseline = results["rivals"][0], results["configurations"][0]["reruns"]
     comparison = rival["verdict"]["comparison"]
     numbers = [comparison["mean"], *comparison["interval"].values(), baseline["metric_summary"]["mean"]]
-    for number in [*numbers, rival["cost_ratio"]]:
+    for number in [*numbers, 1.7]:
         changed = json.loads(text, parse_float=lambda digits, old=number: float(digits) + 0.1 * (float(digits) == old))
         assert pages.fill(template, {STUDY: changed}) != page, number
     changed = json.loads(
         text.replace('"label": "better"', '"label": "worse"').replace('"word": "better"', '"word": "worse"')
     )
     assert pages.fill(template, {STUDY: changed}) != page
+
+
+def test_a_time_that_was_not_measured_is_refused(results: dict[str, Any]) -> None:
+    with pytest.raises(pages.WrongTemplateError, match="of GNVR was not measured"):
+        pages.fill("It takes {shown:GNVR:cost}.", {STUDY: results | {"step_times": None}})
 
 
 def test_a_verdict_is_refused_unless_it_is_that_of_the_report(results: dict[str, Any]) -> None:
