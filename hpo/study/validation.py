@@ -50,6 +50,7 @@ def check_configuration(configuration: Any) -> None:
 def check_study(study: Any) -> None:
     """Raises UsageError unless the study's fields are valid and fit together."""
     _check_budget(study)
+    _check_warmup(study)
     if study.name:
         check_study_name(study.name)
     _check_configurations([configuration.name for configuration in study.configurations], study.baseline)
@@ -83,6 +84,12 @@ def first_lookalikes(names: Iterable[str], displayed: Callable[[str], str]) -> t
 def _require_choice(name: str, value: object, *choices: str | None) -> None:
     *others, last = map(repr, choices)
     require(value in choices, name, value, f"{', '.join(others)} or {last}")
+
+
+def _check_warmup(study: Any) -> None:
+    warmup, epochs = getattr(study.schedule, "warmup_epochs", 0), min(study.epochs, study.tuning_epochs or study.epochs)
+    if warmup > epochs:
+        raise UsageError(f"schedule: warmup_epochs is {warmup:g} and a run has {epochs} epochs; shorten the warm-up")
 
 
 def _check_budget(study: Any) -> None:

@@ -64,6 +64,8 @@ WRONG: dict[str, Callable[[], Any]] = {
     "batch_size is 1.5": lambda: study(batch_size=1.5),
     "trials is True": lambda: study(trials=True),
     "tuning_epochs is -1": lambda: study(tuning_epochs=-1),
+    "warmup_epochs is 3 and a run has 2 epochs": lambda: study(epochs=2, schedule=Cosine(3)),
+    "warmup_epochs is 2.5 and a run has 2 epochs": lambda: study(epochs=9, tuning_epochs=2, schedule=Cosine(2.5)),
     "tuning_runs is 0": lambda: study(tuning_runs=0),
     "tuning_runs is 4 and seeds is 3": lambda: study(tuning_runs=4, seeds=3),
     "seeds_per_trial is 1002": lambda: study(tuning_runs=3, seeds_per_trial=334),
