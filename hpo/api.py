@@ -17,7 +17,7 @@ from hpo.storage import transactions
 from hpo.storage.database import connect, connect_existing, existing_engine, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_existing, open_study
 from hpo.storage.ledger.added_configurations import find_added
-from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
+from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes, same_definition
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.storage.url import exists
 from hpo.study.study import Study
@@ -120,7 +120,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False, comma
     Raises:
         UsageError: the study in the database has another definition, or its code changed; see `open_ledger`.
     """
-    from hpo.study.definition import describe, digest
+    from hpo.study.definition import describe
     from hpo.study.fingerprint import fingerprint
 
     engine = connect(url, transactions.RETRY_TIMEOUT)  # a worker may start during an outage
@@ -128,7 +128,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False, comma
         return open_ledger(study, url, command=command)
     ledger, definition = load_study(engine, study.name), describe(study)
     added = find_added(ledger.definition, definition)
-    if digest(definition) != ledger.digest and not added:
+    if not added and not same_definition(ledger.definition, definition):
         raise UsageError(
             f"study {study.name!r} exists with another definition ({describe_changes(ledger.definition, definition)}); "
             "use the same file and the same --epochs as `hpo run`, or another --name"

@@ -2,11 +2,14 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hpo.errors import UsageError, plural
 from hpo.storage.database import connect, existing_engine, is_read_only
 from hpo.storage.ledger import Ledger, names, open_existing
+from hpo.storage.ledger.definition_diff import same_definition
 from hpo.storage.ledger.progress import duration
 from hpo.storage.merging import merge_into
 from hpo.storage.url import redacted
@@ -124,16 +127,13 @@ def import_file(path: Path, url: str, new: str | None = None) -> Ledger:
     return copy(source, stored[0], url, new)
 
 
-def find_renamed(url: str, name: str, digest: str) -> list[str]:
+def find_renamed(url: str, name: str, definition: Mapping[str, Any]) -> list[str]:
     """The studies with results and the definition of a study that is new: what its file may have been called before.
-
-    Args:
-        digest: of its definition.
     """
     engine = connect(url)
     known = names(engine)
     ledgers = [] if name in known else [open_existing(engine, other) for other in known]
-    return [ledger.study for ledger in ledgers if ledger.digest == digest and ledger.last_finished()]
+    return [ledger.study for ledger in ledgers if same_definition(ledger.definition, definition) and ledger.last_finished()]
 
 
 def check_name(name: str) -> None:

@@ -146,10 +146,10 @@ def _offer_results(url: str, reference: str, study: "Study") -> None:
         UsageError: nobody can be asked, since standard input is no terminal.
     """
     from hpo import housekeeping
-    from hpo.study.definition import describe, digest
+    from hpo.study.definition import describe
     from hpo.study.study_files import has_file
 
-    found = housekeeping.find_renamed(url, study.name, digest(describe(study)))
+    found = housekeeping.find_renamed(url, study.name, describe(study))
     old = next((name for name in found if not has_file(name)), None)
     if old is None:
         return

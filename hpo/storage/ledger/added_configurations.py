@@ -1,12 +1,12 @@
 """Configurations that are added to a study that exists: same data, model, budget and seeds, tuned the same way."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hpo.storage.ledger.definition_diff import same_definition
 from hpo.storage.ledger.planning import PLANNED, add_slots
 from hpo.storage.schema import studies
 from hpo.storage.transactions import now
@@ -16,7 +16,7 @@ def find_added(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The configurations that `new` has besides those of `old`; empty if anything else differs as well."""
     known = {entry["name"] for entry in old["configurations"]}
     kept = [entry for entry in new["configurations"] if entry["name"] in known]
-    if _canonical({**new, "configurations": kept}) != _canonical(old):
+    if not same_definition(old, {**new, "configurations": kept}):
         return []
     return [entry["name"] for entry in new["configurations"] if entry["name"] not in known]
 
@@ -53,7 +53,3 @@ def digests_by_configuration(row: Any) -> dict[str, str]:
     digests = [*(note["digest_before"] for note in additions), row.digest]
     added_in = {name: number for number, note in enumerate(additions, start=1) for name in note["added"]}
     return {entry["name"]: digests[added_in.get(entry["name"], 0)] for entry in row.definition["configurations"]}
-
-
-def _canonical(definition: Mapping[str, Any]) -> str:
-    return json.dumps(definition, sort_keys=True)

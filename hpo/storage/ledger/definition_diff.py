@@ -23,6 +23,11 @@ def describe_changes(old: Any, new: Any) -> str:
     return "; ".join(texts[:SHOWN]) + more
 
 
+def same_definition(old: Any, new: Any) -> bool:
+    """Whether two definitions are equal; the order of their configurations does not count."""
+    return next(changes(old, new), None) is None
+
+
 def describe_code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """The first few names whose digests differ: "study file: Net, WIDTH; base.py: Blobs; loss.gamma".
 
@@ -52,7 +57,7 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
         for key in [*old, *(key for key in new if key not in old)]:
             inner = f"{path}.{key}" if path else str(key)
             yield from changes(old.get(key, MISSING), new.get(key, MISSING), inner)
-    elif old is MISSING or new is MISSING or old != new:
+    elif old is MISSING or new is MISSING or _canonical(old) != _canonical(new):
         yield path, old, new
 
 
@@ -60,6 +65,11 @@ def _named(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) and "name" in entry for entry in value):
         return {entry["name"]: entry for entry in value}
     return value
+
+
+def _canonical(value: Any) -> str:
+    """As in the digest of a definition, where 1 and 1.0 differ."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _show(value: Any) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 from hpo.errors import UsageError, did_you_mean
 from hpo.storage.ledger import changed_code
 from hpo.storage.ledger.added_configurations import add_configurations, find_added, keeps_code
-from hpo.storage.ledger.definition_diff import describe_changes
+from hpo.storage.ledger.definition_diff import describe_changes, same_definition
 from hpo.storage.ledger.ledger import Ledger
 from hpo.storage.ledger.planning import PLANNED, add_slots, raise_planned
 from hpo.storage.ledger.retries import reopen
@@ -31,8 +31,9 @@ def open_study(
     """Opens the study `name`, or creates it with all its slots in one transaction.
 
     Args:
-        definition, digest: of the study (`definition.describe`); they must equal the stored ones, or have further
-            configurations, which are then added.
+        definition, digest: of the study (`definition.describe`); it must equal the stored definition, or have further
+            configurations, which are then added. Their order may change; the digest, which seeds the sampling of
+            settings, stays that of the first order.
         planned: "trials", "seeds", "tuning_runs". raised: those of them that an existing study takes over; they may
             only be raised.
         text: free text, which is updated. fingerprint: digests of the user's code by names.
@@ -49,8 +50,8 @@ def open_study(
         row = find(connection, name)
         if row is None:
             return _create(connection, {"name": name, "digest": digest, **columns}, planned), []
-        added = find_added(row.definition, definition) if row.digest != digest else []
-        if row.digest != digest and not added:
+        added = find_added(row.definition, definition)
+        if not added and not same_definition(row.definition, definition):
             raise UsageError(
                 f"study {name!r} exists with another definition ({describe_changes(row.definition, definition)}), and "
                 "only configurations can be added to it; give this one another --name, or start from scratch with "
@@ -127,6 +128,6 @@ def _update(
     if added:
         notes.append(add_configurations(connection, row, columns["definition"], columns["digest"], added))
     notes += raise_planned(connection, row, columns["definition"], planned)
-    values = {"text": columns["text"], "fingerprint": columns["fingerprint"], "notes": notes}
+    values = {**{key: columns[key] for key in ("definition", "text", "fingerprint")}, "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     return find(connection, row.name), warnings
