@@ -24,7 +24,6 @@ __version__ = "0.1.0"
 __all__ = ["__version__", *PUBLIC_NAMES]
 
 if TYPE_CHECKING:
-    from hpo.api import load_model, results, run
     from hpo.data import (
         Arrays,
         Cifar10,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from hpo.models import MLP, VGG, CharLM, ConvNet1d, PyramidNet, ResNet, WideResNet
     from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
     from hpo.models.torchvision import torchvision
+    from hpo.notebooks import load_model, results, run
     from hpo.optim.averages import EMA, SWA
     from hpo.optim.optimizers import OPTIMIZERS, Optimizer, per_model
     from hpo.optim.parameter_groups import fixed

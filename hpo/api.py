@@ -1,7 +1,4 @@
-"""A study from definition to report, as the command line and notebooks run it.
-
-PyTorch is imported only where something is trained, so that status and reports start without it.
-"""
+"""A study from definition to report, as the command line and notebooks run it; nothing is trained here."""
 
 import dataclasses
 import hashlib
@@ -10,23 +7,16 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpo.errors import UsageError
 from hpo.storage import transactions
-from hpo.storage.database import connect, connect_existing, existing_engine, is_read_only
-from hpo.storage.ledger import Ledger, load_study, names, open_existing, open_study
+from hpo.storage.database import connect, is_read_only
+from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.added_configurations import find_added
 from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes, same_definition
 from hpo.storage.ledger.planning import PLANNED, words
-from hpo.storage.url import exists
 from hpo.study.study import Study
 from hpo.study.validation import planned_tuning_runs
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from hpo.report import Results
 
 log = logging.getLogger(__name__)
 
@@ -204,96 +194,6 @@ def compare(ledgers: Sequence[Ledger], reports: Path, standalone: bool = False) 
         folder = f"compare-{names[0]}-and-{len(names) - 1}-more-{digest}"
     command = shlex.join(["hpo", "report", *names, "--compare"])
     return write_comparison([read_record(ledger) for ledger in ledgers], reports / folder, command, standalone)
-
-
-def run(
-    study: str | Study,
-    storage: str | None = None,
-    device: str = "auto",
-    population: int | None = None,
-    trials: int | None = None,
-    seeds: int | None = None,
-    tuning_runs: int | None = None,
-    reports: str | Path = "reports",
-    threads: int = 1,
-    accept_changed_code: bool = False,
-) -> "Results":
-    """Tunes, reruns and reports a study in this process; resumes an interrupted study. A notebook shows its progress.
-
-    Args:
-        study: the study, or its name, NAME:VARIANT or file.
-        threads: CPU threads; the default is that of each worker of `hpo run`, so that results are the same.
-        accept_changed_code: continue although the code changed since the study's first trials.
-
-    Returns:
-        The results; their `report` is the report's README.md.
-    """
-    from hpo.report.notebook import Progress
-    from hpo.study.loading import load
-    from hpo.worker.work import work
-
-    study = load(study) if isinstance(study, str) else study
-
-    url = storage_url(storage)
-    ledger = open_ledger(study, url, trials, seeds, tuning_runs, accept_changed_code=accept_changed_code)
-    for warning in ledger.warnings:
-        log.warning(warning)
-    with Progress(ledger):
-        work(study, ledger, device, population, threads)
-    return _results(ledger, report(ledger, Path(reports)))
-
-
-def results(study: str | Study, storage: str | None = None) -> "Results":
-    """Reads a study's results from the database, at any stage of the study.
-
-    Args:
-        study: the study or its name in the database, such as "gnvr" or "rogc:noisy".
-        storage: the database's URL; see `storage_url`.
-
-    Raises:
-        UsageError: there is no such database, or no study of this name in it.
-    """
-    from hpo.study.study_files import study_name
-
-    name = study_name(study) if isinstance(study, str) else study.name
-    return _results(open_existing(existing_engine(storage_url(storage)), name))
-
-
-def load_model(
-    study: str | Study, configuration: str, seed: int, folder: str | Path = "weights", storage: str | None = None
-) -> "nn.Module":
-    """The network of a rerun whose weights were kept (`hpo run --keep-weights`), on the CPU and ready to evaluate.
-
-    Weights are those that the rerun was evaluated with: an average of the weights where the configuration has one.
-
-    Args:
-        study: the study, or what `hpo run` was given: its name, NAME:VARIANT or file.
-        seed: of the rerun, such as 1000; see `Results.reruns`. folder: where the weights were kept.
-        storage: the database with the study; see `storage_url`. Where it has the study, the weights must be of the
-            present rerun.
-
-    Raises:
-        UsageError: there are no such weights, they are of a rerun with an earlier setting, or the study's network has
-            other parameters by now.
-    """
-    from hpo.study.loading import load
-    from hpo.worker.weights import read_model
-
-    definition, url = load(study) if isinstance(study, str) else study, storage_url(storage)
-    engine = connect_existing(url) if exists(url) else None
-    setting = None
-    if engine is not None and definition.name in names(engine):
-        slots = load_study(engine, definition.name).export()["slots"]
-        reruns = [row for row in slots if row["phase"] == "rerun" and row["seed"] == seed and row["setting"]]
-        own = [row for row in reruns if row["configuration"] == configuration]
-        setting = max(own, key=lambda row: row["round"])["setting"] if own else None
-    return read_model(definition, configuration, seed, folder, setting)
-
-
-def _results(ledger: Ledger, readme: Path | None = None) -> "Results":
-    from hpo.report import Results, read_record
-
-    return Results(read_record(ledger), readme)
 
 
 def _with_planned(command: str, planned: Mapping[str, int], file_numbers: Mapping[str, int]) -> str:

@@ -60,6 +60,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
+def check_configuration(study: str, name: str, known: Iterable[str]) -> None:
+    """Raises UsageError unless a study has a configuration of this name."""
+    names = list(known)
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise UsageError(f"{study} has no configuration {name!r}; choose one of {', '.join(names)}{hint}")
+
+
 def plural(number: int, noun: str, plural_noun: str = "") -> str:
     """ "1 seed", "3 seeds"; `plural_noun` where it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural_noun or noun + 's'}"

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from hpo.storage.ledger.progress import duration
 from hpo.storage.merging import merge_into
 from hpo.storage.url import redacted
 from hpo.storage.whole_study import read_whole, write_whole
+from hpo.study.study_files import renamed_command
+from hpo.study.study_folders import rename_folders
 
 NO_RESULTS = "no results"
+SQLITE = b"SQLite format 3\0"  # the beginning of an exported study
 log = logging.getLogger(__name__)
 
 
@@ -46,8 +50,11 @@ def delete(url: str, name: str) -> None:
     delete_study(engine, name)
 
 
-def rename(url: str, name: str, new: str) -> None:
-    """Renames a study and the Optuna studies that show it.
+def rename(url: str, name: str, new: str) -> list[str]:
+    """Renames a study, the Optuna studies that show it, and its folders of weights and of TensorBoard's runs.
+
+    Returns:
+        What became of its files, a sentence each.
 
     Raises:
         UsageError: there is no such study, workers are training it, or the new name is taken or invalid.
@@ -57,7 +64,8 @@ def rename(url: str, name: str, new: str) -> None:
     check_name(new)
     engine = existing_engine(url)
     open_existing(engine, name)
-    rename_study(engine, name, new)
+    rename_study(engine, name, new, partial(renamed_command, new=new))
+    return rename_folders(name, new)
 
 
 def copy(url: str, name: str, to: str, new: str | None = None) -> Ledger:
@@ -121,6 +129,9 @@ def import_file(path: Path, url: str, new: str | None = None) -> Ledger:
     if not path.is_file():
         raise UsageError(f"there is no file {path}; `hpo export STUDY --format study` writes one")
     source = f"sqlite:///{path.absolute()}"
+    with path.open("rb") as opened:
+        if opened.read(len(SQLITE)) != SQLITE:
+            raise UsageError(f"{path} is no exported study; `hpo export STUDY --format study` writes one")
     stored = names(existing_engine(source))
     if len(stored) != 1:
         raise UsageError(f"{path} holds {plural(len(stored), 'study', 'studies')}; use `hpo copy` for a whole database")
@@ -128,12 +139,13 @@ def import_file(path: Path, url: str, new: str | None = None) -> Ledger:
 
 
 def find_renamed(url: str, name: str, definition: Mapping[str, Any]) -> list[str]:
-    """The studies with results and the definition of a study that is new: what its file may have been called before.
-    """
+    """The studies with results and the definition of a study that is new: what its file may have been called before."""
     engine = connect(url)
     known = names(engine)
     ledgers = [] if name in known else [open_existing(engine, other) for other in known]
-    return [ledger.study for ledger in ledgers if same_definition(ledger.definition, definition) and ledger.last_finished()]
+    return [
+        ledger.study for ledger in ledgers if same_definition(ledger.definition, definition) and ledger.last_finished()
+    ]
 
 
 def check_name(name: str) -> None:

@@ -115,7 +115,7 @@ def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
         failed=sum(row["state"] == "failed" for row in trials),
         failed_attempts=_failed_attempts(record, entry["name"], "tune"),
         best=[
-            BestTrial(tuning_run, best["slot"], best["value"], best["setting"])
+            BestTrial(tuning_run + 1, best["slot"] + 1, best["value"], best["setting"])
             for tuning_run, (best, *_) in searches.items()
         ],
         range_positions=positions,
@@ -133,7 +133,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
     for row in slots:
         if row["setting"] and row["setting"] not in settings:
             settings.append(row["setting"])
-    tuning_run_by_seed = {row["seed"]: row["tuning_run"] for row in slots}
+    tuning_run_by_seed = {row["seed"]: row["tuning_run"] + 1 for row in slots}
     primary = primary_metric(definition)
     compared = metric_values(done, metric, primary, classes)
     built_in = {entry.name: entry for entry in (primary, *further)}

@@ -12,10 +12,10 @@ from hpo.analysis.verdicts import Outcome, Verdict
 
 
 class BestTrial(NamedTuple):
-    """The best finished trial of one tuning run."""
+    """The best finished trial of one tuning run; number is the trial's in it. Both count from 1."""
 
     tuning_run: int
-    slot: int
+    number: int
     score: float
     setting: dict[str, float]
 

@@ -36,15 +36,15 @@ def training_script(
         raise UsageError(f"no finished trial of {configuration or ledger.study} has a score yet")
     sign = 1 if ledger.direction == "maximize" else -1
     chosen = best.loc[(sign * best["score"]).idxmax()]
-    name, tuning_run, slot = str(chosen["configuration"]), int(chosen["tuning_run"]), int(chosen["slot"])
+    name, tuning_run, number = str(chosen["configuration"]), int(chosen["tuning_run"]), int(chosen["number"])
     study, trials, reruns = _study(ledger, reference), ledger.export()["slots"], results.reruns
-    [setting] = [row["setting"] for row in trials if _key(row) == (name, tuning_run, "tune", slot)]
+    [setting] = [row["setting"] for row in trials if _key(row) == (name, tuning_run - 1, "tune", number - 1)]
     of_run = reruns[(reruns["configuration"] == name) & (reruns["tuning_run"] == tuning_run) & ~reruns["superseded"]]
     seed = int(of_run["seed"].min())
     metric = study.score.replace("_", " ")
     words = (
-        f"{name} of the study {ledger.study}, in plain PyTorch: its best setting, of trial {slot} in tuning run "
-        f"{tuning_run + 1}.\n\nIts {metric} was {chosen['score']:.6g} in tuning. With seed {seed} this repeats the "
+        f"{name} of the study {ledger.study}, in plain PyTorch: its best setting, of trial {number} in tuning run "
+        f"{tuning_run}.\n\nIts {metric} was {chosen['score']:.6g} in tuning. With seed {seed} this repeats the "
         f"rerun of that seed,\nup to the rounding of float32{_last_metrics(of_run, seed)}.\n"
     )
     source = load_source(study.data)
@@ -74,12 +74,12 @@ def _study(ledger: Ledger, reference: str) -> Study:
     """The study's file as it was when its trials were made."""
     from hpo.storage.ledger.added_configurations import find_added
     from hpo.storage.ledger.definition_diff import describe_changes
-    from hpo.study.author_text import study_reference
     from hpo.study.definition import describe
     from hpo.study.fingerprint import fingerprint
     from hpo.study.loading import load
+    from hpo.study.study_files import command_reference
 
-    study = load(study_reference(ledger.text.get("command", "")) or reference)
+    study = load(command_reference(ledger.text.get("command", "")) or reference)
     budget = {name: ledger.definition[name] for name in ("epochs", "tuning_epochs")}  # --epochs may have changed them
     study = dataclasses.replace(study, **budget)
     described = describe(study)

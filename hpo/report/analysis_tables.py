@@ -20,7 +20,7 @@ def two_groups(numbers: StudyNumbers) -> Table:
     rows = []
     for entry, metric, groups in find_groups(numbers):
         for values in (groups.lower, groups.upper):
-            shown = values_in_full(values, groups, metric)
+            shown = values_in_full(values, metric)
             rows.append([escape(entry.name), escape(metric.label), plural(len(values), groups.unit), shown])
     return Table(["configuration", "quantity", "group", "values"], rows)
 

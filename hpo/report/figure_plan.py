@@ -168,7 +168,7 @@ def _pairs(numbers: StudyNumbers) -> pd.DataFrame:
         left, right = entry.reruns.metric_values, baseline
         if several:
             left, right = by_tuning_run(left, right, entry.reruns.tuning_run_by_seed)
-        rows += [(entry.name, key + several, right[key], left[key]) for key in sorted(left.keys() & right.keys())]
+        rows += [(entry.name, key, right[key], left[key]) for key in sorted(left.keys() & right.keys())]
     frame = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"]).dropna()
     return frame.sort_values(["configuration", "unit"], kind="stable", ignore_index=True)
 

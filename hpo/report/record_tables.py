@@ -1,4 +1,7 @@
-"""The tables of a record that people take away: trials and reruns, a row each, and their curves by epoch."""
+"""The tables of a record that people take away: trials and reruns, a row each, and their curves by epoch.
+
+In them tuning runs, rounds, trials, reruns and epochs count from 1, as in the report and in experiment trackers.
+"""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ TABLES = {
     "reruns": ("rerun", False),
     "curves": ("rerun", True),
 }
-KEYS = ["configuration", "phase", "tuning_run", "round", "slot", "seed"]
+KEYS = ["configuration", "phase", "tuning_run", "round", "number", "seed"]
 
 
 def record_tables(record: Record) -> dict[str, pd.DataFrame]:
@@ -28,10 +31,17 @@ def record_table(record: Record, name: str) -> pd.DataFrame:
     """One of the tables."""
     phase, of_curves = TABLES[name]
     slots = record.slots[record.slots.phase == phase]
-    table = _curve_table(record.curves, slots) if of_curves else _slot_table(slots)
+    shown = _with_shown_numbers(slots)
+    table = _curve_table(record.curves, shown) if of_curves else _slot_table(shown)
     if name == "reruns":
         table.insert(list(table).index("round") + 1, "superseded", superseded(slots))
     return table.reset_index(drop=True)
+
+
+def _with_shown_numbers(slots: pd.DataFrame) -> pd.DataFrame:
+    """The slots as people see them: all numbers count from 1, and a tuning run has trials."""
+    shown = {"tuning_run": slots["tuning_run"] + 1, "round": slots["round"] + 1, "number": slots["slot"] + 1}
+    return slots.assign(**shown, phase=slots["phase"].replace("tune", "trial"))
 
 
 def _curve_table(curves: pd.DataFrame, slots: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +75,7 @@ def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:
 
     Except for their seconds these follow from the plan: not from lost workers, nor from which worker came first.
     """
-    plain = slots[["configuration", "tuning_run", "round", "slot", "seed", "state", "cause", "value", "seconds"]]
+    plain = slots[["configuration", "tuning_run", "round", "number", "seed", "state", "cause", "value", "seconds"]]
     spread = []
     for column, kind in (("setting", object), ("result", None)):  # whole numbers and texts of settings stay as they are
         rows = [entry if isinstance(entry, dict) else {} for entry in slots[column]]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Results:
     """A study as it was in the database when it was read, at any stage; `hpo.results` reads it again.
 
-    Accuracies and other shares are fractions. A notebook shows the verdicts and the tables T1 and T2 of the report.
+    Accuracies and other shares are fractions; tuning runs, trials, reruns, rounds and epochs count from 1. A notebook
+    shows the verdicts and the tables T1 and T2 of the report.
 
     Attributes:
         name: the study's name in the database. report: the report's README.md, or None if none was written.
@@ -43,9 +44,9 @@ class Results:
     def trials(self) -> pd.DataFrame:
         """The trials, a row each, as in the report's trials.csv.
 
-        Columns: configuration; tuning_run from 0; round (always 0); slot: the trial's number in its tuning run, from 0;
-        seed; state ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that
-        ended so, else None); value: the score; seconds; setting/NAME: a column for each hyperparameter; result/NAME: a
+        Columns: configuration; tuning_run; round (always 1); number: of the trial in its tuning run; seed; state
+        ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that ended so,
+        else None); value: the score; seconds; setting/NAME: a column for each hyperparameter; result/NAME: a
         column for each number that training reports at the end.
         """
         return self._tables["trials"].copy()
@@ -55,7 +56,8 @@ class Results:
         """The reruns on fresh seeds, a row each, as in the report's reruns.csv.
 
         Columns as in `trials`, and superseded: whether the rerun belongs to an older round, whose setting a better
-        trial has replaced since. The verdicts compare result/test_… of the others.
+        trial has replaced since. Rounds count from 1, and so does number: of the rerun of its configuration. The
+        verdicts compare result/test_… of the reruns that are not superseded.
         """
         return self._tables["reruns"].copy()
 
@@ -63,7 +65,7 @@ class Results:
     def curves(self) -> pd.DataFrame:
         """The curves of trials and reruns, a row for each run and epoch.
 
-        Columns: configuration; phase ("tune" or "rerun"); tuning_run; round; slot; seed; epoch from 1; and a column for
+        Columns: configuration; phase ("trial" or "rerun"); tuning_run; round; number; seed; epoch; and a column for
         each metric, such as train_loss and validation_accuracy.
         """
         return pd.concat([self._tables["trial_curves"], self._tables["curves"]], ignore_index=True)
@@ -93,16 +95,20 @@ class Results:
     def best(self) -> pd.DataFrame:
         """The best trial of each configuration and tuning run, whose setting the reruns use.
 
-        Columns: configuration; tuning_run from 0; slot; score; and a column for each hyperparameter, tuned or fixed.
+        Columns: configuration; tuning_run and number of the trial in it, both from 1; score; chosen: whether it is the
+        one to use, which has the best validation score of the configuration's tuning runs, the first of equal ones; and
+        a column for each hyperparameter, tuned or fixed.
         """
-        plain = ["configuration", "tuning_run", "slot", "score"]
+        plain = ["configuration", "tuning_run", "number", "score", "chosen"]
+        best_of = max if self._record.study["definition"]["direction"] == "maximize" else min
         spaces = {entry["name"]: split_space(entry["space"]) for entry in self._numbers.definition["configurations"]}
-        rows = [
-            {"configuration": entry.name, "tuning_run": best.tuning_run, "slot": best.slot, "score": best.score}
-            | {name: _plain(value) for name, value in spaces[entry.name].complete(best.setting).items()}
-            for entry in self._numbers.configurations
-            for best in entry.tuning.best
-        ]
+        rows = []
+        for entry in self._numbers.configurations:
+            chosen = best_of(entry.tuning.best, key=lambda best: best.score, default=None)
+            for best in entry.tuning.best:
+                values = (entry.name, best.tuning_run, best.number, best.score, best is chosen)
+                setting = {name: _plain(value) for name, value in spaces[entry.name].complete(best.setting).items()}
+                rows.append(dict(zip(plain, values, strict=True)) | setting)
         names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
         # Object columns: a hyperparameter that some configurations do not have would make floats of whole numbers.
         settings = {

@@ -169,7 +169,7 @@ def seeds(numbers: StudyNumbers) -> Table:
     columns = [_seed_cells(entry, every, numbers.metric) for entry in entries]
     rows = []
     for seed in sorted(every, key=lambda seed: (run_of[seed], seed)):
-        tuning_run = [str(run_of[seed] + 1)] if several else []
+        tuning_run = [str(run_of[seed])] if several else []
         rows.append([*tuning_run, str(seed), *(cells[seed] for cells in columns)])
     header = [*(["tuning run"] if several else []), "seed", *(escape(entry.name) for entry in entries)]
     return Table(header, rows, range(len(header) - len(entries), len(header)))

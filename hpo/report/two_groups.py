@@ -34,10 +34,9 @@ def find_groups(numbers: StudyNumbers) -> Iterator[tuple[ConfigurationNumbers, M
                 yield entry, metric, groups
 
 
-def values_in_full(values: dict[int, float], groups: TwoGroups, metric: Metric) -> str:
+def values_in_full(values: dict[int, float], metric: Metric) -> str:
     """ "3: 1.20%, 5: 1.52%", with the seed or the number of the tuning run, which counts from 1."""
-    first = 1 if groups.unit == "tuning run" else 0
-    return ", ".join(f"{unit + first}: {metric_value(value, metric)}" for unit, value in values.items())
+    return ", ".join(f"{unit}: {metric_value(value, metric)}" for unit, value in values.items())
 
 
 def _counts(groups: TwoGroups, metric: Metric) -> str:

@@ -1,6 +1,7 @@
 """Storage URLs: how they are read, checked, and shown without their password."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy.engine import URL
 from hpo.errors import HpoError, UsageError
 
 MOUNTS = Path("/proc/mounts")  # where Linux lists its file systems
+DATABASE_FILE = re.compile(r"[\w ./-]+\.(db|sqlite3?)")  # nothing of this form has a password
 SCHEMES = {"sqlite", "postgresql", "postgres", "postgresql+psycopg"}
 # Kinds of file systems on disks of this machine, as Linux names them. SQLite loses data on network file systems, of
 # which there are too many to list: FUSE and 9p have one for every server.
@@ -44,7 +46,9 @@ def read(url: str) -> URL:
         address = sa.make_url(url)
     except (exc.ArgumentError, ValueError) as error:
         raise UsageError(
-            f"the storage {redacted(url)!r} is not a URL; write sqlite:///file.db or postgresql://user@host/name"
+            f"the storage {url} is a file; write sqlite:///{url}"
+            if DATABASE_FILE.fullmatch(url)
+            else f"the storage {redacted(url)!r} is not a URL; write sqlite:///file.db or postgresql://user@host/name"
         ) from error
     if _has_second_at(address):
         raise UsageError(

@@ -1,11 +1,10 @@
 """The author's own text about a study: a Markdown file next to the study's file, or in ./studies."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from hpo.errors import UsageError
-from hpo.study.study_files import STUDIES, study_name, study_path
+from hpo.study.study_files import STUDIES, command_reference, study_name, study_path
 
 
 def read_author_text(study: str, command: str, studies: Path = STUDIES) -> str | None:
@@ -23,20 +22,11 @@ def author_file(study: str, command: str, studies: Path = STUDIES) -> Path | Non
         study: its name in the database. command: the command line that created it, as the database keeps it.
         studies: the folder of study files, where `hpo report` and the dashboard run.
     """
-    reference = study_reference(command)
+    reference = command_reference(command)
     names = dict.fromkeys(filter(None, (study, study_name(reference), study_name(reference.partition(":")[0]))))
     folders = dict.fromkeys([*_folder_of(reference), studies])
     files = (folder / f"{name}.md" for name in names for folder in folders)
     return next((file for file in files if file.is_file()), None)
-
-
-def study_reference(command: str) -> str:
-    """The study as `hpo run STUDY …` names it; empty if the command is another one."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # an unbalanced quotation mark
-        return ""
-    return words[2] if words[:2] == ["hpo", "run"] and len(words) > 2 else ""
 
 
 def _folder_of(reference: str) -> Iterator[Path]:

@@ -30,7 +30,7 @@ _NAMES_BY_MODULE = {
     "hpo.stages": ("Stages",),
     "hpo.study.loading": ("load",),
     "hpo.report.results": ("Results",),
-    "hpo.api": ("load_model", "results", "run"),
+    "hpo.notebooks": ("load_model", "results", "run"),
 }
 PUBLIC_NAMES = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

@@ -1,5 +1,6 @@
 """Where study files are, and what their studies are called; nothing is loaded."""
 
+import shlex
 from pathlib import Path
 
 from hpo.errors import UsageError, did_you_mean
@@ -21,6 +22,29 @@ def study_name(reference: str) -> str:
     target, _, variant = reference.partition(":")
     stem = Path(target).stem if target.endswith(".py") else target
     return f"{stem}-{variant}" if variant else stem
+
+
+def command_reference(command: str) -> str:
+    """The study as `hpo run STUDY …` names it; empty if the command is another one."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an unbalanced quotation mark
+        return ""
+    return words[2] if words[:2] == ["hpo", "run"] and len(words) > 2 else ""
+
+
+def renamed_command(command: str, new: str) -> str:
+    """The command that runs a renamed study: with its new file if there is one, else with `--name`."""
+    if not (reference := command_reference(command)):
+        return command
+    words = shlex.split(command)
+    if "--name" in words[:-1]:
+        words[words.index("--name") + 1] = new
+    elif new in {path.stem for path in study_files()}:
+        words[2] = new
+    elif study_name(reference) != new:
+        words += ["--name", new]
+    return shlex.join(words)
 
 
 def has_file(name: str) -> bool:

@@ -5,12 +5,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from hpo.errors import UsageError
+from hpo.errors import UsageError, did_you_mean
 from hpo.storage.optuna.tracked_runs import TrackedRun
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 class Tracker(Protocol):
     """One tracker's client, for the runs of one study. All of its errors may reach the caller."""
+
+    @property
+    def location(self) -> str:
+        """Where the runs are, and the command that shows or uploads them."""
 
     def finished(self) -> set[str]:
         """The keys of the runs that are finished in it, as far as it can be known here."""
@@ -34,6 +40,15 @@ def open_tracker(name: str, study: str) -> Tracker:
     check_installed(name)
     tracker: Tracker = import_module(f"hpo.trackers.{name}_tracker").make(study)
     return tracker
+
+
+def check_tracker(name: str) -> None:
+    """Raises UsageError unless there is a tracker of this name and its package is installed."""
+    if name not in TRACKERS:
+        raise UsageError(
+            f"there is no tracker {name!r}; trackers are {', '.join(TRACKERS)}{did_you_mean(name, TRACKERS)}"
+        )
+    check_installed(name)
 
 
 def check_installed(name: str) -> None:

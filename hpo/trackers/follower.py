@@ -17,6 +17,7 @@ class Follower:
     def __init__(self, ledger: Ledger, tracker: Tracker, live: bool = True, worker: str = "") -> None:
         """live: whether to log runs in training. worker: see `read_runs`."""
         self.ledger, self.tracker, self.live, self.worker = ledger, tracker, live, worker
+        self.logged = 0  # runs that are finished and that this process has logged
         self._finished = tracker.finished()  # keys
         self._known: set[int] = set()  # slots of finished runs that are logged
         self._open: dict[str, TrackedRun] = {}  # in the tracker, by name
@@ -87,6 +88,7 @@ class Follower:
             if run.finished:
                 self.tracker.finish(run, run.final)
                 self._finished.add(run.key)
+                self.logged += 1
                 del self._open[run.name], self._logged[run.name]
         if run.finished:
             self._known.add(run.slot)

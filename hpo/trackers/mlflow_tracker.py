@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,8 @@ class Mlflow:
 
     def __init__(self, study: str) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+        self.study, self.uri = study, os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        self.client = MlflowClient(self.uri)
         existing = self.client.get_experiment_by_name(study)
         self.experiment: str = existing.experiment_id if existing else self.client.create_experiment(study)
         self._earlier = {run.data.tags[NAME]: run for run in self._runs() if NAME in run.data.tags}
@@ -30,6 +32,13 @@ class Mlflow:
 
     def finished(self) -> set[str]:
         return {run.data.tags[KEY] for run in self._earlier.values() if run.info.status == STATES[0]}
+
+    @property
+    def location(self) -> str:
+        if "://" in self.uri and not self.uri.startswith("sqlite"):  # a server, whose address may hold a password
+            return f"the experiment {self.study} of your MLflow server"
+        command = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+        return f"the experiment {self.study} in {self.uri}; `{command}` shows it (pip install mlflow)"
 
     def start(self, run: TrackedRun) -> None:
         earlier = self._earlier.pop(run.name, None)

@@ -76,6 +76,6 @@ def _read(process: subprocess.Popen[str], show: Show, tracker: str) -> None:
             message = json.loads(line)
             if isinstance(message, dict) and "kind" in message:
                 show(message)
-                warned = True
+                warned |= message["kind"] == "warning"
     if process.wait() != 0 and not warned:
         show({"kind": "warning", "text": f"{tracker} ended early (exit code {process.returncode}); training continues"})

@@ -1,6 +1,6 @@
 """TensorBoard: a folder of event files per run, below runs/STUDY; hyperparameters for its HParams tab."""
 
-import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from hpo.storage.optuna.tracked_runs import TrackedRun
+from hpo.study.study_folders import tensorboard_folder
 from hpo.trackers import numbers
 
 FINISHED = "finished"  # a file with the key of the run whose folder it is in
@@ -27,6 +28,10 @@ class TensorBoard:
 
     def finished(self) -> set[str]:
         return {path.read_text(encoding="utf-8") for path in self.folder.glob(f"*/*/*/{FINISHED}")}
+
+    @property
+    def location(self) -> str:
+        return f"{self.folder}; `tensorboard --logdir {shlex.quote(str(self.folder.parent))}` shows them"
 
     def start(self, run: TrackedRun) -> None:
         if earlier := self._writers.pop(run.name, None):
@@ -59,4 +64,4 @@ class TensorBoard:
 
 
 def make(study: str) -> TensorBoard:
-    return TensorBoard(Path(os.environ.get("HPO_TENSORBOARD", "runs")) / study.replace(":", "-"))
+    return TensorBoard(tensorboard_folder(study))

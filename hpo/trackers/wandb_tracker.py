@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +24,19 @@ class WandB:
         self.folder = Path(os.environ.get("WANDB_DIR", ".")).resolve() / "wandb"
         self._record = self.folder / f"hpo-{re.sub(r'[^A-Za-z0-9._-]', '-', study)}-{_digest(study)}.txt"
         self._runs: dict[str, Any] = {}
+        self._page: str | None = None
 
     def finished(self) -> set[str]:
         return set(self._record.read_text(encoding="utf-8").splitlines()) if self._record.exists() else set()
+
+    @property
+    def location(self) -> str:
+        if self._page:
+            return f"the project {self.project}, {self._page}"
+        if any(self.folder.glob("offline-run-*")):
+            runs = f"{shlex.quote(os.path.relpath(self.folder))}/offline-run-*"
+            return f"{os.path.relpath(self.folder)}; `wandb sync {runs}` uploads them to the project {self.project}"
+        return f"the project {self.project} of W&B"
 
     def start(self, run: TrackedRun) -> None:
         if earlier := self._runs.pop(run.name, None):
@@ -45,6 +56,7 @@ class WandB:
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_meta=True),
         )
+        self._page = None if self._runs[run.name].offline else self._runs[run.name].project_url
         self._runs[run.name].define_metric("*", step_metric="epoch")
 
     def log(self, run: TrackedRun, epochs: Mapping[int, Mapping[str, float]]) -> None:

@@ -114,7 +114,7 @@ class LiveProgress:
         (start, before), (end, after) = self._changes[0], self._changes[-1]
         return Training(
             configuration=epoch.work.configuration,
-            phase=epoch.work.phase,
+            phase="rerun" if epoch.work.phase == "rerun" else "trial",
             runs=len(epoch.results),
             epoch=epoch.epoch,
             epochs=epoch.epochs,

@@ -84,6 +84,7 @@ def read_model(
     path = weights_path(Path(folder), str(definition.name), configuration, seed)
     if not path.is_file():
         found = sorted(str(each) for each in path.parent.parent.glob("*/*.safetensors"))
+        found = found or sorted(str(each) for each in Path(folder).glob(f"*/{path.parent.name}/{path.name}"))
         there = f"; there are {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}" if found else ""
         raise UsageError(f"there are no weights {path}; `hpo run STUDY --keep-weights` keeps those of reruns{there}")
     with _safetensors().safe_open(path, framework="pt") as file:

@@ -87,5 +87,21 @@ def test_a_study_goes_through_a_file_and_is_the_same_study(hpo: CommandLine, tmp
     hpo.run("run", "one", "--storage", other, "--reports", "others")
     assert (hpo.folder / "others" / "one" / "reruns.csv").read_text() == before, "nothing was trained again"
     (hpo.folder / "junk.hpo").write_text("no study")
-    message = hpo.run("import", "junk.hpo", code=1)
+    message = hpo.run("import", "junk.hpo", code=2)
     assert message.startswith("hpo: ") and message.count("\n") == 1
+
+
+def test_files_stay_or_move_and_this_is_said(hpo: CommandLine) -> None:
+    (hpo.folder / "weights" / "one").mkdir(parents=True)
+    said = hpo.run("rename", "one", "two")
+    assert "weights/one to weights/two" in said and "reports/one stays" in said
+    assert (hpo.folder / "weights" / "two").is_dir() and (hpo.folder / "reports" / "one").is_dir()
+    said = hpo.run("delete", "two", "--yes")
+    assert "rm -r weights/two" in said and (hpo.folder / "weights" / "two").is_dir()
+
+
+def test_what_is_no_export_and_no_url_is_answered_with_what_to_write(hpo: CommandLine) -> None:
+    (hpo.folder / "x.json").write_text("{}")
+    assert "hpo export STUDY --format study" in hpo.run("import", "x.json", code=2)
+    assert "sqlite:///other.db" in hpo.run("copy", "one", "--to", "other.db", code=2)
+    assert "secret" not in hpo.run("copy", "one", "--to", "me:secret@host/file.db", code=2)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpo import MLP, Configuration, Mnist1d, Objective, Regularizer, Study
-from hpo.api import run
 from hpo.gradients import rule_check
 from hpo.gradients.layer_rules import RULES
+from hpo.notebooks import run
 from hpo.tree import Tree, scale
 
 pytestmark = pytest.mark.usefixtures("one_thread")

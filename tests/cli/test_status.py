@@ -123,7 +123,7 @@ def test_an_unknown_study(ledger: Ledger) -> None:
 
 @BOTH
 def test_workers_are_those_seen_within_a_lease(ledger: Ledger) -> None:
-    assert "; no worker is running" in status_text(read_status(ledger.engine))
+    assert "no worker is ready yet" in status_text(read_status(ledger.engine))
     ledger.register("far:1:2:a", "a device")
     ledger.register("far:2:2:b", "a device")
     ledger.register("other:1:2:c", "GPU")
@@ -211,3 +211,11 @@ def test_the_status_reads_neither_settings_nor_curves(ledger: Ledger) -> None:
 
 if sys.platform == "win32":
     pytestmark = pytest.mark.skip(reason="processes of this machine are found in /proc")
+
+
+def test_a_new_study_says_what_it_waits_for(ledger: Ledger) -> None:
+    assert "no worker is ready yet" in status_text(read_status(ledger.engine, "s"))
+    ledger.register(new_worker_id(), "a device")
+    assert "1 worker loading data" in status_text(read_status(ledger.engine, "s"))
+    old = {"s": read_status(ledger.engine, "s")["s"] | {"age": 3600.0, "workers": []}}
+    assert "no worker is running" in status_text(old)

@@ -178,7 +178,7 @@ def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:
 def test_only_the_newest_round_counts_and_the_others_are_marked(rendered: Callable[[str], Path]) -> None:
     reruns = pd.read_csv(rendered("two rounds of reruns") / "reruns.csv")
     marked = reruns.groupby(["configuration", "round"])["superseded"].mean()
-    assert marked.to_dict() == {("AdamW", 0): 0, ("GNVR", 0): 1, ("GNVR", 1): 0}
+    assert marked.to_dict() == {("AdamW", 1): 0, ("GNVR", 1): 1, ("GNVR", 2): 0}
     newest = numbers_of("two rounds of reruns").configurations[1].reruns
     assert newest.metric_summary.mean == pytest.approx(0.7) and newest.rounds_read == 2
 
@@ -192,7 +192,7 @@ def test_the_best_trial_follows_the_direction_and_breaks_ties(direction: str, be
     ):
         row["value"], row["result"]["validation_loss"] = value, loss
     [trial] = compute_numbers(make_record(export, curves)).configurations[1].tuning.best
-    assert (trial.slot, trial.score) == (1, best)
+    assert (trial.number, trial.score) == (2, best)
 
 
 def test_the_authors_words_are_kept_below_the_reports_headings(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_csv_files_hold_every_slot_and_epoch(tmp_path: Path) -> None:
     names = ("trials", "reruns", "trial_curves", "curves")
     trials, reruns, trial_curves, curves = (pd.read_csv(tmp_path / f"{name}.csv") for name in names)
     assert (len(trials), len(reruns), len(trial_curves), len(curves)) == (8, 6, 8 * 5, 6 * 5)
-    assert (set(trial_curves["phase"]), set(curves["phase"])) == ({"tune"}, {"rerun"})
+    assert (set(trial_curves["phase"]), set(curves["phase"])) == ({"trial"}, {"rerun"})
     assert reruns["value"].tolist() == pytest.approx(reruns["result/test_accuracy"].tolist())
     assert {"setting/learning_rate", "setting/lambda"} <= set(trials.columns)
     losses = record.curves[record.curves.metric == "train_loss"].groupby("slot_id")["value"].apply(list)

@@ -54,7 +54,18 @@ def test_best_settings_are_those_of_the_best_trials(results: Results) -> None:
     for row in results.best.itertuples():
         trials = results.trials[results.trials.configuration == row.configuration]
         best = trials.loc[trials["value"].idxmax()]
-        assert (row.slot, row.score, row.learning_rate) == (best.slot, best.value, best["setting/learning_rate"])
+        assert (row.number, row.score, row.learning_rate) == (best.number, best.value, best["setting/learning_rate"])
+
+
+def test_one_setting_of_each_configuration_is_the_one_to_use(results: Results) -> None:
+    for _, rows in results.best.groupby("configuration"):
+        assert rows.chosen.sum() == 1 and rows[rows.chosen].score.item() == rows.score.max()
+
+
+def test_people_count_from_one(results: Results) -> None:
+    for frame in (results.trials, results.reruns, results.curves):
+        assert frame.number.min() == frame.tuning_run.min() == 1
+    assert results.trials["round"].min() == 1 and set(results.curves.phase) == {"trial", "rerun"}
 
 
 def test_a_table_that_is_changed_leaves_the_results_as_they_are() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import pytest
 
-from hpo import MLP, Arrays, CharLM, Configuration, Study, Tales, UsageError, api
+from hpo import MLP, Arrays, CharLM, Configuration, Study, Tales, UsageError, notebooks
 from hpo.analysis.compute import compute_numbers
 from hpo.report import read_record, write_comparison
 from hpo.report.summary import summarise
@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for case in DATA:
         folders[case] = tmp_path_factory.mktemp("task")
-        api.run(study_of(case), f"sqlite:///{folders[case]}/hpo.db", "cpu", reports=folders[case] / "reports")
+        notebooks.run(study_of(case), f"sqlite:///{folders[case]}/hpo.db", "cpu", reports=folders[case] / "reports")
     return folders
 
 
@@ -125,7 +125,7 @@ def test_several_kinds_stand_side_by_side(finished: dict[str, Path], tmp_path: P
 def test_a_diverged_regression_has_no_score_and_no_verdict(tmp_path: Path) -> None:
     wild = Configuration("B", optimizer="sgd", space={"learning_rate": 1e30})
     study = study_of("regression", configurations=(Configuration("A"), wild))
-    folder = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report.parent
+    folder = notebooks.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report.parent
     results = json.loads((folder / "results.json").read_text())
     entry = next(each for each in results["configurations"] if each["name"] == "B")
     assert len(entry["reruns"]["diverged_seeds"]) == 3

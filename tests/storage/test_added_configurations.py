@@ -164,5 +164,5 @@ def test_the_order_of_configurations_is_no_change_and_the_new_order_is_shown(url
 def test_a_changed_kind_of_number_is_named(url: str) -> None:
     engine = connect(url)
     opened(engine)
-    with pytest.raises(UsageError, match="epochs: 2 → 2.0"):
+    with pytest.raises(UsageError, match=r"epochs: 2 → 2\.0"):
         open_study(engine, "s", {**definition(), "epochs": 2.0}, "x", dict(NUMBERS), {}, {"loss": "aa"}, ())

@@ -87,7 +87,7 @@ def test_an_enqueued_setting_is_the_next_one_once(url: str) -> None:
     assert Counter(trial.state.name for trial in trials) == {"COMPLETE": 12}
     first = trials[0]
     assert first.params == {"learning_rate": 0.003, "width": 64, "kind": "a", "size": 7}
-    assert first.user_attrs["slot"] == 0 and first.value == pytest.approx(0.997)
+    assert first.user_attrs["number"] == 1 and first.value == pytest.approx(0.997)
     notes = [note["event"] for note in load_study(ledger.engine, "s").export()["study"]["notes"]]
     assert notes == [
         "A: settings enqueued in Optuna were tried in slot 0 (Optuna's trial 0), slot 1 (Optuna's trial 1)",

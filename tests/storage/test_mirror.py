@@ -76,8 +76,8 @@ def test_trials_run_and_then_complete_or_fail(ledger: Ledger, url: str) -> None:
     assert actual == expected
     best = study.best_trial
     assert best.value == 0.8 and best.params == {"learning_rate": 0.01, "lambda": 0.01}
-    attributes = {key: best.user_attrs[key] for key in ("slot", "seed", "attempt", "device")}
-    assert attributes == {"slot": 0, "seed": 0, "attempt": 1, "device": "cpu"}
+    attributes = {key: best.user_attrs[key] for key in ("number", "seed", "attempt", "device")}
+    assert attributes == {"number": 1, "seed": 0, "attempt": 1, "device": "cpu"}
     assert [row["trial"] for row in ledger.export()["slots"][:4]] == [slot.trial for slot in work.slots]
 
 

@@ -25,7 +25,7 @@ from hpo import (
     Table,
     Tales,
     WideResNet,
-    api,
+    notebooks,
 )  # fmt: skip
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe, digest
@@ -178,7 +178,7 @@ def test_every_part_runs_from_end_to_end(
 ) -> None:
     monkeypatch.setenv("HPO_CACHE", str(cache))
     study = small(load(reference), NEW_PARTS[reference], tmp_path, monkeypatch)
-    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
+    readme = notebooks.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
     assert readme == tmp_path / "reports" / study.name / "README.md"
     results = json.loads((readme.parent / "results.json").read_text())
     assert [entry["name"] for entry in results["configurations"]] == [entry.name for entry in study.configurations]

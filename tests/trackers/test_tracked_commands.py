@@ -52,6 +52,8 @@ def test_run_and_worker_log_and_a_finished_study_is_logged_once(folder: Path) ->
     again = hpo("run", "s.py", "--device", "cpu", "--log", "tensorboard")  # nothing is left to train or to log
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/**/events*")} == files
+    assert "6 runs of s logged to runs/s; `tensorboard --logdir runs`" in worker.stdout
+    assert "no new run of s logged to runs/s" in hpo("log", "s", "tensorboard").stdout
 
 
 @needs_tensorboard
@@ -84,3 +86,19 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
         main()
     assert stopped.value.code == 2 and "pip install 'hpo-studies[mlflow]'" in capsys.readouterr().err
     assert not (folder / "hpo.db").exists()
+
+
+@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+def test_wandb_names_its_offline_runs_or_says_how_to_do_without_an_account(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hpo("run", "s.py", "--device", "cpu", "--workers", "1").returncode == 0
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(folder))
+    refused = hpo("log", "s", "wandb")
+    assert refused.returncode == 1 and "WANDB_MODE=offline" in refused.stderr
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = hpo("log", "s", "wandb")
+    assert "6 runs of s logged" in done.stdout and "`wandb sync wandb/offline-run-*`" in done.stdout
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 6

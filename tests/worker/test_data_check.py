@@ -12,9 +12,9 @@ from torch import nn
 
 from hpo import Configuration, Study
 from hpo.analysis.compute import compute_numbers
-from hpo.api import run
 from hpo.data import Source, check_source, identify
 from hpo.errors import UsageError
+from hpo.notebooks import run
 from hpo.report import read_record
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study

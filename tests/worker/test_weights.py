@@ -1,12 +1,14 @@
 """Weights of reruns: the file gives the network whose metrics are in the database."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 import hpo
+from hpo import housekeeping
 from hpo.data import load_source
 from hpo.errors import UsageError
 from hpo.user_code.messages import warn_once
@@ -94,3 +96,41 @@ def test_a_folder_that_cannot_be_written_costs_no_result(
     monkeypatch.setenv("HPO_WEIGHTS", str(tmp_path / "weights"))
     results = hpo.run(study(), f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
     assert (results.reruns.state == "done").all() and "cannot write weights" in caplog.text
+
+
+FILE = """
+import hpo
+
+STUDY = hpo.Study(
+    data=hpo.Mnist1d(samples=300), model=hpo.MLP((40, 4, 10)), batch_size=32,
+    epochs=2, trials=2, seeds=1, tuning_runs=1, baseline="AdamW",
+    configurations=[hpo.Configuration("AdamW"), hpo.Configuration("SAM", regularizer="sam")],
+)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_is_loaded_by_the_name_in_the_database_also_after_a_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("HPO_WEIGHTS", "HPO_STORAGE", "OPTUNA_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "one.py").write_text(FILE)
+    results = hpo.run("one", device="cpu", name="mine", epochs=1, workers=workers, keep_weights=True)
+    assert "HPO_WEIGHTS" not in os.environ and set(results.curves.epoch) == {1}
+    assert hpo.results("mine").report == Path("reports/mine/README.md") == results.report
+    kept = hpo.load_model("mine", "SAM", 1000).state_dict()
+    assert any("weights/mine" in line for line in housekeeping.rename("sqlite:///hpo.db", "mine", "other"))
+    again = hpo.load_model("other", "SAM", 1000).state_dict()
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    with pytest.raises(UsageError, match="did you mean 'SAM'"):
+        hpo.load_model("other", "sam", 1000)
+    with pytest.raises(UsageError, match="weights/other/SAM"):
+        hpo.load_model("one", "SAM", 1000)
+
+
+def test_processes_need_a_file() -> None:
+    with pytest.raises(UsageError, match="workers=2"):
+        hpo.run(study(), workers=2)

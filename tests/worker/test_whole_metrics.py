@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 
-from hpo import Arrays, Configuration, Study, api, whole
+from hpo import Arrays, Configuration, Study, notebooks, whole
 from hpo.data import split
 from hpo.errors import UsageError
 from hpo.models.losses import SquaredError
@@ -190,7 +190,7 @@ def test_a_loss_that_cannot_be_computed_is_refused_before_training() -> None:
 
 def test_a_study_tunes_for_it_and_reports_it(tmp_path: Path) -> None:
     study = study_of()
-    readme = api.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
+    readme = notebooks.run(study, f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports").report
     results = json.loads((readme.parent / "results.json").read_text())
     assert results["metric"] == {"name": "test_macro_f1", "direction": "maximize", "share": False}
     for entry in results["configurations"]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, Name, Storage, StudyName, app
-from hpo.errors import HpoError, UsageError, did_you_mean
+from hpo.errors import HpoError, UsageError, check_configuration, did_you_mean
 from hpo.output import write_line
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
@@ -279,11 +279,10 @@ def _check_choice(kind: str, name: str, choices: Any) -> None:
 
 
 def _load(study: str, configuration: str) -> Any:
-    from hpo.cli.commands.try_once import check_configuration
     from hpo.study import loading
 
     definition = loading.load(study)
-    check_configuration(definition, study, configuration)
+    check_configuration(study, configuration, [entry.name for entry in definition.configurations])
     return definition
 
 

@@ -29,19 +29,17 @@ def best(
         ),
     ] = None,
 ) -> None:
-    """Show the best setting of every configuration and tuning run, or a script that trains the best of them."""
-    from hpo import api
-    from hpo.errors import UsageError, did_you_mean
+    """Show the best setting of every configuration and tuning run, and which to use, or a script that trains it."""
+    from hpo import api, notebooks
+    from hpo.errors import UsageError, check_configuration
 
     if (as_json and as_python) or (data is not None and not as_python):
         raise UsageError("--json and --python exclude each other, and --data FILE belongs to --python; leave one out")
-    results = api.results(study, storage)
+    results = notebooks.results(study, storage)
     table = results.best
     known = list(dict.fromkeys(results.trials["configuration"]))
     if configuration is not None:
-        if configuration not in known:
-            hint = did_you_mean(configuration, known)
-            raise UsageError(f"{results.name} has no configuration {configuration!r}; it has {', '.join(known)}{hint}")
+        check_configuration(results.name, configuration, known)
         table = table[table["configuration"] == configuration]
     if as_python:
         from hpo.cli.training_script import training_script
@@ -51,11 +49,11 @@ def best(
         ledger = open_existing(existing_engine(api.storage_url(storage)), results.name)
         write_line(training_script(results, ledger, study, configuration, data).rstrip())
         return
-    hyperparameters = list(table)[4:]
+    plain, hyperparameters = list(table)[:5], list(table)[5:]
     rows: list[dict[str, Any]] = []
     for row in table.astype(object).to_dict("records"):
         setting = {name: row[name] for name in hyperparameters if row[name] == row[name]}  # NaN: not of this one
-        rows.append({key: row[key] for key in ("configuration", "tuning_run", "score")} | {"setting": setting})
+        rows.append({key: row[key] for key in plain} | {"setting": setting})
     if as_json:
         write_line(json.dumps(rows, indent=2))
     elif rows:
@@ -79,6 +77,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in row["setting"].items()
         )
-        run = [str(row["tuning_run"] + 1)] if several else []
+        run = [f"{'* ' if row['chosen'] else ''}{row['tuning_run']}"] if several else []
         table.add_row(visible(row["configuration"]), *run, f"{row['score']:.4g}", visible(setting))
     Console(highlight=False, markup=False).print(table)
+    if several:
+        write_line("* is the setting to use: it has the best validation score of its configuration's tuning runs.")

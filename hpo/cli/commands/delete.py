@@ -1,5 +1,7 @@
 """`hpo delete`: a study with all its results."""
 
+import shlex
+
 from hpo.cli.confirmation import Yes, confirm_deletion
 from hpo.cli.options import Storage, StoredStudy, app
 from hpo.output import write_line
@@ -10,8 +12,10 @@ def delete(study: StoredStudy, storage: Storage = None, yes: Yes = False) -> Non
     """Delete a study with all its results from the database."""
     from hpo import api, housekeeping
     from hpo.study.study_files import study_name
+    from hpo.study.study_folders import study_folders
 
     url, name = api.storage_url(storage), study_name(study)
-    confirm_deletion(name, housekeeping.contents(url, name), yes)
+    kept = " ".join(shlex.quote(str(folder)) for folder in study_folders(name))
+    confirm_deletion(name, housekeeping.contents(url, name) + (f"; {kept} stay" if kept else ""), yes)
     housekeeping.delete(url, name)
-    write_line(f"deleted {name}")
+    write_line(f"deleted {name}" + (f"; its files stay, and `rm -r {kept}` deletes them" if kept else ""))

@@ -32,7 +32,7 @@ def export(
     storage: Storage = None,
 ) -> None:
     """Write trials, reruns, curves, verdicts and best settings as tables, or the whole study as one file."""
-    from hpo import api, housekeeping
+    from hpo import api, housekeeping, notebooks
     from hpo.report.export import export_tables
     from hpo.study.study_files import study_name
 
@@ -42,6 +42,6 @@ def export(
         housekeeping.export_file(api.storage_url(storage), name, path)
         write_line(str(path))
         return
-    results = api.results(study, storage)
+    results = notebooks.results(study, storage)
     for path in export_tables(results, to or Path("exports") / results.name, format.value):
         write_line(str(path))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hpo.cli.options import Storage, TrackerName, app
-from hpo.errors import HpoError
+from hpo.errors import HpoError, plural
 from hpo.output import write_line
 
 MAX_SECONDS = 600.0  # for the last runs, after the workers have ended
@@ -41,7 +41,8 @@ def log(
 
     def warn(reason: str) -> None:
         failures.append(reason)
-        text = f"{tracker} failed ({reason}); training continues, and `hpo log {study} {tracker}` logs what is missing"
+        text = f"{tracker} failed ({reason}{_hint(reason)}); training continues, "
+        text += f"and `hpo log {study} {tracker}` logs what is missing"
         if follow:
             write_line(_message(text) if messages else f"hpo: {text}", error=not messages)
 
@@ -57,13 +58,22 @@ def log(
     with suppress(Exception):
         follower.close()
     if not complete and not messages:
-        raise HpoError(f"{tracker} failed: {failures[0]}")
+        raise HpoError(f"{tracker} failed: {failures[0]}{_hint(failures[0])}")
+    if follower.logged or not messages:
+        number = plural(follower.logged, "run") if follower.logged else "no new run"
+        text = f"{tracker}: {number} of {ledger.study} logged to {follower.tracker.location}"
+        write_line(_message(text, "logged") if messages else text)
 
 
-def _message(text: str) -> str:
+def _hint(reason: str) -> str:
+    """What W&B does not say itself to someone without an account."""
+    return "; or set WANDB_MODE=offline, which needs no account" if "wandb login" in reason else ""
+
+
+def _message(text: str, kind: str = "warning") -> str:
     import json
 
-    return json.dumps({"kind": "warning", "text": text})
+    return json.dumps({"kind": kind, "text": text})
 
 
 def _wait_for_end(ended: threading.Event) -> None:

@@ -19,5 +19,7 @@ def rename(
     from hpo.study.study_files import study_name
 
     name, new_name = study_name(study), study_name(new)
-    housekeeping.rename(api.storage_url(storage), name, new_name)
+    files = housekeeping.rename(api.storage_url(storage), name, new_name)
     write_line(f"renamed {name} to {new_name}; `hpo report {new}` writes its report anew")
+    for sentence in files:
+        write_line(sentence)

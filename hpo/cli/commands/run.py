@@ -159,7 +159,8 @@ def _offer_results(url: str, reference: str, study: "Study") -> None:
         raise UsageError(f"{contents}; {ways}")
     write_line(f"{contents}.")
     if typer.confirm(f"Adopt its results as {study.name}?", default=True):
-        housekeeping.rename(url, old, study.name)
+        for sentence in housekeeping.rename(url, old, study.name):
+            write_line(sentence)
 
 
 def _train(ledger: "Ledger", url: str, devices: list[str], early: "EarlyWorkers", log: str | None) -> None:

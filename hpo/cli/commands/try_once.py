@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
-from hpo.errors import HpoError, UsageError, did_you_mean
+from hpo.errors import HpoError, check_configuration
 from hpo.output import write_line
 from hpo.space import describe_bounds, show_value
-from hpo.study.study import Study
 
 
 @app.command("try")
@@ -43,7 +42,7 @@ def try_(
 
     without_pruner = dataclasses.replace(loading.load(study), pruner=None)  # a pruner compares with other trials
     definition = api.with_overrides(without_pruner, None, epochs)
-    check_configuration(definition, study, configuration)
+    check_configuration(study, configuration, [entry.name for entry in definition.configurations])
     chosen = choose_device(device)
     prepare_process(cpu_cores(), chosen)
     trainer = Trainer(definition, chosen)
@@ -68,14 +67,6 @@ def try_(
         write_line(f"diverged in epoch {result.diverged_epoch}")
     else:
         write_line("  ".join(f"{key} {value:.4g}" for key, value in result.final.items()))
-
-
-def check_configuration(definition: Study, study: str, name: str) -> None:
-    """Raises UsageError unless the study has a configuration of this name."""
-    names = [entry.name for entry in definition.configurations]
-    if name not in names:
-        hint = did_you_mean(name, names)
-        raise UsageError(f"{study} has no configuration {name!r}; choose one of {', '.join(names)}{hint}")
 
 
 def _finite(value: Any) -> Any:

@@ -70,7 +70,7 @@ class Display:
         """Shows a message of a worker of this process."""
         kind = message["kind"]
         with self._lock:
-            if kind == "print":
+            if kind in ("print", "logged"):
                 self.print(message["text"], wrap=False)
             elif kind == "failed":
                 self._print_once(failure_sentence(message))

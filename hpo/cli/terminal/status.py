@@ -1,5 +1,6 @@
 """The progress of studies: as numbers, and as tables for a terminal."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,10 +10,11 @@ from typing import Any
 from hpo.errors import UsageError, plural
 from hpo.output import visible
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
-from hpo.storage.ledger.progress import Progress, Training, lines, progress
+from hpo.storage.ledger.progress import Progress, Training, duration, lines, progress
 from hpo.tasks import metric_words
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
 
+START_UP = 60.0  # seconds that a first worker may take to load its code
 FAILURES = "failures (a diverged run counts as finished; after any other cause it is retried):"
 
 _INDENT: Any = {"width": 80, "initial_indent": "  ", "subsequent_indent": "    ", "break_long_words": False}
@@ -21,8 +23,9 @@ _INDENT: Any = {"width": 80, "initial_indent": "  ", "subsequent_indent": "    "
 def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:
     """Study → {"state", "planned", "workers" (see `Activity`), "configurations" (see `Ledger.counts`), …}.
 
-    "score", "speed" (models × epochs per second) and "seconds_left" are as in `hpo.storage.ledger.progress.Progress`.
-    A configuration has "last_error" if one of its attempts raised an exception. Takes a few small queries per study.
+    "age" is the time since the study was created, in seconds. "score", "speed" (models × epochs per second) and
+    "seconds_left" are as in `hpo.storage.ledger.progress.Progress`. A configuration has "last_error" if one of its
+    attempts raised an exception. Takes a few small queries per study.
 
     Raises:
         UsageError: there is no such study.
@@ -45,6 +48,7 @@ def _read(ledger: Ledger) -> dict[str, Any]:
         counts[configuration]["last_error"] = error_line(trace)
     return {
         "state": ledger.state(),
+        "age": max(0.0, time.time() - ledger.created),
         "planned": activity.planned,
         "score": present.score,
         "speed": present.speed,
@@ -81,7 +85,7 @@ def _study_text(title: str, study: Mapping[str, Any]) -> str:
 
 def _progress(study: Mapping[str, Any]) -> Progress:
     trainings = [Training(**worker["training"]) for worker in study["workers"] if worker["training"]]
-    return Progress(trainings, study["score"], study["speed"], study["seconds_left"])
+    return Progress(trainings, study["score"], study["speed"], study["seconds_left"], len(study["workers"]))
 
 
 def best_score(entry: Mapping[str, Any]) -> str:
@@ -95,7 +99,8 @@ def _workers_text(study: Mapping[str, Any]) -> str:
     if study["state"] == "done":
         return ""
     if not study["workers"]:
-        return "; no worker is running"
+        new = study["age"] < START_UP and not any(entry["trials_done"] for entry in study["configurations"].values())
+        return f"; created {duration(study['age'])} ago, no worker is ready yet" if new else "; no worker is running"
     machines = Counter(
         f"{worker['host']} ({', '.join(filter(None, (worker['device'], worker.get('launch'))))})"
         for worker in study["workers"]

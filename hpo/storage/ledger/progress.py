@@ -13,7 +13,7 @@ class Training(NamedTuple):
     """What a worker trains, as of a few seconds ago.
 
     Attributes:
-        phase: "tune" or "rerun". runs: trials or reruns that it trains at once. epoch: the last finished one.
+        phase: "trial" or "rerun". runs: trials or reruns that it trains at once. epoch: the last finished one.
         loss: the mean training loss of the models that have not diverged. score: the best among the runs, both of
             that epoch; None where there is none.
         speed: models × epochs per second.
@@ -34,13 +34,15 @@ class Progress(NamedTuple):
 
     Attributes:
         trainings: of the workers that have reported one. score: its metric. speed: models × epochs per second of all
-            workers together. seconds_left: an estimate. Both are None while they are unknown.
+            workers together. seconds_left: an estimate. Both are None while they are unknown. workers: how many are
+            present.
     """
 
     trainings: list[Training]
     score: str
     speed: float | None
     seconds_left: float | None
+    workers: int = 0
 
 
 def progress(definition: Mapping[str, Any], counts: Counts, workers: Sequence[Mapping[str, Any]]) -> Progress:
@@ -49,11 +51,13 @@ def progress(definition: Mapping[str, Any], counts: Counts, workers: Sequence[Ma
     speeds = [training.speed for training in trainings if training.speed]
     speed = sum(speeds) if speeds else None
     left = _seconds_left(definition, counts, trainings, speed, len(workers))
-    return Progress(trainings, definition["score"], speed, left)
+    return Progress(trainings, definition["score"], speed, left, len(workers))
 
 
 def lines(progress: Progress, most: int = 4) -> list[str]:
     """A line for each of at most `most` workers, the slowest first, and one for the whole study."""
+    if progress.workers and not progress.trainings:
+        return [f"{plural(progress.workers, 'worker')} loading data, checking the network or choosing settings"]
     order = sorted(progress.trainings, key=lambda training: training.epoch / training.epochs)
     shown = [_training_line(training, progress.score) for training in order[:most]]
     if len(order) > most:

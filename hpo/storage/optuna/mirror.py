@@ -162,9 +162,10 @@ class Mirror:
 
 
 def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The user attributes of a slot's trial, by the slot's columns and device."""
+    """The user attributes of a slot's trial, by its columns and device; `number` counts from 1, as in reports."""
     device = {"device": row["device"]} if row["device"] else {}
-    return {"slot_id": row["id"], **{name: row[name] for name in ("slot", "seed", "attempt")}, **device}
+    shown = {"number": row["slot"] + 1, "seed": row["seed"], "attempt": row["attempt"]}
+    return {"slot_id": row["id"], **shown, **device}
 
 
 def _result_of_row(row: Mapping[str, Any], curves: Mapping[int, Sequence[float]]) -> TrialResult:

@@ -3,7 +3,7 @@
 import atexit
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -97,8 +97,11 @@ def delete_study(engine: Engine, name: str) -> None:
     _delete_shown(engine, name)
 
 
-def rename_study(engine: Engine, name: str, new: str) -> None:
+def rename_study(engine: Engine, name: str, new: str, rename_command: Callable[[str], str]) -> None:
     """Renames a study and the Optuna studies that show it, in one transaction.
+
+    Args:
+        rename_command: gives the command line of the renamed study.
 
     Raises:
         UsageError: there is no such study, workers are training it, or the new name is taken.
@@ -111,8 +114,7 @@ def rename_study(engine: Engine, name: str, new: str) -> None:
         if connection.scalar(sa.select(ledgers.c.id).where(ledgers.c.name == new)) is not None:
             raise UsageError(f"the database has a study {new!r} already; delete or rename that one first")
         text = connection.scalar(sa.select(ledgers.c.text).where(ledgers.c.id == study)) or {}
-        command = str(text.get("command", "")).replace(f"hpo run {name}", f"hpo run {new}", 1)
-        values = {"name": new, "text": {**text, "command": command}}
+        values = {"name": new, "text": {**text, "command": rename_command(str(text.get("command", "")))}}
         connection.execute(sa.update(ledgers).where(ledgers.c.id == study).values(values))
         shown, attributes = schema.studies, schema.study_attributes
         query = sa.select(shown.c.study_id, shown.c.study_name).join(
