@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hpo.errors import UsageError
 from hpo.storage import transactions
-from hpo.storage.database import connect, is_read_only
+from hpo.storage.database import connect, connect_existing, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.added_configurations import find_added
 from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes, same_definition
 from hpo.storage.ledger.planning import PLANNED, words
+from hpo.storage.url import exists
 from hpo.study.study import Study
 from hpo.study.validation import planned_tuning_runs
 
