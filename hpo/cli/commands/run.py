@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from hpo.study.study import Study
     from hpo.worker.early_start import EarlyWorkers
 
+# One core is left for this process, which is to be ready first; many at once would slow it down.
+EARLY_WORKERS = 4
 REPORT_MODULES = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
 
@@ -74,7 +76,7 @@ def run(
     flags |= {} if live_curves else {"--no-live-curves": ""}
     flags |= {} if step_times else {"--no-step-times": ""}
     command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
-    early = context.with_resource(EarlyWorkers(command, workers or cpu_cores()))
+    early = context.with_resource(EarlyWorkers(command, min(workers or EARLY_WORKERS, EARLY_WORKERS, cpu_cores() - 1)))
 
     from hpo import api
     from hpo.cli.commands.report import print_verdicts
