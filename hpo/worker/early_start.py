@@ -36,12 +36,16 @@ class EarlyWorkers:
             _discard(process)
         return processes.start_process(command, environment)
 
+    def keep(self, count: int) -> None:
+        """Ends those that wait beyond so many: each has its own copy of PyTorch in memory."""
+        while len(self._waiting) > count:
+            _discard(self._waiting.pop())
+
     def __enter__(self) -> "EarlyWorkers":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._waiting:
-            _discard(process)
+        self.keep(0)
 
 
 def _discard(process: Process) -> None:

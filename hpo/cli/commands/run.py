@@ -115,6 +115,7 @@ def run(
     elif log:
         with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
             pass
+    early.keep(0)
     print_verdicts(api.report(ledger, reports))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
@@ -180,6 +181,7 @@ def _train(ledger: "Ledger", url: str, devices: list[str], early: "EarlyWorkers"
     from hpo.worker.signals import Stopped
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
+    early.keep(len(devices))
     commands = [[*early.command, "--device", device] for device in devices]
     # The report's modules load while the workers train.
     threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()
