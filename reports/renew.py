@@ -27,7 +27,9 @@ def keep(folder: Path, reports: Path = REPORTS) -> Path:
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if unfinished := [text for text in results.get("warnings", ()) if text.startswith("Interim")]:
         raise SystemExit(f"{folder} is not finished: {unfinished[0]}")
-    place = reports / "reference" / folder.name
+    place = reports / "reference" / folder.resolve().name
+    if folder.resolve() == place.resolve():
+        raise SystemExit(f"{folder} is kept already; give the folder that hpo run or hpo report wrote")
     shutil.rmtree(place, ignore_errors=True)
     (place / "figures").mkdir(parents=True)
     for name in KEPT:
@@ -39,7 +41,7 @@ def keep(folder: Path, reports: Path = REPORTS) -> Path:
         _keep_picture(picture, place / "figures" / picture.name)
     readme = place / "README.md"
     readme.write_text(LINK.sub(lambda found: _kept_link(found, place), readme.read_text(encoding="utf-8")), "utf-8")
-    _forget_old(folder.name, reports)
+    _forget_old(place.name, reports)
     return place
 
 

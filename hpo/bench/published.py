@@ -101,7 +101,7 @@ def _hpo_run(protocol: Protocol, tuning_runs: int, root: Path) -> tuple[float, f
         (folder / "studies").mkdir()
         planned = protocol._replace(seeds=protocol.seeds * tuning_runs)
         (folder / "studies/published.py").write_text(STUDY.format(**planned._asdict()))
-        command = ["-m", "hpo", "run", "published"]
+        command = ["-m", "hpo", "run", "published", "--storage", "sqlite:///published.db"]
         words = [_tuning_runs_flag(root, folder), str(tuning_runs)]
         return _timed([*command, *words], folder, {"PYTHONPATH": str(root)})
 

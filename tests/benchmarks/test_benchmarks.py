@@ -68,9 +68,13 @@ def test_dashboard_load(tmp_path: Path) -> None:
     assert 0 < result["load"]["median response"] <= result["load"]["slowest response"] and 50 < result["peak_mb"] < 2000
 
 
-def test_published_protocol_by_turns_with_a_script_and_another_checkout() -> None:
+def test_published_protocol_by_turns_with_a_script_and_another_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPO_STORAGE", f"sqlite:///{tmp_path}/other.db")
     rows: list[dict[str, Any]] = []
     small = published.Protocol(trials=2, seeds=2, tuning_epochs=1, epochs=1)
     results = [published.measure(small, 2, against, 1, rows.append) for against in (None, PROGRAMS.parents[1])]
     for result, row in zip(results, rows, strict=True):
         assert result["rows"] == [row] and result["ratio"] == row["other"] / row["hpo"] > 0 and 100 < row["mib"] < 1000
+    assert not list(tmp_path.iterdir()), "the studies are in the user's database"

@@ -157,6 +157,9 @@ def test_a_finished_report_is_kept_and_dropped(report: Path, reports: Path, resu
     assert "trials.csv.gz" in links and all((place / link).exists() for link in links if "://" not in link)
     assert (reports / "reference" / "old.txt").read_text() == "other\n"
     assert "[+6.18 [" in (reports / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit, match="kept already"):
+        renew.keep(place, reports)
+    assert json.loads((place / "results.json").read_text(encoding="utf-8")) == results
     renew.drop("shown", reports)
     renew.keep(report, reports)
     renew.drop("shown", reports)
