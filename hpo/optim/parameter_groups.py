@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from hpo.errors import UsageError, plural
 
-NO_DECAY_WORDS = ("bias", "norm")
 MAX_NAMES = 12  # that an error lists
 
 

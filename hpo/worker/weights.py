@@ -23,7 +23,6 @@ from hpo.user_code.messages import warn_once
 from hpo.worker.recipes import Recipes
 
 FOLDER = "HPO_WEIGHTS"  # the environment variable that names the folder; without it no weights are kept
-DEFAULT_FOLDER = "weights"
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class WeightsFolder:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             own = {
-                "configuration": configuration, "seed": slot.seed, "tuning_run": slot.tuning_run + 1,
+                "configuration": configuration, "seed": slot.seed, "tuning_run": slot.tuning_run,
                 "setting": slot.setting, "metrics": result.final,
             }  # fmt: skip
             metadata = {"format": "pt", "hpo": json.dumps({**self.provenance, **own})}
