@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.errors import UsageError
+from hpo.output import visible
 from hpo.report import Results
 from hpo.storage.ledger import Ledger
 from hpo.study.study import Study
@@ -30,7 +31,7 @@ def training_script(
     from hpo.data import load_source
     from hpo.snippet.script import write_script
 
-    best = results.best
+    best = results.best.dropna(subset="score")
     best = best if configuration is None else best[best["configuration"] == configuration]
     if best.empty:
         raise UsageError(f"no finished trial of {configuration or ledger.study} has a score yet")
@@ -43,19 +44,18 @@ def training_script(
     seed = int(of_run["seed"].min())
     metric = study.score.replace("_", " ")
     words = (
-        f"{name} of the study {ledger.study}, in plain PyTorch: its best setting, of trial {number} in tuning run "
-        f"{tuning_run}.\n\nIts {metric} was {chosen['score']:.6g} in tuning. With seed {seed} this repeats the "
-        f"rerun of that seed,\nup to the rounding of float32{_last_metrics(of_run, seed)}.\n"
+        f"{visible(name)} of the study {ledger.study}, in plain PyTorch: its best setting, of trial {number} in tuning "
+        f"run {tuning_run}.\n\nIts {metric} was {chosen['score']:.6g} in tuning."
     )
-    source = load_source(study.data)
-    script = write_script(study, source, name, setting, seed, words, None if data is None else str(data))
+    source, file = load_source(study.data), None if data is None else str(data)
+    script = write_script(study, source, name, setting, seed, words, file, _outcome(of_run, seed))
     if data is not None:
         _write_samples(data, list(source[:4]))
     return script
 
 
-def _last_metrics(reruns: "pd.DataFrame", seed: int) -> str:
-    """The metrics at the end of a rerun that has finished."""
+def _outcome(reruns: "pd.DataFrame", seed: int) -> str:
+    """How a rerun ended; empty for one that has not finished."""
     [row] = reruns[reruns["seed"] == seed].to_dict("records")
     metrics = {name.removeprefix("result/"): value for name, value in row.items() if name.startswith("result/")}
     shown = [
@@ -63,7 +63,7 @@ def _last_metrics(reruns: "pd.DataFrame", seed: int) -> str:
         for name, value in metrics.items()
         if name.startswith(("validation_loss", "test_loss")) and value == value
     ]
-    return f", which ended with {' and '.join(shown)}" if shown else ""
+    return f"which ended with {' and '.join(shown)}" if shown else ""
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
@@ -73,7 +73,7 @@ def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
 def _study(ledger: Ledger, reference: str) -> Study:
     """The study's file as it was when its trials were made."""
     from hpo.storage.ledger.added_configurations import find_added
-    from hpo.storage.ledger.definition_diff import describe_changes, same_definition
+    from hpo.storage.ledger.definition_diff import describe_changes
     from hpo.study.definition import describe
     from hpo.study.fingerprint import fingerprint
     from hpo.study.loading import load
@@ -83,7 +83,7 @@ def _study(ledger: Ledger, reference: str) -> Study:
     budget = {name: ledger.definition[name] for name in ("epochs", "tuning_epochs")}  # --epochs may have changed them
     study = dataclasses.replace(study, **budget)
     described = describe(study)
-    if not same_definition(ledger.definition, described) and not find_added(ledger.definition, described):
+    if described != ledger.definition and not find_added(ledger.definition, described):
         raise UsageError(
             f"the file of {ledger.study} has changed since its trials "
             f"({describe_changes(ledger.definition, described)}); restore it, so that the script trains what they did"
@@ -99,6 +99,8 @@ def _study(ledger: Ledger, reference: str) -> Study:
 def _write_samples(path: Path, samples: list[Any]) -> None:
     import torch
 
+    if path.exists():
+        raise UsageError(f"{path} exists, and --data FILE is written; delete it or give another name")
     try:
         torch.save(samples, path)
     except (OSError, RuntimeError) as error:

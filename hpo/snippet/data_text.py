@@ -9,7 +9,8 @@ from hpo.data.digits import CLASSES, DEVIATION, MEAN, TEST_IMAGES
 from hpo.data.table_encoding import MISSING
 from hpo.errors import UsageError
 from hpo.random import mix, stream_key
-from hpo.snippet.extraction import INSTEAD, Extraction
+from hpo.snippet.extraction import Extraction
+from hpo.snippet.limits import INSTEAD
 
 MNIST1D = '''\
 def load_samples():

@@ -7,6 +7,7 @@ import functools
 import graphlib
 import inspect
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from hpo.errors import UsageError
+from hpo.snippet.import_lines import FUTURE
 from hpo.snippet.module_source import (
     Binding,
     attributes_of,
@@ -26,28 +28,8 @@ from hpo.snippet.module_source import (
     statement_text,
     without_package,
 )
+from hpo.snippet.plain_parts import SUBSTITUTES, is_plain
 from hpo.study.public_names import PUBLIC_NAMES
-from hpo.user_code.ownership import is_user_code
-
-# The modules of hpo whose code may enter a script: plain functions of tensors, and networks.
-PLAIN_MODULES = (
-    "hpo.data.augmentation",
-    "hpo.errors",
-    "hpo.models.",
-    "hpo.optim.regularizers.",
-    "hpo.random",
-    "hpo.tree",
-)
-# What stands for a name of hpo in a script: an import, or "" for what every script with a regularizer has.
-SUBSTITUTES = {
-    ("hpo.gradients.objective", "Objective"): "",
-    ("hpo.optim.regularizer", "State"): "State = dict[str, Any]",
-    ("hpo.models.dropout", "Dropout"): "from torch.nn import Dropout",
-    ("hpo.errors", "UsageError"): "UsageError = ValueError",
-}
-# What to do where a script is not possible.
-INSTEAD = "take the trained network by hpo run --keep-weights and hpo.load_model"
-FUTURE = "from __future__ import annotations"
 
 
 class Extraction:
@@ -105,16 +87,6 @@ class Extraction:
             self._add_name(part, value.__module__, value.__name__)
         return value.__name__
 
-    def imported(self, part: str, value: Any) -> str:
-        """An expression for a function or class: an import where an installed package has it, else its source."""
-        module, name = str(getattr(value, "__module__", "")), getattr(value, "__name__", "")
-        if is_user_code(value) or module.partition(".")[0] == "hpo":
-            return self.call(part, value)
-        package = module.partition(".")[0]
-        module = package if getattr(sys.modules[package], name, None) is value else module
-        self.imports[f"from {module} import {name}"] = None
-        return name
-
     def literal(self, part: str, value: Any) -> str:
         """A value as Python."""
         if isinstance(value, slice):
@@ -122,7 +94,10 @@ class Extraction:
         if type(value) is tuple:
             entries = [self.literal(part, each) for each in value]
             return f"({', '.join(entries)}{',' * (len(entries) == 1)})"
-        if value is None or isinstance(value, bool | int | float | str):
+        if isinstance(value, float):  # or one of numpy's, which is shown as np.float64(...)
+            number = float.__repr__(value)
+            return number if math.isfinite(value) else f'float("{number}")'
+        if value is None or isinstance(value, bool | int | str):
             return json.dumps(value) if isinstance(value, str) else repr(value)
         if callable(value):
             return self.call(part, value)
@@ -167,7 +142,7 @@ class Extraction:
             if root == "builtins":
                 return
             raise UsageError(f"{part} uses {name!r} of {module}, whose source is not found; define it in a file")
-        if root == "hpo" and not f"{module}.".startswith(tuple(PLAIN_MODULES)) and not binding.module:
+        if root == "hpo" and not is_plain(module) and not binding.module:
             raise UsageError(f"{part} uses {name} of hpo, which has no plain version; write that part without hpo")
         if binding.module:
             self._add_import(part, module, binding, name)

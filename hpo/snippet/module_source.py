@@ -92,8 +92,10 @@ def bound_names(statement: ast.stmt) -> list[str]:
 
 def global_names(code: CodeType) -> Iterator[str]:
     """The names that code takes from its module, in nested functions as well."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+    instructions = list(dis.get_instructions(code))
+    own = {instruction.argval for instruction in instructions if instruction.opname == "STORE_NAME"}  # of a class
+    for instruction in instructions:
+        if instruction.opname == "LOAD_GLOBAL" or (instruction.opname == "LOAD_NAME" and instruction.argval not in own):
             yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

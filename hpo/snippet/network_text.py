@@ -14,7 +14,7 @@ NUMPY_SEEDS = 2**32
 
 
 def network_text(model: Callable[[], nn.Module], code: Extraction) -> str:
-    """The function `make_network`, which gives a seed the same initial weights as hpo."""
+    """The function `initial_network`, which gives a seed the same initial weights as hpo."""
     layers = _layers(model)
     if layers is None:
         expression = f"{code.call('the model', model)}()"
@@ -29,7 +29,7 @@ def network_text(model: Callable[[], nn.Module], code: Extraction) -> str:
         *seeds,
         f"return {expression}.to(DTYPE)",
     ]
-    return 'def make_network():\n    """The network with the initial weights of the seed."""\n    ' + "\n    ".join(
+    return 'def initial_network():\n    """The network with the initial weights of the seed."""\n    ' + "\n    ".join(
         lines
     )
 

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 
 class Objective:
@@ -22,23 +21,26 @@ class Objective:
         """loss: of single samples. views: inputs [V, N, ...], one entry for each augmented view. labels: [N, ...]."""
         self.network, self.sample_loss, self.views, self.labels = network, loss, views, labels
         self.step, self.epoch = torch.tensor(step), torch.tensor(epoch)
+        self.random_state = torch.get_rng_state()  # with which each pass begins, so that it has the same Dropout masks
         self.first: Any = None  # mean loss and buffers of the first pass, whose BatchNorm statistics count
 
-    def inputs(self, view: int = 0) -> Tensor:
-        return self.views[view]
+    def inputs(self, view: int | str = 0) -> Tensor:
+        """The samples [N, ...]; the view "clean" is the last one."""
+        return self.views[-1 if isinstance(view, str) else view]
 
-    def outputs(self, params: dict[str, Tensor], view: int = 0) -> Tensor:
+    def outputs(self, params: dict[str, Tensor], view: int | str = 0) -> Tensor:
         """Outputs [N, ...] of the network."""
+        torch.set_rng_state(self.random_state)
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        outputs = functional_call(self.network, {**params, **buffers}, (self.views[view],))
+        outputs = torch.func.functional_call(self.network, {**params, **buffers}, (self.inputs(view),))
         self.first = self.first or (self.sample_loss(outputs, self.labels).mean(), buffers)
         return outputs
 
-    def sample_losses(self, params: dict[str, Tensor], view: int = 0) -> Tensor:
+    def sample_losses(self, params: dict[str, Tensor], view: int | str = 0) -> Tensor:
         """Loss of every sample [N]."""
         return self.sample_loss(self.outputs(params, view), self.labels)
 
-    def loss(self, params: dict[str, Tensor], view: int = 0) -> Tensor:
+    def loss(self, params: dict[str, Tensor], view: int | str = 0) -> Tensor:
         """Mean loss []."""
         return self.sample_losses(params, view).mean()
 
@@ -50,19 +52,19 @@ class Objective:
             return value, (tensors, self.first)
 
         before, self.first = self.first, None
-        gradient, (tensors, first) = grad(with_first_pass, has_aux=True)(params)
+        gradient, (tensors, first) = torch.func.grad(with_first_pass, has_aux=True)(params)
         self.first = before or first
         return gradient, tensors
 
-    def grad(self, params: dict[str, Tensor], view: int = 0) -> dict[str, Tensor]:
+    def grad(self, params: dict[str, Tensor], view: int | str = 0) -> dict[str, Tensor]:
         """Gradient of the mean loss."""
         return self.grad_of(lambda at: (self.loss(at, view), {}), params)[0]
 
-    def mean_grad(self, params: dict[str, Tensor], view: int = 0) -> dict[str, Tensor]:
+    def mean_grad(self, params: dict[str, Tensor], view: int | str = 0) -> dict[str, Tensor]:
         """Gradient of the mean loss."""
         return self.grad(params, view)
 
-    def penalised_grad(self, params: dict[str, Tensor], penalty: Callable[..., Tensor], view: int = 0) -> Any:
+    def penalised_grad(self, params: dict[str, Tensor], penalty: Callable[..., Tensor], view: int | str = 0) -> Any:
         """Gradient of mean loss + penalty(params), and the penalty."""
 
         def total(at: dict[str, Tensor]) -> Any:
@@ -71,12 +73,12 @@ class Objective:
 
         return self.grad_of(total, params)
 
-    def weighted_grad(self, params: dict[str, Tensor], weights: Tensor, view: int = 0) -> dict[str, Tensor]:
+    def weighted_grad(self, params: dict[str, Tensor], weights: Tensor, view: int | str = 0) -> dict[str, Tensor]:
         """mean_i w_i g_i for the gradients g_i of single samples."""
         return self.grad_of(lambda at: ((weights * self.sample_losses(at, view)).mean(), {}), params)[0]
 
     def last_layer_grad(
-        self, params: dict[str, Tensor], view: int = 0, layers: Sequence[str] = ()
+        self, params: dict[str, Tensor], view: int | str = 0, layers: Sequence[str] = ()
     ) -> dict[str, Tensor]:
         """Gradient of the mean loss with respect to some layers, by default the last Linear one."""
         linear = [name for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)]
@@ -84,26 +86,27 @@ class Objective:
         chosen = {name: leaf for name, leaf in params.items() if name.startswith(prefixes)}
         return self.grad_of(lambda at: (self.loss({**params, **at}, view), {}), chosen)[0]
 
-    def sample_grads(self, params: dict[str, Tensor], view: int = 0) -> dict[str, Tensor]:
+    def sample_grads(self, params: dict[str, Tensor], view: int | str = 0) -> dict[str, Tensor]:
         """The gradient g_i of every sample's loss, leaves [N, ...]."""
         buffers = dict(self.network.named_buffers())
 
         def loss_of_one(at: dict[str, Tensor], sample: Tensor, label: Tensor) -> Any:
-            outputs = functional_call(self.network, {**at, **buffers}, (sample[None],))
+            outputs = torch.func.functional_call(self.network, {**at, **buffers}, (sample[None],))
             loss = self.sample_loss(outputs, label[None])[0]
             return loss, loss
 
-        by_sample = vmap(grad(loss_of_one, has_aux=True), (None, 0, 0), randomness="different")
-        gradients, losses = by_sample(params, self.views[view], self.labels)
+        by_sample = torch.func.vmap(torch.func.grad(loss_of_one, has_aux=True), (None, 0, 0), randomness="different")
+        torch.set_rng_state(self.random_state)
+        gradients, losses = by_sample(params, self.inputs(view), self.labels)
         self.first = self.first or (losses.mean(), buffers)
         return gradients
 
-    def sample_grad_norms(self, params: dict[str, Tensor], view: int = 0, epsilon: float = 0.0) -> Tensor:
+    def sample_grad_norms(self, params: dict[str, Tensor], view: int | str = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]."""
         squares = [leaf.flatten(1).square().sum(1) for leaf in self.sample_grads(params, view).values()]
         return (torch.stack(squares).sum(0) + epsilon).sqrt()
 
-    def sign_mean(self, params: dict[str, Tensor], view: int = 0) -> dict[str, Tensor]:
+    def sign_mean(self, params: dict[str, Tensor], view: int | str = 0) -> dict[str, Tensor]:
         """mean_i sign(g_i)."""
         return {name: leaf.sign().mean(0) for name, leaf in self.sample_grads(params, view).items()}
 

@@ -1,5 +1,6 @@
 """The optimizer and the schedules as Python."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from hpo.optim.schedules import Constant, Cosine, Linear, MultiStep
 from hpo.optim.torch_arguments import RATE, TORCH_RATE, resolve
 from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.snippet.extraction import Extraction
+from hpo.user_code.ownership import is_user_code
 
 CLASSES = {"sgd": "SGD", "nesterov": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
@@ -17,7 +19,7 @@ CLASSES = {"sgd": "SGD", "nesterov": "SGD", "adam": "Adam", "adamw": "AdamW"}
 def optimizer_text(
     optimizer: Optimizer | TorchOptimizer, groups: Sequence[ParameterGroup], values: Mapping[str, Any], code: Extraction
 ) -> str:
-    """The function `make_optimizers`: network -> list of optimizers.
+    """The function `new_optimizers`: network -> list of optimizers.
 
     Args:
         groups: the parameters, first those whose hyperparameters are not changed. values: of the hyperparameters.
@@ -40,7 +42,7 @@ def optimizer_text(
         lines += [f"made = {call}", "return list(made) if isinstance(made, (list, tuple)) else [made]"]
     else:
         lines.append(f"return [{call}]")
-    return "def make_optimizers(network):\n    " + "\n    ".join(lines)
+    return "def new_optimizers(network):\n    " + "\n    ".join(lines)
 
 
 def _quoted(name: str) -> str:
@@ -55,10 +57,7 @@ def _constructor(
     if isinstance(optimizer, TorchOptimizer):
         resolved = {name: resolve(argument, values) for name, argument in optimizer.arguments.items()}
         arguments = {name: code.literal(part, value) for name, value in resolved.items()}
-        module = str(getattr(optimizer.source, "__module__", ""))
-        if module.startswith("torch.optim."):
-            return f"torch.optim.{optimizer.source.__name__}", arguments
-        return code.imported(part, optimizer.source), arguments
+        return _source(part, optimizer.source, code), arguments
     if OPTIMIZERS.get(optimizer.name) is not optimizer:
         raise UsageError(
             f"{part} is written for stacks of models, which plain PyTorch does not have; write it as a "
@@ -73,6 +72,19 @@ def _constructor(
         chosen |= {"betas": (values["beta1"], values["beta2"]), "eps": values["epsilon"]}
         chosen["weight_decay"] = values["weight_decay"]
     return f"torch.optim.{CLASSES[optimizer.name]}", {name: repr(value) for name, value in chosen.items()}
+
+
+def _source(part: str, source: Any, code: Extraction) -> str:
+    """An expression for a class or function: an import where an installed package has it, else its own source."""
+    module, name = str(getattr(source, "__module__", "")), getattr(source, "__name__", "")
+    package = module.partition(".")[0]
+    if module.startswith("torch.optim."):
+        return f"torch.optim.{name}"
+    if is_user_code(source) or package == "hpo":
+        return code.call(part, source)
+    module = package if getattr(sys.modules[package], name, None) is source else module
+    code.imports[f"from {module} import {name}"] = None
+    return name
 
 
 def group_key(optimizer: Optimizer | TorchOptimizer, name: str) -> str:

@@ -10,17 +10,19 @@ from hpo.errors import UsageError
 from hpo.gradients import objective as full
 from hpo.optim.regularizer import Regularizer, stateless
 from hpo.snippet import objective as plain
-from hpo.snippet.extraction import INSTEAD, Extraction
+from hpo.snippet.extraction import Extraction
+from hpo.snippet.limits import INSTEAD
 
 ALWAYS = ("__init__",)
 
 
-def add_regularizer(regularizer: Regularizer, code: Extraction) -> None:
-    """Adds the source of the regularizer's functions."""
+def add_regularizer(regularizer: Regularizer, code: Extraction) -> list[str]:
+    """Adds the source of the regularizer's functions; returns the names under which the loop calls them."""
     part = f"regularizer {regularizer.name!r}"
-    code.call(part, regularizer.grads)
+    names = [f"form_gradient = {code.call(part, regularizer.grads)}"]
     if regularizer.init is not stateless:
-        code.call(part, regularizer.init)
+        names.append(f"initial_state = {code.call(part, regularizer.init)}")
+    return names
 
 
 def objective_text(regularizer: Regularizer, texts: list[str]) -> str:

@@ -1,6 +1,7 @@
 """A script that trains one setting of a study in plain PyTorch."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hpo.data import Source
-from hpo.models.dropout import Dropout
 from hpo.models.losses import evaluated_loss
 from hpo.optim.parameter_groups import parameter_groups
 from hpo.optim.regularizer import stateless
@@ -16,10 +16,11 @@ from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.random import stream
 from hpo.search_space import Value
+from hpo.snippet.average_text import INCLUDE, average_lines
 from hpo.snippet.data_text import augmentation_text, loading_text, scaling_text, split_text
 from hpo.snippet.extraction import Extraction
 from hpo.snippet.import_lines import needed_imports, sorted_imports
-from hpo.snippet.limits import check_possible
+from hpo.snippet.limits import check_possible, find_draws
 from hpo.snippet.loop_text import Loop, loop_text
 from hpo.snippet.network_text import network_text
 from hpo.snippet.optimizer_text import group_key, is_constant, optimizer_text, schedule_text
@@ -30,19 +31,11 @@ from hpo.training.initial_models import build
 from hpo.training.recipe import Recipe
 from hpo.worker.recipes import Parts, Recipes
 
+# What a script defines or imports itself.
 RESERVED = (
-    *(
-        "SEED",
-        "EPOCHS",
-        "BATCH_SIZE",
-        "DTYPE",
-        "load_samples",
-        "standardised",
-        "augment",
-        "make_network",
-        "sample_losses",
-    ),
-    *("evaluated_losses", "evaluate", "make_optimizers", "Objective", "train", "torch", "nn", "F", "Tensor"),
+    *("SEED", "EPOCHS", "BATCH_SIZE", "DTYPE", "load_samples", "standardised", "augment", "initial_network", "Tensor"),
+    *("sample_losses", "evaluated_losses", "evaluate", "new_optimizers", "include", "Objective", "form_gradient"),
+    *("initial_state", "train", "OrderedDict", "copy", "functools", "math", "np", "random", "torch", "nn", "F"),
 )
 
 
@@ -54,11 +47,13 @@ def write_script(
     seed: int,
     words: str,
     file: str | None = None,
+    outcome: str = "",
 ) -> str:
     """The script of a setting.
 
     Args:
-        source: the study's samples. seed: that the script trains with. words: what is trained, for its first line.
+        source: the study's samples. seed: that the script trains with. words: what is trained, for its first lines.
+        outcome: how the rerun with this seed ended, as "which ended with …"; empty where it is not known.
         file: from which the script reads the samples (inputs, labels, test inputs, test labels); None for samples that
             a package makes.
 
@@ -69,7 +64,7 @@ def write_script(
     parts = recipes.parts(configuration, setting)
     recipe = recipes.recipe(recipes.configuration(configuration), rerun=True, training=parts.training)
     check_possible(recipe, {**parts.hyperparameters, **dict(parts.static)})
-    return _Script(recipe, parts, seed, file).text(words)
+    return _Script(recipe, parts, seed, file).text(words, outcome)
 
 
 class _Script:
@@ -82,7 +77,7 @@ class _Script:
         self.groups = parameter_groups(self.network, recipe.groups, recipe.no_decay)
         self.code = Extraction(RESERVED)
 
-    def text(self, words: str) -> str:
+    def text(self, words: str, outcome: str) -> str:
         recipe = self.recipe
         sections = {
             "Random numbers: every use of the seed has a generator of its own": self._random(),
@@ -90,6 +85,7 @@ class _Script:
             "Network and loss": self._network(),
             "Optimizer": self._optimizer(),
             "Regularizer": self._regularizer(),
+            "Average of the weights": [INCLUDE] if recipe.average else [],
             "Training": [loop_text(self._loop())],
         }
         body = "\n\n\n".join(_joined([f"# {title}", *texts]) for title, texts in sections.items() if texts)
@@ -100,7 +96,7 @@ class _Script:
             "DTYPE = torch.float32",
         ]
         header = [
-            f'"""{words}{self._note()}"""',
+            self._docstring(words, outcome),
             sorted_imports([*self.code.imports, *needed_imports(body)]),
             "\n".join(constants),
         ]
@@ -108,10 +104,16 @@ class _Script:
         compile(script, "script", "exec")
         return script
 
-    def _note(self) -> str:
-        if not any(isinstance(layer, Dropout) for layer in self.network.modules()):
-            return ""
-        return "\nPyTorch draws other Dropout masks than hpo, so that the curves differ by chance.\n"
+    def _docstring(self, words: str, outcome: str) -> str:
+        """What is trained, and how its curves compare with those of hpo."""
+        rerun = f"the rerun with seed {self.seed}{outcome and ', '}{outcome}"
+        if drawn := find_draws(self.recipe, self.values):
+            compared = f"It does not repeat {rerun}: PyTorch draws other {' and '.join(drawn)} than hpo."
+        else:
+            compared = f"It repeats {rerun}, up to the rounding of float32."
+        paragraphs = [textwrap.fill(each, 100, break_long_words=False) for each in (*words.split("\n\n"), compared)]
+        text = "\n\n".join(paragraphs).replace("\\", r"\\").replace('"""', r"\"\"\"")
+        return f'"""{text}\n"""'
 
     def _random(self) -> list[str]:
         self.code.call("the seeds", stream)
@@ -153,15 +155,14 @@ class _Script:
     def _regularizer(self) -> list[str]:
         if self.recipe.regularizer is REGULARIZERS["none"]:
             return []
-        add_regularizer(self.recipe.regularizer, self.code)
+        names = add_regularizer(self.recipe.regularizer, self.code)
         texts = self.code.take()
-        return [objective_text(self.recipe.regularizer, texts), *texts]
+        return [objective_text(self.recipe.regularizer, texts), *texts, *names]
 
     def _loop(self) -> Loop:
         recipe, regularizer = self.recipe, self.recipe.regularizer
         assert isinstance(recipe.source.inputs, Tensor)
         scheduled = [name for name in self._schedules if name in recipe.optimizer.hyperparameters]
-        plain = regularizer is REGULARIZERS["none"]
         return Loop(
             split=split_text(recipe.dataset, recipe.source),
             scales=bool(scaling_text(recipe.dataset)),
@@ -175,9 +176,11 @@ class _Script:
             regularizer_schedules=[name for name in self._schedules if name in regularizer.hyperparameters],
             hyper={name: self.values[name] for name in regularizer.hyperparameters},
             static=regularizer.static,
-            grads="" if plain else regularizer.grads.__name__,
-            init="" if regularizer.init is stateless else regularizer.init.__name__,
+            regularizes=regularizer is not REGULARIZERS["none"],
+            has_state=regularizer.init is not stateless,
+            accumulate=recipe.accumulate,
             buffers=bool(list(self.network.named_buffers())),
+            average=average_lines(recipe.average, self.values, recipe.epochs),
             metric=METRICS[self._task][0],
         )
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hpo.errors import UsageError
 from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError, cross_entropy
-from hpo.snippet.extraction import INSTEAD, Extraction
+from hpo.snippet.extraction import Extraction
+from hpo.snippet.limits import INSTEAD
 from hpo.tasks import TASKS
 
 # task → name of the metric, and its value from `outputs` and `labels` of a whole set

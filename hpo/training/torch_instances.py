@@ -90,14 +90,14 @@ class Builder:
             UsageError: a step of a library's optimizer fails with a closure as well.
         """
         with seeded(0):
-            return [self._needs_closure(row, setting, index) for index in range(len(self._tried(row, setting)[0]))]
+            return [self._needs_closure(row, setting, index) for index in range(len(self.build_tried(row, setting)[0]))]
 
     def _needs_closure(self, row: Tree, setting: Setting, index: int) -> bool:
         try:
-            optimizer = self._tried(row, setting)[0][index]
+            optimizer = self.build_tried(row, setting)[0][index]
             optimizer.step()
         except Exception as error:  # an optimizer may say in any way that it needs a closure
-            again, closure = self._tried(row, setting)
+            again, closure = self.build_tried(row, setting)
             try:
                 again[index].step(closure)
             except Exception as other_error:
@@ -107,8 +107,8 @@ class Builder:
             return True
         return False
 
-    def _tried(self, row: Tree, setting: Setting) -> tuple[list[torch.optim.Optimizer], Closure]:
-        """Instances for copies of the parameters, and a closure for them."""
+    def build_tried(self, row: Tree, setting: Setting) -> tuple[list[torch.optim.Optimizer], Closure]:
+        """Instances for copies of the parameters, which have gradients, to try a step; and a closure for them."""
         parameters = {name: nn.Parameter(leaf.clone()) for name, leaf in row.items()}
         built = self.build(parameters, setting)
 

@@ -1,7 +1,7 @@
 """The global random generators of Python, numpy and PyTorch: seeded while user code builds, refused while it runs."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,6 +69,14 @@ def _states() -> dict[str, Any]:
     if torch.cuda.is_initialized():
         states["PyTorch's CUDA generator"] = [state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
     return states
+
+
+def draws(function: Callable[[], object]) -> bool:
+    """Whether a function draws random numbers from a global generator, whose state is restored afterwards."""
+    with seeded(0):
+        before = _states()
+        function()
+        return _states() != before
 
 
 class RefuseRandomOperations(DispatchMode):

@@ -1,118 +1,17 @@
-"""Scripts of settings, run in another process without hpo, give the curves that hpo's own training gives in float64."""
+"""Scripts of settings of built-in parts, run in another process without hpo, give hpo's own curves in float64."""
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from plain_scripts import Runner, read_curves
-from torch import Tensor, nn
+from script_curves import RATES, Check
+from torch import Tensor
 
 import hpo
-from hpo.data import check_source, load_source
-from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.search_space import Value
-from hpo.snippet.script import write_script
-from hpo.study.study import Configuration, Study
-from hpo.training.loop import train
-from hpo.training.recipe import Member
-from hpo.worker.recipes import Recipes
+from hpo.study.study import Configuration
 
-SEED = 1003
-NOISY = hpo.Mnist1d(samples=500, label_noise=0.3)
 AUGMENTED = hpo.Mnist1d(samples=500, augmented=True)
-RATES = {"sgd": 0.1, "nesterov": 0.1, "adam": 0.003, "adamw": 0.003}
-# Values that do something within a few epochs.
-VALUES: dict[str, Value] = {
-    "weight_decay": 0.02, "rho": 0.1, "rho_prime": 0.05, "theta": 0.6, "alpha": 0.4, "beta": 0.5, "gamma": 0.3,
-    "lambda": 0.5, "clip": 0.7, "k": 0.5, "strength": 0.1,
-}  # fmt: skip
-
-
-def study_of(configuration: Configuration, **fields: Any) -> Study:
-    chosen: dict[str, Any] = {"data": NOISY, "model": hpo.MLP((40, 12, 10)), "epochs": 3, "batch_size": 32} | fields
-    return Study(configurations=[configuration, Configuration("other")], baseline="other", **chosen)
-
-
-def setting_of(recipes: Recipes, configuration: Configuration) -> dict[str, Value]:
-    tuned = recipes.space(configuration.name).tuned
-    known = VALUES | {"learning_rate": RATES.get(str(configuration.optimizer), 0.003)}
-    return {name: known.get(name, bounds.middle()) for name, bounds in tuned.items()}
-
-
-class Doubled:
-    """A model function whose network is in float64, with the initial weights of float32."""
-
-    def __init__(self, model: Callable[[], nn.Module]) -> None:
-        self.model = model
-
-    def __call__(self) -> nn.Module:
-        return self.model().double()
-
-
-def in_doubles(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
-def hpos_curves(recipes: Recipes, configuration: Configuration, setting: Mapping[str, Value]) -> dict[str, list[float]]:
-    parts = recipes.parts(configuration.name, setting)
-    recipe = recipes.recipe(configuration, rerun=True, training=parts.training)
-    source = recipe.source._replace(
-        **{
-            name: in_doubles(getattr(recipe.source, name))
-            for name in ("inputs", "labels", "test_inputs", "test_labels")
-        }
-    )
-    recipe = recipe._replace(model=Doubled(recipe.model), source=check_source(source, recipe.dataset.task))
-    [result] = train(recipe, [Member(SEED, parts.hyperparameters)], test=True)
-    assert result.diverged_epoch is None
-    return result.curves | {name: [value] for name, value in result.final.items() if name.startswith("test_")}
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    process = Runner()
-    yield process
-    process.close()
-
-
-def run_script(runner: Runner, script: str, folder: Path) -> dict[str, list[float]]:
-    """The curves that a script prints in float64."""
-    assert script.count("DTYPE = torch.float32") == 1
-    path = folder / "script.py"
-    path.write_text(script.replace("DTYPE = torch.float32", "DTYPE = torch.float64"))
-    return read_curves(runner.output(path))
-
-
-Check = Callable[..., str]
-
-
-@pytest.fixture
-def check(runner: Runner, tmp_path: Path) -> Check:
-    return functools.partial(assert_same_curves, runner, tmp_path)
-
-
-def assert_same_curves(
-    runner: Runner, folder: Path, configuration: Configuration, file: str | None = None, **fields: Any
-) -> str:
-    """Trains a setting by hpo and by its script; returns the script."""
-    study = study_of(configuration, **fields)
-    source = load_source(study.data)
-    recipes = Recipes(study, lambda: source)
-    setting = setting_of(recipes, configuration)
-    path = str(folder / file) if file else None
-    if path:
-        torch.save(list(source[:4]), path)
-    script = write_script(study, source, configuration.name, setting, SEED, "A setting.", path)
-    own, printed = hpos_curves(recipes, configuration, setting), run_script(runner, script, folder)
-    assert {"train_loss", "validation_loss", "test_loss"} < printed.keys() and len(printed) == 5
-    assert len(printed["train_loss"]) == study.epochs
-    for name, values in printed.items():
-        assert values == pytest.approx(own[name], abs=1e-4), name
-    return script
 
 
 @pytest.mark.parametrize("optimizer", RATES)
@@ -161,17 +60,6 @@ def test_schedules(schedule: Any, check: Check) -> None:
     check(Configuration("A", optimizer="sgd", groups={"*bias": {"learning_rate": hpo.fixed(0.3)}}), schedule=schedule)
 
 
-def falling(step: int, steps: int, steps_per_epoch: int, base: float = 0.5) -> float:
-    """Falls in every epoch, and over the run."""
-    return base ** (step // steps_per_epoch) * (1 - step / (2 * steps))
-
-
-def test_functions_as_schedules_of_several_hyperparameters(check: Check) -> None:
-    schedules = {"rho": hpo.Linear(0.5, 1), "weight_decay": "learning_rate", "momentum": hpo.Linear(1, 0.5)}
-    configuration = Configuration("A", optimizer="sgd", regularizer="sam", schedules=schedules, no_decay=("bias",))
-    check(configuration, schedule=functools.partial(falling, base=0.7))
-
-
 @pytest.mark.parametrize("optimizer", [
     hpo.from_torch(torch.optim.NAdam, learning_rate=hpo.log_range(1e-3, 1e-2), decoupled_weight_decay=True),
     hpo.from_torch(torch.optim.RMSprop, learning_rate=hpo.log_range(1e-3, 1e-2), momentum=0.5),
@@ -187,77 +75,15 @@ def test_optimizers_of_libraries(name: str, check: Check) -> None:
     assert f"from pytorch_optimizer import {name}" in check(Configuration("A", optimizer=optimizer))
 
 
-SCALE = 0.5
+@pytest.mark.parametrize("average", [hpo.EMA(decay=0.9), hpo.SWA(start=0.4), hpo.SWA(start=1)], ids=repr)
+def test_averages_of_the_weights(average: Any, check: Check) -> None:
+    script = check(Configuration("A", average=average), model=hpo.ConvNet1d(channels=4), batch_size=64)
+    assert "return average" in script
 
 
-class Signs(torch.optim.Optimizer):
-    """Signs of the gradient."""
-
-    def __init__(self, parameters: Any, lr: float = 1e-3) -> None:
-        super().__init__(parameters, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.sub_(SCALE * group["lr"] * parameter.grad.sign())
-
-
-def two_optimizers(named: Any, lr: float = 0.01, momentum: float = 0.5) -> list[torch.optim.Optimizer]:
-    """One for matrices and one for the rest."""
-    matrices = [parameter for _, parameter in named if parameter.dim() > 1]
-    others = [parameter for _, parameter in named if parameter.dim() == 1]
-    return [Signs(matrices, lr), torch.optim.SGD(others, lr, momentum)]
-
-
-@pytest.mark.parametrize("source", [Signs, two_optimizers])
-def test_the_users_own_optimizers(source: Any, check: Check) -> None:
-    optimizer = hpo.from_torch(source, learning_rate=hpo.log_range(1e-3, 1e-2))
-    script = check(Configuration("A", optimizer=optimizer), schedule=hpo.Cosine())
-    assert "SCALE = 0.5" in script and "VALUES" not in script
-
-
-class Wide(nn.Module):
-    """A network whose size is an argument of its function."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(40, width), nn.Linear(width, 10)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.second(torch.tanh(self.first(inputs)))
-
-
-def make_wide(width: int = 8) -> nn.Module:
-    return Wide(width)
-
-
-def mean_norm(objective: hpo.Objective, params: Any, state: Any, hyper: Any) -> Any:
-    """Mean loss + strength × mean norm of the per-sample gradients, where the running mean of the loss is high."""
-    gradient, penalty = objective.penalised_grad(
-        params, lambda at: hyper["strength"] * objective.sample_grad_norms(at, epsilon=1e-8).mean()
-    )
-    seen = 0.9 * state["seen"] + 0.1 * objective.loss(params)
-    scaled = {name: leaf * (1 + hyper["on"] * seen) for name, leaf in gradient.items()}
-    return scaled, {"seen": seen}, {"penalty": penalty}
-
-
-def start(params: Any) -> Any:
-    return {"seen": next(iter(params.values())).new_zeros(())}
-
-
-def hinge(outputs: Tensor, labels: Tensor) -> Tensor:
-    """A multi-class hinge loss."""
-    own = outputs.gather(1, labels[:, None])
-    return (1 + outputs - own).clamp(min=0).sum(1) - 1
-
-
-def test_the_users_network_regularizer_and_loss(check: Check) -> None:
-    parts = {"strength": hpo.log_range(1e-3, 1), "on": True}
-    mine = hpo.Regularizer("mine", mean_norm, parts, init=start)
-    configuration = Configuration("A", regularizer=mine, space={"model.width": hpo.choice(6, 7), "batch_size": 20})
-    script = check(configuration, model=make_wide, loss=hinge)
-    assert "class Wide" in script and "BATCH_SIZE = 20" in script
+@pytest.mark.parametrize("regularizer", ["none", "sam"])
+def test_gradient_accumulation(regularizer: str, check: Check) -> None:
+    check(Configuration("A", regularizer=regularizer), model=hpo.ConvNet1d(channels=4), accumulate=4)
 
 
 @pytest.mark.parametrize("noise", ["symmetric", "symmetric_exclusive"])
@@ -289,34 +115,3 @@ def test_a_table_is_standardised(check: Check) -> None:
     frame.loc[::17, "a"] = float("nan")
     data = hpo.Table(frame, target="y", missing="mean")
     check(Configuration("A"), "table.pt", data=data, model=hpo.MLP((data.features, 8, 1)))
-
-
-def refusal(configuration: Configuration, **fields: Any) -> str:
-    study = study_of(configuration, **fields)
-    source = load_source(study.data)
-    recipes = Recipes(study, lambda: source)
-    with pytest.raises(UsageError) as caught:
-        write_script(study, source, configuration.name, setting_of(recipes, configuration), SEED, "A setting.")
-    message = str(caught.value)
-    assert "\n" not in message and ";" in message
-    return message
-
-
-def drawn(objective: hpo.Objective, params: Any, state: Any, _: Any) -> Any:
-    return objective.grad({name: leaf + objective.random.normal(leaf) for name, leaf in params.items()}), state, {}
-
-
-def with_hpos_function(outputs: Tensor, labels: Tensor) -> Tensor:
-    return load_source(hpo.Mnist1d()).inputs[:1].mean() + outputs[:, 0] + labels
-
-
-def test_what_a_script_cannot_have_is_named() -> None:
-    plain = Configuration("A")
-    assert "objective.random" in refusal(Configuration("A", regularizer=hpo.Regularizer("mine", drawn)))
-    assert "closure" in refusal(Configuration("A", optimizer=hpo.from_torch(torch.optim.LBFGS, learning_rate=0.1)))
-    assert "lambda" in refusal(plain, model=lambda: make_wide())
-    assert "load_source" in refusal(plain, loss=with_hpos_function)
-    assert "average" in refusal(Configuration("A", average=hpo.EMA()))
-    assert "--data" in refusal(plain, data=hpo.Arrays(numbers(100, 40), torch.arange(100) % 10))
-    assert "Regularizer" in refusal(Configuration("A", regularizer=hpo.clipped("sam")))
-    assert "accumulate" in refusal(plain, accumulate=2)

@@ -1,0 +1,110 @@
+"""Scripts of settings with the user's own functions and classes give hpo's own curves in float64."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from script_curves import Check
+from torch import Tensor, nn
+
+import hpo
+from hpo.study.study import Configuration
+
+
+def falling(step: int, steps: int, steps_per_epoch: int, base: float = 0.5) -> float:
+    """Falls in every epoch, and over the run."""
+    return base ** (step // steps_per_epoch) * (1 - step / (2 * steps))
+
+
+def test_functions_as_schedules_of_several_hyperparameters(check: Check) -> None:
+    schedules = {"rho": hpo.Linear(0.5, 1), "weight_decay": "learning_rate", "momentum": hpo.Linear(1, 0.5)}
+    configuration = Configuration("A", optimizer="sgd", regularizer="sam", schedules=schedules, no_decay=("bias",))
+    check(configuration, schedule=functools.partial(falling, base=0.7))
+
+
+SCALE = 0.5
+
+
+class Signs(torch.optim.Optimizer):
+    """Signs of the gradient."""
+
+    def __init__(self, parameters: Any, lr: float = 1e-3) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(SCALE * group["lr"] * parameter.grad.sign())
+
+
+def two_optimizers(named: Any, lr: float = 0.01, momentum: float = 0.5) -> list[torch.optim.Optimizer]:
+    """One for matrices and one for the rest."""
+    matrices = [parameter for _, parameter in named if parameter.dim() > 1]
+    others = [parameter for _, parameter in named if parameter.dim() == 1]
+    return [Signs(matrices, lr), torch.optim.SGD(others, lr, momentum)]
+
+
+@pytest.mark.parametrize("source", [Signs, two_optimizers])
+def test_the_users_own_optimizers(source: Any, check: Check) -> None:
+    optimizer = hpo.from_torch(source, learning_rate=hpo.log_range(1e-3, 1e-2))
+    script = check(Configuration("A", optimizer=optimizer), schedule=hpo.Cosine())
+    assert "SCALE = 0.5" in script and "VALUES" not in script
+
+
+class Wide(nn.Module):
+    """A network whose size is an argument of its function."""
+
+    slope = 1.5
+    steepest = 2 * slope
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(40, width), nn.Linear(width, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.steepest * self.first(inputs)))
+
+
+def make_wide(width: int = 8) -> nn.Module:
+    return Wide(width)
+
+
+def mean_norm(objective: hpo.Objective, params: Any, state: Any, hyper: Any) -> Any:
+    """Mean loss + strength × mean norm of the per-sample gradients, where the running mean of the loss is high."""
+    gradient, penalty = objective.penalised_grad(
+        params, lambda at: hyper["strength"] * objective.sample_grad_norms(at, epsilon=1e-8).mean()
+    )
+    seen = 0.9 * state["seen"] + 0.1 * objective.loss(params)
+    scaled = {name: leaf * (1 + hyper["on"] * seen) for name, leaf in gradient.items()}
+    return scaled, {"seen": seen}, {"penalty": penalty}
+
+
+def start(params: Any) -> Any:
+    return {"seen": next(iter(params.values())).new_zeros(())}
+
+
+def gradient(objective: hpo.Objective, params: Any, state: Any, _: Any) -> Any:
+    """The mean of the gradients on an augmented view and on the clean one; its name is one of the loop's variables."""
+    both = objective.grad(params), objective.grad(params, "clean")
+    return {name: (leaf + both[1][name]) / 2 for name, leaf in both[0].items()}, state, {}
+
+
+def test_a_clean_view(check: Check) -> None:
+    mine = hpo.Regularizer("mine", gradient, clean_view=True)
+    check(Configuration("A", regularizer=mine), data=hpo.Mnist1d(samples=500, augmented=True))
+
+
+def hinge(outputs: Tensor, labels: Tensor) -> Tensor:
+    """A multi-class hinge loss."""
+    own = outputs.gather(1, labels[:, None])
+    return (1 + outputs - own).clamp(min=0).sum(1) - 1
+
+
+def test_the_users_network_regularizer_and_loss(check: Check) -> None:
+    parts = {"strength": hpo.log_range(1e-3, 1), "on": True}
+    mine = hpo.Regularizer("mine", mean_norm, parts, init=start)
+    configuration = Configuration("A", regularizer=mine, space={"model.width": hpo.choice(6, 7), "batch_size": 20})
+    script = check(configuration, model=make_wide, loss=hinge)
+    assert "class Wide" in script and "BATCH_SIZE = 20" in script
