@@ -186,7 +186,7 @@ def _show(message: Mapping[str, Any]) -> None:
 @contextmanager
 def _weights_folder(kept: bool) -> Iterator[None]:
     """Names the folder of weights to this process and its workers during the block, unless the user has."""
-    if not kept or "HPO_WEIGHTS" in os.environ:
+    if not kept or os.environ.get("HPO_WEIGHTS"):
         yield
         return
     os.environ["HPO_WEIGHTS"] = str(Path("weights").absolute())

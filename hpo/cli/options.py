@@ -85,7 +85,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def set_weights_folder() -> None:
     """For `--keep-weights`: names the folder to this process and the workers that it starts, unless the user has."""
-    os.environ.setdefault("HPO_WEIGHTS", str(Path("weights").absolute()))
+    os.environ["HPO_WEIGHTS"] = os.environ.get("HPO_WEIGHTS") or str(Path("weights").absolute())
 
 
 def _print_version(requested: bool) -> None:

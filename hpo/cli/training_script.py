@@ -73,7 +73,7 @@ def _key(row: dict[str, Any]) -> tuple[str, int, str, int]:
 def _study(ledger: Ledger, reference: str) -> Study:
     """The study's file as it was when its trials were made."""
     from hpo.storage.ledger.added_configurations import find_added
-    from hpo.storage.ledger.definition_diff import describe_changes
+    from hpo.storage.ledger.definition_diff import describe_changes, same_definition
     from hpo.study.definition import describe
     from hpo.study.fingerprint import fingerprint
     from hpo.study.loading import load
@@ -83,7 +83,7 @@ def _study(ledger: Ledger, reference: str) -> Study:
     budget = {name: ledger.definition[name] for name in ("epochs", "tuning_epochs")}  # --epochs may have changed them
     study = dataclasses.replace(study, **budget)
     described = describe(study)
-    if described != ledger.definition and not find_added(ledger.definition, described):
+    if not same_definition(ledger.definition, described) and not find_added(ledger.definition, described):
         raise UsageError(
             f"the file of {ledger.study} has changed since its trials "
             f"({describe_changes(ledger.definition, described)}); restore it, so that the script trains what they did"

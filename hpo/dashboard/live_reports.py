@@ -44,7 +44,7 @@ class LiveReports:
         if self._is_up_to_date(ledger):
             return None
         with self._lock:  # other requests for the report wait until it is written
-            last, digest = self._written.get(study), f"{results_digest(ledger)} {_author_time(ledger)}"
+            last, digest = self._written.get(study), f"{results_digest(ledger)} {_edit_time(ledger)}"
             if last is None or (last.digest != digest and time.monotonic() - last.time >= PAUSE):
                 start = time.monotonic()
                 self._written[study] = LiveReport(self._write(ledger), start, digest)
@@ -53,12 +53,12 @@ class LiveReports:
             return self._written[study].folder
 
     def _is_up_to_date(self, ledger: Ledger) -> bool:
-        """Whether the reports folder has a report that is no older than the newest result and the author's text."""
+        """Whether the reports folder has a report that is no older than the newest result and edit."""
         try:
             written = (self.reports / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
-        return max(ledger.last_finished() or 0.0, _author_time(ledger)) <= written
+        return max(ledger.last_finished() or 0.0, _edit_time(ledger)) <= written
 
     def _write(self, ledger: Ledger) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self._root))
@@ -75,10 +75,11 @@ class LiveReports:
         return root
 
 
-def _author_time(ledger: Ledger) -> float:
-    """When the author's text was last changed, in Unix seconds; 0 without one."""
+def _edit_time(ledger: Ledger) -> float:
+    """When the author's text was last changed or the steps were last timed, in Unix seconds; 0 without both."""
+    measured: float = (ledger.step_times or {}).get("time", 0.0)
     file = author_file(ledger.study, ledger.text.get("command", ""))
     try:
-        return file.stat().st_mtime if file else 0.0
+        return max(measured, file.stat().st_mtime if file else 0.0)
     except OSError:  # deleted a moment ago
-        return 0.0
+        return measured

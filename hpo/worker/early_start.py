@@ -9,7 +9,6 @@ from typing import Any
 
 from hpo.worker import processes
 
-MOST = 4  # more at once would slow the loading of the process that starts them
 LARGEST_MESSAGE = 2**16  # bytes
 
 Process = subprocess.Popen[str]
@@ -19,9 +18,9 @@ class EarlyWorkers:
     """Processes of one command that wait; those that nobody needs are ended on exit."""
 
     def __init__(self, command: Sequence[str], count: int) -> None:
-        """Starts `count` processes, at most `MOST`, of `command`, which is `hpo worker` with all but its device."""
+        """Starts `count` processes of `command`, which is `hpo worker` with all but its device."""
         self.command = list(command)
-        self._waiting = [processes.start_process([*command, "--wait"], {}) for _ in range(min(count, MOST))]
+        self._waiting = [processes.start_process([*command, "--wait"], {}) for _ in range(count)]
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         """A process of `command`, which is `self.command` with further words: one that waits, else a new one."""
@@ -37,12 +36,16 @@ class EarlyWorkers:
             _discard(process)
         return processes.start_process(command, environment)
 
+    def keep(self, count: int) -> None:
+        """Ends those that wait beyond so many: each has its own copy of PyTorch in memory."""
+        while len(self._waiting) > count:
+            _discard(self._waiting.pop())
+
     def __enter__(self) -> "EarlyWorkers":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._waiting:
-            _discard(process)
+        self.keep(0)
 
 
 def _discard(process: Process) -> None:

@@ -51,8 +51,8 @@ def run_worker(
         stop: the signals to handle; by default SIGTERM, SIGINT, SIGUSR1 and SIGALRM.
         make_sampler: the study's sampler where it is a function of the user.
         live_curves: whether Optuna's trials get the score of every epoch.
-        populations: into which a batch of trials is cut at least, so that as many workers can share it. The same for
-            all workers of a study.
+        populations: into which the reruns of a configuration are cut at least, so that as many workers can share
+            them. The same for all workers of a study.
         on_done: called in the worker that has finished the study's last slots.
 
     Raises:

@@ -45,7 +45,7 @@ class WeightsFolder:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
             own = {
-                "configuration": configuration, "seed": slot.seed, "tuning_run": slot.tuning_run,
+                "configuration": configuration, "seed": slot.seed, "tuning_run": slot.tuning_run + 1,
                 "setting": slot.setting, "metrics": result.final,
             }  # fmt: skip
             metadata = {"format": "pt", "hpo": json.dumps({**self.provenance, **own})}

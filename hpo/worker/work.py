@@ -102,17 +102,18 @@ def work(
 
 
 def _measure_step_times(ledger: Ledger, trainer: Trainer, limit: float) -> None:
-    """Stores the time of the configurations' steps with their chosen settings, unless it takes too long."""
-    chosen = ledger.chosen_settings()
+    """Stores the time of the steps of the configurations that have reruns, unless it takes too long."""
     try:
-        settings = {name: chosen.get(name) or trainer.setting_to_try(name, {}) for name in ledger.configurations}
+        counts, chosen = ledger.counts(), ledger.chosen_settings()
+        names = [name for name in ledger.configurations if name in chosen and counts[name]["reruns_done"]]
+        if trainer.study.baseline not in names:
+            return
+        settings = {name: chosen[name] for name in names}  # one that cannot be trained must not prevent the others
         sizes = populations_to_time(trainer, settings, ledger.planned["seeds"])
-        measured = measure_step_times(trainer, settings, sizes, STEP_TIMES_SECONDS, limit)
+        if measured := measure_step_times(trainer, settings, sizes, STEP_TIMES_SECONDS, limit):
+            ledger.note_step_times(measured)
     except Exception as error:  # the study is finished, whatever happens here
         log.info("the time of a step was not measured: %s", error)
-        return
-    if measured:
-        ledger.note_step_times(measured)
 
 
 def follow(study: Study, device: str = "auto", threads: int = 1) -> None:

@@ -12,9 +12,10 @@ import hpo
 from hpo import MLP, Configuration, Mnist1d, Study, api
 from hpo.bench import configurations
 from hpo.cli import app
-from hpo.errors import UsageError
+from hpo.errors import HpoError, UsageError
 from hpo.optim.regularizer import Regularizer
 from hpo.search_space import Choice
+from hpo.storage.ledger import Ledger
 from hpo.training import step_times
 from hpo.worker import step_times as measurement
 from hpo.worker import work as worker
@@ -136,14 +137,33 @@ def test_a_finished_study_has_measured_its_steps(tmp_path: Path) -> None:
     assert results.report is not None
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("broken"), MemoryError()])
+def test_a_configuration_that_cannot_be_trained_does_not_prevent_the_measurement(tmp_path: Path) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("broken")
+
+    both = (Configuration("A"), Configuration("Broken", regularizer=Regularizer("broken", broken)))
+    results = hpo.run(
+        small_study(configurations=both), storage=f"sqlite:///{tmp_path}/a.db", reports=tmp_path / "reports"
+    )
+    assert set(results.reruns.query("configuration == 'Broken'").state) == {"failed"}
+    numbers = json.loads((tmp_path / "reports" / "small" / "results.json").read_text())["step_times"]
+    assert {(row["configuration"], row["population"]) for row in numbers["rows"]} == {("A", 3), ("A", 1)}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "failure"),
+    [
+        (worker, "measure_step_times", RuntimeError("broken")), (worker, "measure_step_times", MemoryError()),
+        (Ledger, "chosen_settings", HpoError("no database")), (Ledger, "note_step_times", HpoError("no database")),
+    ],
+)  # fmt: skip
 def test_a_measurement_that_fails_harms_no_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, failure: Exception
 ) -> None:
     def fail(*_: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(worker, "measure_step_times", fail)
+    monkeypatch.setattr(owner, name, fail)
     results = hpo.run(small_study(), storage=f"sqlite:///{tmp_path}/a.db", reports=tmp_path / "reports")
     assert list(results.reruns.state) == ["done"] * 6
     assert results.report is not None and "`hpo bench study small`" in results.report.read_text()

@@ -237,5 +237,17 @@ def test_only_the_present_phase_is_shown_if_not_all_bars_fit(ledger: Ledger) -> 
     assert [task.visible for task in bars.progress.tasks] == [False, False, True, True]
 
 
+def test_each_configuration_has_its_own_phase(ledger: Ledger) -> None:
+    """The reruns of a tuned configuration are shown, and their time counted, while another one is still tuned."""
+    bars = Bars(ledger.counts(), Console(file=io.StringIO(), width=100, height=5))
+    counts = ledger.counts()
+    [first, *_] = counts
+    counts[first] |= {"trials_done": counts[first]["trials_total"], "leased": 1}
+    bars.update(counts)
+    bars.stop()
+    assert [task.visible for task in bars.progress.tasks] == [False, True, True, False]
+    assert [task.started for task in bars.progress.tasks] == [True, False, True, False]
+
+
 def states(bars: Bars) -> dict[tuple[str, str], str]:
     return {bar: bars.progress.tasks[index].fields["state"] for index, bar in enumerate(bars.tasks)}

@@ -123,6 +123,21 @@ def test_a_live_report_has_the_authors_newest_text(
         assert folder is not None and words in (folder / "shown" / "README.md").read_text()
 
 
+def test_a_report_shows_step_times_that_are_measured_after_it(
+    ledger: Ledger, storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_reports, "PAUSE", 0.0)
+    api.report(ledger, tmp_path / "reports")
+    live = LiveReports(storage.engine, tmp_path / "reports")
+    assert live.folder("shown") is None
+    row = {"configuration": ledger.definition["baseline"], "population": 1, "ratio": 1.0, "low": 1.0, "high": 1.0}
+    for number, ms in enumerate((12.3, 45.6)):
+        measured = {"device": "a CPU", "threads": 1, "time": time.time() + 5 + number, "rows": [row | {"ms": ms}]}
+        ledger.note_step_times(measured)
+        folder = live.folder("shown")
+        assert folder is not None and str(ms) in (folder / "shown" / "README.md").read_text()
+
+
 def test_a_report_that_cannot_be_written_is_one_sentence(
     storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,12 @@ def rows_of(export: dict[str, Any], name: str, phase: str) -> list[dict[str, Any
     return [row for row in export["slots"] if row["configuration"] == name and row["phase"] == phase]
 
 
+def of_slots(curves: dict[str, list[Any]], ids: set[int]) -> dict[str, list[Any]]:
+    """The curves of some slots."""
+    keep = [slot in ids for slot in curves["slot_id"]]
+    return {column: [v for v, k in zip(values, keep, strict=True) if k] for column, values in curves.items()}
+
+
 def diverged(choose: Callable[[dict[str, Any]], bool], bounded: bool = True, epoch: int = 2, **options: Any) -> Record:
     """A finished study in which the slots that are chosen diverged."""
     export, curves = synthetic_export(**options)
@@ -32,10 +38,7 @@ def one_configuration_failed() -> Record:
     lost = [row for row in export["slots"] if row["configuration"] == "GNVR"]
     for row in lost:
         fail(export, row)
-    ids = {row["id"] for row in lost}
-    keep = [slot not in ids for slot in curves["slot_id"]]
-    kept = {column: [v for v, k in zip(values, keep, strict=True) if k] for column, values in curves.items()}
-    return make_record(export, kept)
+    return make_record(export, of_slots(curves, {row["id"] for row in export["slots"]} - {row["id"] for row in lost}))
 
 
 def one_seed_diverged(bounded: bool = True) -> Record:
@@ -60,6 +63,17 @@ def in_training() -> Record:
     for row in export["slots"][3:6]:
         row.update(state="leased", worker_id="worker-1", attempt=1, setting={"learning_rate": 1e-3}, lease_until=2e9)
     return make_record(export, curves)
+
+
+def rival_before_the_baseline() -> Record:
+    """All reruns of GNVR are finished, and AdamW is still tuned."""
+    export, curves = synthetic_export(finished_trials=3)
+    ahead, curves_ahead = synthetic_export()
+    own = {row["id"]: row for row in ahead["slots"] if row["configuration"] == "GNVR"}
+    export["slots"] = [own.get(row["id"], row) for row in export["slots"]]
+    others = {row["id"] for row in export["slots"]} - own.keys()
+    parts = (of_slots(curves, others), of_slots(curves_ahead, set(own)))
+    return make_record(export, {column: [*parts[0][column], *parts[1][column]] for column in curves})
 
 
 def no_worker_yet() -> Record:
@@ -196,6 +210,7 @@ MOMENTS: dict[str, Callable[[], Record]] = {
     "uneven tuning runs": uneven_tuning_runs,
     "at the edges": at_the_edges,
     "without scores": without_scores,
+    "the rival's reruns before the baseline's": rival_before_the_baseline,
     "odd names": lambda: synthetic_record(names=("a|b", "<b>$x$</b> *y* `z`", "_c_[d](e)&lt;")),
 }
 

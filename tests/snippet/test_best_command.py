@@ -96,6 +96,10 @@ def test_the_script_repeats_a_rerun(study: Path, tmp_path: Path) -> None:
     assert "exists" in refusal("--python", "--data", "data.pt")
     assert (tmp_path / "data.pt").read_bytes() == written
 
+    pair = 'hpo.Configuration("AdamW"), hpo.Configuration("GNVR", regularizer="gnvr")'
+    assert pair in STUDY
+    study.write_text(STUDY.replace(pair, ", ".join(reversed(pair.split(", ", 1)))))
+    assert "GNVR" in script_of("-c", "GNVR"), "the order of configurations is no change"
     study.write_text(STUDY.replace("WIDTH = 9", "WIDTH = 10"))
     assert "code" in refusal("--python")
     study.write_text(STUDY.replace("label_noise=0.2", "label_noise=0.3"))

@@ -161,6 +161,16 @@ def test_the_order_of_configurations_is_no_change_and_the_new_order_is_shown(url
     assert third.sampling_digests == {"C": "more", "A": first.digest, "B": first.digest}
 
 
+@pytest.mark.parametrize("change", ["order", "first of equal names"])
+def test_only_the_order_of_configurations_does_not_count(url: str, change: str) -> None:
+    """A network's layers are trained in their order, and two may have one name."""
+    engine, layers = connect(url), [{"name": "conv", "width": 3}, {"name": "pool"}, {"name": "conv", "width": 5}]
+    changed = layers[::-1] if change == "order" else [{"name": "conv", "width": 4}, *layers[1:]]
+    opened(engine, model={"kind": "Net", "layers": layers})
+    with pytest.raises(UsageError, match=r"model\.layers: "):
+        opened(engine, model={"kind": "Net", "layers": changed})
+
+
 def test_a_changed_kind_of_number_is_named(url: str) -> None:
     engine = connect(url)
     opened(engine)

@@ -90,8 +90,8 @@ def test_an_enqueued_setting_is_the_next_one_once(url: str) -> None:
     assert first.user_attrs["number"] == 1 and first.value == pytest.approx(0.997)
     notes = [note["event"] for note in load_study(ledger.engine, "s").export()["study"]["notes"]]
     assert notes == [
-        "A: settings enqueued in Optuna were tried in slot 0 (Optuna's trial 0), slot 1 (Optuna's trial 1)",
-        "A: settings enqueued in Optuna were tried in slot 0 of tuning run 2 (Optuna's trial 0)",
+        "A: settings enqueued in Optuna were tried as trial 1 (Optuna's number 0), trial 2 (Optuna's number 1)",
+        "A: settings enqueued in Optuna were tried as trial 1 of tuning run 2 (Optuna's number 0)",
     ]
 
 

@@ -18,7 +18,7 @@ from storage_study import best, make, outcomes
 
 from hpo.storage import curves, schema, transactions
 from hpo.storage.database import connect
-from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, unfinished
+from hpo.storage.ledger import FinishedTrial, Ledger, Outcome, Work, new_worker_id, rerun_settings, unfinished
 from hpo.storage.ledger.worker_ids import has_ended
 
 
@@ -153,6 +153,33 @@ def test_the_last_trials_may_finish_while_another_worker_looks_for_work(
     reruns = ledger.lease("y", 9)
     assert reruns is not None and reruns.phase == "rerun"
     assert [slot.setting for slot in reruns.slots] == [{"learning_rate": 0.001}] * 3
+    postgresql.drop(url)
+
+
+def test_a_configuration_may_be_tuned_while_the_reruns_of_another_get_their_settings(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rerun is leased without the setting of its tuning, whatever finishes between two statements."""
+    url = postgresql.create()
+    ledger = make(connect(url))
+    held: dict[str, Work] = {}
+    while len(held) < 2:
+        work = take(ledger, "x", limit=1)
+        if work.slots[0].slot == 11:
+            held[work.configuration] = work
+        else:
+            ledger.finish("x", outcomes(work))
+    ledger.finish("x", outcomes(held.pop("B")))
+
+    def slow_assignment(*arguments: Any) -> None:
+        rerun_settings.assign_best_settings(*arguments)
+        if held:
+            ledger.finish("x", outcomes(held.pop("A")))
+
+    monkeypatch.setattr("hpo.storage.ledger.ledger.assign_best_settings", slow_assignment)
+    both = [ledger.lease("y", 9), ledger.lease("y", 9)]
+    assert not held and {(work.configuration, work.phase) for work in both if work} == {("A", "rerun"), ("B", "rerun")}
+    assert [slot.setting for work in both if work for slot in work.slots] == [{"learning_rate": 0.001}] * 6
     postgresql.drop(url)
 
 

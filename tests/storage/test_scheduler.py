@@ -118,10 +118,10 @@ def test_reruns_wait_for_the_tuning_of_their_configuration_alone() -> None:
 
 
 @pytest.mark.parametrize(("total", "cuts"), [(5, [3, 2]), (4, [2, 2]), (3, [3]), (10, [4, 3, 3])])
-def test_a_batch_is_cut_for_two_workers_where_each_has_two_slots(total: int, cuts: list[int]) -> None:
+def test_reruns_are_cut_for_two_workers_where_each_has_two_slots(total: int, cuts: list[int]) -> None:
     totals, slots = {("A", "tune"): total, ("A", "rerun"): total}, list(range(total))
-    for groups in ([tune(total=total, open=total)], [rerun("A", 0, slots, slots)]):
-        assert part(scheduler.choose(groups, totals, 4, populations=2))[2:] == (0, cuts[0])
+    assert part(scheduler.choose([rerun("A", 0, slots, slots)], totals, 4, populations=2))[2:] == (0, cuts[0])
+    assert part(scheduler.choose([tune(total=total, open=total)], totals, 10, populations=2))[2:] == (0, total)
 
 
 def test_reruns_of_all_tuning_runs_are_cut_by_seed() -> None:

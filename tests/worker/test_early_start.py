@@ -61,6 +61,14 @@ def test_processes_that_nobody_needs_end(command: list[str]) -> None:
     assert all(process.poll() is not None for process in waiting)
 
 
+def test_those_beyond_the_number_that_is_needed_end_at_once(command: list[str]) -> None:
+    with EarlyWorkers(command, 3) as early:
+        waiting = list(early._waiting)
+        early.keep(1)
+        assert [process.poll() is None for process in waiting] == [True, False, False]
+        assert line_of(early.start([*command, "--device", "cpu"], {})) == "study waited --device cpu None None"
+
+
 def test_a_process_whose_starter_was_killed_ends(command: list[str]) -> None:
     starter = """
 import json, os, sys

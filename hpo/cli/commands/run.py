@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from hpo.study.study import Study
     from hpo.worker.early_start import EarlyWorkers
 
+# One core is left for this process, which is to be ready first; many at once would slow it down.
+EARLY_WORKERS = 4
 REPORT_MODULES = ("hpo.report", "matplotlib.figure", "matplotlib.backends.backend_agg")
 
 
@@ -74,7 +76,7 @@ def run(
     flags |= {} if live_curves else {"--no-live-curves": ""}
     flags |= {} if step_times else {"--no-step-times": ""}
     command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
-    early = context.with_resource(EarlyWorkers(command, workers or cpu_cores()))
+    early = context.with_resource(EarlyWorkers(command, min(workers or EARLY_WORKERS, EARLY_WORKERS, cpu_cores() - 1)))
 
     from hpo import api
     from hpo.cli.commands.report import print_verdicts
@@ -113,6 +115,7 @@ def run(
     elif log:
         with following(ledger.study, log, url, lambda message: write_line(f"hpo: {message['text']}", error=True)):
             pass
+    early.keep(0)
     print_verdicts(api.report(ledger, reports))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
@@ -178,6 +181,7 @@ def _train(ledger: "Ledger", url: str, devices: list[str], early: "EarlyWorkers"
     from hpo.worker.signals import Stopped
     from hpo.worker.slurm_job import let_preempted_job_be_requeued
 
+    early.keep(len(devices))
     commands = [[*early.command, "--device", device] for device in devices]
     # The report's modules load while the workers train.
     threading.Thread(target=lambda: list(map(importlib.import_module, REPORT_MODULES)), daemon=True).start()

@@ -40,15 +40,14 @@ class Bars:
     def update(self, counts: Counts, present: StudyProgress | None = None) -> None:
         """Shows the counts of the ledger and what is trained at present."""
         self.progress.lines = lines(present, MAX_WORKERS) if present else []
-        tuned = all(entry["trials_done"] + entry["failed"] >= entry["trials_total"] for entry in counts.values())
-        current = "reruns" if tuned else "trials"
         all_fit = len(self.tasks) + MAX_WORKERS + 2 <= self.console.height
         for (name, phase), task in self.tasks.items():
             entry = counts[name]
             done, total = entry[f"{phase}_done"], entry[f"{phase}_total"]
+            current = "trials" if entry["trials_done"] + entry["failed"] < entry["trials_total"] else "reruns"
             best = best_score(entry) if phase == "trials" else "–"
             state = "" if best == "–" else f"best {best}"
-            # If not all bars fit on the screen, only those of the present phase are shown.
+            # If not all bars fit on the screen, only that of the present phase of each configuration is shown.
             shown = all_fit or phase == current
             self.progress.update(task, completed=done, total=total, visible=shown, state=state)
             if done == total or (phase == current and entry["leased"]):

@@ -51,8 +51,9 @@ def is_in_files(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 
 
 def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every difference as (dotted path, old, new), with MISSING for a missing side; entries of lists match by name."""
-    old, new = _named(old), _named(new)
+    """Every difference as (dotted path, old, new), with MISSING for a missing side; configurations match by name."""
+    if path == "configurations":
+        old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:
             inner = f"{path}.{key}" if path else str(key)
@@ -61,10 +62,8 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
         yield path, old, new
 
 
-def _named(value: Any) -> Any:
-    if isinstance(value, list) and value and all(isinstance(entry, Mapping) and "name" in entry for entry in value):
-        return {entry["name"]: entry for entry in value}
-    return value
+def _by_name(configurations: Any) -> Any:
+    return configurations if configurations is MISSING else {entry["name"]: entry for entry in configurations}
 
 
 def _canonical(value: Any) -> str:

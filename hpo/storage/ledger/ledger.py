@@ -174,18 +174,18 @@ class Ledger(TrialHistory):
     def _prepare(self, connection: Connection, take_over: bool) -> list[Group]:
         """The unfinished groups once lost attempts are ended and the reruns of tuned configurations have settings.
 
-        Another worker may finish the last trial between two reads of the slots: the choice must use the same read as
-        the decision to leave reruns without settings.
+        Another worker may finish the last trial of a configuration between two reads of the slots: the choice must use
+        the same read as the decision to leave its reruns without settings.
         """
         self._lock(connection)
         end_lost_attempts(connection, self.id, now(connection), take_over)
-        groups = unfinished.unfinished_groups(connection, self.id, self.configurations)
-        done = being_tuned(groups) | set(settings_assigned(connection, self.id))
-        tuned = [name for name in self.configurations if name not in done]
-        if not tuned:
-            return groups
-        assign_best_settings(connection, self.id, self.direction, tuned)
-        return unfinished.unfinished_groups(connection, self.id, self.configurations)
+        while True:
+            groups = unfinished.unfinished_groups(connection, self.id, self.configurations)
+            done = being_tuned(groups) | set(settings_assigned(connection, self.id))
+            tuned = [name for name in self.configurations if name not in done]
+            if not tuned:
+                return groups
+            assign_best_settings(connection, self.id, self.direction, tuned)
 
     def _release(self, connection: Connection, worker_id: str, ids: Collection[int] | None) -> list[int]:
         held = [row.id for row in leases.held(connection, self.id, worker_id, ids)]

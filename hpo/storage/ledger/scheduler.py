@@ -99,7 +99,8 @@ def choose(groups: Sequence[Group], totals: Totals, size: int, populations: int 
 
     Args:
         groups: those with unfinished slots, and for trials all others of the first unfinished batch.
-        populations: of a batch, and of the reruns, at least, where each can have two slots.
+        populations: of the reruns of a configuration at least, where each can have two slots: nothing may come after
+            them that another worker could do.
     """
     in_tuning = being_tuned(groups)
     present = {name: every for name, every in _present(groups).items() if any(group.open for group in every)}
@@ -116,9 +117,9 @@ def choose(groups: Sequence[Group], totals: Totals, size: int, populations: int 
         return interrupted, phase(name) == "tune", unfinished / total, open_slots / total
 
     best = max(present, key=urgency)
-    cuts = (size, populations)
-    parts = _trials(present[best], *cuts) if best in in_tuning else _reruns(present[best], totals[best, "rerun"], *cuts)
-    return Choice(best, phase(best), parts)
+    if best in in_tuning:
+        return Choice(best, "tune", _trials(present[best], size))
+    return Choice(best, "rerun", _reruns(present[best], totals[best, "rerun"], size, populations))
 
 
 def _present(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -137,7 +138,7 @@ def _in_first_unfinished_batch(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.batch == batch]
 
 
-def _trials(groups: Sequence[Group], size: int, populations: int) -> list[Part]:
+def _trials(groups: Sequence[Group], size: int) -> list[Part]:
     """The population of the first interrupted trial, else of the first open one, in the sequence of all tuning runs."""
     starts = [0, *accumulate(group.total for group in groups)]
     positions = [
@@ -146,7 +147,7 @@ def _trials(groups: Sequence[Group], size: int, populations: int) -> list[Part]:
         for priority, slot in enumerate((group.first_interrupted, group.first_open))
         if slot is not None
     ]
-    low, high = _population(min(positions)[1], starts[-1], size, populations)
+    low, high = _population(min(positions)[1], starts[-1], size)
     parts = []
     for group, start in zip(groups, starts, strict=False):
         first, last = max(0, low - start), min(group.total, high - start)
@@ -163,7 +164,7 @@ def _reruns(groups: Sequence[Group], total: int, size: int, populations: int) ->
     return [Part(group.tuning_run, group.round, group.batch, low, high) for group in groups if group.open]
 
 
-def _population(position: int, total: int, size: int, populations: int) -> tuple[int, int]:
+def _population(position: int, total: int, size: int, populations: int = 1) -> tuple[int, int]:
     """Start and end of the population that contains `position`, in a sequence of `total` slots."""
     bounds = pairwise(accumulate(_even_parts(total, size, populations), initial=0))
     return next((start, end) for start, end in bounds if position < end)

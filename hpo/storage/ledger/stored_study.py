@@ -57,8 +57,8 @@ class StoredStudy:
 
     Attributes:
         engine, id, study (its name), created (Unix seconds), definition, digest, direction ("maximize" | "minimize"),
-        and as they were when it was opened: fingerprint (of the user's code), text (the author's) and planned
-        ("trials", "seeds", "tuning_runs").
+        and as they were when it was opened: fingerprint (of the user's code), text (the author's), step_times (see
+        `hpo.worker.step_times`) and planned ("trials", "seeds", "tuning_runs").
         sampling_digests: see `digests_by_configuration`.
         warnings: sentences for the person who opened it.
     """
@@ -72,6 +72,7 @@ class StoredStudy:
         self.digest: str = row.digest
         self.fingerprint: dict[str, str] = row.fingerprint
         self.text: dict[str, Any] = row.text
+        self.step_times: dict[str, Any] | None = row.step_times
         self.planned: dict[str, int] = {key: getattr(row, key) for key in PLANNED}
         self.direction: str = row.definition["direction"]
         self.sampling_digests = digests_by_configuration(row)

@@ -124,5 +124,5 @@ def _event(configuration: str, claims: Sequence[Claim]) -> str:
     shown = []
     for enqueued, slot, _ in claims:
         run = f" of tuning run {slot.tuning_run + 1}" if slot.tuning_run else ""
-        shown.append(f"slot {slot.slot}{run} (Optuna's trial {enqueued.number})")
-    return f"{configuration}: settings enqueued in Optuna were tried in {', '.join(shown)}"
+        shown.append(f"trial {slot.slot + 1}{run} (Optuna's number {enqueued.number})")
+    return f"{configuration}: settings enqueued in Optuna were tried as {', '.join(shown)}"
