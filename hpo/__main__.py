@@ -1,19 +1,19 @@
 """`hpo` and `python -m hpo`: starts the command line so that a signal ends it without a traceback at any moment."""
 
-import gc
 import os
 import signal
 import sys
 import threading
 
+from hpo.reference_cycles import search_rarely
+
 INTERRUPTED = 128 + signal.SIGINT  # the exit code
-LOADING_THRESHOLD = 100_000  # objects between two searches for reference cycles
 INTERRUPTED_WITHIN = 3.0  # seconds from Ctrl-C to the end of a command, unless it is a worker
 
 
 def main() -> None:
     """Runs the command line."""
-    gc.set_threshold(LOADING_THRESHOLD)  # by default these searches take a quarter of the time in which modules load
+    search_rarely()
     if os.getpid() == 1:  # in a container, where these signals would otherwise be ignored until a worker is ready
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, _exit)

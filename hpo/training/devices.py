@@ -15,6 +15,7 @@ import torch
 
 from hpo.errors import UsageError, plural
 from hpo.processor import cpu_cores, use_one_openblas_thread
+from hpo.reference_cycles import search_as_usual
 
 
 def choose_device(name: str) -> torch.device:
@@ -87,11 +88,12 @@ def total_memory(device: torch.device) -> float:
 
 
 def prepare_process(threads: int, device: torch.device) -> None:
-    """Settings of a process that trains: threads, its GPU, TF32, and how glibc keeps memory.
+    """Settings of a process that trains: threads, its GPU, TF32, and how Python and glibc free memory.
 
     TF32 matrix products on CUDA have 10 bits of mantissa instead of 23 and are several times as fast. By default glibc
     returns large freed blocks to the system at once, so that every tensor of a step costs page faults again.
     """
+    search_as_usual()
     warnings.filterwarnings("ignore", r"(?s).*\(Triggered internally at")  # PyTorch's own, about its kernels
     torch.set_num_threads(threads)
     if threads == 1:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -60,18 +61,26 @@ def _discard(process: Process) -> None:
 def wait_for_start() -> list[str]:
     """Loads a worker's modules and waits; returns the further words of its command, and takes over the environment.
 
-    Raises:
-        SystemExit: the process that started this one has ended, or does not need it.
+    The process ends at once, also while it loads, if the one that started it has ended or does not need it.
     """
+    messages = list[bytes]()
+    reader = threading.Thread(target=lambda: messages.append(_read_message()), name="hpo-start", daemon=True)
+    reader.start()
     import hpo.worker.work  # noqa: F401
 
-    message = b""
-    while not message.endswith(b"\n"):  # unbuffered: the rest of standard input belongs to `stop_with_parent`
-        part = os.read(0, LARGEST_MESSAGE)
-        if not part:
-            raise SystemExit(0)
-        message += part
-    content: dict[str, Any] = json.loads(message)
+    reader.join()
+    content: dict[str, Any] = json.loads(messages[0])
     os.environ.update(content["environment"])
     words: list[str] = content["words"]
     return words
+
+
+def _read_message() -> bytes:
+    """The line on standard input, unbuffered: the rest belongs to `stop_with_parent`."""
+    message = b""
+    while not message.endswith(b"\n"):
+        part = os.read(0, LARGEST_MESSAGE)
+        if not part:
+            os._exit(0)
+        message += part
+    return message

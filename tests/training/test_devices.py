@@ -1,11 +1,13 @@
 """The device of every worker."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from hpo import reference_cycles
 from hpo.training import devices
 from hpo.training.devices import cpu_cores, describe_workers, worker_devices
 
@@ -48,6 +50,21 @@ def test_a_process_works_on_its_own_gpu_whatever_launches_there(
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: seen.append(str(device)))
     devices.prepare_process(torch.get_num_threads(), torch.device(name))
     assert seen == chosen
+
+
+def test_a_process_that_trains_searches_for_reference_cycles_as_usual() -> None:
+    """A few objects that refer to each other may hold the memory of many steps."""
+    usual = gc.get_threshold()
+    try:
+        reference_cycles.search_rarely()
+        assert gc.get_threshold()[0] > 10 * usual[0]
+        devices.prepare_process(torch.get_num_threads(), torch.device("cpu"))
+        assert gc.get_threshold() == usual
+        gc.set_threshold(321, 5, 5)  # as a user of a notebook may have chosen
+        devices.prepare_process(torch.get_num_threads(), torch.device("cpu"))
+        assert gc.get_threshold() == (321, 5, 5)
+    finally:
+        gc.set_threshold(*usual)
 
 
 def test_pytorchs_own_warnings_reach_nobody() -> None:

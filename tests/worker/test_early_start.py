@@ -13,7 +13,15 @@ from hpo.worker.early_start import EarlyWorkers
 
 # Prints how it was started, as a worker does that got its device early or with its command.
 PROGRAM = """
-import os, sys
+import os, sys, time
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "hpo.worker.work":
+            time.sleep(600)
+
+if "SLOW" in os.environ:
+    sys.meta_path.insert(0, Slow())
 if sys.argv[-1] == "--wait":
     from hpo.worker.early_start import wait_for_start
     sys.argv[-1:] = ["waited", *wait_for_start()]
@@ -69,7 +77,12 @@ def test_those_beyond_the_number_that_is_needed_end_at_once(command: list[str]) 
         assert line_of(early.start([*command, "--device", "cpu"], {})) == "study waited --device cpu None None"
 
 
-def test_a_process_whose_starter_was_killed_ends(command: list[str]) -> None:
+@pytest.mark.parametrize("moment", ["waiting", "loading"])
+def test_a_process_whose_starter_was_killed_ends(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    if moment == "loading":
+        monkeypatch.setenv("SLOW", "yes")
     starter = """
 import json, os, sys
 from hpo.worker.early_start import EarlyWorkers

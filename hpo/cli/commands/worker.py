@@ -27,8 +27,6 @@ from hpo.cli.options import (
 from hpo.errors import HpoError
 from hpo.output import write_line
 
-SEARCH_THRESHOLD = 700  # Python's default, which `hpo.__main__` raises while modules load
-
 
 @app.command()
 def worker(
@@ -91,7 +89,6 @@ def worker(
         from hpo.worker.work import work
 
         gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
-        gc.set_threshold(SEARCH_THRESHOLD)
         with following(ledger.study, log, api.storage_url(storage), messenger.pass_on, worker=True):
             work(definition, ledger, device, population, threads, messenger.on_event, live_curves, step_times)
     except Stopped as stopped:
