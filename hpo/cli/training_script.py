@@ -31,12 +31,12 @@ def training_script(
     from hpo.data import load_source
     from hpo.snippet.script import write_script
 
-    best = results.best.dropna(subset="score")
+    best = results.best
     best = best if configuration is None else best[best["configuration"] == configuration]
     if best.empty:
         raise UsageError(f"no finished trial of {configuration or ledger.study} has a score yet")
-    sign = 1 if ledger.direction == "maximize" else -1
-    chosen = best.loc[(sign * best["score"]).idxmax()]
+    score = best["score"]
+    chosen = best.loc[score.idxmax() if ledger.direction == "maximize" else score.idxmin()]
     name, tuning_run, number = str(chosen["configuration"]), int(chosen["tuning_run"]), int(chosen["number"])
     study, trials, reruns = _study(ledger, reference), ledger.export()["slots"], results.reruns
     [setting] = [row["setting"] for row in trials if _key(row) == (name, tuning_run - 1, "tune", number - 1)]

@@ -104,8 +104,7 @@ class Results:
         spaces = {entry["name"]: split_space(entry["space"]) for entry in self._numbers.definition["configurations"]}
         rows = []
         for entry in self._numbers.configurations:
-            scored = [best for best in entry.tuning.best if pd.notna(best.score)]
-            chosen = best_of(scored or entry.tuning.best, key=lambda best: best.score, default=None)
+            chosen = best_of(entry.tuning.best, key=lambda best: best.score, default=None)
             for best in entry.tuning.best:
                 values = (entry.name, best.tuning_run, best.number, best.score, best is chosen)
                 setting = {name: _plain(value) for name, value in spaces[entry.name].complete(best.setting).items()}

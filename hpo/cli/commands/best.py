@@ -55,8 +55,7 @@ def best(
         setting = {name: row[name] for name in hyperparameters if row[name] == row[name]}  # NaN: not of this one
         rows.append({key: row[key] for key in plain} | {"setting": setting})
     if as_json:
-        scored = [row | {"score": row["score"] if row["score"] == row["score"] else None} for row in rows]  # no NaN
-        write_line(json.dumps(scored, indent=2))
+        write_line(json.dumps(rows, indent=2))
     elif rows:
         _print(rows)
     else:
