@@ -71,7 +71,12 @@ def measure(protocol: Protocol, tuning_runs: int, against: Path | None, rounds: 
     Returns:
         JSON values: "protocol", "tuning_runs", "cores", "rows" of seconds, ratio and the peak of hpo's largest process
         (MiB), and the median "ratio".
+
+    Raises:
+        UsageError: there is no hpo in the folder, or a command failed.
     """
+    if against and not (against / "hpo" / "__init__.py").is_file():
+        raise UsageError(f"{against} has no folder hpo; give --against another checkout of hpo's repository")
     rows = []
     for number in range(1, rounds + 1):
         if against:

@@ -30,6 +30,6 @@ class Table:
 
 def _cell(template: str, row: Row) -> str:
     try:
-        return template.format(**row)
+        return template.format(**{name: value for name, value in row.items() if value is not None})
     except (KeyError, TypeError):
         return ""

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpo.bench import groups
+from hpo.bench.table import Table
 from hpo.cli import app
 from hpo.errors import HpoError
 from tests.bench.tables import check_table
@@ -20,6 +21,9 @@ def test_rates() -> None:
     wide = next(row for row in rows if row["distance"] == groups.CLEAR_DISTANCE)
     check_table(groups, result, wide)
     assert wide["found"]["share"] == 1 and wide["passes"] is True
+    lines: list[str] = []
+    Table(groups.COLUMNS, lines.append)(next(row for row in rows if row["passes"] is None))
+    assert lines[0].split()[-1] == "passes" and len(lines[1]) < len(lines[0]), "nothing stands below it"
     alone = [row for row in rows if row["distance"] is None]
     assert len(alone) == len(groups.ONE_GROUP) + 4 and all(row["found"]["share"] < 0.1 for row in alone)
 

@@ -11,6 +11,7 @@ import pytest
 from storage_study import make, plain_names
 
 from hpo.bench import published
+from hpo.errors import UsageError
 from hpo.storage.database import connect
 from hpo.storage.ledger import names
 
@@ -78,3 +79,5 @@ def test_published_protocol_by_turns_with_a_script_and_another_checkout(
     for result, row in zip(results, rows, strict=True):
         assert result["rows"] == [row] and result["ratio"] == row["other"] / row["hpo"] > 0 and 100 < row["mib"] < 1000
     assert not list(tmp_path.iterdir()), "the studies are in the user's database"
+    with pytest.raises(UsageError, match="checkout"):
+        published.measure(small, 1, tmp_path, 1, rows.append)
