@@ -16,6 +16,7 @@ from typing import Any
 
 from hpo.errors import UsageError
 from hpo.snippet.import_lines import FUTURE
+from hpo.snippet.limits import INSTEAD
 from hpo.snippet.module_source import (
     Binding,
     attributes_of,
@@ -192,7 +193,6 @@ class Extraction:
 
     def _bind(self, part: str, names: list[str], module: str) -> None:
         for name in names:
-            if (other := self._names.setdefault(name, module)) != module:
-                raise UsageError(
-                    f"{part} defines {name!r}, and so does {other or 'the script itself'}; give it another name"
-                )
+            if (other := self._names.setdefault(name, module) or "the script") != module:
+                both = f"{part} defines {name!r}, and so does {other}"
+                raise UsageError(f"{both}; rename it for a new study, or {INSTEAD}")

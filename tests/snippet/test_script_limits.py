@@ -114,3 +114,11 @@ def test_any_name_can_be_in_the_first_lines() -> None:
     setting = setting_of(recipes, study.configurations[0])
     script = write_script(study, source, "A", setting, SEED, words)
     assert (ast.get_docstring(ast.parse(script)) or "").startswith(words)
+
+
+def evaluate(outputs: Tensor, labels: Tensor) -> Tensor:
+    return outputs[:, 0] * labels
+
+
+def test_names_of_the_script_are_taken() -> None:
+    assert "'evaluate'" in refusal(Configuration("A"), loss=evaluate)
