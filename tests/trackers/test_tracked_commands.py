@@ -62,9 +62,21 @@ def test_a_tracker_that_fails_harms_no_study_and_is_made_up_for(folder: Path) ->
     done = hpo("run", "s.py", "--device", "cpu", "--workers", "1", "--log", "tensorboard")
     assert done.returncode == 0 and "report: " in done.stdout, done.stderr
     assert (done.stdout + done.stderr).count("tensorboard failed (") == 1
+    failed = hpo("log", "s", "tensorboard")
+    assert failed.returncode == 1 and failed.stderr.startswith("hpo: ") and failed.stderr.count("\n") == 1
     (folder / "runs").unlink()
     assert hpo("log", "s", "tensorboard").returncode == 0
     assert set(read_tensorboard(folder)) == NAMES
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
+def test_a_tracker_that_cannot_be_opened_is_named_in_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hpo("run", "s.py", "--device", "cpu", "--workers", "1").returncode == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (folder / "runs").as_uri())  # which MLflow does not support any more
+    failed = hpo("log", "s", "mlflow")
+    assert (
+        failed.returncode == 1 and failed.stderr.startswith("hpo: mlflow failed: ") and failed.stderr.count("\n") == 1
+    )
 
 
 def test_a_tracker_that_ends_its_process_harms_no_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

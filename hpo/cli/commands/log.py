@@ -49,11 +49,14 @@ def log(
     worker = f"{host()}:{of_worker}:" if of_worker else ""
     try:
         follower = Follower(ledger, open_tracker(tracker, ledger.study), follow, worker)
-    except Exception as error:
-        if not messages:
+    except Exception as error:  # of any kind: it is another package's
+        reason = f"{type(error).__name__}: {error}"
+        if messages:
+            warn(reason)
+            return
+        if isinstance(error, HpoError):
             raise
-        warn(f"{type(error).__name__}: {error}")
-        return
+        raise HpoError(f"{tracker} failed: {reason}") from error
     complete = follower.follow(ended.wait if follow else lambda _: True, warn)
     with suppress(Exception):
         follower.close()
