@@ -71,6 +71,21 @@ def operations(study: Study, configuration: Configuration) -> float:
     return study.epochs * images * per_image * forward_operations(study)
 
 
+def row(name: str, tera: float, price: float) -> str:
+    """The row of one study, in Markdown.
+
+    Args:
+        tera: operations a second that training reaches, in 10¹². price: of an hour.
+    """
+    file, _, variant = name.partition(":")
+    study = load(f"{STUDIES / file}.py{variant and f':{variant}'}")
+    runs = study.trials * (study.tuning_runs or 3) + study.seeds
+    total = runs * sum(operations(study, entry) for entry in study.configurations)
+    hours = total / tera / 1e12 / 3600
+    counts = f"{runs * len(study.configurations)} × {study.epochs} | {forward_operations(study) / 1e9:.2f}"
+    return f"| `hpo run {name}` | {counts} | {total / 1e18:,.0f} | {hours:,.0f} | {hours * price:,.0f} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tera", type=float, required=True, help="operations a second that training reaches, in 10¹²")
@@ -78,13 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     print("| command | runs × epochs | GFLOP per image | 10¹⁸ FLOP | hours | price |\n|---|--:|--:|--:|--:|--:|")
     for name in references():
-        file, _, variant = name.partition(":")
-        study = load(f"{STUDIES / file}.py{variant and f':{variant}'}")
-        runs = study.trials * (study.tuning_runs or 3) + study.seeds
-        total = runs * sum(operations(study, entry) for entry in study.configurations)
-        hours = total / options.tera / 1e12 / 3600
-        counts = f"{runs * len(study.configurations)} × {study.epochs} | {forward_operations(study) / 1e9:.2f}"
-        print(f"| `hpo run {name}` | {counts} | {total / 1e18:,.0f} | {hours:,.0f} | {hours * options.price:,.0f} |")
+        print(row(name, options.tera, options.price), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The two programs that say what a study costs."""
 
+import re
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,10 +25,18 @@ def test_operations_of_a_run_are_those_of_its_passes() -> None:
         assert gpu_cost.operations(study, entry) == pytest.approx(passes * forward, rel=1e-12)
 
 
-def test_every_study_of_images_is_in_the_table_of_costs() -> None:
-    page = (gpu_cost.STUDIES / "README.md").read_text()
-    for name in gpu_cost.references():
-        assert f"| `hpo run {name}` |" in page
+@pytest.mark.parametrize("name", list(gpu_cost.references()))
+def test_the_page_of_studies_has_what_the_program_prints(name: str) -> None:
+    page = (gpu_cost.STUDIES / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"gpu_cost\.py --tera (\d+) --price (\d+)", page)
+    assert command
+    assert gpu_cost.row(name, float(command[1]), float(command[2])) in page.splitlines()
+
+
+def test_the_table_of_costs_has_no_other_studies() -> None:
+    page = (gpu_cost.STUDIES / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `hpo run (\S+)` \| [\d,]+ × ", page, re.MULTILINE)
+    assert rows == list(gpu_cost.references())
 
 
 def test_minutes_of_a_study_are_those_of_its_trials_and_reruns() -> None:
