@@ -62,6 +62,7 @@ def open_ledger(
     """
     from hpo.study.components import explanations
     from hpo.study.definition import describe, digest
+    from hpo.study.directions import metric_directions
     from hpo.study.fingerprint import fingerprint
 
     if not study.name:
@@ -78,7 +79,8 @@ def open_ledger(
     if not stored:
         dataclasses.replace(study, **planned)  # type: ignore[arg-type]  # checks the numbers before a deletion
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
-    text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, "methods": explanations(study)}
+    of_parts = {"methods": explanations(study), "directions": metric_directions(study)}
+    text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, **of_parts}
     description = describe(study)
     if trials is not None and all(entry["trials"] for entry in description["configurations"]):
         raise UsageError(

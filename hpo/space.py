@@ -30,9 +30,14 @@ class Space:
 
     def complete(self, setting: Mapping[str, Value]) -> Setting:
         """Every hyperparameter with its value: fixed, else of this setting, else where it does not exist."""
+        values = self.known(setting)
+        return {name: values[name] for name in dict.fromkeys([*self.names, *setting])}
+
+    def known(self, setting: Mapping[str, Value]) -> Setting:
+        """As `complete`, of a setting that may leave hyperparameters out, without these."""
         others = {name: condition.otherwise for name, condition in self.conditions.items()}
         values = {**self.fixed, **others, **setting}
-        return {name: values[name] for name in dict.fromkeys([*self.names, *setting])}
+        return {name: values[name] for name in dict.fromkeys([*self.names, *setting]) if name in values}
 
     def exists(self, name: str, setting: Mapping[str, Value]) -> bool:
         """Whether a tuned hyperparameter exists in a setting that has all without a condition."""

@@ -1,20 +1,18 @@
 """Computes every number in a report's text from a record; all of them are stored in results.json."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hpo.analysis.comparisons import compare_planned, compare_unplanned
-from hpo.analysis.descriptors import adjusted_memorisation, range_position
+from hpo.analysis.descriptors import adjusted_memorisation
 from hpo.analysis.effort import compute_effort
 from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
 from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values, two_groups
 from hpo.analysis.results import (
-    BestTrial,
     Compute,
     ConfigurationNumbers,
     Reruns,
@@ -22,15 +20,12 @@ from hpo.analysis.results import (
     StepTime,
     StepTimes,
     StudyNumbers,
-    Tuning,
 )  # fmt: skip
-from hpo.analysis.selection import Row, newest_reruns, ranked, rerun_curves, rounds_read, tuning_slots
+from hpo.analysis.selection import Row, failed_attempts, newest_reruns, rerun_curves, rounds_read
 from hpo.analysis.smoothness import learning_rates, smoothness
+from hpo.analysis.tuning_numbers import tuning_numbers
 from hpo.diagnostics import QUANTITIES
-from hpo.space import split_space
-from hpo.trials import DIVERGED, NO_SCORE, PRUNED
-
-MIN_RANGE_TRIALS = 3  # with fewer finished trials, no position of the best ones is reported
+from hpo.trials import DIVERGED
 
 
 def compute_numbers(record: Record) -> StudyNumbers:
@@ -48,7 +43,7 @@ def compute_numbers(record: Record) -> StudyNumbers:
         reruns = _reruns(slots[name], record, name, metric, further)
         rates = learning_rates(entry, reruns.settings)
         smooth = smoothness(losses[losses.configuration == name], reruns.diverged_seeds, rates)
-        configurations.append(ConfigurationNumbers(name, _tuning(record, entry), reruns, smooth))
+        configurations.append(ConfigurationNumbers(name, tuning_numbers(record, entry), reruns, smooth))
     comparisons = compare_planned(record.study, configurations)
     return StudyNumbers(
         study=record.study,
@@ -91,37 +86,6 @@ def _tuning_seeds(record: Record) -> list[int]:
     return [first + number for first in first_seeds for number in range(models)]
 
 
-def _tuning(record: Record, entry: Mapping[str, Any]) -> Tuning:
-    trials = tuning_slots(record, entry["name"])
-    best_first = ranked(trials, record.study["definition"]["direction"])
-    searches: dict[int, list[Row]] = {}  # by tuning run
-    for row in sorted(best_first, key=lambda row: row["tuning_run"]):
-        searches.setdefault(row["tuning_run"], []).append(row)
-    positions = {}
-    for name, bounds in split_space(entry["space"]).tuned.items():
-        if not bounds.ordered:
-            continue
-        values = [[row["setting"][name] for row in rows if name in row["setting"]] for rows in searches.values()]
-        if sum(map(len, values)) >= MIN_RANGE_TRIALS:
-            positions[name] = range_position(bounds, *values)
-    causes = Counter(row["cause"] for row in trials)
-    return Tuning(
-        planned=(entry.get("trials") or record.study["trials"]) * record.study["tuning_runs"],
-        finished=sum(row["state"] == "done" for row in trials),
-        diverged=causes[DIVERGED],
-        pruned=causes[PRUNED],
-        without_score=causes[NO_SCORE],
-        epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
-        failed=sum(row["state"] == "failed" for row in trials),
-        failed_attempts=_failed_attempts(record, entry["name"], "tune"),
-        best=[
-            BestTrial(tuning_run + 1, best["slot"] + 1, best["value"], best["setting"])
-            for tuning_run, (best, *_) in searches.items()
-        ],
-        range_positions=positions,
-    )
-
-
 def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further: list[Metric]) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
@@ -142,7 +106,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         finished=len(done),
         diverged_seeds=[row["seed"] for row in done if row["cause"] == DIVERGED],
         failed_seeds=[row["seed"] for row in slots if row["state"] == "failed"],
-        failed_attempts=_failed_attempts(record, name, "rerun"),
+        failed_attempts=failed_attempts(record, name, "rerun"),
         rounds_read=rounds_read(record, name),
         settings=settings,
         metric_values=compared,
@@ -161,14 +125,15 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         },
         diagnostics={key: values for key in QUANTITIES if (values := by_seed(trained, key))},
         gradient_evaluations=summarise(list(by_seed(trained, "gradient_evaluations").values())),
+        parameters=_distinct(done, "parameters"),
+        untrained_parameters=_distinct(done, "untrained_parameters"),
         tuning_run_by_seed=tuning_run_by_seed,
         two_groups=two_groups({metric.name: compared, "noisy_labels_fitted": fitted}, tuning_run_by_seed, record.study),
     )
 
 
-def _failed_attempts(record: Record, name: str, phase: str) -> dict[str, int]:
-    slots = record.slots[(record.slots.configuration == name) & (record.slots.phase == phase)]
-    return dict(sorted(Counter(record.failures[record.failures.slot_id.isin(slots.id)].cause).items()))
+def _distinct(done: list[Row], key: str) -> list[int]:
+    return sorted({int(value) for value in by_seed(done, key).values()})
 
 
 def _is_timed(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers that describe one run or one tuning run: smoothness, memorisation, position in a range."""
+"""Numbers that describe one run or one tuning run: smoothness, memorisation, the best of so many trials."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,39 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpo.analysis.paired_tests import Direction
-from hpo.search_space import Bounds, Side
 
 SMALLEST_LOSS = 1e-12  # stands for a loss of exactly 0 in logarithms
-EDGE = 0.1  # the outer tenth of a range, on its scale
-
-
-class RangePosition(NamedTuple):
-    """Where the values of one hyperparameter in the best trials lie in its range.
-
-    Attributes:
-        position: median position on the range's scale, 0 at its low and 1 at its high end.
-        trials: the number of best trials. end: the end that is close, if any.
-        off: whether the regularizer has no effect at that end.
-    """
-
-    position: float
-    trials: int
-    end: Side | None
-    off: bool
-
-
-def range_position(bounds: Bounds, *searches: Sequence[float]) -> RangePosition:
-    """The position of the values of the best max(3, 10%) finished trials of every tuning run; `bounds` are ordered.
-
-    Tuning runs have different seeds; the best tenth of all trials could come from the one with the easiest seed only.
-
-    Args:
-        searches: the values of the trials of each tuning run, best trial first.
-    """
-    best = [value for search in searches for value in search[: max(3, round(len(search) / 10))]]
-    position = float(np.median([bounds.position(value) for value in best]))
-    end: Side | None = "low" if position < EDGE else "high" if position > 1 - EDGE else None
-    return RangePosition(position, len(best), end, end is not None and end == bounds.off)
 
 
 def adjusted_memorisation(fitted: ArrayLike, accuracy: ArrayLike, classes: int) -> NDArray[np.float64]:

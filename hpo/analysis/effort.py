@@ -1,6 +1,8 @@
 """How much tuning and compute each configuration needs: sensitivity to the learning rate, score at equal compute."""
 
+import itertools
 import math
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,8 @@ class Effort(NamedTuple):
             rate is not tuned or the margin is not in units of the score. Trials whose other hyperparameters are bad do
             not count, so that this is the range in which some setting is good.
         trials_within, trials: the trials within the margin, of all with a score.
+        best_after: number of trials → the best score among the first so many trials of a tuning run, over the tuning
+            runs that have finished these and have one; without pruned trials.
         epoch: the last one by which this configuration needs no more gradient evaluations than the cheapest one in all
             of its epochs; None where a configuration does not report them. score: of its reruns at this epoch.
     """
@@ -28,6 +32,7 @@ class Effort(NamedTuple):
     rate_factor: float
     trials_within: int
     trials: int
+    best_after: dict[int, Summary]
     epoch: int | None
     score: Summary
 
@@ -39,15 +44,17 @@ def compute_effort(record: Record, gradient_evaluations: dict[str, float]) -> di
     cheapest = min(gradient_evaluations.values()) if known else math.nan
     curves = rerun_curves(record, definition["score"])
     same_units = metric_of(definition).name.removeprefix("test_") == definition["score"].removeprefix("validation_")
+    planned = {entry["name"]: entry.get("trials") or record.study["trials"] for entry in definition["configurations"]}
     effort = {}
     for name, evaluations in gradient_evaluations.items():
-        trials = ranked(tuning_slots(record, name), score_of(definition).direction)
-        scored = [row for row in trials if row["cause"] != PRUNED]
+        slots = tuning_slots(record, name)
+        scored = [row for row in ranked(slots, score_of(definition).direction) if row["cause"] != PRUNED]
         within = _within_margin(scored, definition["margin"]) if same_units else {}
         epoch = int(definition["epochs"] * cheapest / evaluations + 1e-9) if known else None
         own = curves[(curves.configuration == name) & (curves.epoch == epoch)] if epoch else curves[:0]
         number = sum(map(len, within.values()))
-        effort[name] = Effort(_rate_factor(within), number, len(scored), epoch, summarise(own["value"].tolist()))
+        score, after = summarise(own["value"].tolist()), _best_after(slots, scored, planned[name])
+        effort[name] = Effort(_rate_factor(within), number, len(scored), after, epoch, score)
     return effort
 
 
@@ -59,6 +66,25 @@ def _within_margin(best_first: list[Row], margin: float) -> dict[int, list[Row]]
         if not rows or abs(row["value"] - rows[0]["value"]) <= margin * (1 + 1e-9):
             rows.append(row)
     return within
+
+
+def _best_after(slots: list[Row], best_first: list[Row], planned: int) -> dict[int, Summary]:
+    """See `Effort.best_after`; for 5, 10, 20, 40, … trials and for all that are planned.
+
+    Args:
+        slots: every trial, finished or not. best_first: those with a score. planned: trials of a tuning run.
+    """
+    ended = [row for row in slots if row["state"] in ("done", "failed")]
+    doubled = itertools.takewhile(lambda count: count < planned, (5 * 2**power for power in itertools.count()))
+    after = {}
+    for count in (*doubled, planned):
+        finished = Counter(row["tuning_run"] for row in ended if row["slot"] < count)
+        best: dict[int, float] = {}
+        for row in best_first:
+            if row["slot"] < count and finished[row["tuning_run"]] == count:
+                best.setdefault(row["tuning_run"], row["value"])
+        after[count] = summarise(list(best.values()))
+    return after
 
 
 def _rate_factor(within: dict[int, list[Row]]) -> float:

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from hpo.analysis.descriptors import RangePosition
 from hpo.analysis.effort import Effort
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Comparison, Interval, Summary
+from hpo.analysis.range_position import RangePosition
 from hpo.analysis.smoothness import Smoothness
 from hpo.analysis.two_groups import TwoGroups
 from hpo.analysis.verdicts import Outcome, Verdict
@@ -27,7 +27,8 @@ class Tuning(NamedTuple):
         without_score: trials that were trained to the end and whose score is not finite.
         epochs: epochs of all finished trials together.
         failed: trials that failed for good. failed_attempts: attempts that ended without a result, by cause.
-        best: the best trial of every tuning run. range_positions: one entry per tuned hyperparameter.
+        best: the best trial of every tuning run. range_positions: of each ordered hyperparameter that is tuned;
+            empty where no tuning run has enough trials.
     """
 
     planned: int
@@ -60,6 +61,8 @@ class Reruns(NamedTuple):
         custom_metrics: the study's custom metrics on the test set, name → value by seed, without diverged reruns.
         diagnostics: the quantities of `Study.diagnostics`, key → value by seed, without diverged reruns.
         gradient_evaluations: of a step; see `hpo.gradients.gradient_count`.
+        parameters: numbers that the network's parameters have, several where settings differ in the network.
+        untrained_parameters: how many of them no optimizer has.
         two_groups: the quantities whose values lie in two groups: the metric, or "noisy_labels_fitted".
     """
 
@@ -84,6 +87,8 @@ class Reruns(NamedTuple):
     custom_metrics: dict[str, dict[int, float]]
     diagnostics: dict[str, dict[int, float]]
     gradient_evaluations: Summary
+    parameters: list[int]
+    untrained_parameters: list[int]
     tuning_run_by_seed: dict[int, int]
     two_groups: dict[str, TwoGroups]
 

@@ -1,5 +1,6 @@
 """Which slots of a record a report uses, as rows of plain Python values."""
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -45,6 +46,12 @@ def rounds_read(record: Record, configuration: str) -> int:
     reruns = _reruns(record, configuration)
     done = reruns[reruns.state == "done"]
     return int(done.groupby("tuning_run")["round"].nunique().max()) if len(done) else 0
+
+
+def failed_attempts(record: Record, configuration: str, phase: str) -> dict[str, int]:
+    """Cause → attempts of trials ("tune") or reruns ("rerun") that ended so without a result."""
+    slots = record.slots[(record.slots.configuration == configuration) & (record.slots.phase == phase)]
+    return dict(sorted(Counter(record.failures[record.failures.slot_id.isin(slots.id)].cause).items()))
 
 
 def ranked(trials: list[Row], direction: Direction) -> list[Row]:

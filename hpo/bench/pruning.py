@@ -17,7 +17,7 @@ from hpo.data import load_source
 from hpo.space import split_space
 from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.study.components import full_space
-from hpo.study.definition import direction_of
+from hpo.study.directions import direction_of
 from hpo.study.pruner import SuccessiveHalving
 from hpo.study.study import Study
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED, FinishedTrial, Outcome, Setting, Slot, TrialCurve, Work

@@ -15,7 +15,7 @@ from hpo.analysis.paired_tests import compare, summarise
 from hpo.bench.table import OnRow, Row
 from hpo.space import split_space
 from hpo.study.components import full_space
-from hpo.study.definition import direction_of
+from hpo.study.directions import direction_of
 from hpo.trials import FinishedTrial, Setting, Slot, Work
 from hpo.worker.sampler import sample
 from hpo.worker.trainer import Trainer

@@ -13,7 +13,7 @@ from hpo.data.loading import check_source
 from hpo.data.source import Dataset, Source
 from hpo.data.tensors import as_default_floats, as_tensor, type_name
 from hpo.errors import UsageError, require
-from hpo.tasks import IGNORED, TASKS
+from hpo.tasks import IGNORED, TASKS, TOKENS
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Given(Dataset):
 
     task: Any = field(default=None, kw_only=True, metadata={"described": False})  # type: ignore[misc]
     classes: int | None = field(default=None, kw_only=True, metadata={"described": "classes"})
-    ignore_index: int = field(default=IGNORED, kw_only=True, metadata={"described": False})
+    ignore_index: int = field(default=IGNORED, kw_only=True, metadata={"described": "predicts_tokens"})
     content: str = field(default="", init=False)
 
     def _keep(self, inputs: Any, labels: Any, test: Any, content: str = "") -> None:
@@ -66,6 +66,11 @@ class Given(Dataset):
     def load(self) -> Source:
         """The samples, checked."""
         return self._source  # type: ignore[attr-defined]
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the labels are a class per token, of which some may have none."""
+        return bool(self.task == TOKENS.name)
 
     @property
     def features(self) -> int:

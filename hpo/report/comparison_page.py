@@ -8,10 +8,12 @@ from hpo.analysis.performance_profiles import profile_steps
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
 from hpo.analysis.study_comparison import StudyComparison, compare_studies
+from hpo.diagnostics import described_words
 from hpo.errors import plural
 from hpo.output import visible
 from hpo.report import page
 from hpo.report.comparison_tables import TABLES
+from hpo.report.effort_tables import best_scores, diagnostics, effort
 from hpo.report.figure_plan import Figure, figure_of, forest_of
 from hpo.report.figures.forest_grid import ForestGrid
 from hpo.report.figures.profiles import Profiles
@@ -20,6 +22,8 @@ from hpo.report.results_json import as_json, write_results
 from hpo.report.standalone import write_page
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, listed, verdict_lines
+
+STUDY_TABLES = {table.__name__: table for table in (best_scores, effort, diagnostics)}
 
 
 def write_comparison(records: Sequence[Record], folder: Path, command: str, standalone: bool = False) -> Path:
@@ -68,10 +72,13 @@ def _figures(comparison: StudyComparison) -> Iterator[Figure]:
 
 def _page(comparison: StudyComparison, figures: Sequence[Figure], folder: Path, command: str) -> page.Page:
     names = [numbers.study["name"] for numbers in comparison.studies]
+    parts = [_part(numbers, folder) for numbers in comparison.studies]
     values = {
         "comparison": comparison,
         "studies": comparison.studies,
-        "parts": [_part(numbers, folder) for numbers in comparison.studies],
+        "parts": parts,
+        "shown": [name for name in STUDY_TABLES if any(part["tables"][name].rows for part in parts)],
+        **_captions(comparison.studies),
         "notes": list(_notes(comparison)),
         "tables": {table.__name__: table(comparison) for table in TABLES},
         "command": visible(command),
@@ -91,6 +98,17 @@ def _part(numbers: StudyNumbers, folder: Path) -> dict[str, Any]:
         "numbers": numbers,
         "verdicts": verdict_lines(numbers),
         "warnings": find_warnings(numbers),
+        "tables": {name: table(numbers) for name, table in STUDY_TABLES.items()},
+    }
+
+
+def _captions(studies: Sequence[StudyNumbers]) -> dict[str, Any]:
+    """What the captions of the studies' own tables have to say."""
+    measured = [each for numbers in studies for each in numbers.definition.get("diagnostics", ())]
+    return {
+        "several_runs": any(numbers.study["tuning_runs"] > 1 for numbers in studies),
+        "scheduled": any(numbers.definition["schedule"]["kind"] != "Constant" for numbers in studies),
+        "diagnostics": list(dict.fromkeys(escape(described_words(each)) for each in measured)),
     }
 
 

@@ -3,11 +3,16 @@
 In them tuning runs, rounds, trials, reruns and epochs count from 1, as in the report and in experiment trackers.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from hpo.analysis.record import Record
 from hpo.analysis.selection import superseded
+from hpo.search_space import Value
+from hpo.space import Space, split_space
+from hpo.stages import Stages
 
 # Name → its phase, and whether it has a row for each epoch.
 TABLES = {
@@ -32,7 +37,7 @@ def record_table(record: Record, name: str) -> pd.DataFrame:
     phase, of_curves = TABLES[name]
     slots = record.slots[record.slots.phase == phase]
     shown = _with_shown_numbers(slots)
-    table = _curve_table(record.curves, shown) if of_curves else _slot_table(shown)
+    table = _curve_table(record.curves, shown) if of_curves else _slot_table(_with_whole_settings(shown, record))
     if name == "reruns":
         table.insert(list(table).index("round") + 1, "superseded", superseded(slots))
     return table.reset_index(drop=True)
@@ -42,6 +47,21 @@ def _with_shown_numbers(slots: pd.DataFrame) -> pd.DataFrame:
     """The slots as people see them: all numbers count from 1, and a tuning run has trials."""
     shown = {"tuning_run": slots["tuning_run"] + 1, "round": slots["round"] + 1, "number": slots["slot"] + 1}
     return slots.assign(**shown, phase=slots["phase"].replace("tune", "trial"))
+
+
+def _with_whole_settings(slots: pd.DataFrame, record: Record) -> pd.DataFrame:
+    """The slots with the fixed values in their settings too, as every one of them was trained."""
+    spaces = {entry["name"]: split_space(entry["space"]) for entry in record.study["definition"]["configurations"]}
+    settings = [
+        whole_setting(spaces[name], setting) if isinstance(setting, dict) else setting
+        for name, setting in zip(slots["configuration"], slots["setting"], strict=True)
+    ]
+    return slots.assign(setting=pd.Series(settings, index=slots.index, dtype=object))
+
+
+def whole_setting(space: Space, setting: Mapping[str, Value]) -> dict[str, Value]:
+    """Every hyperparameter with its value, as CSV, JSON and Parquet hold it: changing batch sizes become a text."""
+    return {name: str(value) if isinstance(value, Stages) else value for name, value in space.known(setting).items()}
 
 
 def _curve_table(curves: pd.DataFrame, slots: pd.DataFrame) -> pd.DataFrame:

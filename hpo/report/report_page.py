@@ -11,24 +11,19 @@ from hpo.analysis.results import StudyNumbers
 from hpo.diagnostics import described_words
 from hpo.errors import plural
 from hpo.output import visible
-from hpo.report import analysis_tables, diagnostics_table, tables, tuning_tables
+from hpo.report import analysis_tables, effort_tables, tables, tuning_tables
 from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
 from hpo.report.sampler_words import sampler_words
+from hpo.report.setting_words import fixed_for_all, own_fixed
 from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
 
-TABLES = (
-    *tables.TABLES,
-    *analysis_tables.TABLES,
-    diagnostics_table.effort,
-    diagnostics_table.diagnostics,
-    *tuning_tables.TABLES,
-)
+TABLES = (*tables.TABLES, *analysis_tables.TABLES, *effort_tables.TABLES, *tuning_tables.TABLES)
 
 
 def report_page(
@@ -115,9 +110,10 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "samples": numbers.samples,
         "legend": escape(legend(dict.fromkeys(name for entry in configurations for name in entry["space"]))),
         "fixed": ", ".join(
-            f"{escape(plain_name(name))} {escape(value_words(value))}"
-            for name, value in tuning_tables.fixed_for_all(numbers).items()
+            f"{escape(plain_name(name))} {escape(value_words(value))}" for name, value in fixed_for_all(numbers).items()
         ),
+        "parameters": _parameters(numbers),
+        "has_own_fixed": any(own_fixed(entry["name"], numbers) for entry in configurations),
         "training_names": _training_names(numbers),
         "uneven_seeds": _uneven_seeds(numbers),
         "trial_budget": _trial_budget(numbers),
@@ -125,6 +121,22 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "pruned_epochs": _pruned_epochs(numbers),
         "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.comparisons)):.3g}%",
     }
+
+
+def _parameters(numbers: StudyNumbers) -> str:
+    """ "78,346 parameters; not trained by any optimizer: 1,290 of Muon"; empty before the first rerun."""
+    runs = {escape(entry.name): entry.reruns for entry in numbers.configurations if entry.reruns.parameters}
+    counts = {name: _from_to(reruns.parameters) for name, reruns in runs.items()}
+    left = {name: _from_to(reruns.untrained_parameters) for name, reruns in runs.items()}
+    words = f"{next(iter(counts.values()))} parameters" if len({*counts.values()}) == 1 else ""
+    if len({*counts.values()}) > 1:
+        words = f"parameters: {', '.join(f'{name} {count}' for name, count in counts.items())}"
+    untrained = [f"{count} of {name}" for name, count in left.items() if count != "0"]
+    return words + (f"; not trained by any optimizer: {listed(untrained)}" if untrained else "")
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
 
 def _training_names(numbers: StudyNumbers) -> str:

@@ -14,12 +14,10 @@ from hpo.errors import UsageError
 from hpo.report import tables
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.page import render_html
-from hpo.report.record_tables import record_tables
+from hpo.report.record_tables import record_tables, whole_setting
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, unescape, verdict_lines
-from hpo.search_space import Value
 from hpo.space import split_space
-from hpo.stages import Stages
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -46,8 +44,8 @@ class Results:
 
         Columns: configuration; tuning_run; round (always 1); number: of the trial in its tuning run; seed; state
         ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that ended so,
-        else None); value: the score; seconds; setting/NAME: a column for each hyperparameter; result/NAME: a
-        column for each number that training reports at the end.
+        else None); value: the score; seconds; setting/NAME: a column for each hyperparameter, tuned or
+        fixed; result/NAME: a column for each number that training reports at the end.
         """
         return self._tables["trials"].copy()
 
@@ -107,8 +105,7 @@ class Results:
             chosen = best_of(entry.tuning.best, key=lambda best: best.score, default=None)
             for best in entry.tuning.best:
                 values = (entry.name, best.tuning_run, best.number, best.score, best is chosen)
-                setting = {name: _plain(value) for name, value in spaces[entry.name].complete(best.setting).items()}
-                rows.append(dict(zip(plain, values, strict=True)) | setting)
+                rows.append(dict(zip(plain, values, strict=True)) | whole_setting(spaces[entry.name], best.setting))
         names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
         # Object columns: a hyperparameter that some configurations do not have would make floats of whole numbers.
         settings = {
@@ -170,8 +167,3 @@ class Results:
     @cached_property
     def _figures(self) -> list[Figure]:
         return plan_figures(self._record, self._numbers)
-
-
-def _plain(value: Value) -> Value:
-    """A value as CSV, JSON and Parquet hold it: batch sizes that change during training become a text."""
-    return str(value) if isinstance(value, Stages) else value

@@ -20,12 +20,14 @@ from hpo.report.formatting import (
     three_digits,
     with_interval,
 )  # fmt: skip
+from hpo.report.setting_words import trained_setting
 from hpo.report.two_groups import NOISY_LABELS, with_groups
 from hpo.report.wording import escape, setting, verdict_words
 from hpo.tasks import CLASSIFICATION, TOP5, metric_words, task_of
 
 MAX_CLASSES_WITHOUT_TOP5 = 10
 UNDETECTED = 5  # the rule of "no detectable difference"
+BETTER = {"maximize": "higher", "minimize": "lower", None: "not stated"}
 TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
 
 
@@ -43,7 +45,7 @@ def results(numbers: StudyNumbers) -> Table:
     fits = ["noisy labels fitted"] if task_of(numbers.definition) is CLASSIFICATION else []
     header = [
         "configuration", "n", f"{escape(metric.label)} [95% CI]", *(escape(other.label) for other in further),
-        "final training loss", "generalisation gap", *fits, "diverged", "seconds per epoch", "best setting",
+        "final training loss", "generalisation gap", *fits, "diverged", "seconds per epoch", "setting",
     ]  # fmt: skip
     rows = [_result(entry, numbers, further, bool(fits)) for entry in numbers.configurations]
     return Table(header, rows, range(1, len(header) - 1))
@@ -71,7 +73,6 @@ def _shown_metrics(numbers: StudyNumbers) -> list[Metric]:
 def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Metric], fits: bool) -> list[str]:
     metric, reruns, summary = numbers.metric, entry.reruns, entry.reruns.metric_summary
     limits = f" {interval(summary.interval, metric)}" if math.isfinite(summary.interval.low) else ""
-    settings = reruns.settings or [best.setting for best in entry.tuning.best]
     return [
         escape(entry.name),
         str(summary.n),
@@ -82,18 +83,8 @@ def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Me
         *([with_groups(spread(reruns.memorised, NOISY_LABELS), entry, NOISY_LABELS)] if fits else []),
         str(len(reruns.diverged_seeds)),
         three_digits(reruns.seconds_per_epoch.mean),
-        escape(best_settings(entry, settings if len(settings) < 2 else "one per tuning run")),
+        escape(trained_setting(entry, numbers)),
     ]
-
-
-def best_settings(entry: ConfigurationNumbers, settings: list[dict[str, float]] | str) -> str:
-    """The settings that tuning chose; where no trial has a score none was chosen, although one may have been rerun."""
-    trials = entry.tuning
-    words = settings if isinstance(settings, str) else "; ".join(map(setting, settings))
-    if trials.finished and trials.diverged + trials.without_score == trials.finished:
-        reason = "no trial has a finite score" if trials.without_score else "all trials diverged"
-        return f"none: {reason}" + (f" (rerun with {words})" if words else "")
-    return words or NOTHING
 
 
 def verdicts(numbers: StudyNumbers) -> Table:
@@ -185,20 +176,22 @@ def _seed_cells(entry: ConfigurationNumbers, seeds: Iterable[int], metric: Metri
 
 def custom_metrics(numbers: StudyNumbers) -> Table:
     """T5: custom metrics other than the verdict's on the test set, and their differences from the baseline."""
+    directions = numbers.study["text"].get("directions") or {}
     rivals = {rival.name: rival for rival in numbers.rivals}
     rows = []
     for name in numbers.definition.get("metrics", ()):
         if f"test_{name}" == numbers.metric.name:
             continue
-        metric = Metric(name, "maximize", share=False)
+        direction = directions.get(name)
+        metric = Metric(name, direction or "maximize", share=False)
         for entry in numbers.configurations:
             summary = summarise(list(entry.reruns.custom_metrics[name].values()))
             paired = rivals[entry.name].custom_metrics[name] if entry.name in rivals else None
             delta = with_interval(paired.mean, paired.interval, metric) if paired and paired.n > 1 else NOTHING
             values = [str(summary.n), spread(summary, metric), delta]
-            rows.append([escape(metric.label), escape(entry.name), *values])
-    header = ["metric", "configuration", "n", "test set", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
-    return Table(header, rows, range(2, 5))
+            rows.append([escape(metric.label), BETTER[direction], escape(entry.name), *values])
+    header = ["metric", "better", "configuration", "n", "test set", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
+    return Table(header, rows, range(3, 6))
 
 
 TABLES = (verdicts, results, comparisons, pairs, seeds, custom_metrics)

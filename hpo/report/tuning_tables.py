@@ -6,9 +6,10 @@ from typing import Any
 from hpo.analysis.metric import score_of
 from hpo.analysis.results import StudyNumbers
 from hpo.report.formatting import NOTHING, bound, metric_value
-from hpo.report.tables import Table, best_settings
+from hpo.report.setting_words import best_settings, fixed_for_all
+from hpo.report.tables import Table
 from hpo.report.wording import configuration_options, describe, escape, plain_name, symbol, value_words
-from hpo.search_space import Bounds, Choice, Value
+from hpo.search_space import Bounds, Choice
 from hpo.space import split_space
 from hpo.trials import CAUSES, count_by_cause
 
@@ -35,12 +36,6 @@ def spaces(numbers: StudyNumbers) -> Table:
         rows.append([escape(entry["name"]), *parts, *shared, *([further] if others or any(options) else [])])
     header = ["configuration", "optimizer", "regularizer", *(escape(_name(name)) for name in columns)]
     return Table([*header, *(["further"] if others or any(options) else [])], rows)
-
-
-def fixed_for_all(numbers: StudyNumbers) -> dict[str, Value]:
-    """The hyperparameters that every configuration fixes at the same value."""
-    first, *others = (split_space(entry["space"]).fixed for entry in numbers.definition["configurations"])
-    return {name: value for name, value in first.items() if all(fixed.get(name) == value for fixed in others)}
 
 
 def _space(space: Mapping[str, Any]) -> dict[str, str]:

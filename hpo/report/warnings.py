@@ -141,7 +141,7 @@ def _undefined_metrics(entry: ConfigurationNumbers, numbers: StudyNumbers) -> di
 
 def _range_ends(entry: ConfigurationNumbers) -> Iterator[str]:
     for name, position in entry.tuning.range_positions.items():
-        at = f"median position {position.position:.2f} of the best {position.trials} trials"
+        at = f"median position {position.position:.2f}, {position.at_end} of the best {position.trials} trials there"
         if position.off:
             yield (
                 f"{escape(entry.name)} tuned itself off: {escape(plain_name(name))} is at the end of its range where "

@@ -18,11 +18,12 @@ from hpo.space import as_json
 from hpo.stages import Stages
 from hpo.study.components import full_space, optimizer_of, regularizer_of
 from hpo.study.configuration_options import check_options, describe_groups
+from hpo.study.directions import direction_of
 from hpo.study.planned_comparisons import planned_against
 from hpo.study.search import check_grid, describe_sampler, first_settings, planned_trials
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training, training_names
-from hpo.tasks import CLASSIFICATION, direction_of_metric
+from hpo.tasks import CLASSIFICATION
 from hpo.user_code.metrics import Whole, is_accumulator
 
 
@@ -33,11 +34,6 @@ def loss_of(study: Study) -> SampleLoss:
 
 def _task_loss(study: Study) -> SampleLoss:
     return LOSSES[study.data.task]
-
-
-def direction_of(study: Study) -> str:
-    """Whether tuning should "maximize" or "minimize" the study's score."""
-    return study.direction or direction_of_metric(study.score.partition("_")[2])
 
 
 def describe(study: Study) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from hpo.errors import UsageError
 from hpo.search_space import Entry, Value
 from hpo.stages import Stages
+from hpo.study.directions import Direction
 from hpo.study.validation import check_configuration, check_study
 from hpo.tasks import CLASSIFICATION, TASKS
 
@@ -87,7 +88,8 @@ class Study:
             or `rmse`, `f1` (multi-label, the default) or `exact_match`, `perplexity` or `accuracy` (tokens, whose
             default is `validation_loss`). For classification also `noisy_labels_fitted`, `noisy_labels_recovered`.
         direction: whether to "maximize" or "minimize" the score. A loss, RMSE and perplexity are minimised by default
-            and any other built-in score maximised; a custom metric needs it.
+            and any other built-in score maximised; a custom metric needs it. A dict of custom metric → direction also
+            says for the others whether higher or lower is better, as the report then shows.
         score_epoch: `"last"` (default) or `"best"`, the best epoch of the run, which favours noisy curves.
         schedule: the learning rate schedule of every configuration (`hpo.Constant()`, `hpo.Cosine()`,
             `hpo.MultiStep(...)`), or a function (step, steps, steps_per_epoch) -> factor.
@@ -138,7 +140,7 @@ class Study:
     seeds_per_trial: int = 1
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     score: str = ""
-    direction: Literal["maximize", "minimize"] | None = None
+    direction: Direction | Mapping[str, Direction] | None = None
     score_epoch: Literal["last", "best"] = "last"
     schedule: Any = None
     label_smoothing: float = 0.0

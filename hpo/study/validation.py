@@ -9,6 +9,7 @@ from hpo.diagnostics import chosen_diagnostics
 from hpo.errors import UsageError, did_you_mean, is_fraction_below_one, plural, require, require_whole
 from hpo.search_space import Choice, Range, When, is_plain
 from hpo.stages import Stages, batch_sizes_of
+from hpo.study.directions import check_directions
 from hpo.study.planned_comparisons import check_against, check_planned_comparisons
 from hpo.study.pruner import check_pruner
 from hpo.study.sampler import check_sampler
@@ -149,9 +150,7 @@ def _check_score(study: Any) -> None:
     hint = did_you_mean(str(study.score), scores)
     of_task = "" if task is CLASSIFICATION else f" for {task.words}"
     require(study.score in scores, "score", study.score, f"one of {', '.join(scores)}{of_task}{hint}")
-    if study.score.removeprefix("validation_") in study.metrics and study.direction is None:
-        raise UsageError(f"score is the custom metric {study.score!r}; give direction='maximize' or 'minimize'")
-    _require_choice("direction", study.direction, "maximize", "minimize", None)
+    check_directions(study)
     _require_choice("score_epoch", study.score_epoch, "last", "best")
 
 

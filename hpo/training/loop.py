@@ -145,6 +145,7 @@ class _Run:
         self.splits = samples.splits
         self.last: dict[str, Tensor] = {}
         self._gradients = [0.0] * len(population)  # evaluations a step
+        self._parameters = population.parameter_counts()
         self.results = [Result({}, {}, None) for _ in range(len(population))]
         self.active = list(range(len(population)))
 
@@ -256,6 +257,7 @@ class _Run:
             "epochs": epochs,
             "steps": self.steps.count_until(epochs),
             "gradient_evaluations": self._gradients[member],
+            **self._parameters,
         }
         sizes |= {"classes": source.classes} if source.classes else {}
         return sizes | ({"test_samples": len(source.test_labels)} if test else {})

@@ -80,7 +80,8 @@ class Result(NamedTuple):
 
     Attributes:
         curves: metric -> one number per epoch, up to the epoch before it diverged.
-        final: sizes of the run, such as its `steps` and the mean `gradient_evaluations` of a step, and unless it
+        final: sizes of the run, such as its `steps`, the mean `gradient_evaluations` of a step, the network's
+            `parameters` and how many of them no optimizer trains, `untrained_parameters`, and unless it
             diverged its metrics at the end: `train_loss` and `train_<metric>` of the task on the whole training part,
             the validation metrics and, with `test`, `test_loss` and the task's and the custom metrics as `test_<name>`.
         diverged_epoch: the first epoch (from 1) whose training or validation loss was not finite, or None.

@@ -58,7 +58,7 @@ class Builder:
         for name in {name for group in self.groups for name in group.changes}:
             if (argument := self.optimizer.argument_of(name)) not in built[0].defaults:
                 raise UsageError(f"{self.name} has no {argument!r} in its parameter groups; leave it out of groups")
-        held = [parameter for optimizer in built for group in optimizer.param_groups for parameter in group["params"]]
+        held = _held(built)
         names = {id(parameter): name for name, parameter in parameters.items()}
         for parameter in held:
             if id(parameter) not in names:
@@ -66,9 +66,8 @@ class Builder:
             if sum(parameter is other for other in held) > 1:
                 name = names[id(parameter)]
                 raise UsageError(f"{self.name} has {name!r} in several optimizers or groups; give it to one of them")
-        if left_out := names.keys() - {id(parameter) for parameter in held}:
-            left_names = ", ".join(name for key, name in names.items() if key in left_out)
-            warn_once(f"{self.name} does not train {left_names}: no optimizer has these parameters")
+        if left_out := untrained(built, parameters):
+            warn_once(f"{self.name} does not train {', '.join(left_out)}: no optimizer has these parameters")
 
     def _check_rate(self, optimizer: torch.optim.Optimizer) -> None:
         """A class with **kwargs may ignore the learning rate, or may have one that was not given."""
@@ -144,3 +143,13 @@ def switch(optimizer: torch.optim.Optimizer, mode: str) -> None:
     method = getattr(optimizer, mode, None)
     if callable(method):
         method()
+
+
+def untrained(optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]) -> list[str]:
+    """The names of a model's parameters that none of its optimizers has."""
+    held = {id(parameter) for parameter in _held(optimizers)}
+    return [name for name, parameter in parameters.items() if id(parameter) not in held]
+
+
+def _held(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    return [each for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]

@@ -1,6 +1,6 @@
 """Updates by instances of a `torch.optim.Optimizer`, one per model, whose parameters are views of the stack."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpo.optim.parameter_groups import ParameterGroup
 from hpo.optim.torch_optimizer import TorchOptimizer
-from hpo.training.torch_instances import Builder, Closure, Setting
+from hpo.training.torch_instances import Builder, Closure, Setting, untrained
 from hpo.training.torch_model import TorchModel
 from hpo.training.update_types import Step
 from hpo.tree import Tree
@@ -33,6 +33,7 @@ class TorchUpdates:
         self._models = [
             TorchModel(builder, _row(params, row), setting, takes_closure) for row, setting in enumerate(settings)
         ]
+        self.untrained: Collection[str] = untrained(self._models[0].optimizers, self._models[0].parameters)
 
     @property
     def evaluates_others(self) -> bool:

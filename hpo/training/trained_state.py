@@ -44,6 +44,12 @@ class TrainedState:
     def __len__(self) -> int:
         return len(next(iter(self.params.values())))
 
+    def parameter_counts(self) -> dict[str, int]:
+        """How many numbers the parameters of one model are, and how many of them no optimizer trains."""
+        counts = {name: leaf[0].numel() for name, leaf in self.params.items()}
+        untrained = sum(counts[name] for name in self.updates.untrained)
+        return {"parameters": sum(counts.values()), "untrained_parameters": untrained}
+
     def evaluated(self) -> tuple[Tree, Tree]:
         """The parameters and buffers to evaluate, which stay the same until `resume`."""
         if self._evaluated is None:

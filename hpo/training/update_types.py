@@ -1,6 +1,6 @@
 """What a population and its optimizer exchange in every step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -35,10 +35,12 @@ class Updates(Protocol):
     Attributes:
         state: tensors [K, ...], which the population saves, restores and keeps for some models only.
         is_recordable: whether an update consists of tensor operations only, as a CUDA graph needs.
+        untrained: the parameters that no optimizer has, by name.
     """
 
     state: dict[str, Any]
     is_recordable: bool
+    untrained: Collection[str]
 
     @property
     def evaluates_others(self) -> bool:

@@ -1,6 +1,6 @@
 """How a population's optimizer turns K gradients into K updates, and the state that it keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -46,6 +46,7 @@ class FunctionUpdates:
     """Updates by the functions of an `Optimizer`; the `Updates` of what is written for stacks or by `per_model`."""
 
     is_recordable = True
+    untrained: Collection[str] = ()
 
     def __init__(self, optimizer: Optimizer, params: Tree, static: Mapping[str, Any] = MappingProxyType({})) -> None:
         """

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hpo.study.definition import direction_of
+from hpo.study.directions import direction_of
 from hpo.study.study import Study
 from hpo.training.loop import Prune
 from hpo.training.recipe import Result

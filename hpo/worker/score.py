@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from hpo.errors import UsageError
-from hpo.study.definition import direction_of
+from hpo.study.directions import direction_of
 from hpo.study.study import Study
 from hpo.tasks import untrained_value
 from hpo.training.recipe import Result

@@ -1,4 +1,4 @@
-"""Smoothness, memorisation and position in the range, on small arrays computed by hand."""
+"""Smoothness, memorisation and the best of so many trials, on small arrays computed by hand."""
 
 import itertools
 import math
@@ -9,33 +9,6 @@ import numpy as np
 import pytest
 
 from hpo.analysis import descriptors
-from hpo.search_space import linear_range, log_range
-
-
-def test_the_position_is_the_median_of_the_best_on_the_ranges_own_scale() -> None:
-    bounds = log_range(1e-4, 1e-2)
-    position = descriptors.range_position(bounds, [1e-3, 1e-2, 1e-4, *[5e-3] * 20])
-    assert (position.position, position.trials, position.end, position.off) == (pytest.approx(0.5), 3, None, False)
-
-
-@pytest.mark.parametrize(("finished", "taken"), [(3, 3), (30, 3), (40, 4), (100, 10)])
-def test_the_best_tenth_but_at_least_three(finished: int, taken: int) -> None:
-    assert descriptors.range_position(linear_range(0, 1), [0.5] * finished).trials == taken
-
-
-def test_every_search_has_its_own_best_trials() -> None:
-    """The second search is the easier one: of all twenty trials its own are the best."""
-    position = descriptors.range_position(linear_range(0, 1), [0.2] * 10, [0.9] * 10, [0.3])
-    assert (position.position, position.trials) == (pytest.approx(0.3), 7)
-
-
-@pytest.mark.parametrize(
-    ("off", "value", "end", "is_off"),
-    [("low", 0.05, "low", True), ("high", 0.05, "low", False), (None, 0.95, "high", False), ("low", 0.5, None, False)],
-)
-def test_ends_of_the_range(off: str, value: float, end: str, is_off: bool) -> None:
-    position = descriptors.range_position(linear_range(0, 1, off=off), [value] * 3)  # type: ignore[arg-type]
-    assert (position.end, position.off) == (end, is_off)
 
 
 def test_adjusted_memorisation() -> None:

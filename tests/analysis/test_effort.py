@@ -46,6 +46,26 @@ def test_a_configuration_with_twice_the_gradients_is_compared_at_half_of_its_epo
     assert "T11." in text_of(chosen)
 
 
+def test_the_best_scores_after_some_trials_are_those_of_the_first_trials_of_each_tuning_run() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=6, tuning_runs=3, trials=12)
+    rows = [row for row in export["slots"] if (row["configuration"], row["phase"]) == ("SAM", "tune")]
+    after = compute_numbers(make_record(export, curves)).effort["SAM"].best_after
+    assert list(after) == [5, 10, 12]
+    for count, summary in after.items():
+        best = [
+            max(row["value"] for row in rows if row["tuning_run"] == run and row["slot"] < count) for run in range(3)
+        ]
+        assert (summary.n, summary.mean) == (3, pytest.approx(float(np.mean(best))))
+        assert summary.sd == pytest.approx(float(np.std(best, ddof=1)))
+    for row in rows:
+        if row["tuning_run"] == 0 and row["slot"] > 6:
+            row |= {"state": "open", "value": None, "result": None}
+    left = compute_numbers(make_record(export, curves)).effort["SAM"].best_after
+    assert left[5] == after[5] and [left[count].n for count in (10, 12)] == [2, 2], (
+        "an unfinished run has no best of 10"
+    )
+
+
 def test_without_gradient_evaluations_or_a_margin_in_units_of_the_score_nothing_is_claimed() -> None:
     chosen = record(score="train_loss", direction="minimize")
     for result in chosen.slots["result"]:

@@ -16,7 +16,7 @@ import torch
 
 from hpo.space import split_space
 from hpo.study.components import full_space
-from hpo.study.definition import direction_of
+from hpo.study.directions import direction_of
 from hpo.study.loading import load
 from hpo.study.study import Study
 from hpo.trials import Slot, Work

@@ -108,6 +108,14 @@ def test_a_task_can_be_given() -> None:
     assert (source.labels == -100).sum() + (source.test_labels == -100).sum() == (padded == 0).sum()
 
 
+def test_the_label_of_tokens_without_a_target_is_part_of_the_definition() -> None:
+    tokens = np.arange(120).reshape(40, 3)
+    for given, label in (({"ignore_index": 0}, 0), ({}, -100)):
+        described = describe(study_of(Arrays(tokens, tokens % 5, **given), lambda: nn.Linear(3, 5)))["data"]
+        assert described["ignore_index"] == label
+    assert "ignore_index" not in describe(study_of(Arrays(X, CLASSES)))["data"]
+
+
 def test_a_fraction_of_the_samples_is_the_test_set_once_and_for_all() -> None:
     one, other = load_source(Arrays(X, CLASSES, test=0.25)), load_source(Arrays(X, CLASSES, test=0.25))
     assert (len(one.labels), len(one.test_labels)) == (30, 10) and torch.equal(one.test_inputs, other.test_inputs)

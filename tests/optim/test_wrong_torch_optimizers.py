@@ -213,8 +213,10 @@ def test_parameters_that_no_optimizer_has_are_named_in_a_warning(caplog: pytest.
     def first_only(named_parameters: Any, learning_rate: float) -> Any:
         return torch.optim.SGD([named_parameters[0][1]], lr=learning_rate)
 
-    run(2, optimizer=from_torch(first_only, lr=0.1))
+    population, _ = run(2, optimizer=from_torch(first_only, lr=0.1))
     assert "'first_only' does not train linear1.bias, linear2.weight, linear2.bias" in caplog.text
+    sizes = [parameter.numel() for parameter in NETWORK().parameters()]
+    assert population.parameter_counts() == {"parameters": sum(sizes), "untrained_parameters": sum(sizes[1:])}
 
 
 def study(optimizer: Any, **fields: Any) -> Study:

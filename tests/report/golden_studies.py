@@ -18,7 +18,7 @@ from report_text import text_of
 from sqlalchemy.engine import Engine
 from synthetic_record import synthetic_export
 
-from hpo.report import read_record, write_report
+from hpo.report import read_record, write_comparison, write_report
 from hpo.storage import schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Outcome, Slot, Work, open_study
@@ -181,6 +181,17 @@ def write(name: str, folder: Path) -> None:
         figures = json.loads(script[1]) if script else {}
         text = json.dumps(figures, indent=1, ensure_ascii=False, sort_keys=True)
         (folder / "figures.json").write_text(text + "\n", encoding="utf-8")
+
+
+def comparison_text() -> str:
+    """README.md of two of the studies side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = connect(f"sqlite:///{folder}/golden.db")
+        records = [read_record(STUDIES[name](engine)) for name in ("plain", "custom_metric")]
+        command = "hpo report plain custom_metric --compare"
+        page = write_comparison(records, Path(folder) / "reports" / "compare", command)
+        engine.dispose()
+        return page.read_text(encoding="utf-8")
 
 
 def moments_text() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from report_text import section
+from report_text import text_of as report_text
 from synthetic_record import diverge, fail, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
@@ -228,6 +229,40 @@ def test_a_comparison_at_every_moment(moment: str) -> None:
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", text) and not FORBIDDEN.search(text)
     assert "- GNVR against AdamW: equivalent within ±1 point" in text
     assert len(re.findall(r"^\|[-:|]+\|$", text, re.MULTILINE)) == html(page).count("<table>")
+
+
+def with_diagnostics(record: Record, scale: float) -> Record:
+    """The record with sharpness measured in its reruns."""
+    slots = record.slots.copy()
+    slots["result"] = [
+        {**result, "sharpness": scale * (1 + seed % 5)} if phase == "rerun" and result else result
+        for result, phase, seed in zip(slots["result"], slots["phase"], slots["seed"], strict=True)
+    ]
+    return record._replace(slots=slots)
+
+
+def test_the_tables_of_effort_and_sharpness_are_those_of_the_studies_own_pages() -> None:
+    records = [
+        with_diagnostics(study("a", trials=12), 0.1),
+        with_diagnostics(study("b", 0.05, trials=12), 0.3),
+        study("c"),
+    ]
+    page = section(text_of(*records), "Analysis")
+    parts = [section.split("\n\n") for section in re.split(r"^A[678]\. ", page, flags=re.MULTILINE)[1:]]
+    assert len(parts) == 3
+    for caption, (number, shown) in zip(parts, (("T12.", "abc"), ("T11.", "abc"), ("T10.", "ab")), strict=True):
+        tables = dict(re.findall(r"Study (\w):\n\n((?:\|.*\n)+)", "\n\n".join(caption)))
+        assert "".join(tables) == shown
+        for record in records[: len(shown)]:
+            own = report_text(record).split(f"\n{number} ")[1]
+            [table, *_] = re.findall(r"(?:^\|.*\n)+", own, re.MULTILINE)
+            assert tables[record.study["name"]] == table
+
+
+def test_a_comparison_of_studies_that_are_not_tuned_yet_has_no_tables_of_effort() -> None:
+    young = named(synthetic_record(finished_trials=0, seeds=6), "young")
+    text = text_of(young)
+    assert "## Analysis" not in text and "A6." not in text
 
 
 def test_nothing_is_pooled() -> None:

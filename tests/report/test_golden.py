@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.golden_studies import FILES, GOLDEN, STUDIES, moments_text, write
+from tests.report.golden_studies import FILES, GOLDEN, STUDIES, comparison_text, moments_text, write
 
 
 @pytest.fixture(scope="module", params=STUDIES)
@@ -43,6 +43,10 @@ def test_text_is_the_same_word_by_word(pair: tuple[Path, Path], name: str) -> No
 
 def test_sentences_of_every_moment_are_the_same_word_by_word() -> None:
     assert moments_text() == (GOLDEN / "moments.md").read_text(encoding="utf-8")
+
+
+def test_a_comparison_of_studies_is_the_same_word_by_word() -> None:
+    assert comparison_text() == (GOLDEN / "comparison.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["results.json", "figures.json"])

@@ -76,7 +76,9 @@ def test_curves_have_a_row_for_each_epoch(name: str, phase: str) -> None:
     whole = synthetic_record()
     kept = RANDOM.random(len(whole.curves)) < 0.8  # slots that lack epochs and metrics
     record = whole._replace(curves=whole.curves[kept])
-    slots = record.slots[record.slots.phase == phase]
+    slots = record.slots[record.slots.phase == phase].rename(columns={"slot": "number"})
+    slots[["tuning_run", "round", "number"]] += 1
+    slots["phase"] = {"tune": "trial", "rerun": "rerun"}[phase]
     pivoted = record.curves.astype({"metric": str}).pivot(index=["slot_id", "epoch"], columns="metric", values="value")
     slow = slots.set_index("id")[KEYS].join(pivoted.reset_index("epoch"), how="inner").reset_index(drop=True)
     unknown = [column for column in slow if len(slow) and slow[column].isna().all()]

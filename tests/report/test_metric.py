@@ -119,8 +119,12 @@ def test_the_verdicts_metric_is_not_reported_twice() -> None:
             row["result"]["test_margin_size"] = 0.25
     assert "T5. The study's other custom metrics" in text_of(export, curves)
     rows = custom_metrics(compute_numbers(make_record(export, curves))).rows
-    assert [row[:4] for row in rows] == [["margin size", name, "6", "0.250 ± 0.000"] for name in ("AdamW", "GNVR")]
-    assert [row[4] for row in rows] == ["–", "0"]
+    cells = ["6", "0.250 ± 0.000"]
+    assert [row[:5] for row in rows] == [["margin size", "not stated", name, *cells] for name in ("AdamW", "GNVR")]
+    assert [row[5] for row in rows] == ["–", "0"]
+    for direction, word in (("minimize", "lower"), ("maximize", "higher")):
+        export["study"]["text"]["directions"] = {"margin_size": direction}
+        assert {row[1] for row in custom_metrics(compute_numbers(make_record(export, curves))).rows} == {word}
 
 
 def test_a_score_without_a_test_metric_leaves_the_verdict_to_accuracy() -> None:

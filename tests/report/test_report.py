@@ -26,6 +26,7 @@ from hpo.report.page import html, markdown
 from hpo.report.report_page import report_page
 from hpo.report.results_json import as_json, write_results
 from hpo.report.summary import summarise
+from hpo.report.tables import results
 from hpo.report.tuning_tables import spaces
 from hpo.report.wording import verdict_lines
 from tests.report.moments import MOMENTS, NOISE, numbers_of, planted, record_of, rows_of
@@ -164,6 +165,47 @@ def test_the_terminal_says_what_the_report_says(tmp_path: Path, capsys: pytest.C
         print_verdicts(tmp_path / "README.md")
         line = capsys.readouterr().out.splitlines()[0]
         assert line.startswith(f"GNVR against AdamW: {words}; Δ = +5.00 points")
+
+
+def test_the_number_of_parameters_and_of_untrained_ones_stands_with_the_model() -> None:
+    export, curves = synthetic_export(names=("AdamW", "Muon", "Wide"))
+
+    def line(counts: dict[str, tuple[int, int]]) -> str:
+        for row in export["slots"]:
+            if row["phase"] == "rerun":
+                counted = counts[row["configuration"]]
+                row["result"] |= dict(zip(("parameters", "untrained_parameters"), counted, strict=True))
+        text = text_of(make_record(export, curves))
+        return next(line for line in text.splitlines() if line.startswith("- Model: "))
+
+    assert line(dict.fromkeys(("AdamW", "Muon", "Wide"), (78_346, 0))).endswith("; 78,346 parameters.")
+    counts = {"AdamW": (78_346, 0), "Muon": (78_346, 1_290), "Wide": (100_000, 7)}
+    words = "parameters: AdamW 78,346, Muon 78,346, Wide 100,000"
+    assert line(counts).endswith(f"; {words}; not trained by any optimizer: 1,290 of Muon and 7 of Wide.")
+
+
+def test_a_fixed_value_stands_in_the_results_and_in_the_files(tmp_path: Path) -> None:
+    export, curves = synthetic_export(names=("AdamW", "SAM", "Fixed"), tuning_runs=3, seeds=6)
+    _, sam, fixed = export["study"]["definition"]["configurations"]
+    sam["space"] |= {"rho": 0.05}
+    fixed["space"] = {"learning_rate": 0.01, "weight_decay": 0, "momentum": 0.9}
+    for row in export["slots"]:
+        row["setting"] = {} if row["configuration"] == "Fixed" else row["setting"]
+    record = make_record(export, curves)
+    cells = {row[0]: row[-1] for row in results(compute_numbers(record)).rows}
+    assert cells == {
+        "AdamW": "one per tuning run",
+        "SAM": "one per tuning run; fixed: ρ 0.05",
+        "Fixed": "fixed: LR 0.01, WD 0",
+    }
+    folder = write_report(record, tmp_path / "s", "s", []).parent
+    for file, phase in (("trials.csv", "tune"), ("reruns.csv", "rerun")):
+        table = pd.read_csv(folder / file)
+        rows = {name: table[table["configuration"] == name] for name in cells}
+        assert set(table["setting/momentum"]) == {0.9} and set(rows["SAM"]["setting/rho"]) == {0.05}
+        assert rows["AdamW"]["setting/rho"].isna().all() and set(rows["Fixed"]["setting/learning_rate"]) == {0.01}
+        kept = [row["setting"]["learning_rate"] for row in rows_of(export, "SAM", phase)]
+        assert rows["SAM"]["setting/learning_rate"].tolist() == kept
 
 
 def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:

@@ -46,8 +46,8 @@ def new_warnings(moment: str) -> list[str]:
         (
             "at the edges",
             [
-                r"^Interim: .*GNVR 8 of 20\b", r"^GNVR tuned itself off: lambda .*0\.01 of the best 3",
-                r"^ROGC: lambda .*high end.*0\.99 of the best 3", r"^Unequal.* AdamW 8, GNVR 20, ROGC 8",
+                r"^Interim: .*GNVR 8 of 20\b", r"^GNVR tuned itself off: lambda .*0\.01, 3 of the best 3 ",
+                r"^ROGC: lambda .*high end.*0\.99, 3 of the best 3 ", r"^Unequal.* AdamW 8, GNVR 20, ROGC 8",
                 r"^Few trials",
                 r"^Tuned for 3 epochs, rerun for 6", r"best epoch",
             ],

@@ -27,12 +27,14 @@ from hpo import (
     Source,
     SquaredError,
     Study,
+    whole,
 )
 from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import linear_range, log_range
 from hpo.study.components import full_space
 from hpo.study.definition import describe, digest
+from hpo.study.directions import metric_directions
 
 BASELINE = Configuration("AdamW", space={"weight_decay": 0.0})
 RIVAL = Configuration("GNVR", regularizer="gnvr", prediction="better")
@@ -41,6 +43,10 @@ RIVAL = Configuration("GNVR", regularizer="gnvr", prediction="better")
 def study(**changes: Any) -> Study:
     fields = {"data": Mnist1d(samples=100), "model": MLP((40, 8, 10)), "configurations": (BASELINE, RIVAL)}
     return Study(**(fields | {"baseline": "AdamW", "batch_size": 16, "epochs": 2} | changes))
+
+
+def rank(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:  # noqa: ARG001 - a metric gets labels
+    return outputs.amax(1)
 
 
 def rival(**changes: Any) -> Study:
@@ -72,6 +78,11 @@ WRONG: dict[str, Callable[[], Any]] = {
     "trial_timeout is 0": lambda: study(trial_timeout=0),
     "score is 'accuracy'": lambda: study(score="accuracy"),
     "direction is 'up'": lambda: study(direction="up"),
+    "direction is 'rank'": lambda: study(direction={"rank": "minimize"}),
+    "direction['rank'] is 'down'": lambda: study(metrics={"rank": rank}, direction={"rank": "down"}),
+    "score is the custom metric": lambda: study(
+        metrics={"rank": rank, "size": rank}, score="validation_rank", direction={"size": "minimize"}
+    ),
     "score_epoch is 'first'": lambda: study(score_epoch="first"),
     "precision is 'float16'": lambda: study(precision="float16"),
     "label_smoothing is 1": lambda: study(label_smoothing=1),
@@ -195,6 +206,24 @@ def test_defaults_are_filled_in() -> None:
     assert described["schedule"] == {"kind": "Constant", "warmup_epochs": 0.0}
     assert described["direction"] == "maximize"
     assert describe(study(schedule=Constant(), tuning_epochs=2)) == described
+
+
+def test_directions_of_custom_metrics_are_those_that_the_study_or_the_metric_says() -> None:
+    both = {"rank": rank, "size": rank}
+    assert metric_directions(study(metrics=both)) == {}
+    assert metric_directions(study(metrics=both, direction={"size": "minimize"})) == {"size": "minimize"}
+    one = study(metrics=both, score="validation_rank", direction="minimize")
+    two = study(metrics=both, score="validation_rank", direction={"rank": "minimize", "size": "maximize"})
+    assert metric_directions(one) == {"rank": "minimize"}
+    assert metric_directions(two) == {"rank": "minimize", "size": "maximize"}
+    assert describe(two) == describe(one), "only the score's direction has an effect"
+
+    class Counter:
+        higher_is_better = False
+        update = compute = reset = rank
+
+    told = study(metrics={"counter": Counter(), "whole": whole(Counter()), "other": rank})
+    assert metric_directions(told) == {"counter": "minimize", "whole": "minimize"}
 
 
 def test_a_range_keeps_the_end_at_which_the_method_is_off() -> None:

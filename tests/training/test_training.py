@@ -190,6 +190,8 @@ def test_a_whole_run_equals_plain_pytorch(regularizer: str, hyper: dict[str, flo
             "epochs": 3,
             "steps": 15,
             "gradient_evaluations": 2 if regularizer == "gnvr" else 1,
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "untrained_parameters": 0,
         }
         assert result.final == near(expected | sizes)
         fits = ("noisy_labels_fitted", "noisy_labels_recovered", "clean_labels_fitted")
@@ -254,7 +256,7 @@ def test_divergence_is_recorded_with_its_epoch(healthy_steps: int, epoch: int | 
     assert all(len(values) == healthy_epochs for values in ill.curves.values())
     assert all(math.isfinite(value) for values in ill.curves.values() for value in values)
     sizes = {"training_samples", "validation_samples", "test_samples", "changed_labels", "classes"}
-    sizes |= {"epochs", "steps", "gradient_evaluations"}
+    sizes |= {"epochs", "steps", "gradient_evaluations", "parameters", "untrained_parameters"}
     assert ill.final.keys() == (results[0].final.keys() if epoch is None else sizes)
 
 

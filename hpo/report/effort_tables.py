@@ -6,9 +6,10 @@ from hpo.analysis.metric import Metric, score_of
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import StudyNumbers
 from hpo.diagnostics import QUANTITIES
+from hpo.errors import plural
 from hpo.report.formatting import NOTHING, spread, with_interval
 from hpo.report.tables import Table
-from hpo.report.wording import escape
+from hpo.report.wording import better, escape
 
 
 def effort(numbers: StudyNumbers) -> Table:
@@ -32,6 +33,21 @@ def effort(numbers: StudyNumbers) -> Table:
     return Table(header, rows if any({*row[1:]} != {NOTHING} for row in rows) else [], range(1, 5))
 
 
+def best_scores(numbers: StudyNumbers) -> Table:
+    """T12: the best score after so many trials."""
+    score = score_of(numbers.definition)
+    counts = sorted({count for each in numbers.effort.values() for count in each.best_after})
+    rows = []
+    for entry in numbers.configurations:
+        after = numbers.effort[entry.name].best_after
+        cells = [spread(after[count], score) if count in after and after[count].n else NOTHING for count in counts]
+        rows.append([escape(entry.name), *cells])
+    words = [f"after {plural(count, 'trial')}" for count in counts]
+    words[0] = f"{escape(score.label)} ({better(score.direction)}) {words[0]}"
+    header = ["configuration", *words]
+    return Table(header, rows if any({*row[1:]} != {NOTHING} for row in rows) else [], range(1, len(header)))
+
+
 def diagnostics(numbers: StudyNumbers) -> Table:
     """T10: every quantity by configuration, and its paired difference from the baseline."""
     rivals = {rival.name: rival for rival in numbers.rivals}
@@ -48,3 +64,6 @@ def diagnostics(numbers: StudyNumbers) -> Table:
             rows.append([quantity.words, escape(entry.name), str(summary.n), mean, delta])
     header = ["quantity", "configuration", "n", "mean ± SD", f"Δ to {escape(numbers.baseline.name)} [95% CI]"]
     return Table(header, rows, range(2, 5))
+
+
+TABLES = (effort, best_scores, diagnostics)

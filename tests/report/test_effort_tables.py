@@ -8,7 +8,7 @@ from synthetic_record import synthetic_export
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record, make_record
-from hpo.report.diagnostics_table import diagnostics
+from hpo.report.effort_tables import diagnostics
 
 NAMES = ("AdamW", "SAM")
 

@@ -1,0 +1,52 @@
+"""Numbers of a configuration's tuning: how its trials ended, the best ones, and where they lie in their ranges."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from hpo.analysis.range_position import RangePosition, range_position
+from hpo.analysis.record import Record
+from hpo.analysis.results import BestTrial, Tuning
+from hpo.analysis.selection import Row, failed_attempts, ranked, tuning_slots
+from hpo.space import split_space
+from hpo.trials import DIVERGED, NO_SCORE, PRUNED, sampler_of
+
+
+def tuning_numbers(record: Record, entry: Mapping[str, Any]) -> Tuning:
+    """The trials of one configuration; entry: its definition."""
+    trials = tuning_slots(record, entry["name"])
+    best_first = ranked(trials, record.study["definition"]["direction"])
+    searches: dict[int, list[Row]] = {}  # by tuning run
+    for row in sorted(best_first, key=lambda row: row["tuning_run"]):
+        searches.setdefault(row["tuning_run"], []).append(row)
+    causes = Counter(row["cause"] for row in trials)
+    return Tuning(
+        planned=(entry.get("trials") or record.study["trials"]) * record.study["tuning_runs"],
+        finished=sum(row["state"] == "done" for row in trials),
+        diverged=causes[DIVERGED],
+        pruned=causes[PRUNED],
+        without_score=causes[NO_SCORE],
+        epochs=sum(int(row["result"].get("epochs") or 0) for row in trials if row["state"] == "done"),
+        failed=sum(row["state"] == "failed" for row in trials),
+        failed_attempts=failed_attempts(record, entry["name"], "tune"),
+        best=[
+            BestTrial(tuning_run + 1, best["slot"] + 1, best["value"], best["setting"])
+            for tuning_run, (best, *_) in searches.items()
+        ],
+        range_positions=_range_positions(record, entry, searches),
+    )
+
+
+def _range_positions(
+    record: Record, entry: Mapping[str, Any], searches: Mapping[int, list[Row]]
+) -> dict[str, RangePosition]:
+    """Hyperparameter → where its best trials lie; searches: tuning run → its trials, best first."""
+    definition = record.study["definition"]
+    grid = definition["sampler"]["grid"] if sampler_of(definition) == "grid" else {}
+    positions = {}
+    for name, bounds in split_space(entry["space"]).tuned.items():
+        values = [[row["setting"][name] for row in rows if name in row["setting"]] for rows in searches.values()]
+        position = range_position(bounds, values, grid.get(name, ())) if bounds.ordered else None
+        if position:
+            positions[name] = position
+    return positions
