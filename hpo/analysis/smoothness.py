@@ -55,7 +55,7 @@ def smoothness(curves: pd.DataFrame, diverged: list[int], learning_rates: list[f
 def learning_rates(entry: Mapping[str, Any], settings: list[dict[str, float]]) -> list[float]:
     """The learning rates of a configuration's reruns, tuned or fixed; none where it has no such hyperparameter."""
     fixed = split_space(entry["space"]).fixed.get("learning_rate")
-    rates = {setting.get("learning_rate", fixed) for setting in settings}
+    rates = {setting.get("learning_rate", fixed) for setting in settings or [{}]}  # none is chosen where all is fixed
     return sorted(rate for rate in rates if isinstance(rate, int | float))
 
 

@@ -20,6 +20,7 @@ from hpo.analysis.record import Record, make_record
 from hpo.analysis.study_comparison import WORDS
 from hpo.cli.commands.report import print_verdicts
 from hpo.report import wording, write_report
+from hpo.report.analysis_tables import smoothness
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.latex import latex
 from hpo.report.page import html, markdown
@@ -198,6 +199,7 @@ def test_a_fixed_value_stands_in_the_results_and_in_the_files(tmp_path: Path) ->
         "SAM": "one per tuning run; fixed: ρ 0.05",
         "Fixed": "fixed: LR 0.01, WD 0",
     }
+    assert [row[-1] for row in smoothness(compute_numbers(record)).rows if row[0] == "Fixed"] == ["0.01"]
     folder = write_report(record, tmp_path / "s", "s", []).parent
     for file, phase in (("trials.csv", "tune"), ("reruns.csv", "rerun")):
         table = pd.read_csv(folder / file)
