@@ -3,7 +3,8 @@
 import json
 import math
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,32 +58,45 @@ def read_mlflow(folder: Path) -> dict[str, StoredRun]:
 
 
 def read_wandb(folder: Path) -> dict[str, StoredRun]:
+    """All runs, when each has ended: W&B's service writes them in the background, also after `finish`."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    runs = {}
-    for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
-        name, config, points, ended = "", dict[str, Any](), dict[str, list[tuple[int, float]]](), False
-        for record in map(Record.FromString, _records(path.read_bytes())):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                name = record.run.display_name
-                config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
-                assert {f"seed:{config['seed']}", f"phase:{config['phase']}"} <= set(record.run.tags)
-            elif kind == "history":
-                row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-                for metric, value in row.items():
-                    if not metric.startswith("_") and metric != "epoch":
-                        points.setdefault(metric, []).append((row["epoch"], float(value)))
-            elif kind == "summary":
-                for item in record.summary.update:
-                    key = item.key or item.nested_key[0]
-                    if key.startswith("final/"):
-                        points[key] = [(0, json.loads(item.value_json))]
-            elif kind == "exit":
-                ended = record.exit.exit_code == 0
+    deadline = time.monotonic() + 20
+    while True:
+        files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
+        records = [[Record.FromString(each) for each in _records(path.read_bytes())] for path in files]
+        if all(any(record.HasField("exit") for record in each) for each in records) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    runs: dict[str, StoredRun] = {}
+    for each in records:
+        name, run = _wandb_run(each)
         assert name not in runs, "a run is there twice"
-        runs[name] = _stored(config, points, ended)
+        runs[name] = run
     return runs
+
+
+def _wandb_run(records: Iterable[Any]) -> tuple[str, StoredRun]:
+    name, config, points, ended = "", dict[str, Any](), dict[str, list[tuple[int, float]]](), False
+    for record in records:
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            name = record.run.display_name
+            config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            assert {f"seed:{config['seed']}", f"phase:{config['phase']}"} <= set(record.run.tags)
+        elif kind == "history":
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for metric, value in row.items():
+                if not metric.startswith("_") and metric != "epoch":
+                    points.setdefault(metric, []).append((row["epoch"], float(value)))
+        elif kind == "summary":
+            for item in record.summary.update:
+                key = item.key or item.nested_key[0]
+                if key.startswith("final/"):
+                    points[key] = [(0, json.loads(item.value_json))]
+        elif kind == "exit":
+            ended = record.exit.exit_code == 0
+    return name, _stored(config, points, ended)
 
 
 def _stored(config: dict[str, Any], points: dict[str, list[tuple[int, float]]], ended: bool) -> StoredRun:
