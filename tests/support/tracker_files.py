@@ -118,6 +118,8 @@ def _records(content: bytes) -> Iterator[bytes]:
             offset += BLOCK - offset % BLOCK
             continue
         _, length, kind = struct.unpack_from("<IHB", content, offset)
+        if offset + 7 + length > len(content):  # not yet written to its end
+            return
         joined += content[offset + 7 : offset + 7 + length]
         offset += 7 + length
         if kind in (1, 4):  # a whole record, or its last chunk
