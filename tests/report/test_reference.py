@@ -137,8 +137,9 @@ def check(folder: Path) -> int:
             assert own["interval"] == pytest.approx(tuple(paired["interval"].values()), abs=1e-6), names
         assert own["p_t"] == pytest.approx(paired["p_t"], rel=1e-4, abs=1e-9), names
         assert own["p_holm"] == pytest.approx(verdict["p_holm"], rel=1e-4, abs=1e-9), names
-    rows = (folder / "README.md").read_text(encoding="utf-8").partition("\n> ")[0].splitlines()
-    shown = [row.split(" | ")[1].replace("*", "") for row in rows if " against " in row.split(" | ")[0]]
+    rows = (folder / "README.md").read_text(encoding="utf-8").partition("\n## ")[0].splitlines()
+    cells = [row.split(" | ") for row in rows if row.startswith("| ")]
+    shown = [verdict.replace("*", "") for names, verdict, *_ in cells if " against " in names]
     for text, verdict in zip(shown, stored.values(), strict=True):
         assert verdict["rule"] == 2 or text.startswith(verdict["label"]), text
     return len(stored)
