@@ -31,6 +31,8 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 def _cells(column: "pd.Series[Any]") -> np.ndarray:
     """What the csv module writes as pandas would: None for a missing value, texts without formulas."""
+    if isinstance(column.dtype, pd.Int64Dtype):  # whole numbers, some of which are missing
+        return column.to_numpy(dtype=object, na_value=None)
     values: np.ndarray = column.to_numpy()
     if column.dtype.kind in "iub":
         return values

@@ -45,7 +45,7 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_json(table: pd.DataFrame, path: Path) -> None:
-    rows = as_json(table.astype(object).to_dict("records"))
+    rows = as_json(table.astype(object).where(table.notna(), None).to_dict("records"))
     path.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -35,6 +35,7 @@ class Figure(NamedTuple):
     Attributes:
         section: the part of the report that it belongs to.
         caption: that of the chart, or why there is no chart.
+        applies: whether the study can ever have it; a report leaves out a figure that it cannot have.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Figure(NamedTuple):
     section: Section
     caption: str
     chart: Chart | None
+    applies: bool = True
 
     @property
     def path(self) -> str:
@@ -128,10 +130,13 @@ def _labels_figure(record: Record, numbers: StudyNumbers, styles: Styles) -> Fig
     frames = {kind: band_over_seeds(values, share=True) for kind, values in curves.items() if len(values)}
     chart = LabelsFitted(frames=frames, styles=styles) if frames else None
     changed = numbers.samples.changed_labels
-    reason = "no training label was changed." if changed and not any(changed.values()) else _why_no_curve(numbers)
+    unchanged, reason = bool(changed) and not any(changed.values()), _why_no_curve(numbers)
+    if unchanged:
+        reason = "no training label was changed."
     if task_of(numbers.definition) is not CLASSIFICATION:
-        reason = "only the labels of classification can have label noise."
-    return _figure(LabelsFitted, chart, "analysis", reason, _seeds_shown(numbers))
+        unchanged, reason = True, "only the labels of classification can have label noise."
+    figure = _figure(LabelsFitted, chart, "analysis", reason, _seeds_shown(numbers))
+    return figure._replace(applies=chart is not None or not unchanged)
 
 
 def _why_no_curve(numbers: StudyNumbers) -> str:
@@ -187,7 +192,9 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
     ranges, frame = tuning_frames.searched_ranges(record), tuning_frames.slice_frame(trials)
     shown = {name: searched for name, searched in ranges.items() if (frame["hyperparameter"] == name).any()}
     slices = Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles) if shown else None
-    yield _figure(Slices, slices, "tuning", reason if ranges else "no hyperparameter is tuned.")
+    fixed = tuning_frames.fixed_elsewhere(record)
+    not_shown = f" Not shown, since fixed: {'; '.join(fixed)}." if fixed else ""
+    yield _figure(Slices, slices, "tuning", reason if ranges else "no hyperparameter is tuned.", not_shown)
 
 
 def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> Figure:

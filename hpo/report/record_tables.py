@@ -3,7 +3,8 @@
 In them tuning runs, rounds, trials, reruns and epochs count from 1, as in the report and in experiment trackers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,18 @@ def whole_setting(space: Space, setting: Mapping[str, Value]) -> dict[str, Value
     return {name: str(value) if isinstance(value, Stages) else value for name, value in space.known(setting).items()}
 
 
+def column_of(values: Iterable[Any]) -> "pd.Series[Any]":
+    """A hyperparameter as a column: float64, int64 where all values are whole, Int64 where some are missing, or object.
+
+    Texts, yes or no and mixed choices stay as they are.
+    """
+    column = pd.Series(values, dtype=object)
+    kind = pd.api.types.infer_dtype(column.dropna())
+    if kind == "integer":
+        return column.astype("Int64" if column.isna().any() else "int64")
+    return column.astype("float64") if kind in ("floating", "mixed-integer-float") else column
+
+
 def _curve_table(curves: pd.DataFrame, slots: pd.DataFrame) -> pd.DataFrame:
     """A row for each slot and epoch, with a column for each metric that has a value.
 
@@ -97,7 +110,8 @@ def _slot_table(slots: pd.DataFrame) -> pd.DataFrame:
     """
     plain = slots[["configuration", "tuning_run", "round", "number", "seed", "state", "cause", "value", "seconds"]]
     spread = []
-    for column, kind in (("setting", object), ("result", None)):  # whole numbers and texts of settings stay as they are
+    for column, kind in (("setting", object), ("result", None)):
         rows = [entry if isinstance(entry, dict) else {} for entry in slots[column]]
-        spread.append(pd.DataFrame(rows, index=slots.index, dtype=kind).add_prefix(f"{column}/"))
+        frame = pd.DataFrame(rows, index=slots.index, dtype=kind).add_prefix(f"{column}/")
+        spread.append(frame if kind is None else frame.assign(**{name: column_of(frame[name]) for name in frame}))
     return pd.concat([plain, *spread], axis="columns")

@@ -16,7 +16,7 @@ from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
 from hpo.report.sampler_words import sampler_words
-from hpo.report.setting_words import fixed_for_all, own_fixed
+from hpo.report.setting_words import fixed_for_all, own_fixed, settings_to_use
 from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
@@ -40,7 +40,7 @@ def report_page(
         "bench_command": visible(_bench_command(numbers.study)),
         "measured_on": _day(numbers.step_times.time) if numbers.step_times else "",
     }
-    return Page(numbers.title, "body.md.jinja", values, figures)
+    return Page(numbers.title, "body.md.jinja", values, [figure for figure in figures if figure.applies])
 
 
 def _results(numbers: StudyNumbers) -> dict[str, Any]:
@@ -59,6 +59,7 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "paired": [rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1],
         "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
         "groups": list(group_warnings(numbers)),
+        "to_use": settings_to_use(numbers),
         "facts": facts(numbers),
         "methods": _methods(numbers),
         "diagnostics": [escape(described_words(each)) for each in numbers.definition.get("diagnostics", ())],
@@ -99,15 +100,18 @@ def facts(numbers: StudyNumbers) -> list[str]:
     epochs = f"{plural(spent.epochs, 'epoch')} of single models{gradients}"
     words = [epochs, f"{duration(spent.device_seconds)} of device time"]
     if spent.last > spent.first:
-        words += [f"{duration(spent.last - spent.first)} from the first run to the last, on {_day(spent.last)}"]
+        lasted = duration(spent.last - spent.first)
+        words += [f"{lasted} from the first run to the last, pauses included, on {_day(spent.last)}"]
     versions = numbers.environments[-1] if numbers.environments else {}
     return [*words, *(f"{name} {versions[name]}" for name in ("hpo", "torch") if versions.get(name))]
 
 
 def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
-    configurations = numbers.definition["configurations"]
+    configurations, data = numbers.definition["configurations"], numbers.definition["data"]
     return {
         "samples": numbers.samples,
+        "schedule": _schedule(numbers.definition["schedule"]),
+        "split_by_seed": not (isinstance(data, Mapping) and data.get("split") == "last"),
         "legend": escape(legend(dict.fromkeys(name for entry in configurations for name in entry["space"]))),
         "fixed": ", ".join(
             f"{escape(plain_name(name))} {escape(value_words(value))}" for name, value in fixed_for_all(numbers).items()
@@ -121,6 +125,11 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "pruned_epochs": _pruned_epochs(numbers),
         "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.comparisons)):.3g}%",
     }
+
+
+def _schedule(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schedule with the end of a cosine, which the definition has only where it is not 0."""
+    return {**described, "end": described.get("end", 0.0)} if described["kind"] == "Cosine" else described
 
 
 def _parameters(numbers: StudyNumbers) -> str:

@@ -14,7 +14,8 @@ from hpo.errors import UsageError
 from hpo.report import tables
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.page import render_html
-from hpo.report.record_tables import record_tables, whole_setting
+from hpo.report.record_tables import column_of, record_tables, whole_setting
+from hpo.report.setting_words import setting_to_use
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, unescape, verdict_lines
 from hpo.space import split_space
@@ -45,7 +46,8 @@ class Results:
         Columns: configuration; tuning_run; round (always 1); number: of the trial in its tuning run; seed; state
         ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that ended so,
         else None); value: the score; seconds; setting/NAME: a column for each hyperparameter, tuned or
-        fixed; result/NAME: a column for each number that training reports at the end.
+        fixed (float64 or whole numbers where all its values are numbers); result/NAME: a column for each number that
+        training reports at the end.
         """
         return self._tables["trials"].copy()
 
@@ -98,21 +100,15 @@ class Results:
         a column for each hyperparameter, tuned or fixed.
         """
         plain = ["configuration", "tuning_run", "number", "score", "chosen"]
-        best_of = max if self._record.study["definition"]["direction"] == "maximize" else min
         spaces = {entry["name"]: split_space(entry["space"]) for entry in self._numbers.definition["configurations"]}
         rows = []
         for entry in self._numbers.configurations:
-            chosen = best_of(entry.tuning.best, key=lambda best: best.score, default=None)
+            chosen = setting_to_use(entry, self._numbers)
             for best in entry.tuning.best:
                 values = (entry.name, best.tuning_run, best.number, best.score, best is chosen)
                 rows.append(dict(zip(plain, values, strict=True)) | whole_setting(spaces[entry.name], best.setting))
         names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
-        # Object columns: a hyperparameter that some configurations do not have would make floats of whole numbers.
-        settings = {
-            name: pd.Series([row.get(name, math.nan) for row in rows], dtype=object)
-            for name in names
-            if name not in plain
-        }
+        settings = {name: column_of([row.get(name, math.nan) for row in rows]) for name in names if name not in plain}
         return pd.DataFrame({**{name: [row[name] for row in rows] for name in plain}, **settings})
 
     @property

@@ -1,6 +1,6 @@
 """The settings that were trained, in words: what tuning chose, and what the configurations fix."""
 
-from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
+from hpo.analysis.results import BestTrial, ConfigurationNumbers, StudyNumbers
 from hpo.report.formatting import NOTHING
 from hpo.report.wording import setting, symbol, value_words
 from hpo.search_space import Value
@@ -28,6 +28,22 @@ def trained_setting(entry: ConfigurationNumbers, numbers: StudyNumbers) -> str:
     fixed = [f"{symbol(name)} {value_words(value)}" for name, value in own_fixed(entry.name, numbers).items()]
     parts = [*([] if chosen == NOTHING else [chosen]), *([f"fixed: {', '.join(fixed)}"] if fixed else [])]
     return "; ".join(parts) or NOTHING
+
+
+def setting_to_use(entry: ConfigurationNumbers, numbers: StudyNumbers) -> BestTrial | None:
+    """The best trial with the best validation score of a configuration's tuning runs, the first of equal ones."""
+    best_of = max if numbers.definition["direction"] == "maximize" else min
+    return best_of(entry.tuning.best, key=lambda best: best.score, default=None)
+
+
+def settings_to_use(numbers: StudyNumbers) -> dict[str, str]:
+    """What tuning chose in `setting_to_use`, in words, by configuration; of those with several tuning runs."""
+    words = {}
+    for entry in numbers.configurations:
+        best = setting_to_use(entry, numbers)
+        if best is not None and best.setting and len(entry.tuning.best) > 1:
+            words[entry.name] = f"{best_settings(entry, [best.setting])} (tuning run {best.tuning_run})"
+    return words
 
 
 def best_settings(entry: ConfigurationNumbers, settings: list[dict[str, float]] | str) -> str:

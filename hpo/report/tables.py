@@ -20,10 +20,10 @@ from hpo.report.formatting import (
     three_digits,
     with_interval,
 )  # fmt: skip
-from hpo.report.setting_words import trained_setting
+from hpo.report.setting_words import setting_to_use, trained_setting
 from hpo.report.two_groups import NOISY_LABELS, with_groups
 from hpo.report.wording import escape, setting, verdict_words
-from hpo.tasks import CLASSIFICATION, TOP5, metric_words, task_of
+from hpo.tasks import TOP5, metric_words
 
 MAX_CLASSES_WITHOUT_TOP5 = 10
 UNDETECTED = 5  # the rule of "no detectable difference"
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 def results(numbers: StudyNumbers) -> Table:
     """T1: the results of every configuration over its reruns."""
     metric, further = numbers.metric, _shown_metrics(numbers)
-    fits = ["noisy labels fitted"] if task_of(numbers.definition) is CLASSIFICATION else []
+    fits = ["noisy labels fitted"] if any(entry.reruns.memorised.n for entry in numbers.configurations) else []
     header = [
         "configuration", "n", f"{escape(metric.label)} [95% CI]", *(escape(other.label) for other in further),
         "final training loss", "generalisation gap", *fits, "diverged", "seconds per epoch", "setting",
@@ -53,11 +53,10 @@ def results(numbers: StudyNumbers) -> Table:
 
 def tuned_so_far(numbers: StudyNumbers) -> Table:
     """The progress of tuning, while no rerun is finished: trials and the best one of every configuration."""
-    direction = max if numbers.definition["direction"] == "maximize" else min
     header = ["configuration", "trials", f"best {escape(metric_words(numbers.definition['score']))}", "its setting"]
     rows = []
     for entry in numbers.configurations:
-        tuning, best = entry.tuning, direction(entry.tuning.best, key=lambda trial: trial.score, default=None)
+        tuning, best = entry.tuning, setting_to_use(entry, numbers)
         shown = [NOTHING, NOTHING] if best is None else [three_digits(best.score), escape(setting(best.setting))]
         rows.append([escape(entry.name), f"{tuning.finished} of {tuning.planned}", *shown])
     return Table(header, rows, range(1, 3))

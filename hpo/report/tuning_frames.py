@@ -101,6 +101,17 @@ def searched_ranges(record: Record) -> dict[str, SearchedRange]:
     return {name: _searched(entries) for name, entries in bounds.items()}
 
 
+def fixed_elsewhere(record: Record) -> list[str]:
+    """What a configuration fixes and another one tunes, in words: "learning rate 0.01, weight decay 0 of SAM"."""
+    spaces = {entry["name"]: split_space(entry["space"]) for entry in _configurations(record)}
+    tuned = {name for space in spaces.values() for name in space.tuned}
+    texts = []
+    for configuration, space in spaces.items():
+        words = [f"{plain_name(name)} {value_words(value)}" for name, value in space.fixed.items() if name in tuned]
+        texts += [f"{', '.join(words)} of {configuration}"] if words else []
+    return texts
+
+
 def _searched(entries: list[Bounds]) -> SearchedRange:
     """One axis for all of them: a range if there is one, which then covers the numbers of the choices too."""
     ranges = [entry for entry in entries if isinstance(entry, Range)]

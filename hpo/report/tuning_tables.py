@@ -82,6 +82,7 @@ def tuning(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         trials = entry.tuning
+        settings = [best.setting for best in trials.best]
         positions = [f"{symbol(name)} {position.position:.2f}" for name, position in trials.range_positions.items()]
         rows.append(
             [
@@ -92,7 +93,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 *([str(trials.without_score)] if unscored else []),
                 str(trials.failed),
                 "; ".join(metric_value(best.score, metric) for best in trials.best) or NOTHING,
-                escape(best_settings(entry, [best.setting for best in trials.best])),
+                "nothing is tuned" if settings and not any(settings) else escape(best_settings(entry, settings)),
                 escape(", ".join(positions) or NOTHING),
             ]
         )

@@ -176,11 +176,13 @@ def _seeds_and_runs(numbers: StudyNumbers) -> Iterator[str]:
     units = seeds if runs == 1 else runs
     if units < ENOUGH_SEEDS and (runs == 1 or runs >= MIN_PAIRS):
         # After a single tuning run all verdicts are tentative, which the next warning says.
-        few = f'; "better" and "worse" are tentative with fewer than {MIN_FIRM_PAIRS}'
-        yield (
-            f"Fewer than {ENOUGH_SEEDS} {numbers.unit}s ({units}) detect only large differences"
-            f"{few if 1 < runs < MIN_FIRM_PAIRS else ''}"
-        )
+        few = f"Fewer than {ENOUGH_SEEDS} {numbers.unit}s ({units}) detect only large differences"
+        if 1 < runs < MIN_FIRM_PAIRS:
+            flags = f"--tuning-runs {MIN_FIRM_PAIRS}{' --seeds 20' if seeds < 20 else ''}"
+            few += (
+                f', and with fewer than {MIN_FIRM_PAIRS} even these are only tentatively "better" or "worse" ({flags})'
+            )
+        yield few
     if runs == 1:
         yield (
             "Conditional on one tuning run: another one may choose other settings, so every verdict is tentative; "

@@ -145,8 +145,6 @@ def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
         parts.append(plural(paired.n, f"paired {numbers.unit}"))
     if verdict.rule > 2:
         parts.append(f"p {probability(verdict.p_holm)} (Holm, m = {paired.family})")
-    if verdict.rule in (3, 4):
-        parts.append(f"MDE {detectable(paired.mde, metric)}")
     if paired.n and verdict.diverged and metric.share:
         parts.append(f"{plural(verdict.diverged, 'diverged rerun')} counted")
     return "; ".join(parts) + "."

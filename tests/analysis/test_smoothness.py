@@ -72,11 +72,11 @@ def test_a_report_gives_the_numbers_and_says_where_the_learning_rate_confounds_t
     text = analysis_of(numbers)
     values = [gnvr.mean_roughness.mean, other.mean_roughness.mean, float(np.mean(differences))]
     climbs = [f"{100 * side.upward_variation.mean:.1f}%" for side in (gnvr, other)]
-    rates = ["2.00e-3", "1.00e-3", "trained at different ones"]
+    rates = ["2.00e-3", "1.00e-3", "another learning rate"]
     shown = [*map(formatting.three_digits, values), *climbs, f"{gnvr.spikes} in 5", *rates]
     assert [each for each in shown if each not in text] == []
     same = compute_numbers(at_rates(1e-3, 1e-3))
-    assert same.rivals[0].same_learning_rate and "different ones" not in analysis_of(same)
+    assert same.rivals[0].same_learning_rate and "another learning rate" not in analysis_of(same)
 
 
 def test_there_is_no_comparison_below_three_pairs_or_three_epochs() -> None:

@@ -27,8 +27,8 @@ from hpo.report.page import html, markdown
 from hpo.report.report_page import report_page
 from hpo.report.results_json import as_json, write_results
 from hpo.report.summary import summarise
-from hpo.report.tables import results
-from hpo.report.tuning_tables import spaces
+from hpo.report.tables import comparisons, results
+from hpo.report.tuning_tables import spaces, tuning
 from hpo.report.wording import verdict_lines
 from tests.report.moments import MOMENTS, NOISE, numbers_of, planted, record_of, rows_of
 
@@ -79,7 +79,9 @@ def test_a_report_at_every_moment(moment: str) -> None:
     assert len(cells) == body[body.index("<thead>") : body.index("</thead>")].count("<th ") + 1
     drawn = [figure for figure in figures if figure.chart is not None]
     assert re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) == [figure.path for figure in in_page_order(drawn)]
-    assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == list("41235678")
+    present = [str(figure.number) for figure in in_page_order(figures) if figure.applies]
+    assert re.findall(r"^Figure (\d)\. \S", text, re.MULTILINE) == present
+    assert {*"12346789"} >= {*present} - {"5"} >= {*"1234678"}
     assert sorted(figures_of(shown)) == sorted(figure.slug for figure in drawn)
     assert all(figure.caption.endswith(".") and figure.caption[0].islower() for figure in figures if not figure.chart)
 
@@ -149,7 +151,10 @@ def test_a_verdict_is_the_same_wherever_it_is_shown(
         assert set(re.findall(r"\*\*(.*?)\*\*", shown)) == ({words.strip("*")} if "**" in words else set())
     [conclusion] = [line for line in section(text, "Conclusion").splitlines() if line]
     assert conclusion.startswith(f"- GNVR against AdamW: {words}. ")
-    assert conclusion.endswith(f"{'is undecided' if outcome == 'undecided' else outcome}.")
+    undecided = "is undecided" + ", since a tentative verdict decides no prediction" * words.startswith(
+        ("tentatively better", "tentatively worse", "tentatively equivalent")
+    )
+    assert conclusion.endswith(f"{undecided if outcome == 'undecided' else outcome}.")
     page = html(report_page(numbers, [], [], None))
     assert "GNVR against AdamW: " + re.sub(r"[*][*](.*)[*][*]", r"<strong>\1</strong>", words) in page
     source = latex(numbers)
@@ -200,6 +205,10 @@ def test_a_fixed_value_stands_in_the_results_and_in_the_files(tmp_path: Path) ->
         "Fixed": "fixed: LR 0.01, WD 0",
     }
     assert [row[-1] for row in smoothness(compute_numbers(record)).rows if row[0] == "Fixed"] == ["0.01"]
+    [slices] = [figure for figure in plan_figures(record, compute_numbers(record)) if figure.number == 7]
+    assert slices.caption.endswith("fixed: learning rate 0.01, weight decay 0 of Fixed.")
+    [tuned] = [row for row in tuning(compute_numbers(record)).rows if row[0] == "Fixed"]
+    assert "nothing is tuned" in tuned
     folder = write_report(record, tmp_path / "s", "s", []).parent
     for file, phase in (("trials.csv", "tune"), ("reruns.csv", "rerun")):
         table = pd.read_csv(folder / file)
@@ -208,6 +217,50 @@ def test_a_fixed_value_stands_in_the_results_and_in_the_files(tmp_path: Path) ->
         assert rows["AdamW"]["setting/rho"].isna().all() and set(rows["Fixed"]["setting/learning_rate"]) == {0.01}
         kept = [row["setting"]["learning_rate"] for row in rows_of(export, "SAM", phase)]
         assert rows["SAM"]["setting/learning_rate"].tolist() == kept
+
+
+def test_the_setting_to_use_has_the_best_validation_score_of_the_tuning_runs() -> None:
+    export, curves = synthetic_export(tuning_runs=3, seeds=6, trials=2)
+    scores = {(run, slot): 0.1 * run + 0.01 * slot for run in range(3) for slot in range(2)} | {(1, 0): 0.9}
+    for row in rows_of(export, "GNVR", "tune"):
+        row["value"] = scores[row["tuning_run"], row["slot"]]
+        row["setting"] = {"learning_rate": 0.01 * (1 + row["slot"] + 10 * row["tuning_run"])}
+    text = section(text_of(make_record(export, curves)), "Results")
+    assert "\n- GNVR: LR 0.11 (tuning run 2).\n" in text
+    assert "`hpo best" not in text_of(synthetic_record())
+
+
+def test_without_label_noise_a_report_has_neither_figure_5_nor_its_column() -> None:
+    for noise in (True, False):
+        export, curves = synthetic_export(label_noise=noise)
+        for row in () if noise else rows_of(export, "AdamW", "rerun"):
+            row["result"]["changed_labels"] = 0
+        record = make_record(export, curves)
+        numbers = compute_numbers(record)
+        text = markdown(report_page(numbers, plan_figures(record, numbers), [], None))
+        assert ("noisy labels fitted" in text) == ("Figure 5." in text) == noise
+
+
+def test_a_cosine_says_where_it_ends() -> None:
+    for end in ({}, {"end": 0.1}):
+        export, curves = synthetic_export()
+        export["study"]["definition"]["schedule"] = {"kind": "Cosine", "warmup_epochs": 0.0, **end}
+        words = f"Cosine, warmup epochs 0, end {end.get('end', 0)}."
+        assert words in text_of(make_record(export, curves))
+
+
+@pytest.mark.parametrize(("runs", "unit"), [(1, "seed"), (3, "tuning run")])
+def test_the_pairs_are_the_same_in_the_methodology_and_in_the_results(runs: int, unit: str) -> None:
+    text = text_of(synthetic_record(tuning_runs=runs, seeds=6))
+    assert re.findall(r"pair the configurations by (seed|tuning run)", text) == [unit]
+    assert re.findall(r"^T2\..* paired by (seed|tuning run)\.", text, re.MULTILINE) == [unit]
+
+
+def test_the_smallest_detectable_difference_is_told_where_none_was_detected() -> None:
+    for difference, told in ((0.05 + 0.01 * NOISE, False), (NOISE / 10, True)):
+        [line] = verdict_lines(numbers := compute_numbers(planted(difference, tuning_runs=len(difference))))
+        [row] = comparisons(numbers).rows
+        assert ("smallest detectable" in line) == (row[-2] != "–") == told and "MDE" not in line
 
 
 def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:

@@ -150,9 +150,9 @@ def test_results_are_read_from_the_database(tmp_path: Path) -> None:
     best = CliRunner().invoke(app, ["best", "small", "-c", "B", "--storage", url, "--json"])
     (row,) = results.best[results.best.configuration == "B"].to_dict("records")
     (printed,) = json.loads(best.stdout)
-    assert "batch_size" not in printed["setting"] and row["batch_size"] != row["batch_size"]  # NaN: only A has it
+    assert "batch_size" not in printed["setting"] and pd.isna(row["batch_size"])  # only A has it
     of_a = hpo.results("small", url).best.query("configuration == 'A'")["batch_size"]
-    assert [(value, type(value)) for value in of_a] == [(16, int)]
+    assert of_a.tolist() == [16] and of_a.dtype.kind == "i"
     assert (tmp_path / "csv" / "best.csv").read_text().splitlines()[1].endswith(",16")
     fixed = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}  # AdamW's, which no configuration tunes
     assert printed["setting"].items() >= fixed.items() and row.items() >= fixed.items()

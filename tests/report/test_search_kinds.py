@@ -10,7 +10,7 @@ import pytest
 from synthetic_record import synthetic_export
 
 from hpo.analysis.compute import compute_numbers
-from hpo.report import make_record, write_report
+from hpo.report import Results, make_record, write_report
 from hpo.report.figure_plan import plan_figures
 from hpo.report.sampler_words import sampler_words
 from hpo.report.tuning_frames import importance_frame, scored_trials
@@ -55,7 +55,6 @@ def test_the_csv_has_every_value_with_its_type(written: Path) -> None:
     rows = [row for row in export()[0]["slots"] if row["phase"] == "tune" and row["configuration"] == "GNVR"]
     shown = table[table["configuration"] == "GNVR"]
     for name, elsewhere in {
-        "only": 0.0,
         "model.width": 256,
         "batch_size": "",
         "nesterov": "",
@@ -63,7 +62,15 @@ def test_the_csv_has_every_value_with_its_type(written: Path) -> None:
         "kind": "",
     }.items():
         assert shown[f"setting/{name}"].tolist() == [str(row["setting"].get(name, elsewhere)) for row in rows]
+    assert shown["setting/only"].astype(float).tolist() == [row["setting"].get("only", 0.0) for row in rows]
     assert set(table.loc[table["configuration"] == "AdamW", "setting/batch_size"]) == {""}
+
+
+def test_numbers_of_settings_have_the_type_of_numbers() -> None:
+    table = Results(make_record(*export())).trials
+    types = {"learning_rate": "float64", "only": "float64", "model.width": "Int64", "batch_size": "Int64"}
+    assert {name: str(table[f"setting/{name}"].dtype) for name in types} == types
+    assert all(table[f"setting/{name}"].dtype == object for name in ("nesterov", "kind"))
 
 
 def test_the_pages_tell_every_kind(written: Path) -> None:

@@ -51,8 +51,8 @@ def best(
         return
     plain, hyperparameters = list(table)[:5], list(table)[5:]
     rows: list[dict[str, Any]] = []
-    for row in table.astype(object).to_dict("records"):
-        setting = {name: row[name] for name in hyperparameters if row[name] == row[name]}  # NaN: not of this one
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):  # missing: not of this one
+        setting = {name: row[name] for name in hyperparameters if row[name] is not None}
         rows.append({key: row[key] for key in plain} | {"setting": setting})
     if as_json:
         write_line(json.dumps(rows, indent=2))

@@ -41,7 +41,7 @@ def log(
 
     def warn(reason: str) -> None:
         failures.append(reason)
-        text = f"{tracker} failed ({reason}{_hint(reason)}); training continues, "
+        text = f"{tracker} failed ({_with_hint(reason)}); training continues, "
         text += f"and `hpo log {study} {tracker}` logs what is missing"
         if follow:
             write_line(_message(text) if messages else f"hpo: {text}", error=not messages)
@@ -61,16 +61,17 @@ def log(
     with suppress(Exception):
         follower.close()
     if not complete and not messages:
-        raise HpoError(f"{tracker} failed: {failures[0]}{_hint(failures[0])}")
+        raise HpoError(f"{tracker} failed: {_with_hint(failures[0])}")
     if follower.logged or not messages:
         number = plural(follower.logged, "run") if follower.logged else "no new run"
         text = f"{tracker}: {number} of {ledger.study} logged to {follower.tracker.location}"
         write_line(_message(text, "logged") if messages else text)
 
 
-def _hint(reason: str) -> str:
-    """What W&B does not say itself to someone without an account."""
-    return "; or set WANDB_MODE=offline, which needs no account" if "wandb login" in reason else ""
+def _with_hint(reason: str) -> str:
+    """A reason, and what W&B does not say itself to someone without an account."""
+    hint = "; or set WANDB_MODE=offline, which needs no account" if "wandb login" in reason else ""
+    return reason.rstrip(".") + hint if hint else reason
 
 
 def _message(text: str, kind: str = "warning") -> str:
