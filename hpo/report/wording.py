@@ -27,7 +27,7 @@ from hpo.stages import Stages
 # What joins the entries of a list; other lists are sizes.
 LISTS = {
     "milestones": " and ", "corruptions": " and ", "severities": " and ", "means": " and ", "deviations": " and ",
-    "scale": " to ", "ratio": " to ", "padding": " to ",
+    "scale": " to ", "ratio": " to ", "padding": " to ", "arguments": " and ",
 }  # fmt: skip
 FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
 SYMBOLS = {
@@ -154,7 +154,7 @@ def describe(part: Any) -> str:
     """A part of the definition in words: its kind, then its numbers (fractions as percentages)."""
     if not isinstance(part, Mapping):
         return NOTHING if part is None else _value(part)
-    fields = {key: value for key, value in part.items() if key != "kind" and value is not None}
+    fields = {key: value for key, value in part.items() if key != "kind" and value not in (None, [])}
     head = str(part.get("kind", ""))
     if head == "Stages":
         return str(Stages(fields["stages"]))

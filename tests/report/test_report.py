@@ -173,6 +173,11 @@ def test_the_terminal_says_what_the_report_says(tmp_path: Path, capsys: pytest.C
         assert line.startswith(f"GNVR against AdamW: {words}; Δ = +5.00 points")
 
 
+@pytest.mark.parametrize(("arguments", "words"), [([], "Net, width 32"), ([4, 5], "Net, arguments 4 and 5, width 32")])
+def test_a_model_is_described_with_what_it_was_made_with(arguments: list[int], words: str) -> None:
+    assert wording.describe({"kind": "Net", "arguments": arguments, "width": 32}) == words
+
+
 def test_the_number_of_parameters_and_of_untrained_ones_stands_with_the_model() -> None:
     export, curves = synthetic_export(names=("AdamW", "Muon", "Wide"))
 
