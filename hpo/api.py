@@ -12,12 +12,13 @@ from hpo.errors import UsageError
 from hpo.storage import transactions
 from hpo.storage.database import connect, connect_existing, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_study
-from hpo.storage.ledger.added_configurations import find_added
+from hpo.storage.ledger.added_configurations import check_none_is_missing, find_added
 from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes, same_definition
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.storage.url import exists
 from hpo.study.study import Study
 from hpo.study.validation import planned_tuning_runs
+from hpo.trials import tunes
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,10 @@ def open_ledger(
     of_parts = {"methods": explanations(study), "directions": metric_directions(study)}
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, **of_parts}
     description = describe(study)
-    if trials is not None and all(entry["trials"] for entry in description["configurations"]):
+    if trials is not None and all(entry["trials"] or not tunes(entry) for entry in description["configurations"]):
         raise UsageError(
             f"--trials {trials} has no effect: each configuration of {study.name} has its own number of trials, in its "
-            "file or by its grid; leave --trials out"
+            "file or by its grid, or nothing to tune; leave --trials out"
         )
     identity = (description, digest(description), planned, text, fingerprint(study))
     if fresh:
@@ -120,6 +121,7 @@ def join_ledger(study: Study, url: str, accept_changed_code: bool = False, comma
     if study.name not in names(engine):
         return open_ledger(study, url, command=command)
     ledger, definition = load_study(engine, study.name), describe(study)
+    check_none_is_missing(study.name, ledger.definition, definition)
     added = find_added(ledger.definition, definition)
     if not added and not same_definition(ledger.definition, definition):
         raise UsageError(
@@ -146,6 +148,7 @@ def find_ledger(study: Study, url: str) -> Ledger | None:
     if engine is None or study.name not in names(engine):
         return None
     ledger, definition = load_study(engine, study.name), describe(study)
+    check_none_is_missing(study.name, ledger.definition, definition)
     changes = describe_changes(ledger.definition, definition) if digest(definition) != ledger.digest else ""
     if not changes and fingerprint(study) != ledger.fingerprint:
         changes = describe_code_changes(ledger.fingerprint, fingerprint(study))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from hpo.errors import plural
-from hpo.space import Setting
+from hpo.space import Setting, split_space
 
 STARTUP_TRIALS = 10  # random trials, sampled together before a sampler models any result
 SEQUENCES = ("random", "qmc", "grid")  # samplers that do not learn from results
@@ -28,6 +28,20 @@ def sampler_of(definition: Mapping[str, Any]) -> str:
     if isinstance(sampler, str):
         return sampler
     return "grid" if "grid" in sampler else "custom"
+
+
+def tunes(entry: Mapping[str, Any]) -> bool:
+    """Whether a configuration, as its definition describes it, has anything to tune."""
+    return bool(split_space(entry["space"]).tuned)
+
+
+def trials_per_run(entry: Mapping[str, Any], planned: int) -> int:
+    """The trials of a configuration in a tuning run: its own number, else one where it has nothing to tune.
+
+    Args:
+        entry: its definition. planned: the study's number of trials.
+    """
+    return entry.get("trials") or (planned if tunes(entry) else 1)
 
 
 class FinishedTrial(NamedTuple):

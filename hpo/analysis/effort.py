@@ -11,7 +11,7 @@ from hpo.analysis.metric import metric_of, score_of
 from hpo.analysis.paired_tests import Summary, summarise
 from hpo.analysis.record import Record
 from hpo.analysis.selection import Row, ranked, rerun_curves, tuning_slots
-from hpo.trials import PRUNED
+from hpo.trials import PRUNED, trials_per_run, tunes
 
 
 class Effort(NamedTuple):
@@ -24,7 +24,7 @@ class Effort(NamedTuple):
             not count, so that this is the range in which some setting is good.
         trials_within, trials: the trials within the margin, of all with a score.
         best_after: number of trials → the best score among the first so many trials of a tuning run, over the tuning
-            runs that have finished these and have one; without pruned trials.
+            runs that have finished these and have one; without pruned trials. Empty where nothing is tuned.
         epoch: the last one by which this configuration needs no more gradient evaluations than the cheapest one in all
             of its epochs; None where a configuration does not report them. score: of its reruns at this epoch.
     """
@@ -44,7 +44,8 @@ def compute_effort(record: Record, gradient_evaluations: dict[str, float]) -> di
     cheapest = min(gradient_evaluations.values()) if known else math.nan
     curves = rerun_curves(record, definition["score"])
     same_units = metric_of(definition).name.removeprefix("test_") == definition["score"].removeprefix("validation_")
-    planned = {entry["name"]: entry.get("trials") or record.study["trials"] for entry in definition["configurations"]}
+    trials = record.study["trials"]
+    planned = {entry["name"]: trials_per_run(entry, trials) for entry in definition["configurations"] if tunes(entry)}
     effort = {}
     for name, evaluations in gradient_evaluations.items():
         slots = tuning_slots(record, name)
@@ -53,7 +54,9 @@ def compute_effort(record: Record, gradient_evaluations: dict[str, float]) -> di
         epoch = int(definition["epochs"] * cheapest / evaluations + 1e-9) if known else None
         own = curves[(curves.configuration == name) & (curves.epoch == epoch)] if epoch else curves[:0]
         number = sum(map(len, within.values()))
-        score, after = summarise(own["value"].tolist()), _best_after(slots, scored, planned[name])
+        score, after = summarise(own["value"].tolist()), {}
+        if name in planned:
+            after = _best_after(slots, scored, planned[name])
         effort[name] = Effort(_rate_factor(within), number, len(scored), after, epoch, score)
     return effort
 

@@ -9,6 +9,7 @@ from hpo.analysis.range_position import RangePosition
 from hpo.analysis.smoothness import Smoothness
 from hpo.analysis.two_groups import TwoGroups
 from hpo.analysis.verdicts import Outcome, Verdict
+from hpo.trials import tunes
 
 
 class BestTrial(NamedTuple):
@@ -256,6 +257,11 @@ class StudyNumbers(NamedTuple):
     def trials_per_run(self) -> dict[str, int]:
         """Configuration → trials planned for each tuning run."""
         return {entry.name: entry.tuning.planned // self.study["tuning_runs"] for entry in self.configurations}
+
+    @property
+    def tuned(self) -> list[str]:
+        """The configurations that have something to tune."""
+        return [entry["name"] for entry in self.definition["configurations"] if tunes(entry)]
 
     @property
     def baseline(self) -> ConfigurationNumbers:

@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.performance_profiles import Profile, TimeToTarget, performance_profiles, time_to_target
 from hpo.analysis.record import Record
-from hpo.analysis.results import StudyNumbers
-from hpo.analysis.verdicts import Verdict
+from hpo.analysis.results import Rival, StudyNumbers
+from hpo.analysis.same_runs import SameRuns, same_runs
 
 ALPHA = 0.05
 WORDS = (
@@ -28,7 +28,7 @@ class Overall(NamedTuple):
 
     Attributes:
         studies: the studies that contain it. missing: the others. baseline_of: the studies whose baseline it is.
-        words: verdict (`Verdict.label`) → number of studies.
+        words: verdict (`Verdict.label`) → number of studies; of studies with the same runs only the first.
         differs: the parts of its definition that are not the same in all of its studies.
     """
 
@@ -44,7 +44,7 @@ class OverallPlanned(NamedTuple):
     """One comparison with another configuration than the baseline, over the studies that plan it.
 
     Attributes:
-        words: verdict (`Verdict.label`) → number of studies.
+        words: as in `Overall`.
     """
 
     name: str
@@ -62,7 +62,7 @@ class StudyComparison(NamedTuple):
             of each.
         same_definition: groups of studies with one definition, which are no more evidence than one of them.
         same_data: groups that differ only in their configurations: a configuration in two of them was compared twice
-            on the same data and seeds.
+            on the same data and seeds. same_runs: the configurations whose runs are even the same, by a merge or copy.
         times_to_target: of the studies that the profiles are made from. left_out: the other studies, with a reason.
     """
 
@@ -73,6 +73,7 @@ class StudyComparison(NamedTuple):
     error_bound: float
     same_definition: list[list[str]]
     same_data: list[list[str]]
+    same_runs: list[SameRuns]
     times_to_target: list[TimeToTarget]
     left_out: dict[str, str]
     profiles: list[Profile]
@@ -82,23 +83,28 @@ def compare_studies(records: Sequence[Record]) -> StudyComparison:
     """Compares studies, each at any stage of its life."""
     studies = [compute_numbers(record) for record in records]
     names = list(dict.fromkeys(entry.name for numbers in studies for entry in numbers.configurations))
-    overall = [_overall(name, studies) for name in names]
+    same_data = _groups(studies, _common_definition)
+    same = same_runs(records, same_data)
+    overall = [_overall(name, studies, same) for name in names]
     shared = [entry.name for entry in overall if not entry.missing]
     times, left_out = [], {}
     for record, numbers in zip(records, studies, strict=True) if len(shared) > 1 else ():
-        time = time_to_target(record, numbers, shared)
-        if time is not None:
+        time, original = time_to_target(record, numbers, shared), _original(numbers, shared, same)
+        if original:
+            left_out[numbers.study["name"]] = f"its runs are those of {original}"
+        elif time is not None:
             times.append(time)
         else:
             left_out[numbers.study["name"]] = _why_left_out(numbers, shared)
     return StudyComparison(
         studies=studies,
         overall=overall,
-        planned=list(_overall_planned(studies)),
+        planned=list(_overall_planned(studies, same)),
         shared=shared,
         error_bound=min(1.0, ALPHA * len(studies)),
         same_definition=_groups(studies, lambda numbers: numbers.study["digest"]),
-        same_data=_groups(studies, _common_definition),
+        same_data=same_data,
+        same_runs=same,
         times_to_target=times,
         left_out=left_out,
         profiles=performance_profiles(times, shared) if times else [],
@@ -119,36 +125,57 @@ def _common_definition(numbers: StudyNumbers) -> str:
     return json.dumps({key: value for key, value in numbers.definition.items() if key not in compared}, sort_keys=True)
 
 
-def _overall(name: str, studies: Sequence[StudyNumbers]) -> Overall:
+def _overall(name: str, studies: Sequence[StudyNumbers], same: Sequence[SameRuns]) -> Overall:
     containing = [numbers for numbers in studies if any(entry.name == name for entry in numbers.configurations)]
-    verdicts = [rival.verdict for numbers in containing for rival in numbers.rivals if rival.name == name]
+    found = {numbers.study["name"]: rival for numbers in containing for rival in numbers.rivals if rival.name == name}
     definitions = [_definition(name, numbers) for numbers in containing]
     return Overall(
         name=name,
         studies=[numbers.study["name"] for numbers in containing],
         missing=[numbers.study["name"] for numbers in studies if numbers not in containing],
         baseline_of=[numbers.study["name"] for numbers in containing if numbers.definition["baseline"] == name],
-        words=_count_words(verdicts),
+        words=_count_words(found, same),
         differs=[part for part, keys in PARTS.items() if len({_content(entry, keys) for entry in definitions}) > 1],
     )
 
 
-def _overall_planned(studies: Sequence[StudyNumbers]) -> Iterator[OverallPlanned]:
+def _overall_planned(studies: Sequence[StudyNumbers], same: Sequence[SameRuns]) -> Iterator[OverallPlanned]:
     """Every comparison that some study plans besides those with its baseline."""
     names = dict.fromkeys((rival.name, rival.against) for numbers in studies for rival in numbers.planned)
     for name, against in names:
         found = {
-            numbers.study["name"]: rival.verdict
+            numbers.study["name"]: rival
             for numbers in studies
             for rival in numbers.planned
             if (rival.name, rival.against) == (name, against)
         }
-        yield OverallPlanned(name, against, list(found), _count_words(found.values()))
+        yield OverallPlanned(name, against, list(found), _count_words(found, same))
 
 
-def _count_words(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    words = Counter(verdict.label for verdict in verdicts)
+def _count_words(found: Mapping[str, Rival], same: Sequence[SameRuns]) -> dict[str, int]:
+    """Verdict → number of studies; found: study → its comparison, of one configuration."""
+    first = {
+        name: next((group.studies for group in same if group.name == rival.name and name in group.studies), [name])
+        for name, rival in found.items()
+    }
+    counted = {next(each for each in studies if each in found) for studies in first.values()}
+    words = Counter(rival.verdict.label for name, rival in found.items() if name in counted)
     return {word: words[word] for word in WORDS}
+
+
+def _original(numbers: StudyNumbers, shared: Sequence[str], same: Sequence[SameRuns]) -> str:
+    """An earlier study that has the same runs of every shared configuration; empty if there is none."""
+    name = numbers.study["name"]
+    earlier = [
+        {
+            study
+            for group in same
+            if group.name == configuration and name in group.studies
+            for study in group.studies[: group.studies.index(name)]
+        }
+        for configuration in shared
+    ]
+    return min(set.intersection(*earlier), default="") if earlier else ""
 
 
 def _content(definition: Mapping[str, Any], keys: Sequence[str]) -> str:

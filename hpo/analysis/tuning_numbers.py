@@ -9,7 +9,7 @@ from hpo.analysis.record import Record
 from hpo.analysis.results import BestTrial, Tuning
 from hpo.analysis.selection import Row, failed_attempts, ranked, tuning_slots
 from hpo.space import split_space
-from hpo.trials import DIVERGED, NO_SCORE, PRUNED, sampler_of
+from hpo.trials import DIVERGED, NO_SCORE, PRUNED, sampler_of, trials_per_run
 
 
 def tuning_numbers(record: Record, entry: Mapping[str, Any]) -> Tuning:
@@ -21,7 +21,7 @@ def tuning_numbers(record: Record, entry: Mapping[str, Any]) -> Tuning:
         searches.setdefault(row["tuning_run"], []).append(row)
     causes = Counter(row["cause"] for row in trials)
     return Tuning(
-        planned=(entry.get("trials") or record.study["trials"]) * record.study["tuning_runs"],
+        planned=trials_per_run(entry, record.study["trials"]) * record.study["tuning_runs"],
         finished=sum(row["state"] == "done" for row in trials),
         diverged=causes[DIVERGED],
         pruned=causes[PRUNED],

@@ -127,13 +127,23 @@ def _notes(comparison: StudyComparison) -> Iterator[str]:
             verb = "differs" if len(entry.differs) == 1 else "differ"
             studies = _list(entry.studies)
             yield f"{escape(entry.name)} is not the same configuration in {studies}: its {_list(entry.differs)} {verb}"
+    for same in comparison.same_runs:
+        yield (
+            f"The runs of {escape(same.name)} are the same ones in {_list(same.studies)} (equal settings, values and "
+            "seeds), and the counts below count its verdict once"
+        )
+    shared = {frozenset(same.studies) for same in comparison.same_runs}
     for names in comparison.same_definition:
+        if frozenset(names) in shared:
+            continue
         yield f"{_list(names)} have the same definition, but the counts and profiles below count each of them"
     for names in comparison.same_data:
-        if names not in comparison.same_definition:
+        again = list(_tuned_again(comparison, names))
+        if names not in comparison.same_definition and again:
+            verb = "was" if len(again) == 1 else "were"
             yield (
-                f"{_list(names)} differ only in their configurations: a configuration that several of them have was "
-                "tuned again in each, on the same data and seeds, which is no independent evidence"
+                f"{_list(names)} differ only in their configurations: {_list(again)} {verb} tuned and rerun in several "
+                "of them, on the same data and seeds, which is no independent evidence"
             )
     for noun, values in (
         ("different baseline", [numbers.baseline.name for numbers in comparison.studies]),
@@ -142,6 +152,15 @@ def _notes(comparison: StudyComparison) -> Iterator[str]:
         distinct = list(dict.fromkeys(values))
         if len(distinct) > 1:
             yield f"The studies have {plural(len(distinct), noun)}: {_list(distinct)}"
+
+
+def _tuned_again(comparison: StudyComparison, names: Sequence[str]) -> Iterator[str]:
+    """The configurations that several of these studies have and for which their runs differ."""
+    for entry in comparison.overall:
+        studies = {name for name in entry.studies if name in names}
+        same = [set(group.studies) for group in comparison.same_runs if group.name == entry.name]
+        if len(studies) > 1 and not any(studies <= group for group in same):
+            yield entry.name
 
 
 def _list(names: Sequence[str]) -> str:

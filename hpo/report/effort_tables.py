@@ -39,10 +39,14 @@ def best_scores(numbers: StudyNumbers) -> Table:
     counts = sorted({count for each in numbers.effort.values() for count in each.best_after})
     rows = []
     for entry in numbers.configurations:
+        if entry.name not in numbers.tuned:
+            continue
         after = numbers.effort[entry.name].best_after
         cells = [spread(after[count], score) if count in after and after[count].n else NOTHING for count in counts]
         rows.append([escape(entry.name), *cells])
     words = [f"after {plural(count, 'trial')}" for count in counts]
+    if not words:
+        return Table(["configuration"], [])
     words[0] = f"{escape(score.label)} ({better(score.direction)}) {words[0]}"
     header = ["configuration", *words]
     return Table(header, rows if any({*row[1:]} != {NOTHING} for row in rows) else [], range(1, len(header)))

@@ -59,7 +59,7 @@ def plan_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
         *plan_png_figures(record, numbers),
         _labels_figure(record, numbers, styles),
         *_trial_figures(record, numbers, styles, trials),
-        _importance_figure(record, styles, trials),
+        _importance_figure(record, {name: styles[name] for name in numbers.tuned}, trials),
     ]
 
 
@@ -182,6 +182,7 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
     metric = score_of(numbers.definition)
     finished = any(entry.tuning.finished for entry in numbers.configurations)
     reason = "no finished trial has a score." if finished else "it appears with the first finished trial."
+    reason = reason if numbers.tuned else "no hyperparameter is tuned."
     history = tuning_frames.history_frame(trials)
     chart = None
     if len(history):
@@ -194,7 +195,7 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
     slices = Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles) if shown else None
     fixed = tuning_frames.fixed_elsewhere(record)
     not_shown = f" Not shown, since fixed: {'; '.join(fixed)}." if fixed else ""
-    yield _figure(Slices, slices, "tuning", reason if ranges else "no hyperparameter is tuned.", not_shown)
+    yield _figure(Slices, slices, "tuning", reason, not_shown)
 
 
 def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> Figure:
@@ -213,4 +214,5 @@ def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> 
     chart = Importances(frame=frame, left_out=left_out, styles=styles) if len(frame) else None
     ranked = " Trials are ranked within their tuning run." if record.study["tuning_runs"] > 1 else ""
     reason = left_out or "The scores do not separate the best tenth of the trials from the others."
+    reason = reason if styles else "No hyperparameter is tuned."
     return _figure(Importances, chart, "tuning", reason[0].lower() + reason[1:], ranked)

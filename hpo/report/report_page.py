@@ -11,7 +11,7 @@ from hpo.analysis.results import StudyNumbers
 from hpo.diagnostics import described_words
 from hpo.errors import plural
 from hpo.output import visible
-from hpo.report import analysis_tables, effort_tables, tables, tuning_tables
+from hpo.report import analysis_tables, effort_tables, reproduction, tables, tuning_tables
 from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
@@ -36,9 +36,12 @@ def report_page(
         "tables": {table.__name__: table(numbers) for table in TABLES},
         "hypothesis": numbers.study["text"].get("hypothesis") or "",
         "commands": [visible(line) for line in commands],
+        "steps": reproduction.steps(numbers.study),
+        "export_command": visible(shlex.join(["hpo", "export", numbers.study["name"], "--format", "study"])),
         "analysis": analysis,
         "bench_command": visible(_bench_command(numbers.study)),
         "measured_on": _day(numbers.step_times.time) if numbers.step_times else "",
+        "not_measured": _not_measured(numbers),
     }
     return Page(numbers.title, "body.md.jinja", values, [figure for figure in figures if figure.applies])
 
@@ -73,6 +76,12 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
 
 def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%-d %B %Y")
+
+
+def _not_measured(numbers: StudyNumbers) -> list[str]:
+    """The configurations that came into the study after its steps were measured."""
+    measured = {row.configuration for row in numbers.step_times.rows} if numbers.step_times else set()
+    return [escape(entry.name) for entry in numbers.configurations if measured and entry.name not in measured]
 
 
 def _bench_command(study: Mapping[str, Any]) -> str:
@@ -156,10 +165,14 @@ def _training_names(numbers: StudyNumbers) -> str:
 
 
 def _trial_budget(numbers: StudyNumbers) -> str:
-    trials = numbers.trials_per_run
+    trials = {name: number for name, number in numbers.trials_per_run.items() if name in numbers.tuned}
+    words = "trials: " + ", ".join(f"{escape(name)} {number}" for name, number in trials.items())
     if len(set(trials.values())) == 1:
-        return f"{plural(next(iter(trials.values())), 'trial')} per configuration"
-    return "trials: " + ", ".join(f"{escape(name)} {number}" for name, number in trials.items())
+        words = f"{plural(next(iter(trials.values())), 'trial')} per configuration"
+    untuned = [escape(entry.name) for entry in numbers.configurations if entry.name not in trials]
+    if not trials:
+        return "no configuration has anything to tune, 1 trial each"
+    return words + (f" ({listed(untuned)} {'has' if len(untuned) == 1 else 'have'} nothing to tune)" if untuned else "")
 
 
 def _pruned_epochs(numbers: StudyNumbers) -> str:

@@ -57,7 +57,9 @@ def tuned_so_far(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         tuning, best = entry.tuning, setting_to_use(entry, numbers)
-        shown = [NOTHING, NOTHING] if best is None else [three_digits(best.score), escape(setting(best.setting))]
+        shown = (
+            [NOTHING, NOTHING] if best is None else [three_digits(best.score), escape(setting(best.setting)) or NOTHING]
+        )
         rows.append([escape(entry.name), f"{tuning.finished} of {tuning.planned}", *shown])
     return Table(header, rows, range(1, 3))
 

@@ -14,16 +14,20 @@ from hpo.report.figures.slice_plot import SearchedRange
 from hpo.report.wording import plain_name, setting, value_words
 from hpo.search_space import Bounds, Choice, Range
 from hpo.space import split_space
-from hpo.trials import DIVERGED, PRUNED, STARTUP_TRIALS, sampler_of
+from hpo.trials import DIVERGED, PRUNED, STARTUP_TRIALS, sampler_of, trials_per_run, tunes
 
 ENOUGH_TRIALS = 50  # importances from fewer finished trials are noise
 
 
 def scored_trials(record: Record) -> pd.DataFrame:
-    """The full-length trials that have a score: columns configuration, tuning_run, trial (from 1), score, setting."""
+    """The full-length trials that have a score: columns configuration, tuning_run, trial (from 1), score, setting.
+
+    Without configurations that have nothing to tune.
+    """
+    names = [entry["name"] for entry in _configurations(record) if tunes(entry)]
     slots = record.slots.sort_values(["tuning_run", "slot"])
     scored = (slots.phase == "tune") & (slots.state == "done") & slots.value.notna()
-    trials = slots[scored & ~slots.cause.isin([DIVERGED, PRUNED])]
+    trials = slots[scored & slots.configuration.isin(names) & ~slots.cause.isin([DIVERGED, PRUNED])]
     trials = trials.assign(trial=trials.slot + 1).rename(columns={"value": "score"})
     return trials[["configuration", "tuning_run", "trial", "score", "setting"]]
 
@@ -46,7 +50,7 @@ def random_lines(record: Record) -> pd.DataFrame:
     """Columns configuration, trial, best, low, high: the best of so many random trials; see `best_of_random`."""
     direction = record.study["definition"]["direction"]
     parts = [pd.DataFrame(columns=["configuration", "trial", "best", "low", "high"])]
-    for entry in _configurations(record):
+    for entry in filter(tunes, _configurations(record)):
         runs = _random_scores(record, entry["name"], len(entry.get("first", ())))
         if runs:
             best, low, high = descriptors.best_of_random(runs, direction)
@@ -78,7 +82,7 @@ def all_random(record: Record) -> bool:
         return False
     if sampler_of(definition) == "random":
         return True
-    planned = [entry.get("trials") or record.study["trials"] for entry in _configurations(record)]
+    planned = [trials_per_run(entry, record.study["trials"]) for entry in _configurations(record)]
     return max(planned) <= STARTUP_TRIALS
 
 

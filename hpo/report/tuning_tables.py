@@ -93,7 +93,7 @@ def tuning(numbers: StudyNumbers) -> Table:
                 *([str(trials.without_score)] if unscored else []),
                 str(trials.failed),
                 "; ".join(metric_value(best.score, metric) for best in trials.best) or NOTHING,
-                "nothing is tuned" if settings and not any(settings) else escape(best_settings(entry, settings)),
+                escape(best_settings(entry, settings)) if entry.name in numbers.tuned else "nothing is tuned",
                 escape(", ".join(positions) or NOTHING),
             ]
         )

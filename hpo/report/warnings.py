@@ -12,7 +12,7 @@ from hpo.report.two_groups import group_warnings
 from hpo.report.wording import escape, listed, plain_name
 from hpo.space import split_space
 from hpo.tasks import metric_words
-from hpo.trials import count_by_cause, failure_text, sampler_of
+from hpo.trials import count_by_cause, failure_text, sampler_of, trials_per_run
 
 ENOUGH_SEEDS = 10
 ENOUGH_TRIALS = 20  # of a configuration in one tuning run
@@ -44,7 +44,7 @@ def few_trials(definition: Mapping[str, Any], trials: int) -> str:
     names_by_size: dict[tuple[int, int], list[str]] = {}
     needed, flag_helps = 0, True
     for entry in definition["configurations"]:
-        planned, tuned = entry.get("trials") or trials, len(split_space(entry["space"]).tuned)
+        planned, tuned = trials_per_run(entry, trials), len(split_space(entry["space"]).tuned)
         enough = max(ENOUGH_TRIALS, ENOUGH_TRIALS_EACH * tuned)
         if tuned and planned < enough:
             names_by_size.setdefault((planned, tuned), []).append(escape(entry["name"]))
@@ -155,7 +155,8 @@ def _range_ends(entry: ConfigurationNumbers) -> Iterator[str]:
 
 
 def _protocol(numbers: StudyNumbers) -> Iterator[str]:
-    definition, trials = numbers.definition, numbers.trials_per_run
+    definition = numbers.definition
+    trials = {name: number for name, number in numbers.trials_per_run.items() if name in numbers.tuned}
     if len(set(trials.values())) > 1:
         yield f"Unequal trial budgets: {_amounts(trials)}"
     if few := few_trials(definition, numbers.study["trials"]):
@@ -164,7 +165,7 @@ def _protocol(numbers: StudyNumbers) -> Iterator[str]:
         yield f"Tuned for {plural(definition['tuning_epochs'], 'epoch')}, rerun for {definition['epochs']}"
     if "pruner" in definition:
         yield "Trials were pruned by early scores, which is biased against configurations that learn slowly"
-        epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations}
+        epochs = {entry.name: entry.tuning.epochs for entry in numbers.configurations if entry.name in numbers.tuned}
         if len(set(epochs.values())) > 1:
             yield f"Unequal numbers of tuning epochs because of pruning: {_amounts(epochs)}"
     if definition["score_epoch"] == "best":
@@ -198,6 +199,8 @@ def _history(numbers: StudyNumbers) -> Iterator[str]:
         event = note["event"]
         if "added" in note:
             yield _added(note, numbers)
+        elif "order" in note:  # which only matters to those who run it again
+            continue
         elif " raised from " not in event or "after a report" in event:
             yield escape(event[:1].upper() + event[1:])
     times = {entry.name: entry.reruns.rounds_read for entry in numbers.configurations}
@@ -209,9 +212,10 @@ def _history(numbers: StudyNumbers) -> Iterator[str]:
 def _added(note: Mapping[str, Any], numbers: StudyNumbers) -> str:
     names, date = [escape(name) for name in note["added"]], datetime.fromtimestamp(note["time"], UTC)
     were = "Configuration {} was" if len(names) == 1 else "Configurations {} were"
+    how = f"tuned and rerun in study {escape(note['from'])} and merged into this" if "from" in note else "added to the"
     after = ", after a report" if "after a report" in note["event"] else ""
     return (
-        f"{were.format(listed(names))} added to the study on {date:%Y-%m-%d} (UTC){after}; Holm's correction is "
+        f"{were.format(listed(names))} {how} study on {date:%Y-%m-%d} (UTC){after}; Holm's correction is "
         f"over all {plural(len(numbers.comparisons), 'comparison')}, so verdicts of earlier reports may have changed"
     )
 

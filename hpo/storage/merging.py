@@ -46,6 +46,7 @@ def merge_into(engine: Engine, name: str, other: WholeStudy, digest: Callable[[M
         after = " after a report" if row["reported"] is not None else ""
         event = f"configurations added{after} from study {other.study['name']}: {', '.join(names)}"
         note = {"time": now(connection), "event": event, "added": names, "digest_before": row["digest"]}
+        note["from"] = other.study["name"]
         values = {
             "definition": merged, "digest": digest(merged), "notes": [*row["notes"], note], "settings_assigned": [],
             "fingerprint": row["fingerprint"] | other.study["fingerprint"],

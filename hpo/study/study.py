@@ -34,7 +34,8 @@ class Configuration:
         average: `hpo.EMA(...)` or `hpo.SWA(...)`: an average of the weights is evaluated instead of the weights.
         schedules: hyperparameter of the optimizer or regularizer → its schedule, as in `Study.schedule`, or
             "learning_rate" for that of the learning rate. The value, tuned or fixed, is multiplied by the factor.
-        trials: its own number of trials, where a published protocol gave it another budget than the others.
+        trials: its own number of trials, where a published protocol gave it another budget than the others. None: those
+            of the study, or one trial for each tuning run where nothing is tuned.
         first: settings to try before any other, in every tuning run, as dicts of values; they count as trials. What a
             setting leaves out is sampled.
         prediction: what the author expects compared with the baseline, stated before any run.

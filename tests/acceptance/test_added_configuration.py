@@ -70,7 +70,7 @@ def test_a_finished_study_takes_a_further_configuration(hpo: CommandLine) -> Non
     write(hpo, CLIPPED, SAM, OWN, epochs=3)
     assert "only configurations can be added" in hpo.run("run", "s", code=2)
     write(hpo, "", SAM)
-    assert "configurations.Own" in hpo.run("run", "s", code=2)
+    assert "add configuration Own to the study file" in hpo.run("run", "s", code=2)
     assert tables(hpo)["trials"].count("Own") == 12
 
 

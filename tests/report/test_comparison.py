@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from browser import Browser
 from report_text import section
@@ -39,7 +40,7 @@ def study(
     """A study of six seeds, one for each tuning run, in which GNVR is ahead of the baseline by `shift`."""
     baseline = 0.5 + 0.01 * np.arange(6)
     accuracies = {names[0]: baseline.tolist(), "GNVR": (baseline + shift + 0.002 * NOISE).tolist()}
-    options = {"trials": 3, "epochs": 3, **options}
+    options = {"trials": 3, "epochs": 3, "draw": ord(name[-1]), **options}
     return named(
         synthetic_record(names=names, seeds=6, tuning_runs=tuning_runs, accuracies=accuracies, **options), name
     )
@@ -192,10 +193,10 @@ def test_differences_between_studies_are_named() -> None:
 
 
 def test_studies_with_one_definition_are_not_taken_for_several() -> None:
-    first, other = study("a"), study("b")
-    copy = named(first, "c")._replace(study={**first.study, "name": "c"})
-    assert compare_studies([first, other, copy]).same_definition == [["a", "c"]]
-    assert "- a and c have the same definition" in text_of(first, other, copy)
+    first, other, again = study("a"), study("b"), study("c")
+    again = again._replace(study={**again.study, "digest": first.study["digest"]})
+    assert compare_studies([first, other, again]).same_definition == [["a", "c"]]
+    assert "- a and c have the same definition" in text_of(first, other, again)
     assert "have the same definition" not in text_of(first, other)
 
 
@@ -268,8 +269,8 @@ def test_a_comparison_of_studies_that_are_not_tuned_yet_has_no_tables_of_effort(
 def test_nothing_is_pooled() -> None:
     comparison = compare_studies([study("a", 0.05), study("b", 0.05)])
     assert StudyComparison._fields == (
-        *("studies", "overall", "planned", "shared", "error_bound", "same_definition", "same_data", "times_to_target"),
-        *("left_out", "profiles"),
+        *("studies", "overall", "planned", "shared", "error_bound", "same_definition", "same_data", "same_runs"),
+        *("times_to_target", "left_out", "profiles"),
     )
     assert comparison.error_bound == pytest.approx(0.1) and comparison.overall[1].words["better"] == 2
     tiny = synthetic_record(seeds=1, trials=1, epochs=1)
@@ -301,6 +302,45 @@ def test_studies_on_the_same_data_are_named() -> None:
     definition = {**other.study["definition"], "batch_size": 7}
     changed = other._replace(study={**other.study, "definition": definition})
     assert "differ only in" not in text_of(study("a"), changed)
+
+
+def merged(target: Record, source: Record, name: str, configuration: str) -> Record:
+    """The first study with a configuration of the second and all of its runs, as `hpo merge` makes it."""
+    entries = [each for each in source.study["definition"]["configurations"] if each["name"] == configuration]
+    old = target.study["definition"]
+    definition = {**old, "configurations": [*old["configurations"], *entries]}
+    runs = source.slots[source.slots.configuration == configuration].copy()
+    curves = source.curves[source.curves.slot_id.isin(runs.id)].copy()
+    runs["id"], curves["slot_id"] = runs.id + 10_000, curves.slot_id + 10_000
+    both = [pd.concat(frames, ignore_index=True) for frames in ((target.slots, runs), (target.curves, curves))]
+    study_row = {**target.study, "definition": definition, "name": name, "digest": name}
+    return target._replace(study=study_row, slots=both[0], curves=both[1])
+
+
+def test_runs_that_two_studies_share_by_a_merge_are_counted_once_and_said_to_be_the_same() -> None:
+    other = study("b", 0.05, names=("AdamW", "GNVR"))
+    one = merged(study("a", names=("AdamW", "SAM")), other, "a", "GNVR")
+    comparison = compare_studies([one, other])
+    assert [tuple(same) for same in comparison.same_runs] == [("GNVR", ["a", "b"])]
+    counts = {entry.name: sum(entry.words.values()) for entry in comparison.overall}
+    assert counts == {"AdamW": 0, "SAM": 1, "GNVR": 1}, "two verdicts of the same GNVR runs count once"
+    notes = section(text_of(one, other), "Overall")
+    assert "- The runs of GNVR are the same ones in a and b " in notes
+    assert "- a and b differ only in their configurations: AdamW was tuned and rerun in several" in notes
+    apart = compare_studies([study("a", names=("AdamW", "GNVR")), other])
+    assert not apart.same_runs and sum(apart.overall[1].words.values()) == 2
+
+
+def test_a_copy_of_a_study_counts_once() -> None:
+    first, other = study("a"), study("b")
+    copy = first._replace(study={**first.study, "name": "c"})
+    comparison = compare_studies([first, other, copy])
+    assert [same.studies for same in comparison.same_runs] == [["a", "c"]] * 3
+    assert [sum(entry.words.values()) for entry in comparison.overall] == [0, 2, 2]
+    assert [time.study for time in comparison.times_to_target] == ["a", "b"]
+    assert comparison.left_out == {"c": "its runs are those of a"}
+    assert "have the same definition" not in text_of(first, other, copy)
+    assert "tuned and rerun in several" in text_of(first, other)
 
 
 def test_the_same_studies_give_the_same_bytes(tmp_path: Path) -> None:

@@ -268,6 +268,16 @@ def test_the_smallest_detectable_difference_is_told_where_none_was_detected() ->
         assert ("smallest detectable" in line) == (row[-2] != "–") == told and "MDE" not in line
 
 
+def test_a_configuration_without_a_measured_time_has_the_command_that_measures_it() -> None:
+    row = {"population": 1, "ms": 1.0, "ratio": 1.0, "low": 1.0, "high": 1.0}
+    rows = [{"configuration": name, **row} for name in ("AdamW", "GNVR")]
+    times = {"device": "a CPU", "threads": 1, "time": 1.79e9, "rows": rows}
+    sentence = "SAM came into the study later: with all configurations in the study file, `hpo bench study synthetic`"
+    for names, said in ((("AdamW", "GNVR", "SAM"), True), (("AdamW", "GNVR"), False)):
+        record = synthetic_record(names=names)
+        assert (sentence in text_of(record._replace(study={**record.study, "step_times": times}))) == said
+
+
 def test_a_diverged_rerun_counts_with_the_accuracy_of_guessing() -> None:
     numbers = numbers_of("one seed diverged")
     reruns, verdict = numbers.configurations[1].reruns, numbers.rivals[0].verdict

@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from synthetic_record import synthetic_record
+from report_text import text_of
+from synthetic_record import synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
+from hpo.analysis.record import make_record
+from hpo.report.figure_plan import plan_figures
+from hpo.report.figures.history import History
 from hpo.report.summary import summarise
 from hpo.report.warnings import few_trials, find_warnings
 from tests.report.moments import numbers_of
@@ -113,6 +117,28 @@ def test_the_sentence_names_configurations_their_trials_and_how_many_to_plan(
     """A flag changes nothing where a configuration has its own number of trials."""
     sentence = few_trials(definition(tuned, own_trials), trials)
     assert sentence.partition(": ")[2].startswith(beginning) and sentence.endswith(ending)
+
+
+def test_nothing_to_tune_is_no_unequal_budget() -> None:
+    export, curves = synthetic_export(names=("AdamW", "GNVR", "Usual"), trials=20, seeds=10, tuning_runs=10)
+    entry = export["study"]["definition"]["configurations"][2]
+    entry["space"] = {"learning_rate": 0.01}
+    export["slots"] = [
+        row for row in export["slots"] if row["configuration"] != "Usual" or row["phase"] == "rerun" or row["slot"] == 0
+    ]
+    record = make_record(export, curves)
+    numbers = compute_numbers(record)
+    assert numbers.trials_per_run == {"AdamW": 20, "GNVR": 20, "Usual": 1} and numbers.tuned == ["AdamW", "GNVR"]
+    warnings = " ".join(find_warnings(numbers))
+    assert "Unequal" not in warnings and "Interim" not in warnings and "Usual" not in warnings
+    text = text_of(numbers)
+    assert "20 trials per configuration (Usual has nothing to tune)" in text
+    assert re.search(r"^\| Usual \| 10 of 10 \|.*\| nothing is tuned \|", text, re.MULTILINE)
+    assert "| Usual |" not in text.split("\nT12. ")[1].split("\n## ")[0].split("</details>")[0]
+    history = next(figure.chart for figure in plan_figures(record, numbers) if figure.number == 6)
+    assert isinstance(history, History) and set(history.trials["configuration"]) == {"AdamW", "GNVR"}
+    entry["trials"] = 5
+    assert "Unequal" not in " ".join(find_warnings(compute_numbers(record)))
 
 
 @pytest.mark.parametrize(("trials", "named"), [(29, ["GNVR"]), (30, []), (20, ["GNVR"]), (19, ["AdamW", "GNVR"])])

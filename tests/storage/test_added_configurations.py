@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy.engine import Engine
-from storage_study import RATE, definition, finish_all, known_for_long
+from storage_study import RATE, definition, finish_all, known_for_long, outcomes
 
+from hpo.analysis.tuning_numbers import tuning_numbers
 from hpo.errors import UsageError
+from hpo.report import read_record
+from hpo.report.reproduction import steps
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, new_worker_id, open_study
+from hpo.storage.ledger import Ledger, load_study, new_worker_id, open_study
 from hpo.storage.ledger.planning import PLANNED
 from hpo.storage.optuna.mirror import Mirror
 
@@ -52,6 +55,60 @@ def test_only_the_new_configuration_is_trained_and_it_has_the_same_seeds(url: st
     [note] = second.export()["study"]["notes"]
     assert note["added"] == ["C"] and "after a report" in note["event"] and note["time"] > 1e9
     assert second.export()["study"]["definition"] == extended(NEW)
+
+
+def test_a_configuration_with_nothing_to_tune_has_one_trial_per_tuning_run(url: str) -> None:
+    fixed = {"name": "F", "trials": None, "space": {"learning_rate": 0.01}}
+    own = {"name": "O", "trials": 4, "space": {"learning_rate": 0.01}}
+    engine = connect(url)
+    opened(engine)
+    ledger = opened(engine, fixed, own)
+
+    def trials(name: str) -> list[int]:
+        return [
+            sum(row["phase"] == "tune" and row["tuning_run"] == run for row in slots_of(ledger, name))
+            for run in range(3)
+        ]
+
+    assert [trials(name) for name in "ABFO"] == [[12, 12, 0], [12, 12, 0], [1, 1, 0], [4, 4, 0]]
+    numbers = {"trials": 20, "tuning_runs": 3, "seeds": 7}
+    described = extended(fixed, own)
+    open_study(engine, "s", described, "dFO", numbers, {}, {"loss": "aa"}, tuple(PLANNED))
+    assert [trials(name) for name in "ABFO"] == [[20] * 3, [20] * 3, [1] * 3, [4] * 3]
+    worker = new_worker_id()
+    while work := ledger.lease(worker, 50):
+        settings = [{"learning_rate": 0.01}] * sum(slot.setting is None for slot in work.slots)
+        ledger.finish(worker, outcomes(ledger.assign(worker, work, settings)))
+    assert ledger.state() == "done" and {row["state"] for row in slots_of(ledger, *"ABFO")} == {"done"}
+    record = read_record(ledger)
+    tuning = {entry["name"]: tuning_numbers(record, entry) for entry in described["configurations"]}
+    assert {name: (each.planned, each.finished) for name, each in tuning.items()} == {
+        "A": (60, 60), "B": (60, 60), "F": (3, 3), "O": (12, 12),
+    }  # fmt: skip
+
+
+def test_the_steps_that_reproduce_a_study_are_those_that_made_it(url: str) -> None:
+    engine = connect(url)
+    assert steps(opened(engine).export()["study"]) == []
+    swapped = {**definition(), "configurations": definition()["configurations"][::-1]}
+    ledger = open_study(engine, "s", swapped, "other", dict(NUMBERS), {}, {"loss": "aa"}, ())
+    assert ledger.digest == "d" and ledger.export()["study"]["notes"][0]["order"] == [["A", "B"], ["B", "A"]]
+    entries = {**swapped, "configurations": [*swapped["configurations"], NEW]}
+    open_study(engine, "s", entries, "dC", {**NUMBERS, "trials": 20}, {}, {"loss": "aa"}, ("trials",))
+    first, *later = steps(load_study(engine, "s").export()["study"])
+    assert "A and B, in this order" in first and "--trials 12" in first and "C" not in first
+    assert ["B, A" in later[0], "add C" in later[1], "--trials 20" in later[2], len(later)] == [True, True, True, 3]
+
+
+def test_a_file_that_lacks_a_configuration_is_told_to_add_it(url: str) -> None:
+    engine = connect(url)
+    opened(engine, NEW)
+    other = {**NEW, "name": "D"}
+    for entries in ((), (other,)):
+        with pytest.raises(UsageError, match="add configuration C to the study file"):
+            opened(engine, *entries)
+    with pytest.raises(UsageError, match="another definition"):
+        opened(engine, epochs=3)
 
 
 def test_seeds_stay_with_their_tuning_runs_where_seeds_were_raised(url: str) -> None:

@@ -14,6 +14,7 @@ from storage_study import RATE, definition, finish_all, kept, known_for_long, pl
 
 from hpo import housekeeping
 from hpo.errors import UsageError
+from hpo.report.reproduction import steps
 from hpo.storage import curves
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, names, new_worker_id, open_study
@@ -173,7 +174,10 @@ def test_merging_adds_configurations_with_their_results(two: list[str]) -> None:
     ]
     ledger = load_study(connect(one), "s")
     assert ledger.configurations == ["A", "B", "C"] and ledger.digest == digest(ledger.definition)
-    assert after["study"]["notes"][-1]["added"] == ["C"] and ledger.state() == "done"
+    assert after["study"]["notes"][-1]["added"] == ["C"] and after["study"]["notes"][-1]["from"] == "t"
+    [_, step] = steps(ledger.export()["study"])
+    assert "run study t" in step and "hpo merge s t" in step
+    assert ledger.state() == "done"
     assert len(shown(one)) == 12 and content(other, "t") == theirs
     assert housekeeping.merge(one, "s", "t", other) == [], "repeating it adds nothing"
 

@@ -28,6 +28,7 @@ def synthetic_export(
     direction: str = "maximize",
     label_noise: bool = True,
     tuning_runs: int = 1,
+    draw: int = 7,
     **definition: Any,
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """What `Ledger.export()` and `curves.read()` would give.
@@ -39,9 +40,10 @@ def synthetic_export(
         accuracies: name → test accuracy of every seed, to plant a difference.
         direction: "minimize" makes the score the validation loss.
         tuning_runs: tuning runs, each of so many trials, which share the reruns.
+        draw: seeds settings and curves, so that other ones are other runs.
         definition: fields of the definition to set, such as margin or score_epoch.
     """
-    generator = np.random.default_rng(7)
+    generator = np.random.default_rng(draw)
     study = _study(names, trials, seeds, epochs, direction, definition) | {"tuning_runs": tuning_runs}
     slots: list[Row] = []
     curves: dict[str, list[Any]] = {"slot_id": [], "epoch": [], "metric": [], "value": []}

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from storage_study import known_for_long, make, outcomes
+from storage_study import definition, known_for_long, make, outcomes
 from tracker_files import READERS, StoredRun
 
 from hpo.storage.database import connect
-from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id
+from hpo.storage.ledger import Ledger, Outcome, Work, load_study, new_worker_id, open_study
 from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.optuna.studies import delete_study
 from hpo.trackers import open_tracker
@@ -107,6 +107,21 @@ def test_every_trial_and_rerun_becomes_a_run(tracker: str, tmp_path: Path) -> No
         }  # fmt: skip
         assert ("momentum" in run.config) == (configuration == "A")
     assert runs["A/rerun/1000"].config["seed"] == "1000"
+
+
+def test_the_optimizer_of_from_torch_is_logged_with_its_arguments(tracker: str, tmp_path: Path) -> None:
+    optimizer = {"kind": "torch.optim.RMSprop", "centered": True, "names": ["a"]}
+    engine = connect(f"sqlite:///{tmp_path}/t.db")
+    described = definition()
+    described["configurations"][0] |= {"optimizer": optimizer, "regularizer": "none"}
+    planned = {"trials": 1, "seeds": 1, "tuning_runs": 1}
+    ledger = known_for_long(open_study(engine, "s", described, "d", planned, {"title": "t"}, {}))
+    finish_all(ledger)
+    follower(ledger, tracker).log_all()
+    config = read(tracker)["A/rerun/1000"].config
+    assert (config["optimizer"], config["regularizer"]) == ("torch.optim.RMSprop", "none")
+    assert str(config["optimizer.centered"]) == "True" and config["optimizer.names"] == '["a"]'
+    assert "optimizer.kind" not in config
 
 
 def test_a_run_in_training_grows_and_a_retry_replaces_it(tracker: str, url: str) -> None:

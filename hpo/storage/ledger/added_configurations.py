@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from hpo.errors import UsageError
 from hpo.storage.ledger.definition_diff import same_definition
 from hpo.storage.ledger.planning import PLANNED, add_slots
 from hpo.storage.schema import studies
@@ -19,6 +20,32 @@ def find_added(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if not same_definition(old, {**new, "configurations": kept}):
         return []
     return [entry["name"] for entry in new["configurations"] if entry["name"] not in known]
+
+
+def check_none_is_missing(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UsageError if a file's definition lacks configurations of the study and otherwise agrees with it."""
+    known, given = ([entry["name"] for entry in part["configurations"]] for part in (old, new))
+    missing = [entry for entry in known if entry not in given]
+    common = [
+        {**part, "configurations": [each for each in part["configurations"] if each["name"] in {*known} & {*given}]}
+        for part in (old, new)
+    ]
+    if missing and same_definition(*common):
+        lacking = f"configuration{'' if len(missing) == 1 else 's'} {', '.join(missing)}"
+        raise UsageError(
+            f"study {name!r} has {lacking}, which its file lacks, and only configurations can be added to a study; add "
+            f"{lacking} to the study file, or give this one another --name"
+        )
+
+
+def order_note(connection: Connection, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The note to store if `new` has the configurations of `old` in another order; their settings stay as they are."""
+    before = [entry["name"] for entry in old["configurations"]]
+    after = [entry["name"] for entry in new["configurations"] if entry["name"] in before]
+    if before == after:
+        return []
+    event = f"order of the configurations changed to {', '.join(after)}"
+    return [{"time": now(connection), "event": event, "order": [before, after]}]
 
 
 def keeps_code(old: Mapping[str, str], new: Mapping[str, str]) -> bool:

@@ -14,7 +14,7 @@ from hpo.storage.ledger.retries import failed_configurations
 from hpo.storage.ledger.scheduler import batch_sizes
 from hpo.storage.schema import slots, studies
 from hpo.storage.transactions import now
-from hpo.trials import sampler_of
+from hpo.trials import sampler_of, trials_per_run
 
 # Rerun s has seed 1000 + s. Seeds of tuning runs count from 0, one per model of a trial, and stay below 1000.
 RERUN_SEED = 1000
@@ -45,10 +45,13 @@ def raise_planned(
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     when = " after a report" if row.reported is not None else ""
     return [
-        {"time": now(connection), "event": f"{words(flag)} raised from {before[key]} to {after[key]}{when}"}
+        {
+            "time": now(connection), "event": f"{words(flag)} raised from {before[key]} to {after[key]}{when}",
+            "raised": {flag: [before[key], after[key]]},
+        }
         for key, flag in PLANNED.items()
         if after[key] != before[key]
-    ]
+    ]  # fmt: skip
 
 
 def _check(name: str, before: Mapping[str, int], after: Mapping[str, int], models: int) -> None:
@@ -85,17 +88,18 @@ def add_slots(
     seeds = _assign_seeds(connection, study, range(before["seeds"], after["seeds"]), after["tuning_runs"])
     rows: list[dict[str, Any]] = []
     for configuration in definition["configurations"]:
-        name, trials = configuration["name"], configuration.get("trials")
+        name = configuration["name"]
+        earlier, trials = (trials_per_run(configuration, numbers["trials"]) for numbers in (before, after))
         sampler = (sampler_of(definition), cmaes_generation(configuration["space"]))
         finished = now(connection) if name in failed else None
         state = {"state": "failed" if name in failed else "open", "cause": failed.get(name), "finished": finished}
         for tuning_run in range(after["tuning_runs"]):
-            first = 0 if tuning_run >= before["tuning_runs"] else trials or before["trials"]
+            first = 0 if tuning_run >= before["tuning_runs"] else earlier
             next_batch = newest.get((name, tuning_run), (0, -1))[1] + 1
             trial = {"phase": "tune", "tuning_run": tuning_run, "round": 0, "seed": tuning_run * models}
             rows += [
                 {"study_id": study, "configuration": name, **trial, "batch": batch, "slot": slot, **state}
-                for slot, batch in _batches(first, trials or after["trials"], next_batch, *sampler)
+                for slot, batch in _batches(first, trials, next_batch, *sampler)
             ]
         for seed, tuning_run in seeds.items():
             rerun = {"phase": "rerun", "tuning_run": tuning_run, "round": newest.get((name, tuning_run), (0, 0))[0]}

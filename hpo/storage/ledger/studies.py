@@ -8,7 +8,13 @@ from sqlalchemy.engine import Connection, Engine
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.storage.ledger import changed_code
-from hpo.storage.ledger.added_configurations import add_configurations, find_added, keeps_code
+from hpo.storage.ledger.added_configurations import (
+    add_configurations,
+    check_none_is_missing,
+    find_added,
+    keeps_code,
+    order_note,
+)
 from hpo.storage.ledger.definition_diff import describe_changes, same_definition
 from hpo.storage.ledger.ledger import Ledger
 from hpo.storage.ledger.planning import PLANNED, add_slots, raise_planned
@@ -33,7 +39,7 @@ def open_study(
     Args:
         definition, digest: of the study (`definition.describe`); it must equal the stored definition, or have further
             configurations, which are then added. Their order may change; the digest, which seeds the sampling of
-            settings, stays that of the first order.
+            settings, stays that of the first order, so that the new order in an empty database gives other settings.
         planned: "trials", "seeds", "tuning_runs". raised: those of them that an existing study takes over; they may
             only be raised.
         text: free text, which is updated. fingerprint: digests of the user's code by names.
@@ -50,6 +56,7 @@ def open_study(
         row = find(connection, name)
         if row is None:
             return _create(connection, {"name": name, "digest": digest, **columns}, planned), []
+        check_none_is_missing(name, row.definition, definition)
         added = find_added(row.definition, definition)
         if not added and not same_definition(row.definition, definition):
             raise UsageError(
@@ -125,6 +132,7 @@ def _update(
         warnings += changed_code.check_results(connection, row, columns["fingerprint"], accept_changed_code)
         notes += [{"time": now(connection), "event": event} for event in warnings]
         reopen(connection, row.id, "exception")
+    notes += order_note(connection, row.definition, columns["definition"])
     if added:
         notes.append(add_configurations(connection, row, columns["definition"], columns["digest"], added))
     notes += raise_planned(connection, row, columns["definition"], planned)

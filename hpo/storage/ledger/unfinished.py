@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from hpo.storage.ledger.queries import KEY, group_columns, in_order
 from hpo.storage.ledger.scheduler import Choice, Group, choose
 from hpo.storage.schema import slots, studies
+from hpo.trials import trials_per_run
 
 
 def unfinished_groups(connection: Connection, study: int, order: Sequence[str]) -> list[Group]:
@@ -48,7 +49,7 @@ def next_choice(
     trials, seeds, tuning_runs = connection.execute(sa.select(*columns).where(studies.c.id == study)).one()
     totals: dict[tuple[str, str], int] = {}
     for entry in definition["configurations"]:
-        totals[entry["name"], "tune"] = (entry.get("trials") or trials) * tuning_runs
+        totals[entry["name"], "tune"] = trials_per_run(entry, trials) * tuning_runs
         totals[entry["name"], "rerun"] = seeds
     order = [entry["name"] for entry in definition["configurations"]]
     return choose(in_order(_with_batches(connection, study, groups, tuning_runs), order), totals, size, populations)

@@ -1,5 +1,6 @@
 """Trials and reruns as experiment trackers get them: leased ones with their curve so far, finished ones with all."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class TrackedRun(NamedTuple):
         slot: its row in the ledger. created: when the study was created.
         study, configuration, phase ("trial" or "rerun"), tuning_run, round and number (all from 1), seed: what it is.
         attempt: differs between the leases of the same run.
-        config: the optimizer, the regularizer and all hyperparameters.
+        config: the optimizer with the arguments that are passed to its class, the regularizer, all hyperparameters.
         epochs: epoch → metric → value; of a run in training only its score.
         final: the metrics at its end, and its score or main test metric as "value". finished: whether it has ended.
     """
@@ -93,9 +94,20 @@ def _by_epoch(curves: Mapping[str, Sequence[float]]) -> dict[int, dict[str, floa
     }
 
 
+def _parts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizer and the regularizer; of `from_torch` also the arguments that are no hyperparameters."""
+    parts = {part: entry[part] for part in ("optimizer", "regularizer") if part in entry}
+    if isinstance(parts.get("optimizer"), str | None):
+        return parts
+    arguments = {f"optimizer.{name}": value for name, value in parts["optimizer"].items() if name != "kind"}
+    plain = {
+        name: value if isinstance(value, str | int | float) else json.dumps(value) for name, value in arguments.items()
+    }
+    return {**parts, "optimizer": parts["optimizer"]["kind"], **plain}
+
+
 def _run(ledger: Ledger, row: Any, epochs: Mapping[int, Mapping[str, float]]) -> TrackedRun:
     entry = next(each for each in ledger.definition["configurations"] if each["name"] == row.configuration)
-    parts = {part: entry[part] for part in ("optimizer", "regularizer") if isinstance(entry.get(part), str)}
     over = row.state == "done"
     return TrackedRun(
         row.id,
@@ -108,7 +120,7 @@ def _run(ledger: Ledger, row: Any, epochs: Mapping[int, Mapping[str, float]]) ->
         row.slot + 1,
         row.seed,
         f"{row.attempt} {row.started}",
-        {**parts, **split_space(entry["space"]).complete(row.setting)},
+        {**_parts(entry), **split_space(entry["space"]).complete(row.setting)},
         epochs,
         {**(row.result or {}), "value": row.value, "cause": row.cause, "seconds": row.seconds} if over else {},
         over,
