@@ -136,7 +136,7 @@ def test_renaming_renames_what_optuna_shows(url: str) -> None:
     before, pictures = content(url), shown(url)
     housekeeping.rename(url, "s", "new")
     assert names(connect(url)) == ["new"] and content(url, "new") == before
-    assert load_study(connect(url), "new").text["command"] == "hpo run new"
+    assert load_study(connect(url), "new").text["command"] == "hpo run s --name new"  # there is no file of that name
     assert shown(url, "new") == pictures and not shown(url)
     assert Mirror(load_study(connect(url), "new")).repair() == 0
     study(url, "s")
