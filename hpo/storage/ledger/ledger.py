@@ -179,13 +179,15 @@ class Ledger(TrialHistory):
         """
         self._lock(connection)
         end_lost_attempts(connection, self.id, now(connection), take_over)
+        assigned = set(settings_assigned(connection, self.id))  # kept here, as the study may have been deleted
         while True:
             groups = unfinished.unfinished_groups(connection, self.id, self.configurations)
-            done = being_tuned(groups) | set(settings_assigned(connection, self.id))
+            done = being_tuned(groups) | assigned
             tuned = [name for name in self.configurations if name not in done]
             if not tuned:
                 return groups
             assign_best_settings(connection, self.id, self.direction, tuned)
+            assigned.update(tuned)
 
     def _release(self, connection: Connection, worker_id: str, ids: Collection[int] | None) -> list[int]:
         held = [row.id for row in leases.held(connection, self.id, worker_id, ids)]
