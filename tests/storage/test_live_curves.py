@@ -161,7 +161,7 @@ def test_the_worker_says_what_it_trains(ledger: Ledger) -> None:
     training = ledger.activity().workers[0]["training"]
     assert training.pop("speed") > 0
     assert training == {
-        "configuration": "A", "phase": "tune", "runs": 2, "epoch": 2, "epochs": 6, "loss": 2.0, "score": 0.5
+        "configuration": "A", "phase": "trial", "runs": 2, "epoch": 2, "epochs": 6, "loss": 2.0, "score": 0.5
     }  # fmt: skip
     live.note(None)
     live.report()
