@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import hpo
+from hpo.bench.startup import time_command
 from hpo.bench.table import OnRow, Row
 from hpo.errors import UsageError
 
@@ -41,14 +42,6 @@ STUDY = Study(
         Configuration("GNVR", regularizer="gnvr", space=SPACE | {{"lambda": log_range(1e-3, 10)}}),
     ),
 )
-"""
-# A process of its own between this one and the command counts only that command's children.
-_TIMER = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-sys.exit(code)
 """
 
 
@@ -121,12 +114,5 @@ def _tuning_runs_flag(root: Path, folder: Path) -> str:
 
 def _timed(command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> tuple[float, float]:
     """Seconds and the largest process (MiB) of a Python command that must succeed."""
-    words = [sys.executable, "-I", "-S", "-c", _TIMER, sys.executable, *command]
-    result = subprocess.run(
-        words, cwd=folder, env=os.environ | (environment or {}), capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UsageError(f"{' '.join(command)} failed: {last}")
-    seconds, mib = map(float, result.stdout.split())
-    return seconds, mib
+    cost = time_command(command, 1, environment, folder)
+    return cost["seconds"], cost["mib"]

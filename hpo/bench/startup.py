@@ -90,12 +90,15 @@ def summary(result: Row) -> str:
 
 
 def time_command(
-    command: Sequence[str], repetitions: int, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    repetitions: int,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, float]:
     """Costs of a command's process, from its start to its end.
 
     Args:
-        command: arguments of this Python. environment: variables to add for it.
+        command: arguments of this Python. environment: variables to add for it. folder: where it runs.
 
     Returns:
         "seconds" (median), "minimum", "processor_seconds" (minimum; they depend little on what else the machine does)
@@ -104,7 +107,7 @@ def time_command(
     Raises:
         HpoError: the command failed.
     """
-    runs = [_run(command, {**os.environ, **(environment or {})}) for _ in range(repetitions)]
+    runs = [_run(command, {**os.environ, **(environment or {})}, folder) for _ in range(repetitions)]
     seconds, processor, mib = zip(*runs, strict=True)
     least = {"minimum": min(seconds), "processor_seconds": min(processor)}
     return {"seconds": statistics.median(seconds), **least, "mib": max(mib)}
@@ -136,10 +139,10 @@ def time_run(device: str) -> float:
         return seconds
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float, float]:
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path | None) -> tuple[float, float, float]:
     timer = [sys.executable, "-I", "-S", "-c", _TIMER, sys.executable, *command]
-    output: Any = subprocess.run(timer, capture_output=True, text=True, check=True, env=dict(environment)).stdout
-    seconds, processor_seconds, peak, code, errors = json.loads(output)
+    result = subprocess.run(timer, capture_output=True, text=True, check=True, env=dict(environment), cwd=folder)
+    seconds, processor_seconds, peak, code, errors = json.loads(result.stdout)
     if code:
         last = errors.strip().splitlines()[-1:] or ["it printed no error"]
         raise HpoError(f"python {' '.join(command)} ended with exit code {code}: {last[0]}")
