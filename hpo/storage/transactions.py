@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 RETRY_TIMEOUT = 60.0  # seconds to wait for a database that is locked or restarting
 CALL_TIMEOUT = 35.0  # seconds of silence after which a connection to PostgreSQL is given up, and its call retried
+MAX_PAUSE = 2.0  # seconds between two tries, a small part of a lease: its holder must extend it soon after an outage
 WARN_AFTER = (8.0, 30.0)  # seconds of waiting before the first warning, and between warnings
 # What PostgreSQL answers to a client that it will refuse later as well.
 _REFUSALS = (
@@ -84,7 +85,7 @@ def retry(
                 if not _is_temporary(error) or time.monotonic() + pause > end:
                     raise
             time.sleep(pause)
-            pause = min(2.0, pause * 1.5)
+            pause = min(MAX_PAUSE, pause * 1.5)
 
 
 class _Watch:

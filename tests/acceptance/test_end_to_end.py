@@ -171,14 +171,14 @@ def test_a_signal_releases_the_trials_and_the_next_run_resumes(hpo: CommandLine,
 def test_a_killed_run_resumes_with_exact_totals_and_the_same_settings(hpo: CommandLine) -> None:
     process = start_and_wait_for_a_finished_trial(hpo, "run", "small", "--epochs", "40")
     process.kill()
-    before = {trial.user_attrs["slot"]: trial.params for trial in optuna_trials(hpo, "GNVR/tune")}
+    before = {trial.user_attrs["number"]: trial.params for trial in optuna_trials(hpo, "GNVR/tune")}
 
     hpo.run("run", "small", "--epochs", "40")
     check_finished(hpo, trials=12, reruns=3)
     trials = optuna_trials(hpo, "GNVR/tune")
-    complete = {trial.user_attrs["slot"]: trial.params for trial in trials if trial.state.name == "COMPLETE"}
-    assert sorted(complete) == list(range(12))
-    assert all(complete[slot] == params for slot, params in before.items())
+    complete = {trial.user_attrs["number"]: trial.params for trial in trials if trial.state.name == "COMPLETE"}
+    assert sorted(complete) == list(range(1, 13))
+    assert all(complete[number] == params for number, params in before.items())
     assert not [trial for trial in trials if trial.state.name == "RUNNING"]
 
 

@@ -37,21 +37,22 @@ SPACE = {
 
 @contextmanager
 def temporary_study(
-    url: str, trials: int, seeds: int = 1, configurations: int = 1, tuned: bool = True
+    url: str, trials: int, seeds: int = 1, configurations: int = 1, sampler: str = "tpe"
 ) -> Iterator[Ledger]:
-    """A study whose configurations have four tuned hyperparameters each, or none."""
+    """A study whose configurations have four tuned hyperparameters each."""
     engine = connect(url)
     titles = [f"A{number}" for number in range(configurations)]
     common = {"optimizer": "adamw", "regularizer": "none", "prediction": None, "trials": None}
-    entries = [{"name": title, **common, "space": SPACE if tuned else {}} for title in titles]
+    entries = [{"name": title, **common, "space": SPACE} for title in titles]
     delete_study(engine, NAME)
     try:
         study = synthetic_export(titles, epochs=EPOCHS, configurations=entries)[0]["study"]
+        definition = study["definition"] | {"sampler": sampler}
         planned, text = (
             {"trials": trials, "seeds": seeds, "tuning_runs": 1},
             {"title": NAME, "hypothesis": "", "command": ""},
         )
-        yield open_study(engine, NAME, study["definition"], study["digest"], planned, text, {})
+        yield open_study(engine, NAME, definition, study["digest"], planned, text, {})
     finally:
         delete_study(engine, NAME)
         engine.dispose()
@@ -71,12 +72,12 @@ def lease(ledger: Ledger, count: int) -> Work:
     return work
 
 
-def spread_settings(work: Work, tuned: bool = True) -> list[Setting]:
+def spread_settings(work: Work) -> list[Setting]:
     """Settings for the slots that have none, spread over the ranges without any sampler."""
     return [
         {
             name: bounds["low"] + (bounds["high"] - bounds["low"]) * ((slot.slot + 1) * (0.6180339887 + place) % 1)
-            for place, (name, bounds) in enumerate(SPACE.items() if tuned else ())
+            for place, (name, bounds) in enumerate(SPACE.items())
         }
         for slot in work.slots
         if slot.setting is None
@@ -99,13 +100,11 @@ def outcomes(work: Work, with_curves: bool = True) -> list[Outcome]:
     return results
 
 
-def finish(
-    ledger: Ledger, count: int, with_curves: bool = True, mirror: Mirror | None = None, tuned: bool = True
-) -> None:
+def finish(ledger: Ledger, count: int, with_curves: bool = True, mirror: Mirror | None = None) -> None:
     """Finishes `count` slots of the study, in the order of the schedule."""
     while count > 0:
         work = lease(ledger, min(count, 1000))
-        work = ledger.assign(OWNER, work, spread_settings(work, tuned))
+        work = ledger.assign(OWNER, work, spread_settings(work))
         work = mirror.begin(OWNER, work) if mirror else work
         results = outcomes(work, with_curves)
         ledger.finish(OWNER, results)

@@ -4,8 +4,8 @@
 
 In each of the rounds every client finishes `--populations` populations of `--population` trials.
 A baseline client leases, assigns, begins and finishes trials, and does nothing else; a worker is `run_worker` with a
-training that returns at once. Nothing is tuned, so that neither samples. Both kinds run in turns. It leaves nothing
-behind in the database.
+training that returns at once. Both draw settings at random, which is cheap. Both kinds run in turns. It leaves
+nothing behind in the database.
 """
 
 import multiprocessing
@@ -32,8 +32,8 @@ def measure(url: str, clients: int, population: int, populations: int, rounds: i
     kinds = ["workers", *["baseline", "workers", "workers", "baseline"] * rounds]  # the first warms up
     trials = STARTUP_TRIALS + clients * population * max(3, populations * len(kinds))
     context = multiprocessing.get_context("spawn")
-    with temporary_study(url, trials, tuned=False) as ledger, context.Manager() as manager:
-        finish(ledger, STARTUP_TRIALS, mirror=Mirror(ledger), tuned=False)
+    with temporary_study(url, trials, sampler="random") as ledger, context.Manager() as manager:
+        finish(ledger, STARTUP_TRIALS, mirror=Mirror(ledger))
         barrier = manager.Barrier(clients)
         with context.Pool(clients) as pool:
             arguments = [(url, population, populations, kinds, barrier)] * clients

@@ -69,10 +69,22 @@ def test_a_connection_is_stable_after_a_failure_only_when_it_has_held_again(cloc
 def test_a_silence_breaks_the_connection(clock: Clock) -> None:
     health = ConnectionHealth()
     health.success()
+    assert not health.stable_for(60.0)
     succeed(health, clock, 100)
     assert health.stable_for(60.0)
     clock.now += 31
     assert not health.stable_for(60.0)  # before the next answer
+    health.success()
+    assert not health.stable_for(60.0)
+    succeed(health, clock, 60)
+    assert health.stable_for(60.0)
+
+
+def test_a_silence_before_the_first_question_breaks_the_connection(clock: Clock) -> None:
+    """A worker that connects just before an outage asks for the first time when its first call has come through."""
+    health = ConnectionHealth()
+    health.success()
+    clock.now += 61
     health.success()
     assert not health.stable_for(60.0)
     succeed(health, clock, 60)

@@ -87,7 +87,7 @@ def test_postgresql_has_one_driver(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "kind", "words"),
     [
-        ("study.db", UsageError, r"is not a URL.*sqlite:///"),
+        ("study.db", UsageError, r"sqlite:///study\.db"),
         ("mysql://u:s3cret@h/d", UsageError, "sqlite:///"),
         ("postgresql://u:p@s3cret@h/d", UsageError, r"%40.*PGPASSWORD"),
         ("sqlite://", UsageError, "needs a file"),

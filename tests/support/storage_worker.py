@@ -73,7 +73,8 @@ def work(
             POINTS), "train 3", "statement 40", "commit 9".
         retry_timeout, idle_timeout: seconds for `transactions.RETRY_TIMEOUT` and PostgreSQL's
             idle_in_transaction_session_timeout; 0: as they are.
-        call_timeout: seconds for `transactions.CALL_TIMEOUT`; the limits of transactions are shortened by its factor.
+        call_timeout: seconds for `transactions.CALL_TIMEOUT`; the limits of transactions and the pauses between tries
+            are shortened by its factor.
     """
     rng = random.Random(name)
     logging.getLogger("hpo").addHandler(logging.NullHandler())  # outages are logged
@@ -81,6 +82,7 @@ def work(
     if call_timeout:
         factor = call_timeout / hpo.storage.transactions.CALL_TIMEOUT
         hpo.storage.transactions.CALL_TIMEOUT = call_timeout
+        hpo.storage.transactions.MAX_PAUSE *= factor
         for name_of_limit in LIMITS:
             LIMITS[name_of_limit] *= factor
     hpo.storage.transactions.RETRY_TIMEOUT = retry_timeout or hpo.storage.transactions.RETRY_TIMEOUT

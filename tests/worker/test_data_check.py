@@ -19,7 +19,7 @@ from hpo.report import read_record
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study
 from hpo.trials import Outcome
-from hpo.worker.processes import _start
+from hpo.worker.processes import start_process
 from tests.data.test_data_loading import Clouds, plain
 from tests.report.golden_studies import opened
 
@@ -144,5 +144,5 @@ def test_workers_have_the_same_order_of_sets(given: str | None, expected: str, m
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     if given:
         monkeypatch.setenv("PYTHONHASHSEED", given)
-    process = _start(["python", "-c", "import os; print(os.environ['PYTHONHASHSEED'])"], {})
+    process = start_process(["python", "-c", "import os; print(os.environ['PYTHONHASHSEED'])"], {})
     assert process.communicate()[0].strip() == expected

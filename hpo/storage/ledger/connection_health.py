@@ -22,7 +22,7 @@ class ConnectionHealth:
     def __init__(self) -> None:
         self._since: float | None = None
         self._last = -math.inf
-        self._max_silence = math.inf
+        self._max_silence = 0.0  # until somebody asks: a first call may have waited for the end of an outage
 
     def success(self) -> None:
         """The database has just answered."""
