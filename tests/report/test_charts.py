@@ -17,7 +17,7 @@ from hpo.report import Record, make_record, tuning_frames
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.forest_grid import ForestGrid
-from hpo.report.figures.forest_plot import Forest
+from hpo.report.figures.forest_plot import Forest, row_axis
 from hpo.report.figures.slope_plot import Slopes
 from hpo.report.figures.style import Style, assign_styles
 from hpo.search_space import log_range
@@ -93,6 +93,14 @@ def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> N
     words = [word in of_losses.caption for word in ("±0.5.", "lower is better", "on its own")]
     assert words == [True, True, False]
     assert frame["low"].tolist() == [-0.01, -0.3]
+
+
+def test_a_long_name_takes_two_lines_of_a_row_and_only_a_longer_one_is_cut() -> None:
+    names = ["Sample clipping over Adam", "Sample clipping over Adam against Adam", "a" * 30 + "b" * 30]
+    lines = [text.split("<br>") for text in row_axis(names)["ticktext"]]
+    assert lines[0] == ["Sample clipping", "over Adam"]
+    assert lines[1] == [*lines[0], "against Adam"]
+    assert len(lines[2]) == 2 and lines[2][0][0] == "a" and lines[2][1][-1] == "b"
 
 
 def test_the_forests_of_several_studies_have_the_same_rows() -> None:

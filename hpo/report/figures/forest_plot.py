@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,8 @@ from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import Style, markup, rounded, shorten
 from hpo.report.wording import better
+
+LINE = 18  # letters of a row's label on a page, so that a phone has room for the plot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ class Forest(Chart):
         rows = list(self.by_configuration(self.frame))
         traces = [self.interval_trace(0, name, height, style, row) for height, (name, style, row) in enumerate(rows)]
         axes = [({"title": {"text": self.short_axis_title}}, row_axis([name for name, _, _ in rows]))]
-        return plotly_layout.draw(traces, axes, panel_height=60 + 36 * len(rows), shapes=self.rule_shapes("paper"))
+        return plotly_layout.draw(traces, axes, panel_height=60 + 40 * len(rows), shapes=self.rule_shapes("paper"))
 
     def interval_trace(self, panel: int, name: str, height: int, style: Style, row: pd.DataFrame) -> dict[str, Any]:
         """A difference, one row of the frame, for plotly."""
@@ -134,6 +136,10 @@ def in_lines(name: str, shown: Callable[[str], str], line_break: str) -> str:
 
 def row_axis(names: list[str]) -> dict[str, Any]:
     """The y axis of a forest plot, for plotly: a row for each name, from the top."""
-    shown = partial(markup, longest=18)
-    ticks = {"tickvals": list(range(len(names))), "ticktext": [in_lines(name, shown, "<br>") for name in names]}
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [in_lines(name, _wrapped, "<br>") for name in names]}
     return {**ticks, "range": [len(names) - 0.4, -0.6], "showgrid": False}
+
+
+def _wrapped(name: str) -> str:
+    """A name in at most two lines, short enough for a phone."""
+    return "<br>".join(markup(line) for line in wrap(shorten(name, 2 * LINE), LINE, max_lines=2, placeholder="…"))
