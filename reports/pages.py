@@ -9,7 +9,7 @@ report is left out, and the page ends with the names of these studies.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,6 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _time(compute: Results) -> str:
-    """From the first run to the last."""
-    started = compute["first"] is not None
-    return formatting.duration(compute["last"] - compute["first"]) if started else formatting.NOTHING
-
-
 def _summary(results: Results, value: Results) -> str:
     summary = Summary(value["n"], _number(value["mean"]), _number(value["sd"]), Interval(math.nan, math.nan))
     return formatting.spread(summary, _metric(results))
@@ -102,7 +96,7 @@ STUDY: dict[str, Callable[[Results], str]] = {
     "tuning runs": lambda results: str(results["study"]["tuning_runs"]),
     "margin": lambda results: formatting.margin(results["study"]["definition"]["margin"], _metric(results)),
     "baseline": lambda results: escape(results["study"]["definition"]["baseline"]),
-    "time": lambda results: _time(results["compute"]),
+    "time": lambda results: formatting.duration(_number(results["compute"]["device_seconds"])),
 }
 
 
@@ -150,9 +144,13 @@ def fill_line(line: str, reports: dict[str, Results]) -> str | None:
     return REFERENCE.sub(linked, line)
 
 
-def fill(template: str, reports: dict[str, Results]) -> str:
-    """A page. Its template must not type a number or a verdict, except in tables of published results."""
-    lines, missing = [], set()
+def fill(template: str, reports: dict[str, Results], earlier: Iterable[str] = ()) -> str:
+    """A page. Its template must not type a number or a verdict, except in tables of published results.
+
+    Args:
+        earlier: studies whose kept reports are of earlier code, which the page names if it has the table of all.
+    """
+    lines, missing = [], {*(earlier if "{table}" in template else ())}
     for line in template.splitlines():
         typed = ALLOWED.sub("", REFERENCE.sub("", line))
         if not line.startswith("|") and (wrong := NUMBER.search(typed) or VERDICT_WORD.search(typed)):
@@ -176,19 +174,34 @@ def study_table(reports: dict[str, Results]) -> str:
         return ""
     columns = ("better", "worse", "equivalent", "no detectable difference")
     lines = [
-        f"| study | metric | baseline | tuning runs × trials, seeds | {' | '.join(columns)} | time |",
+        f"| study | metric | baseline | tuning runs × trials, seeds | {' | '.join(columns)} | device time |",
         "|:--" * 9 + "|",
     ]
     for name, results in reports.items():
         cells: dict[str, list[str]] = {column: [] for column in columns}
         for rival in (*results["rivals"], *results["planned"]):
             cells[_column(rival["verdict"])].append(_table_entry(results, rival))
-        plan = "{tuning runs} × {trials}, {seeds}".format(**{k: f(results) for k, f in STUDY.items()})
+        plan = "{tuning runs} × {trials}{own}, {seeds}".format(
+            own=_own_trials(results), **{key: text(results) for key, text in STUDY.items()}
+        )
         link, label = f"[{name}](reference/{name}/README.md)", escape(_metric(results).label)
-        ends = [link, label, STUDY["baseline"](results), plan]
+        ends = [link, label, _baseline(results), plan]
         texts = ["; ".join(entries) for entries in cells.values()]
         lines.append(f"| {' | '.join([*ends, *texts, STUDY['time'](results)])} |")
     return "\n".join(lines)
+
+
+def _baseline(results: Results) -> str:
+    """ "AdamW, 48.57% ± 1.88%"."""
+    name = results["study"]["definition"]["baseline"]
+    return f"{escape(name)}, {value_of(results, name, 'mean')}"
+
+
+def _own_trials(results: Results) -> str:
+    """The configurations with another number of trials than the study's: " (Adam 15)"."""
+    entries = results["study"]["definition"]["configurations"]
+    own = [f"{escape(entry['name'])} {entry['trials']}" for entry in entries if entry.get("trials")]
+    return f" ({', '.join(own)})" if own else ""
 
 
 def _column(verdict: Results) -> str:
@@ -198,12 +211,15 @@ def _column(verdict: Results) -> str:
 def _table_entry(results: Results, rival: Results) -> str:
     verdict, against = rival["verdict"], rival["against"]
     other = "" if against == results["study"]["definition"]["baseline"] else f" against {escape(against)}"
-    note = "" if verdict["label"] == _column(verdict) else f" ({verdict['label']})"
-    return f"{escape(rival['name'])}{other} {_difference(results, verdict['comparison'])}{note}"
+    note = "" if verdict["label"] == _column(verdict) else f", {verdict['label']}"
+    p = formatting.probability(_number(verdict["p_holm"]))
+    return f"{escape(rival['name'])}{other} {_difference(results, verdict['comparison'])} (p {p}{note})"
 
 
 def write(reports: Path = REPORTS) -> None:
     """Writes every page from its template."""
-    results = load(reports)
+    results, earlier = load(reports), old(reports)
     for template in sorted(reports.glob("*.md.in")):
-        template.with_suffix("").write_text(fill(template.read_text(encoding="utf-8"), results), encoding="utf-8")
+        template.with_suffix("").write_text(
+            fill(template.read_text(encoding="utf-8"), results, earlier), encoding="utf-8"
+        )

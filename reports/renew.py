@@ -40,7 +40,8 @@ def keep(folder: Path, reports: Path = REPORTS) -> Path:
     for picture in folder.glob("figures/*.png"):
         _keep_picture(picture, place / "figures" / picture.name)
     readme = place / "README.md"
-    readme.write_text(LINK.sub(lambda found: _kept_link(found, place), readme.read_text(encoding="utf-8")), "utf-8")
+    text = readme.read_text(encoding="utf-8").replace("`trial_curves.csv`", "`trial_curves.csv` (not kept)")
+    readme.write_text(LINK.sub(lambda found: _kept_link(found, place), text), "utf-8")
     _forget_old(place.name, reports)
     return place
 

@@ -46,6 +46,11 @@ class Verdict(NamedTuple):
         return f"tentatively {self.word}" if self.tentative else self.word
 
     @property
+    def found(self) -> bool:
+        """Whether it is "better", "worse" or "equivalent", tentatively or not."""
+        return self.rule in (3, 4)
+
+    @property
     def firm(self) -> bool:
         """Whether the verdict is "better" or "worse" without "tentatively": only these may be set in bold."""
         return self.rule == 3 and not self.tentative

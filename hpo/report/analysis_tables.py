@@ -29,7 +29,7 @@ def memorisation(numbers: StudyNumbers) -> Table:
     """T7: how many of the changed training labels are fitted."""
     compared = {rival.name: rival.memorisation for rival in numbers.rivals}
     header = [
-        "configuration", "changed labels fitted", "beyond chance", "true label predicted",
+        "configuration", "noisy labels fitted", "beyond chance", "true label predicted",
         f"Δ against {escape(numbers.baseline.name)} in points [95% CI]",
     ]  # fmt: skip
     rows = []

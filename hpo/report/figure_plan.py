@@ -88,10 +88,10 @@ def forest_of(numbers: StudyNumbers, styles: Styles) -> Forest | None:
     """
     compared = {_row_name(rival, numbers): rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1}
     pairs = [(name, rival.verdict.comparison) for name, rival in compared.items()]
-    rows = [(name, *paired.interval, paired.mean, paired.n) for name, paired in pairs]
+    rows = [(name, *paired.interval, paired.mean, paired.n, compared[name].verdict.found) for name, paired in pairs]
     if not rows:
         return None
-    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
     planned = {name: styles[rival.name] for name, rival in compared.items() if name not in styles}
     return Forest(
         frame=frame,

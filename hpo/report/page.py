@@ -20,7 +20,7 @@ OPEN_HTML = re.compile(r"^([\s>*+-]*)(<(?:[!?]|(?:script|pre|style|textarea)\b))
 FILTERS = (
     *(formatting.amount, formatting.detectable, formatting.difference_interval, formatting.margin, formatting.number),
     *(formatting.percent, formatting.three_digits, wording.better, wording.describe, wording.escape, wording.listed),
-    *(wording.plain_name, wording.span, wording.verdict_words, plural),
+    *(wording.outcome_words, wording.plain_name, wording.span, wording.verdict_words, plural),
 )
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,6 +125,7 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "fixed": ", ".join(
             f"{escape(plain_name(name))} {escape(value_words(value))}" for name, value in fixed_for_all(numbers).items()
         ),
+        "decay": "; ".join(_decay(numbers)),
         "parameters": _parameters(numbers),
         "has_own_fixed": any(own_fixed(entry["name"], numbers) for entry in configurations),
         "training_names": _training_names(numbers),
@@ -139,6 +140,16 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
 def _schedule(described: Mapping[str, Any]) -> Mapping[str, Any]:
     """A schedule with the end of a cosine, which the definition has only where it is not 0."""
     return {**described, "end": described.get("end", 0.0)} if described["kind"] == "Cosine" else described
+
+
+def _decay(numbers: StudyNumbers) -> Iterator[str]:
+    """What weight decay means for the built-in optimizers of the study."""
+    used = [entry["optimizer"] for entry in numbers.definition["configurations"]]
+    if "adamw" in used:
+        yield "adamw multiplies the weights by 1 − learning rate · weight decay in each step (decoupled)"
+    if coupled := [name for name in ("sgd", "nesterov", "adam") if name in used]:
+        verb = "adds" if len(coupled) == 1 else "add"
+        yield f"{listed(coupled)} {verb} weight decay · weights to the gradient (L2)"
 
 
 def _parameters(numbers: StudyNumbers) -> str:

@@ -43,9 +43,10 @@ def results(numbers: StudyNumbers) -> Table:
     """T1: the results of every configuration over its reruns."""
     metric, further = numbers.metric, _shown_metrics(numbers)
     fits = ["noisy labels fitted"] if any(entry.reruns.memorised.n for entry in numbers.configurations) else []
+    seconds = [] if numbers.step_times else ["seconds per epoch"]  # T9 compares the cost better
     header = [
         "configuration", "n", f"{escape(metric.label)} [95% CI]", *(escape(other.label) for other in further),
-        "final training loss", "generalisation gap", *fits, "diverged", "seconds per epoch", "setting",
+        "final training loss", "generalisation gap", *fits, "diverged", *seconds, "setting",
     ]  # fmt: skip
     rows = [_result(entry, numbers, further, bool(fits)) for entry in numbers.configurations]
     return Table(header, rows, range(1, len(header) - 1))
@@ -83,7 +84,7 @@ def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Me
         difference(reruns.generalisation_gap.mean, primary_metric(numbers.definition)),
         *([with_groups(spread(reruns.memorised, NOISY_LABELS), entry, NOISY_LABELS)] if fits else []),
         str(len(reruns.diverged_seeds)),
-        three_digits(reruns.seconds_per_epoch.mean),
+        *([] if numbers.step_times else [three_digits(reruns.seconds_per_epoch.mean)]),
         escape(trained_setting(entry, numbers)),
     ]
 

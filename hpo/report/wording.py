@@ -1,5 +1,6 @@
 """Words of a report: literal names, hyperparameters, lists, parts of a definition, and verdicts."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -148,6 +149,25 @@ def _verdict_line(rival: Rival, numbers: StudyNumbers) -> str:
     if paired.n and verdict.diverged and metric.share:
         parts.append(f"{plural(verdict.diverged, 'diverged rerun')} counted")
     return "; ".join(parts) + "."
+
+
+def outcome_words(rival: Rival, metric: Metric) -> str:
+    """What became of the prediction of a comparison, and why where it is undecided."""
+    verdict, start = rival.verdict, f"The prediction ({rival.prediction})"
+    if rival.outcome != "undecided":
+        return f"{start} {rival.outcome}."
+    if verdict.found:
+        return f"{start} is undecided, since a tentative verdict decides no prediction."
+    interval = verdict.comparison.equivalence_interval
+    if rival.prediction != "equivalent" or not math.isfinite(interval.high - interval.low):
+        return f"{start} is undecided."
+    level = f"{100 * (1 - 2 * verdict.alpha / verdict.comparison.family):.3g}%"
+    shown = difference_interval(interval, metric)
+    if interval.high - interval.low > 2 * verdict.margin:
+        why = "is wider than twice the margin, so that no mean difference could have shown equivalence"
+    else:
+        why = f"does not lie within ±{margin(verdict.margin, metric)}"
+    return f"{start} is undecided: the {level} interval {shown} {why}."
 
 
 def describe(part: Any) -> str:

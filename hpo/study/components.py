@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,8 +34,8 @@ def optimizer_of(configuration: Configuration) -> Optimizer | TorchOptimizer:
 def explanations(study: Study) -> dict[str, str]:
     """What each configuration's regularizer computes, as its author's documentation says: configuration → one line.
 
-    That is the first paragraph, and a formula that follows it. A built-in regularizer has it in its file, one of the
-    user in its function. Configurations without a regularizer, or whose regularizer has none, are left out.
+    These are the first two paragraphs of its file, or of the user's function, without a section such as "Args:".
+    Configurations without a regularizer, or whose regularizer has none, are left out.
     """
     words = {}
     for configuration in study.configurations:
@@ -43,10 +44,11 @@ def explanations(study: Study) -> dict[str, str]:
         is_built_in = REGULARIZERS.get(regularizer.name) is regularizer or regularizer.name.startswith("gvr(")
         text = inspect.getdoc(module if is_built_in else regularizer.grads) or ""
         first, _, rest = text.partition("\n\n")
-        formula = rest.partition("\n\n")[0] if rest.startswith(" ") else ""
+        second = [] if re.match(r"\w+:\n", rest) else rest.partition("\n\n")[0].splitlines()
+        is_formula = rest.startswith(" ")  # a line each, or several with spaces between them
+        added = ("; " if is_formula else " ").join(re.sub(" {2,}", "; ", line.strip()) for line in second)
         if regularizer.name != "none" and first:
-            lines = [line.strip() for line in formula.splitlines()]
-            words[configuration.name] = " ".join([*first.split(), "; ".join(lines)]).strip()
+            words[configuration.name] = " ".join([*first.split(), added]).strip()
     return words
 
 

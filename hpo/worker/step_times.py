@@ -31,8 +31,8 @@ def measure_step_times(
 
     Returns:
         JSON values: device, threads, `time` (Unix seconds) and a row for each size and configuration with its
-        population, `ms` (median milliseconds per model and step), `ratio` to the baseline's median, and the quartiles
-        of the ratio in a round, `low` and `high`. None if the limit has passed before the first row.
+        population, `ms` (median milliseconds per model and step), `ratio` to the baseline (the median of the rounds'
+        ratios) and their quartiles, `low` and `high`. None if the limit has passed before the first row.
     """
     start, rows = time.perf_counter(), []
     for population in populations:
@@ -72,9 +72,9 @@ def _rows(
     medians = [statistics.median(series) for series in zip(*rounds, strict=True)]
     rows = []
     for position, name in enumerate(names):
-        low, _, high = statistics.quantiles((each[position] / each[index] for each in rounds), method="inclusive")
+        low, ratio, high = statistics.quantiles((each[position] / each[index] for each in rounds), method="inclusive")
         rows.append({
             "configuration": name, "population": population, "ms": medians[position] / population * 1e3,
-            "ratio": medians[position] / medians[index], "low": low, "high": high,
+            "ratio": ratio, "low": low, "high": high,
         })  # fmt: skip
     return rows

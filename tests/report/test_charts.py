@@ -78,8 +78,8 @@ def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
 
 
 def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> None:
-    rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
-    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    rows = [("GNVR", -0.01, 0.02, 0.01, 5, False), ("ROGC", -0.3, -0.1, -0.2, 4, True)]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
     of_shares = forest(frame, ACCURACY, 0.01)
     drawing = draw(of_shares)
     assert [trace["x"] for trace in drawing["data"]] == [[1.0], [-20.0]]
@@ -88,6 +88,7 @@ def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> N
     assert (drawing["layout"]["shapes"][0]["x0"], drawing["layout"]["shapes"][0]["x1"]) == (-1.0, 1.0)
     assert "±1 point." in of_shares.caption and "for each comparison on its own" in of_shares.caption
     assert drawing["layout"]["yaxis"]["ticktext"] == ["GNVR", "ROGC"]
+    assert [trace["marker"]["symbol"] for trace in drawing["data"]] == ["circle-open", "circle"]
     of_losses = forest(frame[:1], LOSS, 0.5)
     assert draw(of_losses)["data"][0]["x"] == [0.01]
     words = [word in of_losses.caption for word in ("±0.5.", "lower is better", "on its own")]
@@ -104,8 +105,8 @@ def test_a_long_name_takes_two_lines_of_a_row_and_only_a_longer_one_is_cut() -> 
 
 
 def test_the_forests_of_several_studies_have_the_same_rows() -> None:
-    rows = [("GNVR", -0.01, 0.02, 0.01, 5), ("ROGC", -0.3, -0.1, -0.2, 4)]
-    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    rows = [("GNVR", -0.01, 0.02, 0.01, 5, False), ("ROGC", -0.3, -0.1, -0.2, 4, True)]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
     styles = assign_styles([*NAMES, "SAM"], "AdamW")
     other = pd.concat([frame[:1], frame[:1].assign(configuration="SAM")])
     panels = {
@@ -128,8 +129,8 @@ def test_the_forests_of_several_studies_have_the_same_rows() -> None:
 
 def test_studies_with_little_in_common_have_separate_rows() -> None:
     def panel(*names: str) -> Forest:
-        rows = [(name, -0.01, 0.02, 0.01, 5) for name in names]
-        frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+        rows = [(name, -0.01, 0.02, 0.01, 5, True) for name in names]
+        frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
         return forest(frame, ACCURACY, 0.01, styles)
 
     styles = assign_styles(["AdamW", "A", "B", "C", "SGD", "D", "E"], "")
@@ -158,8 +159,8 @@ def test_any_number_of_rivals_can_be_drawn(rivals: int, metric: Metric, tmp_path
         [(name, seed, 0.5, 0.5 + 0.01 * seed) for name in names[1:] for seed in range(25)],
         columns=["configuration", "unit", "baseline", "rival"],
     )
-    rows = [(name, -1e-3, 1e-3, 0.0, 25) for name in names[1:]]
-    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs"])
+    rows = [(name, -1e-3, 1e-3, 0.0, 25, False) for name in names[1:]]
+    frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
     charts = (
         slopes(many, metric, "base", styles),
         (panel := forest(frame, metric, 0.01, styles, "base")),

@@ -54,7 +54,7 @@ def test_the_pages_are_those_of_the_kept_reports() -> None:
     templates = sorted(pages.REPORTS.glob("*.md.in"))
     assert len(templates) >= 2
     for template in templates:
-        page = pages.fill(template.read_text(encoding="utf-8"), pages.load())
+        page = pages.fill(template.read_text(encoding="utf-8"), pages.load(), pages.old())
         assert template.with_suffix("").read_text(encoding="utf-8") == page, "run: python reports/renew.py"
 
 

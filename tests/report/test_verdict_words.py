@@ -150,3 +150,32 @@ def test_the_outcome_of_the_prediction(
         assert conclusion.endswith(f" The prediction ({prediction}) {tentative if one_run else outcome}.")
     else:
         assert "prediction" not in conclusion
+
+
+@pytest.mark.parametrize(
+    ("differences", "why"),
+    [
+        (WAVE, "is wider than twice the margin, so that no mean difference could have shown equivalence"),
+        (tuple(0.006 + d / 4 for d in WAVE), "does not lie within ±1 point"),
+    ],
+)
+def test_an_undecided_equivalence_says_what_the_interval_is_and_whether_the_study_could_have_shown_it(
+    differences: tuple[float, ...], why: str
+) -> None:
+    rival, baseline = shifted(*differences)
+    export, curves = synthetic_export(
+        names=("AdamW", "GNVR", "other"),
+        seeds=len(rival),
+        tuning_runs=len(rival),
+        accuracies={"AdamW": baseline, "GNVR": rival, "other": rival},
+    )
+    export["study"]["definition"]["configurations"][1]["prediction"] = "equivalent"
+    [line] = [
+        line for line in section(text_of(make_record(export, curves)), "Conclusion").splitlines() if "GNVR" in line
+    ]
+    paired = np.array(rival) - np.array(baseline)
+    half = stats.t.ppf(1 - 0.05 / 2, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))  # 1 − 2 · 0.05 / 2
+    ends = ", ".join(f"{100 * (paired.mean() + side * half):.2f}".replace("-", "−") for side in (-1, 1))
+    if "wider" in why:
+        assert 2 * half > 2 * 0.01
+    assert line.endswith(f"The prediction (equivalent) is undecided: the 95% interval [{ends}] {why}.")

@@ -32,7 +32,7 @@ from hpo import (
 from hpo.errors import UsageError
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import linear_range, log_range
-from hpo.study.components import full_space
+from hpo.study.components import explanations, full_space
 from hpo.study.definition import describe, digest
 from hpo.study.directions import metric_directions
 
@@ -329,3 +329,21 @@ def test_the_digest_is_pinned() -> None:
 def test_a_partial_model_is_described_with_its_arguments() -> None:
     model = describe(study(model=functools.partial(nn.Linear, 40, out_features=10)))["model"]
     assert model == {"kind": "Linear", "arguments": [40], "out_features": 10}
+
+
+def test_the_explanation_of_a_regularizer_has_its_formula() -> None:
+    def own(objective: Any, params: Any, state: Any, hyper: Any) -> Any:
+        """Mean loss plus a penalty.
+
+        loss + λ · penalty
+        """
+
+    entries = {name: Configuration(name, regularizer=name) for name in ("none", "rogc", "clip_sample", "gam", "vasso")}
+    mine = Configuration("own", regularizer=Regularizer("own", own, hyperparameters={"lambda": 1.0}))
+    words = explanations(study(configurations=(BASELINE, *entries.values(), mine)))
+    assert words.keys() == {"rogc", "clip_sample", "gam", "vasso", "own"}
+    assert "τ = Q3 + k (Q3 − Q1)" in words["rogc"] and "mean_i g_i · min(1, c/(‖g_i‖ + 1e-8))" in words["clip_sample"]
+    assert (
+        "g0 = g(w); g1 = g(w + ρ′ g0/‖g0‖); h = g1 − g0; g2" in words["gam"] and "d ← (1 − θ) d + θ g" in words["vasso"]
+    )
+    assert words["own"] == "Mean loss plus a penalty. loss + λ · penalty"

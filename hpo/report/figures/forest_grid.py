@@ -57,10 +57,11 @@ class ForestGrid(Chart):
         directions = {panel.metric.direction for panel in self.panels.values()}
         direction = f" ({better(directions.pop())})" if len(directions) == 1 else ""
         return (
-            f"Mean difference from the study's baseline (open circle), with its 95% interval{direction}; a panel for "
+            f"Mean difference from the study's baseline (grey circle), with its 95% interval{direction}; a panel for "
             "each study, the band is its margin. Each interval is that of one comparison: one that excludes 0 is not "
-            "yet a verdict, which takes all comparisons of the study into account. A row without a mark: the study "
-            "does not have that configuration, or has fewer than two pairs of reruns of it."
+            "yet a verdict, which takes all comparisons of the study into account: a mark is filled where the verdict "
+            "is better, worse or equivalent, and hollow elsewhere. A row without a mark: the study does not "
+            "have that configuration, or has fewer than two pairs of reruns of it."
         )
 
     @property
@@ -126,7 +127,7 @@ class ForestGrid(Chart):
             matches = {"matches": "x"} if index and self.one_axis else {}
             axes.append(({"title": {"text": title}, **matches}, row_axis(rows)))
             shapes += panel.rule_shapes(f"y{suffix} domain", f"x{suffix}")
-        height = 40 + 26 * max(len(rows) for _, rows in panels)
+        height = 40 + 30 * max(len(rows) for _, rows in panels)
         return plotly_layout.draw(traces, axes, panel_height=height, columns=PAGE_COLUMNS, shapes=shapes)
 
 

@@ -27,7 +27,7 @@ class Forest(Chart):
     Attributes:
         metric: what is compared. margin: δ, in its units.
         several_baselines: whether rows named "A against B" compare with another configuration than the baseline.
-        frame: columns configuration, low, middle, high, pairs; in the metric's units.
+        frame: columns configuration, low, middle, high (in the metric's units), pairs, found (`Verdict.found`).
     """
 
     number: int = 4
@@ -43,10 +43,12 @@ class Forest(Chart):
     def caption(self) -> str:
         separately = ", for each comparison on its own" if len(self.frame) > 1 else ""
         width = formatting.margin(self.margin, self.metric)
+        corrected = ", which corrects for all comparisons" if len(self.frame) > 1 else ""
         elsewhere = ", or from the configuration that its row names," if self.several_baselines else ""
         return (
             f"Mean difference of {self.metric.label} from {shorten(self.baseline)}{elsewhere} with its 95% "
-            f"interval{separately} ({better(self.metric.direction)}); the line is 0, the band the margin of ±{width}."
+            f"interval{separately} ({better(self.metric.direction)}); the line is 0, the band the margin of ±{width}. "
+            f"A mark is filled where the verdict{corrected} is better, worse or equivalent, and hollow elsewhere."
         )
 
     @property
@@ -87,7 +89,8 @@ class Forest(Chart):
         """Draws a difference, one row of the frame: its interval as a line and its mean as a mark."""
         low, middle, high = self._scaled(row)
         axes.plot([low, high], [height, height], color=style.colour, linewidth=2.5, solid_capstyle="butt")
-        axes.plot([middle], [height], style.marker[0], color=style.colour, markersize=8)
+        face = style.colour if row["found"].iloc[0] else "white"
+        axes.plot([middle], [height], style.marker[0], color=style.colour, markerfacecolor=face, markersize=8)
 
     def draw_plotly(self) -> dict[str, Any]:
         rows = list(self.by_configuration(self.frame))
@@ -103,7 +106,7 @@ class Forest(Chart):
         ends = {"array": [high - middle], "arrayminus": [middle - low]} if known else {"array": [0.0]}
         return plotly_layout.scatter(
             panel, "markers", [middle], [height], name=markup(name),
-            marker={"color": style.colour, "symbol": style.marker[1], "size": 11},
+            marker=_mark(style, bool(row["found"].iloc[0])),
             error_x={
                 "type": "data", "symmetric": False, **ends, **({} if known else {"visible": False}),
                 "color": style.colour, "thickness": 2.5, "width": 5,
@@ -132,6 +135,12 @@ class Forest(Chart):
 def in_lines(name: str, shown: Callable[[str], str], line_break: str) -> str:
     """The label of a row: that of a comparison "A against B" takes two lines, so that both names can be read."""
     return f"{line_break}against ".join(shown(part) for part in name.split(" against "))
+
+
+def _mark(style: Style, found: bool) -> dict[str, Any]:
+    """A filled mark for a difference that was found, a hollow one for another, for plotly."""
+    hollow = {"symbol": f"{style.marker[1]}-open", "line": {"width": 2}}
+    return {"color": style.colour, "symbol": style.marker[1], "size": 11} | ({} if found else hollow)
 
 
 def row_axis(names: list[str]) -> dict[str, Any]:
