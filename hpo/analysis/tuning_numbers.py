@@ -46,7 +46,8 @@ def _range_positions(
     positions = {}
     for name, bounds in split_space(entry["space"]).tuned.items():
         values = [[row["setting"][name] for row in rows if name in row["setting"]] for rows in searches.values()]
-        position = range_position(bounds, values, grid.get(name, ())) if bounds.ordered else None
+        chosen = [best["setting"][name] for best, *_ in searches.values() if name in best["setting"]]
+        position = range_position(bounds, values, chosen, grid.get(name, ())) if bounds.ordered else None
         if position:
             positions[name] = position
     return positions

@@ -8,8 +8,9 @@ from typing import Any
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers, Tuning
 from hpo.analysis.verdicts import MIN_FIRM_PAIRS, MIN_PAIRS
 from hpo.errors import plural
+from hpo.report.range_ends import range_ends
 from hpo.report.two_groups import group_warnings
-from hpo.report.wording import escape, listed, plain_name
+from hpo.report.wording import escape, listed
 from hpo.space import split_space
 from hpo.tasks import metric_words
 from hpo.trials import count_by_cause, failure_text, sampler_of, trials_per_run
@@ -26,7 +27,7 @@ def find_warnings(numbers: StudyNumbers) -> list[str]:
         *_unfinished(entries),
         *(warning for entry in entries for warning in (*_trial_losses(entry), *_rerun_losses(entry, numbers))),
         *group_warnings(numbers),
-        *(warning for entry in entries for warning in _range_ends(entry)),
+        *(warning for entry in entries for warning in range_ends(entry)),
         *_protocol(numbers),
         *_seeds_and_runs(numbers),
         *_history(numbers),
@@ -137,21 +138,6 @@ def _undefined_metrics(entry: ConfigurationNumbers, numbers: StudyNumbers) -> di
     undefined = {f"test_{name}": trained - values.keys() for name, values in reruns.custom_metrics.items()}
     undefined |= {numbers.metric.name: set(reruns.undefined_seeds)}
     return {name: sorted(seeds) for name, seeds in undefined.items() if seeds}
-
-
-def _range_ends(entry: ConfigurationNumbers) -> Iterator[str]:
-    for name, position in entry.tuning.range_positions.items():
-        at = f"median position {position.position:.2f}, {position.at_end} of the best {position.trials} trials there"
-        if position.off:
-            yield (
-                f"{escape(entry.name)} tuned itself off: {escape(plain_name(name))} is at the end of its range where "
-                f"it has no effect ({at})"
-            )
-        elif position.end:
-            yield (
-                f"{escape(entry.name)}: {escape(plain_name(name))} is at the {position.end} end of its range ({at}); "
-                "a wider range may change the result"
-            )
 
 
 def _protocol(numbers: StudyNumbers) -> Iterator[str]:

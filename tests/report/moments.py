@@ -165,6 +165,18 @@ def at_the_edges() -> Record:
     return make_record(export, curves)
 
 
+def chosen_at_the_edges() -> Record:
+    """Five of ten tuning runs of GNVR choose the ends of two ranges, and all of ROGC the third; other trials do not."""
+    export, curves = synthetic_export(names=("AdamW", "GNVR", "ROGC"), seeds=10, tuning_runs=10)
+    ends = {"GNVR": (5, {"weight_decay": 1.1e-6, "lambda": 1.1e-3}), "ROGC": (10, {"learning_rate": 9.9e-3})}
+    for name, (runs, values) in ends.items():
+        for run in range(runs):
+            trials = [row for row in rows_of(export, name, "tune") if row["tuning_run"] == run]
+            best = max(trials, key=lambda row: row["value"])
+            best["setting"] = best["setting"] | values
+    return make_record(export, curves)
+
+
 def without_scores() -> Record:
     """No trial of GNVR has a finite score, and two of AdamW have none; a rerun's test loss is not finite."""
     export, curves = synthetic_export(score="validation_loss", direction="minimize")
@@ -209,6 +221,7 @@ MOMENTS: dict[str, Callable[[], Record]] = {
     "two rounds of reruns": two_rounds,
     "uneven tuning runs": uneven_tuning_runs,
     "at the edges": at_the_edges,
+    "chosen at the edges": chosen_at_the_edges,
     "without scores": without_scores,
     "the rival's reruns before the baseline's": rival_before_the_baseline,
     "odd names": lambda: synthetic_record(names=("a|b", "<b>$x$</b> *y* `z`", "_c_[d](e)&lt;")),

@@ -14,7 +14,7 @@ from hpo.report.figure_plan import plan_figures
 from hpo.report.figures.history import History
 from hpo.report.summary import summarise
 from hpo.report.warnings import few_trials, find_warnings
-from tests.report.moments import numbers_of
+from tests.report.moments import numbers_of, rows_of
 
 
 def new_warnings(moment: str) -> list[str]:
@@ -57,6 +57,14 @@ def new_warnings(moment: str) -> list[str]:
             ],
         ),
         (
+            "chosen at the edges",
+            [
+                r"^GNVR: 5 of the 10 .* weight decay .*low end",
+                r"^GNVR tuned itself off in some .* 5 of the 10 .*lambda",
+                r"^ROGC: 10 of the 10 .* learning rate .*high end", r"^Few trials",
+            ],
+        ),
+        (
             "custom metric, one seed diverged",
             [
                 r"^AdamW: test size .* 1 rerun .*seed 1003", r"^GNVR: 1 rerun .*seed 1001",
@@ -72,6 +80,15 @@ def test_a_loss_has_a_warning_that_names_it(moment: str, patterns: list[str]) ->
     assert len(warnings) == len(patterns), warnings
     for pattern, warning in zip(patterns, warnings, strict=True):
         assert re.search(pattern, warning)
+
+
+def test_both_reasons_make_one_warning() -> None:
+    """The best trials of ten tuning runs are at the end, and so are the settings that were chosen."""
+    export, curves = synthetic_export(seeds=10, tuning_runs=10)
+    for row in rows_of(export, "GNVR", "tune"):
+        row["setting"] = row["setting"] | {"weight_decay": 0.09}
+    [warning] = [line for line in find_warnings(compute_numbers(make_record(export, curves))) if "weight decay" in line]
+    assert "0.99, 30 of the best 30 trials and 10 of the 10 chosen settings" in warning
 
 
 def test_a_full_default_study_has_one_warning_only() -> None:
