@@ -8,7 +8,17 @@ import numpy as np
 from hpo.analysis.comparisons import compare_planned, compare_unplanned
 from hpo.analysis.descriptors import adjusted_memorisation
 from hpo.analysis.effort import compute_effort
-from hpo.analysis.metric import ACCURACY, Metric, further_metrics, metric_of, primary_metric
+from hpo.analysis.metric import (
+    ACCURACY,
+    NOISY_LABELS,
+    TRAIN_LOSS,
+    Metric,
+    further_metrics,
+    gap_metric,
+    metric_of,
+    primary_metric,
+    shown_metrics,
+)  # fmt: skip
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
 from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values, two_groups
@@ -90,7 +100,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
     definition = record.study["definition"]
-    accuracy, fitted = by_seed(trained, ACCURACY.name), by_seed(trained, "noisy_labels_fitted")
+    accuracy, fitted = by_seed(trained, ACCURACY.name), by_seed(trained, NOISY_LABELS.name)
     classes = next((row["result"]["classes"] for row in done if row["result"].get("classes")), 0)
     adjusted = [adjusted_memorisation(fitted[seed], accuracy[seed], classes) for seed in fitted if classes > 1]
     settings: list[dict[str, float]] = []
@@ -101,6 +111,15 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
     primary = primary_metric(definition)
     compared = metric_values(done, metric, primary, classes)
     built_in = {entry.name: entry for entry in (primary, *further)}
+    test_metrics = {name: metric_values(done, entry, primary, classes) for name, entry in built_in.items()}
+    losses, gaps = by_seed(trained, TRAIN_LOSS.name), generalisation_gap(trained, primary)
+    averaged = {  # the quantities whose mean the results show
+        metric: compared,
+        **{other: test_metrics[other.name] for other in shown_metrics(further, classes)},
+        TRAIN_LOSS: losses,
+        gap_metric(definition): gaps,
+        NOISY_LABELS: fitted,
+    }
     return Reruns(
         planned=record.study["seeds"],
         finished=len(done),
@@ -111,9 +130,9 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         settings=settings,
         metric_values=compared,
         metric_summary=metric_summary(compared, tuning_run_by_seed, record.study["tuning_runs"]),
-        test_metrics={name: metric_values(done, entry, primary, classes) for name, entry in built_in.items()},
-        train_loss=summarise(list(by_seed(trained, "train_loss").values())),
-        generalisation_gap=generalisation_gap(trained, primary),
+        test_metrics=test_metrics,
+        train_loss=summarise(list(losses.values())),
+        generalisation_gap=summarise(list(gaps.values())),
         memorised=summarise(list(fitted.values())),
         recovered=summarise(list(by_seed(trained, "noisy_labels_recovered").values())),
         adjusted_memorisation=summarise(adjusted),
@@ -128,7 +147,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         parameters=_distinct(done, "parameters"),
         untrained_parameters=_distinct(done, "untrained_parameters"),
         tuning_run_by_seed=tuning_run_by_seed,
-        two_groups=two_groups({metric.name: compared, "noisy_labels_fitted": fitted}, tuning_run_by_seed, record.study),
+        two_groups=two_groups(averaged, metric, tuning_run_by_seed, record.study),
     )
 
 

@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from hpo.analysis.paired_tests import Direction
-from hpo.tasks import OPTIONAL, SHARES, direction_of_metric, metric_words, task_of
+from hpo.tasks import OPTIONAL, SHARES, TOP5, direction_of_metric, metric_words, task_of
+
+MAX_CLASSES_WITHOUT_TOP5 = 10
 
 
 class Metric(NamedTuple):
@@ -37,6 +39,9 @@ class Metric(NamedTuple):
 
 
 ACCURACY = Metric("test_accuracy", "maximize", share=True)
+TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
+NOISY_LABELS = Metric("noisy_labels_fitted", "minimize", share=True)
+GENERALISATION_GAP = "generalisation_gap"
 
 
 def primary_metric(definition: Mapping[str, Any]) -> Metric:
@@ -54,6 +59,17 @@ def further_metrics(definition: Mapping[str, Any], reported: Collection[str]) ->
     names = [name for name in (*task.metrics, *task.test_metrics) if name not in OPTIONAL or f"test_{name}" in reported]
     metrics = [_built_in(f"test_{name}") for name in names]
     return [metric for metric in metrics if metric.name != metric_of(definition).name]
+
+
+def shown_metrics(further: Collection[Metric], classes: int | None) -> list[Metric]:
+    """Those of the further metrics that the results show; top-5 accuracy of few classes is only in results.json."""
+    few = (classes or 0) <= MAX_CLASSES_WITHOUT_TOP5
+    return [metric for metric in further if metric.name != f"test_{TOP5}" or not few]
+
+
+def gap_metric(definition: Mapping[str, Any]) -> Metric:
+    """The generalisation gap, in the unit of the task's primary metric."""
+    return primary_metric(definition)._replace(name=GENERALISATION_GAP, direction="minimize")
 
 
 def metric_of(definition: Mapping[str, Any]) -> Metric:

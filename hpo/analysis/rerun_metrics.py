@@ -13,7 +13,10 @@ from hpo.analysis.verdicts import tuning_run_means
 from hpo.tasks import untrained_value
 from hpo.trials import DIVERGED
 
-MIN_LABELS_GAP = 0.05  # between two groups of noisy labels fitted, which have no margin
+# A narrower gap between two groups is not reported, however clear it is.
+MIN_GAP_IN_MARGINS = 5  # of the metric that verdicts compare
+MIN_GAP_OF_SHARES = 0.1
+MIN_GAP_OF_NUMBERS = 0.5  # of the mean of their absolute values
 
 
 def by_seed(slots: list[Row], metric: str) -> dict[int, float]:
@@ -35,11 +38,11 @@ def metric_values(done: list[Row], metric: Metric, primary: Metric, classes: int
     return {row["seed"]: values.get(row["seed"], float("nan")) for row in done}
 
 
-def generalisation_gap(trained: list[Row], metric: Metric) -> Summary:
-    """How much better a metric is on the training samples than on the test set."""
+def generalisation_gap(trained: list[Row], metric: Metric) -> dict[int, float]:
+    """How much better a metric is on the training samples than on the test set, by seed."""
     test, train = by_seed(trained, metric.name), by_seed(trained, f"train_{metric.name.removeprefix('test_')}")
     sign = 1 if metric.direction == "maximize" else -1
-    return summarise([sign * (train[seed] - test[seed]) for seed in train.keys() & test.keys()])
+    return {seed: sign * (train[seed] - value) for seed, value in test.items() if seed in train}
 
 
 def metric_summary(values: Mapping[int, float], tuning_run_by_seed: Mapping[int, int], tuning_runs: int) -> Summary:
@@ -56,16 +59,28 @@ def metric_summary(values: Mapping[int, float], tuning_run_by_seed: Mapping[int,
 
 
 def two_groups(
-    values: dict[str, dict[int, float]], tuning_run_by_seed: dict[int, int], study: Mapping[str, Any]
+    quantities: Mapping[Metric, Mapping[int, float]],
+    compared: Metric,
+    tuning_run_by_seed: Mapping[int, int],
+    study: Mapping[str, Any],
 ) -> dict[str, TwoGroups]:
-    """The two groups of each quantity that has them.
+    """The two groups of each quantity that has them, by its name.
 
     Args:
-        values: name → values by seed.
+        quantities: their values by seed. compared: the metric that verdicts compare.
     """
     found = {}
-    for name, of_seeds in values.items():
-        smallest = MIN_LABELS_GAP if name == "noisy_labels_fitted" else study["definition"]["margin"]
-        if groups := groups_of_reruns(of_seeds, tuning_run_by_seed, study["tuning_runs"], smallest):
-            found[name] = groups
+    for metric, values in quantities.items():
+        margin = study["definition"]["margin"] if metric == compared else None
+        smallest = smallest_gap(values, metric, margin)
+        if groups := groups_of_reruns(values, tuning_run_by_seed, study["tuning_runs"], smallest):
+            found[metric.name] = groups
     return found
+
+
+def smallest_gap(values: Mapping[int, float], metric: Metric, margin: float | None) -> float:
+    """How wide a gap between two groups has to be to matter, in the unit of the values."""
+    if margin is not None:
+        return MIN_GAP_IN_MARGINS * margin
+    finite = [abs(value) for value in values.values() if np.isfinite(value)]
+    return MIN_GAP_OF_SHARES if metric.share else MIN_GAP_OF_NUMBERS * float(np.mean(finite)) if finite else 0.0

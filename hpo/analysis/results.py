@@ -64,7 +64,8 @@ class Reruns(NamedTuple):
         gradient_evaluations: of a step; see `hpo.gradients.gradient_count`.
         parameters: numbers that the network's parameters have, several where settings differ in the network.
         untrained_parameters: how many of them no optimizer has.
-        two_groups: the quantities whose values lie in two groups: the metric, or "noisy_labels_fitted".
+        two_groups: those quantities with a mean in the results (T1) whose values lie in two groups, by name: of test
+            metrics, "train_loss", "generalisation_gap", and "noisy_labels_fitted".
     """
 
     planned: int

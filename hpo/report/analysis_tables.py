@@ -2,13 +2,13 @@
 
 import math
 
-from hpo.analysis.metric import ACCURACY, Metric
+from hpo.analysis.metric import ACCURACY, NOISY_LABELS, Metric
 from hpo.analysis.paired_tests import Comparison
 from hpo.analysis.results import ConfigurationNumbers, Rival, StepTime, StudyNumbers
 from hpo.errors import plural
 from hpo.report.formatting import NOTHING, number, percent, three_digits, with_interval
 from hpo.report.tables import Table
-from hpo.report.two_groups import find_groups, values_in_full
+from hpo.report.two_groups import find_groups, quantity_label, values_in_full, with_groups
 from hpo.report.wording import escape
 
 ROUGHNESS = Metric("roughness", "minimize", share=False)
@@ -16,12 +16,12 @@ FEW_EPOCHS = 5  # with no more, no epoch can be called a spike
 
 
 def two_groups(numbers: StudyNumbers) -> Table:
-    """The values of the configurations whose mean lies between two groups, in the results."""
+    """The values of the quantities in the results that lie in two groups."""
     rows = []
     for entry, metric, groups in find_groups(numbers):
         for values in (groups.lower, groups.upper):
             shown = values_in_full(values, metric)
-            rows.append([escape(entry.name), escape(metric.label), plural(len(values), groups.unit), shown])
+            rows.append([escape(entry.name), quantity_label(metric), plural(len(values), groups.unit), shown])
     return Table(["configuration", "quantity", "group", "values"], rows)
 
 
@@ -36,9 +36,10 @@ def memorisation(numbers: StudyNumbers) -> Table:
     if any(compared.values()):
         for entry in numbers.configurations:
             reruns, comparison = entry.reruns, compared.get(entry.name)
-            shares = (reruns.memorised.mean, reruns.adjusted_memorisation.mean, reruns.recovered.mean)
+            fitted = with_groups(percent(reruns.memorised.mean, 1), entry, NOISY_LABELS)
+            shares = (reruns.adjusted_memorisation.mean, reruns.recovered.mean)
             difference = with_interval(comparison.mean, comparison.interval, ACCURACY) if comparison else NOTHING
-            rows.append([escape(entry.name), *(percent(share, 1) for share in shares), difference])
+            rows.append([escape(entry.name), fitted, *(percent(share, 1) for share in shares), difference])
     rows += _planned([(entry, entry.memorisation) for entry in numbers.planned], ACCURACY, before=3, after=0)
     return Table(header, rows, range(1, 5))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hpo.analysis.metric import Metric, further_metrics, primary_metric
+from hpo.analysis.metric import NOISY_LABELS, TRAIN_LOSS, Metric, further_metrics, gap_metric, shown_metrics
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
 from hpo.analysis.verdicts import MIN_PAIRS
@@ -21,14 +21,12 @@ from hpo.report.formatting import (
     with_interval,
 )  # fmt: skip
 from hpo.report.setting_words import setting_to_use, trained_setting
-from hpo.report.two_groups import NOISY_LABELS, with_groups
+from hpo.report.two_groups import with_groups
 from hpo.report.wording import escape, setting, verdict_words
-from hpo.tasks import TOP5, metric_words
+from hpo.tasks import metric_words
 
-MAX_CLASSES_WITHOUT_TOP5 = 10
 UNDETECTED = 5  # the rule of "no detectable difference"
 BETTER = {"maximize": "higher", "minimize": "lower", None: "not stated"}
-TRAIN_LOSS = Metric("train_loss", "minimize", share=False)
 
 
 class Table(NamedTuple):
@@ -66,23 +64,26 @@ def tuned_so_far(numbers: StudyNumbers) -> Table:
 
 
 def _shown_metrics(numbers: StudyNumbers) -> list[Metric]:
-    """The further metrics with a column of their own; top-5 accuracy of few classes is only in results.json."""
+    """The further metrics with a column of their own."""
     further = further_metrics(numbers.definition, numbers.configurations[0].reruns.test_metrics)
-    few = (numbers.samples.classes or 0) <= MAX_CLASSES_WITHOUT_TOP5
-    return [metric for metric in further if metric.name != f"test_{TOP5}" or not few]
+    return shown_metrics(further, numbers.samples.classes)
 
 
 def _result(entry: ConfigurationNumbers, numbers: StudyNumbers, further: list[Metric], fits: bool) -> list[str]:
     metric, reruns, summary = numbers.metric, entry.reruns, entry.reruns.metric_summary
     limits = f" {interval(summary.interval, metric)}" if math.isfinite(summary.interval.low) else ""
+    gap = gap_metric(numbers.definition)
+    averaged = {
+        metric: spread(summary, metric) + limits,
+        **{other: spread(summarise(list(reruns.test_metrics[other.name].values())), other) for other in further},
+        TRAIN_LOSS: spread(reruns.train_loss, TRAIN_LOSS),
+        gap: difference(reruns.generalisation_gap.mean, gap),
+        **({NOISY_LABELS: spread(reruns.memorised, NOISY_LABELS)} if fits else {}),
+    }
     return [
         escape(entry.name),
         str(summary.n),
-        with_groups(spread(summary, metric) + limits, entry, metric),
-        *(spread(summarise(list(reruns.test_metrics[other.name].values())), other) for other in further),
-        spread(reruns.train_loss, TRAIN_LOSS),
-        difference(reruns.generalisation_gap.mean, primary_metric(numbers.definition)),
-        *([with_groups(spread(reruns.memorised, NOISY_LABELS), entry, NOISY_LABELS)] if fits else []),
+        *(with_groups(cell, entry, quantity) for quantity, cell in averaged.items()),
         str(len(reruns.diverged_seeds)),
         *([] if numbers.step_times else [three_digits(reruns.seconds_per_epoch.mean)]),
         escape(trained_setting(entry, numbers)),
