@@ -18,6 +18,7 @@ from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.forest_grid import ForestGrid
 from hpo.report.figures.forest_plot import Forest, row_axis
+from hpo.report.figures.history import mean_line
 from hpo.report.figures.slope_plot import Slopes
 from hpo.report.figures.style import Style, assign_styles
 from hpo.search_space import log_range
@@ -324,3 +325,11 @@ def test_any_name_can_stand_in_every_figure(name: str, tmp_path: Path) -> None:
             assert "<b>" not in words and "%{y}odd" not in words and "n" * 30 not in words
         figure.chart.draw_png(tmp_path / "figure.png")
         assert (tmp_path / "figure.png").stat().st_size > 3000
+
+
+def test_the_mean_of_several_tuning_runs_begins_when_all_have_a_score_and_keeps_the_last_one() -> None:
+    first = pd.DataFrame({"trial": [1, 2, 3], "best": [0.1, 0.3, 0.3]})
+    second = pd.DataFrame({"trial": [2, 4], "best": [0.5, 0.7]})  # trials 1 and 3 diverged
+    mean = mean_line([first, second])
+    assert mean["trial"].tolist() == [2, 3, 4]
+    assert mean["best"].tolist() == pytest.approx([0.4, 0.4, 0.5])

@@ -250,7 +250,7 @@ def test_a_cosine_says_where_it_ends() -> None:
     for end in ({}, {"end": 0.1}):
         export, curves = synthetic_export()
         export["study"]["definition"]["schedule"] = {"kind": "Cosine", "warmup_epochs": 0.0, **end}
-        words = f"Cosine, warmup epochs 0, end {end.get('end', 0)}."
+        words = f"Cosine, warmup epochs 0, end {end.get('end', 0)};"
         assert words in text_of(make_record(export, curves))
 
 

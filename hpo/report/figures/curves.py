@@ -95,7 +95,7 @@ def draw_bands(chart: Chart, frame: pd.DataFrame, axes: Any, y_label: str) -> No
             marker="o" if last <= FEW_EPOCHS else "", label=matplotlib_layout.label(name),
         )  # fmt: skip
     axes.set(xlabel="epoch", ylabel=y_label, xlim=(1, last) if last > FEW_EPOCHS else None)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     matplotlib_layout.tidy(axes)
 
 

@@ -1,5 +1,6 @@
 """Figure 6: the score of every trial, and the best so far or the expected best by number of trials."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class History(Chart):
     @property
     def caption(self) -> str:
         runs = int(self.trials["tuning_run"].nunique())
-        line = f"a line is the best so far of one of the {runs} tuning runs"
+        line = f"a thin line is the best so far of one of the {runs} tuning runs, the thick line their mean"
         if self.expected:
             each = " of each tuning run" if runs > 1 else ""
             line = (
@@ -59,8 +60,11 @@ class History(Chart):
                 axes.fill_between(rows["trial"], rows["low"], rows["high"], color=style.colour, alpha=0.15, linewidth=0)
                 axes.plot(rows["trial"], rows["best"], **line)
                 continue
-            for _, run in rows.groupby("tuning_run"):
-                axes.step(run["trial"], run["best"], where="post", **line)
+            runs = [run for _, run in rows.groupby("tuning_run")]
+            for run in runs if len(runs) > 1 else []:
+                axes.step(run["trial"], run["best"], where="post", color=style.colour, alpha=0.35, linewidth=0.6)
+            mean = mean_line(runs)
+            axes.step(mean["trial"], mean["best"], where="post", **line)
         axes.set_xlabel("trial")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         matplotlib_layout.score_axis(axes, self.metric, self.trials["score"])
@@ -74,8 +78,9 @@ class History(Chart):
             if self.expected:
                 traces += [self._band_trace(name, style, rows), self._line_trace(name, style, rows, showlegend=True)]
                 continue
-            for number, (_, run) in enumerate(rows.groupby("tuning_run")):
-                traces.append(self._line_trace(name, style, run, showlegend=number == 0))
+            runs = [run for _, run in rows.groupby("tuning_run")]
+            traces += [self._line_trace(name, style, run, showlegend=False, thin=True) for run in runs if len(runs) > 1]
+            traces.append(self._line_trace(name, style, mean_line(runs), showlegend=True))
         last = int(self.trials["trial"].max())
         x = {"title": {"text": "trial"}, "range": [0.5, last + 0.5], **({"dtick": 1} if last <= 10 else {})}
         return plotly_layout.draw(traces, [(x, score_axis(self.metric, self.trials["score"]))], list(self.styles))
@@ -87,13 +92,15 @@ class History(Chart):
             hovertemplate=f"{markup(name)}, trial %{{x}}: {self._value}<br>%{{customdata}}<extra></extra>",
         )  # fmt: skip
 
-    def _line_trace(self, name: str, style: Style, run: pd.DataFrame, showlegend: bool) -> dict[str, Any]:
+    def _line_trace(
+        self, name: str, style: Style, run: pd.DataFrame, showlegend: bool, thin: bool = False
+    ) -> dict[str, Any]:
         best = "expected best of" if self.expected else "best after"
         shape = "linear" if self.expected else "hv"
         return plotly_layout.scatter(
             0, "lines", run["trial"].tolist(), rounded(run["best"]),
-            line={"color": style.colour, "dash": style.dash[1], "width": 2.5, "shape": shape},
-            name=markup(name), legendgroup=name, showlegend=showlegend,
+            line={"color": style.colour, "dash": style.dash[1], "width": 0.8 if thin else 2.5, "shape": shape},
+            name=markup(name), legendgroup=name, showlegend=showlegend, opacity=0.4 if thin else 1.0,
             hovertemplate=f"{markup(name)}, {best} %{{x}} trials: {self._value}<extra></extra>",
         )  # fmt: skip
 
@@ -107,6 +114,17 @@ class History(Chart):
     @property
     def _value(self) -> str:
         return f"%{{y{plotly_layout.hover_format(self.metric.share)}}}"
+
+
+def mean_line(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Columns trial and best: the mean of the best so far of these tuning runs, as soon as all have one."""
+    if len(runs) == 1:
+        return runs[0]
+    last = max(int(run["trial"].max()) for run in runs)
+    columns = [run.set_index("trial")["best"].reindex(range(1, last + 1)).ffill() for run in runs]
+    return (
+        pd.concat(columns, axis=1).mean(axis=1, skipna=False).dropna().rename("best").rename_axis("trial").reset_index()
+    )
 
 
 def trial_marker(style: Style, trials: int) -> dict[str, Any]:
