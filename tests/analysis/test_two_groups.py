@@ -103,7 +103,7 @@ def test_shares_of_one_cloud_are_not_split(shares: Sequence[float]) -> None:
 @pytest.mark.parametrize("n", [5, 7, 10, 40])
 def test_false_alarms_are_rare(kind: str, n: int) -> None:
     rates = false_alarms(kind, n, 400)
-    assert rates.groups.share <= 0.04 and rates.apart.share <= 0.1
+    assert rates.groups.share <= 0.1 and rates.apart.share <= 0.1
     assert kind != "normal" or rates.either.share <= 0.015  # at a rate of 0.55%, more than 6 of 400 would be rare
 
 
@@ -137,7 +137,7 @@ def test_a_gap_has_to_matter_in_the_unit_of_its_quantity() -> None:
     values = {1: 2.0, 2: -4.0, 3: math.nan}
     assert smallest_gap(values, ACCURACY, 0.02) == pytest.approx(0.1), "five margins"
     assert smallest_gap(values, NOISY_LABELS, None) == MIN_GAP_OF_SHARES
-    assert smallest_gap(values, TRAIN_LOSS, None) == 1.5, "half the mean size"
+    assert smallest_gap(values, TRAIN_LOSS, None) == 1.5, "half the mean absolute value"
     assert smallest_gap({}, TRAIN_LOSS, None) == 0
 
 

@@ -38,7 +38,7 @@ def test_a_report_says_and_shows_it(tmp_path: Path) -> None:
     [rule] = [line for line in readme.splitlines() if line.startswith("T1b. ")]
     assert f"{MIN_GAP_IN_MARGINS * 0.7:g} points of test accuracy" in rule and MIN_GAP_IN_MARGINS == 5
     assert f"{100 * MIN_GAP_OF_SHARES:g} points of another share" in rule
-    assert "half the mean size" in rule and MIN_GAP_OF_NUMBERS == 0.5
+    assert "half the mean absolute value" in rule and MIN_GAP_OF_NUMBERS == 0.5
 
 
 def test_a_report_without_groups_does_not_mention_them(tmp_path: Path) -> None:
