@@ -93,11 +93,11 @@ def _bench_command(study: Mapping[str, Any]) -> str:
 
 
 def _methods(numbers: StudyNumbers) -> dict[str, str]:
-    """What each configuration's regularizer computes, in its author's words, the first that has them."""
-    first: dict[str, str] = {}
+    """What the configurations' regularizers compute, in their authors' words, by the names of those that have them."""
+    names: dict[str, list[str]] = {}
     for name, words in (numbers.study["text"].get("methods") or {}).items():
-        first.setdefault(words, name)
-    return {name: words for words, name in first.items()}
+        names.setdefault(words, []).append(name)
+    return {"; ".join(having): words for words, having in names.items()}
 
 
 def facts(numbers: StudyNumbers) -> list[str]:

@@ -43,7 +43,7 @@ class Forest(Chart):
     def caption(self) -> str:
         separately = ", for each comparison on its own" if len(self.frame) > 1 else ""
         width = formatting.margin(self.margin, self.metric)
-        corrected = ", which corrects for all comparisons" if len(self.frame) > 1 else ""
+        corrected = ", which corrects for all comparisons," if len(self.frame) > 1 else ""
         elsewhere = ", or from the configuration that its row names," if self.several_baselines else ""
         return (
             f"Mean difference of {self.metric.label} from {shorten(self.baseline)}{elsewhere} with its 95% "
