@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpo.analysis.comparisons import compare_planned, compare_unplanned
 from hpo.analysis.descriptors import adjusted_memorisation
@@ -21,7 +22,14 @@ from hpo.analysis.metric import (
 )  # fmt: skip
 from hpo.analysis.paired_tests import summarise
 from hpo.analysis.record import Record
-from hpo.analysis.rerun_metrics import by_seed, generalisation_gap, metric_summary, metric_values, two_groups
+from hpo.analysis.rerun_metrics import (
+    by_seed,
+    generalisation_gap,
+    metric_summary,
+    metric_values,
+    rerun_scores,
+    two_groups,
+)  # fmt: skip
 from hpo.analysis.results import (
     Compute,
     ConfigurationNumbers,
@@ -33,7 +41,7 @@ from hpo.analysis.results import (
 )  # fmt: skip
 from hpo.analysis.selection import Row, failed_attempts, newest_reruns, rerun_curves, rounds_read
 from hpo.analysis.smoothness import learning_rates, smoothness
-from hpo.analysis.tuning_numbers import tuning_numbers
+from hpo.analysis.tuning_numbers import setting_choices, tuning_numbers
 from hpo.diagnostics import QUANTITIES
 from hpo.trials import DIVERGED
 
@@ -43,17 +51,19 @@ def compute_numbers(record: Record) -> StudyNumbers:
     definition = record.study["definition"]
     metric = metric_of(definition)
     slots = {entry["name"]: newest_reruns(record, entry["name"]) for entry in definition["configurations"]}
-    losses = rerun_curves(record, "train_loss")
+    losses, scores = rerun_curves(record, "train_loss"), rerun_curves(record, definition["score"])
     all_reruns = [row for rows in slots.values() for row in rows]
     reported = {name for row in all_reruns if row["state"] == "done" for name in row["result"]}
     further = further_metrics(definition, reported)
+    tuning = {entry["name"]: tuning_numbers(record, entry) for entry in definition["configurations"]}
+    reruns = {name: _reruns(rows, record, name, metric, further, scores) for name, rows in slots.items()}
+    choices = setting_choices(tuning, reruns, definition["direction"])
     configurations = []
     for entry in definition["configurations"]:
         name = entry["name"]
-        reruns = _reruns(slots[name], record, name, metric, further)
-        rates = learning_rates(entry, reruns.settings)
-        smooth = smoothness(losses[losses.configuration == name], reruns.diverged_seeds, rates)
-        configurations.append(ConfigurationNumbers(name, tuning_numbers(record, entry), reruns, smooth))
+        rates = learning_rates(entry, reruns[name].settings)
+        smooth = smoothness(losses[losses.configuration == name], reruns[name].diverged_seeds, rates)
+        configurations.append(ConfigurationNumbers(name, tuning[name], reruns[name], smooth, choices[name]))
     comparisons = compare_planned(record.study, configurations)
     return StudyNumbers(
         study=record.study,
@@ -96,7 +106,9 @@ def _tuning_seeds(record: Record) -> list[int]:
     return [first + number for first in first_seeds for number in range(models)]
 
 
-def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further: list[Metric]) -> Reruns:
+def _reruns(
+    slots: list[Row], record: Record, name: str, metric: Metric, further: list[Metric], scores: pd.DataFrame
+) -> Reruns:
     done = [row for row in slots if row["state"] == "done"]
     trained = [row for row in done if row["cause"] != DIVERGED]
     definition = record.study["definition"]
@@ -130,6 +142,7 @@ def _reruns(slots: list[Row], record: Record, name: str, metric: Metric, further
         settings=settings,
         metric_values=compared,
         metric_summary=metric_summary(compared, tuning_run_by_seed, record.study["tuning_runs"]),
+        scores=rerun_scores(slots, scores[scores.configuration == name], definition),
         test_metrics=test_metrics,
         train_loss=summarise(list(losses.values())),
         generalisation_gap=summarise(list(gaps.values())),

@@ -1,9 +1,11 @@
 """Test metrics of reruns by seed, their summary and two groups, and how much better the training samples are fitted."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Summary, summarise, t_interval
@@ -22,6 +24,23 @@ MIN_GAP_OF_NUMBERS = 0.5  # of the mean of their absolute values
 def by_seed(slots: list[Row], metric: str) -> dict[int, float]:
     """A number of the results of reruns, of those that have it."""
     return {row["seed"]: float(row["result"][metric]) for row in slots if row["result"].get(metric) is not None}
+
+
+def rerun_scores(slots: list[Row], curves: pd.DataFrame, definition: Mapping[str, Any]) -> dict[int, float]:
+    """The score that tuning optimises, of each rerun that is over, by seed; NaN where it diverged, failed or has none.
+
+    Args:
+        curves: of the score over these reruns, with columns seed and value (finite only).
+    """
+    score, over = definition["score"], [row for row in slots if row["state"] in ("done", "failed")]
+    trained = [row for row in over if row["state"] == "done" and row["cause"] != DIVERGED]
+    values = by_seed(trained, score)
+    if definition["score_epoch"] == "best":
+        by = curves.groupby("seed")["value"]
+        best = (by.max() if definition["direction"] == "maximize" else by.min()).to_dict()
+        values = {row["seed"]: float(best.get(row["seed"], math.nan)) for row in trained}
+    finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
+    return {row["seed"]: finite.get(row["seed"], math.nan) for row in over}
 
 
 def metric_values(done: list[Row], metric: Metric, primary: Metric, classes: int) -> dict[int, float]:

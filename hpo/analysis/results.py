@@ -6,6 +6,7 @@ from hpo.analysis.effort import Effort
 from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import Comparison, Interval, Summary
 from hpo.analysis.range_position import RangePosition
+from hpo.analysis.setting_choice import SettingChoice
 from hpo.analysis.smoothness import Smoothness
 from hpo.analysis.two_groups import TwoGroups
 from hpo.analysis.verdicts import Outcome, Verdict
@@ -53,6 +54,8 @@ class Reruns(NamedTuple):
         metric_values: the metric that verdicts compare, by seed; a diverged rerun has the value of an untrained network
             (accuracy: 1/classes, F1: 0), or NaN where the metric is unbounded, and so has a metric that is not finite.
             metric_summary: their summary without the NaNs.
+        scores: the score that tuning optimises, on validation data, by seed; NaN for a rerun that diverged, failed for
+            good or has none.
         test_metrics: the metrics that hpo reports for the task, such as test_accuracy, each by seed, also where
             verdicts compare another one; a diverged rerun has the value of an untrained network, or NaN.
         generalisation_gap: how much better the task's primary metric is on the training samples than on the test set.
@@ -77,6 +80,7 @@ class Reruns(NamedTuple):
     settings: list[dict[str, float]]
     metric_values: dict[int, float]
     metric_summary: Summary
+    scores: dict[int, float]
     test_metrics: dict[str, dict[int, float]]
     train_loss: Summary
     generalisation_gap: Summary
@@ -102,12 +106,18 @@ class Reruns(NamedTuple):
 
 
 class ConfigurationNumbers(NamedTuple):
-    """One configuration: its tuning, its reruns, and the smoothness of their training loss."""
+    """One configuration: its tuning, its reruns, the smoothness of their training loss, and which setting to use."""
 
     name: str
     tuning: Tuning
     reruns: Reruns
     smoothness: Smoothness
+    choice: SettingChoice
+
+    @property
+    def setting_to_use(self) -> BestTrial | None:
+        """The best trial of the tuning run whose setting is the one to use; None before a trial has a score."""
+        return next((best for best in self.tuning.best if best.tuning_run == self.choice.tuning_run), None)
 
 
 class Rival(NamedTuple):

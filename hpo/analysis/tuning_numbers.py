@@ -1,13 +1,15 @@
-"""Numbers of a configuration's tuning: how its trials ended, the best ones, and where they lie in their ranges."""
+"""Numbers of tuning: how trials ended, the best ones, where they lie in their ranges, and which setting to use."""
 
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from hpo.analysis.paired_tests import Direction
 from hpo.analysis.range_position import RangePosition, range_position
 from hpo.analysis.record import Record
-from hpo.analysis.results import BestTrial, Tuning
+from hpo.analysis.results import BestTrial, Reruns, Tuning
 from hpo.analysis.selection import Row, failed_attempts, ranked, tuning_slots
+from hpo.analysis.setting_choice import SettingChoice, choose_settings
 from hpo.space import split_space
 from hpo.trials import DIVERGED, NO_SCORE, PRUNED, sampler_of, trials_per_run
 
@@ -34,6 +36,23 @@ def tuning_numbers(record: Record, entry: Mapping[str, Any]) -> Tuning:
             for tuning_run, (best, *_) in searches.items()
         ],
         range_positions=_range_positions(record, entry, searches),
+    )
+
+
+def setting_choices(
+    tuning: Mapping[str, Tuning], reruns: Mapping[str, Reruns], direction: Direction
+) -> dict[str, SettingChoice]:
+    """Which setting to use; reruns count once no further trial can change the settings that they train."""
+    finished = [
+        name
+        for name, runs in reruns.items()
+        if tuning[name].finished + tuning[name].failed == tuning[name].planned and len(runs.scores) == runs.planned
+    ]
+    return choose_settings(
+        trials={name: {best.tuning_run: best.score for best in of_trials.best} for name, of_trials in tuning.items()},
+        reruns={name: reruns[name].scores for name in finished},
+        tuning_run_by_seed={seed: run for runs in reruns.values() for seed, run in runs.tuning_run_by_seed.items()},
+        direction=direction,
     )
 
 

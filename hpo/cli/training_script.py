@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def training_script(
     results: Results, ledger: Ledger, reference: str, configuration: str | None, data: Path | None
 ) -> str:
-    """The script of the setting with the best score, of one configuration or of all.
+    """The script of the setting to use, of one configuration or of all.
 
     Args:
         results: of the study. reference: the study as the user names it.
@@ -31,12 +31,7 @@ def training_script(
     from hpo.data import load_source
     from hpo.snippet.script import write_script
 
-    best = results.best
-    best = best if configuration is None else best[best["configuration"] == configuration]
-    if best.empty:
-        raise UsageError(f"no finished trial of {configuration or ledger.study} has a score yet")
-    score = best["score"]
-    chosen = best.loc[score.idxmax() if ledger.direction == "maximize" else score.idxmin()]
+    chosen = results.setting_to_use(configuration)
     name, tuning_run, number = str(chosen["configuration"]), int(chosen["tuning_run"]), int(chosen["number"])
     study, trials, reruns = _study(ledger, reference), ledger.export()["slots"], results.reruns
     [setting] = [row["setting"] for row in trials if _key(row) == (name, tuning_run - 1, "tune", number - 1)]
@@ -44,8 +39,8 @@ def training_script(
     seed = int(of_run["seed"].min())
     metric = study.score.replace("_", " ")
     words = (
-        f"{visible(name)} of the study {ledger.study}, in plain PyTorch: its best setting, of trial {number} in tuning "
-        f"run {tuning_run}.\n\nIts {metric} was {chosen['score']:.6g} in tuning."
+        f"{visible(name)} of the study {ledger.study}, in plain PyTorch: its setting to use, of trial {number} in "
+        f"tuning run {tuning_run}.\n\nIts {metric} was {chosen['score']:.6g} in tuning."
     )
     source, file = load_source(study.data), None if data is None else str(data)
     script = write_script(study, source, name, setting, seed, words, file, _outcome(of_run, seed))

@@ -16,7 +16,7 @@ from hpo.report.figure_plan import Figure
 from hpo.report.formatting import duration
 from hpo.report.page import Page
 from hpo.report.sampler_words import sampler_words
-from hpo.report.setting_words import fixed_for_all, own_fixed, settings_to_use
+from hpo.report.setting_words import choice_rule, fixed_for_all, own_fixed, settings_to_use
 from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
@@ -63,6 +63,7 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
         "groups": list(group_warnings(numbers)),
         "to_use": settings_to_use(numbers),
+        "choice_rule": choice_rule(numbers),
         "facts": facts(numbers),
         "methods": _methods(numbers),
         "diagnostics": [escape(described_words(each)) for each in numbers.definition.get("diagnostics", ())],

@@ -3,7 +3,7 @@
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from hpo.report import tables
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.page import render_html
 from hpo.report.record_tables import column_of, record_tables, whole_setting
-from hpo.report.setting_words import setting_to_use
+from hpo.report.setting_words import choice_rule
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import escape, unescape, verdict_lines
 from hpo.space import split_space
@@ -95,21 +95,44 @@ class Results:
     def best(self) -> pd.DataFrame:
         """The best trial of each configuration and tuning run, whose setting the reruns use.
 
-        Columns: configuration; tuning_run and number of the trial in it, both from 1; score; chosen: whether it is the
-        one to use, which has the best validation score of the configuration's tuning runs, the first of equal ones; and
-        a column for each hyperparameter, tuned or fixed.
+        Columns: configuration; tuning_run and number of the trial in it, both from 1; score; compared_score: the number
+        by which the tuning runs of a configuration are compared, see `choice_rule`; chosen: whether it is the one to
+        use, the first of equal ones; and a column for each hyperparameter, tuned or fixed.
         """
-        plain = ["configuration", "tuning_run", "number", "score", "chosen"]
+        plain = ["configuration", "tuning_run", "number", "score", "compared_score", "chosen"]
         spaces = {entry["name"]: split_space(entry["space"]) for entry in self._numbers.definition["configurations"]}
         rows = []
         for entry in self._numbers.configurations:
-            chosen = setting_to_use(entry, self._numbers)
+            choice = entry.choice
             for best in entry.tuning.best:
-                values = (entry.name, best.tuning_run, best.number, best.score, best is chosen)
+                run = best.tuning_run
+                values = (entry.name, run, best.number, best.score, choice.scores[run], run == choice.tuning_run)
                 rows.append(dict(zip(plain, values, strict=True)) | whole_setting(spaces[entry.name], best.setting))
         names = dict.fromkeys([*plain, *(name for row in rows for name in row)])
         settings = {name: column_of([row.get(name, math.nan) for row in rows]) for name in names if name not in plain}
         return pd.DataFrame({**{name: [row[name] for row in rows] for name in plain}, **settings})
+
+    @property
+    def choice_rule(self) -> str:
+        """Which of a configuration's settings is the one to use, in words: "that of the tuning run whose …"."""
+        return unescape(choice_rule(self._numbers))
+
+    def setting_to_use(self, configuration: str | None = None) -> "pd.Series[Any]":
+        """The row of `best` to use, of one configuration or of all.
+
+        Raises:
+            UsageError: none of its trials has a score yet.
+        """
+        direction = self._numbers.definition["direction"]
+        ranks = {
+            (entry.name, run): entry.choice.rank(run, direction)
+            for entry in self._numbers.configurations
+            if entry.name == (configuration or entry.name) and (run := entry.choice.tuning_run) is not None
+        }
+        if not ranks:
+            raise UsageError(f"no finished trial of {configuration or self.name} has a score yet")
+        name, run = min(ranks, key=ranks.__getitem__)
+        return self.best[(self.best["configuration"] == name) & (self.best["tuning_run"] == run)].iloc[0]
 
     @property
     def warnings(self) -> list[str]:

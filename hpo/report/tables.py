@@ -20,7 +20,7 @@ from hpo.report.formatting import (
     three_digits,
     with_interval,
 )  # fmt: skip
-from hpo.report.setting_words import setting_to_use, trained_setting
+from hpo.report.setting_words import trained_setting
 from hpo.report.two_groups import with_groups
 from hpo.report.wording import escape, setting, verdict_words
 from hpo.tasks import metric_words
@@ -53,9 +53,10 @@ def results(numbers: StudyNumbers) -> Table:
 def tuned_so_far(numbers: StudyNumbers) -> Table:
     """The progress of tuning, while no rerun is finished: trials and the best one of every configuration."""
     header = ["configuration", "trials", f"best {escape(metric_words(numbers.definition['score']))}", "its setting"]
+    best_of = max if numbers.definition["direction"] == "maximize" else min
     rows = []
     for entry in numbers.configurations:
-        tuning, best = entry.tuning, setting_to_use(entry, numbers)
+        tuning, best = entry.tuning, best_of(entry.tuning.best, key=lambda trial: trial.score, default=None)
         shown = (
             [NOTHING, NOTHING] if best is None else [three_digits(best.score), escape(setting(best.setting)) or NOTHING]
         )

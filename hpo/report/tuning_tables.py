@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.analysis.metric import score_of
-from hpo.analysis.results import StudyNumbers
+from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
 from hpo.report.formatting import NOTHING, bound, metric_value
-from hpo.report.setting_words import best_settings, fixed_for_all
+from hpo.report.setting_words import best_settings, compared_score, fixed_for_all
 from hpo.report.tables import Table
 from hpo.report.wording import configuration_options, describe, escape, plain_name, symbol, value_words
 from hpo.search_space import Bounds, Choice
@@ -73,11 +73,13 @@ def tuning(numbers: StudyNumbers) -> Table:
     """The trials of every configuration; how many were pruned only where the study prunes."""
     pruning = "pruner" in numbers.definition
     unscored = any(entry.tuning.without_score for entry in numbers.configurations)
+    several = any(len(entry.tuning.best) > 1 for entry in numbers.configurations)
     metric = score_of(numbers.definition)
+    points = " (points)" if metric.share and all(entry.choice.relative for entry in numbers.configurations) else ""
     header = [
         "configuration", "finished", "diverged", *(["pruned"] if pruning else []),
-        *(["without a finite score"] if unscored else []), "failed for good", "best score", "best setting",
-        "position in the range",
+        *(["without a finite score"] if unscored else []), "failed for good", "best score",
+        *([f"compared by{points}"] if several else []), "best setting", "position in the range",
     ]  # fmt: skip
     rows = []
     for entry in numbers.configurations:
@@ -93,11 +95,16 @@ def tuning(numbers: StudyNumbers) -> Table:
                 *([str(trials.without_score)] if unscored else []),
                 str(trials.failed),
                 "; ".join(metric_value(best.score, metric) for best in trials.best) or NOTHING,
+                *([_compared(entry, numbers)] if several else []),
                 escape(best_settings(entry, settings)) if entry.name in numbers.tuned else "nothing is tuned",
                 escape(", ".join(positions) or NOTHING),
             ]
         )
     return Table(header, rows, range(1, len(header) - 2))
+
+
+def _compared(entry: ConfigurationNumbers, numbers: StudyNumbers) -> str:
+    return "; ".join(compared_score(entry, best.tuning_run, numbers) for best in entry.tuning.best) or NOTHING
 
 
 def failures(numbers: StudyNumbers) -> Table:

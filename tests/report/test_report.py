@@ -224,14 +224,20 @@ def test_a_fixed_value_stands_in_the_results_and_in_the_files(tmp_path: Path) ->
         assert rows["SAM"]["setting/learning_rate"].tolist() == kept
 
 
-def test_the_setting_to_use_has_the_best_validation_score_of_the_tuning_runs() -> None:
+def test_the_setting_to_use_is_named_with_what_chose_it() -> None:
+    """The reruns of run 2 are the best against AdamW's, although the trials of run 3 have the best scores."""
     export, curves = synthetic_export(tuning_runs=3, seeds=6, trials=2)
-    scores = {(run, slot): 0.1 * run + 0.01 * slot for run in range(3) for slot in range(2)} | {(1, 0): 0.9}
+    scores = {(run, slot): 0.1 * run + 0.01 * slot for run in range(3) for slot in range(2)}
     for row in rows_of(export, "GNVR", "tune"):
         row["value"] = scores[row["tuning_run"], row["slot"]]
         row["setting"] = {"learning_rate": 0.01 * (1 + row["slot"] + 10 * row["tuning_run"])}
-    text = section(text_of(make_record(export, curves)), "Results")
-    assert "\n- GNVR: LR 0.11 (tuning run 2).\n" in text
+    for name in ("AdamW", "GNVR"):
+        for row in rows_of(export, name, "rerun"):
+            row["result"]["validation_accuracy"] = 0.5 + 0.05 * (name == "GNVR" and row["tuning_run"] == 1)
+    text = text_of(make_record(export, curves))
+    assert "\n- GNVR: LR 0.12 (tuning run 2: +2.50 points).\n" in section(text, "Results")
+    assert "(tuning run 1: 0.00 points)" in section(text, "Results"), "AdamW's runs 1 and 3 are equal"
+    assert " | 0.00; +2.50; 0.00 | " in section(text, "Tuning") and " | 0.00; −2.50; 0.00 | " in section(text, "Tuning")
     assert "`hpo best" not in text_of(synthetic_record())
 
 

@@ -57,9 +57,22 @@ def test_best_settings_are_those_of_the_best_trials(results: Results) -> None:
         assert (row.number, row.score, row.learning_rate) == (best.number, best.value, best["setting/learning_rate"])
 
 
-def test_one_setting_of_each_configuration_is_the_one_to_use(results: Results) -> None:
-    for _, rows in results.best.groupby("configuration"):
-        assert rows.chosen.sum() == 1 and rows[rows.chosen].score.item() == rows.score.max()
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_one_setting_of_each_configuration_is_the_one_to_use(direction: str) -> None:
+    results = Results(synthetic_record(names=("AdamW", "GNVR", "SAM"), tuning_runs=3, seeds=6, direction=direction))
+    best_of = max if direction == "maximize" else min
+    score = "result/validation_accuracy" if direction == "maximize" else "result/validation_loss"
+    means = results.reruns.groupby(["configuration", "tuning_run"])[score].mean().unstack()
+    for name, rows in results.best.groupby("configuration"):
+        compared = (means - means.mean()).loc[name]
+        assert rows.compared_score.tolist() == pytest.approx(compared.tolist(), abs=1e-9)
+        assert rows[rows.chosen].compared_score.tolist() == [best_of(rows.compared_score)]
+        assert results.setting_to_use(name).equals(rows[rows.chosen].iloc[0])
+    chosen = results.best[results.best.chosen]
+    assert results.setting_to_use().compared_score == best_of(chosen.compared_score)
+    assert results.choice_rule and not Results(synthetic_record(finished_trials=0)).choice_rule
+    with pytest.raises(UsageError, match="no finished trial of AdamW has a score"):
+        Results(synthetic_record(finished_trials=0)).setting_to_use("AdamW")
 
 
 def test_people_count_from_one(results: Results) -> None:

@@ -56,8 +56,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def winner(best: pd.DataFrame) -> pd.Series:
-    """The first row with the highest score."""
-    return best.loc[best["score"].idxmax()]
+    """Of the rows with the settings to use, that which is best against the mean of the configurations."""
+    chosen = best[best["chosen"]]
+    return chosen.loc[chosen["compared_score"].idxmax()]
 
 
 def script_of(*words: str) -> str:

@@ -20,7 +20,7 @@ def best(
     as_json: AsJson = False,
     as_python: Annotated[
         bool,
-        typer.Option("--python", help="Print a script that trains the best one in plain PyTorch, without hpo."),
+        typer.Option("--python", help="Print a script that trains the one to use in plain PyTorch, without hpo."),
     ] = False,
     data: Annotated[
         Path | None,
@@ -49,7 +49,7 @@ def best(
         ledger = open_existing(existing_engine(api.storage_url(storage)), results.name)
         write_line(training_script(results, ledger, study, configuration, data).rstrip())
         return
-    plain, hyperparameters = list(table)[:5], list(table)[5:]
+    plain, hyperparameters = list(table)[:6], list(table)[6:]
     rows: list[dict[str, Any]] = []
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):  # missing: not of this one
         setting = {name: row[name] for name in hyperparameters if row[name] is not None}
@@ -57,12 +57,12 @@ def best(
     if as_json:
         write_line(json.dumps(rows, indent=2))
     elif rows:
-        _print(rows)
+        _print(rows, results.choice_rule)
     else:
         write_line("no finished trial has a score yet")
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(rows: list[dict[str, Any]], choice_rule: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -70,15 +70,18 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     several = len({row["tuning_run"] for row in rows}) > 1
     table = Table(box=None, pad_edge=False)
-    for column in ("configuration", *(["tuning run"] if several else []), "score", "setting"):
-        table.add_column(column, justify="right" if column in ("score", "tuning run") else "left", overflow="fold")
+    compared = ["compared by"] if several else []
+    for column in ("configuration", *(["tuning run"] if several else []), "score", *compared, "setting"):
+        table.add_column(column, justify="left" if column in ("configuration", "setting") else "right", overflow="fold")
     for row in rows:
         setting = ", ".join(
             f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in row["setting"].items()
         )
         run = [f"{'* ' if row['chosen'] else ''}{row['tuning_run']}"] if several else []
-        table.add_row(visible(row["configuration"]), *run, f"{row['score']:.4g}", visible(setting))
+        score = row["compared_score"]
+        compared = ["–" if score is None else f"{score:.4g}"] if several else []
+        table.add_row(visible(row["configuration"]), *run, f"{row['score']:.4g}", *compared, visible(setting))
     Console(highlight=False, markup=False).print(table)
     if several:
-        write_line("* is the setting to use: it has the best validation score of its configuration's tuning runs.")
+        write_line(visible(f"* is the setting to use, {choice_rule}."))
