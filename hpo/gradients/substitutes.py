@@ -1,10 +1,10 @@
 """Substitutes for PyTorch's functions that fail under `vmap` or when differentiated twice.
 
-Some of them fail silently: `prelu` under two `vmap`s and the second derivative of `batch_norm` under one give wrong
-numbers in PyTorch 2.13. Correct kernels stay in use.
+Some of them fail silently and give wrong numbers in PyTorch 2.13: `prelu` under two `vmap`s, the second derivative of
+`batch_norm` under one, and derivatives of a `jvp` of the norms. Correct kernels stay in use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,11 +14,10 @@ from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hpo.gradients import columns, indexing, recurrence
+from hpo.gradients import columns, indexing, norms, recurrence
 from hpo.gradients.shares import Share
 
 Function = Callable[..., Any]
-Leaf = Tensor | None  # a gain or a shift
 
 
 def _count(kind: TransformType) -> int:
@@ -55,6 +54,21 @@ def _by_sample_twice() -> bool:
     return TransformType.Vmap in inner and TransformType.Grad in inner[inner.index(TransformType.Vmap) :]
 
 
+def _jvp_differentiated() -> bool:
+    """Whether the derivative along a direction is differentiated: a `jvp` within a `grad` or another `jvp`."""
+    kinds = [interpreter.key() for interpreter in get_interpreter_stack() or ()]
+    derivatives = [kind for kind in kinds if kind in (TransformType.Grad, TransformType.Jvp)]
+    return TransformType.Jvp in derivatives[1:]
+
+
+def _norm_fails() -> bool:
+    return _by_sample_twice() or _jvp_differentiated()
+
+
+def _instance_norm_fails() -> bool:
+    return _several_or_twice() or _jvp_differentiated()
+
+
 def _mathematical(function: Function) -> Function:
     """Attention by the products and the softmax of its definition.
 
@@ -78,76 +92,6 @@ def _prelu(inputs: Tensor, weight: Tensor) -> Tensor:
 
 def _hardsigmoid(inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return F.hardtanh(inputs / 6 + 0.5, 0.0, 1.0)
-
-
-def _standardised(inputs: Tensor, axes: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs less their mean over some axes, over their standard deviation; and that mean and variance."""
-    mean, variance = inputs.mean(axes, keepdim=True), inputs.var(axes, correction=0, keepdim=True)
-    return (inputs - mean) * (variance + epsilon).rsqrt(), mean, variance
-
-
-def _scaled(values: Tensor, weight: Leaf, bias: Leaf, shape: Sequence[int]) -> Tensor:
-    """values · gain + shift; both are optional and are reshaped to broadcast."""
-    values = values if weight is None else values * weight.reshape(shape)
-    return values if bias is None else values + bias.reshape(shape)
-
-
-def _by_channel(inputs: Tensor) -> list[int]:
-    """The shape in which one value a channel broadcasts over inputs [N, C, ...]."""
-    return [-1, *[1] * (inputs.dim() - 2)]
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    weight: Leaf = None,
-    bias: Leaf = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if training:  # it mixes samples, which `rule_check` refuses
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    shape = _by_channel(input)
-    values = (input - running_mean.reshape(shape)) * (running_var.reshape(shape) + eps).rsqrt()
-    return _scaled(values, weight, bias, shape)
-
-
-def _instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Leaf = None,
-    bias: Leaf = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if not use_input_stats:
-        assert running_mean is not None and running_var is not None
-        return _batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    values, mean, variance = _standardised(input, list(range(2, input.dim())), eps)
-    count = input[0, 0].numel()
-    unbiased = variance * (count / max(1, count - 1))
-    for running, new in ((running_mean, mean), (running_var, unbiased)):
-        if running is not None:
-            running.mul_(1 - momentum).add_(momentum * new.detach().flatten(1).mean(0))
-    return _scaled(values, weight, bias, _by_channel(input))
-
-
-def _group_norm(
-    input: Tensor, num_groups: int, weight: Leaf = None, bias: Leaf = None, eps: float = 1e-5, *_: Any
-) -> Tensor:
-    values = _standardised(input.unflatten(1, (num_groups, -1)).flatten(2), [2], eps)[0]
-    return _scaled(values.reshape(input.shape), weight, bias, _by_channel(input))
-
-
-def _layer_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Leaf = None, bias: Leaf = None, eps: float = 1e-5, *_: Any
-) -> Tensor:
-    axes = list(range(-len(normalized_shape), 0))
-    return _scaled(_standardised(input, axes, eps)[0], weight, bias, normalized_shape)
 
 
 def _embedding_bag(function: Function) -> Function:
@@ -181,12 +125,12 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     torch.prelu: (_several_twice, _prelu),
     Tensor.prelu: (_several_twice, _prelu),
     F.hardsigmoid: (_twice, _hardsigmoid),
-    F.batch_norm: (_by_sample_twice, _batch_norm),
-    F.group_norm: (_by_sample_twice, _group_norm),
-    F.layer_norm: (_by_sample_twice, _layer_norm),
-    torch.group_norm: (_by_sample_twice, _group_norm),
-    torch.layer_norm: (_by_sample_twice, _layer_norm),
-    F.instance_norm: (_several_or_twice, _instance_norm),
+    F.batch_norm: (_norm_fails, norms.batch_norm),
+    F.group_norm: (_by_sample_twice, norms.group_norm),
+    F.layer_norm: (_norm_fails, norms.layer_norm),
+    torch.group_norm: (_by_sample_twice, norms.group_norm),
+    torch.layer_norm: (_norm_fails, norms.layer_norm),
+    F.instance_norm: (_instance_norm_fails, norms.instance_norm),
     F.embedding_bag: (_twice, _embedding_bag(F.embedding_bag)),
     F.normalize: (_several, _normalize),
     torch.vdot: (_several, _vdot),
@@ -199,37 +143,6 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
 }
 
 
-def _shared_batch_norm(
-    share: Share,
-    input: Tensor,
-    running_mean: Leaf,
-    running_var: Leaf,
-    weight: Leaf = None,
-    bias: Leaf = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """BatchNorm with the statistics of the whole minibatch, of which this process has a share."""
-    if not training:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    shape, axes = _by_channel(input), [0, *range(2, input.dim())]
-    values = input.to(torch.promote_types(input.dtype, torch.float32))
-    count = share.count * input.numel() // input.shape[1]
-
-    def mean_of(values: Tensor) -> Tensor:
-        return share.total(values.sum(axes))[0] / count
-
-    mean = mean_of(values)
-    centred = values - share.spread({"": mean})[""].reshape(shape)
-    variance = mean_of(centred.square())
-    for running, new in ((running_mean, mean), (running_var, variance * (count / max(1, count - 1)))):
-        if running is not None:
-            running.mul_(1 - momentum).add_(momentum * new.detach())
-    scale = share.spread({"": (variance + eps).rsqrt()})[""].reshape(shape)
-    return _scaled(centred * scale, weight, bias, shape).to(input.dtype)
-
-
 class Substitutes(TorchFunctionMode):
     """Replaces calls of PyTorch's functions whose kernels would fail or give wrong numbers."""
 
@@ -240,7 +153,7 @@ class Substitutes(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self._share and function is F.batch_norm:
-            return _shared_batch_norm(self._share, *args, **(kwargs or {}))
+            return norms.shared_batch_norm(self._share, *args, **(kwargs or {}))
         needed, substitute = _SUBSTITUTES.get(function, (None, None))
         if needed is not None and substitute is not None and needed():
             return substitute(*args, **(kwargs or {}))
