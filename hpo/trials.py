@@ -19,7 +19,7 @@ Phase = Literal["tune", "rerun"]
 DIVERGED, PRUNED, NO_SCORE = "diverged", "pruned", "without a finite score"
 # Causes of failure: the first ends a run, each other one an attempt.
 CAUSES = (DIVERGED, "out of memory", "exception", "lost worker", "timeout")
-STATES = {"done": "finished", "work": "unfinished", "wait": "unfinished, waiting for running trials"}
+STATES = {"done": "finished", "work": "unfinished", "wait": "running"}
 
 
 def sampler_of(definition: Mapping[str, Any]) -> str:

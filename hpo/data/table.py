@@ -37,6 +37,7 @@ class Table(Given):
             set, so that losses and RMSE are in standard deviations of the target. R² is the same without it.
         missing: "mean" replaces missing numbers by the mean of the seed's training part, and makes missing categories
             one of their own; by default tables with missing cells are refused. Targets are never replaced.
+        validation, split, label_noise, noise: the validation part of each seed and wrong labels; see `hpo.Dataset`.
     """
 
     file: Any = field(repr=False, metadata={"described": False})
