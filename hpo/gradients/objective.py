@@ -24,7 +24,8 @@ class Objective(PassCache):
     g_i is the gradient of sample i's loss with respect to all parameters, g = mean_i g_i.
 
     Attributes:
-        random: its methods `normal`, `signs` and `integers` draw numbers that follow from the model's seed and the step; see `Draws`.
+        random: its methods `normal`, `signs` and `integers` draw numbers that follow from the model's seed and the
+            step; see `Draws`.
 
     Raises:
         UsageError: parameters or a view that do not exist, or a loss that does not give one number a sample.
