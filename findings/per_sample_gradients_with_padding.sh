@@ -5,9 +5,9 @@
 # - Conv2d(padding_mode="circular" or "reflect"): Opacus and BackPACK compute them as if the padding were zeros.
 # - Embedding(padding_idx=...): Opacus and torch.nn.utils._per_sample_grad give the padding row a gradient, where PyTorch
 #   gives it none. BackPACK refuses this layer.
-# The usual gradient, from the same backward pass, is right in Opacus and BackPACK, so only who adds them up sees it. Opacus's optimizer
-# steps with the per-sample gradients: it trains the padding row, and padding takes part in the norms by which samples are
-# clipped. `GradSampleModule(..., force_functorch=True)` is right in all cases.
+# The usual gradient, from the same backward pass, is right in Opacus and BackPACK, so only who adds them up sees it.
+# Opacus's optimizer steps with the per-sample gradients: it trains the padding row, and padding takes part in the norms by
+# which samples are clipped. `GradSampleModule(..., force_functorch=True)` is right in all cases.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
