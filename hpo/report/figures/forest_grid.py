@@ -58,9 +58,9 @@ class ForestGrid(Chart):
         direction = f" ({better(directions.pop())})" if len(directions) == 1 else ""
         return (
             f"Mean difference from the study's baseline (grey circle), with its 95% interval{direction}; a panel for "
-            "each study, the band is its margin. Each interval is that of one comparison: one that excludes 0 is not "
-            "yet a verdict, which takes all comparisons of the study into account: a mark is filled where the verdict "
-            "is better, worse or equivalent, and hollow elsewhere. A row without a mark: the study does not "
+            "each study, the band is its margin. Each interval is that of one comparison, and one that excludes 0 is "
+            "not yet a verdict, which takes all comparisons of the study into account. A mark is filled where the "
+            "verdict is better, worse or equivalent, and hollow elsewhere. A row without a mark: the study does not "
             "have that configuration, or has fewer than two pairs of reruns of it."
         )
 
