@@ -19,8 +19,8 @@ def compute_losses(loss: SampleFunction, outputs: Tensor, labels: Tensor) -> Ten
         losses = call_user_code("the loss", "loss(outputs, labels)", loss, outputs, labels)
     if not isinstance(losses, Tensor) or losses.shape != labels.shape[:1] or not losses.is_floating_point():
         raise UserCodeError(
-            f"the loss gives {describe_value(losses)} for {len(labels)} samples{_shapes(outputs, labels)}; return one "
-            "float a sample, a tensor [N], without taking the mean over the samples"
+            f"the loss gives {describe_value(losses)} for {len(labels)} samples{describe_shapes(outputs, labels)}; "
+            "return one float a sample, a tensor [N], without taking the mean over the samples"
         )
     return losses
 
@@ -31,13 +31,14 @@ def compute_metric(name: str, metric: SampleFunction, outputs: Tensor, labels: T
         values = call_user_code(f"metric {name!r}", "metric(outputs, labels)", metric, outputs, labels)
     if not isinstance(values, Tensor) or values.shape != labels.shape[:1] or values.is_complex():
         raise UsageError(
-            f"metric {name!r} gives {describe_value(values)} for {len(labels)} samples{_shapes(outputs, labels)}; "
-            "return one real number a sample, a tensor [N], or use hpo.whole(function) for one number of all samples"
+            f"metric {name!r} gives {describe_value(values)} for {len(labels)} samples"
+            f"{describe_shapes(outputs, labels)}; return one real number a sample, a tensor [N], or use "
+            "hpo.whole(function) for one number of all samples"
         )
     return values
 
 
-def _shapes(outputs: Tensor, labels: Tensor) -> str:
+def describe_shapes(outputs: Tensor, labels: Tensor) -> str:
     """The shapes, where outputs and labels of different shapes may have been broadcast."""
     same = labels.dim() == 1 and outputs.dim() == 2 and outputs.shape[1] > 1
     column = "; use outputs[:, 0]" if outputs.shape[1:] == (1,) and labels.dim() == 1 else ""

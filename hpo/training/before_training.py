@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hpo.errors import UsageError
 from hpo.training.evaluation import validate
+from hpo.training.independent_samples import check_augmentation, check_sample_functions
 from hpo.training.population import Population
 from hpo.training.recipe import Schedule
 from hpo.training.samples import Samples, take
@@ -26,12 +26,13 @@ def check_calls(
         samples: the population's. schedules: hyperparameter -> its schedule.
 
     Raises:
-        UsageError: one of them returns values that do not follow from its arguments alone.
+        UsageError: one of them returns values that do not follow from its arguments alone, or that change with the
+            other samples of a batch.
     """
     indices = samples.training.indices[:, :TRIED]
     if samples.dataset.augments and not samples.source.is_streamed:
         call_twice({"the augmentation": samples.dataset.augment}, lambda: samples.views(indices, 1, 1))
-        _check_independent_samples(samples, indices)
+        check_augmentation(samples, indices)
     code = {"the network": population.network.module, "the loss": population.sample_loss}
     code |= {f"metric {name!r}": metric for name, metric in population.metrics.items()}
 
@@ -42,6 +43,7 @@ def check_calls(
 
     others = samples.training.indices[:, -TRIED:]
     call_twice(code, lambda: evaluate(indices), between=lambda: evaluate(others))
+    check_sample_functions(population, samples, torch.cat([indices, others], 1))
     if population.whole_metrics:  # of the whole part: a few samples need not have all classes
         code = {f"metric {name!r}": metric for name, metric in population.whole_metrics.items()}
         call_twice(code, lambda: validate(population, samples, label_fits=False))
@@ -54,19 +56,3 @@ def check_calls(
 
 def _factors(schedule: Schedule, steps: Sequence[int], total: int, count: int) -> list[float]:
     return [schedule(step, total, count) for step in steps]
-
-
-def _check_independent_samples(samples: Samples, indices: Tensor) -> None:
-    """Raises UsageError if a sample's augmentation depends on the other samples of the batch, of all members."""
-    half = indices.shape[1] // 2
-    together = samples.views(indices, 1, 1)
-    halves = torch.cat([samples.views(part, 1, 1) for part in (indices[:, :half], indices[:, half:])], 2)
-    if together.is_floating_point():  # sums may be rounded otherwise in a batch of another size
-        equal = torch.allclose(together, halves, rtol=1e-3, atol=1e-4)
-    else:
-        equal = torch.equal(together, halves)
-    if not equal:
-        raise UsageError(
-            "data: augment changes a sample in another way when other samples are in the batch; compute each "
-            "sample's change from that sample and its own key only, as hpo.random does"
-        )

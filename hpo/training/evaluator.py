@@ -72,7 +72,7 @@ class Evaluator:
                 of the first labels.
         """
         ratios_of = self._all_ratios if custom_metrics and self.metrics else self._ratios
-        kind, (params, buffers) = indices.device.type, model
+        kind = indices.device.type
         own = self._own(indices, weights, *labels)
         samples_at_once = min(EVALUATED_SAMPLES[kind], EVALUATED_NUMBERS[kind] // max(1, self._sample_numbers))
         chunk = max(1, samples_at_once // self._models)
@@ -80,8 +80,7 @@ class Evaluator:
         read = partial(_gather, samples) if isinstance(samples, Tensor) else samples
         for number, inputs in enumerate(read(own[0], chunk)):
             part = slice(number * chunk, (number + 1) * chunk)
-            with faster_products():
-                outputs = self._outputs(params, inputs, buffers)
+            outputs = self.outputs(model, inputs)
             for total, given in zip(sums, own[2:], strict=True):
                 total.add(ratios_of(outputs, given[:, part]), own[1][:, part])
             if whole_metrics and self.whole_metrics:
@@ -93,6 +92,12 @@ class Evaluator:
             outputs = self._network.share.gather(torch.cat(outputs_of_chunks, 1).transpose(0, 1))[: indices.shape[1]]
             metrics[0] |= compute_whole_metrics(self.whole_metrics, outputs.transpose(0, 1), labels[0], weights)
         return metrics
+
+    def outputs(self, model: tuple[Tree, Tree], inputs: Tensor) -> Tensor:
+        """The outputs [K, N, ...] for inputs [K, N, ...]."""
+        params, buffers = model
+        with faster_products():
+            return self._outputs(params, inputs, buffers)
 
     def _own(self, indices: Tensor, weights: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
         """The columns of the samples that this process evaluates."""

@@ -219,6 +219,12 @@ class Population(TrainedState):
         self.network.module.eval()
         return self._evaluator.evaluate(model, *arguments, **options)
 
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """The outputs [K, N, ...] of models that are evaluated, for inputs [K, N, ...]."""
+        model = self.evaluated()
+        self.network.module.eval()
+        return self._evaluator.outputs(model, inputs)
+
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """Custom metrics of single samples."""
