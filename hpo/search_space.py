@@ -71,6 +71,10 @@ class Range:
         """A few values that stand for all: both ends."""
         return [self.low, self.high]
 
+    def as_integers(self) -> str:
+        """How a study file writes the whole numbers of the interval: "integers(16, 64, log=True)"."""
+        return f"integers({math.ceil(self.low)}, {math.floor(self.high)}{', log=True' if self.log else ''})"
+
     def distribution(self) -> "FloatDistribution | IntDistribution":
         """The same interval as an Optuna distribution."""
         from optuna.distributions import FloatDistribution, IntDistribution

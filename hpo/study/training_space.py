@@ -13,11 +13,12 @@ from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.optim.schedules import Constant
-from hpo.search_space import Value
+from hpo.search_space import Choice, Range, Value
 from hpo.space import split_space
 from hpo.study.study import Configuration, Study
 
 FIELDS = ("batch_size", "label_smoothing", "accumulate")  # those of them that Study has
+WHOLE = ("batch_size", "accumulate")  # those that are whole numbers
 PARTS = ("model", "schedule")
 SHORT = {"dropout": "model.dropout"}  # name → the argument that it stands for
 TRAINING_NAMES = (*FIELDS, *SHORT, *(f"{part}.ARGUMENT" for part in PARTS))  # of any study
@@ -80,6 +81,8 @@ def training_names(study: Study) -> list[str]:
 def check_training(study: Study, configuration: Configuration, space: Mapping[str, Any]) -> None:
     """Raises UsageError unless the training hyperparameters of a configuration's full space fit the study."""
     split = split_space({name: entry for name, entry in space.items() if is_training(name)})
+    for name in WHOLE:
+        _check_whole(configuration, name, split.tuned.get(name))
     values: dict[str, list[Value]] = {name: [value] for name, value in split.fixed.items()}
     values |= {name: bounds.samples() for name, bounds in split.tuned.items()}
     for name, condition in split.conditions.items():
@@ -101,6 +104,17 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
                 f"configuration {configuration.name!r}: the model function takes {name!r} and nothing gives it; give "
                 f"it a default, or space={{'model.{name}': …}} to every configuration"
             )
+
+
+def _check_whole(configuration: Configuration, name: str, bounds: Range | Choice | None) -> None:
+    if not isinstance(bounds, Range) or bounds.integer:
+        return
+    powers = [2**power for power in range(32) if bounds.low <= 2**power <= bounds.high]
+    choices = f"choice({', '.join(map(str, powers))}) or " if len(powers) > 1 else ""
+    raise UsageError(
+        f"configuration {configuration.name!r}: {name} is tuned by a {'log' if bounds.log else 'linear'}_range, whose "
+        f"values are seldom whole numbers; give {choices}{bounds.as_integers()}"
+    )
 
 
 def _fields() -> list[str]:

@@ -51,7 +51,10 @@ def faster_products() -> AbstractContextManager[Any]:
 class _FasterProducts(DispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kernel = None if kwargs else faster_product(function, args)
-        return (kernel or function)(*args, **(kwargs or {}))
+        if kernel is None:
+            return function(*args, **(kwargs or {}))
+        with np.errstate(all="ignore"):  # as in `Trace`: a model that diverges is found by its loss
+            return kernel(*args)
 
 
 def _others_may_be_faster() -> bool:

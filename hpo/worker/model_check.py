@@ -77,6 +77,4 @@ def _whole_numbers(recipes: Recipes, configuration: str, setting: Mapping[str, V
 
 
 def _integers(bounds: Any, value: Any) -> str:
-    if not isinstance(bounds, Range):
-        return show_value(value)
-    return f"integers({math.ceil(bounds.low)}, {math.floor(bounds.high)}{', log=True' if bounds.log else ''})"
+    return bounds.as_integers() if isinstance(bounds, Range) else show_value(value)

@@ -141,7 +141,15 @@ WRONG: dict[str, Callable[[], Any]] = {
     "has no argument 'wdth' for model.wdth; it has width, depth; did you mean 'width'": lambda: describe(
         study(configuration(model__wdth=8))
     ),
-    "configuration 'B': batch_size is 32.0": lambda: describe(study(configuration(batch_size=linear_range(32, 64)))),
+    "give choice(32, 64) or integers(20, 100)": (
+        lambda: describe(study(configuration(batch_size=linear_range(20, 100))))
+    ),
+    "give choice(1, 2, 4) or integers(1, 4, log=True)": (
+        lambda: describe(study(configuration(accumulate=log_range(1, 4))))
+    ),
+    "whole numbers; give integers(17, 30)": (
+        lambda: describe(study(configuration(batch_size=when("kind", "svd", linear_range(16.5, 30), 16))))
+    ),
     "label_smoothing is 1": lambda: describe(study(configuration(label_smoothing=choice(0, 1)))),
     "schedule: warmup_epochs is -1": lambda: describe(study(configuration(schedule__warmup_epochs=-1))),
     "has no argument 'dropout'": lambda: describe(study(configuration(dropout=0.1))),

@@ -130,6 +130,10 @@ def test_evaluation_by_other_products_gives_the_same_metrics(library: str, monke
 def test_infinite_numbers_pass_without_a_warning(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(monkeypatch, library)
     population, (inputs, labels) = make_population("none", 3, Setting("mlp", 64, torch.device("cpu")))
+    samples, indices = inputs[:, 0].flatten(0, 1), torch.arange(192).reshape(3, 64)
+    samples[64:128] = float("inf")
+    [metrics] = population.evaluate(samples, indices, torch.ones(indices.shape), labels)
+    assert metrics["loss"].isfinite().tolist() == [True, False, True]
     for step in range(CHECKED_CALLS + 2):
         inputs[1] = float("inf") if step > CHECKED_CALLS else inputs[1]
         losses = population.step(inputs, labels)["train_loss"]
