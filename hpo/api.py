@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpo.errors import UsageError
+from hpo.output_files import check_folder, writing
 from hpo.storage import transactions
 from hpo.storage.database import connect, connect_existing, is_read_only
 from hpo.storage.ledger import Ledger, load_study, names, open_study
@@ -22,6 +23,7 @@ from hpo.trials import tunes
 
 log = logging.getLogger(__name__)
 
+OTHER_REPORTS = "give another --reports folder, or change its permissions"
 MAX_FOLDER_NAME = 100  # characters of a comparison's folder
 
 
@@ -178,7 +180,9 @@ def report(ledger: Ledger, reports: Path, standalone: bool = False) -> Path:
     numbers = compute_numbers(record)
     command = record.study["text"]["command"]
     text = read_author_text(ledger.study, command)
-    path = write_report(record, reports / ledger.study, ledger.study, [command], text, standalone, numbers)
+    folder = reports / ledger.study
+    with writing(folder, OTHER_REPORTS):
+        path = write_report(record, folder, ledger.study, [command], text, standalone, numbers)
     if is_read_only(ledger.engine):
         return path
     ledger.note_report()
@@ -199,7 +203,16 @@ def compare(ledgers: Sequence[Ledger], reports: Path, standalone: bool = False) 
         digest = hashlib.sha256("/".join(names).encode()).hexdigest()[:8]
         folder = f"compare-{names[0]}-and-{len(names) - 1}-more-{digest}"
     command = shlex.join(["hpo", "report", *names, "--compare"])
-    return write_comparison([read_record(ledger) for ledger in ledgers], reports / folder, command, standalone)
+    records = [read_record(ledger) for ledger in ledgers]
+    with writing(reports / folder, OTHER_REPORTS):
+        return write_comparison(records, reports / folder, command, standalone)
+
+
+def check_reports(reports: Path, name: str) -> None:
+    """Raises HpoError if the report of a study cannot be written below `reports`, which is created if needed."""
+    for folder in (reports, reports / name):
+        if folder == reports or folder.exists():
+            check_folder(folder, OTHER_REPORTS)
 
 
 def _with_planned(command: str, planned: Mapping[str, int], file_numbers: Mapping[str, int]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import UsageError, plural
-from hpo.storage.database import connect, existing_engine, is_read_only
+from hpo.output_files import check_folder, writing
+from hpo.storage.database import connect, existing_engine, is_read_only, writable_engine
 from hpo.storage.ledger import Ledger, names, open_existing
 from hpo.storage.ledger.definition_diff import same_definition
 from hpo.storage.ledger.progress import duration
@@ -19,6 +20,7 @@ from hpo.study.study_files import renamed_command
 from hpo.study.study_folders import rename_folders
 
 NO_RESULTS = "no results"
+OTHER_FILE = "give another file with --to"
 SQLITE = b"SQLite format 3\0"  # the beginning of an exported study
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ def delete(url: str, name: str) -> None:
     """
     from hpo.storage.optuna.studies import delete_study
 
-    engine = existing_engine(url)
+    engine = writable_engine(url)
     open_existing(engine, name)
     delete_study(engine, name)
 
@@ -62,7 +64,7 @@ def rename(url: str, name: str, new: str) -> list[str]:
     from hpo.storage.optuna.studies import rename_study
 
     check_name(new)
-    engine = existing_engine(url)
+    engine = writable_engine(url)
     open_existing(engine, name)
     rename_study(engine, name, new, partial(renamed_command, new=new))
     return rename_folders(name, new)
@@ -90,7 +92,7 @@ def merge(url: str, name: str, other: str, other_url: str | None = None) -> list
     """
     from hpo.study.definition import digest
 
-    engine = existing_engine(url)
+    engine = writable_engine(url)
     source = existing_engine(other_url) if other_url else engine
     ledger = open_existing(engine, name)
     open_existing(source, other)
@@ -108,12 +110,16 @@ def export_file(url: str, name: str, path: Path) -> None:
 
     Raises:
         UsageError: there is no such study, workers are training it, or the file exists.
+        HpoError: the file cannot be written.
     """
     if path.exists():
         raise UsageError(f"{path} exists; give another --to, or delete it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
     whole = read_whole(existing_engine(url), name)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+    check_folder(path.parent, OTHER_FILE)
+    with (
+        writing(path, OTHER_FILE),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder,
+    ):
         engine = connect(f"sqlite:///{Path(folder).absolute() / 'study.db'}")
         write_whole(engine, whole, name)
         engine.dispose()  # writes SQLite's log into the file

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo.api import open_ledger, report, storage_url, with_overrides
+from hpo.api import check_reports, open_ledger, report, storage_url, with_overrides
 from hpo.errors import UsageError, check_configuration
 from hpo.storage.database import connect_existing, existing_engine
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
@@ -72,6 +72,7 @@ def run(
     if workers > 1 and not isinstance(study, str):
         raise UsageError(f"workers={workers} are processes that load the study; give the name of its file, not a Study")
     definition = with_overrides(load(study) if isinstance(study, str) else study, name, epochs)
+    check_reports(Path(reports), str(definition.name))
     url = storage_url(storage)
     command = _command(study, {"--epochs": epochs, "--name": name}) if isinstance(study, str) else ""
     ledger = open_ledger(definition, url, trials, seeds, tuning_runs, command, accept_changed_code=accept_changed_code)

@@ -21,7 +21,6 @@ class Local:
         return {socket.gethostname()}
 
     def start(self, launch: Launch) -> dict[str, Any]:
-        launch.folder.mkdir(parents=True, exist_ok=True)
         environment = {"PYTHONHASHSEED": "0", **os.environ, "HPO_LAUNCH": f"local {launch.name}"}
         keys = []
         for number in range(1, launch.workers + 1):

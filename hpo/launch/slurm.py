@@ -172,7 +172,9 @@ def _slurm(*command: str, check: bool = True) -> str:
     except FileNotFoundError as error:
         raise UsageError(f"there is no {command[0]} here; run this on a machine that can submit to Slurm") from error
     if check and done.returncode:
+        said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise HpoError(
-            f"{command[0]} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+            f"{command[0]} failed ({said}); run this on a login node of the cluster, or start workers here with --on "
+            "local"
         )
     return done.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hpo.errors import UsageError
+from hpo.output_files import writing
 from hpo.report.csv_file import write_csv
 from hpo.report.results import Results
 from hpo.report.results_json import as_json
@@ -23,13 +24,13 @@ def export_tables(results: Results, folder: Path, kind: str) -> list[Path]:
             front), "parquet", or "json" (a list of rows, NaN as null).
 
     Raises:
-        UsageError: nothing that writes parquet files is installed.
+        UsageError: nothing that writes parquet files is installed. HpoError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name in TABLES:
-        paths.append(folder / f"{name}.{kind}")
-        WRITERS[kind](getattr(results, name), paths[-1])
+    paths = [folder / f"{name}.{kind}" for name in TABLES]
+    with writing(folder, "give another folder with --to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, path in zip(TABLES, paths, strict=True):
+            WRITERS[kind](getattr(results, name), path)
     return paths
 
 

@@ -70,6 +70,21 @@ def existing_engine(url: str) -> Engine:
     return engine
 
 
+def writable_engine(url: str) -> Engine:
+    """The database with this URL, to change it.
+
+    Raises:
+        UsageError: as `existing_engine`. HpoError: it cannot be written.
+    """
+    engine = existing_engine(url)
+    if is_read_only(engine):
+        raise HpoError(
+            f"the database {redacted(url)} cannot be written here, and this command changes it; run it as a user who "
+            "may, or `hpo copy` the study into a database of your own"
+        )
+    return engine
+
+
 def is_read_only(engine: Engine) -> bool:
     """Whether `connect_existing` found that the database cannot be written."""
     return bool(engine.get_execution_options().get("reading"))

@@ -49,6 +49,9 @@ def check_commands(start: Start, folder: Path) -> None:
     assert f"report: {folder}/reports/shown/README.md" in run("report", "shown", "--reports", f"{folder}/reports")
     assert (folder / "reports" / "shown" / "report.html").stat().st_size > 10_000
     assert "regularizers" in run("list")
+    for words in (("delete", "shown", "--yes"), ("rename", "shown", "other"), ("merge", "shown", "other")):
+        refused = run(*words, code=1)
+        assert refused.count("\n") == 1 and "cannot be written here" in refused
     refused = run("dashboard", "--port", "0", "--allow-edit", code=2)
     assert refused.count("\n") == 1 and "cannot be written here; leave out --allow-edit" in refused
 
@@ -109,6 +112,27 @@ def test_a_sqlite_file_that_only_another_user_may_write(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(before) == 3
     folder.chmod(0o700)
     writer.dispose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the superuser may write anywhere")
+def test_a_folder_that_cannot_be_written(original: Path, tmp_path: Path, fork_server: ForkServer) -> None:
+    folder = tmp_path / "fixed"
+    (folder / "studies").mkdir(parents=True)
+    (folder / "studies" / "gnvr.py").write_text((ROOT / "studies" / "gnvr.py").read_text())
+    shutil.copy(original, tmp_path / "t.db")
+    environment = {"HPO_STORAGE": f"sqlite:///{tmp_path}/t.db", "PYTHONPATH": str(ROOT), "HPO_CACHE": str(tmp_path)}
+    folder.chmod(0o500)
+    commands = (
+        ("report", "shown"), ("report", "shown", "--compare"), ("export", "shown"), ("run", "gnvr"),
+        ("export", "shown", "--format", "study"), ("launch", "gnvr", "--workers", "1"),
+    )  # fmt: skip
+    for number, words in enumerate(commands):
+        output = tmp_path / f"{number}.txt"
+        child = fork_server.start("unprivileged:run", *words, output=output, environment=environment, folder=folder)
+        assert child.wait(120) in (1, 2), child.text()
+        assert child.text().count("\n") == 1 and "cannot be written (Permission denied)" in child.text(), child.text()
+    assert [path.name for path in folder.iterdir()] == ["studies"]
+    folder.chmod(0o700)
 
 
 @pytest.fixture(scope="module")

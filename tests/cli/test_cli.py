@@ -127,10 +127,39 @@ def test_one_report(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_several_standalone_reports(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hpo("report", "plain", "under_way", "plain", "--standalone", "--reports", "r") == 0
     output = capsys.readouterr().out
-    assert re.findall("^report: (.*)$", output, re.MULTILINE) == ["r/plain/README.md", "r/under_way/README.md"]
+    paths = [line.removeprefix("report: ") for line in output.splitlines() if line.startswith("report: ")]
+    for name, line in zip(("plain", "under_way"), paths, strict=True):
+        assert f"r/{name}/README.md" in line and f"r/{name}/report.html" in line
     assert "a|b_c 50% against AdamW: " in output and "GNVR and a|b_c 50% have 3 for 3 hyperparameters" in output
     assert sorted(path.name for path in (golden / "r").iterdir()) == ["plain", "under_way"]
     assert "plotly.js v" in (golden / "r" / "plain" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "report plain --reports afile",
+        "report plain --reports afile/deeper",
+        "report plain under_way --compare --reports afile",
+        "export plain --to afile",
+        "export plain --to afile/deeper --format json",
+        "export plain --to afile/plain.hpo --format study",
+        "run small --reports afile --storage sqlite:///new.db",
+    ],
+)
+def test_a_file_in_the_place_of_a_folder(arguments: str, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (golden / "afile").write_text("kept")
+    assert hpo(*arguments.split()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("hpo: ") and message.count("\n") == 1 and "afile is a file" in message
+    assert (golden / "afile").read_text() == "kept"
+    assert not (golden / "new.db").exists()  # nothing was trained
+
+
+def test_a_question_about_a_deletion_names_what_stays(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (golden / "reports" / "plain").mkdir(parents=True)
+    assert hpo("delete", "plain") == 2
+    assert "reports/plain stays" in capsys.readouterr().err
 
 
 def test_an_unknown_study_writes_nothing(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,8 +174,8 @@ def test_a_comparison(standalone: bool, golden: Path, capsys: pytest.CaptureFixt
     assert hpo("report", "plain", "under_way", "--compare", *extra) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["plain", "under_way", "under_way", "report"]
-    assert lines[-1] == "report: reports/compare-plain-under_way/README.md"
-    readme = (golden / lines[-1].removeprefix("report: ")).read_text(encoding="utf-8")
+    assert "report: reports/compare-plain-under_way/README.md" in lines[-1] and ("report.html" in lines[-1]) == standalone
+    readme = (golden / "reports" / "compare-plain-under_way" / "README.md").read_text(encoding="utf-8")
     assert "\nhpo report plain under_way --compare\n" in readme
     assert (golden / "reports" / "plotly.min.js").exists() != standalone
     page = (golden / "reports" / "compare-plain-under_way" / "report.html").read_text(encoding="utf-8")

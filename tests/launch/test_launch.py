@@ -1,5 +1,6 @@
 """Workers started by one command: as processes here, and on a real one-node Slurm."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_a_mistake_in_the_study_is_said_at_once_and_nothing_starts(project: Proj
     assert "no launches" in project.hpo("launch", "--list")
     assert "no launch 'small'" in project.hpo("launch", "--stop", "small", code=2)
     assert "name the study" in project.hpo("launch", code=2)
+
+
+def test_no_cluster(project: Project) -> None:
+    project.write(epochs=1, trials=4)
+    (project.folder / "sinfo").write_text("#!/bin/sh\necho sinfo: fatal: no configuration source >&2\nexit 1\n")
+    (project.folder / "sinfo").chmod(0o755)
+    project.environment["PATH"] = f"{project.folder}:{os.environ['PATH']}"
+    message = project.hpo("launch", "small", "--on", "slurm", code=1)
+    assert message.count("\n") == 1 and "no configuration source" in message and "--on local" in message
 
 
 def test_workers_on_slurm(project: Project, cluster: SlurmCluster) -> None:

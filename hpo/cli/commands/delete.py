@@ -15,7 +15,8 @@ def delete(study: StoredStudy, storage: Storage = None, yes: Yes = False) -> Non
     from hpo.study.study_folders import study_folders
 
     url, name = api.storage_url(storage), study_name(study)
-    kept = " ".join(shlex.quote(str(folder)) for folder in study_folders(name))
-    confirm_deletion(name, housekeeping.contents(url, name) + (f"; {kept} stay" if kept else ""), yes)
+    folders = study_folders(name)
+    kept, stay = " ".join(shlex.quote(str(folder)) for folder in folders), "stays" if len(folders) == 1 else "stay"
+    confirm_deletion(name, housekeeping.contents(url, name) + (f"; {kept} {stay}" if kept else ""), yes)
     housekeeping.delete(url, name)
     write_line(f"deleted {name}" + (f"; its files stay, and `rm -r {kept}` deletes them" if kept else ""))

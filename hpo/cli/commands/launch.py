@@ -24,6 +24,7 @@ from hpo.cli.options import (
 )
 from hpo.errors import HpoError, UsageError, plural
 from hpo.output import write_line
+from hpo.output_files import check_folder
 
 if TYPE_CHECKING:
     from hpo.launch.launch import Engine, Launch
@@ -107,6 +108,7 @@ def launch(
     if keep_weights:
         set_weights_folder()
     record = new_launch(ledger.study, on, command, workers)
+    check_folder(record.folder, "change to a folder that you can write to")
     save(record, engine.start(record))
     write_line(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")
     write_line(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")

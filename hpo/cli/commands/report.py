@@ -33,21 +33,26 @@ def report(
         path = api.compare(ledgers, reports, standalone)
         for name, verdicts in _results(path)["verdicts"].items():
             _print_lines(f"{name}: {verdict}" for verdict in verdicts)
-        write_line(f"report: {path}")
+        _print_paths(path, standalone)
         return
     for ledger in ledgers:
         path = api.report(ledger, reports, standalone)
-        print_verdicts(path)
+        print_verdicts(path, standalone)
 
 
-def print_verdicts(readme: Path) -> None:
-    """Prints a report's verdicts, a warning if there were few trials, and its path."""
+def print_verdicts(readme: Path, standalone: bool = False) -> None:
+    """Prints a report's verdicts, a warning if there were few trials, and its path; of a standalone one both files."""
     from hpo.report.warnings import few_trials
 
     results = _results(readme)
     few = few_trials(results["study"]["definition"], results["study"]["trials"])
     _print_lines([*results["verdicts"], *([f"warning: {few}"] if few else [])])
-    write_line(f"report: {readme}")
+    _print_paths(readme, standalone)
+
+
+def _print_paths(readme: Path, standalone: bool) -> None:
+    page = f", and in one file {readme.with_name('report.html')}" if standalone else ""
+    write_line(f"report: {readme}{page}")
 
 
 def _results(readme: Path) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def run(
         set_weights_folder()
     definition = api.with_overrides(loading.load(study), name, epochs)
     chosen_device = choose_device(device)
+    api.check_reports(reports, definition.name)
     url = api.storage_url(storage)
     if fresh:
         _confirm_fresh(url, definition.name, yes)
