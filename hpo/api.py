@@ -63,6 +63,8 @@ def open_ledger(
         UsageError: the study exists with a definition that differs in more than added configurations, or its code
             changed after the first trials.
     """
+    from hpo.storage.ledger.changed_code import CODE
+    from hpo.study.code_users import code_users
     from hpo.study.components import explanations
     from hpo.study.definition import describe, digest
     from hpo.study.directions import metric_directions
@@ -84,6 +86,7 @@ def open_ledger(
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
     of_parts = {"methods": explanations(study), "directions": metric_directions(study)}
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, **of_parts}
+    text[CODE] = {"users": code_users(study)}
     description = describe(study)
     if trials is not None and all(entry["trials"] or not tunes(entry) for entry in description["configurations"]):
         raise UsageError(

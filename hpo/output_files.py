@@ -44,7 +44,7 @@ def _concerns(error: OSError, path: Path) -> bool:
     """Whether an error is about `path`, something in it, or a folder on the way to it."""
     if not isinstance(error.filename, str | bytes):
         return False
-    place, wanted = (Path(os.path.abspath(os.fsdecode(each))) for each in (error.filename, path))
+    place, wanted = (Path(os.fsdecode(each)).absolute() for each in (error.filename, path))
     return place.is_relative_to(wanted) or wanted.is_relative_to(place)
 
 

@@ -20,7 +20,7 @@ def test_a_file_in_the_place_of_a_folder(below: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc, where nobody may create a folder")
 def test_a_folder_that_cannot_be_created() -> None:
-    with pytest.raises(HpoError, match="/proc/xx.* cannot be written"):
+    with pytest.raises(HpoError, match=r"/proc/xx.* cannot be written"):
         check_folder(Path("/proc/xx"), "give another")
 
 
@@ -30,7 +30,7 @@ def test_a_folder_that_can_be_written_is_left_empty(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HpoError, match=f"{tmp_path} cannot be written .No space"), writing(tmp_path, "free some"):
+    with pytest.raises(HpoError, match=rf"{tmp_path} cannot be written \(No space"), writing(tmp_path, "free some"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

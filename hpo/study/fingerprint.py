@@ -38,26 +38,35 @@ def fingerprint(study: Study) -> dict[str, str]:
     Comments, layout, docstrings, the author's texts and the planned numbers do not count, nor does what the definition
     contains.
     """
-    roots = {f"{name}{_ROOT_END}": part for name, part in _parts(study).items()}
-    objects = list(reachable(roots, MAX_VALUES, late_imports=False))  # a call may import modules without any edit
-    study_module = study.defined_in.partition(":")[0]
-    definers = [value for _, value in objects if issubclass(type(value), type | FunctionType)]
-    modules = user_modules([*definers, sys.modules.get(study_module)])
-    module_label = functools.partial(_module_label, study_module)
+    objects = reachable_objects(parts(study))
+    modules = modules_of(study, objects)
+    module_label = functools.partial(label_of_module, study.defined_in.partition(":")[0])
     entries: dict[str, list[str]] = defaultdict(list)
     for module in modules.values():
         for name, code in _statements(module, study.defined_in).items():
             entries[f"{module_label(module.name)}: {name}"].append(code)
     libraries = {f"metric {name}": library for name, metric in study.metrics.items() if (library := _library(metric))}
-    for root, variable, line in _values(objects, modules, module_label):
+    for root, variable, line, _ in values_of(objects, modules, module_label):
         entries[f"{root} ({libraries[root]})" if root in libraries else variable].append(line)
     return {name: digest(*sorted(lines)) for name, lines in sorted(entries.items())}
 
 
-def _values(
+def reachable_objects(roots: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Everything that is reached from a study's parts, with its path; the root's name in it ends with `_ROOT_END`."""
+    named = {f"{name}{_ROOT_END}": part for name, part in roots.items()}
+    return list(reachable(named, MAX_VALUES, late_imports=False))  # a call may import modules without any edit
+
+
+def modules_of(study: Study, objects: list[tuple[str, Any]]) -> dict[str, UserModule]:
+    """The user's modules that a study with these objects reaches."""
+    definers = [value for _, value in objects if issubclass(type(value), type | FunctionType)]
+    return user_modules([*definers, sys.modules.get(study.defined_in.partition(":")[0])])
+
+
+def values_of(
     objects: list[tuple[str, Any]], modules: Mapping[str, UserModule], module_label: Callable[[str], str]
-) -> Iterator[tuple[str, str, str]]:
-    """The root, the variable or attribute, and the content of every object at its path."""
+) -> Iterator[tuple[str, str, str, Any]]:
+    """The root, the variable or attribute, and the content of every object at its path, and the object."""
     ignored = set().union(*(process_dependent_names(module.tree) for module in modules.values() if module.tree))
     trees = {str(module.file): module.tree for module in modules.values()}
     for full_path, value in objects:
@@ -68,16 +77,16 @@ def _values(
         if issubclass(type(value), FunctionType) and is_user_code(value):
             if root != "data":  # whose inputs are compared when they are loaded
                 for name, text in external_inputs(value).items():
-                    yield root, f"{root}: {name}", content(text, module_label)
+                    yield root, f"{root}: {name}", content(text, module_label), value
             tree = trees.get(value.__code__.co_filename)
             if tree is None:
                 line += f" {code_content(value.__code__, value.__doc__)}"
             elif value.__name__ == "<lambda>":  # many functions have this name
                 line += f" {lambda_digest(tree, value.__code__)}"
-        yield root, _variable(root, path), line
+        yield root, _variable(root, path), line, value
 
 
-def _parts(study: Study) -> dict[str, Any]:
+def parts(study: Study) -> dict[str, Any]:
     """The study's parts that may be the user's code, without the fields and arguments that the definition contains."""
     described = {name: getattr(study, name) for name in ("data", "model", "schedule", "loss", "pruner")}
     metrics = {name: metric.function if isinstance(metric, Whole) else metric for name, metric in study.metrics.items()}
@@ -87,7 +96,7 @@ def _parts(study: Study) -> dict[str, Any]:
         described |= {name: schedule for name, schedule in own.items() if callable(schedule)}
     if callable(study.sampler):
         described["sampler"] = study.sampler
-    parts: dict[str, Any] = {}
+    roots: dict[str, Any] = {}
     for name, part in described.items():
         if isinstance(part, functools.partial):
             part = part.func
@@ -95,22 +104,22 @@ def _parts(study: Study) -> dict[str, Any]:
             fields = {field.name for field in dataclasses.fields(part)}
             for attribute, value in getattr(part, "__dict__", {}).items():
                 if attribute not in fields and not _is_cache(part, attribute):
-                    parts[f"{name}.{attribute}"] = value
+                    roots[f"{name}.{attribute}"] = value
             part = type(part)
-        parts[name] = part
+        roots[name] = part
     for configuration in study.configurations:
         regularizer, optimizer = regularizer_of(configuration), optimizer_of(configuration)
         if REGULARIZERS.get(regularizer.name) is not regularizer:
             name = f"regularizer of {configuration.name}"
-            parts |= {name: regularizer.grads, f"{name}.init": regularizer.init, f"{name}.views": regularizer.views}
-            parts |= {f"{name}.clean_view": True} if regularizer.clean_view else {}
-            parts |= {f"{name}.static": regularizer.static} if regularizer.static else {}
+            roots |= {name: regularizer.grads, f"{name}.init": regularizer.init, f"{name}.views": regularizer.views}
+            roots |= {f"{name}.clean_view": True} if regularizer.clean_view else {}
+            roots |= {f"{name}.static": regularizer.static} if regularizer.static else {}
         if configuration.average is not None:
-            parts[f"average of {configuration.name}"] = type(configuration.average)
+            roots[f"average of {configuration.name}"] = type(configuration.average)
         if OPTIMIZERS.get(optimizer.name) is not optimizer:
             name = f"optimizer of {configuration.name}"
-            parts |= {f"{name}{path}": part for path, part in optimizer.code().items()}
-    return parts
+            roots |= {f"{name}{path}": part for path, part in optimizer.code().items()}
+    return roots
 
 
 def _library(metric: Any) -> str:
@@ -144,7 +153,7 @@ def _statements(module: UserModule, defined_in: str) -> dict[str, str]:
     return {"contents": hashlib.sha256(module.file.read_bytes()).hexdigest()[:16]}
 
 
-def _module_label(study_module: str, module: str) -> str:
+def label_of_module(study_module: str, module: str) -> str:
     """The label of a module in the fingerprint; a study file has the same under any name."""
     if module == study_module:
         return STUDY_FILE

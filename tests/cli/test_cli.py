@@ -174,7 +174,9 @@ def test_a_comparison(standalone: bool, golden: Path, capsys: pytest.CaptureFixt
     assert hpo("report", "plain", "under_way", "--compare", *extra) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["plain", "under_way", "under_way", "report"]
-    assert "report: reports/compare-plain-under_way/README.md" in lines[-1] and ("report.html" in lines[-1]) == standalone
+    assert (
+        "report: reports/compare-plain-under_way/README.md" in lines[-1] and ("report.html" in lines[-1]) == standalone
+    )
     readme = (golden / "reports" / "compare-plain-under_way" / "README.md").read_text(encoding="utf-8")
     assert "\nhpo report plain under_way --compare\n" in readme
     assert (golden / "reports" / "plotly.min.js").exists() != standalone

@@ -120,8 +120,8 @@ def run(
     print_verdicts(api.report(ledger, reports))
     if any(entry["failed"] for entry in ledger.counts().values()):
         raise HpoError(
-            "some runs failed for good; see `hpo status`, fix the cause and run the same command again, with "
-            "--accept-changed-code to keep the other results"
+            "some runs failed for good; see `hpo status`, fix the cause and run the same command again: other results "
+            "are kept"
         )
 
 

@@ -1,4 +1,8 @@
-"""Refuses or accepts a study whose code has changed since its first results."""
+"""Refuses or accepts a study whose code has changed since its first results.
+
+Under the key `CODE`, the text of a study holds its "users" (`hpo.study.code_users`), and as "replaced" the entries of
+fingerprints that were replaced without a warning, so that workers with that code take no more work.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +15,41 @@ from hpo.storage.ledger.added_configurations import keeps_code
 from hpo.storage.ledger.definition_diff import describe_code_changes, is_in_files
 from hpo.storage.schema import slots, studies
 
+CODE = "code"
 
-def check_results(connection: Connection, row: Any, fingerprint: Mapping[str, str], accepted: bool) -> list[str]:
+
+def concerned(row: Any, fingerprint: Mapping[str, str], users: Mapping[str, list[str]]) -> list[str] | None:
+    """The configurations that can use the code that changed, before or after the change; None if that may be all.
+
+    Args:
+        fingerprint, users: of the changed code; `row` has those from before.
+    """
+    before = (row.fingerprint, row.text.get(CODE, {}).get("users", {}))
+    names: set[str] = set()
+    for entry in {*row.fingerprint, *fingerprint}:
+        if row.fingerprint.get(entry) == fingerprint.get(entry):
+            continue
+        for entries, known in (before, (fingerprint, users)):
+            if entry in entries and entry not in known:
+                return None
+            names.update(known.get(entry, ()) if entry in entries else ())
+    return sorted(names)
+
+
+def check_results(
+    connection: Connection, row: Any, fingerprint: Mapping[str, str], accepted: bool, configurations: list[str] | None
+) -> list[str]:
     """A warning if something was trained, or is being trained, with the code before this change.
+
+    Args:
+        configurations: those that the change concerns; None: all.
 
     Raises:
         UsageError: there is such a run, and results of both codes in one study are not accepted.
     """
     query = sa.select(slots.c.state).where(slots.c.study_id == row.id, slots.c.state.in_(("done", "leased")))
+    if configurations is not None:
+        query = query.where(slots.c.configuration.in_(configurations))
     states = set(connection.scalars(query.distinct()))
     if not states:
         return []
@@ -37,15 +68,39 @@ def check_results(connection: Connection, row: Any, fingerprint: Mapping[str, st
     )
 
 
-def check_opened(connection: Connection, study: int, name: str, fingerprint: Mapping[str, str], digest: str) -> None:
-    """Raises UsageError if the study was opened with other code after this worker opened it, before any training.
+def replaced(row: Any, fingerprint: Mapping[str, str], warned: bool) -> list[str]:
+    """Entries with digests that no worker may have once a study with `row` has this fingerprint.
 
-    Code that only configurations use that were added meanwhile is no other code.
+    Args:
+        warned: results of both codes were accepted, so that workers with the earlier one may continue.
     """
-    row = connection.execute(sa.select(studies.c.fingerprint, studies.c.digest).where(studies.c.id == study)).first()
+    entries = {*row.fingerprint, *fingerprint}
+    earlier = {_entry(row.fingerprint, name) for name in entries} if not warned else set()
+    known = row.text.get(CODE, {}).get("replaced", [])
+    return sorted({*known, *earlier} - {_entry(fingerprint, name) for name in entries})
+
+
+def _entry(fingerprint: Mapping[str, str], name: str) -> str:
+    """An entry with its digest, "" where the fingerprint lacks it."""
+    return f"{name} {fingerprint.get(name, '')}"
+
+
+def check_opened(
+    connection: Connection, study: int, name: str, fingerprint: Mapping[str, str], digest: str, training: bool
+) -> None:
+    """Raises UsageError if the study was opened with other code after this worker opened it.
+
+    Code that only configurations use that were added meanwhile is no other code. A worker that is `training` already
+    may continue where the results of both codes were accepted, and not where its code was corrected.
+    """
+    query = sa.select(studies.c.fingerprint, studies.c.digest, studies.c.text).where(studies.c.id == study)
+    row = connection.execute(query).first()
     if row is None:
         return
     stored = row.fingerprint
+    replaced = row.text.get(CODE, {}).get("replaced", [])
+    if training and not any(entry == _entry(fingerprint, entry.rpartition(" ")[0]) for entry in replaced):
+        return
     if stored != fingerprint and (row.digest == digest or not keeps_code(fingerprint, stored)):
         changes = describe_code_changes(stored, fingerprint)
         raise UsageError(

@@ -79,15 +79,16 @@ class Ledger(TrialHistory):
         Leases that ran out are taken over once this process has been connected to the database for `seconds`.
 
         Raises:
-            UsageError: before the first lease, the study was opened with other code.
+            UsageError: the study was opened with other code before the first lease, or this code was corrected since.
         """
         tries = itertools.count()
 
         def write(connection: Connection) -> Work | None:
             if next(tries) > 0:  # an outage may have lost the answer to a lease that was committed
                 self._release(connection, worker_id, None)
-            if not self._leased:
-                changed_code.check_opened(connection, self.id, self.study, self.fingerprint, self.digest)
+            self._lock(connection)  # before the check: from now on nobody else opens the study
+            code = (self.fingerprint, self.digest, self._leased)
+            changed_code.check_opened(connection, self.id, self.study, *code)
             groups = self._prepare(connection, self.health.stable_for(seconds))
             choice = unfinished.next_choice(connection, self.id, self.definition, groups, size, populations)
             return leases.take(connection, self.id, choice, worker_id, seconds) if choice else None

@@ -59,12 +59,20 @@ def end_attempts(connection: Connection, rows: Sequence[Any], cause: str, messag
         _give_up(connection, study, configuration, cause, now)
 
 
-def reopen(connection: Connection, study: int, cause: str) -> None:
+def reopen(connection: Connection, study: int, cause: str, configurations: Collection[str] | None = None) -> None:
     """Opens the slots that failed for `cause`: changed code for exceptions, new workers for lost ones.
 
     A configuration that was given up for `cause` is opened completely and may fail as often as a new one.
+
+    Args:
+        configurations: those to open, without any result, so that attempts at open slots count no more either; None:
+            all.
     """
-    of_study = slots.c.study_id == study
+    of_study: sa.ColumnElement[bool] = slots.c.study_id == study
+    if configurations is not None:
+        of_study = sa.and_(of_study, slots.c.configuration.in_(list(configurations)))
+        unfinished = sa.update(slots).where(of_study, slots.c.state == "open")
+        connection.execute(unfinished.values(attempt=0, replacements=0))
     by_cause = sa.and_(of_study, slots.c.state == "failed", slots.c.cause == cause)
     if connection.scalar(sa.select(slots.c.id).where(by_cause).limit(1)) is None:
         return

@@ -42,9 +42,10 @@ def open_study(
             settings, stays that of the first order, so that the new order in an empty database gives other settings.
         planned: "trials", "seeds", "tuning_runs". raised: those of them that an existing study takes over; they may
             only be raised.
-        text: free text, which is updated. fingerprint: digests of the user's code by names.
-        accept_changed_code: continue if the stored results have another fingerprint; the change is noted and in
-            `warnings`.
+        text: free text, which is updated, and the users of the code (`changed_code.CODE`). fingerprint: digests of the
+            user's code by names.
+        accept_changed_code: continue if stored results may have used code that has changed; the change is noted and
+            in `warnings`. Configurations that failed with it are tried again.
 
     Raises:
         UsageError: the definition or the code differs, or a planned number is lower than before.
@@ -127,15 +128,21 @@ def _update(
     added: Sequence[str],
 ) -> tuple[Any, list[str]]:
     notes, warnings = list(row.notes), []
+    replaced = row.text.get(changed_code.CODE, {}).get("replaced", [])
     only_added = added and keeps_code(row.fingerprint, columns["fingerprint"])
     if columns["fingerprint"] != row.fingerprint and not only_added:
-        warnings += changed_code.check_results(connection, row, columns["fingerprint"], accept_changed_code)
+        fingerprint, users = columns["fingerprint"], columns["text"].get(changed_code.CODE, {}).get("users", {})
+        concerned = changed_code.concerned(row, fingerprint, users)
+        warnings += changed_code.check_results(connection, row, fingerprint, accept_changed_code, concerned)
         notes += [{"time": now(connection), "event": event} for event in warnings]
-        reopen(connection, row.id, "exception")
+        reopen(connection, row.id, "exception", concerned)
+        replaced = changed_code.replaced(row, fingerprint, bool(warnings))
     notes += order_note(connection, row.definition, columns["definition"])
     if added:
         notes.append(add_configurations(connection, row, columns["definition"], columns["digest"], added))
     notes += raise_planned(connection, row, columns["definition"], planned)
-    values = {**{key: columns[key] for key in ("definition", "text", "fingerprint")}, "notes": notes}
+    code = {**columns["text"].get(changed_code.CODE, {}), **({"replaced": replaced} if replaced else {})}
+    text = {**columns["text"], **({changed_code.CODE: code} if code else {})}
+    values = {**{key: columns[key] for key in ("definition", "fingerprint")}, "text": text, "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     return find(connection, row.name), warnings
