@@ -54,6 +54,10 @@ class Builder:
             if not isinstance(optimizer, torch.optim.Optimizer):
                 kind = type(optimizer).__name__
                 raise UsageError(f"{self.name} returns a {kind}; return a torch.optim.Optimizer or a list of them")
+            if inspect.unwrap(type(optimizer).step) is inspect.unwrap(torch.optim.Optimizer.step):
+                raise UsageError(
+                    f"{self.name}: {type(optimizer).__name__} has no step; define step(self, closure=None)"
+                )
         self._check_rate(built[0])
         for name in {name for group in self.groups for name in group.changes}:
             if (argument := self.optimizer.argument_of(name)) not in built[0].defaults:

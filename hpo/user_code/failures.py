@@ -28,10 +28,23 @@ def naming(code: str, outputs: Tensor, labels: Tensor) -> Iterator[None]:
     except (HpoError, MemoryError, TimeoutError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or "no message").partition("\n")[0]
+        place, reason = _place(error), _reason(error)
         shapes = f"outputs {tuple(outputs.shape)}, labels {tuple(labels.shape)}"
         sentence = reason if reason.startswith(code) else f"{code} raises {type(error).__name__}: {reason}"
-        raise UserCodeFailure(f"{sentence} ({_place(error)}{shapes})").with_traceback(error.__traceback__) from None
+        where = f"{place}, {shapes}" if place else shapes
+        raise UserCodeFailure(f"{sentence} ({where})").with_traceback(error.__traceback__) from None
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line, such as "mine.py, line 24: NameError: name 'q' is not defined"."""
+    if isinstance(error, UserCodeFailure):
+        return str(error)
+    place, reason = _place(error), f"{type(error).__name__}: {_reason(error)}"
+    return f"{place}: {reason}" if place else reason
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or "no message").partition("\n")[0]
 
 
 @contextmanager
@@ -43,12 +56,12 @@ def refusing() -> Iterator[None]:
         raise UserCodeError(f"{failure}; correct it for such arguments") from failure
 
 
-def _place(error: Exception) -> str:
-    """ "study.py, line 12, " of the user's last line that an error passed through, if any."""
+def _place(error: BaseException) -> str:
+    """ "study.py, line 12" of the user's last line that an error passed through, if any."""
     place, trace = "", error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith("<") and is_user_file(file):
-            place = f"{Path(file).name}, line {trace.tb_lineno}, "
+            place = f"{Path(file).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place

@@ -25,6 +25,7 @@ from hpo.worker.optimizer_check import check_optimizers
 from hpo.worker.outcomes import Run, outcome_of
 from hpo.worker.population_limits import PopulationLimits
 from hpo.worker.recipes import Parts, Recipes, Static
+from hpo.worker.step_check import check_first_steps
 from hpo.worker.weights import WeightsFolder
 
 if TYPE_CHECKING:
@@ -262,10 +263,12 @@ class Trainer:
         """How many trials or reruns to train side by side: from `max_models`, else from the network and the device.
 
         Raises:
-            HpoError: the data cannot be loaded, or the network or an optimizer cannot be built, for a known reason.
+            HpoError: the data cannot be loaded, the network or an optimizer cannot be built, for a known reason, or a
+                configuration with user code cannot make a step.
         """
         check_models(self.recipes)
         check_optimizers(self.recipes)
+        check_first_steps(self.recipes, self.device)
         return max(1, self.limits.largest() // self.study.seeds_per_trial)
 
     def try_once(self, name: str, setting: Mapping[str, Value], seed: int, progress: Progress | None = None) -> Result:

@@ -220,9 +220,25 @@ def test_the_readmes_custom_regularizer_works(hpo: CommandLine) -> None:
     assert "aux/penalty" in curves
 
 
-def test_an_exception_in_a_regularizer_fails_only_its_configuration(hpo: CommandLine) -> None:
+def test_a_regularizer_that_always_fails_is_refused_before_anything_is_trained(hpo: CommandLine) -> None:
     broken = STUDY.replace("from hpo import MLP", "from hpo import Regularizer, MLP").replace(
         'regularizer="gnvr", space=RATE', 'regularizer=Regularizer("broken", lambda o, p, s, h: 1 / 0), space=RATE'
+    )
+    command = ("run", "small", "--trials", "2", "--seeds", "2")
+    hpo.write_study("small", broken)
+    assert "'GNVR'" in hpo.run(*command, code=1)
+    assert all(not entry["trials_done"] and not entry["failures"] for entry in counts(hpo).values())
+    hpo.write_study("small", broken.replace("1 / 0", "(o.grad(p), s, {})"))
+    hpo.run(*command)
+    check_finished(hpo, trials=2, reruns=2)
+
+
+def test_an_exception_in_a_regularizer_fails_only_its_configuration(hpo: CommandLine) -> None:
+    """One that works in the middle of its space only, so that it is not refused before training."""
+    grads = "lambda o, p, s, h: 1 / 0 if h['rank'] != 500 else (o.grad(p), s, {})"
+    broken = STUDY.replace("from hpo import MLP", "from hpo import Regularizer, MLP, integers").replace(
+        'regularizer="gnvr", space=RATE',
+        f'regularizer=Regularizer("broken", {grads}, {{"rank": integers(0, 1000)}}, static=("rank",)), space=RATE',
     )
     command = ("run", "small", "--trials", "2", "--seeds", "2")
     hpo.write_study("small", broken)
@@ -232,11 +248,11 @@ def test_an_exception_in_a_regularizer_fails_only_its_configuration(hpo: Command
     assert entries["GNVR"]["failures"]["exception"] > 0 and entries["GNVR"]["trials_done"] == 0
     assert "GNVR" in report(hpo)
     assert "small.py, line 19: ZeroDivisionError: division by zero" in hpo.run("status", "small")
-    trace = hpo.run("try", "small", "-c", "GNVR", code=1)
+    trace = hpo.run("try", "small", "-c", "GNVR", "rank=1", code=1)
     assert "small.py" in trace and "tracing.py" not in trace
 
     # When the code is fixed, only what failed is tried again.
-    hpo.write_study("small", broken.replace("1 / 0", "(o.grad(p), s, {})"))
+    hpo.write_study("small", broken.replace("1 / 0 if h['rank'] != 500 else ", ""))
     assert "regularizer of GNVR" in hpo.run(*command, code=2)
     hpo.run(*command, "--accept-changed-code")
     check_finished(hpo, trials=2, reruns=2)
