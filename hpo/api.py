@@ -86,7 +86,7 @@ def open_ledger(
     shown = _with_planned(command or f"hpo run {study.name}", planned, file_numbers)
     of_parts = {"methods": explanations(study), "directions": metric_directions(study)}
     text = {"title": study.title, "hypothesis": study.hypothesis, "command": shown, **of_parts}
-    text[CODE] = {"users": code_users(study)}
+    text[CODE] = code_users(study)
     description = describe(study)
     if trials is not None and all(entry["trials"] or not tunes(entry) for entry in description["configurations"]):
         raise UsageError(

@@ -54,4 +54,4 @@ def _refusal(error: OSError, path: Path) -> str:
         in_the_way = next((each for each in (shown, *shown.parents) if each.is_file()), None)
         if in_the_way:
             return f"{in_the_way} is a file, and a folder is needed there"
-    return f"{shown} cannot be written ({error.strerror})"
+    return f"{shown} cannot be {'created' if isinstance(error, FileNotFoundError) else 'written'} ({error.strerror})"

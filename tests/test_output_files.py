@@ -20,7 +20,7 @@ def test_a_file_in_the_place_of_a_folder(below: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc, where nobody may create a folder")
 def test_a_folder_that_cannot_be_created() -> None:
-    with pytest.raises(HpoError, match=r"/proc/xx.* cannot be written"):
+    with pytest.raises(HpoError, match=r"/proc/xx.* cannot be created"):
         check_folder(Path("/proc/xx"), "give another")
 
 

@@ -8,7 +8,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from hpo.study.import_effects import may_have_effects
-from hpo.study.syntax import defined_names, identifiers, top_level
+from hpo.study.syntax import IMPORTS, defined_names, identifiers, top_level
 from hpo.study.user_modules import UserModule
 from hpo.user_code.ownership import is_user_code
 
@@ -67,7 +67,9 @@ class _Graph:
             names = defined_names(statement)
             for name in names:
                 self._places[name].append((module, name))
-            for name in {*names, *_imported(statement)}:
+            for name in imported_names(statement):
+                self._places[name].append((module, import_label(name)))
+            for name in {*names, *imported_names(statement)}:
                 self._mentions[name] |= _mentioned(statement)
 
     def reachable(self, names: Iterable[str]) -> Iterator[Place]:
@@ -81,8 +83,13 @@ class _Graph:
             yield from self._places.get(name, ())
 
 
-def _imported(statement: ast.stmt) -> list[str]:
-    """The variables that an import binds."""
+def import_label(name: str) -> str:
+    """What the variable that an import binds is called among the names of statements."""
+    return f"{IMPORTS}: {name}"
+
+
+def imported_names(statement: ast.stmt) -> list[str]:
+    """The variables that an import binds; none where a statement is no import."""
     if not isinstance(statement, ast.Import | ast.ImportFrom):
         return []
     return [alias.asname or alias.name.partition(".")[0] for alias in statement.names]

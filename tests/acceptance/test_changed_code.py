@@ -51,7 +51,7 @@ class Mine(torch.optim.Optimizer):
     def step(self, closure=None):
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.sub_(gradeint_of(parameter), alpha=group["lr"])
+                parameter.sub_(gradeint_of(parameter), alpha=group["lr"] * math.sqrt(1))
 
 def gradient_of(parameter):
     return parameter.grad
@@ -70,7 +70,7 @@ def test_a_typo_in_an_optimizer_without_results_is_corrected(fork_server: ForkSe
     assert "failed" in hpo.run(*run, code=1)
     before = pd.read_csv(hpo.folder / "reports" / "s" / "reruns.csv")
 
-    hpo.write_study("s", OPTIMIZERS.replace("gradeint_of", "gradient_of"))
+    hpo.write_study("s", OPTIMIZERS.replace("gradeint_of", "gradient_of").replace("import torch", "import math, torch"))
     corrected = hpo.start(*run)
     hpo.finish(corrected)
     report = (hpo.folder / "reports" / "s" / "README.md").read_text()
@@ -80,5 +80,7 @@ def test_a_typo_in_an_optimizer_without_results_is_corrected(fork_server: ForkSe
     of_a = [table[table["configuration"] == "A"].reset_index(drop=True) for table in (before, after)]
     pd.testing.assert_frame_equal(*of_a, check_dtype=False)  # their seconds as well: they were trained once
 
-    hpo.write_study("s", OPTIMIZERS.replace("gradeint_of", "2 * gradient_of"))
+    hpo.write_study(
+        "s", OPTIMIZERS.replace("gradeint_of", "2 * gradient_of").replace("import torch", "import math, torch")
+    )
     assert "--accept-changed-code" in hpo.run(*run, code=2)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ STUDY = Study(
     ),
 )
 """
-PARTS = "def scale(value):\n    return value * SIZE\nSIZE = 3\n"
+PARTS = "def scale(value):\n    return value * SIZE\nSIZE = 3\nscale2 = scale\n"
 FIRST, BOTH, ALL = ["First"], ["First", "Second"], None
 # A change of the study file or of parts.py, what both versions have in addition, and the configurations concerned.
 CHANGES = {
@@ -98,6 +99,21 @@ CHANGES = {
         ("class Second(First):", "class Second(First):\n    z = other(1)"),
         ALL,
     ),
+    "a missing import": ("import torch\n", "import math\nimport torch\n", ("value + 1", "value + math.pi"), ["Second"]),
+    "an import for the network": (
+        "import torch\n",
+        "import math\nimport torch\n",
+        ("Linear(40, 10)", "Linear(40, math.ceil(9.5))"),
+        ALL,
+    ),
+    "another object of that name": (
+        "import scale\n",
+        "import scale2 as scale\n",
+        ("import scale\n", "import scale\n\n"),
+        BOTH,
+    ),
+    "an import that nothing uses": ("import torch\n", "import pytest\nimport torch\n", ("", ""), ALL),
+    "an import of any package": ("import torch\n", "import pytest\nimport torch\n", ("value + 1", "pytest.x"), ALL),
     "a lambda": (
         "value + 1",
         "value + 2",
@@ -115,7 +131,7 @@ def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     sys.modules.pop("parts", None)
 
 
-def version(study: str, parts: str, number: int) -> tuple[dict[str, str], dict[str, list[str]]]:
+def version(study: str, parts: str, number: int) -> tuple[dict[str, str], dict[str, Any]]:
     Path("s.py").write_text(study)
     Path("parts.py").write_text(parts)
     for name in ("s.py", "parts.py"):
@@ -126,10 +142,8 @@ def version(study: str, parts: str, number: int) -> tuple[dict[str, str], dict[s
     return fingerprint(loaded), code_users(loaded)
 
 
-def change(
-    old: tuple[dict[str, str], dict[str, list[str]]], new: tuple[dict[str, str], dict[str, list[str]]]
-) -> object:
-    row = SimpleNamespace(fingerprint=old[0], text={"code": {"users": old[1]}})
+def change(old: tuple[dict[str, str], dict[str, Any]], new: tuple[dict[str, str], dict[str, Any]]) -> object:
+    row = SimpleNamespace(fingerprint=old[0], text={"code": old[1]})
     return concerned(row, *new)
 
 

@@ -1,6 +1,6 @@
 """Refuses or accepts a study whose code has changed since its first results.
 
-Under the key `CODE`, the text of a study holds its "users" (`hpo.study.code_users`), and as "replaced" the entries of
+Under the key `CODE`, the text of a study holds what `hpo.study.code_users` returns, and as "replaced" the entries of
 fingerprints that were replaced without a warning, so that workers with that code take no more work.
 """
 
@@ -18,21 +18,27 @@ from hpo.storage.schema import slots, studies
 CODE = "code"
 
 
-def concerned(row: Any, fingerprint: Mapping[str, str], users: Mapping[str, list[str]]) -> list[str] | None:
+def concerned(row: Any, fingerprint: Mapping[str, str], code: Mapping[str, Any]) -> list[str] | None:
     """The configurations that can use the code that changed, before or after the change; None if that may be all.
 
     Args:
-        fingerprint, users: of the changed code; `row` has those from before.
+        fingerprint, code: of the changed code, as `row` has them from before; `code` is the text under the key `CODE`.
     """
-    before = (row.fingerprint, row.text.get(CODE, {}).get("users", {}))
+    codes = (row.text.get(CODE, {}), code)
+    sides = [dict(row.fingerprint), dict(fingerprint)]
+    if all(each.get("imports") for each in codes):  # one by one instead of one digest of all
+        sides = [
+            {name: digest for name, digest in side.items() if not name.endswith(": imports")} | each["imports"]
+            for side, each in zip(sides, codes, strict=True)
+        ]
     names: set[str] = set()
-    for entry in {*row.fingerprint, *fingerprint}:
-        if row.fingerprint.get(entry) == fingerprint.get(entry):
+    for entry in {*sides[0], *sides[1]}:
+        if sides[0].get(entry) == sides[1].get(entry):
             continue
-        for entries, known in (before, (fingerprint, users)):
-            if entry in entries and entry not in known:
+        for side, each in zip(sides, codes, strict=True):
+            if entry in side and entry not in each.get("users", {}):
                 return None
-            names.update(known.get(entry, ()) if entry in entries else ())
+            names.update(each["users"][entry] if entry in side else ())
     return sorted(names)
 
 

@@ -131,8 +131,8 @@ def _update(
     replaced = row.text.get(changed_code.CODE, {}).get("replaced", [])
     only_added = added and keeps_code(row.fingerprint, columns["fingerprint"])
     if columns["fingerprint"] != row.fingerprint and not only_added:
-        fingerprint, users = columns["fingerprint"], columns["text"].get(changed_code.CODE, {}).get("users", {})
-        concerned = changed_code.concerned(row, fingerprint, users)
+        fingerprint = columns["fingerprint"]
+        concerned = changed_code.concerned(row, fingerprint, columns["text"].get(changed_code.CODE, {}))
         warnings += changed_code.check_results(connection, row, fingerprint, accept_changed_code, concerned)
         notes += [{"time": now(connection), "event": event} for event in warnings]
         reopen(connection, row.id, "exception", concerned)
