@@ -51,13 +51,16 @@ class Mine(torch.optim.Optimizer):
     def step(self, closure=None):
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.sub_(gradeint_of(parameter), alpha=group["lr"] * math.sqrt(1))
+                steps = self.state[parameter]
+                gradient = gradeint_of(parameter) * math.sqrt(1) if steps else parameter.grad  # right in the first step
+                steps.setdefault("count", torch.zeros(()))
+                parameter.sub_(gradient, alpha=group["lr"])
 
 def gradient_of(parameter):
     return parameter.grad
 
 STUDY = Study(
-    data=Mnist1d(samples=100), model=MLP((40, 8, 10)), baseline="A", epochs=1, batch_size=50, trials=2, seeds=2,
+    data=Mnist1d(samples=100), model=MLP((40, 8, 10)), baseline="A", epochs=1, batch_size=20, trials=2, seeds=2,
     tuning_runs=1, configurations=(Configuration("A"), Configuration("Mine", optimizer=from_torch(Mine, lr=0.1))),
 )
 """

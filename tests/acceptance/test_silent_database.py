@@ -38,8 +38,8 @@ STUDY = Study(
     baseline="A", configurations=(Configuration("A"), Configuration("B", regularizer=Regularizer("b", grads, {}))),
 )
 '''
-# Ten seconds and more in one call, once the worker has begun.
-LONG_OPERATION = """if any(thread.name == "hpo-heartbeat" for thread in threading.enumerate()):
+# Ten seconds and more in one call, once the worker holds a lease.
+LONG_OPERATION = """if any(t.name == "hpo-heartbeat" and t._target.__self__.work for t in threading.enumerate()):
         torch.linalg.eigvalsh(torch.ones(6000, 6000))"""
 
 
