@@ -60,7 +60,8 @@ def start(folder: Path, url: str, pause: str) -> subprocess.Popen[str]:
                 break
         time.sleep(0.2)
     else:
-        raise AssertionError(worker.communicate(timeout=5))
+        worker.kill()
+        raise AssertionError(worker.communicate())
     engine.dispose()
     time.sleep(2)
     return worker
