@@ -105,6 +105,12 @@ class Checkpoints:
             temporary.unlink(missing_ok=True)
 
 
+def delete_run(path: Path) -> None:
+    """Deletes a run's file, and what a worker that was killed while it wrote one has left."""
+    for each in (path, *path.parent.glob(f"{path.stem}.*.half")):
+        each.unlink(missing_ok=True)
+
+
 def _set_aside(path: Path, reason: str) -> None:
     renamed = path.with_suffix(".damaged")
     with suppress(FileNotFoundError):  # another worker has renamed it

@@ -14,7 +14,7 @@ from hpo.gradients.shares import LostProcess
 from hpo.search_space import Value
 from hpo.space import Setting
 from hpo.study.study import Configuration, Study
-from hpo.training.checkpoints import Checkpoints, FileCheckpointer, resume
+from hpo.training.checkpoints import Checkpoints, FileCheckpointer, delete_run, resume
 from hpo.training.loop import Checkpointer, Progress, Prune, train
 from hpo.training.recipe import Member, Recipe, Result
 from hpo.trials import Outcome, TrialCurve, Work
@@ -248,7 +248,7 @@ class Trainer:
         """Deletes the checkpoints of work whose outcomes are stored."""
         if self.checkpoints is not None:
             for path in self._checkpoint_paths(work, self._models(work)):
-                path.unlink(missing_ok=True)
+                delete_run(path)
 
     def _checkpoint_paths(self, work: Work, models: list[_Model]) -> list[Path]:
         assert self.checkpoints is not None
