@@ -113,8 +113,6 @@ def shared_batch_norm(
     mean = mean_of(values)
     centred = values - share.spread({"": mean})[""].reshape(shape)
     variance = mean_of(centred.square())
-    for running, new in ((running_mean, mean), (running_var, variance * (count / max(1, count - 1)))):
-        if running is not None:
-            running.mul_(1 - momentum).add_(momentum * new.detach())
+    _follow((running_mean, running_var), (mean[None], variance[None]), count, momentum)
     scale = share.spread({"": (variance + eps).rsqrt()})[""].reshape(shape)
     return _scaled(centred * scale, weight, bias, shape).to(input.dtype)

@@ -19,7 +19,7 @@ from hpo.report.sampler_words import sampler_words
 from hpo.report.setting_words import choice_rule, fixed_for_all, own_fixed, settings_to_use
 from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
-from hpo.report.wording import escape, legend, listed, plain_name, value_words, verdict_lines
+from hpo.report.wording import equivalence_level, escape, legend, listed, plain_name, value_words, verdict_lines
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
 
@@ -134,7 +134,7 @@ def _methodology(numbers: StudyNumbers) -> dict[str, Any]:
         "trial_budget": _trial_budget(numbers),
         "sampler": sampler_words(numbers.definition, numbers.study["trials"]),
         "pruned_epochs": _pruned_epochs(numbers),
-        "equivalence_level": f"{100 * (1 - 0.1 / len(numbers.comparisons)):.3g}%",
+        "equivalence_level": equivalence_level(numbers.comparisons[0].verdict),
     }
 
 

@@ -161,13 +161,17 @@ def outcome_words(rival: Rival, metric: Metric) -> str:
     interval = verdict.comparison.equivalence_interval
     if rival.prediction != "equivalent" or not math.isfinite(interval.high - interval.low):
         return f"{start} is undecided."
-    level = f"{100 * (1 - 2 * verdict.alpha / verdict.comparison.family):.3g}%"
     shown = difference_interval(interval, metric)
     if interval.high - interval.low > 2 * verdict.margin:
         why = "is wider than twice the margin, so that no mean difference could have shown equivalence"
     else:
         why = f"does not lie within ±{margin(verdict.margin, metric)}"
-    return f"{start} is undecided: the {level} interval {shown} {why}."
+    return f"{start} is undecided: the {equivalence_level(verdict)} interval {shown} {why}."
+
+
+def equivalence_level(verdict: Verdict) -> str:
+    """The confidence level of the interval that decides equivalence: 95%."""
+    return f"{100 * (1 - 2 * verdict.alpha / verdict.comparison.family):.3g}%"
 
 
 def describe(part: Any) -> str:

@@ -1,11 +1,11 @@
 """Whether the import of a module does more at a statement than to define names, so that it may change other code."""
 
 import ast
-import builtins
 from collections.abc import Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from hpo.study.study_syntax import resolve
 from hpo.user_code.ownership import is_user_code
 
 _BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "range", "float", "int", "str", "bool", "len", "zip"}
@@ -27,7 +27,7 @@ def may_have_effects(statement: ast.stmt, variables: Mapping[str, Any]) -> bool:
         return _any_effect(arguments, variables) or not _are_known_decorators(statement.decorator_list, variables)
     if isinstance(statement, ast.ClassDef):
         return bool(statement.keywords) or (
-            not all(_is_plain_base(_resolve(base, variables)) for base in statement.bases)
+            not all(_is_plain_base(resolve(base, variables)) for base in statement.bases)
             or not _are_known_decorators(statement.decorator_list, variables)
             or any(may_have_effects(inner, variables) for inner in statement.body)
         )
@@ -55,7 +55,7 @@ def _has_effect(node: ast.AST, variables: Mapping[str, Any]) -> bool:
     """Whether an expression calls anything but hpo and a few types of Python; bodies of lambdas do not run."""
     if isinstance(node, ast.Lambda):
         return _any_effect([*node.args.defaults, *filter(None, node.args.kw_defaults)], variables)
-    if isinstance(node, ast.Call) and not _is_known(_resolve(node.func, variables)):
+    if isinstance(node, ast.Call) and not _is_known(resolve(node.func, variables)):
         return True
     if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
         return True
@@ -80,7 +80,7 @@ def _are_known_decorators(decorators: list[ast.expr], variables: Mapping[str, An
             [*decorator.args, *(keyword.value for keyword in decorator.keywords)], variables
         ):
             return False
-        function = _resolve(called, variables)
+        function = resolve(called, variables)
         if function is None or str(getattr(function, "__module__", "")).partition(".")[0] not in _DECORATORS:
             return False
     return True
@@ -92,13 +92,3 @@ def _is_plain_base(base: Any) -> bool:
         return False
     hooks = [vars(each)["__init_subclass__"] for each in base.__mro__ if "__init_subclass__" in vars(each)]
     return not is_user_code(type(base)) and not any(is_user_code(getattr(hook, "__func__", hook)) for hook in hooks)
-
-
-def _resolve(node: ast.expr, variables: Mapping[str, Any]) -> Any:
-    """The object that a dotted name means, through modules and classes; None where that is unknown."""
-    if isinstance(node, ast.Name):
-        return variables.get(node.id, getattr(builtins, node.id, None))
-    if isinstance(node, ast.Attribute):
-        owner = _resolve(node.value, variables)
-        return getattr(owner, node.attr, None) if isinstance(owner, ModuleType) else None
-    return None

@@ -57,7 +57,7 @@ def _may_declare(statement: ast.stmt, variables: Mapping[str, Any]) -> bool:
         return all(_may_declare(inner, variables) for inner in [*statement.body, *statement.orelse])
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         called = statement.value.func
-        return _resolve(called, variables) is print or _is_known(called, variables, (dict, list))
+        return resolve(called, variables) is print or _is_known(called, variables, (dict, list))
     return False
 
 
@@ -103,7 +103,7 @@ def _code_inside(node: ast.AST, variables: Mapping[str, Any]) -> Iterator[str]:
         yield canonical(node)
         return
     if isinstance(node, ast.Call):
-        function = _resolve(node.func, variables)
+        function = resolve(node.func, variables)
         if function is print:
             return
         is_builtin = getattr(function, "__module__", None) == "builtins"
@@ -115,12 +115,12 @@ def _code_inside(node: ast.AST, variables: Mapping[str, Any]) -> Iterator[str]:
             yield from _code_inside(child, variables)
 
 
-def _resolve(node: ast.expr, variables: Mapping[str, Any]) -> Any:
+def resolve(node: ast.expr, variables: Mapping[str, Any]) -> Any:
     """The object that a dotted name means, as far as modules contain it; None where that is unknown."""
     if isinstance(node, ast.Name):
         return variables.get(node.id, getattr(builtins, node.id, None))
     if isinstance(node, ast.Attribute):
-        module = _resolve(node.value, variables)
+        module = resolve(node.value, variables)
         return getattr(module, node.attr, None) if isinstance(module, ModuleType) else None
     return None
 
@@ -130,7 +130,7 @@ def _is_known(called: ast.expr, variables: Mapping[str, Any], kinds: tuple[type,
     variable = called.value if isinstance(called, ast.Attribute) else None
     if isinstance(variable, ast.Name) and type(variables.get(variable.id)) in kinds:
         return True
-    function = _resolve(called, variables)
+    function = resolve(called, variables)
     if not isinstance(function, type | FunctionType | BuiltinFunctionType):
         return False
     return str(function.__module__).partition(".")[0] == "hpo"

@@ -52,9 +52,10 @@ def _check(recipes: Recipes, configuration: Configuration, device: torch.device)
         recipe = recipes.recipe(configuration, rerun=False, training=parts.training)
         if not recipe.source.is_streamed:
             make_first_step(recipe, Member(0, parts.hyperparameters), device)
-    except (HpoError, MemoryError, torch.OutOfMemoryError) as error:
-        if isinstance(error, HpoError):
-            raise
+    except HpoError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):  # sizing, or training, finds out how much fits
+        return
     except Exception as error:
         raise UsageError(
             f"configuration {name!r} cannot make its first step: {describe_error(error)}; correct it, or see the whole "

@@ -84,9 +84,9 @@ class Ledger(TrialHistory):
         tries = itertools.count()
 
         def write(connection: Connection) -> Work | None:
+            self._lock(connection)  # from now on nobody else opens the study or leases its slots
             if next(tries) > 0:  # an outage may have lost the answer to a lease that was committed
                 self._release(connection, worker_id, None)
-            self._lock(connection)  # before the check: from now on nobody else opens the study
             code = (self.fingerprint, self.digest, self._leased)
             changed_code.check_opened(connection, self.id, self.study, *code)
             groups = self._prepare(connection, self.health.stable_for(seconds))
@@ -176,9 +176,8 @@ class Ledger(TrialHistory):
         """The unfinished groups once lost attempts are ended and the reruns of tuned configurations have settings.
 
         Another worker may finish the last trial of a configuration between two reads of the slots: the choice must use
-        the same read as the decision to leave its reruns without settings.
+        the same read as the decision to leave its reruns without settings. The study is locked.
         """
-        self._lock(connection)
         end_lost_attempts(connection, self.id, now(connection), take_over)
         assigned = set(settings_assigned(connection, self.id))  # kept here, as the study may have been deleted
         while True:
