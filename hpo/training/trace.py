@@ -45,13 +45,20 @@ class Trace:
         self._inputs, self._result, self._spec = inputs, result, spec
         # A result of plain containers is written into the code itself.
         self._plain = _is_plain(tree_unflatten(result, spec))
-        self._code = self._compile()
+        self._code = self._compile(faster=True)
 
     def __call__(self, args: Any) -> Any:
+        return self._run(self._code, args)
+
+    def without_kernels(self, args: Any) -> Any:
+        """The result by the recorded operations themselves, rounded as the function's."""
+        return self._run(self._compile(faster=False), args)
+
+    def _run(self, code: Callable[[list[Tensor]], Any], args: Any) -> Any:
         tensors: list[Tensor] = []
         _collect_tensors(args, tensors)
         with np.errstate(all="ignore"):  # a model that diverges is found by its loss
-            result = self._code(tensors)
+            result = code(tensors)
         return result if self._plain else tree_unflatten(result, self._spec)
 
     def same_operations(self, other: "Trace") -> bool:
@@ -80,8 +87,8 @@ class Trace:
             numbers.update(zip(left.output_slots, right.output_slots, strict=False))
         return self._spec == other._spec and same(self._result, other._result)
 
-    def _compile(self) -> Callable[[list[Tensor]], Any]:
-        """The operations as one Python function that deletes each local after its last use."""
+    def _compile(self, faster: bool) -> Callable[[list[Tensor]], Any]:
+        """The operations, or their faster kernels, as one Python function that deletes locals after their last use."""
         constants: dict[str, Any] = {}
 
         def code(value: Any) -> str:
@@ -102,7 +109,8 @@ class Trace:
             arguments += [f"{key}={code(value)}" for key, value in operation.kwargs.items()]
             targets = "".join("_, " if slot is None else f"t{slot}, " for slot in operation.outputs)
             targets = targets if operation.sequence else targets[:-2]
-            lines.append(f"    {targets} = {code(operation.kernel or operation.function)}({', '.join(arguments)})")
+            function = (faster and operation.kernel) or operation.function
+            lines.append(f"    {targets} = {code(function)}({', '.join(arguments)})")
             if unused:
                 lines.append(f"    del {', '.join(f't{slot}' for slot in unused)}")
         result = tree_unflatten(self._result, self._spec) if self._plain else self._result

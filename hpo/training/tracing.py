@@ -73,7 +73,7 @@ class TracedFunction:
             with self._watch():
                 self._trace = record(self._function, args)
         expected = self._function(*args)
-        if self._trace is None or not _close(self._trace(args), expected):
+        if self._trace is None or not _replays(self._trace, args, expected):
             if self._calls > CHECKED_CALLS:
                 self._check_same_operations(args)
             elif self._trace or self._calls == CHECKED_CALLS:
@@ -189,6 +189,15 @@ def _indexes_by_number(function: Any, args: Any) -> bool:
     """Whether an operation looks up entries by their indices only, not by a mask."""
     masks = (torch.bool, torch.uint8)
     return function is aten.index.Tensor and all(index is None or index.dtype not in masks for index in args[1])
+
+
+def _replays(trace: Trace, args: tuple[Any, ...], expected: Any) -> bool:
+    """Whether the trace gives what is expected, up to rounding.
+
+    A kernel's rounding error may decide whether a ReLU passes a value of almost 0, which changes a gradient by far more
+    than the error; with the function's own products the trace then still gives the function's numbers.
+    """
+    return _close(trace(args), expected) or _close(trace.without_kernels(args), expected)
 
 
 def _close(first: Any, second: Any) -> bool:

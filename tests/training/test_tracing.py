@@ -8,7 +8,11 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from hpo.errors import UsageError
+from hpo.training import tracing
+from hpo.training.trace import Trace
 from hpo.training.tracing import CHECKED_CALLS, TracedFunction
+
+aten = torch.ops.aten
 
 
 def batches(count: int) -> list[Tensor]:
@@ -111,7 +115,29 @@ def test_compare_compares_the_next_call_only() -> None:
     assert calls == before + 1
 
 
-def test_a_grown_rounding_error_gives_up_the_trace_only() -> None:
+def test_a_kernels_rounding_error_before_a_kink_keeps_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of almost 0 has another sign by the kernel, and the function's own operations decide."""
+
+    def kernel(first: Tensor, second: Tensor) -> Tensor:
+        return torch.mm(first, second) - 1e-9
+
+    monkeypatch.setattr(tracing, "faster_product", lambda function, _: kernel if function is aten.mm.default else None)
+    changed = False
+
+    def function(x: Tensor) -> Tensor:
+        outputs = torch.mm(x, torch.zeros(4, 4, dtype=x.dtype)).sign()
+        return outputs + 1 if changed else outputs
+
+    traced = TracedFunction(function)
+    for x in batches(4):
+        traced(x)
+    assert traced._trace is not None and torch.equal(traced(batches(1)[0]), torch.full((3, 4), -1.0).double())
+    changed = traced.compare = True
+    with pytest.raises(UsageError):
+        traced(batches(1)[0])
+
+
+def test_a_grown_rounding_error_gives_up_the_trace_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operations are the same and the numbers differ, as when a GPU adds in another order before a sign."""
     traced = TracedFunction(lambda x: x.sign())
     for x in batches(4):
@@ -120,6 +146,7 @@ def test_a_grown_rounding_error_gives_up_the_trace_only() -> None:
     assert trace is not None
     code = trace._code
     trace._code = lambda given: -code(given)
+    monkeypatch.setattr(Trace, "without_kernels", Trace.__call__)
     traced.compare = True
     for x in batches(2):
         torch.testing.assert_close(traced(x), x.sign())
