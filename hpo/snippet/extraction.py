@@ -27,6 +27,8 @@ from hpo.snippet.module_source import (
     is_users,
     source_of,
     statement_text,
+    values_of_dataset,
+    with_values,
     without_package,
 )
 from hpo.snippet.plain_parts import SUBSTITUTES, is_plain
@@ -47,6 +49,7 @@ class Extraction:
         self._uses: dict[str, set[str]] = {}  # module → the modules whose names it uses
         self._names = dict.fromkeys(reserved, "")  # name → the module that defines it
         self._seen: set[tuple[str, int | str]] = set()
+        self._values: dict[str, dict[str, str]] = {}  # module → a data set's attribute in its source → as Python
 
     def take(self) -> list[str]:
         """The texts since the last call, in the order of their files; a file comes after those that it uses."""
@@ -121,7 +124,7 @@ class Extraction:
         self._add_globals(part, function.__module__, ast.parse(source).body, [*names, function.__name__])
         self._bind(part, [line.partition(" = ")[0] for line in lines] + [function.__name__], function.__module__)
         line = function.__code__.co_firstlineno
-        texts = [*lines, without_package(source.rstrip(), function.__module__)]
+        texts = [*lines, self._plain_text(source.rstrip(), function.__module__)]
         self._texts += [(function.__module__, line, text) for text in texts]
         for cell in function.__closure__ or ():
             if callable(cell.cell_contents):
@@ -154,7 +157,7 @@ class Extraction:
             self._seen.add((module, statement.lineno))
             self._add_globals(part, module, [statement], bound_names(statement))
             self._bind(part, bound_names(statement), module)
-            self._texts.append((module, statement.lineno, without_package(statement_text(module, statement), module)))
+            self._texts.append((module, statement.lineno, self._plain_text(statement_text(module, statement), module)))
 
     def _add_import(self, part: str, user: str, binding: Binding, name: str) -> None:
         module, original = binding.module, binding.name
@@ -180,12 +183,18 @@ class Extraction:
         for name in dict.fromkeys(global_names(code)):
             if name in own or (name not in known and hasattr(builtins, name)):
                 continue
-            if is_package(known.get(name)):
+            if values := values_of_dataset(module, statements, name):
+                written = {each: self.literal(f"{part} with {each}", value) for each, value in values.items()}
+                self._values.setdefault(module, {}).update(written)
+            elif is_package(known.get(name)):
                 for attribute in attributes_of(statements, name):
                     self._use(module, PUBLIC_NAMES.get(attribute, "hpo"))
                     self._add_name(part, PUBLIC_NAMES.get(attribute, "hpo"), attribute)
             else:
                 self._add_name(part, module, name)
+
+    def _plain_text(self, text: str, module: str) -> str:
+        return without_package(with_values(text, self._values.get(module, {})), module)
 
     def _use(self, user: str, module: str) -> None:
         if user != module:

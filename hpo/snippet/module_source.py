@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from hpo.data import Dataset
 from hpo.errors import UsageError
 from hpo.study.syntax import parse
 from hpo.user_code.ownership import is_user_code
@@ -31,6 +32,23 @@ def attributes_of(statements: list[ast.stmt], name: str) -> list[str]:
     """What the statements take from a module of this name."""
     nodes = [node for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Attribute)]
     return sorted({node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == name})
+
+
+def values_of_dataset(module: str, statements: list[ast.stmt], name: str) -> dict[str, Any]:
+    """The values of `DATA.features` and the like, by that text, where a data set is used in no other way."""
+    dataset = getattr(sys.modules[module], name, None)
+    nodes = [node for statement in statements for node in ast.walk(statement)]
+    objects = [node.value for node in nodes if isinstance(node, ast.Attribute)]
+    others = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and node not in objects]
+    values = {f"{name}.{each}": getattr(dataset, each, None) for each in attributes_of(statements, name)}
+    return values if isinstance(dataset, Dataset) and not others and not any(map(callable, values.values())) else {}
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """A text with what each of these attributes is, as Python, instead of it."""
+    for attribute, value in values.items():
+        text = re.sub(rf"\b{re.escape(attribute)}\b", value.replace("\\", r"\\"), text)
+    return text
 
 
 def without_package(text: str, module: str) -> str:

@@ -1,6 +1,7 @@
 """Scripts of settings with the user's own functions and classes give hpo's own curves in float64."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from script_curves import Check
 from torch import Tensor, nn
 
 import hpo
+from hpo.errors import UsageError
+from hpo.snippet.extraction import Extraction
 from hpo.study.study import Configuration
 
 
@@ -108,3 +111,35 @@ def test_the_users_network_regularizer_and_loss(check: Check) -> None:
     configuration = Configuration("A", regularizer=mine, space={"model.width": hpo.choice(6, 7), "batch_size": 20})
     script = check(configuration, model=make_wide, loss=hinge)
     assert "class Wide" in script and "BATCH_SIZE = 20" in script
+
+
+DATA = hpo.Arrays(torch.randn(60, 5), torch.arange(60) % 3)
+
+
+class Sized(nn.Module):
+    """A network of the sizes that its data have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(DATA.features, DATA.outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs)
+
+
+def make_sized() -> nn.Module:
+    return nn.Sequential(Sized(), nn.Linear(DATA.outputs, DATA.outputs))
+
+
+def test_sizes_that_a_network_takes_from_its_data(check: Check, tmp_path: Path) -> None:
+    script = check(Configuration("A"), model=make_sized, data=DATA, file=str(tmp_path / "samples.pt"))
+    assert "nn.Linear(5, 3)" in script and "DATA" not in script
+
+
+def make_with_data() -> nn.Module:
+    return nn.Linear(len(DATA.load().labels), 3)
+
+
+def test_a_network_that_needs_the_samples_themselves_is_refused() -> None:
+    with pytest.raises(UsageError):
+        Extraction().call("the model", make_with_data)
