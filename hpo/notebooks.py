@@ -47,8 +47,9 @@ def run(
     workers: int = 1,
     log: str | None = None,
     keep_weights: bool = False,
+    progress: bool = True,
 ) -> "Results":
-    """Tunes, reruns and reports a study; resumes an interrupted study. A notebook shows its progress.
+    """Tunes, reruns and reports a study; resumes an interrupted study.
 
     Args:
         study: the study, or its name, NAME:VARIANT or file.
@@ -58,6 +59,7 @@ def run(
         workers: 1 trains in this process. More are processes of their own, which need the study's name or file.
         log: "tensorboard", "wandb" or "mlflow": the tracker that gets each trial and rerun.
         keep_weights: keep the weights of reruns, in $HPO_WEIGHTS or weights/, for `load_model`.
+        progress: show how far the study is: a table in a notebook, elsewhere lines on standard error.
 
     Returns:
         The results; their `report` is the report's README.md.
@@ -78,7 +80,7 @@ def run(
     ledger = open_ledger(definition, url, trials, seeds, tuning_runs, command, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         logger.warning(warning)
-    with _weights_folder(keep_weights), following(ledger.study, log, url, _show), Progress(ledger):
+    with _weights_folder(keep_weights), following(ledger.study, log, url, _show), Progress(ledger, progress):
         if workers > 1:
             flags = {"--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
             _start_workers(str(study), ledger, url, device, workers, flags)

@@ -13,11 +13,12 @@ from waiting import wait_for
 from hpo.cli.terminal import progress
 from hpo.cli.terminal.progress import Display
 from hpo.cli.terminal.progress_bars import Bars
-from hpo.cli.terminal.progress_lines import MAX_SECONDS, ProgressLog, opening
+from hpo.cli.terminal.progress_lines import opening
+from hpo.report.progress_log import MAX_SECONDS, ProgressLog
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, new_worker_id, open_study
 from hpo.storage.ledger import progress as study_progress
-from hpo.storage.ledger.progress import Training
+from hpo.storage.ledger.progress import Progress, Training
 from hpo.storage.optuna.live_curves import LiveCurves, write_live
 
 WHERE = ("2 workers on cpu (AMD EPYC)", "sqlite:///hpo.db")
@@ -94,6 +95,11 @@ def test_a_line_comes_after_every_quarter_or_half_minute_and_at_the_end() -> Non
     ]
     assert lines(91, trials_done=40, reruns_done=10) == ["[  91.0 s] A: 10 of 10 reruns"]
     assert lines(500, trials_done=40, reruns_done=10) == []
+    present = Progress([], "validation_accuracy", speed=1.0, seconds_left=600.0)
+    [line] = log.lines({"A": entry(trials_done=40, reruns_done=10), "B": entry(trials_done=20)}, 700.0, present)
+    assert line.endswith("; about 10 minutes left for the study")
+    [line] = log.lines({"A": entry(), "B": entry(trials_done=40)}, 701.0, present._replace(seconds_left=1.0))
+    assert "left" not in line
 
 
 def test_earlier_results_are_not_printed() -> None:

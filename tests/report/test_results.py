@@ -140,7 +140,7 @@ def test_mixed_choices_can_be_exported(tmp_path: Path) -> None:
     assert list(back[:3]) == [None, "a", "2"] or (pd.isna(back[0]) and list(back[1:3]) == ["a", "2"])
 
 
-def test_results_are_read_from_the_database(tmp_path: Path) -> None:
+def test_results_are_read_from_the_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path}/hpo.db"
     tuned = hpo.Configuration("A", space={"batch_size": hpo.choice(16, 17)}, first=[{"batch_size": 16}] * 2)
     study = hpo.Study(
@@ -148,7 +148,10 @@ def test_results_are_read_from_the_database(tmp_path: Path) -> None:
         tuning_runs=1, baseline="A", configurations=[tuned, hpo.Configuration("B")],
     )  # fmt: skip
     results = hpo.run(study, url, "cpu", reports=tmp_path / "reports")
-    again = hpo.results("small", url)
+    assert capsys.readouterr().err.rstrip().endswith("B: 3 of 3 reruns")
+    hpo.run(study, url, "cpu", seeds=4, reports=tmp_path / "reports", progress=False)
+    assert "reruns" not in capsys.readouterr().err
+    results, again = hpo.results("small", url, reports=tmp_path / "reports"), hpo.results("small", url, reports="none")
     pd.testing.assert_frame_equal(results.trials, again.trials)
     assert results.report == tmp_path / "reports" / "small" / "README.md" and again.report is None
     with pytest.raises(UsageError, match="did you mean 'small'"):

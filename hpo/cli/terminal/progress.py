@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from hpo.cli.terminal.progress_bars import Bars
-from hpo.cli.terminal.progress_lines import ProgressLog, failure_sentence, opening
+from hpo.cli.terminal.progress_lines import failure_sentence, opening
 from hpo.errors import HpoError
 from hpo.output import visible, write_line
+from hpo.report.progress_log import ProgressLog
 from hpo.storage.ledger import Ledger
 from hpo.storage.ledger.progress import progress
 

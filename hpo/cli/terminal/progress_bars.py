@@ -6,9 +6,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from hpo.cli.terminal.progress_lines import PHASES, Counts
-from hpo.cli.terminal.status import best_score
 from hpo.output import visible
+from hpo.report.progress_log import PHASES, Counts, best_score
 from hpo.storage.ledger.progress import Progress as StudyProgress
 from hpo.storage.ledger.progress import lines
 

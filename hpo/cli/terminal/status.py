@@ -9,6 +9,7 @@ from typing import Any
 
 from hpo.errors import UsageError, plural
 from hpo.output import visible
+from hpo.report.progress_log import best_score
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
 from hpo.storage.ledger.progress import Progress, Training, duration, lines, progress
 from hpo.tasks import metric_words
@@ -86,12 +87,6 @@ def _study_text(title: str, study: Mapping[str, Any]) -> str:
 def _progress(study: Mapping[str, Any]) -> Progress:
     trainings = [Training(**worker["training"]) for worker in study["workers"] if worker["training"]]
     return Progress(trainings, study["score"], study["speed"], study["seconds_left"], len(study["workers"]))
-
-
-def best_score(entry: Mapping[str, Any]) -> str:
-    """The best score of a configuration's trials; "–" if every trial that was not pruned diverged."""
-    finished = entry["trials_done"] + entry["reruns_done"]
-    return "–" if entry["best"] is None or entry["diverged"] + entry["pruned"] >= finished else f"{entry['best']:.4g}"
 
 
 def _workers_text(study: Mapping[str, Any]) -> str:
