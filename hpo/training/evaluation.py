@@ -1,7 +1,7 @@
 """Evaluation of a population: validation metrics in every epoch, training and test metrics at the end."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import torch
@@ -62,15 +62,10 @@ def _evaluate_corrupted(population: Population, samples: Samples) -> Tree:
     counts: dict[str, list[int]] = {}
     for name, inputs, labels in getattr(samples.dataset, "corrupted_tests", tuple)():
         placed, models = inputs.to(samples.device), len(population)
-
-        def read(indices: Tensor, size: int, placed: Tensor = placed) -> Iterator[Tensor]:
-            for start in range(0, indices.shape[1], size):
-                yield samples.scale(placed[indices[:, start : start + size]])
-
         indices = torch.arange(len(labels), device=samples.device).expand(models, -1)
         weights = torch.ones_like(indices, dtype=torch.float32)
         given = labels.to(samples.device).expand(models, -1)
-        [metrics] = population.evaluate(read, indices, weights, given)
+        [metrics] = population.evaluate(partial(samples.read_from, placed), indices, weights, given)
         right.setdefault(name, []).append(metrics[ACCURACY].double() * len(labels))
         counts.setdefault(name, []).append(len(labels))
     if not right:

@@ -42,7 +42,8 @@ class Samples:
             many of the others, spread evenly over the training part.
         true_labels: [K, M, ...], without noise.
         data_keys, training_keys: int64 [K], the keys of augmentation and of all other random draws in training.
-        splits: each member's split. scaling: shift and factor [K, ...] of each member's inputs, if there is any.
+        splits: each member's split. distinct: the first member of each seed.
+        scaling: shift and factor [K, ...] of each member's inputs, if there is any.
     """
 
     def __init__(
@@ -73,7 +74,23 @@ class Samples:
         keys = [stream_key(seed, *each) for seed, each in zip(seeds, names, strict=True)]
         self.training_keys = torch.tensor(keys, device=device)
         self.scaling: tuple[Tensor, Tensor] | None = None
+        self._number_seeds()
         self._place_inputs()
+
+    def _number_seeds(self) -> None:
+        """Numbers the seeds, as members of the same seed have the same split, order and augmentation, made once."""
+        numbers = {seed: number for number, seed in enumerate(dict.fromkeys(self.seeds))}
+        self.distinct = [self.seeds.index(seed) for seed in numbers]
+        self._first_members = torch.tensor(self.distinct, device=self.device)
+        self._seed_numbers = torch.tensor([numbers[seed] for seed in self.seeds], device=self.device)
+
+    def _of_members(self, inputs: Tensor) -> Tensor:
+        """Inputs [S, ...] of the distinct seeds as those [K, ...] of the members."""
+        if len(self.distinct) == len(self.seeds):
+            return inputs
+        if len(self.distinct) == 1:
+            return inputs.expand(len(self.seeds), *inputs.shape[1:])
+        return inputs.index_select(0, self._seed_numbers)
 
     def _place_inputs(self) -> None:
         """Prepares the inputs for the steps."""
@@ -94,17 +111,16 @@ class Samples:
         for name, value in list(vars(self).items()):
             if isinstance(value, Tensor | Part) and name in PER_MEMBER:
                 setattr(self, name, tree_map(lambda leaf: _rows(leaf, index), value))
+        self._number_seeds()
 
     def epoch_order(self, epoch: int) -> Tensor:
         """Indices [K, n] of the training samples in the order of an epoch."""
-        orders = {
-            seed: parts.training[torch.randperm(len(parts.training), generator=stream(seed, "data", "order", epoch))]
-            for seed, parts in dict(zip(self.seeds, self.splits, strict=True)).items()
-        }
-        # Members with the same seed share an order, so that it is copied to the device once.
-        rows = {seed: row for row, seed in enumerate(orders)}
-        stacked = torch.stack(list(orders.values())).to(self.device)
-        return stacked[torch.tensor([rows[seed] for seed in self.seeds], device=stacked.device)]
+        orders = []
+        for row in self.distinct:
+            training = self.splits[row].training
+            generator = stream(self.seeds[row], "data", "order", epoch)
+            orders.append(training[torch.randperm(len(training), generator=generator)])
+        return self._of_members(torch.stack(orders).to(self.device))
 
     def start_epoch(self, order: Tensor, batch_size: int, epoch: int, views: int, clean: bool) -> None:
         """Prepares for the steps of an epoch over the samples in this order, [K, n]; nothing to do here."""
@@ -121,19 +137,22 @@ class Samples:
         A sample's augmentation follows from (seed, epoch, index, view), whatever else is in the batch.
 
         Args:
+            indices: equal for members of the same seed.
             clean: whether a last view has the samples without augmentation.
         """
-        original = self.scale(self.inputs[indices]).unsqueeze(1)
+        indices = indices.index_select(0, self._first_members)
+        original = self._scale(self.inputs[indices]).unsqueeze(1)
         if not self.dataset.augments:
-            return original.expand(-1, count + clean, *[-1] * self.inputs.dim())
+            return self._of_members(original).expand(-1, count + clean, *[-1] * self.inputs.dim())
         augmented = self._augmented(original, indices, count, epoch)
-        return torch.cat([augmented, original], 1) if clean else augmented
+        return self._of_members(torch.cat([augmented, original], 1) if clean else augmented)
 
     def _augmented(self, original: Tensor, indices: Tensor, count: int, epoch: Tensor | int) -> Tensor:
-        models, samples = indices.shape
+        seeds, samples = indices.shape
         chosen = original.expand(-1, count, *[-1] * self.inputs.dim())
         views = torch.arange(count, device=indices.device)
-        keys = mix(self.data_keys[:, None, None], epoch, indices[:, None, :], views[None, :, None])
+        data_keys = self.data_keys.index_select(0, self._first_members)
+        keys = mix(data_keys[:, None, None], epoch, indices[:, None, :], views[None, :, None])
         flat = chosen.reshape(-1, *self.inputs.shape[1:])
         augmented = self.dataset.augment(flat, keys.reshape(-1))
         if augmented.shape[1:] != self.inputs.shape[1:] or augmented.dtype != self.inputs.dtype:
@@ -141,22 +160,30 @@ class Samples:
                 f"data: augment returns {describe_value(augmented)} for {describe_value(flat)}; return inputs of the "
                 "same shape and dtype"
             )
-        return augmented.reshape(models, count, samples, *self.inputs.shape[1:])
+        return augmented.reshape(seeds, count, samples, *self.inputs.shape[1:])
 
     def read(self, indices: Tensor, size: int, test: bool = False) -> Iterator[Tensor]:
-        """The samples at indices [K, n] without augmentation, in parts [K, size, ...]; with `test`, of the test set."""
+        """The samples at indices [K, n] without augmentation, in parts [K, size, ...]; with `test`, of the test set.
+
+        Args:
+            indices: equal for members of the same seed.
+        """
         inputs = self.inputs
         if test:
             assert isinstance(self.source.test_inputs, Tensor)
             inputs = self.source.test_inputs.to(self.device)
-        for start in range(0, indices.shape[1], size):
-            yield self.scale(inputs[indices[:, start : start + size]])
+        yield from self.read_from(inputs, indices, size)
 
-    def scale(self, chosen: Tensor) -> Tensor:
-        """Inputs [K, n, ...] of the members, scaled as the data set says for each member's training part."""
+    def read_from(self, inputs: Tensor, indices: Tensor, size: int) -> Iterator[Tensor]:
+        """The same of other inputs [n, ...] on the device."""
+        for part in indices.index_select(0, self._first_members).split(size, 1):
+            yield self._of_members(self._scale(inputs[part]))
+
+    def _scale(self, chosen: Tensor) -> Tensor:
+        """Inputs [S, n, ...] of the distinct seeds, scaled as the data set says for each one's training part."""
         if self.scaling is None:
             return chosen
-        return self.dataset.rescale(chosen, *(each[:, None] for each in self.scaling))
+        return self.dataset.rescale(chosen, *(each[self._first_members][:, None] for each in self.scaling))
 
     def reports(self, row: int, metric: str) -> bool:
         """Whether a metric is defined for a member: not every seed has changed labels."""

@@ -1,7 +1,6 @@
 """Samples whose inputs are images in files: read by other processes in the order in which training needs them.
 
-Members of the same seed have the same split, order and augmentation, so that each image is decoded once for all of
-them; each seed has its own.
+Each image is decoded once for all members of the same seed.
 """
 
 from collections import deque
@@ -36,20 +35,13 @@ class StreamedSamples(Samples):
         self._copied: deque[torch.cuda.Event] = deque()
         self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._pixels = torch.empty(0)  # of the next step, in bytes: [S, V, N, 3, H, W] for S seeds
-        self._number_seeds()
 
     @property
     def examples(self) -> Tensor:
         return self._files[:EXAMPLES].to(self.device)
 
-    def _number_seeds(self) -> None:
-        numbers = {seed: number for number, seed in enumerate(dict.fromkeys(self.seeds))}
-        self._distinct = [self.seeds.index(seed) for seed in numbers]  # the first member of each seed
-        self._seed_numbers = torch.tensor([numbers[seed] for seed in self.seeds], device=self.device)
-
     def keep(self, rows: Sequence[int]) -> None:
         super().keep(rows)
-        self._number_seeds()
         self._pixels = torch.empty(0)
 
     def close(self) -> None:
@@ -61,7 +53,7 @@ class StreamedSamples(Samples):
         Args:
             order: [K, n] indices. views, clean: as in `views`.
         """
-        orders, keys = order[self._distinct].cpu(), self.data_keys[self._distinct].cpu()
+        orders, keys = order[self.distinct].cpu(), self.data_keys[self.distinct].cpu()
         numbers = torch.arange(views)
 
         def requests() -> Iterator[Request]:
@@ -76,7 +68,7 @@ class StreamedSamples(Samples):
 
     def advance(self) -> None:
         """Takes the next batch of an epoch."""
-        parts = [next(self._batches) for _ in self._distinct]
+        parts = [next(self._batches) for _ in self.distinct]
         if self.device.type == "cuda":
             self._copy_to_device(parts)
         else:
@@ -109,7 +101,7 @@ class StreamedSamples(Samples):
     def read(self, indices: Tensor, size: int, test: bool = False) -> Iterator[Tensor]:
         files = self.source.test_inputs if test else self.source.inputs
         assert isinstance(files, ImageFiles)
-        distinct = [0] if test else self._distinct
+        distinct = [0] if test else self.distinct
         rows = indices[distinct].cpu()
         requests = (files.request(part) for columns in rows.split(size, 1) for part in columns)
         batches = self._loader.read(requests)
@@ -117,9 +109,3 @@ class StreamedSamples(Samples):
             parts = [pixels, *(next(batches) for _ in distinct[1:])]
             inputs = self._colours(torch.cat(parts).to(self.device))
             yield inputs.expand(len(self.seeds), *inputs.shape[1:]) if test else self._of_members(inputs)
-
-    def _of_members(self, inputs: Tensor) -> Tensor:
-        """Inputs [S, ...] of the seeds as those [K, ...] of the members."""
-        if len(self._distinct) == 1:
-            return inputs.expand(len(self.seeds), *inputs.shape[1:])
-        return inputs.index_select(0, self._seed_numbers)

@@ -62,7 +62,7 @@ def test_every_seed_scales_by_its_own_training_part(tmp_path: Path) -> None:
     samples, source = samples_of(data, seeds), load_source(data)
     indices = torch.arange(len(source.inputs)).expand(3, -1)
     scaled = samples.views(indices, 1, 1)[:, 0]
-    tests = samples.scale(source.test_inputs.expand(3, -1, -1))
+    [tests] = samples.read(torch.arange(len(source.test_inputs)).expand(3, -1), 1000, test=True)
     rest = np.setdiff1d(np.arange(60), rows_of_the_test_set(60))
     for row, seed in enumerate(seeds):
         training = rest[split(source, data, seed).training.numpy()]
@@ -172,7 +172,7 @@ def test_missing_cells_are_filled_by_the_training_part_of_each_seed(types: dict[
     seeds, source = [0, 1, 2], load_source(data)
     samples, rest = samples_of(data, seeds), np.setdiff1d(np.arange(80), rows_of_the_test_set(80))
     scaled = samples.views(torch.arange(len(rest)).expand(3, -1), 1, 1)[:, 0]
-    tests = samples.scale(source.test_inputs.expand(3, -1, -1))
+    [tests] = samples.read(torch.arange(len(source.test_inputs)).expand(3, -1), 1000, test=True)
     for row, seed in enumerate(seeds):
         training = rest[split(source, data, seed).training.numpy()]
         fill = make_pipeline(StandardScaler(), SimpleImputer()).fit(raw.loc[training, ["age", "hours"]].to_numpy(float))

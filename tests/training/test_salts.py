@@ -58,3 +58,35 @@ def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
     assert salted.curves == repeated.curves
     assert plain.curves["train_loss"] != salted.curves["train_loss"]
     assert plain.final["changed_labels"] == salted.final["changed_labels"]
+
+
+def test_inputs_of_members_of_one_seed_are_made_once_and_equal_those_of_each_member_alone() -> None:
+    augmented: list[int] = []
+
+    class Counted(Mnist1d):
+        def augment(self, inputs: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+            augmented.append(len(inputs))
+            return super().augment(inputs, keys)
+
+    data, seeds = Counted(samples=200, augmented=True), [5, 6, 5, 7, 5]
+    source = data.load()
+    splits = {seed: split(source, data, seed) for seed in seeds}
+    samples = Samples(data, source, splits, seeds, "cpu")
+
+    def inputs_of(made: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+        views = made.views(made.epoch_order(2)[:, :12], 2, 2, clean=True)
+        return views, torch.cat(list(made.read(made.validation.indices, 9)), 1)
+
+    def check(rows: list[int], distinct: int) -> None:
+        augmented.clear()
+        views, validation = inputs_of(samples)
+        assert augmented == [distinct * 2 * 12]
+        for place, row in enumerate(rows):
+            alone = inputs_of(Samples(data, source, splits, [seeds[row]], "cpu"))
+            assert torch.equal(views[place], alone[0][0]) and torch.equal(validation[place], alone[1][0])
+
+    check([0, 1, 2, 3, 4], 3)
+    samples.keep([2, 3, 4])
+    check([2, 3, 4], 2)
+    samples.keep([0, 2])
+    check([2, 4], 1)
