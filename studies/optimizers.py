@@ -9,7 +9,7 @@ from hpo import MLP, CharLM, Configuration, Cosine, Digits, Mnist1d, Study, Tabl
 
 
 def muon_and_adamw(named_parameters, **rates):
-    """Muon for hidden matrices, AdamW for vectors, embeddings, the first and last layer, as its author advises."""
+    """Muon for hidden matrices, with AdamW's size of updates, AdamW for the others, as Muon's author advises."""
     hidden = {name for name, leaf in named_parameters if leaf.ndim == 2 and name.startswith(("linear2", "blocks"))}
     muon, adamw = ([leaf for name, leaf in named_parameters if (name in hidden) is kept] for kept in (True, False))
     return [Muon(muon, adjust_lr_fn="match_rms_adamw", **rates), AdamW(adamw, **rates)]
@@ -17,26 +17,21 @@ def muon_and_adamw(named_parameters, **rates):
 
 def configurations(scale, muon, robust):
     """Every method, with learning rates `scale` times those of a multilayer perceptron, and its prediction."""
-    # Ranges of equal width for all: a factor of 300 for the learning rate and 10,000 for the weight decay. Lion's rate
-    # is a tenth of AdamW's and its decay ten times as large, Schedule-Free's rate three times as large, as their
-    # authors advise.
+    # Ranges of equal width; Lion's and Schedule-Free's are shifted as their authors advise.
     rates = {"learning_rate": log_range(1e-4 * scale, 3e-2 * scale), "weight_decay": log_range(1e-3, 10)}
     lion = {"learning_rate": log_range(1e-5 * scale, 3e-3 * scale), "weight_decay": log_range(1e-2, 100)}
-    free = rates | {"learning_rate": log_range(3e-4 * scale, 9e-2 * scale)}
-    ademamix = {"betas": (0.9, 0.999, 0.999), "weight_decouple": True}  # 0.999 for about 1,000 steps
-    sam, asam = rates | {"rho": log_range(0.01, 1)}, rates | {"rho": log_range(0.1, 10)}
-    gnvr, clip = rates | {"lambda": log_range(1e-3, 10)}, rates | {"clip": log_range(0.1, 10)}
+    free = rates | {"learning_rate": log_range(3e-4 * scale, 9e-2 * scale)}  # its average replaces the schedule
+    ademamix = rates | {"betas": (0.9, 0.999, 0.999), "weight_decouple": True}  # for about 1,000 steps
+    clip = rates | {"clip": log_range(0.1, 10)}
     return (
         Configuration("AdamW", space=rates),
         Configuration("Lion", from_torch(Lion, **lion)),
-        # with updates as large as AdamW's, so that both share a learning rate
         Configuration("Muon", from_torch(muon_and_adamw, **rates), prediction=muon),
-        # its average replaces the schedule
         Configuration("Schedule-Free", from_torch(AdamWScheduleFree, **free), space={"schedule.end": 1.0}),
-        Configuration("AdEMAMix", from_torch(AdEMAMix, **ademamix, **rates)),
-        Configuration("SAM", regularizer="sam", space=sam, prediction="better"),
-        Configuration("ASAM", regularizer="asam", space=asam, prediction="better"),
-        Configuration("GNVR", regularizer="gnvr", space=gnvr, prediction=robust),
+        Configuration("AdEMAMix", from_torch(AdEMAMix, **ademamix)),
+        Configuration("SAM", regularizer="sam", space=rates | {"rho": log_range(0.01, 1)}, prediction="better"),
+        Configuration("ASAM", regularizer="asam", space=rates | {"rho": log_range(0.1, 10)}, prediction="better"),
+        Configuration("GNVR", regularizer="gnvr", space=rates | {"lambda": log_range(1e-3, 10)}, prediction=robust),
         Configuration("Sample clipping", regularizer="clip_sample", space=clip, prediction=robust),
     )
 
@@ -68,8 +63,7 @@ STUDIES = {
     for name, title, data, model, batch_size, epochs, scale, muon, robust in (
         ("mnist1d", "mnist1d", Mnist1d(label_noise=0.2), MLP((40, 128, 128, 10)), 64, 30, 1, None, "better"),
         ("digits", "digits", Digits(label_noise=0.2), MLP((64, 128, 128, 10)), 64, 30, 1, None, "better"),
-        # With the others' rates the best trials of most methods were at the high end of the range.
-        ("charlm", "characters", Tales(32, 32_000), CHARLM, 32, 8, 10, "better", None),
+        ("charlm", "characters", Tales(32, 32_000), CHARLM, 32, 8, 10, "better", None),  # best beyond the others' rates
         ("table", "a table", TABLE, MLP((TABLE.features, 64, 64, 1)), 32, 30, 1, None, "better"),
     )
 }
