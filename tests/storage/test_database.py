@@ -301,6 +301,7 @@ def test_ctrl_c_ends_a_call_to_a_silent_server_at_once(postgresql: PostgresServe
     """psycopg would ask the server to cancel the statement and wait for it, five seconds each."""
     url = postgresql.create()
     engine, ended = connect(url), threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
     def interrupt() -> None:
         """Once a second, as a person would: Python drops an interrupt that arrives while it frees objects."""
@@ -319,6 +320,7 @@ def test_ctrl_c_ends_a_call_to_a_silent_server_at_once(postgresql: PostgresServe
             ended.set()
             seconds = time.monotonic() - start
             os.kill(backend, signal.SIGCONT)  # else nobody could delete its database
+            signal.signal(signal.SIGINT, before)
         assert seconds < 5
     engine.dispose()
     postgresql.drop(url)
