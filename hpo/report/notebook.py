@@ -39,7 +39,7 @@ class Progress:
         if not self._is_shown:
             return
         self._over.set()
-        self._thread.join()
+        self._thread.join(timeout=5)  # it may wait for the database, for which nobody should have to wait
         if kind is None:
             self._update()
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo.output import visible
-from hpo.storage.ledger.progress import Progress, duration
+from hpo.storage.ledger.progress import Counts, Progress, duration
 from hpo.storage.ledger.queries import ENDS
 from hpo.tasks import metric_words
 
@@ -12,8 +12,6 @@ PHASES = ("trials", "reruns")
 PARTS = 4  # a line after every quarter of a configuration's trials or reruns, and after the last one
 MAX_SECONDS = 30.0  # after this time one new result is enough for a line
 MIN_SECONDS_LEFT = 10.0  # less is not shown, as what follows the last rerun takes about as long
-
-Counts = Mapping[str, Mapping[str, Any]]
 
 
 class ProgressLog:

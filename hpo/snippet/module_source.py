@@ -37,11 +37,13 @@ def attributes_of(statements: list[ast.stmt], name: str) -> list[str]:
 def values_of_dataset(module: str, statements: list[ast.stmt], name: str) -> dict[str, Any]:
     """The values of `DATA.features` and the like, by that text, where a data set is used in no other way."""
     dataset = getattr(sys.modules[module], name, None)
+    if not isinstance(dataset, Dataset):
+        return {}
     nodes = [node for statement in statements for node in ast.walk(statement)]
     objects = [node.value for node in nodes if isinstance(node, ast.Attribute)]
     others = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and node not in objects]
     values = {f"{name}.{each}": getattr(dataset, each, None) for each in attributes_of(statements, name)}
-    return values if isinstance(dataset, Dataset) and not others and not any(map(callable, values.values())) else {}
+    return {} if others or any(map(callable, values.values())) else values
 
 
 def with_values(text: str, values: Mapping[str, str]) -> str:

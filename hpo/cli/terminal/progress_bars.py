@@ -7,9 +7,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from hpo.output import visible
-from hpo.report.progress_log import PHASES, Counts, best_score
+from hpo.report.progress_log import PHASES, best_score
+from hpo.storage.ledger.progress import Counts, lines
 from hpo.storage.ledger.progress import Progress as StudyProgress
-from hpo.storage.ledger.progress import lines
 
 MAX_NAME = 22  # characters, so that a line fits into 80 columns
 MAX_WORKERS = 4  # shown below the bars

@@ -5,7 +5,8 @@ from typing import Any
 
 from hpo.errors import plural
 from hpo.output import visible
-from hpo.report.progress_log import PHASES, Counts
+from hpo.report.progress_log import PHASES
+from hpo.storage.ledger.progress import Counts
 
 
 def opening(
