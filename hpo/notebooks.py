@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ def run(
     Returns:
         The results; their `report` is the report's README.md.
     """
-    from hpo.report.notebook import Progress
+    from hpo.report.shown_progress import shown_progress
     from hpo.study.loading import load
     from hpo.trackers import check_tracker
     from hpo.trackers.process import following
@@ -80,7 +80,8 @@ def run(
     ledger = open_ledger(definition, url, trials, seeds, tuning_runs, command, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         logger.warning(warning)
-    with _weights_folder(keep_weights), following(ledger.study, log, url, _show), Progress(ledger, progress):
+    shown = shown_progress(ledger) if progress else nullcontext()
+    with _weights_folder(keep_weights), following(ledger.study, log, url, _show), shown:
         if workers > 1:
             flags = {"--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
             _start_workers(str(study), ledger, url, device, workers, flags)

@@ -16,7 +16,7 @@ from hpo.cli import app
 from hpo.errors import UsageError
 from hpo.report import Results, write_report
 from hpo.report.export import TABLES, export_tables
-from hpo.report.notebook import table
+from hpo.report.shown_progress import table
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,10 @@ def test_a_notebook_shows_the_verdicts_and_no_html_of_a_name() -> None:
     assert "<table>" in page and "<b>" not in page and "&lt;b&gt;SAM" in page
     assert "<b>SAM</b> against AdamW" in repr(results)
     counts: dict[str, Any] = {"<i>": dict.fromkeys(("trials_done", "trials_total", "reruns_done", "reruns_total"), 1)}
-    counts["<i>"] |= {"best": None, "failed": 0}
-    assert "<i>" not in table("<i>", counts) and "1 of 1" in table("s", counts)
+    counts["<i>"] |= {"best": 0.25, "failed": 0, "diverged": 0, "pruned": 0}
+    assert "<i>" not in table("<i>", counts) and "1 of 1" in table("s", counts) and "0.25" in table("s", counts)
+    counts["<i>"]["diverged"] = 2  # the trial and the rerun: the score is that of a model that learned nothing
+    assert "0.25" not in table("s", counts)
 
 
 def test_exported_tables_are_read_back(results: Results, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from hpo.cli.terminal.progress_bars import Bars
 from hpo.cli.terminal.progress_lines import failure_sentence, opening
-from hpo.errors import HpoError
 from hpo.output import visible, write_line
 from hpo.report.progress_log import ProgressLog
+from hpo.report.repeated import Repeated
 from hpo.storage.ledger import Ledger
 from hpo.storage.ledger.progress import progress
 
@@ -36,9 +36,7 @@ class Display:
         self.bars: Bars | None = None
         self._shown: Counter[str] = Counter()
         self._lock = threading.RLock()
-        self._over = False
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="hpo-progress", daemon=True)
+        self._counts = Repeated(self._show_counts, INTERVAL)
 
     def __enter__(self) -> "Display":
         counts = self.ledger.counts()
@@ -48,18 +46,14 @@ class Display:
         self.log = ProgressLog(counts, self.ledger.definition["score"], time.monotonic())
         if self.console.is_terminal:
             self.bars = Bars(counts, self.console)
-        self._thread.start()
+        self._counts.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over = True
-        self._wake.set()
-        self._thread.join(timeout=5)
         try:
-            if kind is None:  # after an error nobody should have to wait for the database
-                self._show_counts()
+            self._counts.__exit__(kind, error, trace)
         finally:
             if self.bars:
                 self.bars.stop()
@@ -79,7 +73,7 @@ class Display:
             elif kind in ("error", "warning"):
                 self._print_once(f"hpo: {message['text']}", kind == "error")
         if kind in ("finished", "failed"):
-            self._wake.set()
+            self._counts.soon()
 
     def print(self, text: str, error: bool = False, wrap: bool = True) -> None:
         """Prints a line above the bars if there are any, else to standard output or error.
@@ -97,17 +91,6 @@ class Display:
         if sentence not in self._shown:
             self._shown[sentence] = 0
             self.print(sentence, error)
-
-    def _follow(self) -> None:
-        while True:
-            self._wake.wait(INTERVAL)
-            self._wake.clear()
-            if self._over:
-                return
-            try:
-                self._show_counts()
-            except HpoError:  # the database is unavailable: the workers wait for it, and so does this thread
-                continue
 
     def _show_counts(self) -> None:
         counts = self.ledger.counts()
