@@ -31,11 +31,15 @@ def read_arguments(
     """
     defaults, takes_others = _signature(code, optimizer)
     given = _with_torch_names(code, arguments, defaults)
-    for argument in given:
-        hint = did_you_mean(argument, defaults)
-        if argument not in defaults and (hint or not takes_others):
-            known = ", ".join(_hpo_name(name) for name in defaults)
+    for argument in [name for name in given if name not in defaults]:
+        known = ", ".join(_hpo_name(name) for name in defaults)
+        if (hint := did_you_mean(argument, defaults)) or not takes_others:
             raise UsageError(f"{code}: there is no argument {argument!r} among {known}{hint}")
+        if _may_be_ignored(argument, given, optimizer):
+            raise UsageError(
+                f"{code} accepts {argument!r} without naming it, so that it may have no effect; leave it out (it names "
+                f"{known}), or write a function with this argument that returns the optimizer"
+            )
     hyperparameters: dict[str, Any] = {}
     specified: dict[str, Any] = {}
     for argument in dict.fromkeys([*given, *defaults]):
@@ -55,6 +59,29 @@ def _signature(code: str, optimizer: Callable[..., Any]) -> tuple[dict[str, Any]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     defaults = {each.name: each.default for each in others if each.kind not in variadic}
     return defaults, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in others)
+
+
+def _may_be_ignored(argument: str, given: Mapping[str, Any], optimizer: Callable[..., Any]) -> bool:
+    """Whether a hyperparameter that a class takes by its ** is none of the classes that it extends or is given.
+
+    Most optimizers of the package pytorch_optimizer take any name and ignore those they do not know. Their learning
+    rate is checked when the optimizer is built.
+    """
+    if not isinstance(optimizer, type) or argument in (RATE, TORCH_RATE):
+        return False
+    given_classes = [value for value in given.values() if isinstance(value, type)]
+    classes = [*optimizer.__mro__, *(base for each in given_classes for base in each.__mro__)]
+    names = {name for each in classes for name in _parameter_names(each)}
+    value = given[argument]
+    entries = value if isinstance(value, list | tuple) else (value,)
+    return argument not in names and any(map(_is_tunable, entries))
+
+
+def _parameter_names(source: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(source).parameters)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return set()
 
 
 def _with_torch_names(code: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

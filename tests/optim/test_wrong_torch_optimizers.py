@@ -38,6 +38,18 @@ class Lion(torch.optim.Optimizer):
                 m.lerp_(p.grad, 1 - beta2)
 
 
+class TakesAnything(torch.optim.SGD):
+    """Like most classes of the package pytorch_optimizer."""
+
+    def __init__(self, params: Any, lr: float, **options: Any) -> None:
+        super().__init__(params, lr, momentum=options.get("momentum", 0.0))
+
+
+class Wrapper(torch.optim.Optimizer):
+    def __init__(self, params: Any, base: Any, **options: Any) -> None:
+        raise NotImplementedError
+
+
 def anything(named_parameters: Any, **hyperparameters: float) -> Any:
     return torch.optim.SGD([parameter for _, parameter in named_parameters], **hyperparameters)
 
@@ -119,6 +131,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "no rate": (lambda: from_torch(Lion), ("from_torch(Lion): give its learning_rate", "log_range(1e-5, 1e-2)")),
     "two rates": (lambda: from_torch(Lion, lr=1, learning_rate=1), ("both learning_rate and lr",)),
     "a typo": (lambda: from_torch(Lion, lr=1, weight_decai=1), ("'weight_decai'", "did you mean 'weight_decay'?")),
+    "a name that nobody reads": (
+        lambda: from_torch(TakesAnything, lr=1, decay=log_range(1e-4, 1)),
+        ("accepts 'decay' without naming it", "leave it out (it names learning_rate)"),
+    ),
+    "a constant that nobody reads": (lambda: from_torch(TakesAnything, lr=1, betas=(0.9, 0.99)), ("'betas'",)),
     "no default": (lambda: from_torch(needs_k, lr=1), ("'k' has no default",)),
     "no parameters": (lambda: from_torch(lambda: None), ("does not take parameters as its first argument",)),
     "one range for two": (lambda: from_torch(Lion, lr=1, betas=linear_range(0.8, 0.9)), ("betas=(…, 0.99)",)),
@@ -183,6 +200,16 @@ def test_optimizers_that_cannot_train_the_network(case: str) -> None:
         run(2, optimizer=build())
     assert all(fragment in str(caught.value) for fragment in fragments), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_that_another_class_reads_are_taken() -> None:
+    extended = from_torch(TakesAnything, lr=1, momentum=linear_range(0, 0.9), note="any text")
+    assert extended.hyperparameters["momentum"] == linear_range(0, 0.9) and extended.constants == {"note": "any text"}
+    assert from_torch(Wrapper, base=Lion, lr=1, weight_decay=0.5).hyperparameters["weight_decay"] == 0.5
+    package = pytest.importorskip("pytorch_optimizer")
+    assert "momentum" in from_torch(package.SAM, base_optimizer=torch.optim.SGD, lr=1, momentum=0.9).hyperparameters
+    with pytest.raises(UsageError, match="'weight_decay'"):
+        from_torch(package.SM3, lr=0.1, weight_decay=log_range(1e-4, 1))
 
 
 def test_optimizers_that_need_a_graph_of_the_gradient_are_refused() -> None:
