@@ -2,9 +2,10 @@
 # baycomp 1.0.3: of two models whose scores are equal on every data set, the Bayesian signed-rank test says that the
 # first is better with a probability of about 0.7.
 #
-# Guess: 0.5 for each, or no answer, as by the sign test of the same package (NaN). Seen: each draw from the posterior is
-# a tie, 0.5 against 1 - 0.5; the sum of its weights is off by a rounding error, which decides, and a draw without such an
-# error counts for the first model. `two_on_multiple` without a rope returns three probabilities; its documentation has two.
+# Guess: 0.5 for each, or no answer, as by the sign test of the same package (NaN). Seen: each draw from the posterior
+# is a tie, 0.5 against 1 - 0.5; the sum of its weights is off by a rounding error, which decides, and a draw without
+# such an error counts for the first model. `two_on_multiple` without a rope returns three probabilities; its
+# documentation has two.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
