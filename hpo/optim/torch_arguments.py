@@ -62,7 +62,7 @@ def _signature(code: str, optimizer: Callable[..., Any]) -> tuple[dict[str, Any]
 
 
 def _may_be_ignored(argument: str, given: Mapping[str, Any], optimizer: Callable[..., Any]) -> bool:
-    """Whether a hyperparameter that a class takes by its ** is none of the classes that it extends or is given.
+    """Whether a class takes a hyperparameter only by its `**kwargs`, and no class that it extends or is given names it.
 
     Most optimizers of the package pytorch_optimizer take any name and ignore those they do not know. Their learning
     rate is checked when the optimizer is built.
