@@ -38,7 +38,6 @@ def build(
         checks.append(basic_auth(password))
     if not editable:
         checks.append(middleware.read_only)
-    checks.append(middleware.database_available(lambda: is_available(storage.engine)))
     live = LiveReports(storage.engine, reports)
     app = with_reports(optuna_pages(storage), reports, lambda: study_rows(storage), live.folder)
-    return middleware.guarded(app, checks)
+    return middleware.guarded(middleware.with_database(app, lambda: is_available(storage.engine)), checks)

@@ -1,7 +1,9 @@
 """Which requests the dashboard answers: checks of host, origin, method and database, and safe headers."""
 
+import io
 import ipaddress
 import json
+import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ UNAVAILABLE = "The database is unavailable. Nothing is lost; this page reloads u
 UNAVAILABLE_PAGE = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">
 <title>hpo</title><p>{UNAVAILABLE}"""
 READ_ONLY = "This dashboard is read-only; start it with --allow-edit to change something."
+log = logging.getLogger(__name__)
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::\d{1,5})?")
 
 
@@ -93,19 +96,48 @@ def read_only(environ: WSGIEnvironment) -> Response | None:
     return Response("403 Forbidden", json.dumps({"reason": READ_ONLY}), "application/json")
 
 
-def database_available(is_available: Callable[[], bool]) -> Check:
-    """Answers that the database is unavailable while it is, so that no page is empty or shows a server error."""
+def with_database(app: WSGIApplication, is_available: Callable[[], bool]) -> WSGIApplication:
+    """Answers that the database is unavailable while it is, so that no page is empty or shows a server error.
 
-    def check(environ: WSGIEnvironment) -> Response | None:
+    A request that fails because the database was lost meanwhile gets the same answer; other errors stay as they are.
+
+    Args:
+        app: calls `start` before it returns.
+    """
+
+    def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith("/static/") or is_available():
-            return None
-        status, headers = "503 Service Unavailable", [("Retry-After", "5"), ("Cache-Control", "no-store")]
-        if path.startswith("/api/"):
-            return Response(status, json.dumps({"reason": UNAVAILABLE}), "application/json", headers)
-        return Response(status, UNAVAILABLE_PAGE, "text/html", headers)
+        if path.startswith("/static/"):
+            return app(environ, start)
+        if not is_available():
+            return _unavailable(path).send(environ, start)
+        answer: list[Any] = []
+        errors = io.StringIO()
 
-    return check
+        def keep(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
+            answer[:] = [status, headers, error]
+
+        try:
+            body = app(environ | {"wsgi.errors": errors}, keep)
+        except Exception:
+            if is_available():
+                raise
+            return _unavailable(path).send(environ, start)
+        if answer[0].startswith("500") and not is_available():
+            return _unavailable(path).send(environ, start)
+        if errors.getvalue():
+            log.error(errors.getvalue())
+        start(*answer)
+        return body
+
+    return application
+
+
+def _unavailable(path: str) -> Response:
+    status, headers = "503 Service Unavailable", [("Retry-After", "5"), ("Cache-Control", "no-store")]
+    if path.startswith("/api/"):
+        return Response(status, json.dumps({"reason": UNAVAILABLE}), "application/json", headers)
+    return Response(status, UNAVAILABLE_PAGE, "text/html", headers)
 
 
 def _is_address(name: str) -> bool:

@@ -57,6 +57,8 @@ class Refresher:
         try:
             return action()
         except Exception as error:  # of any kind: the pages must not fail for it
+            if not is_available(self.read_engine):  # lost meanwhile
+                return None
             reason = (str(error).strip().splitlines() or [""])[0]
             line = f"hpo: the summary of {subject} could not be updated ({type(error).__name__}: {reason}); retrying"
             if line not in self._printed:

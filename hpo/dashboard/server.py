@@ -1,9 +1,11 @@
 """The server of the dashboard: it checks its address and database, prints its link, and stops at a signal."""
 
+import logging
 import os
 import socket
 import warnings
 from pathlib import Path
+from typing import Any
 
 import waitress
 
@@ -13,7 +15,7 @@ from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
 from hpo.output import write_line
-from hpo.storage.database import connect, connect_existing, is_read_only
+from hpo.storage.database import connect, connect_existing, is_available, is_read_only
 from hpo.storage.ledger import names
 from hpo.storage.optuna.studies import open_storage
 from hpo.storage.url import file, read, redacted
@@ -56,6 +58,7 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
         server.channel_class = BoundedChannel
     write_line(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)")
     warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one per plot of a short study
+    logging.getLogger().addHandler(log_handler(storage.engine))
     stop = Stop()
     if not is_read_only(engine):
         refresher.start()
@@ -63,6 +66,13 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
         server.run()  # returns when a signal handler raises in it
     refresher.stop()
     stop.check()
+
+
+def log_handler(engine: Any) -> logging.Handler:
+    """Prints what is logged, but not while the database is unavailable: the pages say so, tracebacks add nothing."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda _: is_available(engine))
+    return handler
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -124,7 +124,7 @@ def is_available(engine: Engine) -> bool:
             engine.dispose()  # the open connections' file is not the one that may come back
             return False
         return _read_version(engine) is not None
-    except exc.SQLAlchemyError:
+    except (exc.SQLAlchemyError, OSError):  # OSError: the file's folder cannot be read
         return False
     except HpoError:  # another file is there; it may be opened once the connections to the old one are closed
         engine.dispose()

@@ -1,7 +1,9 @@
 """The dashboard: its pages, the requests that it refuses, and that nothing outside the reports can be read."""
 
 import base64
+import itertools
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,7 +29,7 @@ from storage_study import finish_all, make
 from wsgi_client import ask
 
 from hpo.dashboard.application import build
-from hpo.dashboard.server import serve
+from hpo.dashboard.server import log_handler, serve
 from hpo.errors import HpoError, UsageError
 from hpo.storage.database import connect, is_available
 from hpo.storage.optuna.mirror import Mirror
@@ -340,6 +342,49 @@ def test_a_lost_database_file_is_unavailable_until_it_is_back(reading: RDBStorag
     for path in (tmp_path / "aside").iterdir():
         shutil.copy(path, tmp_path)
     assert ask(app, "/dashboard").status == 200 and studies(app) == SHOWN
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/api/studies", "/api/studies/1", "/csv/1", "/reports/", "/reports/shown/", "/api/studies/1/param_importances"],
+)
+def test_a_database_lost_during_a_request_is_unavailable(
+    target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, elsewhere = tmp_path / "database", tmp_path / "elsewhere"
+    folder.mkdir()
+    engine = connect(f"sqlite:///{folder}/t.db")
+    ledger = shown_study.make(engine, trials=2, seeds=2)
+    shown_study.finish(ledger)
+    Mirror(ledger).repair()
+    engine.dispose()
+    statuses: list[int] = []
+    while not statuses or elsewhere.exists():  # the database is lost at the first statement, at the second, ...
+        if statuses:
+            elsewhere.rename(folder)
+        storage = open_storage(connect(f"sqlite:///{folder}/t.db"), reading=True)
+        app = build(storage, tmp_path / "none")
+        handler = log_handler(storage.engine)
+        logging.getLogger().addHandler(handler)
+        _lose(storage, folder, elsewhere, after=len(statuses))
+        try:
+            statuses.append(ask(app, target).status)
+        finally:
+            logging.getLogger().removeHandler(handler)
+            close(storage)
+    assert set(statuses) == {200, 503} and statuses[-1] == 200, statuses
+    assert capfd.readouterr() == ("", "")
+
+
+def _lose(storage: RDBStorage, folder: Path, elsewhere: Path, after: int) -> None:
+    """Moves the folder of the database away after this number of statements."""
+    left = itertools.count(-after)
+
+    @sa.event.listens_for(storage.engine, "before_cursor_execute")
+    def move(*_: Any) -> None:
+        if next(left) == 0:
+            folder.rename(elsewhere)
+            storage.engine.dispose()
 
 
 def test_a_file_that_is_no_longer_a_database_is_unavailable(url: str, tmp_path: Path) -> None:
