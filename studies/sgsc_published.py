@@ -2,7 +2,7 @@
 
 The published one had no validation part: it chose each setting by the test accuracy that it then reported, which
 favours whatever was tried more often (SGSC: 20 trials, Adam: 15). Here a fifth of its training samples is kept for
-validation and the test set is read by reruns alone, so that all numbers come out a little lower than published.
+validation and only reruns read the test set, so that all numbers come out a little lower than published.
 """
 
 from hpo import MLP, Configuration, Mnist1d, Study, linear_range, log_range
@@ -15,7 +15,7 @@ STUDY = Study(
         "Scaling every component of the gradient by how far the samples of a minibatch agree on its sign filters out "
         "conflicting updates, which leads to smoother optimization and potentially better generalization. Published "
         "test accuracies: 68.80% for Adam and 67.37% for SGSC, whose settings were selected on the test set itself; "
-        "here they are selected on validation data, and the test set is read by the reruns alone."
+        "here they are selected on validation data, and only reruns read the test set."
     ),
     data=Mnist1d(samples=5000),
     model=MLP((40, 256, 256, 10)),

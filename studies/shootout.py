@@ -11,8 +11,9 @@ STUDIES = {
     name: Study(
         title=f"All regularizers on mnist1d with {title}",
         hypothesis=(
-            "Methods that take weight from outlying samples (GNVR, clipping by sample, ROGC) improve on AdamW the more "
-            "labels are wrong; methods that seek flat minima (SAM, VaSSO, GAM) improve on it with or without noise."
+            "Methods that take weight from outlying samples (GNVR, per-sample clipping, ROGC) improve on AdamW the "
+            "more labels are wrong; methods that seek flat minima (SAM, VaSSO, GAM) improve on it with and without "
+            "noise."
         ),
         data=Mnist1d(samples=4000, label_noise=noise, augmented=True),  # GVR is about augmented views
         model=MLP((40, 256, 256, 10)),

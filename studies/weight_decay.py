@@ -11,8 +11,8 @@ STUDY = Study(
     title="Weight decay under label noise, with and without regularizers",
     hypothesis=(
         "What regularizers gain over AdamW under label noise is in part what more weight decay gains as well: AdamW "
-        "with a hundred times as much of it to choose from, and Adam, whose decay is part of the gradient (L2), are "
-        "better than AdamW; regularizers over Adam then have less left to gain."
+        "whose range of weight decay ends a hundred times higher, and Adam, whose decay is part of the gradient (L2), "
+        "are better than AdamW; regularizers over Adam then have less left to gain."
     ),
     data=Mnist1d(samples=4000, label_noise=0.2),
     model=MLP((40, 256, 256, 10)),

@@ -31,6 +31,10 @@ class Interval(NamedTuple):
         """Whether the whole interval lies strictly between −margin and margin."""
         return -margin < self.low and self.high < margin
 
+    def lies_outside(self, margin: float) -> bool:
+        """Whether no value of the interval lies strictly between −margin and margin."""
+        return self.low >= margin or self.high <= -margin
+
 
 class Summary(NamedTuple):
     """Mean, SD (ddof = 1) and 95% t interval of n values; SD and interval are NaN below n = 2."""

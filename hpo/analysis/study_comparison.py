@@ -18,7 +18,8 @@ WORDS = (
     *("identical", "no verdict"),
 )
 PARTS = {  # of a configuration's definition, by their names in a report
-    **{part: (part,) for part in ("optimizer", "regularizer", "space", "average", "schedules")},
+    **{part: (part,) for part in ("optimizer", "regularizer", "average", "schedules")},
+    "search space": ("space",),
     "parameter groups": ("groups", "no_decay"),
 }
 

@@ -124,11 +124,18 @@ def _is_tentative(rule: int, pairs: int, tuning_runs: int) -> bool:
 
 
 def prediction_outcome(prediction: str, verdict: Verdict) -> Outcome:
-    """Whether a prediction ("better", "worse" or "equivalent") held; a tentative verdict decides nothing."""
+    """Whether a prediction ("better", "worse" or "equivalent") held; a tentative verdict decides nothing.
+
+    A firm "better" or "worse" contradicts "equivalent" only where the equivalence interval excludes every difference
+    below the margin.
+    """
     if verdict.rule in (1, 2, 5) or verdict.tentative:
         return "undecided"
     if prediction == "equivalent":
-        return "held" if verdict.rule == 4 or verdict.within_margin else "did not hold"
+        if verdict.rule == 4 or verdict.within_margin:
+            return "held"
+        excluded = verdict.comparison.equivalence_interval.lies_outside(verdict.margin)
+        return "did not hold" if excluded else "undecided"
     return "held" if verdict.word == prediction else "did not hold"
 
 

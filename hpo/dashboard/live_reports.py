@@ -44,7 +44,7 @@ class LiveReports:
         if self._is_up_to_date(ledger):
             return None
         with self._lock:  # other requests for the report wait until it is written
-            last, digest = self._written.get(study), f"{results_digest(ledger)} {_edit_time(ledger)}"
+            last, digest = self._written.get(study), f"{results_digest(ledger)} {ledger.changed} {_edit_time(ledger)}"
             if last is None or (last.digest != digest and time.monotonic() - last.time >= PAUSE):
                 start = time.monotonic()
                 self._written[study] = LiveReport(self._write(ledger), start, digest)
@@ -53,12 +53,12 @@ class LiveReports:
             return self._written[study].folder
 
     def _is_up_to_date(self, ledger: Ledger) -> bool:
-        """Whether the reports folder has a report that is no older than the newest result and edit."""
+        """Whether the reports folder has a report that is no older than the newest result, change and edit."""
         try:
             written = (self.reports / ledger.study / "report.html").stat().st_mtime
         except OSError:
             return False
-        return max(ledger.last_finished() or 0.0, _edit_time(ledger)) <= written
+        return max(ledger.last_finished() or 0.0, ledger.changed, _edit_time(ledger)) <= written
 
     def _write(self, ledger: Ledger) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self._root))

@@ -122,11 +122,17 @@ def _notes(comparison: StudyComparison) -> Iterator[str]:
     for missing, names in names_by_missing.items():
         if missing:
             yield f"{_list(names)} {'is' if len(names) == 1 else 'are'} not in {_list(missing)}"
+    names_by_difference: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for entry in comparison.overall:
         if entry.differs:
-            verb = "differs" if len(entry.differs) == 1 else "differ"
-            studies = _list(entry.studies)
-            yield f"{escape(entry.name)} is not the same configuration in {studies}: its {_list(entry.differs)} {verb}"
+            names_by_difference.setdefault((tuple(entry.studies), tuple(entry.differs)), []).append(entry.name)
+    for (studies, parts), names in names_by_difference.items():
+        verb = "differs" if len(parts) == 1 else "differ"
+        if len(names) == 1:
+            words = f"{escape(names[0])} is not the same configuration"
+        else:
+            words = f"{_list(names)} are not the same configurations"
+        yield f"{words} in {_list(studies)}: the {_list(parts)} {verb}"
     for same in comparison.same_runs:
         yield (
             f"The runs of {escape(same.name)} are the same ones in {_list(same.studies)} (equal settings, values and "

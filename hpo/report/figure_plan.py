@@ -190,11 +190,13 @@ def _trial_figures(record: Record, numbers: StudyNumbers, styles: Styles, trials
         lines = tuning_frames.random_lines(record) if expected else tuning_frames.best_lines(trials, record)
         chart = History(trials=history, lines=lines, metric=metric, expected=expected, styles=styles)
     yield _figure(History, chart, "tuning", reason)
-    ranges, frame = tuning_frames.searched_ranges(record), tuning_frames.slice_frame(trials)
+    ranges = tuning_frames.searched_ranges(record)
+    frame = tuning_frames.slice_frame(trials, ranges)
     shown = {name: searched for name, searched in ranges.items() if (frame["hyperparameter"] == name).any()}
     slices = Slices(frame=frame, hyperparameters=shown, metric=metric, styles=styles) if shown else None
-    fixed = tuning_frames.fixed_elsewhere(record)
+    fixed, no_numbers = tuning_frames.fixed_elsewhere(record), tuning_frames.not_on_axis(record)
     not_shown = f" Not shown, since fixed: {'; '.join(fixed)}." if fixed else ""
+    not_shown += f" Not shown, since no numbers: {'; '.join(no_numbers)}." if no_numbers else ""
     yield _figure(Slices, slices, "tuning", reason, not_shown)
 
 

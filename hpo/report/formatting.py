@@ -4,7 +4,7 @@ import math
 import re
 
 from hpo.analysis.metric import Metric
-from hpo.analysis.paired_tests import Interval, Summary
+from hpo.analysis.paired_tests import ROUNDING, Interval, Summary
 
 NOTHING = "–"
 
@@ -16,12 +16,12 @@ def number(value: float | None) -> str:
     if value != 0 and not 0.01 <= abs(value) < 10_000:
         mantissa, exponent = f"{value:.2e}".split("e")
         return _minus(f"{mantissa}e{int(exponent)}")
-    return _minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
+    return _minus(f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}")
 
 
 def three_digits(value: float | None) -> str:
     """`number` with its trailing zeros: 1.50, 0.0170."""
-    if value is None or not 0.01 <= abs(value) < 1000:
+    if value is None or not 0.01 <= abs(value) < 999.5:
         return number(value)
     return _minus(f"{value:#.3g}".rstrip("."))
 
@@ -36,9 +36,9 @@ def bound(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as 12 s, 3.4 min or 2.1 h."""
-    if seconds < 100:
+    if seconds < 99.5:
         return f"{seconds:.2g} s"
-    return f"{seconds / 60:.2g} min" if seconds < 100 * 60 else f"{seconds / 3600:,.1f} h"
+    return f"{seconds / 60:.2g} min" if seconds < 99.5 * 60 else f"{seconds / 3600:,.1f} h"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -64,7 +64,7 @@ def metric_value(value: float | None, metric: Metric) -> str:
 
 
 def spread(summary: Summary, metric: Metric) -> str:
-    """Mean ± SD: 47.82% ± 1.73%, or 0.168 ± 0.012, both to the same decimal place."""
+    """Mean ± SD: 47.82% ± 1.73%, or 0.168 ± 0.012, both to the first decimal place where both have digits."""
     if metric.share:
         return percent(summary.mean) + (f" ± {percent(summary.sd)}" if summary.n > 1 else "")
     if summary.n < 2:
@@ -72,6 +72,8 @@ def spread(summary: Summary, metric: Metric) -> str:
     if not 0.01 <= abs(summary.mean) < 1000:
         return f"{number(summary.mean)} ± {number(summary.sd)}"
     digits = max(0, 2 - math.floor(math.log10(abs(summary.mean))))
+    if summary.sd > ROUNDING * abs(summary.mean):
+        digits = max(digits, -math.floor(math.log10(summary.sd)))
     return _minus(f"{summary.mean:.{digits}f} ± {summary.sd:.{digits}f}")
 
 

@@ -48,7 +48,7 @@ def latex(numbers: StudyNumbers) -> str:
         r"    \toprule",
         f"    {' & '.join(map(escape, header))} \\\\",
         r"    \midrule",
-        *(f"    {' & '.join(map(_cell, row))} \\\\" for row in _rows(numbers)),
+        *(f"    {_line(row)} \\\\" for row in _rows(numbers)),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -65,6 +65,12 @@ def _rows(numbers: StudyNumbers) -> Iterator[list[str]]:
         yield [name, n, value.partition(" [")[0], *(("–", "–", "baseline") if is_baseline else next(with_baseline))]
     for rival, cells in zip(numbers.planned, compared[len(numbers.rivals) :], strict=True):
         yield [wording.escape(f"{rival.name} against {rival.against}"), str(rival.verdict.comparison.n), "–", *cells]
+
+
+def _line(row: list[str]) -> str:
+    """A row; LaTeX would read a * or [ at its beginning as an argument of the line break before it."""
+    line = " & ".join(map(_cell, row))
+    return f"{{}}{line}" if line.startswith(("*", "[")) else line
 
 
 def _cell(markdown: str) -> str:

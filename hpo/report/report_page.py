@@ -60,7 +60,8 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
         "verdicts": verdict_lines(numbers),
         "warnings": find_warnings(numbers),
         "paired": [rival for rival in numbers.comparisons if rival.verdict.comparison.n > 1],
-        "confounded": [rival.name for rival in numbers.rivals if rival.roughness and not rival.same_learning_rate],
+        "confounded": _confounded(numbers),
+        "diverged": any(entry.reruns.diverged_seeds for entry in numbers.configurations),
         "groups": list(group_warnings(numbers)),
         "to_use": settings_to_use(numbers),
         "choice_rule": choice_rule(numbers),
@@ -73,6 +74,15 @@ def _results(numbers: StudyNumbers) -> dict[str, Any]:
             if rival.verdict.rule == 5 and rival.verdict.comparison.mde > rival.verdict.margin
         ],
     }
+
+
+def _confounded(numbers: StudyNumbers) -> dict[str, list[str]]:
+    """What configurations are compared with → those whose curves may only look smoother, or rougher, than its own."""
+    names: dict[str, list[str]] = {}
+    for rival in numbers.comparisons:
+        if rival.roughness and not rival.same_learning_rate:
+            names.setdefault(rival.against, []).append(rival.name)
+    return names
 
 
 def _day(seconds: float) -> str:
@@ -97,7 +107,7 @@ def _methods(numbers: StudyNumbers) -> dict[str, str]:
     """What the configurations' regularizers compute, in their authors' words, by the names of those that have them."""
     names: dict[str, list[str]] = {}
     for name, words in (numbers.study["text"].get("methods") or {}).items():
-        names.setdefault(words, []).append(name)
+        names.setdefault(words.replace("`", ""), []).append(name)  # the marks of code in a docstring
     return {"; ".join(having): words for words, having in names.items()}
 
 

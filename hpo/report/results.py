@@ -44,8 +44,8 @@ class Results:
         """The trials, a row each, as in the report's trials.csv.
 
         Columns: configuration; tuning_run; round (always 1); number: of the trial in its tuning run; seed; state
-        ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "no score" for a trial that ended so,
-        else None); value: the score; seconds; setting/NAME: a column for each hyperparameter, tuned or
+        ("open", "leased", "done" or "failed"); cause ("diverged", "pruned" or "without a finite score" for a trial that
+        ended so, else None); value: the score; seconds; setting/NAME: a column for each hyperparameter, tuned or
         fixed (float64 or whole numbers where all its values are numbers); result/NAME: a column for each number that
         training reports at the end.
         """

@@ -10,6 +10,7 @@ import pandas as pd
 from hpo.analysis import descriptors
 from hpo.analysis.paired_tests import Direction
 from hpo.analysis.record import Record
+from hpo.errors import is_number
 from hpo.report.figures.slice_plot import SearchedRange
 from hpo.report.wording import plain_name, setting, value_words
 from hpo.search_space import Bounds, Choice, Range
@@ -86,12 +87,17 @@ def all_random(record: Record) -> bool:
     return max(planned) <= STARTUP_TRIALS
 
 
-def slice_frame(trials: pd.DataFrame) -> pd.DataFrame:
-    """Columns configuration, trial (from 1), score, hyperparameter (in words), value, words (those of the value)."""
+def slice_frame(trials: pd.DataFrame, ranges: Mapping[str, SearchedRange]) -> pd.DataFrame:
+    """Columns configuration, trial (from 1), score, hyperparameter (in words), value, words (those of the value).
+
+    Args:
+        ranges: from `searched_ranges`. Only hyperparameters with an axis have rows, and only values that it shows.
+    """
     rows = [
         (name, trial, score, plain_name(hyperparameter), value, value_words(value))
         for name, _, trial, score, values in trials.itertuples(index=False)
         for hyperparameter, value in values.items()
+        if (axis := ranges.get(plain_name(hyperparameter))) and (axis.choices or is_number(value))
     ]
     return pd.DataFrame(rows, columns=["configuration", "trial", "score", "hyperparameter", "value", "words"])
 
@@ -116,11 +122,22 @@ def fixed_elsewhere(record: Record) -> list[str]:
     return texts
 
 
+def not_on_axis(record: Record) -> list[str]:
+    """Choices that are no numbers, of hyperparameters with a range elsewhere, in words: "gamma scale of SVM"."""
+    ranges, texts = searched_ranges(record), []
+    for entry in _configurations(record):
+        for name, bounds in split_space(entry["space"]).tuned.items():
+            if isinstance(bounds, Choice) and not ranges[plain_name(name)].choices:
+                words = [value_words(value) for value in bounds.values if not is_number(value)]
+                texts += [f"{plain_name(name)} {', '.join(words)} of {entry['name']}"] if words else []
+    return texts
+
+
 def _searched(entries: list[Bounds]) -> SearchedRange:
     """One axis for all of them: a range if there is one, which then covers the numbers of the choices too."""
     ranges = [entry for entry in entries if isinstance(entry, Range)]
     choices = dict.fromkeys(value for entry in entries if isinstance(entry, Choice) for value in entry.values)
-    numbers = [value for value in choices if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [value for value in choices if is_number(value)]
     if not ranges:
         values = sorted(numbers) if len(numbers) == len(choices) else list(choices)
         return SearchedRange(0, len(values) - 1, False, tuple(map(value_words, values)))

@@ -30,7 +30,8 @@ LISTS = {
     "milestones": " and ", "corruptions": " and ", "severities": " and ", "means": " and ", "deviations": " and ",
     "scale": " to ", "ratio": " to ", "padding": " to ", "arguments": " and ",
 }  # fmt: skip
-FRACTIONS = {"label_noise", "validation"}  # fields of a data set that are fractions of it
+FRACTIONS = {"label_noise", "validation", "test"}  # fields of a data set that are fractions of it
+FIELDS = {"content": "digest of the content", "target": "target column"}  # of a data set, in words
 SYMBOLS = {
     "learning_rate": "LR", "weight_decay": "WD", "lambda": "λ", "gamma": "γ", "rho": "ρ", "rho_prime": "ρ′",
     "theta": "θ", "alpha": "α", "beta": "β",
@@ -89,8 +90,12 @@ def better(direction: Direction) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A, B and C."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """A, B and C; with semicolons where a name has a comma itself: A, a; B; and C."""
+    if len(names) == 1:
+        return names[0]
+    if any(", " in name for name in names):
+        return f"{'; '.join(names[:-1])}; and {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def span(values: Sequence[int]) -> str:
@@ -156,13 +161,15 @@ def outcome_words(rival: Rival, metric: Metric) -> str:
     verdict, start = rival.verdict, f"The prediction ({rival.prediction})"
     if rival.outcome != "undecided":
         return f"{start} {rival.outcome}."
-    if verdict.found:
+    if verdict.found and verdict.tentative:
         return f"{start} is undecided, since a tentative verdict decides no prediction."
     interval = verdict.comparison.equivalence_interval
     if rival.prediction != "equivalent" or not math.isfinite(interval.high - interval.low):
         return f"{start} is undecided."
     shown = difference_interval(interval, metric)
-    if interval.high - interval.low > 2 * verdict.margin:
+    if verdict.rule == 3:
+        why = f"does not exclude differences of less than {margin(verdict.margin, metric)}"
+    elif interval.high - interval.low > 2 * verdict.margin:
         why = "is wider than twice the margin, so that no mean difference could have shown equivalence"
     else:
         why = f"does not lie within ±{margin(verdict.margin, metric)}"
@@ -184,7 +191,7 @@ def describe(part: Any) -> str:
         return str(Stages(fields["stages"]))
     if isinstance(fields.get("widths"), list):
         head = f"{head} {' → '.join(map(str, fields.pop('widths')))}".strip()
-    words = [f"{key.replace('_', ' ')} {_field(key, value)}" for key, value in fields.items()]
+    words = [f"{FIELDS.get(key) or key.replace('_', ' ')} {_field(key, value)}" for key, value in fields.items()]
     return ", ".join([head, *words] if head else words)
 
 

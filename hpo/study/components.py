@@ -48,6 +48,7 @@ def explanations(study: Study) -> dict[str, str]:
         is_formula = rest.startswith(" ")  # a line each, or several with spaces between them
         added = ("; " if is_formula else " ").join(re.sub(" {2,}", "; ", line.strip()) for line in second)
         if regularizer.name != "none" and first:
+            first = f"{first.rstrip('.:')}:" if is_formula else first
             words[configuration.name] = " ".join([*first.split(), added]).strip()
     return words
 

@@ -121,6 +121,18 @@ def test_every_page_knows_the_pair(tmp_path: Path) -> None:
     assert [(row["configuration"], row["against"]) for row in rows] == PAIRS
 
 
+def test_another_learning_rate_is_named_for_every_comparison() -> None:
+    export, curves = synthetic_export(names=NAMES, seeds=9, accuracies=VALUES)
+    export["study"]["definition"]["configurations"][2]["against"] = {"two views": "better"}
+    rates = {"AdamW": 1e-3, "two views": 1e-3, "GVR": 1e-2, "SAM": 1e-3}
+    for row in export["slots"]:
+        if row["setting"]:
+            row["setting"] = row["setting"] | {"learning_rate": rates[row["configuration"]]}
+    sentence = text_of(make_record(export, curves)).partition("smoother: ")[2].partition("\n")[0]
+    words = "GVR was trained at another learning rate than"
+    assert sentence == f"{words} AdamW; {words} two views."
+
+
 def test_a_comparison_of_studies_has_a_row_for_the_pair(tmp_path: Path) -> None:
     write_comparison([planned(name="one"), planned(3, name="two")], tmp_path / "both", "hpo report one two --compare")
     text = (tmp_path / "both" / "README.md").read_text()

@@ -14,7 +14,7 @@ from browser import Browser
 from optuna.storages import RDBStorage
 from wsgi_client import ask
 
-from hpo import api
+from hpo import api, housekeeping
 from hpo.dashboard import live_reports, study_note
 from hpo.dashboard.application import build
 from hpo.dashboard.live_reports import LiveReports
@@ -88,6 +88,27 @@ def test_a_written_report_is_served_until_more_runs_finish(
     shown_study.finish(ledger)
     os.utime(page, (0, time.time() + 1))  # a file's own clock may lag behind by some milliseconds
     assert ask(app, "/reports/shown/").body == b"as it was written"
+
+
+def test_a_report_of_what_was_merged_or_deleted_is_not_served(
+    ledger: Ledger, storage: RDBStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_reports, "PAUSE", 0.0)
+    shown_study.finish(ledger)
+    other = shown_study.make(ledger.engine, "other", trials=3, seeds=3, names=("AdamW", "SAM"))
+    shown_study.finish(other)  # before the report
+    live = LiveReports(storage.engine, tmp_path / "reports")
+    api.report(ledger, tmp_path / "reports")
+    assert live.folder("shown") is None
+    time.sleep(0.05)  # more than a file's own clock may lag behind
+    url = f"sqlite:///{tmp_path}/t.db"
+    assert housekeeping.merge(url, "shown", "other") == ["SAM"]
+    folder = live.folder("shown")
+    assert folder is not None and "SAM" in (folder / "shown" / "README.md").read_text()
+    housekeeping.delete(url, "shown")
+    shown_study.make(ledger.engine, trials=3, seeds=3)
+    fresh = live.folder("shown")
+    assert fresh is not None and "Interim" in (fresh / "shown" / "README.md").read_text()
 
 
 def test_reports_of_other_databases_are_listed_and_served(

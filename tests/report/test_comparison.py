@@ -183,7 +183,7 @@ def test_differences_between_studies_are_named() -> None:
     text = text_of(study("a", names=("AdamW", "GNVR")), other)
     notes = section(text, "Overall").split("A1.")[0]
     assert "- SGD is not in a.\n" in notes
-    assert "- AdamW is not the same configuration in a and b: its regularizer and space differ.\n" in notes
+    assert "- AdamW is not the same configuration in a and b: the regularizer and search space differ.\n" in notes
     assert "2 different baselines: AdamW and SGD.\n" in notes
     assert "2 different metrics: test accuracy and test loss.\n" in notes
     assert "The profiles compare 2 configurations over 2 studies" in text

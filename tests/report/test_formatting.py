@@ -71,6 +71,28 @@ def test_a_spread_has_the_digits_of_its_mean() -> None:
     ]  # fmt: skip
 
 
+def test_a_small_spread_is_not_shown_as_none() -> None:
+    rows = [[2.101, 2.104, 2.098], [312.0, 312.4, 311.7], [0.1 + 0.2, 0.3], [0.0123451, 0.0123449]]
+    shown = ["2.101 ± 0.003", "312.0 ± 0.4", "0.300 ± 0.000", "0.0123450 ± 0.0000001"]
+    assert [formatting.spread(summarise(row), LOSS) for row in rows] == shown
+
+
+def test_no_number_is_rounded_into_an_exponent() -> None:
+    assert [formatting.number(value) for value in (999.4, 999.7, -999.7)] == ["999", "1000", "−1000"]
+    assert [formatting.three_digits(value) for value in (999.4, 999.7)] == ["999", "1000"]
+    assert [formatting.duration(seconds) for seconds in (99.4, 99.7, 5960, 5985)] == [
+        "99 s",
+        "1.7 min",
+        "99 min",
+        "1.7 h",
+    ]
+
+
+def test_names_with_commas_stay_apart_in_a_list() -> None:
+    assert wording.listed(["A"]) == "A" and wording.listed(["A", "B", "C"]) == "A, B and C"
+    assert wording.listed(["A", "A, two views", "B"]) == "A; A, two views; and B"
+
+
 def test_shares_differ_by_at_most_100_points() -> None:
     values = [formatting.detectable(value, ACCURACY) for value in (0.0123, 1.0, 1.7)]
     assert values == ["1.23 points", "100.00 points", "over 100 points"]
@@ -95,6 +117,8 @@ def test_a_part_of_a_definition_in_words() -> None:
     assert wording.describe({"kind": "MLP", "widths": [40, 10], "dropout": None}) == "MLP 40 → 10"
     data = {"kind": "Cifar", "label_noise": 0.2, "crop": [32, 32], "flip": True, "samples": 4000, "rate": 1e-3}
     assert wording.describe(data) == "Cifar, label noise 20%, crop 32 × 32, flip yes, samples 4,000, rate 1e-3"
+    table = {"kind": "Table", "test": 0.25, "target": "diagnosis", "content": "75a1"}
+    assert wording.describe(table) == "Table, test 25%, target column diagnosis, digest of the content 75a1"
     assert wording.describe({"kind": "Steps", "milestones": [10, 20]}) == "Steps, milestones 10 and 20"
     ranges = {"kind": "Cifar10", "scale": [0.08, 1.0], "corruptions": ["fog", "snow"], "severities": [1, 5]}
     assert wording.describe(ranges) == "Cifar10, scale 0.08 to 1, corruptions fog and snow, severities 1 and 5"

@@ -79,6 +79,16 @@ def test_names_show_literally() -> None:
     assert not [shown for shown in CHARACTERS.values() if not shown.isascii()]
 
 
+def test_no_name_is_an_argument_of_the_line_before_it() -> None:
+    names = ["*Adam", "[SAM]", "ROGC*"]
+    source = latex(compute_numbers(make_record(*synthetic_export(names))))
+    assert [line.split(" & ")[0].strip() for line in source.splitlines() if " & " in line][1:] == [
+        "{}*Adam",
+        "{}[SAM]",
+        "ROGC*",
+    ]
+
+
 def test_another_metric_keeps_its_unit() -> None:
     export, curves = synthetic_export(direction="minimize", seeds=6)
     for row in export["slots"]:

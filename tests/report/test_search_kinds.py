@@ -66,6 +66,21 @@ def test_the_csv_has_every_value_with_its_type(written: Path) -> None:
     assert set(table.loc[table["configuration"] == "AdamW", "setting/batch_size"]) == {""}
 
 
+def test_figure_7_has_words_beside_a_range_in_its_caption_only() -> None:
+    exported, curves = export()
+    exported["study"]["definition"]["configurations"][0]["space"] |= {"rank": as_json(choice("full", 8))}
+    for number, row in enumerate(exported["slots"]):
+        if row["configuration"] == "AdamW" and row["setting"]:
+            row["setting"] = row["setting"] | {"rank": "full" if number % 2 else 8}
+    record = make_record(exported, curves)
+    [figure] = [each for each in plan_figures(record, compute_numbers(record)) if each.slug == "slices"]
+    assert figure.chart is not None
+    assert "Not shown, since no numbers: rank full of AdamW." in figure.caption
+    traces = figure.chart.draw_plotly()["data"]
+    [ranks] = [each for each in traces if "AdamW" in each.get("hovertemplate", "") and "rank" in each["hovertemplate"]]
+    assert set(ranks["x"]) == {8} and len(ranks["x"]) == 30
+
+
 def test_numbers_of_settings_have_the_type_of_numbers() -> None:
     table = Results(make_record(*export())).trials
     types = {"learning_rate": "float64", "only": "float64", "model.width": "Int64", "batch_size": "Int64"}

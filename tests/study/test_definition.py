@@ -342,7 +342,8 @@ def test_the_explanation_of_a_regularizer_has_its_formula() -> None:
     mine = Configuration("own", regularizer=Regularizer("own", own, hyperparameters={"lambda": 1.0}))
     words = explanations(study(configurations=(BASELINE, *entries.values(), mine)))
     assert words.keys() == {"rogc", "clip_sample", "gam", "vasso", "own"}
-    assert "τ = Q3 + k (Q3 − Q1)" in words["rogc"] and "mean_i g_i · min(1, c/(‖g_i‖ + 1e-8))" in words["clip_sample"]
+    assert "without their noise): the batch gradient becomes g" in words["clip_sample"]
+    assert "τ = Q3 + k (Q3 − Q1)" in words["rogc"] and "g_i · min(1, c/(‖g_i‖ + 1e-8))" in words["clip_sample"]
     assert (
         "g0 = g(w); g1 = g(w + ρ′ g0/‖g0‖); h = g1 − g0; g2" in words["gam"] and "d ← (1 − θ) d + θ g" in words["vasso"]
     )

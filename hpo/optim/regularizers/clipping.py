@@ -1,8 +1,8 @@
-"""Gradient clipping: of the batch gradient (Pascanu et al., arXiv:1211.5063), and of every sample's gradient
-(Abadi et al., arXiv:1607.00133, without their noise), at a fixed threshold c.
+"""Gradient clipping at a fixed threshold c, of the batch gradient (Pascanu et al., arXiv:1211.5063) or of every
+sample's gradient (Abadi et al., arXiv:1607.00133, without their noise).
 
-    of the batch: g · min(1, c/(‖g‖ + 1e-6)), as in `torch.nn.utils.clip_grad_norm_`
-    of every sample: mean_i g_i · min(1, c/(‖g_i‖ + 1e-8))
+    the batch gradient becomes g · min(1, c/(‖g‖ + 1e-6)), as in `torch.nn.utils.clip_grad_norm_`
+    with samples' gradients it is the mean of g_i · min(1, c/(‖g_i‖ + 1e-8))
 """
 
 from hpo.gradients.objective import Objective

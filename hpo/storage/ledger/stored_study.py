@@ -57,8 +57,9 @@ class StoredStudy:
 
     Attributes:
         engine, id, study (its name), created (Unix seconds), definition, digest, direction ("maximize" | "minimize"),
-        and as they were when it was opened: fingerprint (of the user's code), text (the author's), step_times (see
-        `hpo.worker.step_times`) and planned ("trials", "seeds", "tuning_runs").
+        and as they were when it was opened: changed (when its definition or plan last changed, in Unix seconds),
+        fingerprint (of the user's code), text (the author's), step_times (see `hpo.worker.step_times`) and
+        planned ("trials", "seeds", "tuning_runs").
         sampling_digests: see `digests_by_configuration`.
         warnings: sentences for the person who opened it.
     """
@@ -68,6 +69,7 @@ class StoredStudy:
         self.id: int = row.id
         self.study: str = row.name
         self.created: float = row.created
+        self.changed: float = max([row.created, *(note["time"] for note in row.notes)])
         self.definition: dict[str, Any] = row.definition
         self.digest: str = row.digest
         self.fingerprint: dict[str, str] = row.fingerprint
