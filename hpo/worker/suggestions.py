@@ -63,13 +63,14 @@ class Suggestions:
         if not missing:
             return
         learns_from_any = self._kind in ("tpe", "gp")
-        if learns_from_any and new_slots[0].slot < STARTUP_TRIALS:
-            name = "startup"
-            batches = dict.fromkeys(missing, startup_batch())
-        else:
-            name, batches = f"batch {number}", self._history.read(configuration, missing, number)
+        # The same batch may be start-up trials of one tuning run and not of another: both numbers can be raised at once.
+        startup = {slot.tuning_run for slot in new_slots if learns_from_any and slot.slot < STARTUP_TRIALS} & missing
+        batches = dict.fromkeys(startup, startup_batch())
+        if missing != startup:
+            batches |= self._history.read(configuration, missing - startup, number)
         for tuning_run, batch in batches.items():
             if learns_from_any:
+                name = "startup" if tuning_run in startup else f"batch {number}"
                 settings = self._model(configuration, tuning_run, name, batch)
             elif self._kind in SEQUENCES:
                 settings = self._sequence(configuration, tuning_run, batch.slots)

@@ -1,7 +1,7 @@
 """The settings of a batch follow from the study and earlier batches, not from the worker or the number of slots."""
 
 import pytest
-from storage_study import definition, make, outcomes
+from storage_study import definition, known_for_long, make, outcomes
 
 from hpo.space import split_space
 from hpo.storage.database import connect
@@ -64,6 +64,33 @@ def test_a_batch_depends_on_earlier_batches_only(ledger: Ledger) -> None:
     assert len(finished) == 10 and slots == range(10, 15)
     other = open_study(ledger.engine, "other", ledger.definition, "another digest", {"trials": 20}, {}, {})
     assert Suggestions(other).settings(lease(other, 3)) != Suggestions(ledger).settings(lease(ledger, 3))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_trials_and_tuning_runs_raised_together_get_the_settings_of_each_tuning_run(url: str, sampler: str) -> None:
+    """Batch 1 is then slots 5 to 9 of the first tuning run and slots 10 and more of the others."""
+
+    def settings(name: str, *plans: dict[str, int]) -> tuple[dict[tuple[int, int], Setting], list[set[int]]]:
+        found, runs = {}, []
+        for plan in plans:
+            described = definition(sampler=sampler)
+            ledger = known_for_long(open_study(engine, name, described, "d", {"seeds": 3} | plan, {}, {}))
+            suggestions = Suggestions(ledger)
+            while (work := ledger.lease("x", 32)) and work.phase == "tune":
+                given = suggestions.settings(work)
+                found |= by_slot(work, given) if work.configuration == "A" else {}
+                runs.append({slot.tuning_run for slot in work.slots})
+                ledger.finish("x", outcomes(ledger.assign("x", work, given)))
+            ledger.release("x")
+        return found, runs
+
+    engine = connect(url)
+    raised, runs = settings("raised", {"trials": 5, "tuning_runs": 1}, {"trials": 20, "tuning_runs": 3, "seeds": 5})
+    assert raised.keys() == {(run, slot) for run in range(3) for slot in range(20)}
+    assert sampler != "tpe" or {0, 1, 2} in runs, "a population has trials of all tuning runs"
+    at_once, _ = settings("at once", {"trials": 20, "tuning_runs": 3, "seeds": 5})
+    alike = [key for key in at_once if key[0] or key[1] < 10 or sampler == "random"]
+    assert {key: raised[key] for key in alike} == {key: at_once[key] for key in alike}
 
 
 def test_each_batch_is_sampled_once_as_a_whole(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
