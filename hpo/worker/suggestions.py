@@ -63,7 +63,7 @@ class Suggestions:
         if not missing:
             return
         learns_from_any = self._kind in ("tpe", "gp")
-        # The same batch may be start-up trials of one tuning run and not of another: both numbers can be raised at once.
+        # The same batch may be start-up trials of one tuning run only: both numbers can be raised at once.
         startup = {slot.tuning_run for slot in new_slots if learns_from_any and slot.slot < STARTUP_TRIALS} & missing
         batches = dict.fromkeys(startup, startup_batch())
         if missing != startup:

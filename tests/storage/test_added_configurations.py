@@ -13,7 +13,10 @@ from hpo.report.reproduction import steps
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, new_worker_id, open_study
 from hpo.storage.ledger.planning import PLANNED
+from hpo.storage.ledger.progress import Training, progress
+from hpo.storage.optuna.live_curves import LiveCurves, write_live
 from hpo.storage.optuna.mirror import Mirror
+from hpo.storage.optuna.tracked_runs import read_runs
 
 NUMBERS = {"trials": 12, "seeds": 5, "tuning_runs": 2}
 NEW = {"name": "C", "trials": None, "space": {"learning_rate": RATE}}
@@ -144,6 +147,33 @@ def test_a_worker_that_opened_the_study_before_finishes_what_it_knows(url: str, 
     finish_all(new)
     assert {(row["round"], row["state"]) for row in new.export()["slots"]} == {(0, "done")}
     assert all(row["setting"] for row in new.export()["slots"])
+
+
+def test_a_process_that_opened_the_study_before_shows_and_logs_what_it_knows(url: str) -> None:
+    engine = connect(url)
+    old, other = opened(engine), new_worker_id()
+    old.register("here:1:0:a"), old.register("here:2:0:b")
+    first = old.lease("here:1:0:a", 4)
+    assert first is not None and first.configuration == "A"
+    first = old.assign("here:1:0:a", first, [{"learning_rate": 0.01, "lambda": 0.0}] * 4)
+    new = opened(engine, NEW)
+    while (work := new.lease(other, 24)) and work.configuration != "C":
+        pass
+    assert work is not None
+    work = new.assign(other, work, [{"learning_rate": 0.01}] * len(work.slots))
+    new.finish(other, outcomes(work.with_slots(work.slots[:1])))
+    new.fail(other, work.slots[1:2], "exception", "ValueError: no")
+    for worker, configuration in (("here:1:0:a", "A"), ("here:2:0:b", "C")):
+        training = Training(configuration, "trial", 4, 1, 2, 0.5, 0.9, 2.0)
+        write_live(old, worker, LiveCurves(work.with_slots([]), {}, False, training._asdict()))
+
+    shown = {ledger: progress(ledger.definition, ledger.counts(), ledger.activity().workers) for ledger in (old, new)}
+    assert [training.configuration for training in shown[old].trainings] == ["A", "C"]
+    # 4 epochs per second of both workers; A and B have 24 trials and 5 reruns of 2 epochs each, C has the same.
+    assert shown[old].seconds_left == pytest.approx((2 * 29 * 2 - 4) / 4)
+    assert shown[new].seconds_left is not None and "C" in {run.configuration for run in read_runs(new, ())}
+    assert {run.configuration for run in read_runs(old, ())} == {"A"}
+    assert old.activity().exceptions == {} and new.activity().exceptions == {"C": "ValueError: no"}
 
 
 def test_an_old_worker_repairs_optunas_tables_without_the_new_configuration(url: str) -> None:

@@ -105,6 +105,8 @@ def _seconds_left(
         for name, entry in counts.items()
     }
     for training in trainings:
+        if training.configuration not in left:
+            continue  # added after this process opened the study
         phase = "reruns" if training.phase == "rerun" else "trials"
         left[training.configuration] -= training.runs * models[phase] * training.epoch
     done = {name: sum(epochs[phase] * entry[f"{phase}_done"] for phase in epochs) for name, entry in counts.items()}

@@ -107,9 +107,10 @@ def workers_since(connection: Connection, study: int, since: float) -> list[dict
     ]
 
 
-def newest_exceptions(connection: Connection, study: int) -> dict[str, str]:
-    """See `Activity.exceptions`."""
-    exceptions = sa.and_(failures.c.study_id == study, failures.c.cause == "exception")
+def newest_exceptions(connection: Connection, study: int, order: Sequence[str]) -> dict[str, str]:
+    """See `Activity.exceptions`; those of configurations that are not in `order` are left out, as in `groups`."""
+    known = slots.c.configuration.in_(order)
+    exceptions = sa.and_(failures.c.study_id == study, failures.c.cause == "exception", known)
     newest = (
         sa.select(slots.c.configuration, sa.func.max(failures.c.id).label("id"))
         .join(slots, slots.c.id == failures.c.slot_id)

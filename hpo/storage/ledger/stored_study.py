@@ -121,7 +121,8 @@ class StoredStudy:
         columns = [studies.c[key] for key in PLANNED]
         planned = connection.execute(sa.select(*columns).where(studies.c.id == self.id)).mappings().first()
         present = queries.workers_since(connection, self.id, now(connection) - seconds)
-        return Activity(dict(planned or {}), present, queries.newest_exceptions(connection, self.id))
+        exceptions = queries.newest_exceptions(connection, self.id, self.configurations)
+        return Activity(dict(planned or {}), present, exceptions)
 
     @transaction
     def last_finished(self, connection: Connection) -> float | None:

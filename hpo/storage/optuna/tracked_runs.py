@@ -62,7 +62,7 @@ class TrackedRun(NamedTuple):
 
 
 def read_runs(ledger: Ledger, known: Collection[int], worker: str = "") -> list[TrackedRun]:
-    """At most BATCH finished runs, and then those in training.
+    """At most BATCH finished runs, and then those in training, of the configurations that `ledger` has.
 
     Args:
         known: slot ids of finished runs to leave out. worker: the beginning of a worker's id; by default of any worker.
@@ -70,7 +70,8 @@ def read_runs(ledger: Ledger, known: Collection[int], worker: str = "") -> list[
 
     def read(connection: Connection) -> list[TrackedRun]:
         of_worker = slots.c.worker_id.startswith(worker, autoescape=True)
-        present = sa.and_(slots.c.study_id == ledger.id, slots.c.setting.is_not(None), of_worker)
+        known_here = slots.c.configuration.in_(ledger.configurations)  # others were added later
+        present = sa.and_(slots.c.study_id == ledger.id, slots.c.setting.is_not(None), of_worker, known_here)
         leased = connection.execute(sa.select(slots).where(present, slots.c.state == "leased")).all()
         done = connection.scalars(sa.select(slots.c.id).where(present, slots.c.state == "done").order_by(slots.c.id))
         new = bulk_sql.among(connection, slots.c.id, [slot for slot in done if slot not in known][:BATCH])
