@@ -168,7 +168,7 @@ def _state(slurm: str) -> str:
 
 def _slurm(*command: str, check: bool = True) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {command[0]} here; run this on a machine that can submit to Slurm") from error
     if check and done.returncode:

@@ -127,7 +127,7 @@ def file_system(folder: Path) -> str:
     """The kind of file system of `folder`, as Linux names it; '' on other systems."""
     longest, kind = -1, ""
     with suppress(OSError):
-        for line in MOUNTS.read_text().splitlines():
+        for line in MOUNTS.read_text(errors="surrogateescape").splitlines():
             _, point, name, *_ = line.split()
             point = point.replace("\\040", " ")
             if folder.is_relative_to(point) and len(point) >= longest:  # of equal ones, the last mounted is visible

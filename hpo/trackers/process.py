@@ -1,6 +1,5 @@
 """The process that follows a study for a tracker: its failures and its slowness cannot reach the workers."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from hpo.worker.processes import messages_in
 
 DRAIN = 60.0  # seconds to wait for the last runs after the study is done
 
@@ -53,6 +54,7 @@ def _quiet(command: Sequence[str], storage: str) -> Iterator[subprocess.Popen[st
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        errors="replace",
         env={**os.environ, "HPO_STORAGE": storage},
         start_new_session=True,  # Ctrl-C ends the block, and then this
     )
@@ -72,10 +74,9 @@ def _read(process: subprocess.Popen[str], show: Show, tracker: str) -> None:
     assert process.stdout is not None
     warned = False
     for line in process.stdout:
-        with suppress(json.JSONDecodeError):
-            message = json.loads(line)
-            if isinstance(message, dict) and "kind" in message:
-                show(message)
-                warned |= message["kind"] == "warning"
+        message = messages_in(line)[-1]
+        if message["kind"] != "print":  # by the tracker
+            show(message)
+            warned |= message["kind"] == "warning"
     if process.wait() != 0 and not warned:
         show({"kind": "warning", "text": f"{tracker} ended early (exit code {process.returncode}); training continues"})

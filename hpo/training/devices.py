@@ -126,9 +126,8 @@ def _commit() -> str:
     commands = (["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
         head, changes = (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-            for command in commands
+            subprocess.run(command, capture_output=True, check=True, timeout=5).stdout.strip() for command in commands
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return head + (" with changes" if changes else "")
+    return head.decode() + (" with changes" if changes else "")

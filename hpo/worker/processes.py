@@ -100,6 +100,7 @@ def start_process(command: Sequence[str], environment: Mapping[str, str]) -> sub
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",  # user code may write any bytes
         # The same order of sets in all workers, unless the user has set another.
         env={"PYTHONHASHSEED": "0", **os.environ, **environment},
         # In a new session, Ctrl-C reaches only this process, which then stops the workers in order.
@@ -110,12 +111,18 @@ def start_process(command: Sequence[str], environment: Mapping[str, str]) -> sub
 def _read(number: int, process: subprocess.Popen[str], messages: Messages) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        message = None
-        with suppress(json.JSONDecodeError):
-            message = json.loads(line)
-        if not isinstance(message, dict) or "kind" not in message:  # the user's code printed this line
-            message = {"kind": "print", "text": line.rstrip("\n")}
-        messages.put((number, message))
+        for message in messages_in(line):
+            messages.put((number, message))
+
+
+def messages_in(line: str) -> list[Message]:
+    """The message at the end of a worker's line, if any, and what user code has printed, as another one."""
+    text, start, rest = line.rstrip("\n").rpartition('{"kind": ')  # a message contains no other: quotes are escaped
+    if start:
+        with suppress(ValueError):
+            message = json.loads(start + rest)
+            return [{"kind": "print", "text": text}, message] if text else [message]
+    return [{"kind": "print", "text": line.rstrip("\n")}]
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:

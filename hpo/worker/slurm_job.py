@@ -75,7 +75,9 @@ def _fields() -> dict[str, str]:
 
 def _scontrol(*words: str) -> str | None:
     try:
-        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=ANSWER_TIMEOUT, check=False)
+        done = subprocess.run(
+            ["scontrol", *words], capture_output=True, text=True, errors="replace", timeout=ANSWER_TIMEOUT, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if done.returncode else done.stdout

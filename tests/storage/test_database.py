@@ -154,7 +154,7 @@ def test_sqlite_on_a_network_file_system_is_refused(kind: str, tmp_path: Path, m
     disk.mkdir(parents=True)
     lines = ["rootfs / ext4", "none {share} tmpfs", f"server:/home {{share}} {kind}", "/dev/sdb {share}/disk ext4"]
     mounts = "".join(f"{line} rw 0 0\n" for line in lines).replace("{share}", str(share).replace(" ", r"\040"))
-    (tmp_path / "mounts").write_text(mounts)
+    (tmp_path / "mounts").write_bytes(b"none /mnt/caf\xe9 tmpfs rw 0 0\n" + mounts.encode())  # a path may be any bytes
     monkeypatch.setattr(storage_url, "MOUNTS", tmp_path / "mounts")
     with pytest.raises(HpoError, match=rf"\({re.escape(kind)}\).*network file systems.*PostgreSQL"):
         connect(f"sqlite:///{share}/t.db")

@@ -4,6 +4,8 @@ import errno
 import itertools
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -124,3 +126,17 @@ def test_what_cannot_be_known_of_a_process_is_not_its_end(monkeypatch: pytest.Mo
     ended = new_worker_id(child)
     os.waitpid(child, 0)
     assert has_ended(ended)
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="only Linux has such files")
+def test_a_process_whose_name_is_no_text_is_present() -> None:
+    program = "open('/proc/self/comm', 'wb').write(b'\\xff'); print(flush=True); input()"
+    command = [sys.executable, "-S", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        worker_id = new_worker_id(process.pid)
+        assert not has_ended(worker_id)
+        process.kill()
+        process.wait()
+        assert has_ended(worker_id)

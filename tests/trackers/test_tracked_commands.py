@@ -89,6 +89,17 @@ def test_a_tracker_that_ends_its_process_harms_no_study(folder: Path, monkeypatc
     assert (done.stdout + done.stderr).count("wandb ended early (exit code 3)") == 1
 
 
+def test_what_a_tracker_prints_hides_no_message(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = folder / "broken" / "wandb"
+    package.mkdir(parents=True)
+    program = r"""import os; os.write(1, b"\xff loading: "); raise ImportError("no module")"""
+    (package / "__init__.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", f"{folder / 'broken'}:{Path(__file__).parents[2]}")
+    done = hpo("run", "s.py", "--device", "cpu", "--workers", "1", "--log", "wandb")
+    assert done.returncode == 0 and "report: " in done.stdout and "Traceback" not in done.stderr, done.stderr
+    assert (done.stdout + done.stderr).count("wandb failed (ImportError: no module") == 1
+
+
 def test_a_tracker_that_is_not_installed_is_named_before_training(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,32 @@ def test_an_error_message_is_shown_and_not_repeated_at_the_end(ledger: Ledger) -
     assert shown == ["no shape"] * 2
 
 
+def test_a_message_after_a_print_without_a_newline_is_shown(ledger: Ledger) -> None:
+    shown: list[Any] = []
+    message = {"kind": "error", "text": 'no {"kind": "x"} here'}
+    failing = worker(f"print('loading … ', end=''); print({json.dumps(message)!r}, flush=True); raise SystemExit(1)")
+    with pytest.raises(HpoError, match="fix the error above"):
+        run_workers(ledger, [failing], {}, lambda _, message: shown.append(message))
+    assert shown == [{"kind": "print", "text": "loading … "}, message]
+
+
+@pytest.mark.parametrize("text", ["9" * 10_000, '{"kind": ', '{"kind": }', "[1]", '{"a": {"kind": 1}}'])
+def test_what_user_code_prints_is_no_message(ledger: Ledger, text: str) -> None:
+    finish_all(ledger)
+    shown: list[Any] = []
+    run_workers(ledger, [worker(f"print({text!r}); print('end')")], {}, lambda _, message: shown.append(message))
+    assert shown == [{"kind": "print", "text": text}, {"kind": "print", "text": "end"}]
+
+
+def test_bytes_that_are_no_text_block_no_worker(ledger: Ledger) -> None:
+    """The worker writes more than a pipe holds: it would wait for ever for a reader that has failed."""
+    finish_all(ledger)
+    shown: list[Any] = []
+    program = "import os; os.write(1, b'a\\xffb\\n'); [print('x' * 999) for _ in range(500)]"
+    run_workers(ledger, [worker(program)], {}, lambda _, message: shown.append(message["text"]))
+    assert shown[0].startswith("a") and shown[0].endswith("b") and shown[1:] == ["x" * 999] * 500
+
+
 def test_workers_that_end_without_a_message(ledger: Ledger) -> None:
     killed = worker(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
     for commands, words in (

@@ -59,7 +59,7 @@ def _start_time(pid: int) -> str | None:
     """
     try:
         if Path("/proc/self/stat").exists():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
             return "ended" if fields[0] in "ZX" else fields[19]
         result = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     except OSError:
