@@ -102,18 +102,22 @@ class Checkpoints:
                 "cannot write a checkpoint to %s (%s); training continues without checkpoints", self.folder, error
             )
         finally:  # also after a signal
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def delete_run(path: Path) -> None:
-    """Deletes a run's file, and what a worker that was killed while it wrote one has left."""
-    for each in (path, *path.parent.glob(f"{path.stem}.*.half")):
-        each.unlink(missing_ok=True)
+    """Deletes a run's file, and what a worker that was killed while it wrote one has left; else it warns."""
+    try:
+        for each in (path, *path.parent.glob(f"{path.stem}.*.half")):
+            each.unlink(missing_ok=True)
+    except OSError as error:
+        warn_once(f"cannot delete checkpoints in {path.parent} ({error.strerror}); delete them after the study")
 
 
 def _set_aside(path: Path, reason: str) -> None:
     renamed = path.with_suffix(".damaged")
-    with suppress(FileNotFoundError):  # another worker has renamed it
+    with suppress(OSError):  # another worker has renamed it, or nobody can
         path.replace(renamed)
     log.warning("the checkpoint %s is damaged (%s); the run restarts from scratch", renamed, reason)
 

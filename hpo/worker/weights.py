@@ -49,7 +49,7 @@ class WeightsFolder:
                 "setting": slot.setting, "metrics": result.final,
             }  # fmt: skip
             metadata = {"format": "pt", "hpo": json.dumps({**self.provenance, **own})}
-            _safetensors().save_file(result.weights, temporary, metadata)
+            temporary.write_bytes(_safetensors().save(result.weights, metadata))  # `save_file` raises no OSError
             temporary.replace(path)
         except OSError as error:
             warn_once(f"cannot write weights to {path.parent} ({error.strerror}); the results are stored without them")

@@ -220,6 +220,41 @@ def test_a_full_disk_is_a_warning(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_becomes_unavailable_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From the third epoch on, there is a file in its place, so that every access to what was in it fails."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def on_epoch(finished: Epoch) -> None:
+        if finished.epoch == 3:
+            assert len(list(folder.glob("*.pt"))) == 2
+            folder.rename(tmp_path / "away")
+            folder.write_text("")
+
+    training = Trainer(STUDY, "cpu", on_epoch, Checkpoints(folder, "study", 0.0))
+    with caplog.at_level(logging.WARNING, "hpo"):
+        outcomes = training(work(0, 1))
+        training.delete_checkpoints(work(0, 1))
+    assert all(outcome.value is not None and math.isfinite(outcome.value) for outcome in outcomes)
+    assert "cannot write a checkpoint" in caplog.text and caplog.text.count("cannot delete checkpoints") == 1
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    [path] = interrupt(tmp_path, 2, work(0))
+    path.write_bytes(b"")
+
+    def fail(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    epochs: list[int] = []
+    with caplog.at_level(logging.WARNING, "hpo"):
+        trainer(tmp_path, epochs=epochs)(work(0))
+    assert epochs == [1, 2, 3, 4, 5] and "damaged" in caplog.text
+
+
 def test_a_run_is_identified_by_everything_that_it_depends_on(tmp_path: Path) -> None:
     setting = {"a": 1.0, "b": 2.0}
     checkpoints = Checkpoints(tmp_path, "study", 60)

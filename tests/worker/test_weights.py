@@ -2,7 +2,10 @@
 
 import json
 import os
+import resource
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,9 @@ import hpo
 from hpo import housekeeping
 from hpo.data import load_source
 from hpo.errors import UsageError
+from hpo.trials import Slot
 from hpo.user_code.messages import warn_once
+from hpo.worker.weights import WeightsFolder
 
 safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
 
@@ -97,6 +102,20 @@ def test_a_folder_that_cannot_be_written_costs_no_result(
     monkeypatch.setenv("HPO_WEIGHTS", str(tmp_path / "weights"))
     results = hpo.run(study(), f"sqlite:///{tmp_path}/hpo.db", "cpu", reports=tmp_path / "reports")
     assert (results.reruns.state == "done").all() and "cannot write weights" in caplog.text
+
+
+def test_a_full_disk_costs_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The limit on the size of files fails in the same call as a full disk."""
+    warn_once.cache_clear()
+    result: Any = SimpleNamespace(weights={"weight": torch.zeros(10_000)}, final={})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        WeightsFolder(tmp_path, "small", {}).save("A", Slot(1, 0, 1000, 1, {}), result)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot write weights" in caplog.text and "File too large" in caplog.text
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 FILE = """
