@@ -13,6 +13,7 @@ from postgres_server import PostgresServer
 from storage_study import make, outcomes
 from turns import Turns
 
+from hpo.errors import UsageError
 from hpo.storage import curves, schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, names
@@ -73,6 +74,17 @@ def test_a_study_deleted_while_a_worker_reports_a_failure_leaves_nothing(turns: 
         assert turns.wait(deleting) == [False]
     assert failing.result() == [slot.id for slot in work.slots]
     deleting.result()
+    assert (row_counts(turns), turns.errors) == ([0, 0, 0, 0], [])
+
+
+def test_a_worker_that_starts_while_its_study_is_deleted_is_told_so(turns: Turns) -> None:
+    ledger = make(turns.engine)
+    with turns.stopped(ledger.delete) as deleting:
+        registering = turns.start(lambda: ledger.register("host:1:2"))
+        assert turns.wait(registering) == [False]
+    deleting.result()
+    with pytest.raises(UsageError, match="was deleted"):
+        registering.result()
     assert (row_counts(turns), turns.errors) == ([0, 0, 0, 0], [])
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from storage_study import best, definition, finish_all, make, outcomes
 
 from hpo.errors import UsageError
-from hpo.storage import curves
+from hpo.report import read_record
+from hpo.storage import curves, schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, load_study, names, open_study
 from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
@@ -256,6 +258,19 @@ def test_an_unknown_study_is_refused_with_the_known_names(engine: Engine) -> Non
     assert names(engine) == ["r", "s"] and load_study(engine, "s").definition == definition()
     with pytest.raises(UsageError, match=r"'gnvr'.*: r, s"):
         load_study(engine, "gnvr")
+
+
+def test_a_study_deleted_after_it_was_opened_is_refused_in_a_sentence(url: str) -> None:
+    opened = make(connect(url))
+    load_study(opened.engine, "s").delete()
+    for use in (lambda: opened.register("host:1:2", "cpu"), opened.export, lambda: read_record(opened)):
+        with pytest.raises(UsageError, match="'s' was deleted"):
+            use()
+    with opened.engine.begin() as connection:
+        assert connection.execute(sa.select(schema.workers)).all() == [], "no worker of a study that does not exist"
+    replacement = make(opened.engine)
+    replacement.register("host:1:2", "cpu")
+    assert [worker["host"] for worker in replacement.activity().workers] == ["host"]
 
 
 def test_delete_leaves_nothing_of_a_study_and_all_of_another(url: str) -> None:

@@ -38,7 +38,13 @@ class Ledger(TrialHistory):
         environment: Mapping[str, Any] | None = None,
         launch: str = "",
     ) -> None:
-        """Stores which worker starts, where, with which versions, and what started it ("slurm 12_3")."""
+        """Stores which worker starts, where, with which versions, and what started it ("slurm 12_3").
+
+        Raises:
+            UsageError: the study was deleted.
+        """
+        if not self._lock(connection):
+            raise self._deleted()
         host, pid, *_ = [*worker_id.split(":"), "0"]
         time = now(connection)
         row = {

@@ -7,6 +7,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from hpo.errors import UsageError
 from hpo.storage.ledger import queries
 from hpo.storage.ledger.added_configurations import digests_by_configuration
 from hpo.storage.ledger.connection_health import ConnectionHealth
@@ -131,13 +132,19 @@ class StoredStudy:
 
     @transaction
     def export(self, connection: Connection) -> dict[str, Any]:
-        """Everything but the curves: "study" (dict), "slots", "failures", "workers" (lists of dicts)."""
+        """Everything but the curves: "study" (dict), "slots", "failures", "workers" (lists of dicts).
+
+        Raises:
+            UsageError: the study was deleted.
+        """
 
         def rows(table: sa.Table, order: sa.Column[Any]) -> list[dict[str, Any]]:
             query = sa.select(table).where(table.c.study_id == self.id).order_by(order)
             return [_exported(row) for row in connection.execute(query).mappings()]
 
-        study = connection.execute(sa.select(studies).where(studies.c.id == self.id)).mappings().one()
+        study = connection.execute(sa.select(studies).where(studies.c.id == self.id)).mappings().first()
+        if study is None:
+            raise self._deleted()
         return {
             "study": {key: value for key, value in _exported(study).items() if key != "id"},
             "slots": rows(slots, slots.c.id),
@@ -170,13 +177,20 @@ class StoredStudy:
         self._lock(connection)  # first the study, then its slots, as everywhere: no slot is added meanwhile
         delete_rows(connection, self.id)
 
-    def _lock(self, connection: Connection) -> None:
+    def _lock(self, connection: Connection) -> bool:
         """Keeps others from changing what the study has left to do until the transaction ends (on PostgreSQL).
 
         Slots are locked after this; and `open_study` locks the whole table first, which conflicts with the first lock.
+
+        Returns:
+            Whether there still is such a study.
         """
         lock_table(connection, studies, "ROW EXCLUSIVE")
-        connection.execute(sa.select(studies.c.id).where(studies.c.id == self.id).with_for_update())
+        query = sa.select(studies.c.id).where(studies.c.id == self.id).with_for_update()
+        return connection.scalar(query) is not None
+
+    def _deleted(self) -> UsageError:
+        return UsageError(f"study {self.study!r} was deleted while this command ran; run the same command again")
 
     def _run(self, work: Callable[[Connection], T]) -> T:
         result = run_with_retry(self.engine, work, self.retry_timeout, on_failure=self.health.failure)
