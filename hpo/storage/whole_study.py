@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from hpo.errors import UsageError
 from hpo.storage import bulk_sql, curves, schema
 from hpo.storage.ledger import Ledger, load_study
-from hpo.storage.ledger.lease_check import lock_idle_study
+from hpo.storage.ledger.lease_check import idle_study
 from hpo.storage.ledger.leases import RELEASED
 from hpo.storage.transactions import lock_table, run_with_retry
 
@@ -33,12 +33,14 @@ class WholeStudy(NamedTuple):
 
 
 def read_whole(engine: Engine, name: str) -> WholeStudy:
-    """Reads a study as it is at one moment.
+    """Reads a study as it is at one moment, without a lock: the database may be read-only.
 
     Raises:
         UsageError: there is no such study, or workers are training it.
     """
-    return run_with_retry(engine, lambda connection: _read(connection, lock_idle_study(connection, name, "copied")))
+    if engine.dialect.name == "postgresql":  # else each statement sees what was committed before it
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    return run_with_retry(engine, lambda connection: _read(connection, idle_study(connection, name, "copied")))
 
 
 def write_whole(engine: Engine, whole: WholeStudy, name: str) -> Ledger:

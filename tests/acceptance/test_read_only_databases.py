@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shown_study
@@ -15,7 +16,11 @@ from command_line import CommandLine
 from fork_server import ROOT, Child, ForkServer
 from postgres_server import PostgresServer, Standby
 
+from hpo import housekeeping
+from hpo.errors import UsageError
+from hpo.storage import curves
 from hpo.storage.database import connect
+from hpo.storage.ledger import Ledger, load_study, new_worker_id
 from hpo.storage.optuna.mirror import Mirror
 
 Start = Callable[..., Child]
@@ -171,3 +176,36 @@ def test_a_postgresql_database_that_cannot_be_written(
     hpo.write_study("mine", (ROOT / "studies" / "gnvr.py").read_text())
     said = hpo.run("worker", "mine", code=1)
     assert said.count("\n") == 1 and re.search("permission denied|read-only transaction|during recovery", said), said
+
+
+@pytest.mark.parametrize("kind", ["reader", "standby"])
+def test_a_study_is_copied_out_of_a_database_that_cannot_be_written(
+    kind: str, filled: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As the error of the other commands recommends."""
+    url, target = request.getfixturevalue(kind), f"sqlite:///{tmp_path}/t.db"
+    housekeeping.copy(url, "shown", target)
+    housekeeping.export_file(url, "shown", tmp_path / "shown.hpo")
+    housekeeping.import_file(tmp_path / "shown.hpo", target, "imported")
+    original = load_study(connect(filled), "shown")
+    lost = ("id", "trial", "worker_id")  # the ids are those of another database
+
+    def slots(ledger: Ledger) -> list[dict[str, Any]]:
+        return [{key: value for key, value in row.items() if key not in lost} for row in ledger.export()["slots"]]
+
+    for name in ("shown", "imported"):
+        assert slots(load_study(connect(target), name)) == slots(original)
+        assert len(curves.read(connect(target), name)["value"]) == len(curves.read(original.engine, "shown")["value"])
+    assert housekeeping.merge(target, "imported", "shown", url) == []
+
+
+def test_a_study_in_training_is_not_copied_out_of_a_database_that_cannot_be_written(
+    filled: str, reader: str, tmp_path: Path
+) -> None:
+    ledger, worker = shown_study.make(connect(filled), "leased"), new_worker_id()
+    assert ledger.lease(worker, 1) is not None
+    with pytest.raises(UsageError, match=f"process {worker.split(':')[1]} on "):
+        housekeeping.copy(reader, "leased", f"sqlite:///{tmp_path}/t.db")
+    ledger.release(worker)
+    assert housekeeping.copy(reader, "leased", f"sqlite:///{tmp_path}/t.db").state() == "work"
+    ledger.delete()

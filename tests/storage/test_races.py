@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 import sqlalchemy as sa
 from postgres_server import PostgresServer
-from storage_study import make, outcomes
+from storage_study import finish_all, make, outcomes
 from turns import Turns
 
 from hpo.errors import UsageError
@@ -18,6 +18,7 @@ from hpo.storage import curves, schema
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger, Work, load_study, names
 from hpo.storage.schema import failures, slots
+from hpo.storage.whole_study import read_whole
 from tests.storage.test_ledger import take
 
 OF_ONE_WORKER = ("finish", "fail", "extend", "release", "assign", "note trials")
@@ -146,6 +147,25 @@ def prepare(turns: Turns, name: str) -> tuple[Ledger, dict[str, Callable[[], obj
         "raise": lambda: make(ledger.engine, ledger.study, trials=5, seeds=3),
         "delete": ledger.delete,
     }
+
+
+def test_a_study_is_copied_as_it_is_at_one_moment_and_without_a_lock(turns: Turns) -> None:
+    ledger = make(turns.engine)
+    finish_all(ledger)
+    other, deleted = connect(turns.engine.url.render_as_string(hide_password=False)), list[bool]()
+
+    def delete_between(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM hpo_failures" in statement and not deleted:
+            deleted.append(True)
+            load_study(other, "s").delete()
+
+    sa.event.listen(turns.engine, "before_cursor_execute", delete_between)
+    whole = read_whole(turns.engine, "s")
+    sa.event.remove(turns.engine, "before_cursor_execute", delete_between)
+    other.dispose()
+    assert deleted and names(turns.engine) == []
+    assert len(whole.slots) == 2 * (12 + 3) and len(whole.curves) == 2 * len(whole.slots)
+    assert turns.errors == []
 
 
 def slots_with_curves_are_done(turns: Turns, name: str) -> bool:

@@ -11,7 +11,14 @@ from hpo.storage.transactions import lock_table, now
 
 
 def lock_idle_study(connection: Connection, name: str, action: str) -> int:
-    """The id of a study that no worker trains, and that none can lease from until the transaction ends.
+    """As `idle_study`; no worker can lease from the study until the transaction ends."""
+    lock_table(connection, studies)
+    connection.execute(sa.select(studies.c.id).where(studies.c.name == name).with_for_update())
+    return idle_study(connection, name, action)
+
+
+def idle_study(connection: Connection, name: str, action: str) -> int:
+    """The id of a study that no worker trains.
 
     Args:
         action: what is to be done, in the error's sentence: "deleted".
@@ -19,9 +26,7 @@ def lock_idle_study(connection: Connection, name: str, action: str) -> int:
     Raises:
         UsageError: there is no such study, or workers hold leases.
     """
-    lock_table(connection, studies)
-    query = sa.select(studies.c.id).where(studies.c.name == name).with_for_update()
-    study = connection.scalar(query)
+    study = connection.scalar(sa.select(studies.c.id).where(studies.c.name == name))
     if study is None:
         raise UsageError(f"there is no study {name!r} in this database")
     time = now(connection)
