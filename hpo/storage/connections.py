@@ -126,7 +126,7 @@ def configure_connections(engine: Engine, reading: bool = False, other: Engine |
     if not reading:  # SQLite would create the file if it was deleted
         event.listen(engine, "do_connect", lambda *_: opened.check())
 
-    @event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect", insert=True)  # first: a connection for which this fails is not counted
     def _configure_sqlite(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # `_begin` begins transactions instead of the driver
         if reading:

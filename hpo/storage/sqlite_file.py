@@ -30,7 +30,10 @@ class OpenFile:
 
         The file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
         """
-        for path in (self.path, self.log):
+        if not self.connections:
+            self._forget()
+        # Until this process holds the database, another one deletes the log when it closes the last connection.
+        for path in (self.path, self.log) if self.connections else (self.path,):
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -51,8 +54,11 @@ class OpenFile:
     def disconnect(self, *_: object) -> None:
         self.connections -= 1
         if not self.connections:
-            self._identities.clear()
-            self.size = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        self._identities.clear()
+        self.size = 0
 
 
 def open_file(engine: Engine, opened_by: Engine | None = None) -> OpenFile:

@@ -351,6 +351,52 @@ def test_a_sqlite_file_that_is_lost_while_it_is_open_is_noticed(tmp_path: Path, 
     assert path.exists() == (fault != "deleted")
 
 
+def test_a_log_that_another_process_deletes_while_this_one_connects_is_no_loss(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    engine = connect(f"sqlite:///{path}")
+    engine.dispose()
+    other = sqlite3.connect(path)
+    other.execute("SELECT * FROM hpo_schema").fetchall()
+    log = tmp_path / "t.db-wal"
+    before = log.stat().st_ino
+
+    def close_other(*_: object) -> None:
+        other.close()
+        if not log.exists():  # the last connection of all
+            (tmp_path / "a file in the place of the log").write_text("")
+
+    sa.event.listen(engine, "do_connect", close_other)  # after the check, before SQLite opens the file
+    assert run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION)) == schema.VERSION
+    assert log.stat().st_ino != before
+    log.unlink()
+    with pytest.raises(HpoError, match="deleted"):
+        run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION))
+
+
+def test_a_file_may_be_another_one_after_a_connection_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "RETRY_TIMEOUT", 0.2)
+    path = tmp_path / "t.db"
+    engine = connect(f"sqlite:///{path}")
+    engine.dispose()
+
+    def replace_file() -> None:
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+        (tmp_path / "copy").replace(path)
+
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode=DELETE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(HpoError, match="locked"):  # while the connection is configured
+        run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION))
+    other.close()
+    for _ in range(2):
+        replace_file()
+        assert run_with_retry(engine, lambda connection: connection.scalar(READ_VERSION)) == schema.VERSION
+        engine.dispose()
+
+
 def test_a_session_that_stays_broken_is_one_sentence(url: str) -> None:
     def work(_: sa.Connection) -> None:
         raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")
