@@ -8,7 +8,9 @@ from typing import Any
 
 import optuna
 import pytest
+from command_line import CommandLine
 from fork_server import ForkServer
+from optuna.storages import RDBStorage
 from postgres_server import PostgresServer
 from storage_study import RATE, definition, finish_all, kept, known_for_long, plain_names
 
@@ -155,6 +157,35 @@ def test_deleting_takes_optunas_studies_with_it_and_nothing_else(url: str) -> No
     assert content(url, "s-other") == other and shown(url, "s-other") == pictures
     with pytest.raises(UsageError, match="no study"):
         housekeeping.delete(url, "s")
+
+
+def test_an_optuna_study_that_is_deleted_meanwhile_is_no_obstacle(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As somebody does in Optuna's dashboard."""
+    finished(url)
+    read = RDBStorage.get_all_studies
+
+    def read_and_delete(storage: RDBStorage) -> Any:
+        studies = read(storage)
+        if studies:
+            kept(url).delete_study(studies[-1]._study_id)
+        return studies
+
+    monkeypatch.setattr(RDBStorage, "get_all_studies", read_and_delete)
+    housekeeping.delete(url, "s")
+    monkeypatch.undo()
+    assert names(connect(url)) == [] and plain_names(url) == []
+
+
+def test_two_processes_that_delete_the_same_study_leave_nothing(
+    url: str, tmp_path: Path, fork_server: ForkServer
+) -> None:
+    finished(url)
+    hpo = CommandLine(fork_server, tmp_path / "work", HPO_STORAGE=url)
+    children = [hpo.start("delete", "s", "--yes") for _ in range(3)]
+    codes = [child.wait(60) for child in children]
+    for child, code in zip(children, codes, strict=True):
+        assert child.text().count("\n") == 1 and (code == 0 or "no study 's'" in child.text()), child.text()
+    assert 0 in codes and names(connect(url)) == [] and plain_names(url) == []
 
 
 def test_merging_adds_configurations_with_their_results(two: list[str]) -> None:

@@ -133,10 +133,11 @@ def rename_study(engine: Engine, name: str, new: str, rename_command: Callable[[
 
 
 def _delete_shown(engine: Engine, name: str) -> None:
-    with _opened(engine) as storage:
+    with _opened(engine) as storage, creation_lock(engine):  # Optuna fails where two processes delete the same study
         for study in storage.get_all_studies():
             if study.study_name.startswith(f"{name}/") and STUDY_ID in study.user_attrs:
-                storage.delete_study(study._study_id)
+                with suppress(KeyError):  # somebody has deleted it in Optuna's dashboard
+                    storage.delete_study(study._study_id)
 
 
 class OptunaStudies:
