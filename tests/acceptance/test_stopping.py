@@ -1,7 +1,6 @@
 """SIGTERM, SIGINT and SIGUSR1: a worker releases its leased trials at once, as if it had not leased them."""
 
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fork_server import ForkServer
 from storage_checks import check, read
 from storage_study import make, plain_names, plain_study
 from storage_worker import read_logs
+from waiting import wait_for
 from worker_processes import check_end, start_worker, wait_for_training
 
 from hpo.storage import schema
@@ -56,8 +56,8 @@ def test_a_worker_that_waits_for_others_stops_at_once(
     ledger = make(connect(url), trials=1, seeds=1)
     ledger.lease("another", 1), ledger.lease("another", 1)
     worker = start_worker(fork_server, url, tmp_path)
-    time.sleep(0.5)
-    assert worker.poll() is None
+    wait_for(lambda: (tmp_path / "0.log.waiting").exists() or worker.poll() is not None)
+    assert worker.poll() is None, worker.text()
     worker.send_signal(number)
     check_end(worker, 128 + number)
     assert len(leased_settings(ledger)) == 2

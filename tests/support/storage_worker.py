@@ -66,7 +66,7 @@ def work(
 
     Args:
         log: a file that gets a JSON object a line: what ("assigned" | "leased" | "counted" | "late"), name, slot,
-            attempt, replacements, setting.
+            attempt, replacements, setting. A file LOG.waiting appears when the worker first waits for others.
         name: of this worker; in the log, in every result, and the seed of its training times.
         seconds: shortest and longest time that a population trains.
         die: the point at which this process sends itself the signal `how`: "before finish 2", "after lease 1" (see
@@ -122,6 +122,8 @@ def work(
     def remember(kind: str, details: dict[str, Any]) -> None:
         if kind == "leased":
             leased.update({slot.id: details["work"].with_slots([slot]) for slot in details["work"].slots})
+        elif kind == "waiting":
+            Path(f"{log}.waiting").touch()
 
     _after(Ledger, "finish", counted)
     passed("start")

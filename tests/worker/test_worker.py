@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from storage_study import known_for_long, make, outcomes
+from waiting import wait_for
 
 from hpo.errors import HpoError, UsageError
 from hpo.storage.database import connect
@@ -241,12 +242,16 @@ def test_a_failing_mirror_stops_nothing_and_is_reported_once(ledger: Ledger, mon
 
 
 def test_leases_are_extended_while_training(ledger: Ledger) -> None:
-    work = ledger.lease("x", 5, 0.4)
+    def lease_ends() -> list[float]:
+        return [row["lease_until"] for row in ledger.export()["slots"] if row["worker_id"] == "x"]
+
+    work = ledger.lease("x", 5, 1.0)
     assert work is not None
-    heartbeat = LeaseHeartbeat(ledger, "x", 0.4)
+    end = max(lease_ends())
+    heartbeat = LeaseHeartbeat(ledger, "x", 3.0)
     with heartbeat:
         heartbeat.hold(work)
-        time.sleep(1.0)
+        wait_for(lambda: min(lease_ends()) > end and time.time() > end)
         other = ledger.lease("y", 20)
         assert other is not None and {slot.id for slot in other.slots}.isdisjoint({slot.id for slot in work.slots})
     assert ledger.export()["failures"] == []
