@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from hpo.errors import UsageError
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.components import optimizer_of, regularizer_of
@@ -19,7 +20,7 @@ from hpo.study.external_inputs import external_inputs
 from hpo.study.study import Study
 from hpo.study.study_syntax import study_digests
 from hpo.study.syntax import digest, lambda_digest, module_digests, process_dependent_names
-from hpo.study.user_modules import UserModule, user_modules
+from hpo.study.user_modules import UserModule, changed_files, user_modules
 from hpo.user_code.metrics import Whole
 from hpo.user_code.ownership import is_user_code
 from hpo.user_code.reachable import reachable
@@ -37,10 +38,16 @@ def fingerprint(study: Study) -> dict[str, str]:
     They are the same in every process and on every machine, and for every version of Python where the code has a file.
     Comments, layout, docstrings, the author's texts and the planned numbers do not count, nor does what the definition
     contains.
+
+    Raises:
+        UsageError: a file has changed since the study was loaded, so that the study has other code than the file.
     """
+    study_module = study.defined_in.partition(":")[0]
+    if changed := changed_files(study_module):
+        raise UsageError(f"{changed[0]} has changed since the study was loaded; load the study again")
     objects = reachable_objects(parts(study))
     modules = modules_of(study, objects)
-    module_label = functools.partial(label_of_module, study.defined_in.partition(":")[0])
+    module_label = functools.partial(label_of_module, study_module)
     entries: dict[str, list[str]] = defaultdict(list)
     for module in modules.values():
         for name, code in _statements(module, study.defined_in).items():

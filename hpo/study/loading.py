@@ -48,6 +48,8 @@ def load(reference: str) -> Study:
 
 
 def _execute(path: Path) -> ModuleType:
+    from hpo.study.user_modules import forget_changed_modules, remember_imports
+
     specification = importlib.util.spec_from_file_location(f"hpo_study_{path.stem}", path)
     if specification is None or specification.loader is None:
         raise UsageError(f"{path} cannot be read as Python; give a .py file")
@@ -56,6 +58,7 @@ def _execute(path: Path) -> ModuleType:
     for folder in (str(path.parent.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.append(folder)
+    forget_changed_modules()
     try:
         specification.loader.exec_module(module)
     except UsageError as error:
@@ -65,6 +68,8 @@ def _execute(path: Path) -> ModuleType:
         message = f"{type(error).__name__}: {text}".strip().removesuffix(":").partition("\n")[0]
         hint = error_hint(error, vars(module)) or f"{message}; fix that line"
         raise UsageError(f"{_location(path, error)}: {hint}") from error
+    finally:
+        remember_imports(module)
     return module
 
 

@@ -1,6 +1,7 @@
 """The user's modules that a study reaches: by import, inside functions too, and by what its variables come from."""
 
 import ast
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +16,8 @@ from hpo.study.syntax import identifiers, parse
 from hpo.user_code.ownership import is_user_code, is_user_file
 
 MAX_NOT_IMPORTED = 200  # modules that nothing has imported yet: a library under development may have thousands
+# Module of a study file → name → the module, None if not imported yet, its file and what that contained.
+_imported: dict[str, dict[str, tuple[ModuleType | None, Path, str]]] = {}
 
 
 class UserModule(NamedTuple):
@@ -53,6 +56,46 @@ def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
                 waiting.update(name for value in module.variables.values() for name in _module_of(value))
         waiting -= seen
     return found
+
+
+def remember_imports(study_module: ModuleType) -> None:
+    """Remembers which modules of the user a study file has imported, and what their files contain."""
+    _imported[study_module.__name__] = {
+        name: (sys.modules.get(name), module.file, _contents(module.file))
+        for name, module in user_modules([study_module]).items()
+    }
+
+
+def changed_files(study_module: str) -> list[Path]:
+    """The files of a study and of the user's modules that it imports that have changed since it was loaded."""
+    return [file for _, file, contents in _imported.get(study_module, {}).values() if _contents(file) != contents]
+
+
+def forget_changed_modules() -> None:
+    """Makes Python import the user's modules again if a file of one has changed since a study imported it.
+
+    All of them, since those that import a changed module hold what it had defined.
+    """
+    present = {
+        name: entry
+        for modules in _imported.values()
+        for name, entry in modules.items()
+        if name not in {*_imported, "__main__"} and entry[0] in (None, sys.modules.get(name))
+    }
+    if all(_contents(file) == contents for _, file, contents in present.values()):
+        return
+    for name in present:
+        module = sys.modules.pop(name, None)
+        package, _, attribute = name.rpartition(".")
+        if module is not None and getattr(sys.modules.get(package), attribute, None) is module:
+            delattr(sys.modules[package], attribute)  # where `from package import module` would find it
+
+
+def _contents(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _module_of(value: Any) -> Iterator[str]:

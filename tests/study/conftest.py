@@ -8,14 +8,15 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _loaded_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _loaded_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Removes what loading a study adds to the interpreter."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     known = set(sys.modules)
     yield
-    for name in [name for name in sys.modules if name not in known and name.startswith("hpo_study_")]:
-        del sys.modules[name]
+    for name in sys.modules.keys() - known:
+        if name.startswith("hpo_study_") or str(tmp_path) in str(sys.modules[name].__spec__):
+            del sys.modules[name]
 
 
 @pytest.fixture

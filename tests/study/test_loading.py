@@ -8,6 +8,7 @@ import pytest
 
 from hpo.errors import UsageError
 from hpo.study.definition import describe, digest
+from hpo.study.fingerprint import fingerprint
 from hpo.study.loading import load
 from hpo.study.study_files import BUILT_IN, study_name, study_path
 
@@ -180,7 +181,46 @@ def test_a_study_may_import_its_neighbours() -> None:
         GOOD.replace("\nSPACE", "from width_of_mine import WIDTH\n\nSPACE", 1).replace("(40, 8, 10)", "(40, WIDTH, 10)")
     )
     assert describe(load("mine"))["model"]["widths"] == [40, 8, 10]
-    del sys.modules["width_of_mine"]
+
+
+def test_an_edited_neighbour_and_what_imports_it_are_imported_again() -> None:
+    lines = {"direct": "import parts_of_mine as parts", "package": "from lab_of_mine import parts"}
+    lines |= {"between": "import between_of_mine as parts"}
+    text = GOOD.replace("(40, 8", "(40, parts.WIDTH")
+    write("from parts_of_mine import WIDTH\n", "studies/between_of_mine.py")
+    for width in (8, 123):
+        for path in ("parts_of_mine.py", "lab_of_mine/parts.py"):
+            write(f"WIDTH = {width}\n", f"studies/{path}")
+        for name, line in lines.items():
+            write(text.replace("\nSPACE", f"{line}\n\nSPACE", 1), f"studies/{name}.py")
+            assert describe(load(f"studies/{name}.py"))["model"]["widths"] == [40, width, 10]
+
+
+def test_a_neighbour_is_imported_again_only_after_an_edit() -> None:
+    parts = write("WIDTH = 8\n", "studies/kept_of_mine.py")
+    write(GOOD.replace("\nSPACE", "import kept_of_mine\n\nSPACE", 1))
+    load("mine")
+    module = sys.modules["kept_of_mine"]
+    load("mine")
+    assert sys.modules["kept_of_mine"] is module
+    parts.write_text("WIDTH = no_number\n")
+    assert "no_number" in refusal()
+    parts.write_text("WIDTH = 123\n")
+    load("mine")
+    assert sys.modules["kept_of_mine"].WIDTH == 123
+
+
+@pytest.mark.parametrize("edited", ["mine", "late_of_mine"])
+def test_a_loaded_study_has_no_fingerprint_after_an_edit(edited: str) -> None:
+    texts = {"late_of_mine": "WIDTH = 8\n", "mine": GOOD.replace("\nSPACE", "import late_of_mine\n\nSPACE", 1)}
+    for name, text in texts.items():
+        write(text, f"studies/{name}.py")
+    study = load("mine")
+    fingerprint(study)
+    write(texts[edited] + "DEPTH = 2\n", f"studies/{edited}.py")
+    with pytest.raises(UsageError, match=f"{edited}.py has changed"):
+        fingerprint(study)
+    assert fingerprint(load("mine"))
 
 
 def test_loading_twice_gives_one_digest() -> None:
