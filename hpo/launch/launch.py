@@ -18,7 +18,10 @@ EngineName = Literal["local", "slurm", "ray"]
 
 
 class WorkerState(NamedTuple):
-    """One worker of a launch: its number from 1; "running", "pending" or "ended"; its host, and its job or process."""
+    """One worker of a launch: its number from 1; its state; its host, and its job or process.
+
+    The state is "running", "pending", "ended" or, for a process of another machine, "unknown".
+    """
 
     number: int
     state: str

@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from hpo.errors import UsageError
 from hpo.launch.launch import Launch, WorkerState, text_of
-from hpo.storage.ledger.worker_ids import has_ended, new_worker_id
+from hpo.storage.ledger.worker_ids import has_ended, host, is_running, new_worker_id
 
 GRACE = 10.0  # seconds that workers get to release their leases
 
@@ -34,9 +35,7 @@ class Local:
 
     def states(self, launch: Launch) -> list[WorkerState]:
         return [
-            WorkerState(
-                number, "ended" if has_ended(key) else "running", f"{socket.gethostname()}, process {_pid(key)}"
-            )
+            WorkerState(number, _state(key), f"{_host(key).partition('+')[0]}, process {_pid(key)}")
             for number, key in enumerate(launch.data["worker_ids"], start=1)
         ]
 
@@ -44,13 +43,29 @@ class Local:
         return [text_of(launch.folder / f"worker-{number}.log") for number in range(1, launch.workers + 1)]
 
     def stop(self, launch: Launch) -> None:
-        alive = [key for key in launch.data["worker_ids"] if not has_ended(key)]
+        elsewhere = [_host(key).partition("+")[0] for key in launch.data["worker_ids"] if _host(key) != host()]
+        if elsewhere:
+            raise UsageError(
+                f"the workers of {launch.name} were started on {elsewhere[0]}, which is another machine, or another "
+                "container or an earlier start of this one; if they still run, run the same command there"
+            )
+        alive = [key for key in launch.data["worker_ids"] if is_running(key)]
         for key in alive:
             with suppress(ProcessLookupError):
                 os.kill(_pid(key), signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline and not all(map(has_ended, alive)):
             time.sleep(0.1)
+
+
+def _state(worker_id: str) -> str:
+    if _host(worker_id) != host():  # the process with its number here is another one
+        return "unknown"
+    return "ended" if has_ended(worker_id) else "running"
+
+
+def _host(worker_id: str) -> str:
+    return worker_id.partition(":")[0]
 
 
 def _pid(worker_id: str) -> int:

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import pytest
 from launched_project import Project
 from slurm_cluster import SlurmCluster
 from waiting import wait_for
+
+from hpo.launch.launch import new_launch, save
+from hpo.storage.ledger import new_worker_id
 
 
 @pytest.fixture
@@ -36,6 +41,27 @@ def test_workers_are_stopped(project: Project) -> None:
     project.hpo("launch", "--stop", "small")
     assert project.states() == ["ended", "ended"]
     assert set(project.counts()) == {"open"}
+
+
+@pytest.mark.parametrize(
+    ("where", "shift", "code", "state"),
+    [("other+0123abcd", 0, 2, "unknown"), (None, 0, 0, "ended"), (None, 1, 0, "ended")],
+)
+def test_only_processes_of_the_launch_are_stopped(
+    where: str | None, shift: int, code: int, state: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process number means another process on another machine, after a restart and after it was reused."""
+    monkeypatch.chdir(project.folder)
+    process = subprocess.Popen(["sleep", "60"])
+    host, pid, started, key = new_worker_id(process.pid).split(":")
+    record = new_launch("small", "local", ["hpo"], 1)
+    save(record, {"worker_ids": [f"{where or host}:{pid}:{int(started) + shift}:{key}"]})
+    project.hpo("launch", "--stop", "small", code=code)
+    killed = where is None and not shift
+    assert process.poll() == (-signal.SIGTERM if killed else None)
+    assert project.states() == [state]
+    process.kill()
+    process.wait()
 
 
 def test_a_mistake_in_the_study_is_said_at_once_and_nothing_starts(project: Project) -> None:

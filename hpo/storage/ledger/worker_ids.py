@@ -1,4 +1,4 @@
-"""Worker ids, and whether the process of an id that belongs to this machine has ended."""
+"""Worker ids, and whether the process of an id that belongs to this machine runs or has ended."""
 
 import hashlib
 import os
@@ -38,6 +38,12 @@ def has_ended(worker_id: str) -> bool:
         pass
     now = _start_time(pid)
     return now is not None and started != "" and now != started
+
+
+def is_running(worker_id: str) -> bool:
+    """True if the worker's process certainly runs on this machine: the process with its number started when it did."""
+    worker_host, number, started, _ = worker_id.split(":")
+    return worker_host == host() and started != "" and _start_time(int(number)) == started
 
 
 @cache
