@@ -71,6 +71,15 @@ class Range:
         """A few values that stand for all: both ends."""
         return [self.low, self.high]
 
+    def candidates(self, most: int) -> list[Value]:
+        """Values to check before training: both ends and, of whole numbers, the `most` lowest."""
+        numbers = range(int(self.low), int(self.high) + 1)[:most] if self.integer else ()
+        return list(dict.fromkeys([self.low, *numbers, self.high]))
+
+    def powers(self) -> list[int]:
+        """The powers of two in the interval."""
+        return [2**power for power in range(32) if self.low <= 2**power <= self.high]
+
     def as_integers(self) -> str:
         """How a study file writes the whole numbers of the interval: "integers(16, 64, log=True)"."""
         return f"integers({math.ceil(self.low)}, {math.floor(self.high)}{', log=True' if self.log else ''})"
@@ -127,6 +136,10 @@ class Choice:
         return next(each for each in self.values if each == value)
 
     def samples(self) -> list[Value]:
+        """All values."""
+        return list(self.values)
+
+    def candidates(self, _most: int) -> list[Value]:
         """All values."""
         return list(self.values)
 

@@ -8,13 +8,13 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.optim.schedules import Constant
 from hpo.search_space import Choice, Range, Value
-from hpo.space import split_space
+from hpo.space import Space, split_space
 from hpo.study.study import Configuration, Study
 
 FIELDS = ("batch_size", "label_smoothing", "accumulate")  # those of them that Study has
@@ -22,6 +22,9 @@ WHOLE = ("batch_size", "accumulate")  # those that are whole numbers
 PARTS = ("model", "schedule")
 SHORT = {"dropout": "model.dropout"}  # name → the argument that it stands for
 TRAINING_NAMES = (*FIELDS, *SHORT, *(f"{part}.ARGUMENT" for part in PARTS))  # of any study
+MAX_INTEGERS = 1000  # of a range of whole numbers that are checked before training
+MAX_COMBINATIONS = 10_000  # of values; a second
+MAX_SHOWN = 8  # numbers in a choice that a message proposes
 STEP_ARGUMENTS = ("step", "steps", "steps_per_epoch")  # of a schedule; they are given in training
 
 
@@ -83,20 +86,12 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
     split = split_space({name: entry for name, entry in space.items() if is_training(name)})
     for name in WHOLE:
         _check_whole(configuration, name, split.tuned.get(name))
-    values: dict[str, list[Value]] = {name: [value] for name, value in split.fixed.items()}
-    values |= {name: bounds.samples() for name, bounds in split.tuned.items()}
-    for name, condition in split.conditions.items():
-        values[name] = [*values[name], condition.otherwise]
-    fields = [name for name in values if name in _fields()]  # which depend on each other, as a batch and its parts
-    first = {name: candidates[0] for name, candidates in values.items()}
-    try:
-        for name in values.keys() - set(fields):
-            for value in values[name]:
-                with_training(study, {name: value})
-        for combination in itertools.product(*(values[name] for name in fields)):
-            with_training(study, first | dict(zip(fields, combination, strict=True)))
-    except UsageError as error:
-        raise UsageError(f"configuration {configuration.name!r}: {error}") from error
+    for part in ("", *PARTS):  # the values of a part depend on each other, as a batch and its micro-batches
+        names = [name for name in split.names if (name.startswith(f"{part}.") if part else name in FIELDS)]
+        try:
+            _check_part(study, split, names)
+        except UsageError as error:
+            raise UsageError(f"configuration {configuration.name!r}: {error}") from error
     given = {*split.tuned, *split.fixed}
     for name, parameter in _parameters(study.model).items():
         if parameter.default is inspect.Parameter.empty and f"model.{name}" not in given:
@@ -106,10 +101,67 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
             )
 
 
+def _check_part(study: Study, split: Space, names: list[str]) -> None:
+    """Raises UsageError for the first combination of values of these hyperparameters that the study cannot have."""
+    ranges = {name: each for name in names if isinstance(each := split.tuned.get(name), Range) and each.integer}
+    most = round(MAX_INTEGERS ** (1 / max(1, len(ranges))))
+    values: dict[str, list[Value]] = {}
+    for name in names:
+        values[name] = split.tuned[name].candidates(most) if name in split.tuned else [split.fixed[name]]
+        values[name] += [split.conditions[name].otherwise] if name in split.conditions else []
+    try:
+        _check_combinations(study, split, values)
+    except UsageError as error:
+        for name, bounds in ranges.items():
+            check = functools.partial(_check_combinations, study, split, values, name)
+            if choices := choice_of(bounds, check):
+                raise UsageError(f"{error}, or give {name}: {choices}") from error
+        raise
+
+
+def _check_combinations(
+    study: Study, split: Space, values: Mapping[str, Sequence[Value]], name: str = "", value: Value = None
+) -> None:
+    """Raises UsageError for the first combination that the study cannot have; of those in which `name` is `value`."""
+    values = {**values, name: [value]} if name else values
+    combinations = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
+    possible = (each for each in combinations if all(_is_possible(split, key, each) for key in values))
+    for combination in itertools.islice(possible, MAX_COMBINATIONS):
+        with_training(study, combination)
+
+
+def _is_possible(split: Space, name: str, combination: Mapping[str, Value]) -> bool:
+    """Whether a hyperparameter may have its value next to the others."""
+    condition = split.conditions.get(name)
+    if condition is None or condition.name not in combination:
+        return True
+    value = combination[name]
+    return split.tuned[name].contains(value) if condition.applies(combination) else value == condition.otherwise
+
+
+def choice_of(bounds: Range, check: Callable[[int], None]) -> str:
+    """A choice of whole numbers for which `check` raises no UsageError, preferably powers of two; "" if there is none.
+
+    Args:
+        bounds: the range of whole numbers that they are from.
+    """
+
+    def passes(value: Any) -> bool:
+        try:
+            check(value)
+        except UsageError:
+            return False
+        return True
+
+    powers = list(filter(passes, bounds.powers()))
+    numbers = powers if len(powers) > 1 else list(filter(passes, bounds.candidates(MAX_SHOWN**2)))[:MAX_SHOWN]
+    return f"choice({', '.join(map(str, numbers))})" if len(numbers) > 1 else ""
+
+
 def _check_whole(configuration: Configuration, name: str, bounds: Range | Choice | None) -> None:
     if not isinstance(bounds, Range) or bounds.integer:
         return
-    powers = [2**power for power in range(32) if bounds.low <= 2**power <= bounds.high]
+    powers = bounds.powers()
     choices = f"choice({', '.join(map(str, powers))}) or " if len(powers) > 1 else ""
     raise UsageError(
         f"configuration {configuration.name!r}: {name} is tuned by a {'log' if bounds.log else 'linear'}_range, whose "

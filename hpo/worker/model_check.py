@@ -1,23 +1,27 @@
 """Before a worker trains: whether the network can be built with every value of its own hyperparameters."""
 
-import itertools
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from hpo.errors import UsageError
 from hpo.search_space import Range, Value
 from hpo.space import show_value
-from hpo.study.training_space import with_training
+from hpo.study.training_space import choice_of, with_training
 from hpo.training.initial_models import build
 from hpo.worker.recipes import Recipes
 
-REFUSED = (TypeError, ValueError, RuntimeError)  # what PyTorch raises for sizes and probabilities that cannot be
+MAX_INTEGERS = 8  # of a range of whole numbers; the first that does not divide a number is seldom beyond
+# What PyTorch raises for sizes and probabilities that cannot be.
+REFUSED = (AssertionError, TypeError, ValueError, RuntimeError)
 PREFIX = "model."
 
 
 def check_models(recipes: Recipes) -> None:
     """Builds a network with both ends of every range, and with every choice, of the model function's arguments.
+
+    Of a range of whole numbers also with the first few of them, since a network may need divisors or multiples.
 
     Raises:
         UsageError: a network cannot be built although the function itself is right.
@@ -25,23 +29,29 @@ def check_models(recipes: Recipes) -> None:
     for configuration in recipes.study.configurations:
         space = recipes.space(configuration.name)
         middle = recipes.setting_to_try(configuration.name, {})
-        samples = {name: bounds.samples() for name, bounds in space.tuned.items() if name.startswith(PREFIX)}
-        varied = ({**middle, name: value} for name, values in samples.items() for value in values)
-        for setting in itertools.chain([middle], varied):
-            check_model_arguments(recipes, configuration.name, setting)
+        arguments = {name: bounds for name, bounds in space.tuned.items() if name.startswith(PREFIX)}
+        check_model_arguments(recipes, configuration.name, middle)
+        for name, bounds in arguments.items():
+            for value in bounds.candidates(MAX_INTEGERS):
+                check_model_arguments(recipes, configuration.name, {**middle, name: value}, name)
 
 
-def check_model_arguments(recipes: Recipes, configuration: str, setting: Mapping[str, Value]) -> None:
-    """Raises UsageError if the network cannot be built with a complete setting's arguments of the model function."""
+def check_model_arguments(recipes: Recipes, configuration: str, setting: Mapping[str, Value], varied: str = "") -> None:
+    """Raises UsageError if the network cannot be built with a complete setting's arguments of the model function.
+
+    Args:
+        varied: the argument whose value is tried; "" for all.
+    """
     arguments = {name: value for name, value in setting.items() if name.startswith(PREFIX)}
     error = _error(recipes, configuration, setting) if arguments else None
     if error is None or _fails_without(recipes):
         return  # a defect of the user's code, as below
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     text = (str(error).splitlines() or [""])[0].rstrip(".")
+    hint = _whole_numbers(recipes, configuration, setting) or _choice(recipes, configuration, setting, varied)
     raise UsageError(
         f"configuration {configuration!r}: the network cannot be built with {given} ({type(error).__name__}: {text})"
-        f"{_whole_numbers(recipes, configuration, setting) or '; choose other values'}"
+        f"{hint or '; choose other values'}"
     ) from error
 
 
@@ -74,6 +84,21 @@ def _whole_numbers(recipes: Recipes, configuration: str, setting: Mapping[str, V
         return ""
     tuned = recipes.space(configuration).tuned
     return f"; did you mean {', '.join(f'{name}: {_integers(tuned.get(name), whole[name])}' for name in fractional)}?"
+
+
+def _choice(recipes: Recipes, configuration: str, setting: Mapping[str, Value], varied: str) -> str:
+    """What to write where an argument that is tuned over whole numbers cannot have some of them."""
+
+    def check(name: str, value: int) -> None:
+        if error := _error(recipes, configuration, {**setting, name: value}):
+            raise UsageError(str(error))
+
+    for name, bounds in recipes.space(configuration).tuned.items():
+        if not name.startswith(PREFIX) or varied not in ("", name):
+            continue
+        if isinstance(bounds, Range) and bounds.integer and (numbers := choice_of(bounds, partial(check, name))):
+            return f"; give {name}: {numbers}"
+    return ""
 
 
 def _integers(bounds: Any, value: Any) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 import hpo
 from hpo import MLP, Configuration, Cosine, Mnist1d, Regularizer, Study, choice, integers, linear_range, log_range, when
 from hpo.errors import UsageError
+from hpo.models import CharLM
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.search_space import Choice, Entry
 from hpo.space import as_json, from_json, split_space
@@ -195,6 +196,39 @@ def test_choices_and_static_names_are_part_of_what_is_compared() -> None:
     plain = study(configuration(Regularizer("r", PLAIN, numbers)))
     static = study(configuration(Regularizer("r", PLAIN, numbers, static=("rank",))))
     assert fingerprint(plain) != fingerprint(static)
+
+
+LANGUAGE = {"model": CharLM(width=64)}
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "proposed"),
+    [
+        ({"batch_size": integers(16, 64)}, {"accumulate": 4, "batch_size": 64}, "batch_size: choice(16, 32, 64)"),
+        ({"accumulate": integers(1, 4)}, {"batch_size": 64}, "accumulate: choice(1, 2, 4)"),
+        ({"accumulate": 3, "batch_size": integers(30, 40)}, {}, "batch_size: choice(30, 33, 36, 39)"),
+        ({"model__heads": integers(1, 8)}, LANGUAGE, "model.heads: choice(1, 2, 4, 8)"),
+        ({"model__width": 96, "model__heads": integers(1, 8)}, LANGUAGE, "model.heads: choice(1, 2, 4, 8)"),
+    ],
+)
+def test_whole_numbers_between_the_ends_are_checked(
+    space: dict[str, Any], changes: dict[str, Any], proposed: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        describe(study(configuration(**space), **changes))
+    assert str(caught.value).endswith(f"or give {proposed}") and "\n" not in str(caught.value)
+    name, _, written = proposed.partition(": ")
+    fitting = {name.replace(".", "__"): eval(written)}
+    describe(study(configuration(**space | fitting), **changes))
+
+
+def test_the_arguments_of_a_network_are_checked_together() -> None:
+    """3 divides 96 and not the 64 of the study; where it is under a condition, only that one has it."""
+    describe(study(configuration(model__width=96, model__heads=integers(1, 4)), **LANGUAGE))
+    heads = when("model.width", 96, choice(3, 6), otherwise=8)
+    describe(study(configuration(model__width=choice(64, 96), model__heads=heads), **LANGUAGE))
+    with pytest.raises(UsageError, match="heads is 3"):
+        describe(study(configuration(model__width=choice(96, 64), model__heads=choice(3, 6)), **LANGUAGE))
 
 
 def test_fields_are_checked_together() -> None:

@@ -24,6 +24,11 @@ def broken(width: int = 16) -> nn.Module:
     raise ValueError(f"not at all with {width}")
 
 
+def attention(heads: int = 4) -> nn.Module:
+    nn.MultiheadAttention(64, heads)
+    return network()
+
+
 def trainer(model: Any = network, **space: Entry) -> Trainer:
     arguments = {f"model.{name}": entry for name, entry in space.items()}
     data, configurations = Mnist1d(samples=100), [Configuration(name, space=arguments) for name in "AB"]
@@ -50,6 +55,13 @@ def test_both_ends_of_a_range_are_tried() -> None:
     with pytest.raises(UsageError, match=r"model\.dropout=1\.5"):
         trainer(dropout=linear_range(0.1, 1.5)).size()
     assert trainer(dropout=linear_range(0.1, 0.5), width=integers(8, 16)).size() > 0
+
+
+def test_whole_numbers_between_the_ends_are_tried() -> None:
+    for high, numbers in ((8, "1, 2, 4, 8"), (5, "1, 2, 4")):  # 3 is in the middle of the second
+        with pytest.raises(UsageError, match=rf"heads=3 .*give model\.heads: choice\({numbers}\)"):
+            trainer(attention, heads=integers(1, high)).size()
+    assert trainer(attention, heads=choice(1, 2, 4, 8)).size() > 0
 
 
 def test_a_typed_value_is_checked_and_a_broken_function_keeps_its_own_error() -> None:
