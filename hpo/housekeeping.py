@@ -16,7 +16,7 @@ from hpo.storage.ledger.progress import duration
 from hpo.storage.merging import merge_into
 from hpo.storage.url import redacted
 from hpo.storage.whole_study import read_whole, write_whole
-from hpo.study.study_files import renamed_command
+from hpo.study.study_files import is_orphaned, renamed_command
 from hpo.study.study_folders import rename_folders
 
 NO_RESULTS = "no results"
@@ -145,12 +145,19 @@ def import_file(path: Path, url: str, new: str | None = None) -> Ledger:
 
 
 def find_renamed(url: str, name: str, definition: Mapping[str, Any]) -> list[str]:
-    """The studies with results and the definition of a study that is new: what its file may have been called before."""
+    """The studies with results, the definition of a study that is new, and a file that does not exist.
+
+    The file of the new study may have been called like that before.
+    """
     engine = connect(url)
     known = names(engine)
     ledgers = [] if name in known else [open_existing(engine, other) for other in known]
     return [
-        ledger.study for ledger in ledgers if same_definition(ledger.definition, definition) and ledger.last_finished()
+        ledger.study
+        for ledger in ledgers
+        if is_orphaned(ledger.text.get("command", ""))
+        and same_definition(ledger.definition, definition)
+        and ledger.last_finished()
     ]
 
 

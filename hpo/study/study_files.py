@@ -47,9 +47,13 @@ def renamed_command(command: str, new: str) -> str:
     return shlex.join(words)
 
 
-def has_file(name: str) -> bool:
-    """Whether a study of this name in the database may come from a file that exists, as its only study or a variant."""
-    return any(name == path.stem or name.startswith(f"{path.stem}-") for path in study_files())
+def is_orphaned(command: str) -> bool:
+    """Whether the study that a command created has its name from a file that does not exist."""
+    try:
+        study_path(command_reference(command))
+    except UsageError:
+        return "--name" not in command.split()
+    return False
 
 
 def study_path(reference: str) -> Path:

@@ -79,6 +79,16 @@ def test_a_renamed_file_is_offered_its_results(hpo: CommandLine) -> None:
     hpo.run("run", "copy", "--workers", "1")  # the file of the name that has the results exists: no offer
 
 
+def test_results_whose_file_exists_are_not_offered(hpo: CommandLine) -> None:
+    hpo.run("rename", "one", "first")  # as if run with --name first
+    hpo.run("run", "one", "--workers", "1")
+    assert reruns(hpo, "one") != ""
+    (hpo.folder / "elsewhere").mkdir()
+    for name in ("three", "four"):
+        shutil.copy(hpo.folder / "studies" / "one.py", hpo.folder / "elsewhere" / f"{name}.py")
+        hpo.run("run", f"elsewhere/{name}.py", "--workers", "1")
+
+
 def test_a_study_goes_through_a_file_and_is_the_same_study(hpo: CommandLine, tmp_path: Path) -> None:
     before = reruns(hpo, "one")
     assert hpo.run("export", "one", "--format", "study", "--to", "one.hpo").strip() == "one.hpo"

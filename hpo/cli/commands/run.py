@@ -151,12 +151,11 @@ def _offer_results(url: str, reference: str, study: "Study") -> None:
     """
     from hpo import housekeeping
     from hpo.study.definition import describe
-    from hpo.study.study_files import has_file
 
     found = housekeeping.find_renamed(url, study.name, describe(study))
-    old = next((name for name in found if not has_file(name)), None)
-    if old is None:
+    if not found:
         return
+    old = found[0]
     ways = f"`hpo rename {old} {reference}` adopts its results, `--name {study.name}` trains anew"
     contents = f"{old} has the same definition and {housekeeping.contents(url, old)}, and its file is gone"
     if not sys.stdin.isatty():
