@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.storage.url import is_file, redacted
+from hpo.study.study_files import study_name
 
 FOLDER = Path(".hpo") / "launches"
 
@@ -117,13 +118,13 @@ def launches() -> list[Launch]:
 
 
 def find(name: str) -> Launch:
-    """The launch called `name`, or the newest one of the study called `name`.
+    """The launch called `name`, or the newest one of the study called `name`, or of that which a reference names.
 
     Raises:
         UsageError: there is none.
     """
     known = launches()
-    matches = [launch for launch in known if name in (launch.name, launch.study)]
+    matches = [launch for launch in known if launch.name == name or launch.study in (name, study_name(name))]
     if not matches:
         names = [launch.name for launch in known]
         raise UsageError(

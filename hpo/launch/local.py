@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from hpo.errors import UsageError
@@ -15,20 +16,30 @@ from hpo.storage.ledger.worker_ids import has_ended, host, is_running, new_worke
 GRACE = 10.0  # seconds that workers get to release their leases
 
 
+@dataclass(frozen=True)
 class Local:
-    """Starts workers here; each writes its log into the launch's folder."""
+    """Starts workers here; each writes its log into the launch's folder.
+
+    Attributes:
+        device: as `--device` names it; workers use all GPUs round-robin where it names no single one.
+    """
+
+    device: str = "auto"
 
     def hosts(self) -> set[str]:
         return {socket.gethostname()}
 
     def start(self, launch: Launch) -> dict[str, Any]:
+        from hpo.training.devices import choose_device, worker_devices
+
+        devices = worker_devices(choose_device(self.device), launch.workers, 1)
         environment = {"PYTHONHASHSEED": "0", **os.environ, "HPO_LAUNCH": f"local {launch.name}"}
         keys = []
-        for number in range(1, launch.workers + 1):
+        for number, device in enumerate(devices, start=1):
             with (launch.folder / f"worker-{number}.log").open("ab") as log:
                 process = subprocess.Popen(
-                    launch.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                    start_new_session=True,
+                    [*launch.command, "--device", device], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=environment, start_new_session=True,
                 )  # fmt: skip
             keys.append(new_worker_id(process.pid))
         return {"worker_ids": keys}

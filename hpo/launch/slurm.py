@@ -6,12 +6,14 @@ sends SIGUSR2 to the step shortly before the limit. On preemption the `Task` ask
 `hpo.worker.slurm_job`). A requeued array task starts the same command again.
 """
 
+import io
 import math
 import os
 import signal
 import subprocess
 import threading
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from hpo.worker import slurm_job
 TIME_OVER = 128 + signal.SIGALRM  # what a worker exits with at the end of --max-time
 STOPPED = {128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1}
 MARGIN = 60.0  # seconds before the time limit at which a worker stops; half of limits below two minutes
+TIMEOUT = 60.0  # seconds that a command of Slurm gets
 SIGNAL_SECONDS = 20  # before the limit, Slurm's own warning, for a worker that is late
 TIME_IS_OVER = "the time is over and work is left; exit code 0, so that jobs that depend on this one start"
 
@@ -53,6 +56,7 @@ class Slurm:
             import submitit
         except ImportError as error:
             raise HpoError("launching on Slurm needs submitit: pip install 'hpo-studies[slurm]'") from error
+        _slurm("srun", "--version")  # submitit needs it
         minutes = math.ceil(self.seconds / 60)
         executor = submitit.SlurmExecutor(folder=launch.folder, max_num_timeout=10**6)
         parameters = {
@@ -70,8 +74,15 @@ class Slurm:
         }
         executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
         task = Task([*launch.command, "--max-time", f"{_working_seconds(minutes)}s"], self.requeue)
-        with executor.batch():
-            jobs = [executor.submit(task) for _ in range(launch.workers)]
+        try:
+            with redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error as well
+                jobs = [executor.submit(task) for _ in range(launch.workers)]
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise HpoError(
+                f"Slurm refused the job ({reason}); correct --partition, --account, --time, --memory, --threads or "
+                "--gpus-per-node"
+            ) from error
         return {"jobs": [job.job_id for job in jobs], "logs": [str(job.paths.stdout) for job in jobs]}
 
     def states(self, launch: Launch) -> list[WorkerState]:
@@ -168,9 +179,13 @@ def _state(slurm: str) -> str:
 
 def _slurm(*command: str, check: bool = True) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {command[0]} here; run this on a machine that can submit to Slurm") from error
+    except subprocess.TimeoutExpired as error:
+        raise HpoError(
+            f"{command[0]} did not answer within {TIMEOUT:g} seconds; run the same command when Slurm answers again"
+        ) from error
     if check and done.returncode:
         said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise HpoError(

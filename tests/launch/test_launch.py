@@ -8,12 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from launched_project import Project
 from slurm_cluster import SlurmCluster
 from waiting import wait_for
 
+from hpo import cli
+from hpo.errors import HpoError, UsageError
+from hpo.launch import slurm
 from hpo.launch.launch import new_launch, save
-from hpo.storage.ledger import new_worker_id
+from hpo.launch.local import Local
+from hpo.launch.slurm import Slurm
+from hpo.storage.ledger import load_study, new_worker_id
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_workers_are_stopped(project: Project) -> None:
     project.write(epochs=2000, trials=4)
     project.hpo("launch", "small", "--workers", "2")
     wait_for(lambda: project.counts().get("leased"))
-    project.hpo("launch", "--stop", "small")
+    project.hpo("launch", "--stop", "studies/small.py")
     assert project.states() == ["ended", "ended"]
     assert set(project.counts()) == {"open"}
 
@@ -79,6 +85,61 @@ def test_no_cluster(project: Project) -> None:
     project.environment["PATH"] = f"{project.folder}:{os.environ['PATH']}"
     message = project.hpo("launch", "small", "--on", "slurm", code=1)
     assert message.count("\n") == 1 and "no configuration source" in message and "--on local" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        ("--on slurm --gpus 1", "--gpus-per-node"), ("--on ray --gpus-per-node 1", "give --gpus"),
+        ("--partition gpu", "--on slurm"), ("--time 2h", "--on slurm"), ("--no-requeue", "--on slurm"),
+        ("--gpus 0", "--device cuda"), ("--on slurm --address auto", "--on ray"), ("--cpus 2", "--threads"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_engine_is_refused(words: str, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["hpo", "launch", "gnvr", *words.split()])
+        cli.main()
+    message = capsys.readouterr().err
+    assert caught.value.code == 2 and message.count("\n") == 1 and way in message
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running")  # a launch does not wait for its workers
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_workers_of_this_machine_use_all_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device, devices in (("auto", ["cuda:0", "cuda:1", "cuda:0"]), ("cuda:1", ["cuda:1"] * 3)):
+        launch = new_launch("small", "local", [sys.executable, "-c", "import sys; print(*sys.argv[1:])"], 3)
+        launch.folder.mkdir(parents=True)
+        launch = save(launch, Local(device).start(launch))
+        wait_for(lambda each=launch: all(Local().logs(each)))
+        assert [text.split() for text in Local().logs(launch)] == [["--device", each] for each in devices]
+
+
+def test_the_report_of_a_launched_study_has_the_options_of_its_launch(project: Project) -> None:
+    project.write(epochs=1, trials=4)
+    project.hpo("launch", "studies/small.py", "--name", "quick", "--epochs", "2000")
+    project.hpo("launch", "--stop", "quick")
+    assert load_study(project.engine, "quick").text["command"] == "hpo run studies/small.py --epochs 2000 --name quick"
+
+
+def test_what_slurm_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install 'hpo-studies[slurm]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launch = new_launch("small", "slurm", ["hpo"], 1)
+    with pytest.raises(UsageError, match="no srun here"):
+        Slurm().start(launch)
+    refused = "echo warning >&2; echo sbatch: error: invalid partition specified: gpu >&2; exit 1"
+    for name, script in (("srun", "exit 0"), ("sbatch", refused), ("sinfo", "exec /bin/sleep 10")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(HpoError, match=r"^[^\n]*invalid partition specified: gpu[^\n]*--partition[^\n]*$"):
+        Slurm("gpu").start(launch)
+    monkeypatch.setattr(slurm, "TIMEOUT", 0.2)
+    with pytest.raises(HpoError, match="sinfo did not answer"):
+        Slurm().hosts()
 
 
 def test_workers_on_slurm(project: Project, cluster: SlurmCluster) -> None:

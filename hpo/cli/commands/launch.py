@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hpo.cli.command_lines import run_command
 from hpo.cli.options import (
     AcceptChangedCode,
     Device,
@@ -29,6 +30,12 @@ from hpo.output_files import check_folder
 if TYPE_CHECKING:
     from hpo.launch.launch import Engine, Launch
 
+# An option of one engine, and another engine → the option there.
+INSTEAD = {
+    ("--gpus", "slurm"): "--gpus-per-node", ("--gpus", "local"): "--device cuda", ("--gpus-per-node", "ray"): "--gpus",
+    ("--gpus-per-node", "local"): "--device cuda", ("--cpus", "slurm"): "--threads", ("--cpus", "local"): "--threads",
+}  # fmt: skip
+
 
 @app.command()
 def launch(
@@ -44,18 +51,23 @@ def launch(
     population: PopulationSize = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
     partition: Annotated[str | None, typer.Option(help="Slurm: the partition.")] = None,
-    time: Annotated[str, typer.Option(help="Slurm: time limit of each worker, such as 2h.")] = "1h",
+    time: Annotated[str | None, typer.Option(help="Slurm: time limit of each worker, such as 2h; default: 1h.")] = None,
     gpus_per_node: Annotated[int | None, typer.Option(min=1, help="Slurm: GPUs of each worker.")] = None,
     memory: Annotated[str | None, typer.Option(help="Slurm: memory of each worker, such as 8GB.")] = None,
     account: Annotated[str | None, typer.Option(help="Slurm: the account.")] = None,
     requeue: Annotated[
-        bool, typer.Option(help="Slurm: start a worker again after its time limit and after preemption.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--requeue/--no-requeue",
+            help="Slurm: start a worker again after its time limit and after preemption, which is the default.",
+        ),
+    ] = None,
     address: Annotated[
-        str, typer.Option(help="Ray: the cluster, as HOST:PORT; auto: $RAY_ADDRESS or the one here.")
-    ] = "auto",
+        str | None,
+        typer.Option(help="Ray: the cluster, as HOST:PORT; default: auto, which is $RAY_ADDRESS or the one here."),
+    ] = None,
     cpus: Annotated[float | None, typer.Option(min=0, help="Ray: CPUs of each worker; default: --threads.")] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of each worker.")] = 0,
+    gpus: Annotated[float | None, typer.Option(min=0, help="Ray: GPUs of each worker; default: 0.")] = None,
     live_curves: LiveCurves = True,
     log: Log = None,
     accept_changed_code: AcceptChangedCode = False,
@@ -87,19 +99,25 @@ def launch(
         _engine_of(record).stop(record)
         write_line(f"{record.name}: workers were asked to stop; they release their leases")
         return
+    slurm = {"--partition": partition, "--time": time, "--gpus-per-node": gpus_per_node, "--memory": memory}
+    slurm |= {"--account": account, "--no-requeue" if requeue is False else "--requeue": requeue}
+    _refuse_others(on, {"slurm": slurm, "ray": {"--address": address, "--cpus": cpus, "--gpus": gpus}})
     url = independent_of_folder(api.storage_url(storage))
-    engine: Engine = Local()
+    engine: Engine = Local(device)
     if on == "slurm":
-        engine = Slurm(partition, seconds_of(time), gpus_per_node, threads, memory, account, requeue)
+        seconds = seconds_of(time or "1h")
+        engine = Slurm(partition, seconds, gpus_per_node, threads, memory, account, requeue is not False)
     elif on == "ray":
-        study, engine = _on_ray(study, address, threads if cpus is None else cpus, gpus, url)
+        study, engine = _on_ray(study, address or "auto", threads if cpus is None else cpus, gpus or 0, url)
     check_reachable(url, engine)
     if log:
         check_installed(log)
     definition = api.with_overrides(loading.load(study), name, epochs)
-    ledger = api.join_ledger(definition, url, accept_changed_code)  # a mistake in the study is told here, not in a log
-    flags = {"--device": device, "--name": name, "--epochs": epochs, "--population": population, "--threads": threads}
-    flags |= {"--log": log}
+    shown_command = run_command(study, {"--epochs": epochs, "--name": name})
+    # A mistake in the study is told here, not in a log.
+    ledger = api.join_ledger(definition, url, accept_changed_code, shown_command)
+    flags = {"--name": name, "--epochs": epochs, "--population": population, "--threads": threads, "--log": log}
+    flags |= {} if on == "local" else {"--device": device}  # here the engine chooses that of each worker
     command = [sys.executable, "-m", "hpo", "worker", study]
     command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
     command += [] if live_curves else ["--no-live-curves"]
@@ -112,6 +130,16 @@ def launch(
     save(record, engine.start(record))
     write_line(f"{record.name}: {plural(workers, 'worker')} started on {on}; next:")
     write_line(f"  hpo status {ledger.study}\n  hpo launch --logs {record.name}\n  hpo launch --stop {record.name}")
+
+
+def _refuse_others(on: str, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UsageError if an option was given that belongs to another engine: it would have no effect."""
+    for engine, values in options.items():
+        for option, value in values.items():
+            if engine != on and value is not None:
+                other = INSTEAD.get((option, on))
+                way = f"with --on {on} give {other}" if other else f"give --on {engine}, or leave {option} out"
+                raise UsageError(f"{option} is for --on {engine}; {way}")
 
 
 def _on_ray(study: str, address: str, cpus: float, gpus: float, url: str) -> "tuple[str, Engine]":
