@@ -31,7 +31,7 @@ Flags = Mapping[str, str | int | None]  # of a command; those without a value ar
 
 
 def run(
-    study: str | Study,
+    study: str | os.PathLike[str] | Study,
     storage: str | None = None,
     device: str = "auto",
     population: int | None = None,
@@ -69,11 +69,12 @@ def run(
     from hpo.trackers import check_tracker
     from hpo.trackers.process import following
 
+    study = _reference(study)
     if log:
         check_tracker(log)
     if workers > 1 and not isinstance(study, str):
         raise UsageError(f"workers={workers} are processes that load the study; give the name of its file, not a Study")
-    definition = with_overrides(load(study) if isinstance(study, str) else study, name, epochs)
+    definition = with_overrides(load(study, name) if isinstance(study, str) else study, name, epochs)
     check_reports(Path(reports), str(definition.name))
     url = storage_url(storage)
     command = _command(study, {"--epochs": epochs, "--name": name}) if isinstance(study, str) else ""
@@ -92,7 +93,9 @@ def run(
     return _results(ledger, report(ledger, Path(reports)))
 
 
-def results(study: str | Study, storage: str | None = None, reports: str | Path = "reports") -> "Results":
+def results(
+    study: str | os.PathLike[str] | Study, storage: str | None = None, reports: str | Path = "reports"
+) -> "Results":
     """Reads a study's results from the database, at any stage of the study.
 
     Args:
@@ -102,13 +105,18 @@ def results(study: str | Study, storage: str | None = None, reports: str | Path 
     Raises:
         UsageError: there is no such database, or no study of this name in it.
     """
+    study = _reference(study)
     name = study_name(study) if isinstance(study, str) else str(study.name)
     readme = Path(reports) / name / "README.md"
     return _results(open_existing(existing_engine(storage_url(storage)), name), readme if readme.is_file() else None)
 
 
 def load_model(
-    study: str | Study, configuration: str, seed: int, folder: str | Path | None = None, storage: str | None = None
+    study: str | os.PathLike[str] | Study,
+    configuration: str,
+    seed: int,
+    folder: str | Path | None = None,
+    storage: str | None = None,
 ) -> "nn.Module":
     """The network of a rerun whose weights were kept (`hpo run --keep-weights`), on the CPU and ready to evaluate.
 
@@ -128,6 +136,7 @@ def load_model(
     """
     from hpo.worker.weights import read_model
 
+    study = _reference(study)
     ledger = _stored(study_name(study) if isinstance(study, str) else str(study.name), storage_url(storage))
     definition = _load_stored(study, ledger) if isinstance(study, str) else study
     check_configuration(str(definition.name), configuration, [entry.name for entry in definition.configurations])
@@ -137,6 +146,13 @@ def load_model(
         own = [row for row in reruns if row["configuration"] == configuration and row["setting"]]
         setting = max(own, key=lambda row: row["round"])["setting"] if own else None
     return read_model(definition, configuration, seed, folder or weights_folder(), setting)
+
+
+def _reference(study: object) -> str | Study:
+    """What a study is given as: a text, also of a path, or the study itself."""
+    if not isinstance(study, str | os.PathLike | Study):
+        raise UsageError(f"study is {study!r}; give the name of a study, its file or a Study")
+    return study if isinstance(study, Study) else str(os.fspath(study))
 
 
 def _stored(name: str, url: str) -> Ledger | None:
@@ -154,7 +170,7 @@ def _load_stored(reference: str, ledger: Ledger | None) -> Study:
         study_path(given)
     except UsageError:  # a notebook created it, or its file has moved since
         given = reference
-    return with_overrides(load(given), ledger.study if ledger else None, None)
+    return load(given, ledger.study if ledger else None)
 
 
 def _command(study: str, flags: Flags) -> str:

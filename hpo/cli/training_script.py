@@ -74,7 +74,7 @@ def _study(ledger: Ledger, reference: str) -> Study:
     from hpo.study.loading import load
     from hpo.study.study_files import command_reference
 
-    study = load(command_reference(ledger.text.get("command", "")) or reference)
+    study = load(command_reference(ledger.text.get("command", "")) or reference, ledger.study)
     budget = {name: ledger.definition[name] for name in ("epochs", "tuning_epochs")}  # --epochs may have changed them
     study = dataclasses.replace(study, **budget)
     described = describe(study)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import sys
 import textwrap
 import traceback
@@ -25,8 +26,11 @@ def variants(path: Path) -> list[str]:
     return list(studies) if isinstance(studies, dict) and not isinstance(getattr(module, "STUDY", None), Study) else []
 
 
-def load(reference: str) -> Study:
+def load(reference: str | os.PathLike[str], name: str | None = None) -> Study:
     """Loads and validates a study.
+
+    Args:
+        reference: its name, NAME:VARIANT or file. name: the study's name in the database instead of its own.
 
     Raises:
         UsageError: there is no such file or variant, or the file does not define a valid study; the message says in
@@ -34,12 +38,19 @@ def load(reference: str) -> Study:
     """
     from hpo.study.definition import describe
 
+    if not isinstance(reference, str | os.PathLike):
+        raise UsageError(f"a study cannot be loaded from {reference!r}; give its name or its file")
+    reference = os.fspath(reference)
     path = study_path(reference)
     module = _execute(path)
     variant = reference.partition(":")[2]
     study = _choose(module, path, variant)
     defined_in = f"{module.__name__}:{variant}"
-    study = dataclasses.replace(study, name=study.name or study_name(reference), defined_in=defined_in)
+    chosen = name or study.name
+    try:
+        study = dataclasses.replace(study, name=chosen or study_name(reference), defined_in=defined_in)
+    except UsageError as error:
+        raise error if chosen else UsageError(f"{path}: {error}, as --name or in Study(name=...)") from error
     try:
         describe(study)
     except UsageError as error:

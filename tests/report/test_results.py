@@ -156,6 +156,7 @@ def test_results_are_read_from_the_database(tmp_path: Path, capsys: pytest.Captu
     results, again = hpo.results("small", url, reports=tmp_path / "reports"), hpo.results("small", url, reports="none")
     pd.testing.assert_frame_equal(results.trials, again.trials)
     assert results.report == tmp_path / "reports" / "small" / "README.md" and again.report is None
+    assert hpo.results(Path("studies") / "small.py", url).trials.equals(again.trials)
     with pytest.raises(UsageError, match="did you mean 'small'"):
         hpo.results("smal", url)
     with pytest.raises(UsageError, match="no database"):

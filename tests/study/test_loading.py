@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import hpo
 from hpo.errors import UsageError
 from hpo.study.definition import describe, digest
 from hpo.study.fingerprint import fingerprint
@@ -65,6 +66,26 @@ def test_a_study_by_name_and_by_path() -> None:
 def test_a_study_may_give_its_own_name() -> None:
     write(GOOD.replace("Study(\n", "Study(\n    name='chosen',\n"))
     assert load("mine").name == "chosen"
+
+
+def test_a_name_that_is_given_counts_instead_of_that_of_the_file() -> None:
+    path = write(GOOD, "studies/my study.py")
+    assert load(path, "my_study").name == "my_study"
+    message = refusal(str(path))
+    assert message.startswith(f"{path}: ") and "--name" in message
+    with pytest.raises(UsageError, match="'a b'"):
+        load(path, "a b")
+    write(VARIANTS.replace("'noisy'", "'noise 20'"))
+    assert load("mine:noise 20", "noise_20").name == "noise_20"
+    assert "--name" in refusal("mine:noise 20")
+
+
+def test_a_study_is_given_as_text_or_path() -> None:
+    path = write(GOOD)
+    assert load(path) == load(str(path))
+    for call in (load, hpo.run, hpo.results, lambda study: hpo.load_model(study, "AdamW", 1000)):
+        with pytest.raises(UsageError, match="3"):
+            call(3)  # type: ignore[operator]
 
 
 def test_variants() -> None:

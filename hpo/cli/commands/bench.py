@@ -82,7 +82,7 @@ def configurations(
     from hpo.study import loading
     from hpo.worker.trainer import Trainer
 
-    definition = api.with_overrides(loading.load(study), name, epochs)
+    definition = api.with_overrides(loading.load(study, name), name, epochs)
     ledger = api.find_ledger(definition, api.storage_url(storage))
     trainer = Trainer(definition, _prepare_device(device, threads))
     result = _run(configurations, as_json, trainer, ledger, population)

@@ -112,7 +112,7 @@ def launch(
     check_reachable(url, engine)
     if log:
         check_installed(log)
-    definition = api.with_overrides(loading.load(study), name, epochs)
+    definition = api.with_overrides(loading.load(study, name), name, epochs)
     shown_command = run_command(study, {"--epochs": epochs, "--name": name})
     # A mistake in the study is told here, not in a log.
     ledger = api.join_ledger(definition, url, accept_changed_code, shown_command)

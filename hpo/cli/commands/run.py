@@ -92,7 +92,7 @@ def run(
         check_installed(log)
     if keep_weights:
         set_weights_folder()
-    definition = api.with_overrides(loading.load(study), name, epochs)
+    definition = api.with_overrides(loading.load(study, name), name, epochs)
     chosen_device = choose_device(device)
     api.check_reports(reports, definition.name)
     url = api.storage_url(storage)

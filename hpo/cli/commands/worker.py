@@ -67,7 +67,7 @@ def worker(
     if is_follower():
         from hpo.worker.work import follow
 
-        follow(api.with_overrides(loading.load(study), name, epochs), device, threads)
+        follow(api.with_overrides(loading.load(study, name), name, epochs), device, threads)
         return
     if messages or with_parent:
         stop_with_parent()
@@ -79,7 +79,7 @@ def worker(
         set_weights_folder()
     messenger = Messenger(as_json=messages)
     try:
-        definition = api.with_overrides(loading.load(study), name, epochs)
+        definition = api.with_overrides(loading.load(study, name), name, epochs)
         command = run_command(study, {"--epochs": epochs, "--name": name})
         ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code, command)
         for warning in ledger.warnings:
