@@ -113,6 +113,11 @@ class Results:
         return pd.DataFrame({**{name: [row[name] for row in rows] for name in plain}, **settings})
 
     @property
+    def hyperparameters(self) -> dict[str, list[str]]:
+        """Configuration → the names of its hyperparameters, tuned or fixed: which columns of `best` are about it."""
+        return {entry["name"]: list(entry["space"]) for entry in self._numbers.definition["configurations"]}
+
+    @property
     def choice_rule(self) -> str:
         """Which of a configuration's settings is the one to use, in words: "that of the tuning run whose …"."""
         return unescape(choice_rule(self._numbers))

@@ -49,10 +49,10 @@ def best(
         ledger = open_existing(existing_engine(api.storage_url(storage)), results.name)
         write_line(training_script(results, ledger, study, configuration, data).rstrip())
         return
-    plain, hyperparameters = list(table)[:6], list(table)[6:]
+    plain = list(table)[:6]
     rows: list[dict[str, Any]] = []
-    for row in table.astype(object).where(table.notna(), None).to_dict("records"):  # missing: not of this one
-        setting = {name: row[name] for name in hyperparameters if row[name] is not None}
+    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        setting = {name: row[name] for name in results.hyperparameters[row["configuration"]] if name in row}
         rows.append({key: row[key] for key in plain} | {"setting": setting})
     if as_json:
         write_line(json.dumps(rows, indent=2))
