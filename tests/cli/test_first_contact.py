@@ -14,16 +14,18 @@ from hpo import __version__
 from hpo.cli import main
 
 
+@pytest.mark.parametrize(("words", "code"), [(["status"], 0), (["status", "typo"], 2)])
 def test_status_creates_no_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HPO_STORAGE", raising=False)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    monkeypatch.setattr("sys.argv", ["hpo", "status"])
+    monkeypatch.setattr("sys.argv", ["hpo", *words])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code in (0, None) and "no studies yet" in capsys.readouterr().out
+    assert (ended.value.code or 0) == code
+    assert ("no studies yet" in capsys.readouterr().out) == (code == 0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -40,18 +40,19 @@ def status(
     """Show trials, reruns, workers and failures."""
     from hpo import api
     from hpo.cli.terminal.status import read_status, status_text
-    from hpo.storage.database import connect, connect_existing
+    from hpo.storage.database import connect, connect_existing, existing_engine
     from hpo.storage.url import check_folder, exists, read
     from hpo.study import study_files
 
     url, name = api.storage_url(storage), study_files.study_name(study) if study else None
     engine = connect_existing(url) if exists(url) else None
-    if engine is None and not watch and not study:  # creates no database, but says if none could be created
+    if engine is None and watch is None and not study:  # creates no database, but says if none could be created
         if not exists(url):
             check_folder(read(url))
         write_line(json.dumps({}) if as_json else status_text({}))
         return
-    engine = engine or connect(url)
+    if engine is None:
+        engine = existing_engine(url) if watch is None else connect(url)  # a watch waits for the study
     if watch is not None:
         from hpo.cli.terminal.watch import watch_status
 
