@@ -12,8 +12,11 @@ BUILT_IN = next((folder for folder in (PACKAGE / "studies", PACKAGE.parent / "st
 
 
 def study_files() -> list[Path]:
-    """The study files by name: those in ./studies, and the built-in ones of other names."""
-    paths = [path for folder in (BUILT_IN, STUDIES) for path in folder.glob("*.py") if not path.name.startswith("_")]
+    """The study files by name: those in ./studies, and the built-in ones of other names.
+
+    Files that start with "_" are shared by studies, those with "." are an editor's or the system's.
+    """
+    paths = [path for folder in (BUILT_IN, STUDIES) for path in folder.glob("*.py") if path.name[0] not in "_."]
     return sorted({path.stem: path for path in paths}.values(), key=lambda path: path.stem)
 
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 from storage_study import finish_all, make
+from synthetic_record import synthetic_export
 
-from hpo import api, cli
+from hpo import api, cli, notebooks
 from hpo.cli.terminal import catalogue
+from hpo.report import Results, make_record
+from hpo.search_space import choice
+from hpo.space import as_json
 from hpo.storage.database import connect
 from hpo.storage.ledger import load_study
 from tests.report.golden_studies import STUDIES
@@ -260,6 +264,46 @@ def test_list_names_samplers_and_training_hyperparameters(capsys: pytest.Capture
     shown = json.loads(capsys.readouterr().out)
     assert {"tpe", "random", "gp", "cmaes", "qmc", "grid"} <= shown["samplers"].keys()
     assert any("batch_size" in name for name in shown["training hyperparameters"])
+
+
+def test_list_shows_studies_whatever_else_is_in_their_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = folder / "studies"
+    (studies / ".#small.py").symlink_to("somebody@host.1234")  # Emacs' lock
+    (studies / "._small.py").write_bytes(b"\0\5\x16\7\0\2Mac OS X\xff")
+    (studies / "gone.py").symlink_to("nowhere.py")
+    (studies / "zeros.py").write_bytes(b"\0")
+    (studies / "folder.py").mkdir()
+    (studies / "latin1.py").write_bytes('"""Größe."""'.encode("latin-1"))
+    (studies / "declared.py").write_bytes('# coding: latin-1\n"""Größe."""'.encode("latin-1"))
+    assert hpo("list", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)["studies"]
+    assert (shown["small"], shown["declared"]) == ("A small study.", "Größe.")
+    assert {shown[name][0] for name in ("gone", "zeros", "folder", "latin1")} == {"("}
+    assert not [name for name in shown if name.startswith(".")]
+
+
+@pytest.mark.parametrize("command", ["run", "worker", "launch"])
+def test_a_name_stands_for_that_of_a_file(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "studies" / "my study.py"
+    (folder / "studies" / "small.py").rename(path)
+    assert hpo(command, str(path), "--storage", "sqlite:////proc/none/hpo.db") != 0
+    assert "'my study'" in capsys.readouterr().err
+    assert hpo(command, str(path), "--name", "my_study", "--storage", "sqlite:////proc/none/hpo.db") != 0
+    assert "/proc/none" in capsys.readouterr().err
+
+
+def test_best_shows_a_none_that_was_chosen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    exported, curves = synthetic_export()
+    [_, gnvr] = exported["study"]["definition"]["configurations"]
+    gnvr["space"] |= {"clip": as_json(choice(None, "norm")), "fixed": None}
+    for row in exported["slots"]:
+        if row["configuration"] == "GNVR" and row["setting"]:
+            row["setting"]["clip"] = None
+    monkeypatch.setattr(notebooks, "results", lambda *_: Results(make_record(exported, curves)))
+    assert hpo("best", "small", "--json") == 0
+    settings = {row["configuration"]: row["setting"] for row in json.loads(capsys.readouterr().out)}
+    assert settings["GNVR"].items() >= {"clip": None, "fixed": None}.items()
+    assert settings["AdamW"] and "clip" not in settings["AdamW"]
 
 
 def test_the_stored_parts_are_those_of_the_modules_and_are_listed_without_pytorch() -> None:

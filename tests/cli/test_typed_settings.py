@@ -27,6 +27,12 @@ def test_a_short_name_is_that_of_the_argument(name: str, typed: str) -> None:
     assert parsed(f"{typed}=0.3", space={}) == {"model.dropout": 0.3}
 
 
+def test_numbers_are_typed_as_in_python() -> None:
+    assert parsed("learning_rate=0x10", "beta1=1_0", "weight_decay=1e-2", space={}) == {
+        "learning_rate": 16.0, "beta1": 10.0, "weight_decay": 0.01
+    }  # fmt: skip
+
+
 def test_what_is_typed_wrongly_is_named() -> None:
     for typed, words in (
         ("model.width", "model.width=VALUE"),

@@ -24,7 +24,7 @@ TRAINING = {
 
 def catalogue() -> dict[str, Any]:
     """Studies and built-in parts by kind: name → a line about it, or its hyperparameters."""
-    studies = {path.stem: _first_line(path.read_text(encoding="utf-8")) for path in study_files.study_files()}
+    studies = {path.stem: _first_line(path) for path in study_files.study_files()}
     return {"studies": studies, **json.loads(BUILT_IN.read_text(encoding="utf-8"))}
 
 
@@ -96,9 +96,12 @@ def parse_settings(pairs: Sequence[str], study: Study, configuration: Configurat
         bounds = space.tuned.get(name)
         choices = {show_value(each): each for each in bounds.values} if isinstance(bounds, Choice) else {}
         parsed = choices.get(value, _parse(value))
-        if isinstance(parsed, str | None) and name not in texts_allowed:
+        if name in texts_allowed or isinstance(parsed, bool):
+            setting[name] = parsed
+        elif isinstance(parsed, str | None):
             raise UsageError(f"{pair!r} gives {name} no number; write for example {name}=0.1, without spaces")
-        setting[name] = parsed if name in texts_allowed or isinstance(parsed, bool) else float(value)
+        else:
+            setting[name] = float(parsed)
     return setting
 
 
@@ -119,9 +122,11 @@ def _default(entry: Entry) -> str:
     return describe_bounds(entry) if isinstance(entry, Range | Choice) else show_value(entry)
 
 
-def _first_line(source: str) -> str:
+def _first_line(path: Path) -> str:
     """The first line of a file's docstring, read without running the file."""
     try:
-        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+        return (ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n")[0]
     except SyntaxError as error:
-        return f"(syntax error in line {error.lineno})"
+        return f"(syntax error in line {error.lineno})" if error.lineno else "(cannot be read)"
+    except (OSError, ValueError):
+        return "(cannot be read)"
