@@ -37,9 +37,12 @@ def update(decoupled: bool) -> Callable[[Tree, State, Tree, Tree], tuple[Tree, S
     def step(grads: Tree, state: State, params: Tree, hyper: Tree) -> tuple[Tree, State]:
         state["step"] += 1
         device = next(iter(params.values())).device
-        if device.type == "cpu":
+        leaves = [leaf for tree in (params, state["mean"], state["square"]) for leaf in tree.values()]
+        if not all(leaf.is_contiguous() for leaf in leaves):  # both kernels ignore strides
+            elementwise(decoupled, grads, state, params, hyper)
+        elif device.type == "cpu":
             _by_member(decoupled, grads, state, params, hyper)
-        elif _kernel_accepts(params, state["mean"], state["square"]) and kernel_works(device):
+        elif all(leaf.dtype == torch.float32 for leaf in leaves) and kernel_works(device):
             by_kernel(decoupled, grads, state, params, hyper)
         else:
             elementwise(decoupled, grads, state, params, hyper)
@@ -51,7 +54,7 @@ def update(decoupled: bool) -> Callable[[Tree, State, Tree, Tree], tuple[Tree, S
 def _by_member(decoupled: bool, grads: Tree, state: State, params: Tree, hyper: Tree) -> None:
     """PyTorch's fused CPU kernel, one call a model because it takes one learning rate: one pass over memory, not ten.
 
-    The kernel ignores strides, so gradients are made contiguous first.
+    The kernel ignores strides, so gradients are made contiguous first; all else must be contiguous.
     """
     fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
     leaves = [*params.values(), *state["mean"].values(), *state["square"].values()]
@@ -133,8 +136,3 @@ def kernel_works(device: torch.device) -> bool:
             warn_once(f"Adam uses slower elementary operations because Triton failed: {error}")
         log.info("no Triton kernel: %s", error)
         return False
-
-
-def _kernel_accepts(*trees: Tree) -> bool:
-    """Whether the kernel can take these leaves: float32 and contiguous."""
-    return all(leaf.dtype == torch.float32 and leaf.is_contiguous() for tree in trees for leaf in tree.values())

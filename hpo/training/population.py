@@ -237,4 +237,5 @@ class Population(TrainedState):
 
 
 def _stack(trees: Sequence[Mapping[str, Tensor]], device: torch.device) -> Tree:
-    return {name: torch.stack([tree[name].detach() for tree in trees]).to(device) for name in trees[0]}
+    # Contiguous: a stack of weights in channels-last format has its strides, which the fused optimizers ignore.
+    return {name: torch.stack([tree[name].detach() for tree in trees]).contiguous().to(device) for name in trees[0]}

@@ -94,6 +94,28 @@ def test_gradients_may_have_any_strides(name: str) -> None:
     assert_trees_close(results[1], results[0], 1e-15)
 
 
+def transposed(tree: Tree) -> Tree:
+    """The same values, with the leaves of two axes transposed in memory."""
+    return {name: leaf.mT.contiguous().mT if leaf.dim() > 2 else leaf.clone() for name, leaf in tree.items()}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("state_as_well", [False, True])
+def test_parameters_may_have_any_strides(name: str, state_as_well: bool) -> None:
+    """As `after` of a wrapped optimizer may return them: torch.linalg.qr gives columns that are contiguous."""
+    optimizer, results = OPTIMIZERS[name], []
+    hyper = {key: torch.tensor(values, dtype=torch.float64) for key, values in values_of(optimizer).items()}
+    for change in (dict, transposed):
+        params = change(stacked(seed=1))
+        state = optimizer.init(params if state_as_well else stacked(seed=1))
+        for step in range(3):
+            params, state = optimizer.update(stacked(seed=2 + step), state, params, hyper)
+            params = change(params)
+        results.append(params)
+    assert not results[1]["first.weight"].is_contiguous()
+    assert_trees_close(results[1], results[0], 1e-12)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_state_may_be_used_with_other_parameters(name: str) -> None:
     """As after a checkpoint: the state must not keep views of the tensors that it was last used with."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import CLASSES
 from torch import Tensor, nn
 from torch_loops import (
     MEMBERS,
@@ -144,6 +145,32 @@ def test_gradients_are_those_of_the_regularizer(regularizer: str) -> None:
         results.append(population.params)
     for name, leaf in results[0].items():
         torch.testing.assert_close(results[1][name], leaf, rtol=1e-10, atol=1e-12)
+
+
+def channels_last_modules() -> list[nn.Module]:
+    """Networks whose convolution has its weights in the channels-last memory format."""
+    networks: list[nn.Module] = []
+    for seed in range(MEMBERS):
+        torch.manual_seed(seed)
+        convolution = nn.Unflatten(1, (3, 2, 1)), nn.Conv2d(3, 4, (2, 1))
+        network = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(4, CLASSES)).double()
+        networks.append(network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    assert not networks[0][1].weight.is_contiguous()  # type: ignore[index]
+    return networks
+
+
+@pytest.mark.parametrize("is_built_in", [True, False])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_weights_in_channels_last_format(name: str, is_built_in: bool) -> None:
+    source = getattr(torch.optim, name)
+    optimizer = OPTIMIZERS[name.lower()] if is_built_in else from_torch(source, learning_rate=0.1)
+    values = {"weight_decay": 0.1, "momentum": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "eps": 1e-8}
+    known = {each: value for each, value in values.items() if each in optimizer.hyperparameters}
+    population = populate(optimizer, channels_last_modules(), **known)
+    train(population)
+    networks = channels_last_modules()
+    plain_loop(networks, lambda network, rate: [source(network.parameters(), lr=rate, weight_decay=0.1)])
+    assert_equal(population, networks)
 
 
 class Replacing(torch.optim.Optimizer):
