@@ -195,14 +195,14 @@ class Population(TrainedState):
         warn_about_gradients(name, result[0], result[2]["train_loss"])
         return result
 
-    def _reevaluate(self, arguments: tuple[Any, ...], row: int) -> tuple[Tree, Tensor]:
-        """One model's gradient and mean task loss [] at its current parameters, on the minibatch of a step.
+    def _reevaluate(self, arguments: tuple[Any, ...], row: int, params: Tree) -> tuple[Tree, Tensor]:
+        """One model's gradient and mean task loss [] at these parameters [1, ...], on the minibatch of a step.
 
         The regularizer's state and BatchNorm's statistics are those from before the step, and are not changed.
         """
         self._reevaluations[row] += 1
-        own = tree_map(lambda leaf: leaf[row : row + 1], arguments)
-        gradient, _, scalars, _ = self._gradients(*own, models="one")
+        own = tree_map(lambda leaf: leaf[row : row + 1], arguments[1:])
+        gradient, _, scalars, _ = self._gradients(params, *own, models="one")
         return {name: leaf[0] for name, leaf in gradient.items()}, scalars["train_loss"][0]
 
     def keep(self, rows: Sequence[int]) -> None:

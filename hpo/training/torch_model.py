@@ -33,10 +33,13 @@ class TorchModel:
 
     def rebind(self, row: Tree) -> None:
         """Makes these tensors the parameters' memory."""
-        self._rows = list(row.values())
-        for parameter, leaf in zip(self._leaves, self._rows, strict=True):
+        for parameter, leaf in zip(self._leaves, row.values(), strict=True):
             parameter.data, parameter.grad = leaf, None
-        self._addresses = [leaf.data_ptr() for leaf in self._rows]
+        self._addresses = [leaf.data_ptr() for leaf in row.values()]
+
+    def is_in_stack(self) -> bool:
+        """Whether the parameters still have the memory that `rebind` gave them."""
+        return [parameter.data_ptr() for parameter in self._leaves] == self._addresses
 
     def set_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         for parameter, gradient in zip(self._leaves, gradients, strict=True):
@@ -45,21 +48,10 @@ class TorchModel:
     def step(self, closure: Closure) -> None:
         for optimizer, takes_closure in zip(self.optimizers, self._takes_closure, strict=True):
             optimizer.step(closure) if takes_closure else optimizer.step()
-        self._keep_views()
 
     def switch(self, mode: str) -> None:
         for optimizer in self.optimizers:
             switch(optimizer, mode)
-        self._keep_views()
-
-    def _keep_views(self) -> None:
-        """Copies a parameter to the stack where the optimizer has given it other memory, as in p.data = ..."""
-        if [parameter.data_ptr() for parameter in self._leaves] == self._addresses:
-            return
-        for parameter, row in zip(self._leaves, self._rows, strict=True):
-            if parameter.data_ptr() != row.data_ptr():
-                row.copy_(parameter.detach())
-                parameter.data = row
 
     def schedule(self, factors: Mapping[str, float]) -> None:
         """Multiplies hyperparameters of all parameter groups by factors, as PyTorch's schedulers do."""

@@ -27,6 +27,7 @@ class TorchUpdates:
         self.state: dict[str, Any] = {}
         self._has_stepped = False
         self._factors: dict[str, float] = {}  # of the schedules, as last set
+        self._params = params
         builder = Builder(optimizer, groups)
         self.name = builder.name
         takes_closure = builder.takes_closure(_row(params, 0), settings[0])
@@ -49,7 +50,19 @@ class TorchUpdates:
                 model.set_gradients(gradients)
                 model.step(self._closure(model, row, step))
         self._has_stepped = True
+        self._restack()
         return params
+
+    def _restack(self) -> None:
+        """Gives the stack new memory where an optimizer has given some to a parameter, as in p.data = ...
+
+        Writing into the old memory would change what the optimizer may keep of it, such as the weights before a step.
+        """
+        if all(model.is_in_stack() for model in self._models):
+            return
+        for name, leaf in self._params.items():
+            leaf.data = torch.stack([model.parameters[name].detach() for model in self._models]).contiguous()
+        self.rebind(self._params)
 
     def _schedule(self, factors: Mapping[str, float]) -> None:
         """Sets what has changed, so that an optimizer may change the rest itself."""
@@ -60,8 +73,10 @@ class TorchUpdates:
 
     def _closure(self, model: TorchModel, row: int, step: Step) -> Closure:
         def closure() -> Tensor:
-            gradient, loss = step.reevaluate(row)
-            model.set_gradients([gradient[name] for name in model.parameters])
+            # Not their rows of the stack: the optimizer may have given them other memory, as in p.data = ...
+            params = {name: parameter.detach()[None].contiguous() for name, parameter in model.parameters.items()}
+            gradient, loss = step.reevaluate(row, params)
+            model.set_gradients([gradient[name].contiguous() for name in params])
             return loss
 
         return closure
@@ -71,15 +86,18 @@ class TorchUpdates:
             model.set_gradients([None] * len(params))  # frees them
             if self._has_stepped:  # before that, some optimizers have no state to switch
                 model.switch("eval")
+        self._restack()
         return params
 
     def resume(self) -> None:
         for model in self._models:
             model.switch("train")
+        self._restack()
 
     def rebind(self, params: Tree, rows: Sequence[int] | None = None) -> None:
         if rows is not None:
             self._models = [self._models[row] for row in rows]
+        self._params = params
         for row, model in enumerate(self._models):
             model.rebind(_row(params, row))
 

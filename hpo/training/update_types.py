@@ -20,13 +20,13 @@ class Step(NamedTuple):
     Attributes:
         hyper: name -> values [K], times their schedules. factors: name -> the factor of its schedule, a tensor [1].
         moment: when the step takes place, and the keys of the models' random draws; leaves [K].
-        reevaluate: row -> that model's gradient at its current parameters, and its mean task loss [].
+        reevaluate: (row, params [1, ...]) -> that model's gradient at these parameters, and its mean task loss [].
     """
 
     hyper: Hyperparameters
     factors: Mapping[str, Tensor | float]
     moment: Moment
-    reevaluate: Callable[[int], tuple[Tree, Tensor]]
+    reevaluate: Callable[[int, Tree], tuple[Tree, Tensor]]
 
 
 class Updates(Protocol):

@@ -233,8 +233,62 @@ class Averaging(torch.optim.SGD):
             state["average"] = state.get("average", parameter.detach()).lerp(parameter.detach(), 0.3)
 
 
+class Sharpness(torch.optim.Optimizer):
+    """SAM that moves the weights by new memory and keeps the old one, or in place."""
+
+    def __init__(self, params: Any, lr: float, replaces: bool = True) -> None:
+        super().__init__(params, {"lr": lr, "replaces": replaces})
+
+    @torch.no_grad()
+    def step(self, closure: Any) -> None:
+        [group] = self.param_groups
+        before = [parameter.data if group["replaces"] else parameter.data.clone() for parameter in group["params"]]
+        for parameter in group["params"]:
+            if group["replaces"]:
+                parameter.data = parameter.data + 0.3 * parameter.grad
+            else:
+                parameter.add_(0.3 * parameter.grad)
+        with torch.enable_grad():
+            closure()
+        for parameter, weights in zip(group["params"], before, strict=True):
+            parameter.data = weights
+            parameter.sub_(group["lr"] * parameter.grad)
+
+
+class Remembering(torch.optim.Optimizer):
+    """Heavy ball from the weights of the last two steps, whose memory it keeps."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, _: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            before = self.state[parameter].get("before", parameter.data)
+            self.state[parameter]["before"] = now = parameter.data
+            parameter.data = now - self.param_groups[0]["lr"] * parameter.grad + 0.9 * (now - before)
+
+
+class Swapping(Averaging):
+    """Exchanges the memory of weights and average."""
+
+    def swap(self, train: bool) -> None:
+        [group] = self.param_groups
+        if group["train_mode"] is not train:
+            group["train_mode"] = train
+            for parameter in group["params"]:
+                if "average" in (state := self.state[parameter]):
+                    state["average"], parameter.data = parameter.data, state["average"]
+
+
 def test_a_parameter_may_get_new_memory() -> None:
     compare(Replacing)
+    compare(Remembering)
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_the_closure_is_called_at_the_parameters_as_they_are(replaces: bool) -> None:
+    compare(Sharpness, closure=True, replaces=replaces)
 
 
 def evaluate(population: Population) -> Tensor:
@@ -246,9 +300,10 @@ def evaluate(population: Population) -> Tensor:
     return metrics["loss"]
 
 
-def test_evaluation_uses_the_optimizers_own_average() -> None:
+@pytest.mark.parametrize("source", [Averaging, Swapping])
+def test_evaluation_uses_the_optimizers_own_average(source: type) -> None:
     """And training goes on from where it was, also after several evaluations in a row."""
-    population, networks = populate(from_torch(Averaging, learning_rate=0.1), modules()), modules()
+    population, networks = populate(from_torch(source, learning_rate=0.1), modules()), modules()
     averages = [[parameter.detach().clone() for parameter in network.parameters()] for network in networks]
     for step in range(6):
         train(population, range(step, step + 1))
@@ -317,7 +372,8 @@ def assert_equal_after_training(population: Population, networks: Sequence[nn.Mo
 def packages() -> dict[str, TorchOptimizer]:
     chosen: dict[str, Any] = {
         "AdamW": torch.optim.AdamW, "LBFGS": torch.optim.LBFGS, "Adafactor": torch.optim.Adafactor,
-        "Replacing": Replacing, "Noisy": Noisy, "Averaging": Averaging, "two kinds": two_kinds,
+        "Replacing": Replacing, "Noisy": Noisy, "Averaging": Averaging, "Swapping": Swapping,
+        "Remembering": Remembering, "Sharpness": Sharpness, "two kinds": two_kinds,
     }  # fmt: skip
     return {name: from_torch(source, learning_rate=0.1) for name, source in chosen.items()}
 
