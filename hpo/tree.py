@@ -10,6 +10,7 @@ Tree = dict[str, Tensor]
 
 # Added to a norm before dividing by it, so that a zero gradient gives a zero step instead of NaN; as in SAM and GAM.
 TINY = 1e-12
+PERIOD = 1009  # of the numbers in `without_zeros`; a prime, so that the rows of a matrix differ
 
 
 def dot(first: Tree, second: Tree) -> Tensor:
@@ -66,6 +67,18 @@ def adaptive_normalized_step(tree: Tree, length: Tensor, direction: Tree) -> Tre
 def zeros_like(tree: Tree) -> Tree:
     """A tree of zeros with the same leaves."""
     return {name: torch.zeros_like(leaf) for name, leaf in tree.items()}
+
+
+def without_zeros(values: Tensor) -> Tensor:
+    """The values with numbers of both signs instead of those around 0, which would hide what they multiply.
+
+    The numbers follow from the shape. Those of a weight [O, ...] are as large as PyTorch's initial ones, so that the
+    outputs of no network grow by much.
+    """
+    size = max(1, values.shape[1:].numel()) ** -0.5 if values.dim() > 1 else 0.1
+    squares = torch.arange(PERIOD, device=values.device).square() % PERIOD
+    others = (size * (1 - 2 * squares / PERIOD)).to(values.dtype).repeat(-(-values.numel() // PERIOD))
+    return torch.where(values.abs() < 1e-3, others[: values.numel()].reshape(values.shape), values)
 
 
 def broadcast_to(values: Tensor, leaf: Tensor) -> Tensor:

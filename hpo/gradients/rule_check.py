@@ -11,7 +11,7 @@ from hpo.errors import UsageError
 from hpo.gradients.layer_rules import SAMPLE_GRADS, Rule
 from hpo.gradients.network import Network, repeat_buffers
 from hpo.models.losses import SampleLoss
-from hpo.tree import Tree
+from hpo.tree import Tree, without_zeros
 from hpo.user_code.messages import warn_once
 
 CHECKED_SAMPLES = 4
@@ -74,7 +74,7 @@ def check_unmixed(network: Network, sample_loss: SampleLoss, labels: Tensor) -> 
 
 
 class _Check:
-    """A network on a few samples, with the parameters of its module."""
+    """A network on a few samples, with its module's parameters except zeros, behind which all samples are equal."""
 
     def __init__(self, network: Network, dtype: torch.dtype | None, consequence: str = NO_SAMPLE_GRADS) -> None:
         """
@@ -87,7 +87,7 @@ class _Check:
         def cast(value: Tensor) -> Tensor:
             return value.detach().to(dtype) if dtype and value.is_floating_point() else value.detach()
 
-        self.params = {name: cast(value) for name, value in network.module.named_parameters()}
+        self.params = {name: without_zeros(cast(value)) for name, value in network.module.named_parameters()}
         self.buffers = {name: cast(value) for name, value in network.module.named_buffers()}
         self.example = cast(network.example[:CHECKED_SAMPLES])
         self.positions = torch.arange(len(self.example), device=self.example.device)

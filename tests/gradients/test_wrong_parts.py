@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from hpo.errors import UsageError
 from hpo.gradients.network import Network
 from hpo.gradients.returns import Cache
-from hpo.gradients.rule_check import rules_hold
+from hpo.gradients.rule_check import check_unmixed, rules_hold
 from hpo.models import MLP
 from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import Optimizer, per_model
@@ -283,23 +283,47 @@ def test_a_loss_that_cannot_be_called(members: int) -> None:
     assert_trains(members, loss=nn.CrossEntropyLoss(reduction="none"))
 
 
+def behind(first: nn.Module, zeros: bool) -> nn.Module:
+    """A layer and a classifier, which is often initialised with zeros."""
+    last = nn.Linear(FEATURES, CLASSES)
+    for parameter in last.parameters() if zeros else ():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(first, nn.Tanh(), last)
+
+
+class Centred(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs - inputs.mean(0))
+
+
+def of_centred(outputs: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(outputs - outputs.mean(0), labels)
+
+
 @SIZES
+@pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("name", REGULARIZERS)
 @pytest.mark.parametrize("part", ["loss", "network"])
-def test_mixing_of_samples_is_refused_by_regularizers_of_single_samples(part: str, name: str, members: int) -> None:
-    class Centred(nn.Linear):
-        def forward(self, inputs: Tensor) -> Tensor:
-            return super().forward(inputs - inputs.mean(0))
-
-    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(outputs - outputs.mean(0), labels)
-
-    parts = {"loss": loss} if part == "loss" else {"model": lambda: Centred(FEATURES, CLASSES)}
+def test_mixing_of_samples_is_refused_by_regularizers_of_single_samples(
+    part: str, name: str, zeros: bool, members: int
+) -> None:
+    layer = nn.Linear if part == "loss" else Centred
+    parts: dict[str, Any] = {"model": lambda: behind(layer(FEATURES, FEATURES), zeros)}
+    parts |= {"loss": of_centred} if part == "loss" else {}
     parts |= {"regularizer": REGULARIZERS[name]}
     if name in SINGLE_SAMPLES:
         assert_refused(members, f"regularizer {name!r}: the {part} mixes the samples", **parts)
     else:
         assert_trains(members, **parts)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("part", ["loss", "network"])
+def test_several_processes_cannot_share_what_mixes_samples(part: str, zeros: bool) -> None:
+    layer = nn.Linear if part == "loss" else Centred
+    network = Network(behind(layer(FEATURES, FEATURES), zeros), minibatch(0)[0][0].float())
+    with pytest.raises(UsageError, match=f"^the {part} mixes the samples"):
+        check_unmixed(network, of_centred if part == "loss" else cross_entropy, torch.zeros(8, dtype=torch.int64))
 
 
 def descent(grads: Tree, _: Any, params: Tree, hyper: Tree) -> Tree:

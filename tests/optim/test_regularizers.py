@@ -346,6 +346,23 @@ def test_a_wrong_rule_is_not_used(
     assert "linear1" in caplog.text  # rogc, the last regularizer, uses per-sample norms
 
 
+@pytest.mark.parametrize("name", ["gnvr", "sgsc", "clip_sample", "rogc"])
+def test_the_check_sees_through_a_last_layer_of_zeros(name: str) -> None:
+    """Behind it all outputs and gradients are 0 at first, but not for long."""
+    module, inputs, labels = networks.build("borrowed weight", seed=1), *minibatch(seed=2)
+    initial = copy.deepcopy(module)
+    for parameter in initial.last.parameters():  # type: ignore[union-attr]
+        nn.init.zeros_(parameter)
+    network = Network(initial, inputs[0])
+    assert not rules_hold(network) and "'lender' differs" in (network.obstacle or "")
+    params = {key: value.detach() for key, value in module.named_parameters()}
+    for hyper in settings(name):
+        tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in hyper.items()}
+        gradient, _, scalars, _ = fast(network, name, params, {}, tensors, inputs, labels)
+        actual = gradient, {key: value.item() for key, value in scalars.items()}
+        assert_same(actual, slow(module, name, hyper, inputs, labels))
+
+
 def test_the_check_accepts_correct_rules_on_large_and_small_inputs() -> None:
     module = networks.build("MLP", seed=1)
     for size in (1e-6, 1.0, 1e6):

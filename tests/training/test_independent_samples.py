@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import targets
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hpo.errors import UsageError
 from hpo.models.losses import LOSSES
@@ -86,6 +86,23 @@ def test_a_loss_that_mixes_samples_is_refused(name: str, members: int) -> None:
     with pytest.raises(UsageError, match=r"^the loss of a sample ") as caught:
         trained(case, members, sample_loss=loss)
     assert ("use outputs[:, 0]" in str(caught.value)) == (case == "one number")
+
+
+def test_a_last_layer_of_zeros_hides_no_mixing() -> None:
+    """All outputs are the same at first."""
+
+    def centred(outputs: Tensor, labels: Tensor) -> Tensor:
+        return LOSSES["regression"](outputs - outputs.mean(0), labels)
+
+    def network() -> nn.Module:
+        module = targets.KINDS["one number"].network().double()
+        for parameter in module[-1].parameters():  # type: ignore[index]
+            nn.init.zeros_(parameter)
+        return module
+
+    with pytest.raises(UsageError, match=r"^the loss of a sample changes"):
+        trained("one number", model=network, sample_loss=centred)
+    assert trained("one number", model=network)[0].diverged_epoch is None
 
 
 @pytest.mark.parametrize("members", [1, 3])
