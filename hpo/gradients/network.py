@@ -70,7 +70,7 @@ class Network:
                 with torch.autocast(inputs.device.type, torch.bfloat16):
                     outputs = functional_call(self.module, leaves, (inputs,))
             return outputs.to(self.dtype) if outputs.dtype == torch.bfloat16 else outputs
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             name, layer = failing_layer(error, self.module)
             is_pytorch = type(layer).__module__.startswith("torch.")
             explain(error, describe_layer(name, layer), own_line=not is_pytorch)

@@ -31,6 +31,7 @@ class Regularizer(NamedTuple):
             the flow of control. Only models with equal values of these train side by side.
         views: how many augmented views of each minibatch `grads` needs, numbered from 0.
         clean_view: whether it also needs the samples without augmentation, as view "clean".
+        min_samples: how many samples a minibatch or micro-batch needs to have; the last one of an epoch may have fewer.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Regularizer(NamedTuple):
     views: int = 1
     clean_view: bool = False
     static: tuple[str, ...] = ()
+    min_samples: int = 1

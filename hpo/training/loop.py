@@ -306,6 +306,13 @@ def _check_sizes(recipe: Recipe, splits: Mapping[int, Split], share: Share) -> N
             f"batch_size is {largest}, but the training part has {smallest} samples; "
             "choose a smaller batch_size or more data"
         )
+    samples, needed = min(batch_sizes_of(recipe.batch_size)) // recipe.accumulate, recipe.regularizer.min_samples
+    if samples < needed:
+        divisor = " / accumulate" if recipe.accumulate > 1 else ""
+        raise UsageError(
+            f"regularizer {recipe.regularizer.name!r} needs at least {needed} samples at once, and "
+            f"batch_size{divisor} is {samples}; choose a larger one"
+        )
     if any(not len(parts.validation) for parts in splits.values()):
         raise UsageError(
             f"data: validation is {recipe.dataset.validation!r}, which is none of {len(recipe.source.labels)} samples; "

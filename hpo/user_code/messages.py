@@ -55,6 +55,9 @@ _ALWAYS_WRONG = {
     "backward() called inside a functorch transform": _BACKWARD,
     "You are attempting to call Tensor.requires_grad_()": _BACKWARD,
     "index out of range in self": "looks up a number for which it has no row; give it a row for every number, from 0",
+    "Expected more than 1 value per channel": (
+        "normalizes over a batch of one sample; choose another batch_size, a smaller accumulate, or last_batch='drop'"
+    ),
     "may have escaped from inside a function": (
         "uses a tensor after the step or the torch.func transform that made it; keep what later steps need in the state"
     ),

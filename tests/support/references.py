@@ -24,10 +24,10 @@ def none(batch: Batch, _: Hyper, __: Memory) -> Answer:
 
 
 def gnvr(batch: Batch, hyper: Hyper, _: Memory) -> Answer:
-    """L + λ · Var_i(‖g_i‖), the variance with N − 1 and ‖g_i‖ = sqrt(Σ g² + 1e-8)."""
+    """L + λ · Var_i(‖g_i‖), the variance with N − 1 (0 of one sample) and ‖g_i‖ = sqrt(Σ g² + 1e-8)."""
     norms = [(square_norm(g) + 1e-8) ** 0.5 for g in batch.sample_gradients(differentiable=True)]
     centre = mean(norms)
-    variance = sum((norm - centre) ** 2 for norm in norms) / (len(norms) - 1)
+    variance = sum((norm - centre) ** 2 for norm in norms) / max(1, len(norms) - 1)
     penalty = hyper["lambda"] * variance
     return batch.gradient(mean(batch.sample_losses()) + penalty), {"penalty": penalty.item()}
 

@@ -72,6 +72,20 @@ def test_steps_are_those_of_a_loop_over_micro_batches(name: str, members: int) -
                 torch.testing.assert_close(population.params[key][member], parameter.detach(), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_batch_of_one_sample_is_trained_on(name: str, members: int) -> None:
+    """As last_batch="keep" may leave it; GNVR has no penalty there."""
+    modules = [MLP((FEATURES, 5, CLASSES))().double() for _ in range(members)]
+    population = population_of(modules, name, 1)
+    inputs, labels = batches(range(members), 1, REGULARIZERS[name].views)
+    population.step(inputs, labels)
+    for member, module in enumerate(modules):
+        slow_step(module, name, inputs[member], labels[member], 1, {})
+        for key, parameter in module.named_parameters():
+            torch.testing.assert_close(population.params[key][member], parameter.detach(), rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_the_plain_gradient_is_that_of_the_whole_minibatch(count: int) -> None:
     module = MLP((FEATURES, 5, CLASSES))().double()

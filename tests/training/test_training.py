@@ -352,6 +352,33 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
     assert result.diverged_epoch is None
 
 
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"accumulate": 8}, "batch_size / accumulate is 1; choose a larger one"),
+    ({"batch_size": 1}, "batch_size is 1; choose a larger one"),
+])  # fmt: skip
+def test_batches_in_which_a_regularizer_has_no_effect_are_refused(changes: dict[str, int], words: str) -> None:
+    chosen = recipe(regularizer=REGULARIZERS["gnvr"], epochs=1, **changes)
+    with pytest.raises(UsageError, match=f"^regularizer 'gnvr' needs at least 2 samples at once, and {words}$"):
+        train(chosen, [Member(0, SGD | {"lambda": 0.1})])
+    assert train(chosen._replace(regularizer=REGULARIZERS["none"]), [Member(0, SGD)])[0].diverged_epoch is None
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_last_batch_of_one_sample(members: int) -> None:
+    """The training part has 45 samples."""
+    seeds, sizes = range(members), {"batch_size": 11, "last_batch": "keep"}
+    results = train(
+        recipe(regularizer=REGULARIZERS["gnvr"], **sizes), [Member(s, SGD | {"lambda": 0.1}) for s in seeds]
+    )
+    assert all(result.diverged_epoch is None for result in results)
+
+    def normalized() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES)).double()
+
+    with pytest.raises(UsageError, match=r"^layer '1' \(BatchNorm1d\) .* a batch of one sample; .* last_batch='drop'$"):
+        train(recipe(**sizes)._replace(model=normalized), [Member(seed, SGD) for seed in seeds])
+
+
 def test_an_empty_validation_part_is_refused() -> None:
     with pytest.raises(UsageError, match=r"validation is 0\.001.* of 60 samples; choose a larger share"):
         train(recipe(Blobs(validation=0.001)), [Member(0, SGD)])
