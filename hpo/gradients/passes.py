@@ -286,7 +286,8 @@ class PassCache:
 
         deltas, (losses, layer_inputs, after) = grad(total, argnums=tuple(range(len(probes))), has_aux=True)(*probes)
         zipped = zip(recorder.layers, layer_inputs, deltas, strict=True)
-        recorded = [RecordedLayer(*layer, layer_input, delta) for layer, layer_input, delta in zipped]
+        # In mixed precision an operation without a rule, such as attention's products, may give a bfloat16 input.
+        recorded = [RecordedLayer(*layer, given.to(delta.dtype), delta) for layer, given, delta in zipped]
         self._cache.keep_losses(params, view, self._share.gather(losses), after)
         self._cache.keep("layers", params, view, recorded)
         return recorded

@@ -1,19 +1,24 @@
 """Mixed precision and layout: other arithmetic, the same training."""
 
+import copy
 import dataclasses
 
 import pytest
+import references
 import torch
-from torch import nn
+from populations import middle
+from torch import Tensor, nn
 
 from hpo.data import Dataset, Source
 from hpo.errors import UsageError
 from hpo.models import ResNet
+from hpo.models.losses import cross_entropy
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.study.definition import describe
 from hpo.study.study import Configuration, Study
 from hpo.training.loop import train
+from hpo.training.population import Population
 from hpo.training.recipe import Member, Recipe, Result
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,6 +58,44 @@ def test_bfloat16_trains_alike_but_not_the_same(regularizer: str, members: int) 
         losses = torch.tensor([one.curves["train_loss"], other.curves["train_loss"]])
         torch.testing.assert_close(losses[0], losses[1], rtol=0.02, atol=0.02)
         assert not torch.equal(losses[0], losses[1]), "nothing was rounded to bfloat16"
+
+
+class Attention(nn.Module):
+    """Products between layers that have a rule: their bfloat16 results are the inputs of layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.value, self.mixed = (nn.Linear(8, 8) for _ in range(3))
+        self.key, self.last = nn.Linear(8, 8, bias=False), nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = inputs[:, 0]
+        weights = (self.query(hidden) @ self.key(hidden).mT).softmax(-1)
+        return self.last(self.mixed(weights @ self.value(hidden)).tanh().mean(1))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", ["gnvr", "sgsc", "clip_sample", "rogc"])
+def test_gradients_of_single_samples_in_bfloat16(name: str, members: int) -> None:
+    """To bfloat16's rounding those of a loop over the samples in float32."""
+    modules = []
+    for seed in range(members):
+        torch.manual_seed(seed)
+        modules.append(Attention())
+    inputs, labels = torch.randn(members, 1, 6, 3, 8, 8), torch.arange(6).expand(members, 6) % 4
+    values = PLAIN | middle(REGULARIZERS[name])
+    hyper = {key: torch.full((members,), value) for key, value in values.items()}
+    parts = copy.deepcopy(modules), REGULARIZERS[name], OPTIMIZERS["sgd"], hyper, cross_entropy, inputs[0, 0]
+    population = Population(*parts, bfloat16=True)
+    population.step(inputs, labels)
+    assert population.network.obstacle is None
+    for member, module in enumerate(modules):
+        batch = references.Batch(module, inputs[member], labels[member])
+        gradient, _ = references.REGULARIZERS[name](batch, middle(REGULARIZERS[name]), {})
+        for key, parameter in module.named_parameters():
+            step = parameter.detach() - population.params[key][member]
+            expected = PLAIN["learning_rate"] * gradient[key]
+            assert (step - expected).norm() <= 0.1 * expected.norm() + 1e-4, key
 
 
 @pytest.mark.parametrize("members", [1, 2])
