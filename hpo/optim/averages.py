@@ -16,6 +16,9 @@ from hpo.tree import Tree, broadcast_to
 State = dict[str, Tree]
 Values = Mapping[str, Tensor]  # of hyperparameters, [K]
 
+# A share of the epochs times this is not below its whole number: 0.9 · 10 is 8.9999998 with float32's 0.9.
+ROUND_UP = 1 + 1e-6
+
 
 class Average:
     """Running means of the parameters and of the floating-point buffers, such as BatchNorm's statistics.
@@ -95,7 +98,7 @@ class SWA(Average):
 
     def after_epoch(self, state: State, params: Tree, buffers: Tree, hyper: Values, epoch: int, epochs: int) -> None:
         start = hyper["swa_start"].double()
-        before = torch.where(start < 1, start * epochs, start).floor()
+        before = torch.where(start < 1, start * epochs * ROUND_UP, start).floor()
         self._include(state, params, buffers, 1 / (epoch - before).clamp(min=1))
 
 

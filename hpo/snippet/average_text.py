@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hpo.optim.averages import EMA, Average
+from hpo.optim.averages import EMA, ROUND_UP, Average
 
 INCLUDE = '''\
 @torch.no_grad()
@@ -33,5 +33,5 @@ def average_lines(average: Average | None, values: Mapping[str, Any], epochs: in
         decay = values["ema_decay"]
         return AverageLines(after_step=(f"include(average, network, (1 - {decay}) / (1 - {decay} ** step))",))
     start = values["swa_start"]
-    before = math.floor(start * epochs if start < 1 else start)
+    before = math.floor(start * epochs * ROUND_UP if start < 1 else start)
     return AverageLines(after_epoch=(f"include(average, network, 1 / max(1, epoch - {before}))",))

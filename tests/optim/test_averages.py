@@ -19,6 +19,7 @@ from hpo.optim.optimizers import OPTIMIZERS, per_model
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.optim.torch_optimizer import from_torch
 from hpo.search_space import linear_range, log_range
+from hpo.snippet.average_text import average_lines
 from hpo.study.configuration_options import check_options
 from hpo.study.definition import describe
 from hpo.training.population import Population
@@ -110,6 +111,24 @@ def test_swa_is_the_mean_of_the_weights_at_the_ends_of_the_last_epochs(start: fl
         counted = ends[first - 1 :] or ends[-1:]
         expected = {name: sum(each[name] for each in counted) / len(counted) for name in last}
         assert_same(evaluated(population), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("epochs", [*range(1, 31), 50, 100, 300])
+def test_swa_starts_after_the_share_of_the_run(epochs: int, dtype: torch.dtype) -> None:
+    """For every share in percent, computed in whole numbers; in a script as well."""
+    percents = range(1, 100)
+    first = torch.tensor([1 + percent * epochs // 100 for percent in percents])
+    hyper = {"swa_start": torch.tensor([percent / 100 for percent in percents], dtype=dtype)}
+    state = SWA().init({"w": torch.zeros(99)}, {})
+    for epoch in range(1, epochs + 1):
+        SWA().after_epoch(state, {"w": torch.full((99,), float(epoch))}, {}, hyper, epoch, epochs)
+    counted = [range(min(int(each), epochs), epochs + 1) for each in first]
+    means = torch.tensor([sum(each) / len(each) for each in counted])
+    torch.testing.assert_close(state["params"]["w"], means, rtol=1e-4, atol=0)
+    for percent, each in zip(percents, first.tolist(), strict=True):
+        [line] = average_lines(SWA(), {"swa_start": percent / 100}, epochs).after_epoch
+        assert line.endswith(f"1 / max(1, epoch - {each - 1}))")
 
 
 @pytest.mark.parametrize("average", [EMA(), SWA()])
