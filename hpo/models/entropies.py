@@ -40,20 +40,23 @@ def _entropies(outputs: Tensor, labels: Tensor, smoothing: float, class_weights:
     """The cross-entropy of every label, in the labels' shape; 0 where a token has no target."""
     tokens = labels.dim() > 1
     targets = labels.clamp(min=0) if tokens else labels
+    if is_logit(outputs, labels) and smoothing and class_weights:  # the smoothed part has the weights of both classes
+        logit = one_number_per_target(outputs, labels)
+        outputs = torch.stack([torch.zeros_like(logit), logit], -1)
     if is_logit(outputs, labels):
         smoothed = targets.to(outputs.dtype) * (1 - smoothing) + smoothing / 2
         losses = F.binary_cross_entropy_with_logits(one_number_per_target(outputs, labels), smoothed, reduction="none")
         if class_weights:
             losses = losses * torch.where(targets == 1, class_weights[1], class_weights[0])
-        return losses
-    logs = outputs.log_softmax(-1)
-    losses = -logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    if class_weights:
-        weights = filled(outputs, class_weights)
-        losses = losses * weights.gather(0, targets.flatten()).reshape(targets.shape)
-        logs = logs * weights
-    if smoothing:
-        losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
+    else:
+        logs = outputs.log_softmax(-1)
+        losses = -logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        if class_weights:
+            weights = filled(outputs, class_weights)
+            losses = losses * weights.gather(0, targets.flatten()).reshape(targets.shape)
+            logs = logs * weights
+        if smoothing:
+            losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
     return torch.where(labels == IGNORED, 0.0, losses) if tokens else losses
 
 

@@ -50,13 +50,16 @@ def loss_text(loss: Any, task: str, name: str, code: Extraction) -> str:
 
 
 def _cross_entropy(smoothing: float, weights: tuple[float, ...], task: str) -> str:
-    if task == "logit":
+    outputs = "outputs"
+    if task == "logit" and smoothing and weights:
+        outputs = "F.pad(outputs.reshape(-1, 1), (1, 0))"  # logits 0 and z
+    elif task == "logit":
         target = "labels.to(outputs.dtype)" + (f" * {1 - smoothing} + {smoothing / 2}" if smoothing else "")
         losses = f'F.binary_cross_entropy_with_logits(outputs.reshape(labels.shape), {target}, reduction="none")'
         return f"{losses} * torch.where(labels == 1, {weights[1]}, {weights[0]})" if weights else losses
     options = f", label_smoothing={smoothing}" if smoothing else ""
     options += f", weight=torch.tensor({weights!r}, dtype=DTYPE)" if weights else ""
-    return f'F.cross_entropy(outputs, labels, reduction="none"{options})'
+    return f'F.cross_entropy({outputs}, labels, reduction="none"{options})'
 
 
 def evaluation_text(task: str, loss: str) -> str:

@@ -12,7 +12,7 @@ from hpo.errors import UsageError
 from hpo.gradients.sample_functions import SampleFunction, compute_losses, compute_metric
 from hpo.gradients.shares import Share
 from hpo.models.entropies import count_tokens, one_number_per_target
-from hpo.models.losses import SampleLoss, cross_entropy
+from hpo.models.losses import CrossEntropy, SampleLoss, cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
 from hpo.tree import Tree
 from hpo.user_code.failures import naming
@@ -28,13 +28,14 @@ def sample_ratios(
 ) -> Ratios:
     """What one model's samples add to the loss, to the metrics of the task and to custom metrics of single samples.
 
-    In float32 at least: float16 and bfloat16 cannot hold their sums. The mean loss of tokens is over the tokens.
+    In float32 at least: float16 and bfloat16 cannot hold their sums. hpo's mean loss of tokens is over the tokens,
+    also where their classes have weights: its sum is divided by their number.
     """
     # User code gets copies: what it changes in place stays its own.
     is_hpos = str(getattr(loss, "__module__", "")).startswith("hpo.")
     own = (outputs, labels) if is_hpos else (outputs.clone(), labels.clone())
     losses = compute_losses(loss, *own)
-    by_token = task == "tokens" and loss is cross_entropy
+    by_token = task == "tokens" and (loss is cross_entropy or isinstance(loss, CrossEntropy))
     ratios: Ratios = {"loss": (losses * count_tokens(labels), count_tokens(labels)) if by_token else mean_of(losses)}
     ratios |= RATIOS[task](outputs, labels)
     for name, metric in metrics.items():

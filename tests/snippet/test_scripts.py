@@ -98,14 +98,15 @@ def numbers(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)))
 
 
-@pytest.mark.parametrize("task", ["regression", "several numbers", "multilabel", "logit"])
+@pytest.mark.parametrize("task", ["regression", "several numbers", "multilabel", "logit", "weighted logit"])
 def test_samples_in_a_file(task: str, check: Check) -> None:
     inputs, outputs = numbers(300, 5), {"several numbers": 2, "multilabel": 3}.get(task, 1)
     labels: Any = inputs[:, :outputs] ** 2
     labels = labels[:, 0] if task == "regression" else labels if task == "several numbers" else (labels > 0.3).long()
-    labels = labels[:, 0] if task == "logit" else labels
+    labels = labels[:, 0] if "logit" in task else labels
     data = hpo.Arrays(inputs, labels, label_noise=0.1 if task == "logit" else 0.0)
-    check(Configuration("A", regularizer="sam"), "samples.pt", data=data, model=hpo.MLP((5, 8, outputs)))
+    loss = hpo.CrossEntropy(label_smoothing=0.2, class_weights=(1, 5)) if task == "weighted logit" else None
+    check(Configuration("A", regularizer="sam"), "samples.pt", data=data, model=hpo.MLP((5, 8, outputs)), loss=loss)
 
 
 def test_a_table_is_standardised(check: Check) -> None:

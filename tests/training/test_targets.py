@@ -280,6 +280,48 @@ def test_one_logit_is_that_of_class_one(shape: tuple[int, ...]) -> None:
             logits, labels.double() * (1 - smoothing) + smoothing / 2, reduction="none"
         )
         torch.testing.assert_close(smoothed, wanted)
+    for smoothing in (0.0, 0.1, 0.4):
+        given = torch.tensor((1.0, 10.0)).double()
+        expected = F.cross_entropy(both, labels, given, reduction="none", label_smoothing=smoothing)
+        loss = CrossEntropy(smoothing, (1, 10))
+        torch.testing.assert_close(loss(logits.reshape(shape), labels), expected)
+        torch.testing.assert_close(loss(both, labels), expected)
+        torch.testing.assert_close(loss(logits.reshape(shape), F.one_hot(labels, 2).double()), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [(), (1.0, 10.0)])
+def test_one_logit_of_every_token(smoothing: float, weights: tuple[float, ...]) -> None:
+    """Tokens without a target do not count."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(4, 5, 1, generator=generator, dtype=torch.float64)
+    labels = torch.randint(2, (4, 5), generator=generator)
+    labels[1, 3:], labels[2] = IGNORED, IGNORED
+    both = torch.cat([torch.zeros_like(logits), logits], -1)
+    given = torch.tensor(weights).double() if weights else None
+    options: dict[str, Any] = {"reduction": "none", "label_smoothing": smoothing, "ignore_index": IGNORED}
+    losses = F.cross_entropy(both.mT, labels, given, **options).sum(1) / torch.tensor([5, 3, 1, 5])
+    torch.testing.assert_close(CrossEntropy(smoothing, weights)(logits, labels), losses)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_evaluated_loss_of_tokens_with_weights_of_classes(members: int) -> None:
+    """The sum over the tokens over their number, for sequences of different lengths."""
+    weights, source = torch.tensor((0.2, 5.0, 1.0, 2.0), dtype=torch.float64), source_of("tokens")
+    recipe = recipe_of("tokens", sample_loss=CrossEntropy(0.1, tuple(weights.tolist())), epochs=1)
+    results = train(recipe, [Member(seed, SGD) for seed in range(members)], test=True, keep_weights=True)
+    module = targets.KINDS["tokens"].network().double()
+    for seed, result in enumerate(results):
+        module.load_state_dict(result.weights or {})
+        parts = split(source, dataset_of("tokens"), seed)
+        for name, inputs, labels in (
+            ("validation", source.inputs[parts.validation], source.labels[parts.validation]),
+            ("test", source.test_inputs, source.test_labels),
+        ):
+            flat = module(inputs).detach().flatten(0, 1), labels.flatten()
+            total = F.cross_entropy(*flat, weights, reduction="sum", ignore_index=IGNORED)
+            expected = (total / (labels != IGNORED).sum()).item()
+            assert result.final[f"{name}_loss"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_targets_of_workers_are_compared_with_a_tolerance() -> None:
