@@ -10,6 +10,7 @@ Tree = dict[str, Tensor]
 
 # Added to a norm before dividing by it, so that a zero gradient gives a zero step instead of NaN; as in SAM and GAM.
 TINY = 1e-12
+NEARLY_ZERO = 1e-3  # below it, `without_zeros` takes another number
 PERIOD = 1009  # of the numbers in `without_zeros`; a prime, so that the rows of a matrix differ
 
 
@@ -78,7 +79,7 @@ def without_zeros(values: Tensor) -> Tensor:
     size = max(1, values.shape[1:].numel()) ** -0.5 if values.dim() > 1 else 0.1
     squares = torch.arange(PERIOD, device=values.device).square() % PERIOD
     others = (size * (1 - 2 * squares / PERIOD)).to(values.dtype).repeat(-(-values.numel() // PERIOD))
-    return torch.where(values.abs() < 1e-3, others[: values.numel()].reshape(values.shape), values)
+    return torch.where(values.abs() < NEARLY_ZERO, others[: values.numel()].reshape(values.shape), values)
 
 
 def broadcast_to(values: Tensor, leaf: Tensor) -> Tensor:
