@@ -69,9 +69,12 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
 
 
 def log_handler(engine: Any) -> logging.Handler:
-    """Prints what is logged, but not while the database is unavailable: the pages say so, tracebacks add nothing."""
+    """Prints what is logged, but no errors while the database is unavailable: the pages say so, tracebacks add nothing.
+
+    Warnings do not ask the database: the server's loop, which must not wait, logs them.
+    """
     handler = logging.StreamHandler()
-    handler.addFilter(lambda _: is_available(engine))
+    handler.addFilter(lambda record: record.levelno < logging.ERROR or is_available(engine))
     return handler
 
 

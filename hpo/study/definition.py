@@ -22,7 +22,7 @@ from hpo.study.directions import direction_of
 from hpo.study.planned_comparisons import planned_against
 from hpo.study.search import check_grid, describe_sampler, first_settings, planned_trials
 from hpo.study.study import Configuration, Study
-from hpo.study.training_space import check_training, training_names
+from hpo.study.training_space import check_training, is_training, training_names
 from hpo.tasks import CLASSIFICATION
 from hpo.user_code.metrics import Whole, is_accumulator
 
@@ -49,8 +49,13 @@ def describe(study: Study) -> dict[str, Any]:
     metrics = {name: _describe_metric(metric) for name, metric in study.metrics.items()}
     arithmetic = {"precision": study.precision, "channels_last": study.channels_last}
     _check_views(study)
+    checked = set()  # most configurations of a study have the same training hyperparameters
     for configuration in study.configurations:
-        check_training(study, configuration, full_space(configuration, training_names(study)))
+        space = full_space(configuration, training_names(study))
+        training = repr(sorted((name, repr(entry)) for name, entry in space.items() if is_training(name)))
+        if training not in checked:
+            check_training(study, configuration, space)
+            checked.add(training)
     check_grid(study)
     return {
         "data": _describe_part(study.data),

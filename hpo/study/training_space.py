@@ -8,13 +8,15 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
 from hpo.optim.schedules import Constant
 from hpo.search_space import Choice, Range, Value
 from hpo.space import Space, split_space
+from hpo.study.sampler import Grid
 from hpo.study.study import Configuration, Study
 
 FIELDS = ("batch_size", "label_smoothing", "accumulate")  # those of them that Study has
@@ -22,8 +24,7 @@ WHOLE = ("batch_size", "accumulate")  # those that are whole numbers
 PARTS = ("model", "schedule")
 SHORT = {"dropout": "model.dropout"}  # name → the argument that it stands for
 TRAINING_NAMES = (*FIELDS, *SHORT, *(f"{part}.ARGUMENT" for part in PARTS))  # of any study
-MAX_INTEGERS = 1000  # of a range of whole numbers that are checked before training
-MAX_COMBINATIONS = 10_000  # of values; a second
+MAX_COMBINATIONS = 1000  # of values that are checked before training; less than 0.1 s
 MAX_SHOWN = 8  # numbers in a choice that a message proposes
 STEP_ARGUMENTS = ("step", "steps", "steps_per_epoch")  # of a schedule; they are given in training
 
@@ -89,7 +90,7 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
     for part in ("", *PARTS):  # the values of a part depend on each other, as a batch and its micro-batches
         names = [name for name in split.names if (name.startswith(f"{part}.") if part else name in FIELDS)]
         try:
-            _check_part(study, split, names)
+            _check_part(study, split, names, grid_values(study, space.keys()))
         except UsageError as error:
             raise UsageError(f"configuration {configuration.name!r}: {error}") from error
     given = {*split.tuned, *split.fixed}
@@ -101,14 +102,29 @@ def check_training(study: Study, configuration: Configuration, space: Mapping[st
             )
 
 
-def _check_part(study: Study, split: Space, names: list[str]) -> None:
+def grid_values(study: Study, names: Collection[str]) -> dict[str, Any]:
+    """The values of the study's grid by the full names of hyperparameters; none without a grid.
+
+    Args:
+        names: the hyperparameters of a configuration.
+    """
+    return full_names(study.sampler.values, names) if isinstance(study.sampler, Grid) else {}
+
+
+def _check_part(study: Study, split: Space, names: list[str], grid: Mapping[str, Any]) -> None:
     """Raises UsageError for the first combination of values of these hyperparameters that the study cannot have."""
-    ranges = {name: each for name in names if isinstance(each := split.tuned.get(name), Range) and each.integer}
-    most = round(MAX_INTEGERS ** (1 / max(1, len(ranges))))
+    ranges: dict[str, Range] = {}
     values: dict[str, list[Value]] = {}
     for name in names:
-        values[name] = split.tuned[name].candidates(most) if name in split.tuned else [split.fixed[name]]
+        bounds = split.tuned.get(name)
+        if isinstance(bounds, Range) and bounds.integer and name not in grid:
+            ranges[name] = bounds
+        values[name] = list(grid.get(name, ())) or (bounds.samples() if bounds else [split.fixed[name]])
         values[name] += [split.conditions[name].otherwise] if name in split.conditions else []
+    others = math.prod(len(values[name]) for name in names if name not in ranges)
+    for name, bounds in ranges.items():
+        lowest = int((MAX_COMBINATIONS / others) ** (1 / len(ranges))) - len(values[name])
+        values[name] = [*bounds.candidates(max(0, lowest)), *values[name][2:]]
     try:
         _check_combinations(study, split, values)
     except UsageError as error:
@@ -124,10 +140,31 @@ def _check_combinations(
 ) -> None:
     """Raises UsageError for the first combination that the study cannot have; of those in which `name` is `value`."""
     values = {**values, name: [value]} if name else values
-    combinations = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
-    possible = (each for each in combinations if all(_is_possible(split, key, each) for key in values))
-    for combination in itertools.islice(possible, MAX_COMBINATIONS):
+    combinations = _combinations(split, values, {})
+    for combination in itertools.islice(combinations, MAX_COMBINATIONS):
         with_training(study, combination)
+    if next(combinations, None) is not None:  # too many to check them all: each value in one of them
+        for key, several in values.items():
+            for each in several:
+                with_training(study, next(_combinations(split, {**values, key: [each]}, {}), {}))
+
+
+def _combinations(
+    split: Space, values: Mapping[str, Sequence[Value]], chosen: dict[str, Value]
+) -> Iterator[dict[str, Value]]:
+    """The combinations that begin with the chosen values and that a setting may have."""
+    if len(chosen) == len(values):
+        yield chosen
+        return
+    open_names = values.keys() - chosen
+    name = next(
+        name
+        for name in values
+        if name in open_names and getattr(split.conditions.get(name), "name", "") not in open_names
+    )
+    for value in values[name]:
+        if _is_possible(split, name, extended := {**chosen, name: value}):
+            yield from _combinations(split, values, extended)
 
 
 def _is_possible(split: Space, name: str, combination: Mapping[str, Value]) -> bool:

@@ -16,8 +16,6 @@ from hpo.study.syntax import identifiers, parse
 from hpo.user_code.ownership import is_user_code, is_user_file
 
 MAX_NOT_IMPORTED = 200  # modules that nothing has imported yet: a library under development may have thousands
-# Module of a study file → name → the module, None if not imported yet, its file and what that contained.
-_imported: dict[str, dict[str, tuple[ModuleType | None, Path, str]]] = {}
 
 
 class UserModule(NamedTuple):
@@ -27,12 +25,26 @@ class UserModule(NamedTuple):
         name: its full name, such as "lab.parts". file: its file.
         tree: its syntax tree; None where it is not Python, such as a compiled extension.
         variables: its variables; empty where nothing has imported it yet.
+        uses: the names of modules that it may import, or that its variables come from.
     """
 
     name: str
     file: Path
     tree: ast.Module | None
     variables: dict[str, Any]
+    uses: frozenset[str] = frozenset()
+
+
+class _Imported(NamedTuple):
+    """A module as it was when a study that reaches it was loaded; `module` is None if nothing had imported it yet."""
+
+    module: ModuleType | None
+    file: Path
+    contents: str
+    uses: frozenset[str]
+
+
+_imported: dict[str, dict[str, _Imported]] = {}  # module of a study file → name → what it reached
 
 
 def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
@@ -51,9 +63,10 @@ def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
         for module in modules:
             not_imported += not module.variables
             if module.variables or not_imported <= MAX_NOT_IMPORTED:
-                found[module.name] = module
-                waiting.update(_imports(module))
-                waiting.update(name for value in module.variables.values() for name in _module_of(value))
+                sources = (name for value in module.variables.values() for name in _module_of(value))
+                uses = frozenset((*_imports(module), *sources))
+                found[module.name] = module._replace(uses=uses)
+                waiting |= uses
         waiting -= seen
     return found
 
@@ -61,34 +74,42 @@ def user_modules(start: Iterable[Any]) -> dict[str, UserModule]:
 def remember_imports(study_module: ModuleType) -> None:
     """Remembers which modules of the user a study file has imported, and what their files contain."""
     _imported[study_module.__name__] = {
-        name: (sys.modules.get(name), module.file, _contents(module.file))
+        name: _Imported(sys.modules.get(name), module.file, _contents(module.file), module.uses)
         for name, module in user_modules([study_module]).items()
     }
 
 
 def changed_files(study_module: str) -> list[Path]:
     """The files of a study and of the user's modules that it imports that have changed since it was loaded."""
-    return [file for _, file, contents in _imported.get(study_module, {}).values() if _contents(file) != contents]
+    return [each.file for each in _imported.get(study_module, {}).values() if _contents(each.file) != each.contents]
 
 
 def forget_changed_modules() -> None:
-    """Makes Python import the user's modules again if a file of one has changed since a study imported it.
+    """Makes Python import the user's modules again whose file has changed, and those that import these.
 
-    All of them, since those that import a changed module hold what it had defined.
+    The others stay: some can be imported only once, as one that registers an operator with PyTorch.
     """
     present = {
-        name: entry
+        name: each
         for modules in _imported.values()
-        for name, entry in modules.items()
-        if name not in {*_imported, "__main__"} and entry[0] in (None, sys.modules.get(name))
+        for name, each in modules.items()
+        if name in sys.modules.keys() - {*_imported, "__main__"} and each.module in (None, sys.modules[name])
     }
-    if all(_contents(file) == contents for _, file, contents in present.values()):
-        return
-    for name in present:
-        module = sys.modules.pop(name, None)
+    changed = {name for name, each in present.items() if _contents(each.file) != each.contents}
+    outdated: set[str] = set()
+    while changed - outdated:
+        outdated |= changed
+        changed = {name for name, each in present.items() if (each.uses | set(_packages(name))) & outdated}
+    for name in outdated:
+        module = sys.modules.pop(name)
         package, _, attribute = name.rpartition(".")
-        if module is not None and getattr(sys.modules.get(package), attribute, None) is module:
+        if getattr(sys.modules.get(package), attribute, None) is module:
             delattr(sys.modules[package], attribute)  # where `from package import module` would find it
+
+
+def _packages(name: str) -> list[str]:
+    """The packages around a module: a module that stays would be missing in a package that is imported again."""
+    return list(accumulate(name.split(".")[:-1], "{}.{}".format))
 
 
 def _contents(file: Path) -> str:

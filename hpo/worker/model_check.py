@@ -8,7 +8,7 @@ from typing import Any
 from hpo.errors import UsageError
 from hpo.search_space import Range, Value
 from hpo.space import show_value
-from hpo.study.training_space import choice_of, with_training
+from hpo.study.training_space import choice_of, grid_values, with_training
 from hpo.training.initial_models import build
 from hpo.worker.recipes import Recipes
 
@@ -30,9 +30,10 @@ def check_models(recipes: Recipes) -> None:
         space = recipes.space(configuration.name)
         middle = recipes.setting_to_try(configuration.name, {})
         arguments = {name: bounds for name, bounds in space.tuned.items() if name.startswith(PREFIX)}
+        grid = grid_values(recipes.study, space.names)
         check_model_arguments(recipes, configuration.name, middle)
         for name, bounds in arguments.items():
-            for value in bounds.candidates(MAX_INTEGERS):
+            for value in grid.get(name) or bounds.candidates(MAX_INTEGERS):
                 check_model_arguments(recipes, configuration.name, {**middle, name: value}, name)
 
 

@@ -14,7 +14,7 @@ from hpo.space import Setting, Space, split_space
 from hpo.study.components import full_space, optimizer_of, parts_of, regularizer_of, static_names
 from hpo.study.definition import loss_of
 from hpo.study.study import Configuration, Study
-from hpo.study.training_space import with_training
+from hpo.study.training_space import grid_values, with_training
 from hpo.training.initial_models import takes_floats_only
 from hpo.training.recipe import Recipe
 
@@ -124,14 +124,14 @@ class Recipes:
         return self._float_source
 
     def setting_to_try(self, name: str, given: Mapping[str, Value]) -> Setting:
-        """A complete setting: values as given, else fixed, else the middle of a range or the first choice."""
+        """A complete setting: values as given, else fixed, else the middle of a range or grid, or the first choice."""
         space = self.space(name)
-        setting: Setting = {}
-        for key, bounds in space.tuned.items():
-            if key not in space.conditions:
-                setting[key] = bounds.middle()
+        middle = {key: bounds.middle() for key, bounds in space.tuned.items()}
+        grid = grid_values(self.study, space.names)
+        middle |= {key: grid[key][(len(grid[key]) - 1) // 2] for key in middle.keys() & grid}
+        setting: Setting = {key: value for key, value in middle.items() if key not in space.conditions}
         setting |= given
-        tried = {key: space.tuned[key].middle() for key in space.conditions if space.exists(key, setting)}
+        tried = {key: middle[key] for key in space.conditions if space.exists(key, setting)}
         return space.complete({**tried, **setting})
 
     def _space(self, name: str) -> tuple[Space, frozenset[str]]:

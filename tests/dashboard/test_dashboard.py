@@ -387,6 +387,11 @@ def _lose(storage: RDBStorage, folder: Path, elsewhere: Path, after: int) -> Non
             storage.engine.dispose()
 
 
+def test_warnings_do_not_ask_the_database() -> None:
+    """The server's loop logs them while it holds a lock."""
+    assert log_handler(None).filter(logging.makeLogRecord({"levelno": logging.WARNING}))
+
+
 def test_a_file_that_is_no_longer_a_database_is_unavailable(url: str, tmp_path: Path) -> None:
     engine = connect(url)
     assert is_available(engine)

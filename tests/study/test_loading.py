@@ -231,6 +231,29 @@ def test_a_neighbour_is_imported_again_only_after_an_edit() -> None:
     assert sys.modules["kept_of_mine"].WIDTH == 123
 
 
+def test_an_edit_leaves_modules_that_do_not_use_the_file() -> None:
+    write("from edited_of_mine import WIDTH\n", "studies/using_of_mine.py")
+    write("import sys\nassert not hasattr(sys, 'once_of_mine')\nsys.once_of_mine = 1\n", "studies/once_of_mine.py")
+    imports = "import once_of_mine, using_of_mine\n"
+    write(GOOD.replace("\nSPACE", f"{imports}\nSPACE", 1).replace("(40, 8", "(40, using_of_mine.WIDTH"))
+    try:
+        for width in (8, 16):
+            write(f"WIDTH = {width}\n", "studies/edited_of_mine.py")
+            assert describe(load("mine"))["model"]["widths"] == [40, width, 10]
+    finally:
+        del sys.once_of_mine  # type: ignore[attr-defined]
+
+
+def test_the_modules_of_a_package_stay_with_it() -> None:
+    for width in (8, 16):
+        write(f"from .a import WIDTH\nDEPTH = {width}\n", "studies/box_of_mine/__init__.py")
+        write(f"WIDTH = {width}\n", "studies/box_of_mine/a.py")
+        write("SIZE = 1\n", "studies/box_of_mine/b.py")
+        text = GOOD.replace("\nSPACE", "import box_of_mine.b\n\nSPACE", 1)
+        write(text.replace("(40, 8", "(40, box_of_mine.b.SIZE * box_of_mine.WIDTH"))
+        assert describe(load("mine"))["model"]["widths"] == [40, width, 10]
+
+
 @pytest.mark.parametrize("edited", ["mine", "late_of_mine"])
 def test_a_loaded_study_has_no_fingerprint_after_an_edit(edited: str) -> None:
     texts = {"late_of_mine": "WIDTH = 8\n", "mine": GOOD.replace("\nSPACE", "import late_of_mine\n\nSPACE", 1)}

@@ -222,6 +222,40 @@ def test_whole_numbers_between_the_ends_are_checked(
     describe(study(configuration(**space | fitting), **changes))
 
 
+def test_of_a_grid_only_its_values_are_checked() -> None:
+    def described(*values: int) -> dict[str, Any]:
+        tuned = configuration(REGULARIZERS["none"], batch_size=integers(16, 64))
+        space = {"learning_rate": 1e-3, "weight_decay": 0.0}
+        entries = tuple(dataclasses.replace(each, space=each.space | space) for each in (Configuration("A"), tuned))
+        return describe(
+            study(configurations=entries, accumulate=4, batch_size=64, sampler=hpo.grid({"batch_size": [*values]}))
+        )
+
+    assert described(16, 32, 64)["sampler"] == {"grid": {"batch_size": [16, 32, 64]}}
+    with pytest.raises(UsageError, match="batch_size is 18"):
+        described(16, 18)
+
+
+def test_impossible_combinations_are_not_counted() -> None:
+    """Of 5²⁴ combinations all but 4²⁴ + 1 are impossible; where the first choice is made, only one is left."""
+
+    def wide(**_: Any) -> nn.Module:
+        return network()
+
+    counts = {f"model.n{number}": when("model.kind", "b", choice(1, 2, 3, 4), otherwise=0) for number in range(24)}
+    described = describe(study(Configuration("B", space={"model.kind": choice("a", "b"), **counts}), model=wide))
+    assert counts.keys() <= described["configurations"][1]["space"].keys()
+
+
+def test_each_of_too_many_values_is_checked() -> None:
+    many = {"model__width": choice(*range(64, 2048, 64)), "model__blocks": choice(*range(1, 64))}
+    with pytest.raises(UsageError, match="heads is 3"):
+        describe(study(configuration(**many, model__heads=choice(1, 2, 3)), **LANGUAGE))
+    last = {"model__width": choice(*range(64, 2048, 64), 2047)}
+    with pytest.raises(UsageError, match="width 2047"):
+        describe(study(configuration(**many | last, model__heads=2), **LANGUAGE))
+
+
 def test_the_arguments_of_a_network_are_checked_together() -> None:
     """3 divides 96 and not the 64 of the study; where it is under a condition, only that one has it."""
     describe(study(configuration(model__width=96, model__heads=integers(1, 4)), **LANGUAGE))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from hpo import Configuration, Mnist1d, Study, choice, integers, linear_range
+from hpo import Configuration, Mnist1d, Study, choice, grid, integers, linear_range
 from hpo.errors import UsageError
 from hpo.search_space import Entry
 from hpo.worker.model_check import check_model_arguments
@@ -62,6 +62,16 @@ def test_whole_numbers_between_the_ends_are_tried() -> None:
         with pytest.raises(UsageError, match=rf"heads=3 .*give model\.heads: choice\({numbers}\)"):
             trainer(attention, heads=integers(1, high)).size()
     assert trainer(attention, heads=choice(1, 2, 4, 8)).size() > 0
+
+
+def test_of_a_grid_only_its_values_are_tried() -> None:
+    data, space = Mnist1d(samples=100), {"model.heads": integers(1, 5)}
+    study = Study(
+        data=data, model=attention, configurations=(Configuration("A"), Configuration("B", space=space)), baseline="A",
+        sampler=grid({"model.heads": [1, 2, 4]}),
+    )  # fmt: skip
+    made = Trainer(study, "cpu")
+    assert made.size() > 0 and made.setting_to_try("B", {})["model.heads"] == 2
 
 
 def test_a_typed_value_is_checked_and_a_broken_function_keeps_its_own_error() -> None:
