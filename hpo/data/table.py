@@ -120,7 +120,9 @@ def _read(file: Any) -> tuple[Any, str]:
         with path.open(encoding="utf-8-sig") as lines:
             header = lines.readline()
         separator = max(SEPARATORS, key=header.count)
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True), content
+        # Low memory would decide the type of a column for each part of the file.
+        options: dict[str, Any] = {"encoding": "utf-8-sig", "skipinitialspace": True, "low_memory": False}
+        return pd.read_csv(path, sep=separator, **options), content
     except ImportError as error:
         raise HpoError(
             "Table needs the pyarrow package for Parquet files: pip install 'hpo-studies[parquet]'"

@@ -1,5 +1,6 @@
 """How the columns of a table become inputs: numbers on one scale, and an input for each category."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,12 @@ def _numbers(column: Any) -> np.ndarray:
 
 def _categories(name: str, column: Any) -> list[Any]:
     found = sorted(column.dropna().unique().tolist(), key=str)
+    for value, other in itertools.pairwise(found):
+        if str(value) == str(other):
+            raise UsageError(
+                f"Table: column {name!r} has both {value!r} and {other!r}; convert it to one type, such as "
+                f"frame[{name!r}].astype(str)"
+            )
     if len(found) > MAX_CATEGORIES:
         raise UsageError(
             f"Table: column {name!r} has {len(found)} different texts in {len(column)} rows, too many for categories; "

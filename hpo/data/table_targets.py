@@ -13,8 +13,10 @@ MAX_CLASSES = 20  # whole numbers with at most so many different values are clas
 
 def target_values(rest: Any, test: Any, targets: Sequence[str], task: str | None, scale: bool) -> tuple[Any, Any]:
     """The labels outside the test set and in it: classes from 0, zeros and ones, or standardised numbers."""
-    kinds = column_kinds({name: rest[name].dtype for name in targets})
+    kinds, test_kinds = (column_kinds({name: part[name].dtype for name in targets}) for part in (rest, test))
     for name, kind in kinds.items():
+        if kind == "number" and test_kinds[name] != kind:
+            raise UsageError(f"Table: the target {name!r} is a number, but not in the test rows; correct it")
         if kind == "number" and not all(np.isfinite(part[name].to_numpy("float64")).all() for part in (rest, test)):
             raise UsageError(f"Table: the target {name!r} has infinite values; replace them")
         if kind != "number" and task == "regression":
@@ -51,7 +53,14 @@ def _one_target(
 
 def _class_numbers(target: str, rest: Any, test: Any) -> tuple[np.ndarray, np.ndarray]:
     """Classes from 0, in the order of their values."""
-    numbers = {value: number for number, value in enumerate(sorted(rest.unique().tolist()))}
+    try:
+        classes = sorted(rest.unique().tolist())
+    except TypeError as error:
+        raise UsageError(
+            f"Table: the target {target!r} has both numbers and texts; convert it to one of them, such as "
+            f"frame[{target!r}].astype(str)"
+        ) from error
+    numbers = {value: number for number, value in enumerate(classes)}
     unseen = sorted(set(test.unique().tolist()) - numbers.keys(), key=str)
     if unseen:
         raise UsageError(f"Table: {target!r} is {unseen[0]!r} only in the test rows; training needs every class")

@@ -104,6 +104,17 @@ def test_files_frames_separators_and_parquet_give_the_same_samples(tmp_path: Pat
     assert all(torch.equal(one, other) for one, other in zip(source[:4], plain[:4], strict=True))
 
 
+def test_a_long_file_has_one_type_in_each_column(tmp_path: Path) -> None:
+    """pandas would read the first 2¹⁸ rows of three columns on their own, in which every kind is a number."""
+    text = "a,kind,y\n" + "1,0,0\n2,1,1\n" * 2**17 + "1,3+,0\n2,0,1\n" * 5
+    (tmp_path / "long.csv").write_text(text)
+    test = pd.DataFrame({"a": [1, 2], "kind": ["0", "3+"], "y": [0, 1]})
+    data = Table(tmp_path / "long.csv", target="y", test=test)
+    assert data.columns == ["a", "kind=0", "kind=1", "kind=3+"]
+    assert load_source(data).inputs[:, 1:].sum(0).tolist() == [2**17 + 5, 2**17, 5]
+    assert load_source(Table(tmp_path / "long.csv", target="kind", test=test)).test_labels.tolist() == [0, 2]
+
+
 def test_a_second_file_is_the_test_set(tmp_path: Path) -> None:
     raw = frame()
     path = csv(tmp_path, raw[:50])
@@ -233,6 +244,9 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("nowhere.csv", {"target": "pay"}, "there is no file 'nowhere.csv'"),
     (frame(), {"target": "city", "test": frame().assign(city="Rom")}, "'city' is 'Rom' only in the test rows"),
     (frame(), {"target": "pay", "test": 2.0}, "test is 2.0; give a fraction"),
+    (frame().assign(city=[0, "1"] * 30), {"target": "city"}, "the target 'city' has both numbers and texts"),
+    (frame().assign(city=[0, "0"] * 30), {"target": "pay"}, "column 'city' has both 0 and '0'"),
+    (frame(), {"target": "pay", "test": frame().assign(pay="much")}, "'pay' is a number, but not in the test rows"),
 ]
 
 
