@@ -97,7 +97,11 @@ def decode(path: str | os.PathLike[str]) -> "Image | BrokenImage":
         with warnings.catch_warnings():  # damaged metadata and palettes with transparency do not change the pixels
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return image.convert("RGB")
+                if image.mode[0] not in "IF":
+                    return image.convert("RGB")
+                if image.mode[:2] == "I;" or image.format == "PNG":  # Pillow clips 16 bits to 255
+                    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+                return BrokenImage(str(path), "it has 32-bit pixels: convert it to 8 bits")
     except UnidentifiedImageError:
         return BrokenImage(str(path), "it is no image that Pillow knows")
     except OSError as error:

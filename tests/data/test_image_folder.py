@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from image_folders import image_folder, write_image
@@ -144,6 +145,21 @@ def test_images_of_every_mode_are_read_in_three_colours(mode: str, tmp_path: Pat
     image = decode(path)
     assert isinstance(image, Image.Image)
     assert (image.mode, image.size) == ("RGB", (50, 30))
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2"])
+def test_grey_values_of_16_bits_become_their_first_8_bits(kind: str, tmp_path: Path) -> None:
+    """As Pillow does for colours of 16 bits."""
+    pixels = np.arange(50 * 30, dtype=kind).reshape(30, 50) * np.array(43, kind)  # up to 64,457
+    Image.fromarray(pixels).save(tmp_path / "x.png", format="PNG" if kind == "<u2" else "TIFF")
+    image = np.asarray(decode(tmp_path / "x.png"))
+    assert np.array_equal(image, np.repeat((pixels // 256)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_an_image_of_32_bits_is_refused(mode: str, tmp_path: Path) -> None:
+    Image.new(mode, (50, 30)).save(tmp_path / "x.png", format="TIFF")
+    assert isinstance(decode(tmp_path / "x.png"), BrokenImage)
 
 
 def cut(path: Path) -> None:
