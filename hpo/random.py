@@ -74,4 +74,4 @@ def training_names(salt: int = 0) -> tuple[str | int, ...]:
 
 def _number(seed: int, *names: str | int) -> int:
     words = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1

@@ -66,5 +66,5 @@ class ImageFiles:
         """A digest of the names of all files, in order."""
         total = hashlib.sha256()
         for name in self.names:
-            total.update(name.encode() + b"\0")
+            total.update(name.encode("utf-8", "surrogatepass") + b"\0")  # a file's name need not be UTF-8
         return total.hexdigest()[:16]

@@ -63,7 +63,7 @@ def _images_below(place: Path, name: str) -> Iterator[str]:
 def _from_list(root: Path, file: Path) -> tuple[Path, Images]:
     images: Images = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"ImageFolder: {file} cannot be read ({error}); give a text file in UTF-8") from error
     for number, line in enumerate(lines, start=1):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,28 @@ def test_lists_say_which_image_is_of_which_part_and_class(tmp_path: Path) -> Non
     assert names(source.test_inputs) == ["a b 1.JPEG", "a b 0.JPEG"]
     assert (source.labels.tolist(), source.test_labels.tolist()) == ([0, 0, 1], [0, 1])
     source.test_inputs[:2]  # they can be read
+
+
+def test_names_of_files_and_classes_need_not_be_utf8(tmp_path: Path) -> None:
+    image_folder(tmp_path, {"train": {"cat": 4, "dog": 4}, "val": {"cat": 1, "dog": 1}})
+    latin = os.fsdecode(b"\xe9")
+    (tmp_path / "train/cat/cat_000.jpg").rename(tmp_path / f"train/cat/caf{latin}.jpg")
+    for part in ("train", "val"):
+        (tmp_path / part / "cat").rename(tmp_path / part / f"chat{latin}")
+    source = load_source(ImageFolder(tmp_path, size=24, subset=0.5))
+    assert source.labels.tolist() == [0, 0, 1, 1]
+    assert source.inputs[:4].shape == (4, 3, 24, 24)
+    whole = identify(load_source(ImageFolder(tmp_path, size=24)))
+    (tmp_path / f"train/chat{latin}/caf{latin}.jpg").rename(tmp_path / f"train/chat{latin}/caf{latin * 2}.jpg")
+    assert identify(load_source(ImageFolder(tmp_path, size=24)))["files"] != whole["files"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    image_folder(tmp_path)
+    (tmp_path / "few.txt").write_text("train/cat/cat_002.jpg\ntrain/dog/dog_001.jpg\n", encoding="utf-8-sig")
+    source = load_source(ImageFolder(tmp_path, size=24, train="few.txt"))
+    assert source.inputs[:2].shape == (2, 3, 24, 24)
 
 
 def test_a_fraction_is_the_test_set_and_a_subset_keeps_a_share_of_each_class(tmp_path: Path) -> None:
