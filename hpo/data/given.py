@@ -155,7 +155,7 @@ def _count_classes(labels: list[Tensor]) -> int:
 
 
 def _frame_values(owner: str, name: str, frame: Any) -> Any:
-    """The numbers of a pandas DataFrame, float64 if any of them is no whole number."""
+    """The numbers of a pandas DataFrame, float64 if any of them is no whole number or missing."""
     kinds = {str(column): getattr(kind, "kind", "O") for column, kind in frame.dtypes.items()}
     for column, kind in kinds.items():
         if kind not in "biuf":
@@ -163,7 +163,7 @@ def _frame_values(owner: str, name: str, frame: Any) -> Any:
                 f"{owner}: column {column!r} of {name} is no number ({frame.dtypes[column]}); use hpo.Table, which "
                 "encodes categories, or encode or drop the column"
             )
-    whole = set(kinds.values()) <= set("biu")
+    whole = set(kinds.values()) <= set("biu") and not frame.isna().to_numpy().any()
     return frame.to_numpy(dtype="int64") if whole else frame.to_numpy(dtype="float64", na_value=np.nan)
 
 

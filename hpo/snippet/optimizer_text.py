@@ -31,8 +31,9 @@ def optimizer_text(
         lines, parameters = ["parameters = dict(network.named_parameters())"], "groups"
         entries = []
         for group in groups:
-            changed = _constructor(optimizer, group.values(values, {}), code)[1]
-            changes = "".join(f", {_quoted(key)}: {value}" for key, value in changed.items() if value != arguments[key])
+            of_group = _constructor(optimizer, group.values(values, {}), code)[1]
+            changed = {key: value for key, value in of_group.items() if arguments.get(key) != value}
+            changes = "".join(f", {_quoted(key)}: {value}" for key, value in changed.items())
             names = ", ".join(f'"{name}"' for name in group.names)
             entries += [f'{{"params": [parameters[name] for name in ({names},)]{changes}}}'] * bool(group.names)
         lines.append("groups = [\n        " + ",\n        ".join(entries) + ",\n    ]")

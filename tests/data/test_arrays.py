@@ -144,6 +144,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Arrays(changed(X, np.nan), CLASSES, test=TEST), r"inputs\[39\] contains NaN or infinity \(1 of 40"),
     (lambda: Arrays(X, changed(X, np.inf), test=(X, X)), r"labels\[39\] contains NaN or infinity"),
     (lambda: Arrays(changed(X, np.nan), CLASSES), r"inputs\[39\] contains NaN or infinity \(1 of 40"),
+    (lambda: Arrays(pd.DataFrame({"a": [1, None] * 20}, dtype="Int64"), CLASSES), r"inputs\[1\] contains NaN"),
     (lambda: Arrays(X, np.where(np.arange(40) == 33, -1, CLASSES)), r"labels\[33\] is -1 \(1 of 40"),
     (lambda: FromTorch([(x, y) for x, y in zip(changed(X, np.nan), CLASSES, strict=True)]), r"inputs\[39\] contains"),
     (lambda: Arrays(X, CLASSES, test=X), r"^Arrays: test is a ndarray; give .* or \(test_inputs, test_labels\)$"),

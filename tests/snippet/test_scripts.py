@@ -19,6 +19,11 @@ def test_optimizers(optimizer: str, check: Check) -> None:
     assert "class Objective" not in check(Configuration("A", optimizer=optimizer))
 
 
+def test_momentum_of_one_group_only(check: Check) -> None:
+    groups = {"*bias": {"momentum": hpo.fixed(0.9)}}
+    check(Configuration("A", optimizer="nesterov", space={"momentum": 0.0}, groups=groups))
+
+
 @pytest.mark.parametrize(
     "regularizer", [name for name in REGULARIZERS if not name.startswith("gvr") and name != "none"]
 )
