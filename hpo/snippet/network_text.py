@@ -1,6 +1,8 @@
 """The network as Python: its layers where it is a plain sequence of them, else the source of its function."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from hpo.snippet.extraction import Extraction
 from hpo.training.initial_models import build
 
 NUMPY_SEEDS = 2**32
+TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 
 
 def network_text(model: Callable[[], nn.Module], code: Extraction) -> str:
@@ -39,25 +42,39 @@ def _layers(model: Callable[[], nn.Module]) -> str | None:
     network = build(model, 0)
     if type(network) is not nn.Sequential:
         return None
-    shown = {name: _shown(layer) for name, layer in network.named_children()}
+    shown = {name: _shown(layer) for name, layer in network._modules.items()}  # `children` has a shared layer once
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(0, *training_names(), "initial weights").initial_seed())
-            again = {name: eval(text, {"nn": nn, "torch": torch}) for name, text in shown.items()}
-    except Exception:  # what a layer shows need not be Python
+            layers = {name: eval(text, {"nn": nn, "torch": torch}) for name, text in shown.items()}
+        same = _are_same(network, nn.Sequential(OrderedDict(layers)))
+    except Exception:  # what a layer shows need not be Python, nor its attributes comparable
         return None
-    made = nn.Sequential()
-    for name, layer in again.items():
-        made.add_module(name, layer)
-    states = made.state_dict(), network.state_dict()
-    same = states[0].keys() == states[1].keys() and all(
-        torch.equal(value.to(states[1][name].dtype), states[1][name]) for name, value in states[0].items()
-    )
     return ",\n        ".join(f'("{name}", {text})' for name, text in shown.items()) + "," if same else None
 
 
+def _are_same(network: nn.Sequential, other: nn.Sequential) -> bool:
+    """Whether two sequences have the same tensors, and layers with the same attributes, of which some are not shown."""
+    one_state, other_state = (
+        {**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (network, other)
+    )
+    return (
+        one_state.keys() == other_state.keys()  # a shared parameter has one name
+        and all(torch.equal(other_state[name].to(value.dtype), value) for name, value in one_state.items())
+        and all(
+            type(one) is Dropout or _attributes(one) == _attributes(same)
+            for one, same in zip((network, *network), (other, *other), strict=True)
+        )
+    )
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """All but parameters, buffers and layers: arguments, hooks, a method that was replaced."""
+    return {name: value for name, value in vars(module).items() if name not in TENSORS_AND_LAYERS}
+
+
 def _shown(layer: nn.Module) -> str:
-    if isinstance(layer, Dropout):
+    if type(layer) is Dropout:
         return f"nn.Dropout(p={layer.p})"
     if any(layer.children()) or not type(layer).__module__.startswith("torch.nn."):
         return ""

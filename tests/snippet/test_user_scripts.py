@@ -74,6 +74,37 @@ def make_wide(width: int = 8) -> nn.Module:
     return Wide(width)
 
 
+def with_a_shared_layer() -> nn.Module:
+    shared = nn.Tanh()
+    return nn.Sequential(nn.Linear(40, 12), shared, nn.Linear(12, 12), shared, nn.Linear(12, 10))
+
+
+def with_a_shared_norm() -> nn.Module:
+    shared = nn.LayerNorm(12)
+    return nn.Sequential(nn.Linear(40, 12), shared, nn.Linear(12, 12), shared, nn.Linear(12, 10))
+
+
+def with_hidden_arguments() -> nn.Module:
+    pool = nn.AvgPool1d(3, padding=1, ceil_mode=True, count_include_pad=False)
+    return nn.Sequential(nn.Unflatten(1, (1, 40)), pool, nn.Flatten(), nn.Linear(14, 10))
+
+
+def doubled(_: nn.Module, _inputs: Any, outputs: Tensor) -> Tensor:
+    return 2 * outputs
+
+
+def with_a_hook() -> nn.Module:
+    network = nn.Sequential(nn.Linear(40, 12), nn.Tanh(), nn.Linear(12, 10))
+    network[1].register_forward_hook(doubled)
+    return network
+
+
+@pytest.mark.parametrize("model", [with_a_shared_layer, with_a_shared_norm, with_hidden_arguments, with_a_hook])
+def test_sequences_whose_layers_do_not_show_everything(model: Any, check: Check) -> None:
+    script = check(Configuration("A", optimizer="sgd"), model=model)
+    assert (f"def {model.__name__}()" in script) == (model is not with_a_shared_layer)
+
+
 def mean_norm(objective: hpo.Objective, params: Any, state: Any, hyper: Any) -> Any:
     """Mean loss + strength × mean norm of the per-sample gradients, where the running mean of the loss is high."""
     gradient, penalty = objective.penalised_grad(
