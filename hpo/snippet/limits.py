@@ -1,4 +1,4 @@
-"""What of a study a script cannot have, and which random numbers it draws otherwise than hpo."""
+"""What of a study a script cannot have, what its optimizer needs, and what it draws otherwise than hpo."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +38,13 @@ def check_possible(recipe: Recipe, values: Mapping[str, Any]) -> None:
         raise UsageError(
             f"a script cannot have optimizer {recipe.optimizer.name!r}, whose step needs a closure; {INSTEAD}"
         )
+
+
+def has_modes(recipe: Recipe, values: Mapping[str, Any]) -> bool:
+    """Whether an instance of the optimizer has train() and eval()."""
+    if not isinstance(recipe.optimizer, TorchOptimizer):
+        return False
+    return any(hasattr(each, "eval") for each in _builder(recipe).build_tried(*_trial(recipe, values))[0])
 
 
 def find_draws(recipe: Recipe, values: Mapping[str, Any]) -> list[str]:

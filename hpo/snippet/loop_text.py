@@ -15,7 +15,7 @@ class Loop(NamedTuple):
         views: augmented views of each minibatch; 0 for data that is not augmented. clean: whether one without follows.
         keeps_last: whether an epoch's last incomplete batch is trained.
         optimizer_schedules: hyperparameter → its key in PyTorch's parameter groups. regularizer_schedules: names.
-        switches: whether the optimizer has train() and eval().
+        switches: whether an optimizer has train() and eval().
         hyper, static: the regularizer's hyperparameters, and which of them are plain values.
         regularizes, has_state: whether there are `form_gradient` and `initial_state`.
         accumulate: micro-batches of each minibatch. buffers: whether the network has any.
@@ -179,7 +179,9 @@ def _objective(loop: Loop, batch: str) -> list[str]:
 
 
 def _switch(loop: Loop, mode: str) -> list[str]:
-    return ["for optimizer in optimizers:", f"    optimizer.{mode}()"] if loop.switches else []
+    if not loop.switches:
+        return []
+    return ["for optimizer in optimizers:", f'    if hasattr(optimizer, "{mode}"):', f"        optimizer.{mode}()"]
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

@@ -13,14 +13,13 @@ from hpo.models.losses import evaluated_loss
 from hpo.optim.parameter_groups import parameter_groups
 from hpo.optim.regularizer import stateless
 from hpo.optim.regularizers import REGULARIZERS
-from hpo.optim.torch_optimizer import TorchOptimizer
 from hpo.random import stream
 from hpo.search_space import Value
 from hpo.snippet.average_text import INCLUDE, average_lines
 from hpo.snippet.data_text import augmentation_text, loading_text, scaling_text, split_text
 from hpo.snippet.extraction import Extraction
 from hpo.snippet.import_lines import needed_imports, sorted_imports
-from hpo.snippet.limits import check_possible, find_draws
+from hpo.snippet.limits import check_possible, find_draws, has_modes
 from hpo.snippet.loop_text import Loop, loop_text
 from hpo.snippet.network_text import network_text
 from hpo.snippet.optimizer_text import group_key, is_constant, optimizer_text, schedule_text
@@ -172,7 +171,7 @@ class _Script:
             clean=regularizer.clean_view,
             keeps_last=recipe.last_batch == "keep",
             optimizer_schedules={name: group_key(recipe.optimizer, name) for name in scheduled},
-            switches=isinstance(recipe.optimizer, TorchOptimizer) and hasattr(recipe.optimizer.source, "eval"),
+            switches=has_modes(recipe, self.values),
             regularizer_schedules=[name for name in self._schedules if name in regularizer.hyperparameters],
             hyper={name: self.values[name] for name in regularizer.hyperparameters},
             static=regularizer.static,

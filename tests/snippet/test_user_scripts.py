@@ -49,7 +49,32 @@ def two_optimizers(named: Any, lr: float = 0.01, momentum: float = 0.5) -> list[
     return [Signs(matrices, lr), torch.optim.SGD(others, lr, momentum)]
 
 
-@pytest.mark.parametrize("source", [Signs, two_optimizers])
+class Halved(torch.optim.SGD):
+    """SGD whose weights are half as large where they are evaluated."""
+
+    scale = 1.0
+
+    def train(self) -> None:
+        self.rescale(1.0)
+
+    def eval(self) -> None:
+        self.rescale(SCALE)
+
+    @torch.no_grad()
+    def rescale(self, scale: float) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.mul_(scale / self.scale)
+        self.scale = scale
+
+
+def one_with_modes(named: Any, lr: float = 0.01) -> list[torch.optim.Optimizer]:
+    """One of two optimizers has train() and eval()."""
+    first, *others = (parameter for _, parameter in named)
+    return [Halved([first], lr), torch.optim.SGD(others, lr)]
+
+
+@pytest.mark.parametrize("source", [Signs, two_optimizers, Halved, one_with_modes])
 def test_the_users_own_optimizers(source: Any, check: Check) -> None:
     optimizer = hpo.from_torch(source, learning_rate=hpo.log_range(1e-3, 1e-2))
     script = check(Configuration("A", optimizer=optimizer), schedule=hpo.Cosine())
