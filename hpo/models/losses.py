@@ -4,6 +4,7 @@ Every loss takes outputs and labels of N samples and returns N numbers, so that 
 Each class names the tasks that it is for, and a study refuses it for others.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -139,4 +140,13 @@ def evaluated_loss(trained: SampleLoss) -> SampleLoss:
     """The loss that evaluation reports: without label smoothing, which concerns only training."""
     if not isinstance(trained, CrossEntropy):
         return trained
-    return CrossEntropy(class_weights=trained.class_weights) if trained.class_weights else cross_entropy
+    if is_cross_entropy(trained) and not trained.class_weights:
+        return cross_entropy
+    evaluated = copy.copy(trained)
+    object.__setattr__(evaluated, "label_smoothing", 0.0)
+    return evaluated
+
+
+def is_cross_entropy(loss: SampleLoss) -> bool:
+    """Whether a loss is hpo's cross-entropy, and not that of a subclass which computes another one."""
+    return loss is cross_entropy or type(loss).__call__ is CrossEntropy.__call__

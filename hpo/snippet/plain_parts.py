@@ -1,5 +1,7 @@
 """What of hpo may enter a script: code that runs without hpo, and what stands for the rest."""
 
+from hpo.tasks import IGNORED
+
 # The modules whose code may enter a script: plain functions of tensors, and networks.
 PLAIN_MODULES = (
     "hpo.data.augmentation",
@@ -15,6 +17,7 @@ SUBSTITUTES = {
     ("hpo.optim.regularizer", "State"): "State = dict[str, Any]",
     ("hpo.models.dropout", "Dropout"): "from torch.nn import Dropout",
     ("hpo.errors", "UsageError"): "UsageError = ValueError",
+    ("hpo.tasks", "IGNORED"): f"IGNORED = {IGNORED}",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from hpo.errors import UsageError
-from hpo.models.losses import BinaryCrossEntropy, CrossEntropy, SquaredError, cross_entropy
+from hpo.models.losses import BinaryCrossEntropy, SquaredError, is_cross_entropy
 from hpo.snippet.extraction import Extraction
 from hpo.snippet.limits import INSTEAD
 from hpo.tasks import TASKS
@@ -34,12 +34,12 @@ def task_of(task: str, outputs: Tensor) -> str:
 
 def loss_text(loss: Any, task: str, name: str, code: Extraction) -> str:
     """The function `name`: (outputs [N, ...], labels [N, ...]) -> losses [N]."""
-    if isinstance(loss, CrossEntropy) or loss is cross_entropy:
+    if is_cross_entropy(loss):
         expression = _cross_entropy(getattr(loss, "label_smoothing", 0.0), getattr(loss, "class_weights", ()), task)
-    elif isinstance(loss, SquaredError):
+    elif type(loss).__call__ is SquaredError.__call__:
         squares = "(outputs.reshape(labels.shape) - labels).square()"
         expression = f"{squares}.reshape(len(labels), -1).mean(1)"
-    elif isinstance(loss, BinaryCrossEntropy):
+    elif type(loss).__call__ is BinaryCrossEntropy.__call__:
         weights = loss.positive_weights
         given = f", pos_weight=torch.tensor({weights!r}, dtype=DTYPE)" if weights else ""
         targets = "labels.to(outputs.dtype)"

@@ -12,7 +12,7 @@ from hpo.errors import UsageError
 from hpo.gradients.sample_functions import SampleFunction, compute_losses, compute_metric
 from hpo.gradients.shares import Share
 from hpo.models.entropies import count_tokens, one_number_per_target
-from hpo.models.losses import CrossEntropy, SampleLoss, cross_entropy
+from hpo.models.losses import SampleLoss, is_cross_entropy
 from hpo.models.task_metrics import RATIOS, finish_metrics, mean_of
 from hpo.tree import Tree
 from hpo.user_code.failures import naming
@@ -35,7 +35,7 @@ def sample_ratios(
     is_hpos = str(getattr(loss, "__module__", "")).startswith("hpo.")
     own = (outputs, labels) if is_hpos else (outputs.clone(), labels.clone())
     losses = compute_losses(loss, *own)
-    by_token = task == "tokens" and (loss is cross_entropy or isinstance(loss, CrossEntropy))
+    by_token = task == "tokens" and is_cross_entropy(loss)
     ratios: Ratios = {"loss": (losses * count_tokens(labels), count_tokens(labels)) if by_token else mean_of(losses)}
     ratios |= RATIOS[task](outputs, labels)
     for name, metric in metrics.items():

@@ -147,6 +147,21 @@ def test_evaluation_reports_the_loss_without_smoothing() -> None:
     assert evaluated_loss(custom_loss) is custom_loss
 
 
+class Squared(CrossEntropy):
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return super().__call__(outputs, labels).square()
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 3.0)])
+def test_a_loss_that_extends_cross_entropy_is_evaluated_itself(weights: tuple[float, ...]) -> None:
+    outputs, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
+    given = torch.tensor(weights, dtype=torch.float64) if weights else None
+    trained = Squared(0.3, weights)
+    expected = F.cross_entropy(outputs, labels, given, reduction="none").square()
+    torch.testing.assert_close(evaluated_loss(trained)(outputs, labels), expected)
+    assert trained.label_smoothing == 0.3
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_shares_of_classes_are_what_pytorch_calls_probabilities(smoothing: float, weighted: bool) -> None:

@@ -161,6 +161,27 @@ def hinge(outputs: Tensor, labels: Tensor) -> Tensor:
     return (1 + outputs - own).clamp(min=0).sum(1) - 1
 
 
+class Focal(hpo.CrossEntropy):
+    """Focal loss, of Lin et al. (arXiv:1708.02002)."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = super().__call__(outputs, labels)
+        return (1 - (-losses).exp()) ** 2 * losses
+
+
+class Halves(hpo.SquaredError):
+    """Half the squared error."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs.reshape(labels.shape) - labels).square() / 2
+
+
+def test_losses_that_extend_those_of_hpo(check: Check) -> None:
+    check(Configuration("A"), loss=Focal(label_smoothing=0.2, class_weights=(1.0, 2.0) * 5))
+    inputs = torch.randn(300, 5)
+    check(Configuration("A"), "s.pt", data=hpo.Arrays(inputs, inputs[:, 0]), model=hpo.MLP((5, 1)), loss=Halves())
+
+
 def test_the_users_network_regularizer_and_loss(check: Check) -> None:
     parts = {"strength": hpo.log_range(1e-3, 1), "on": True}
     mine = hpo.Regularizer("mine", mean_norm, parts, init=start)

@@ -324,6 +324,20 @@ def test_the_evaluated_loss_of_tokens_with_weights_of_classes(members: int) -> N
             assert result.final[f"{name}_loss"] == pytest.approx(expected, rel=1e-9)
 
 
+class Squared(CrossEntropy):
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return super().__call__(outputs, labels).square()
+
+
+def test_a_loss_of_tokens_that_extends_cross_entropy_is_evaluated_by_sample() -> None:
+    source, recipe = source_of("tokens"), recipe_of("tokens", sample_loss=Squared(), epochs=1)
+    [result] = train(recipe, [Member(0, SGD)], test=True, keep_weights=True)
+    module = targets.KINDS["tokens"].network().double()
+    module.load_state_dict(result.weights or {})
+    losses = Squared()(module(source.test_inputs).detach(), source.test_labels)
+    assert result.final["test_loss"] == pytest.approx(losses.mean().item(), rel=1e-9)
+
+
 def test_targets_of_workers_are_compared_with_a_tolerance() -> None:
     source = check_source(source_of("one number"), "regression")
     close = identify(source._replace(labels=source.labels * (1 + 1e-9)))
