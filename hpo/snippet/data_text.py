@@ -99,11 +99,11 @@ def split_text(dataset: Dataset, source: Source) -> list[str]:
 
 def scaling_text(dataset: Dataset) -> str:
     """The function `standardised`; empty for a data set that leaves its inputs as they are."""
-    if isinstance(dataset, Table):
+    kind = type(dataset)
+    if isinstance(dataset, Table) and (kind.scaling, kind.rescale) == (Table.scaling, Table.rescale):
         numbers = len(dataset._encoding.numbers)  # type: ignore[attr-defined]
         result = f"scaled.masked_fill(inputs == {MISSING}, 0)" if dataset.missing else "scaled"
         return TABLE_SCALING.format(missing=MISSING, numbers=numbers, result=result)
-    kind = type(dataset)
     if kind.scaling is not Dataset.scaling or kind.rescale is not Dataset.rescale:
         raise UsageError(f"a script cannot have the scaling of {kind.__name__}; scale the inputs in its load() instead")
     return ""

@@ -53,6 +53,30 @@ def test_what_a_script_cannot_have_is_named() -> None:
     assert "torch.special" in refusal(plain, loss=with_another_f)
 
 
+class RobustTable(hpo.Table):
+    """A table that is scaled by medians."""
+
+    def scaling(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        shift = inputs.median(0).values
+        return shift, 1 / (inputs - shift).abs().median(0).values
+
+
+class ClippedTable(hpo.Table):
+    """A table without outliers."""
+
+    def rescale(self, inputs: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        return super().rescale(inputs, shift, factor).clamp(-3, 3)
+
+
+@pytest.mark.parametrize("table", [RobustTable, ClippedTable])
+def test_a_table_with_a_scaling_of_its_own_is_refused(table: type[hpo.Table], tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(torch.randn(60, 3).numpy(), columns=["a", "b", "y"])
+    file = str(tmp_path / "samples.pt")
+    message = refusal(Configuration("A"), file=file, data=table(frame, target="y"), model=hpo.MLP((2, 1)))
+    assert table.__name__ in message
+
+
 def with_dropout(p: float = 0.4) -> nn.Module:
     return nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Dropout(p), nn.Linear(30, 10))
 
