@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -205,3 +205,13 @@ class Extraction:
             if (other := self._names.setdefault(name, module) or "the script") != module:
                 both = f"{part} defines {name!r}, and so does {other}"
                 raise UsageError(f"{both}; rename it for a new study, or {INSTEAD}")
+
+
+def check_names(part: str, expression: str, variables: Sequence[str]) -> None:
+    """Raises UsageError if an expression for a part has a name that is a variable of the script at that place."""
+    for node in ast.walk(ast.parse(expression)):
+        if isinstance(node, ast.Name) and node.id in variables:
+            raise UsageError(
+                f"{part} uses the name {node.id!r}, as the script does for a variable; rename it for a new study, or "
+                f"{INSTEAD}"
+            )

@@ -9,7 +9,7 @@ from torch import nn
 
 from hpo.models.dropout import Dropout
 from hpo.random import stream, training_names
-from hpo.snippet.extraction import Extraction
+from hpo.snippet.extraction import Extraction, check_names
 from hpo.training.initial_models import build
 
 NUMPY_SEEDS = 2**32
@@ -21,6 +21,7 @@ def network_text(model: Callable[[], nn.Module], code: Extraction) -> str:
     layers = _layers(model)
     if layers is None:
         expression = f"{code.call('the model', model)}()"
+        check_names("the model", expression, ["seed"])
         code.imports |= dict.fromkeys(["import random", "import numpy as np"])
         seeds = ["random.seed(seed)", f"np.random.seed(seed % {NUMPY_SEEDS})", "torch.manual_seed(seed)"]
     else:

@@ -10,9 +10,10 @@ from hpo.optim.parameter_groups import ParameterGroup
 from hpo.optim.schedules import Constant, Cosine, Linear, MultiStep
 from hpo.optim.torch_arguments import RATE, TORCH_RATE, resolve
 from hpo.optim.torch_optimizer import TorchOptimizer
-from hpo.snippet.extraction import Extraction
+from hpo.snippet.extraction import Extraction, check_names
 from hpo.user_code.ownership import is_user_code
 
+VARIABLES = ("network", "parameters", "groups", "optimizers")  # of `new_optimizers`
 CLASSES = {"sgd": "SGD", "nesterov": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
@@ -38,9 +39,11 @@ def optimizer_text(
             entries += [f'{{"params": [parameters[name] for name in ({names},)]{changes}}}'] * bool(group.names)
         lines.append("groups = [\n        " + ",\n        ".join(entries) + ",\n    ]")
     given = "".join(f", {name}={value}" for name, value in arguments.items())
+    check_names(f"optimizer {optimizer.name!r}", f"{source}(None{given})", VARIABLES)
     call = f"{source}({parameters}{given})"
     if named:
-        lines += [f"made = {call}", "return list(made) if isinstance(made, (list, tuple)) else [made]"]
+        as_list = "list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]"
+        lines += [f"optimizers = {call}", f"return {as_list}"]
     else:
         lines.append(f"return [{call}]")
     return "def new_optimizers(network):\n    " + "\n    ".join(lines)
@@ -107,10 +110,10 @@ def is_constant(schedule: Any) -> bool:
 
 
 def schedule_text(name: str, schedule: Callable[..., Any], code: Extraction) -> str:
-    """The function `name`: (step from 0, steps, steps_per_epoch) -> factor."""
+    """The function `name`: (step from 0, steps, steps_per_epoch) -> factor; empty where the schedule has that name."""
     if type(schedule) not in (Constant, Cosine, Linear, MultiStep):
         called = code.call("the schedule", schedule)
-        return f"def {name}(step, steps, steps_per_epoch):\n    return {called}(step, steps, steps_per_epoch)"
+        return f"{name} = {called}" if called != name else ""
     parts: Any = schedule
     lines = ["step -= step % steps_per_epoch"] if parts.by_epoch else []
     warmup = parts.warmup_epochs

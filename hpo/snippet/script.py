@@ -74,7 +74,9 @@ class _Script:
         self.values: dict[str, Any] = {**parts.hyperparameters, **dict(parts.static)}
         self.network = build(recipe.model, seed)
         self.groups = parameter_groups(self.network, recipe.groups, recipe.no_decay)
-        self.code = Extraction(RESERVED)
+        schedules = {f"{name}_schedule": each for name, each in self._schedules.items()}
+        reserved = [name for name, each in schedules.items() if getattr(each, "__name__", "") != name]
+        self.code = Extraction([*RESERVED, *reserved])
 
     def text(self, words: str, outcome: str) -> str:
         recipe = self.recipe
@@ -145,7 +147,7 @@ class _Script:
         own = {name: value for name, value in self.values.items() if name in optimizer.hyperparameters}
         texts = [optimizer_text(optimizer, self.groups, own, self.code)]
         texts += [schedule_text(f"{name}_schedule", each, self.code) for name, each in self._schedules.items()]
-        return [*self.code.take(), *texts]
+        return [*self.code.take(), *filter(None, texts)]
 
     @property
     def _schedules(self) -> dict[str, Any]:

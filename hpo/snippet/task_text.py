@@ -45,7 +45,7 @@ def loss_text(loss: Any, task: str, name: str, code: Extraction) -> str:
         targets = "labels.to(outputs.dtype)"
         expression = f'F.binary_cross_entropy_with_logits(outputs, {targets}{given}, reduction="none").mean(1)'
     else:
-        expression = f"{code.call('the loss', loss)}(outputs, labels)"
+        return f"{name} = {code.call('the loss', loss)}"
     return f'def {name}(outputs, labels):\n    """Loss of every sample [N]."""\n    return {expression}'
 
 

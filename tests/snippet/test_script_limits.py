@@ -144,5 +144,21 @@ def evaluate(outputs: Tensor, labels: Tensor) -> Tensor:
     return outputs[:, 0] * labels
 
 
+def network(named: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([parameter for _, parameter in named], lr)
+
+
+def seed() -> nn.Module:
+    return nn.Sequential(nn.Sequential(nn.Linear(40, 10)))
+
+
+def rho_schedule(step: int, steps: int, _: int) -> float:
+    return 1 - step / (2 * steps)
+
+
 def test_names_of_the_script_are_taken() -> None:
     assert "'evaluate'" in refusal(Configuration("A"), loss=evaluate)
+    assert "'seed'" in refusal(Configuration("A"), model=seed)
+    assert "'network'" in refusal(Configuration("A", optimizer=hpo.from_torch(network, learning_rate=0.1)))
+    schedules = {"learning_rate": rho_schedule, "rho": hpo.Linear(1, 0.5)}
+    assert "'rho_schedule'" in refusal(Configuration("A", regularizer="sam", schedules=schedules))

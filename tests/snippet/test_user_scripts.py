@@ -26,6 +26,20 @@ def test_functions_as_schedules_of_several_hyperparameters(check: Check) -> None
     check(configuration, schedule=functools.partial(falling, base=0.7))
 
 
+def learning_rate_schedule(step: int, steps: int, _: int) -> float:
+    return 1 - step / (2 * steps)
+
+
+def steps(step: int, steps: int, _: int) -> float:
+    """Its name is that of an argument of schedules."""
+    return 1 - step / (3 * steps)
+
+
+@pytest.mark.parametrize("schedule", [learning_rate_schedule, steps])
+def test_a_schedule_with_a_name_that_the_script_has_elsewhere(schedule: Any, check: Check) -> None:
+    check(Configuration("A", optimizer="sgd", schedules={"weight_decay": schedule}), schedule=schedule)
+
+
 SCALE = 0.5
 
 
@@ -74,7 +88,11 @@ def one_with_modes(named: Any, lr: float = 0.01) -> list[torch.optim.Optimizer]:
     return [Halved([first], lr), torch.optim.SGD(others, lr)]
 
 
-@pytest.mark.parametrize("source", [Signs, two_optimizers, Halved, one_with_modes])
+def made(named: Any, lr: float = 0.01) -> torch.optim.Optimizer:
+    return Halved([parameter for _, parameter in named], lr)
+
+
+@pytest.mark.parametrize("source", [Signs, two_optimizers, Halved, one_with_modes, made])
 def test_the_users_own_optimizers(source: Any, check: Check) -> None:
     optimizer = hpo.from_torch(source, learning_rate=hpo.log_range(1e-3, 1e-2))
     script = check(Configuration("A", optimizer=optimizer), schedule=hpo.Cosine())
@@ -155,8 +173,8 @@ def test_a_clean_view(check: Check) -> None:
     check(Configuration("A", regularizer=mine), data=hpo.Mnist1d(samples=500, augmented=True))
 
 
-def hinge(outputs: Tensor, labels: Tensor) -> Tensor:
-    """A multi-class hinge loss."""
+def outputs(outputs: Tensor, labels: Tensor) -> Tensor:
+    """A multi-class hinge loss, whose name is one of its arguments'."""
     own = outputs.gather(1, labels[:, None])
     return (1 + outputs - own).clamp(min=0).sum(1) - 1
 
@@ -186,7 +204,7 @@ def test_the_users_network_regularizer_and_loss(check: Check) -> None:
     parts = {"strength": hpo.log_range(1e-3, 1), "on": True}
     mine = hpo.Regularizer("mine", mean_norm, parts, init=start)
     configuration = Configuration("A", regularizer=mine, space={"model.width": hpo.choice(6, 7), "batch_size": 20})
-    script = check(configuration, model=make_wide, loss=hinge)
+    script = check(configuration, model=make_wide, loss=outputs)
     assert "class Wide" in script and "BATCH_SIZE = 20" in script
 
 
