@@ -146,7 +146,7 @@ def find_ledger(study: Study, url: str) -> Ledger | None:
     Raises:
         UsageError: the study in the database has another definition or other code.
     """
-    from hpo.study.definition import describe, digest
+    from hpo.study.definition import describe
     from hpo.study.fingerprint import fingerprint
 
     engine = connect_existing(url) if exists(url) else None
@@ -154,7 +154,7 @@ def find_ledger(study: Study, url: str) -> Ledger | None:
         return None
     ledger, definition = load_study(engine, study.name), describe(study)
     check_none_is_missing(study.name, ledger.definition, definition)
-    changes = describe_changes(ledger.definition, definition) if digest(definition) != ledger.digest else ""
+    changes = describe_changes(ledger.definition, definition)
     if not changes and fingerprint(study) != ledger.fingerprint:
         changes = describe_code_changes(ledger.fingerprint, fingerprint(study))
     if changes:

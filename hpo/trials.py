@@ -35,6 +35,19 @@ def tunes(entry: Mapping[str, Any]) -> bool:
     return bool(split_space(entry["space"]).tuned)
 
 
+def group_order(entry: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Hyperparameter → the patterns of a configuration's parameter groups that change it, where there are several.
+
+    Of two patterns for the same parameter the later one counts, so that two definitions with the same groups in another
+    order may train differently.
+    """
+    patterns: dict[str, list[str]] = {}
+    for pattern, changes in entry.get("groups", {}).items():
+        for name in changes:
+            patterns.setdefault(name, []).append(pattern)
+    return {name: several for name, several in patterns.items() if len(several) > 1}
+
+
 def trials_per_run(entry: Mapping[str, Any], planned: int) -> int:
     """The trials of a configuration in a tuning run: its own number, else one where it has nothing to tune.
 

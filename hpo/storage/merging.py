@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from hpo.errors import UsageError
 from hpo.storage import schema
 from hpo.storage.ledger import data_check
-from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes
+from hpo.storage.ledger.definition_diff import describe_changes, describe_code_changes, with_group_order
 from hpo.storage.ledger.lease_check import lock_idle_study
 from hpo.storage.ledger.planning import PLANNED, words
 from hpo.storage.transactions import now, run_with_retry
@@ -89,4 +89,5 @@ def _check(connection: Connection, row: Mapping[str, Any], other: WholeStudy) ->
 
 def _own(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what it is compared with."""
-    return {key: value for key, value in entry.items() if key not in ("against", "prediction")}
+    own = {key: value for key, value in entry.items() if key not in ("against", "prediction")}
+    return with_group_order(own)

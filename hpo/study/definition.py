@@ -24,6 +24,7 @@ from hpo.study.search import check_grid, describe_sampler, first_settings, plann
 from hpo.study.study import Configuration, Study
 from hpo.study.training_space import check_training, is_training, training_names
 from hpo.tasks import CLASSIFICATION
+from hpo.trials import group_order
 from hpo.user_code.metrics import Whole, is_accumulator
 
 
@@ -106,8 +107,19 @@ def _check_views(study: Study) -> None:
 
 
 def digest(definition: Mapping[str, Any]) -> str:
-    """SHA-256 of the definition in canonical form."""
-    return hashlib.sha256(json.dumps(definition, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 of the definition in canonical form.
+
+    The order of an object's keys only counts in parameter groups, where it affects training. Alphabetical order adds
+    nothing, so that most earlier studies with several patterns keep their digests.
+    """
+    orders = [
+        [entry["name"], name, patterns]
+        for entry in definition.get("configurations", ())
+        for name, patterns in group_order(entry).items()
+        if patterns != sorted(patterns)
+    ]
+    counted = {**definition, "group_order": sorted(orders)} if orders else definition
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _describe_configuration(configuration: Configuration, study: Study) -> dict[str, Any]:

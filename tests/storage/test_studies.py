@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_another_definition_is_refused_before_changed_code(engine: Engine) -> No
     finish_all(make(engine))
     with pytest.raises(UsageError, match=r"A\.space\.learning_rate\.high: 0\.1 → 1\.0.*--name.*--fresh"):
         open_study(engine, "s", definition(high=1.0), "e", PLANNED, {}, {"loss": "bb"})
+
+
+@pytest.mark.parametrize(("second", "is_refused"), [("learning_rate", True), ("weight_decay", False)])
+def test_only_an_order_of_groups_that_affects_training_is_another_definition(
+    url: str, second: str, is_refused: bool
+) -> None:
+    """Of two patterns that change the same hyperparameter of a parameter the later one counts."""
+    groups = {"*bias": {"learning_rate": 0.1}, "head*": {second: 10.0}}
+
+    def open_with(groups: dict[str, Any]) -> Ledger:
+        return opened(connect(url), configurations=[{"name": "A", "trials": 2, "groups": groups, "space": {}}])
+
+    open_with(groups)
+    with pytest.raises(UsageError, match=r"order of groups\.learning_rate") if is_refused else nullcontext():
+        open_with(dict(reversed(groups.items())))
+    open_with(groups)
 
 
 def test_definitions_are_compared_by_path() -> None:

@@ -227,6 +227,15 @@ def test_studies_that_differ_are_not_merged(tmp_path: Path, changes: Any, said: 
     assert content(url) == before
 
 
+def test_studies_whose_groups_have_another_order_are_not_merged(tmp_path: Path) -> None:
+    url, groups = f"sqlite:///{tmp_path}/t.db", {"*bias": {"learning_rate": 0.1}, "head*": {"learning_rate": 10.0}}
+    for name, extra, ordered in (("s", "B", groups), ("t", "C", dict(reversed(groups.items())))):
+        entry = {"name": "A", "trials": None, "groups": ordered, "space": {"learning_rate": RATE}}
+        study(url, name, extra, configurations=[entry])
+    with pytest.raises(UsageError, match="order of groups"):
+        housekeeping.merge(url, "s", "t")
+
+
 ACTIONS: dict[str, Callable[[str, str], tuple[Any, ...]]] = {
     "delete": lambda url, _: (url, "s"),
     "rename": lambda url, _: (url, "s", "new"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -283,6 +284,20 @@ def test_every_field_that_matters_changes_the_digest() -> None:
     digests["nothing"] = digest(describe(study()))
     shared = {name for name, value in digests.items() if list(digests.values()).count(value) > 1}
     assert not shared
+
+
+def test_only_an_order_of_groups_that_affects_training_changes_the_digest() -> None:
+    """Where it is alphabetical, or no two patterns change the same hyperparameter, the digest has always been so."""
+
+    def grouped(*patterns: str) -> dict[str, Any]:
+        return describe(rival(groups={pattern: {"learning_rate": 0.1} for pattern in patterns}))
+
+    plain = grouped("a*", "b*")
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    assert digest(plain) == hashlib.sha256(canonical.encode()).hexdigest()
+    assert digest(grouped("b*", "a*")) != digest(plain)
+    apart = [{"b*": {"learning_rate": 1.0}, "a*": {"beta1": 1.0}}, {"a*": {"beta1": 1.0}, "b*": {"learning_rate": 1.0}}]
+    assert len({digest(describe(rival(groups=groups))) for groups in apart}) == 1
 
 
 def test_what_does_not_affect_results_is_not_in_the_definition() -> None:

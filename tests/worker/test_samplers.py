@@ -104,6 +104,19 @@ def test_raising_the_trials_continues_a_sequence(url: str, sampler: str) -> None
     assert tune(ledger_of(url, sampler, 14), sampler, 99) == first | rest
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid"])
+def test_hyperparameters_in_another_order_do_not_change_the_settings(url: str, sampler: str) -> None:
+    ledger = ledger_of(url, sampler)
+    work = ledger.lease("x", 4)
+    assert work
+    work = ledger.assign("x", work, Suggestions(ledger).settings(work))
+    ledger.finish("x", outcomes(work))
+    first = {(slot.tuning_run, slot.slot): slot.setting for slot in work.slots}
+    rest = tune(ledger_of(url, sampler, space=dict(reversed(SPACE.items()))), sampler, 4)
+    ledger.delete()
+    assert tune(ledger_of(url, sampler), sampler, 99) == first | rest
+
+
 def distance(setting: Setting) -> float:
     return abs(math.log10(float(setting["learning_rate"] or 0)) + 2) + abs(float(setting["lambda"] or 0) - 1)
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hpo.trials import group_order
+
 MISSING = object()
 SHOWN = 4
 CODE_SHOWN = 6
@@ -24,7 +26,7 @@ def describe_changes(old: Any, new: Any) -> str:
 
 
 def same_definition(old: Any, new: Any) -> bool:
-    """Whether two definitions are equal; the order of their configurations does not count."""
+    """Whether two definitions are equal; the order of their configurations and hyperparameters does not count."""
     return next(changes(old, new), None) is None
 
 
@@ -63,7 +65,15 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
 
 
 def _by_name(configurations: Any) -> Any:
-    return configurations if configurations is MISSING else {entry["name"]: entry for entry in configurations}
+    if configurations is MISSING:
+        return configurations
+    return {entry["name"]: with_group_order(entry) for entry in configurations}
+
+
+def with_group_order(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the order of its parameter groups where it counts, as the order of keys does not."""
+    order = group_order(entry)
+    return {**entry, **({"order of groups": order} if order else {})}
 
 
 def _canonical(value: Any) -> str:

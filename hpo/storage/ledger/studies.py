@@ -40,6 +40,7 @@ def open_study(
         definition, digest: of the study (`definition.describe`); it must equal the stored definition, or have further
             configurations, which are then added. Their order may change; the digest, which seeds the sampling of
             settings, stays that of the first order, so that the new order in an empty database gives other settings.
+            The order of hyperparameters may change as well; samplers continue with the first one.
         planned: "trials", "seeds", "tuning_runs". raised: those of them that an existing study takes over; they may
             only be raised.
         text: free text, which is updated, and the users of the code (`changed_code.CODE`). fingerprint: digests of the
@@ -128,6 +129,10 @@ def _update(
     added: Sequence[str],
 ) -> tuple[Any, list[str]]:
     notes, warnings = list(row.notes), []
+    # Samplers go by the order of a space, so that a known configuration keeps the one that it began with.
+    known = {entry["name"]: entry for entry in row.definition["configurations"]}
+    entries = [known.get(entry["name"], entry) for entry in columns["definition"]["configurations"]]
+    definition = {**columns["definition"], "configurations": entries}
     replaced = row.text.get(changed_code.CODE, {}).get("replaced", [])
     only_added = added and keeps_code(row.fingerprint, columns["fingerprint"])
     if columns["fingerprint"] != row.fingerprint and not only_added:
@@ -137,12 +142,12 @@ def _update(
         notes += [{"time": now(connection), "event": event} for event in warnings]
         reopen(connection, row.id, "exception", concerned)
         replaced = changed_code.replaced(row, fingerprint, bool(warnings))
-    notes += order_note(connection, row.definition, columns["definition"])
+    notes += order_note(connection, row.definition, definition)
     if added:
-        notes.append(add_configurations(connection, row, columns["definition"], columns["digest"], added))
-    notes += raise_planned(connection, row, columns["definition"], planned)
+        notes.append(add_configurations(connection, row, definition, columns["digest"], added))
+    notes += raise_planned(connection, row, definition, planned)
     code = {**columns["text"].get(changed_code.CODE, {}), **({"replaced": replaced} if replaced else {})}
     text = {**columns["text"], **({changed_code.CODE: code} if code else {})}
-    values = {**{key: columns[key] for key in ("definition", "fingerprint")}, "text": text, "notes": notes}
+    values = {"definition": definition, "fingerprint": columns["fingerprint"], "text": text, "notes": notes}
     connection.execute(sa.update(studies).where(studies.c.id == row.id).values(values))
     return find(connection, row.name), warnings
