@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hpo.errors import HpoError, UsageError
+from hpo.space import as_json
 from hpo.training.update_types import UnsavableState
 from hpo.user_code.messages import warn_once
 
@@ -63,7 +64,8 @@ class Checkpoints:
 
     def path(self, configuration: str, phase: str, seed: int, setting: Mapping[str, Any]) -> Path:
         """The file of a run."""
-        identity = json.dumps([self.study, configuration, phase, seed, sorted(setting.items())])
+        values = [(name, as_json(value)) for name, value in sorted(setting.items())]
+        identity = json.dumps([self.study, configuration, phase, seed, values])
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
 
     def read(self, path: Path) -> dict[str, Any] | None:

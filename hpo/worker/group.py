@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from hpo.errors import UsageError
 from hpo.gradients.shares import LostProcess, Share, exchange
+from hpo.space import as_json, from_json
 from hpo.training.devices import choose_device
 from hpo.training.loop import Checkpointer, Prune
 from hpo.training.recipe import Member, Result
@@ -69,8 +70,9 @@ class Group:
         if given is None:
             return None
         job = Job(*given)
-        static = tuple((name, value) for name, value in job.training)
-        return job._replace(training=static, members=[Member(*member) for member in job.members])
+        training = tuple((name, from_json(value)) for name, value in job.training)
+        # Values only, no ranges.
+        return job._replace(training=training, members=[Member(*each) for each in job.members])  # type: ignore[arg-type]
 
     def train(
         self, job: Job, run: Run, prune: Prune | None = None, checkpointer: Checkpointer | None = None
@@ -85,7 +87,8 @@ class Group:
             LostProcess: another process has ended, or only some of them failed.
         """
         if self.leads:
-            self._set(f"job/{self._jobs}", job)
+            training = tuple((name, as_json(value)) for name, value in job.training)
+            self._set(f"job/{self._jobs}", job._replace(training=training))
         self._jobs, sums = self._jobs + 1, Share.sums
         results: list[Result] = []
         failure = None

@@ -204,7 +204,7 @@ def test_a_comparison_of_many_studies_has_a_short_folder_name(golden: Path, monk
 
 SEARCH = '''
 """A study with choices."""
-from hpo import MLP, Configuration, Mnist1d, Regularizer, Study, choice, grid, integers
+from hpo import MLP, Configuration, Mnist1d, Regularizer, Stages, Study, choice, grid, integers
 
 def network(width=8):
     return MLP((40, width, 10))()
@@ -219,6 +219,7 @@ STUDY = Study(
     configurations=(
         Configuration("AdamW", space={"batch_size": choice(16, 32), "weight_decay": 0.1}),
         Configuration("Mine", regularizer=MINE, space={"weight_decay": 0.1, "beta1": choice(0.8, 0.9)}),
+        Configuration("Growing", space={"batch_size": Stages({0: 16}), "weight_decay": 0.1}),
     ),
 )
 '''
@@ -238,6 +239,7 @@ def test_try_takes_every_kind_of_hyperparameter(folder: Path, capsys: pytest.Cap
     assert (given["batch_size"], given["model.width"], given["label_smoothing"]) == (32, 5, 0.1)
     mine = tried(capsys, "-c", "Mine", "rank=3", "kind=1", "batch_size=8")
     assert (mine["rank"], mine["kind"], mine["batch_size"], mine["beta1"]) == (3, "1", 8, 0.8)
+    assert tried(capsys, "-c", "Growing")["batch_size"] == {"kind": "Stages", "stages": [[0, 16]]}
     assert hpo("try", "search", "-c", "Mine", "rank=5", "beta1=0.9") == 0
     [note] = capsys.readouterr().err.splitlines()
     assert "rank 5" in note and "1–4" in note

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from hpo import MLP, Configuration, Mnist1d, Study
+from hpo import MLP, Configuration, Mnist1d, Stages, Study
 from hpo.errors import HpoError, UsageError
 from hpo.storage import curves
 from hpo.storage.database import connect
@@ -45,7 +45,9 @@ def work(*slots: int, phase: str = "tune") -> Work:
     return Work("B", phase, chosen)  # type: ignore[arg-type]
 
 
-def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None) -> Trainer:
+def trainer(
+    folder: Path | None, stop_after: int | None = None, epochs: list[int] | None = None, study: Study = STUDY
+) -> Trainer:
     """A trainer that saves every epoch and can be interrupted after one."""
 
     def on_epoch(finished: Epoch) -> None:
@@ -54,7 +56,7 @@ def trainer(folder: Path | None, stop_after: int | None = None, epochs: list[int
         if finished.epoch == stop_after:
             raise KeyboardInterrupt
 
-    return Trainer(STUDY, "cpu", on_epoch, Checkpoints(folder, "study", 0.0) if folder else None)
+    return Trainer(study, "cpu", on_epoch, Checkpoints(folder, "study", 0.0) if folder else None)
 
 
 def interrupt(folder: Path, after: int, given: Work) -> list[Path]:
@@ -82,6 +84,21 @@ def test_an_interrupted_run_resumes_where_it_was_saved(tmp_path: Path) -> None:
         assert (one.id, one.value, one.result, one.curves) == (other.id, other.value, other.result, other.curves)
     resuming.delete_checkpoints(rerun)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_stages_of_its_configuration_resumes(tmp_path: Path) -> None:
+    growing = Configuration("B", space={"batch_size": Stages({0: 16, 2: 32, 4: 64})})
+    study = dataclasses.replace(STUDY, configurations=(STUDY.configurations[0], growing))
+    setting = {"learning_rate": 0.01, "weight_decay": 1e-3}
+    given = Work("B", "tune", [Slot(0, 0, 1000, 1, setting)])
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, stop_after=4, study=study)(given)
+    epochs: list[int] = []
+    resuming = trainer(tmp_path, epochs=epochs, study=study)
+    [resumed], [full_run] = resuming(given), trainer(None, study=study)(given)
+    assert epochs == [4, 5] and (resumed.value, resumed.curves) == (full_run.value, full_run.curves)
+    resuming.delete_checkpoints(given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_members_saved_at_different_epochs_train_in_parts_and_return_in_order(

@@ -10,6 +10,7 @@ import typer
 from hpo.cli.options import AsJson, Device, Epochs, StudyName, app, whole_number
 from hpo.errors import HpoError, check_configuration
 from hpo.output import write_line
+from hpo.space import as_json as to_json
 from hpo.space import describe_bounds, show_value
 
 
@@ -61,7 +62,8 @@ def try_(
         write_line(user_traceback(error), error=True)
         raise SystemExit(1) from None
     if as_json:
-        values = {"setting": setting, "seed": seed, **result._asdict()}
+        plain = {name: to_json(value) for name, value in setting.items()}
+        values = {"setting": plain, "seed": seed, **result._asdict()}
         write_line(json.dumps(_finite(values), indent=1, allow_nan=False))
     elif result.diverged_epoch is not None:
         write_line(f"diverged in epoch {result.diverged_epoch}")
