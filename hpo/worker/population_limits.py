@@ -39,7 +39,7 @@ class PopulationLimits:
     def of(self, name: str, training: Static, models: int) -> int:
         """How many of these models of a configuration, with these training hyperparameters, train side by side."""
         limit = self._by_memory.get(name, self.given or models)
-        if self._measured is None or not training:
+        if self._measured is None:
             return limit
         if training not in self._measured:
             self._measured[training] = self._measure(self._recipes.configuration(name), training)

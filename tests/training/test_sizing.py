@@ -85,6 +85,17 @@ def test_a_given_population_size_is_not_computed() -> None:
     assert subject.size() == 5
 
 
+def test_the_populations_of_a_configuration_do_not_depend_on_the_first_one() -> None:
+    """The first one may have a batch size of its own, and another that of the study."""
+    first, second = Configuration("A", space={"batch_size": 16}), Configuration("B")
+    limits = []
+    for configurations in ((first, second), (second, first)):
+        subject = trainer(data=Mnist1d(samples=2000), batch_size=1024, configurations=configurations)
+        subject.size()
+        limits.append(subject.limits.of("B", (), 100))
+    assert limits == 2 * [population_size(cost(USUAL), 1024, "cpu", 8 * GIB)]
+
+
 def test_a_broken_network_fails_in_training() -> None:
     def broken() -> nn.Module:
         raise ValueError("no network")
