@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -32,9 +33,10 @@ def enqueue(url: str, name: str, **values: Any) -> optuna.Study:
     return study
 
 
-def opened(url: str, **changes: Any) -> Ledger:
+def opened(url: str, first: Sequence[Mapping[str, Any]] = (), **changes: Any) -> Ledger:
     """A study of one configuration with choices, whose Optuna studies exist."""
-    described = definition(configurations=[{"name": "A", "trials": None, "space": CHOICES}], **changes)
+    entry = {"name": "A", "trials": None, "first": list(first), "space": CHOICES}
+    described = definition(configurations=[entry], **changes)
     numbers = {"trials": 12, "seeds": 2, "tuning_runs": 2}
     ledger = known_for_long(open_study(connect(url), "s", described, "d", numbers, {}, {}))
     Mirror(ledger).repair()
@@ -93,6 +95,16 @@ def test_an_enqueued_setting_is_the_next_one_once(url: str) -> None:
         "A: settings enqueued in Optuna were tried as trial 1 (Optuna's number 0), trial 2 (Optuna's number 1)",
         "A: settings enqueued in Optuna were tried as trial 1 of tuning run 2 (Optuna's number 0)",
     ]
+
+
+def test_an_enqueued_setting_leaves_the_first_settings_their_trials(url: str) -> None:
+    ledger = opened(url, first=[{"learning_rate": 0.001}, {"learning_rate": 0.002}])
+    for rate in (0.003, 0.004):
+        enqueue(url, "s/A/tune", learning_rate=rate)
+    works = work_on(ledger, size=1)
+    tuning = [slot for work in works for slot in work.slots if work.phase == "tune" and slot.tuning_run == 0]
+    rates = {slot.slot: (slot.setting or {})["learning_rate"] for slot in tuning}
+    assert [rates[slot] for slot in range(4)] == [0.001, 0.002, 0.003, 0.004]
 
 
 def test_a_setting_enqueued_in_the_middle_is_tried_next(url: str) -> None:

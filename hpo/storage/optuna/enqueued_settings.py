@@ -29,12 +29,16 @@ class EnqueuedSettings:
     def take(self, worker_id: str, work: Work, complete: Complete) -> Work:
         """The work, whose slots without a setting get the enqueued ones of their tuning runs, oldest first.
 
+        The slots of the configuration's `first` settings get these.
+
         Args:
             complete: called with (configuration, slot, values), returns a whole setting with these values.
         """
         free: dict[int, list[Slot]] = {}
+        entries = self.ledger.definition["configurations"]
+        [first] = [entry.get("first", ()) for entry in entries if entry["name"] == work.configuration]
         for slot in work.slots:
-            if slot.setting is None and work.phase == "tune":
+            if slot.setting is None and work.phase == "tune" and slot.slot >= len(first):
                 free.setdefault(slot.tuning_run, []).append(slot)
         if not free:
             return work
