@@ -17,7 +17,7 @@ SAMPLERS = {
     "qmc": "a scrambled Sobol sequence, which covers the space more evenly than random search",
     "grid": "hpo.grid({...}): every combination of given values",
 }
-
+COMPLETE_ONLY = ("gp", "cmaes")  # samplers that ignore pruned trials
 
 _EXPECTED = "give tpe, random, gp, cmaes, qmc, hpo.grid({…}) or a function (seed) that returns an Optuna sampler"
 
@@ -59,8 +59,8 @@ def grid(values: Mapping[str, Sequence[Value]]) -> Grid:
     return Grid(values)
 
 
-def check_sampler(sampler: Any) -> None:
-    """Raises UsageError unless this can be a study's sampler."""
+def check_sampler(sampler: Any, prunes: bool) -> None:
+    """Raises UsageError unless this can be the sampler of a study; `prunes`: whether the study has a pruner."""
     if isinstance(sampler, Grid):
         return
     if isinstance(sampler, str):
@@ -70,6 +70,8 @@ def check_sampler(sampler: Any) -> None:
             raise UsageError(f"sampler is {sampler!r}; {_EXPECTED}{hint}")
         if sampler == "cmaes" and find_spec("cmaes") is None:
             raise UsageError("sampler 'cmaes' needs the package cmaes; install it: pip install 'hpo-studies[cmaes]'")
+        if sampler in COMPLETE_ONLY and prunes:
+            raise UsageError(f"sampler {sampler!r} does not learn from pruned trials; use tpe or leave out the pruner")
     elif not callable(sampler) or hasattr(sampler, "sample_relative"):
         raise UsageError(
             f"sampler is {sampler!r}; {_EXPECTED}, such as lambda seed: optuna.samplers.TPESampler(seed=seed, "

@@ -121,7 +121,7 @@ def _check_budget(study: Any) -> None:
             )
     if study.trial_timeout is not None:
         require(study.trial_timeout > 0, "trial_timeout", study.trial_timeout, "seconds above 0, or None")
-    check_sampler(study.sampler)
+    check_sampler(study.sampler, prunes=study.pruner is not None)
     check_pruner(study.pruner, study.tuning_epochs or study.epochs)
 
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from storage_study import definition, known_for_long, outcomes
 
-from hpo import MLP, Configuration, Mnist1d, Study, choice, grid, linear_range, log_range
+from hpo import MLP, Configuration, Mnist1d, Study, SuccessiveHalving, choice, grid, linear_range, log_range
 from hpo.errors import UsageError
 from hpo.search_space import integers, when
 from hpo.space import as_json, split_space
@@ -193,6 +193,8 @@ WRONG: dict[str, Callable[[], Any]] = {
     "sampler is 'grid'": lambda: study("grid"),
     "sampler is 3": lambda: study(3),
     "sampler is <optuna": lambda: study(optuna.samplers.RandomSampler()),
+    "sampler 'gp' does not learn from pruned": lambda: study("gp", pruner=SuccessiveHalving()),
+    "sampler 'cmaes' does not learn from pruned": lambda: study("cmaes", pruner=SuccessiveHalving()),
     "is no dict": lambda: grid([1]),  # type: ignore[arg-type]
     "rho has 0.1": lambda: grid({"rho": 0.1}),  # type: ignore[dict-item]
     "rho has [0.1, 0.1]": lambda: grid({"rho": [0.1, 0.1]}),
