@@ -70,11 +70,12 @@ class Replay:
             value = worst if finished.value is None else finished.value
             if finished.setting != setting:  # a replacement, or a setting that a person enqueued
                 self._study.tell(trial, state=TrialState.FAIL)
-                if finished.stopped_epoch is None:
+                if finished.stopped_epoch is None and value is not None:
                     added = create(TrialState.COMPLETE, finished.setting, self._distributions, value=value)
                     self._study.add_trial(added)
             elif finished.stopped_epoch is None:
-                self._study.tell(trial, value)
+                # A value told to Optuna is final: without any score yet, it could turn out better than real ones.
+                self._study.tell(trial, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
             else:
                 trial.report(math.nan if finished.value is None else finished.value, finished.stopped_epoch)
                 self._study.tell(trial, state=TrialState.PRUNED)

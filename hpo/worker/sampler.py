@@ -88,7 +88,7 @@ def sample_with_optuna(
 ) -> list[Setting]:
     """As `sample`, by Optuna's own samplers only."""
     distributions = distributions_of(space)
-    worst = worst_value(finished, direction)
+    worst = worst_value(finished, direction) or 0.0
     study = new_study(_SAMPLERS[sampler](seed), direction)
     known = [_optuna_trial(trial, worst, distributions) for trial in finished]
     known += [create(TrialState.RUNNING, setting, distributions) for setting in pending]
@@ -188,8 +188,8 @@ def _optuna_trial(trial: FinishedTrial, worst: float, distributions: Distributio
     return create(TrialState.PRUNED, setting, distributions, intermediate_values=reported)
 
 
-def worst_value(finished: Sequence[FinishedTrial], direction: str) -> float:
-    """The worst finite value of the trials that were not pruned; 0 without any."""
+def worst_value(finished: Sequence[FinishedTrial], direction: str) -> float | None:
+    """The worst finite value of the trials that were not pruned; None without any."""
     values = [trial.value for trial in finished if trial.stopped_epoch is None]
     finite = [value for value in values if value is not None and math.isfinite(value)]
-    return (min if direction == "maximize" else max)(finite, default=0.0)
+    return (min if direction == "maximize" else max)(finite, default=None)

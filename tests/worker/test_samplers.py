@@ -179,6 +179,23 @@ def test_a_replay_counts_replaced_settings_and_diverged_trials() -> None:
         again.settings(same, range(6, 12))
 
 
+@pytest.mark.parametrize("make", [optuna.samplers.TPESampler, GENETIC])
+def test_a_batch_without_any_score_is_no_better_than_later_losses(make: Any) -> None:
+    """Losses may be below or above any number: samplers that go by their order choose the same settings."""
+    space = split_space({"learning_rate": SPACE["learning_rate"], "lambda": SPACE["lambda"]})
+
+    def settings(offset: float) -> list[Setting]:
+        replay, finished = Replay(make, space, "minimize", 0, {}, 10), list[FinishedTrial]()
+        for batch in range(4):
+            slots = range(10 * batch, 10 * batch + 10)
+            for slot, setting in zip(slots, replay.settings(finished, slots), strict=True):
+                loss = distance(setting) + offset if batch and slot % 3 else None
+                finished.append(FinishedTrial(setting, loss, None, slot, batch))
+        return [trial.setting for trial in finished]
+
+    assert settings(-100.0) == settings(100.0)
+
+
 def study(sampler: Any, **changes: Any) -> Study:
     configurations = (Configuration("A"), Configuration("B", regularizer="sam"))
     fields: dict[str, Any] = {"data": Mnist1d(samples=100), "model": MLP((40, 8, 10)), "configurations": configurations}
