@@ -98,7 +98,10 @@ def _advance(trainer: Trainer, configuration: str, searches: Sequence[Search], c
         for search in searches
         for setting in sample(space, search.finished, [], count, direction, sampler_seed(search.seed, search.finished))
     ]
-    slots = [Slot(number, number, search.seed, 1, setting) for number, (search, setting) in enumerate(suggested)]
+    models = trainer.study.seeds_per_trial  # which have consecutive seeds
+    slots = [
+        Slot(number, number, search.seed * models, 1, setting) for number, (search, setting) in enumerate(suggested)
+    ]
     values = _train(trainer, Work(configuration, "tune", slots), max_population)
     for (search, setting), value in zip(suggested, values, strict=True):
         search.finished.append(FinishedTrial(setting, value))

@@ -60,6 +60,20 @@ def test_searches_side_by_side_do_not_prune_one_another(monkeypatch: pytest.Monk
     assert trained == [3, 3, 3]
 
 
+def test_repetitions_share_no_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial of several models has consecutive ones."""
+    seeds: dict[str, set[int]] = {"tune": set(), "rerun": set()}
+
+    def train(trainer: Trainer, work: Work) -> list[Outcome]:
+        assert trainer.study.seeds_per_trial == 4
+        seeds[work.phase] |= {slot.seed for slot in work.slots}
+        return [Outcome(slot.id, slot.attempt, 0.5) for slot in work.slots]
+
+    monkeypatch.setattr(Trainer, "__call__", train)
+    measure_search(dataclasses.replace(TINY, seeds_per_trial=4), 2, [1])
+    assert seeds["tune"] == {0, 4, 8} and len(seeds["rerun"]) == 3
+
+
 def test_a_search_learns_from_its_finished_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
     real = search.sample
