@@ -63,8 +63,7 @@ STUDIES = {
     for name, title, data, model, batch_size, epochs, scale, muon, robust in (
         ("mnist1d", "mnist1d", Mnist1d(label_noise=0.2), MLP((40, 128, 128, 10)), 64, 30, 1, None, "better"),
         ("digits", "digits", Digits(label_noise=0.2), MLP((64, 128, 128, 10)), 64, 30, 1, None, "better"),
-        # The character model's best learning rates are higher.
-        ("charlm", "characters of generated tales", Tales(32, 32_000), CHARLM, 32, 8, 10, "better", None),
+        ("charlm", "generated tales", Tales(32, 32_000), CHARLM, 32, 8, 10, "better", None),  # needs higher rates
         ("table", "the breast cancer table", TABLE, MLP((TABLE.features, 64, 64, 1)), 32, 30, 1, None, "better"),
     )
 }
