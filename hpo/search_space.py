@@ -67,12 +67,8 @@ class Range:
         restricted = min(max(float(value), self.low), self.high)
         return round(restricted) if self.integer else restricted
 
-    def samples(self) -> list[Value]:
-        """A few values that stand for all: both ends."""
-        return [self.low, self.high]
-
-    def candidates(self, most: int) -> list[Value]:
-        """Values to check before training: both ends and, of whole numbers, the `most` lowest."""
+    def samples(self, most: int = 0) -> list[Value]:
+        """A few values that stand for all: both ends and, of whole numbers, the `most` lowest."""
         numbers = range(int(self.low), int(self.high) + 1)[:most] if self.integer else ()
         return list(dict.fromkeys([self.low, *numbers, self.high]))
 
@@ -135,11 +131,7 @@ class Choice:
         """The choice that equals `value`, with its type."""
         return next(each for each in self.values if each == value)
 
-    def samples(self) -> list[Value]:
-        """All values."""
-        return list(self.values)
-
-    def candidates(self, _most: int) -> list[Value]:
+    def samples(self, _most: int = 0) -> list[Value]:
         """All values."""
         return list(self.values)
 

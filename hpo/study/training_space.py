@@ -124,7 +124,7 @@ def _check_part(study: Study, split: Space, names: list[str], grid: Mapping[str,
     others = math.prod(len(values[name]) for name in names if name not in ranges)
     for name, bounds in ranges.items():
         lowest = int((MAX_COMBINATIONS / others) ** (1 / len(ranges))) - len(values[name])
-        values[name] = [*bounds.candidates(max(0, lowest)), *values[name][2:]]
+        values[name] = [*bounds.samples(max(0, lowest)), *values[name][2:]]
     try:
         _check_combinations(study, split, values)
     except UsageError as error:
@@ -191,7 +191,7 @@ def choice_of(bounds: Range, check: Callable[[int], None]) -> str:
         return True
 
     powers = list(filter(passes, bounds.powers()))
-    numbers = powers if len(powers) > 1 else list(filter(passes, bounds.candidates(MAX_SHOWN**2)))[:MAX_SHOWN]
+    numbers = powers if len(powers) > 1 else list(filter(passes, bounds.samples(MAX_SHOWN**2)))[:MAX_SHOWN]
     return f"choice({', '.join(map(str, numbers))})" if len(numbers) > 1 else ""
 
 

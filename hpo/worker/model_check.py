@@ -33,7 +33,7 @@ def check_models(recipes: Recipes) -> None:
         grid = grid_values(recipes.study, space.names)
         check_model_arguments(recipes, configuration.name, middle)
         for name, bounds in arguments.items():
-            for value in grid.get(name) or bounds.candidates(MAX_INTEGERS):
+            for value in grid.get(name) or bounds.samples(MAX_INTEGERS):
                 check_model_arguments(recipes, configuration.name, {**middle, name: value}, name)
 
 
