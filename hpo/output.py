@@ -6,6 +6,8 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # C0 and C1 controls and DEL; direction marks, which reorder what is shown; line separators; halves of surrogate pairs.
@@ -20,6 +22,17 @@ def visible(text: object, keep: str = "") -> str:
 def write_line(text: object = "", error: bool = False) -> None:
     """Writes text and a newline to standard output, or to standard error; line breaks and tabs in it stay."""
     print(visible(text, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+@contextmanager
+def logging_to(handler: logging.Handler, name: str = "") -> Iterator[None]:
+    """Gives the handler what is logged below this name until the block ends; a later command has its own handler."""
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def guard_reports_of_python() -> None:

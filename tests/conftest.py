@@ -1,6 +1,7 @@
 """Fixtures that several test files need."""
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,14 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Storage]:
     databases = SqliteStorage()
     yield databases
     databases.close()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that runs in a test's process leaves no handler behind, which would print later tests' warnings."""
+    handlers = list(logging.getLogger("hpo").handlers)
+    yield
+    assert logging.getLogger("hpo").handlers == handlers, "a handler was left behind"
 
 
 @pytest.fixture(autouse=True)

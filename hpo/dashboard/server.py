@@ -14,7 +14,7 @@ from hpo.dashboard.connections import BoundedChannel
 from hpo.dashboard.middleware import is_loopback
 from hpo.dashboard.refresher import Refresher
 from hpo.errors import HpoError, UsageError
-from hpo.output import write_line
+from hpo.output import logging_to, write_line
 from hpo.storage.database import connect, connect_existing, is_available, is_read_only
 from hpo.storage.ledger import names
 from hpo.storage.optuna.studies import open_storage
@@ -58,13 +58,13 @@ def serve(url: str, host: str, port: int, reports: Path, editable: bool) -> None
         server.channel_class = BoundedChannel
     write_line(f"dashboard: {_link(host, listening)}  (Ctrl-C stops it)")
     warnings.filterwarnings("ignore", category=UserWarning, module="optuna")  # one per plot of a short study
-    logging.getLogger().addHandler(log_handler(storage.engine))
     stop = Stop()
-    if not is_read_only(engine):
-        refresher.start()
-    with stop.installed(), stop.interruptible():
-        server.run()  # returns when a signal handler raises in it
-    refresher.stop()
+    with logging_to(log_handler(storage.engine)):
+        if not is_read_only(engine):
+            refresher.start()
+        with stop.installed(), stop.interruptible():
+            server.run()  # returns when a signal handler raises in it
+        refresher.stop()
     stop.check()
 
 

@@ -31,6 +31,7 @@ from wsgi_client import ask
 from hpo.dashboard.application import build
 from hpo.dashboard.server import log_handler, serve
 from hpo.errors import HpoError, UsageError
+from hpo.output import logging_to
 from hpo.storage.database import connect, is_available
 from hpo.storage.optuna.mirror import Mirror
 from hpo.storage.optuna.studies import open_storage
@@ -364,13 +365,11 @@ def test_a_database_lost_during_a_request_is_unavailable(
             elsewhere.rename(folder)
         storage = open_storage(connect(f"sqlite:///{folder}/t.db"), reading=True)
         app = build(storage, tmp_path / "none")
-        handler = log_handler(storage.engine)
-        logging.getLogger().addHandler(handler)
         _lose(storage, folder, elsewhere, after=len(statuses))
         try:
-            statuses.append(ask(app, target).status)
+            with logging_to(log_handler(storage.engine)):
+                statuses.append(ask(app, target).status)
         finally:
-            logging.getLogger().removeHandler(handler)
             close(storage)
     assert set(statuses) == {200, 503} and statuses[-1] == 200, statuses
     assert capfd.readouterr() == ("", "")

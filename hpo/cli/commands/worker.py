@@ -79,18 +79,19 @@ def worker(
         set_weights_folder()
     messenger = Messenger(as_json=messages)
     try:
-        definition = api.with_overrides(loading.load(study, name), name, epochs)
-        command = run_command(study, {"--epochs": epochs, "--name": name})
-        ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code, command)
-        for warning in ledger.warnings:
-            messenger.send("warning", text=warning)
-        if not messages:
-            write_line(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}")
-        from hpo.worker.work import work
+        with messenger.warnings():
+            definition = api.with_overrides(loading.load(study, name), name, epochs)
+            command = run_command(study, {"--epochs": epochs, "--name": name})
+            ledger = api.join_ledger(definition, api.storage_url(storage), accept_changed_code, command)
+            for warning in ledger.warnings:
+                messenger.send("warning", text=warning)
+            if not messages:
+                write_line(f"hpo: working on {ledger.study} in {redacted(api.storage_url(storage))}")
+            from hpo.worker.work import work
 
-        gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
-        with following(ledger.study, log, api.storage_url(storage), messenger.pass_on, worker=True):
-            work(definition, ledger, device, population, threads, messenger.on_event, live_curves, step_times)
+            gc.freeze()  # else each search for reference cycles goes through all modules, and a signal waits for it
+            with following(ledger.study, log, api.storage_url(storage), messenger.pass_on, worker=True):
+                work(definition, ledger, device, population, threads, messenger.on_event, live_curves, step_times)
     except Stopped as stopped:
         if not messages:
             left = stopped.unreleased or "unfinished trials and reruns were released"

@@ -7,12 +7,13 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hpo
 from hpo.errors import plural
-from hpo.output import visible, write_line
+from hpo.output import logging_to, visible, write_line
 from hpo.storage.ledger import Work
 from hpo.storage.transactions import reason
 from hpo.worker.signals import Stopped
@@ -27,9 +28,12 @@ class Messenger:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.start = time.monotonic()
+
+    def warnings(self) -> AbstractContextManager[None]:
+        """Prints what hpo logs as a warning or an error until the block ends."""
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.send("warning", text=record.getMessage())  # type: ignore[method-assign]
-        logging.getLogger("hpo").addHandler(handler)
+        return logging_to(handler, "hpo")
 
     def on_event(self, kind: str, details: dict[str, Any]) -> None:
         """Prints or sends an event of `run_worker`."""
