@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hpo.storage.ledger import Ledger
 
 GRACE = 5.0  # seconds that workers get to release their leases; they end within this time themselves
+MARK = "hpo_message"  # the first key of a message; user code may print other JSON
 POLL = 0.25  # seconds between two checks of signals and ended workers
 
 Message = dict[str, Any]
@@ -115,12 +116,18 @@ def _read(number: int, process: subprocess.Popen[str], messages: Messages) -> No
             messages.put((number, message))
 
 
+def message_line(kind: str, **details: Any) -> str:
+    """A message of a process as a line of its standard output, to which user code prints as well."""
+    return json.dumps({MARK: kind, **details})
+
+
 def messages_in(line: str) -> list[Message]:
-    """The message at the end of a worker's line, if any, and what user code has printed, as another one."""
-    text, start, rest = line.rstrip("\n").rpartition('{"kind": ')  # a message contains no other: quotes are escaped
+    """The message at the end of a process's line, if any, and what user code has printed, as another one."""
+    text, start, rest = line.rstrip("\n").rpartition(f'{{"{MARK}": ')  # a message contains no other: quotes are escaped
     if start:
         with suppress(ValueError):
             message = json.loads(start + rest)
+            message = {"kind": message.pop(MARK), **message}
             return [{"kind": "print", "text": text}, message] if text else [message]
     return [{"kind": "print", "text": line.rstrip("\n")}]
 

@@ -1,6 +1,5 @@
 """`hpo run` and its workers: their messages are shown, and it ends when they end."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from storage_study import finish_all, make
 from hpo.errors import HpoError
 from hpo.storage.database import connect
 from hpo.storage.ledger import Ledger
-from hpo.worker.processes import describe_failure, run_workers
+from hpo.worker.processes import describe_failure, message_line, run_workers
 
 
 @pytest.fixture
@@ -24,13 +23,18 @@ def worker(program: str) -> list[str]:
     return [sys.executable, "-S", "-c", program]
 
 
+def sends(kind: str, end: str = "", **details: Any) -> list[str]:
+    """A worker that sends one message, then runs more code."""
+    return worker(f"print({message_line(kind, **details)!r}, flush=True){end}")
+
+
 def test_messages_are_shown_with_their_worker(ledger: Ledger) -> None:
     finish_all(ledger)
     shown: list[Any] = []
     commands = [
-        worker('print(\'{"kind": "warning", "text": "one"}\')'),
+        sends("warning", text="one"),
         worker("print('the user prints'); print('[1, 2]')"),
-        worker('import os; print(\'{"kind": "warning", "text": "\' + os.environ[\'GIVEN\'] + \'"}\')'),
+        worker('import os; print(\'{"hpo_message": "warning", "text": "\' + os.environ[\'GIVEN\'] + \'"}\')'),
     ]
     run_workers(ledger, commands, {"GIVEN": "three"}, lambda number, message: shown.append((number, message)))
     assert sorted(shown, key=lambda entry: (entry[0], str(entry[1]))) == [
@@ -43,8 +47,7 @@ def test_messages_are_shown_with_their_worker(ledger: Ledger) -> None:
 
 def test_an_error_message_is_shown_and_not_repeated_at_the_end(ledger: Ledger) -> None:
     shown: list[str] = []
-    message = json.dumps({"kind": "error", "text": "no shape"})
-    failing = worker(f"print({message!r}, flush=True); raise SystemExit(1)")
+    failing = sends("error", "; raise SystemExit(1)", text="no shape")
     with pytest.raises(HpoError, match="fix the error above"):
         run_workers(ledger, [failing] * 2, {}, lambda _, message: shown.append(message["text"]))
     assert shown == ["no shape"] * 2
@@ -52,14 +55,18 @@ def test_an_error_message_is_shown_and_not_repeated_at_the_end(ledger: Ledger) -
 
 def test_a_message_after_a_print_without_a_newline_is_shown(ledger: Ledger) -> None:
     shown: list[Any] = []
-    message = {"kind": "error", "text": 'no {"kind": "x"} here'}
-    failing = worker(f"print('loading … ', end=''); print({json.dumps(message)!r}, flush=True); raise SystemExit(1)")
+    message = {"kind": "error", "text": 'no {"hpo_message": "x"} here'}
+    line = message_line(**message)
+    failing = worker(f"print('loading … ', end=''); print({line!r}, flush=True); raise SystemExit(1)")
     with pytest.raises(HpoError, match="fix the error above"):
         run_workers(ledger, [failing], {}, lambda _, message: shown.append(message))
     assert shown == [{"kind": "print", "text": "loading … "}, message]
 
 
-@pytest.mark.parametrize("text", ["9" * 10_000, '{"kind": ', '{"kind": }', "[1]", '{"a": {"kind": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 10_000, '{"hpo_message": ', '{"hpo_message": }', "[1]", '{"a": {"hpo_message": 1}}', '{"kind": "error"}'],
+)
 def test_what_user_code_prints_is_no_message(ledger: Ledger, text: str) -> None:
     finish_all(ledger)
     shown: list[Any] = []

@@ -32,6 +32,7 @@ def log(
     from hpo.study import study_files
     from hpo.trackers import open_tracker
     from hpo.trackers.follower import Follower
+    from hpo.worker.processes import message_line
 
     ended = threading.Event()
     if messages:
@@ -44,7 +45,7 @@ def log(
         text = f"{tracker} failed ({_with_hint(reason)}); training continues, "
         text += f"and `hpo log {study} {tracker}` logs what is missing"
         if follow:
-            write_line(_message(text) if messages else f"hpo: {text}", error=not messages)
+            write_line(message_line("warning", text=text) if messages else f"hpo: {text}", error=not messages)
 
     worker = f"{host()}:{of_worker}:" if of_worker else ""
     try:
@@ -65,19 +66,13 @@ def log(
     if follower.logged or not messages:
         number = plural(follower.logged, "run") if follower.logged else "no new run"
         text = f"{tracker}: {number} of {ledger.study} logged to {follower.tracker.location}"
-        write_line(_message(text, "logged") if messages else text)
+        write_line(message_line("logged", text=text) if messages else text)
 
 
 def _with_hint(reason: str) -> str:
     """A reason, and what W&B does not say itself to someone without an account."""
     hint = "; or set WANDB_MODE=offline, which needs no account" if "wandb login" in reason else ""
     return reason.rstrip(".") + hint if hint else reason
-
-
-def _message(text: str, kind: str = "warning") -> str:
-    import json
-
-    return json.dumps({"kind": kind, "text": text})
 
 
 def _wait_for_end(ended: threading.Event) -> None:

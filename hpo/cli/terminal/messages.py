@@ -1,6 +1,5 @@
 """A worker's output: lines for a person, or one JSON message per line for the `hpo run` that started it."""
 
-import json
 import logging
 import re
 import signal
@@ -16,6 +15,7 @@ from hpo.errors import plural
 from hpo.output import logging_to, visible, write_line
 from hpo.storage.ledger import Work
 from hpo.storage.transactions import reason
+from hpo.worker.processes import message_line
 from hpo.worker.signals import Stopped
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Messenger:
     def send(self, kind: str, **details: Any) -> None:
         """Prints one message."""
         if self.as_json:
-            line = json.dumps({"kind": kind, **details})
+            line = message_line(kind, **details)
         elif "configuration" in details:
             seconds = time.monotonic() - self.start
             kind_of_run = "rerun" if details["phase"] == "rerun" else "trial"
