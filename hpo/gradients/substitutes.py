@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from hpo.gradients import columns, indexing, norms, recurrence
 from hpo.gradients.shares import Share
@@ -76,13 +77,34 @@ def _mathematical(function: Function) -> Function:
     one after the other.
     """
 
-    def attention(*args: Any, **options: Any) -> Any:
-        if args and args[0].is_cuda and not _twice():
-            return function(*args, **options)
+    def attention(query: Tensor, *args: Any, **options: Any) -> Any:
+        if query.is_cuda and not _twice():
+            return function(query, *args, **options)
         with sdpa_kernel(SDPBackend.MATH):
-            return function(*args, **options)
+            if torch.is_autocast_enabled(query.device.type):
+                return _in_bfloat16(function, query, *args, **options)
+            return function(query, *args, **options)
 
     return attention
+
+
+def _in_bfloat16(function: Function, query: Tensor, *args: Any, **options: Any) -> Any:
+    """The same under autocast.
+
+    The sum of values is computed in float32 as PyTorch does, whose own function then mixes both types in its products.
+    """
+    if function is F.multi_head_attention_forward:  # it has the products itself where the weights are wanted as well
+        wanted = options.get("need_weights", True)
+        outputs, weights = function(query, *args, **options | {"need_weights": True})
+        return outputs, weights if wanted else None
+    query, args, options = tree_map(_rounded, (query, args, options))
+    with torch.autocast(query.device.type, enabled=False):
+        return function(query, *args, **options).bfloat16()
+
+
+def _rounded(operand: Any) -> Any:
+    is_real = isinstance(operand, Tensor) and operand.is_floating_point()
+    return operand.bfloat16().float() if is_real else operand
 
 
 def _prelu(inputs: Tensor, weight: Tensor) -> Tensor:
@@ -141,6 +163,7 @@ _SUBSTITUTES: dict[Any, tuple[Callable[[], bool], Function]] = {
     **{function: (_stepwise, other) for function, other in recurrence.SUBSTITUTES.items()},
     **{function: (_several_or_twice, other) for function, other in indexing.SUBSTITUTES.items()},
 }
+_MIXED_NORMS = {F.batch_norm, F.layer_norm, F.rms_norm, torch.layer_norm, torch.rms_norm}
 
 
 class Substitutes(TorchFunctionMode):
@@ -152,6 +175,9 @@ class Substitutes(TorchFunctionMode):
         self._share = share if share and share.count > 1 else None
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _MIXED_NORMS and args and args[0].dtype == torch.bfloat16 and not args[0].is_cuda:
+            # The weights are float32. On a CPU the derivative of such a mixture fails under `vmap`.
+            return self.__torch_function__(function, types, (args[0].float(), *args[1:]), kwargs).bfloat16()
         if self._share and function is F.batch_norm:
             return norms.shared_batch_norm(self._share, *args, **(kwargs or {}))
         needed, substitute = _SUBSTITUTES.get(function, (None, None))

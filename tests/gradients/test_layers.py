@@ -145,6 +145,35 @@ def test_a_layer_trains_as_in_a_plain_loop(layer: str, name: str) -> None:
         assert_same(population, train(population, case, name, members), case, expected)
 
 
+# PyTorch's own function takes no two types, or the case itself is in float64.
+WITHOUT_BFLOAT16 = {"Bilinear", "one_hot", "complex buffer"}
+# Where rounding changes the largest value, or the gradient is a difference of almost equal numbers.
+ILL_CONDITIONED = {"AdaptiveMaxPool2d", "MaxUnpool2d", "CosineSimilarity", "BatchNorm1d without statistics"}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch's, of its speed
+@pytest.mark.parametrize("name", ["sam", "gvr", "clip_sample" + BY_SAMPLE])
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name not in WITHOUT_BFLOAT16 | ILL_CONDITIONED])
+def test_a_layer_trains_in_bfloat16(layer: str, name: str) -> None:
+    """The step of two models is that in float32 but for rounding."""
+    if layer in MIXING and name.endswith(BY_SAMPLE):
+        pytest.skip("refused, see above")
+    steps = []
+    for bfloat16 in (False, True):
+        modules = [network(LAYERS[layer], member, name.endswith(BY_SAMPLE)).float() for member in range(2)]
+        batches = [minibatch(LAYERS[layer], name, member, 0) for member in range(2)]
+        inputs, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        inputs = inputs if LAYERS[layer].tokens else inputs.float()
+        regularizer = REGULARIZERS[name.removesuffix(BY_SAMPLE)]
+        hypers = [settings(name, member) for member in range(2)]
+        population = populate(modules, regularizer, hypers, example=inputs[0, 0], bfloat16=bfloat16)
+        before = {key: value.clone() for key, value in population.params.items()}
+        population.step(inputs, labels)
+        steps.append(torch.cat([(population.params[key] - value).flatten() for key, value in before.items()]))
+    full, half = steps
+    assert 0 < (half - full).norm() <= 0.1 * full.norm()
+
+
 @pytest.mark.parametrize(
     "layer", [name for name in LAYERS if name.startswith(("RNN", "LSTM", "GRU")) and "Cell" not in name]
 )

@@ -26,12 +26,13 @@ def populate(
     settings: Sequence[Mapping[str, float]],
     optimizer: str | Optimizer = "sgd",
     example: Tensor | None = None,
+    bfloat16: bool = False,
 ) -> Population:
     """A population with a setting for each member."""
     hyper = {name: torch.tensor([each[name] for each in settings], dtype=torch.float64) for name in settings[0]}
     example = minibatch(0)[0][0] if example is None else example
     chosen = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
-    return Population(modules, regularizer, chosen, hyper, cross_entropy, example)
+    return Population(modules, regularizer, chosen, hyper, cross_entropy, example, bfloat16=bfloat16)
 
 
 def batches(seeds: Sequence[int], samples: int = 8, views: int = 1) -> tuple[Tensor, Tensor]:
