@@ -370,6 +370,24 @@ def test_the_check_accepts_correct_rules_on_large_and_small_inputs() -> None:
         assert rules_hold(network), network.obstacle
 
 
+class Attention(nn.Module):
+    """Queries, keys and values of one layer; its bias of the keys changes no weight of the softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.last = nn.Linear(8, 24), nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        queries, keys, values = self.qkv(inputs).chunk(3, -1)
+        return self.last(((queries @ keys.mT).softmax(-1) @ values).tanh().mean(1))
+
+
+def test_the_check_accepts_correct_rules_where_a_gradient_is_rounding() -> None:
+    torch.manual_seed(0)
+    network = Network(Attention(), torch.randn(4, 8, 8))
+    assert rules_hold(network), network.obstacle
+
+
 def test_a_check_without_enough_memory_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
