@@ -1,8 +1,10 @@
 """The optimizers of one model that are written for PyTorch, and its parameters, which are views of a stack."""
 
 import functools
+import types
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from hpo.tree import Tree
 
 PLAIN = int | float | bool | str | torch.dtype | Tensor | None
 CONTAINERS = (dict, OrderedDict, list, tuple)  # with PLAIN, what `torch.load` reads with weights_only
+CODE = type | types.FunctionType | types.BuiltinFunctionType | types.MethodType | types.ModuleType | partial
+CONSTANT = CODE | str | torch.device | None
 
 
 class TorchModel:
@@ -28,6 +32,7 @@ class TorchModel:
         self._leaves = list(self.parameters.values())
         self.rebind(row)
         self.optimizers = builder.build(self.parameters, setting)
+        self._instances = _instances(self.optimizers)
         self._unscheduled = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
         self._hyperparameters = builder.optimizer.hyperparameters.keys()
 
@@ -71,44 +76,86 @@ class TorchModel:
                 group[key] = value * factors[name]
 
     def saved(self) -> list[dict[str, Any]]:
-        """Of each instance its state_dict and its own attributes that are plain values.
+        """Of each instance its state_dict and its own attributes.
 
         Raises:
-            UnsavableState: the state_dict holds other things than tensors, numbers and texts in lists and dicts.
+            UnsavableState: they hold other things than tensors, numbers and texts in lists and dicts.
         """
         saved = []
-        for optimizer in self.optimizers:
+        for optimizer in self._instances:
             state = tree_map(_to_cpu, optimizer.state_dict())
             for leaf in tree_leaves(state, is_leaf=lambda node: type(node) not in CONTAINERS):
                 if not isinstance(leaf, PLAIN):
                     raise UnsavableState(
                         f"the state_dict of {self.name} has an entry of the type {type(leaf).__name__}"
                     )
-            saved.append({"state": state, "attributes": tree_map(_to_cpu, _attributes(optimizer))})
+            saved.append({"state": state, "attributes": tree_map(_to_cpu, self._attributes(optimizer))})
         return saved
 
     def load(self, saved: Sequence[Mapping[str, Any]]) -> None:
-        for optimizer, each in zip(self.optimizers, saved, strict=True):
+        kept = [
+            (optimizer, name, vars(optimizer)[name])
+            for optimizer in self._instances
+            for name in ("param_groups", "state")
+            if name in vars(optimizer)
+        ]
+        for optimizer, each in zip(self._instances, saved, strict=True):
             state = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, each["state"])
             optimizer.load_state_dict(state)
             _restore_dtypes(optimizer, state)
             for name, value in each["attributes"].items():
                 like = getattr(optimizer, name, None)
-                device = like.device if isinstance(like, Tensor) else None
-                setattr(optimizer, name, value.to(device, copy=True) if isinstance(value, Tensor) else value)
+                device = (like if isinstance(like, Tensor) else self._leaves[0]).device
+                setattr(optimizer, name, tree_map(partial(_to_device, device), value))
+        for optimizer, name, container in kept:
+            _keep_container(optimizer, name, container)
+
+    def _attributes(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """What an optimizer keeps outside its state_dict and does not get when it is built."""
+        own = {name: value for name, value in vars(optimizer).items() if name not in _common_attributes()}
+        ids = {id(parameter) for parameter in self._leaves}
+        saved = {name: value for name, value in own.items() if _is_plain(value, ids)}
+        for name in own.keys() - saved.keys():
+            for leaf in tree_leaves(own[name]):
+                is_rebuilt = id(leaf) in ids or any(leaf is each for each in self._instances)
+                if not is_rebuilt and not isinstance(leaf, CONSTANT):
+                    raise UnsavableState(f"{self.name} has an attribute {name!r} with a {type(leaf).__name__}")
+        return saved
+
+
+def _instances(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Optimizers and those among their attributes, such as the one that makes SAM's second step."""
+    instances = list(optimizers)
+    for optimizer in instances:  # which grows
+        for leaf in tree_leaves(list(vars(optimizer).values())):
+            if isinstance(leaf, torch.optim.Optimizer) and leaf not in instances:
+                instances.append(leaf)
+    return instances
 
 
 def _to_cpu(leaf: Any) -> Any:
-    return leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf
+    return _to_device(torch.device("cpu"), leaf)
 
 
-def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimizer keeps outside its state_dict, as far as it is plain, such as its own count of steps."""
-    return {
-        name: value
-        for name, value in vars(optimizer).items()
-        if name not in _common_attributes() and isinstance(value, PLAIN)
-    }
+def _to_device(device: torch.device, leaf: Any) -> Any:
+    return leaf.detach().to(device, copy=True) if isinstance(leaf, Tensor) else leaf
+
+
+def _is_plain(value: Any, ids: Collection[int]) -> bool:
+    """Whether a checkpoint can hold a value: parameters, and the ids of some, are others when a run resumes."""
+    if type(value) in CONTAINERS:
+        return all(_is_plain(each, ids) for each in (*value, *(value.values() if isinstance(value, dict) else ())))
+    return isinstance(value, PLAIN) and id(value) not in ids and not (isinstance(value, int) and value in ids)
+
+
+def _keep_container(optimizer: torch.optim.Optimizer, name: str, container: Any) -> None:
+    """Puts what was loaded into the container from before, which several optimizers may share, as in SAM."""
+    loaded = getattr(optimizer, name)
+    pairs = zip(container, loaded, strict=True) if isinstance(container, list) else [(container, loaded)]
+    for old, new in [(old, dict(new)) for old, new in pairs]:
+        old.clear()
+        old.update(new)
+    setattr(optimizer, name, container)
 
 
 def _restore_dtypes(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -269,6 +269,42 @@ class Remembering(torch.optim.Optimizer):
             parameter.data = now - self.param_groups[0]["lr"] * parameter.grad + 0.9 * (now - before)
 
 
+class Wrapping(torch.optim.Optimizer):
+    """SAM as many write it: the optimizer of its second step has the same parameter groups and a state of its own."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+        self.base = torch.optim.SGD(self.param_groups, lr=lr, momentum=0.9)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: Any) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["before"] = parameter.clone()
+            parameter.add_(0.3 * parameter.grad)
+        with torch.enable_grad():
+            closure()
+        for parameter in self.param_groups[0]["params"]:
+            parameter.copy_(self.state[parameter]["before"])
+        self.base.step()
+
+
+class Listing(torch.optim.Optimizer):
+    """Heavy ball from its last updates, in a list of its own, with the parameters in another one."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+        self.parameters, self.updates = list(self.param_groups[0]["params"]), {"all": []}
+
+    @torch.no_grad()
+    def step(self, _: Any = None) -> None:
+        rate = self.param_groups[0]["lr"]
+        self.updates["all"].append([-rate * parameter.grad for parameter in self.parameters])
+        for number, parameter in enumerate(self.parameters):
+            for age, update in enumerate(reversed(self.updates["all"])):
+                parameter.add_(update[number], alpha=0.5**age)
+
+
 class Swapping(Averaging):
     """Exchanges the memory of weights and average."""
 
@@ -374,6 +410,7 @@ def packages() -> dict[str, TorchOptimizer]:
         "AdamW": torch.optim.AdamW, "LBFGS": torch.optim.LBFGS, "Adafactor": torch.optim.Adafactor,
         "Replacing": Replacing, "Noisy": Noisy, "Averaging": Averaging, "Swapping": Swapping,
         "Remembering": Remembering, "Sharpness": Sharpness, "two kinds": two_kinds,
+        "Wrapping": Wrapping, "Listing": Listing,
     }  # fmt: skip
     return {name: from_torch(source, learning_rate=0.1) for name, source in chosen.items()}
 
@@ -460,6 +497,27 @@ def test_a_state_that_no_checkpoint_can_hold_is_not_saved(entry: Any) -> None:
     population = populate(from_torch(Keeping, learning_rate=0.1), modules())
     train(population, range(2))
     with pytest.raises(UnsavableState, match=r"'Keeping' has an entry of the type (object|deque)"):
+        population.states()
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda _: deque([1.0]),
+        lambda parameter: {parameter: torch.ones(1)},
+        lambda parameter: {id(parameter): 1.0},
+        lambda parameter: [parameter, 1.0],
+    ],
+)
+def test_attributes_that_no_checkpoint_can_hold_are_not_lost(keep: Callable[[nn.Parameter], Any]) -> None:
+    class Keeping(torch.optim.SGD):
+        def step(self, _: Any = None) -> None:
+            super().step()
+            self.kept = keep(self.param_groups[0]["params"][0])
+
+    population = populate(from_torch(Keeping, learning_rate=0.1), modules())
+    train(population, range(2))
+    with pytest.raises(UnsavableState, match=r"'Keeping' has an attribute 'kept'"):
         population.states()
 
 
