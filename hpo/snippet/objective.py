@@ -31,8 +31,9 @@ class Objective:
     def outputs(self, params: dict[str, Tensor], view: int | str = 0) -> Tensor:
         """Outputs [N, ...] of the network."""
         torch.set_rng_state(self.random_state)
-        buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        outputs = torch.func.functional_call(self.network, {**params, **buffers}, (self.inputs(view),))
+        leaves = {**params, **{name: buffer.clone() for name, buffer in self.network.named_buffers()}}
+        outputs = torch.func.functional_call(self.network, leaves, (self.inputs(view),))
+        buffers = {name: leaves[name] for name in leaves.keys() - params.keys()}  # new ones where the pass made some
         self.first = self.first or (self.sample_loss(outputs, self.labels).mean(), buffers)
         return outputs
 
@@ -88,18 +89,17 @@ class Objective:
 
     def sample_grads(self, params: dict[str, Tensor], view: int | str = 0) -> dict[str, Tensor]:
         """The gradient g_i of every sample's loss, leaves [N, ...]."""
-        buffers = dict(self.network.named_buffers())
+        self.outputs(params, view)  # of the whole batch, for the loss and the buffers
 
-        def loss_of_one(at: dict[str, Tensor], sample: Tensor, label: Tensor) -> Any:
-            outputs = torch.func.functional_call(self.network, {**at, **buffers}, (sample[None],))
-            loss = self.sample_loss(outputs, label[None])[0]
-            return loss, loss
+        def loss_of_one(at: dict[str, Tensor], buffers: dict[str, Tensor], sample: Tensor, label: Tensor) -> Tensor:
+            leaves = {**at, **{name: buffer.clone() for name, buffer in buffers.items()}}
+            outputs = torch.func.functional_call(self.network, leaves, (sample[None],))
+            return self.sample_loss(outputs, label[None])[0]
 
-        by_sample = torch.func.vmap(torch.func.grad(loss_of_one, has_aux=True), (None, 0, 0), randomness="different")
+        buffers = {name: each.expand(len(self.labels), *each.shape) for name, each in self.network.named_buffers()}
+        by_sample = torch.func.vmap(torch.func.grad(loss_of_one), (None, 0, 0, 0), randomness="different")
         torch.set_rng_state(self.random_state)
-        gradients, losses = by_sample(params, self.inputs(view), self.labels)
-        self.first = self.first or (losses.mean(), buffers)
-        return gradients
+        return by_sample(params, buffers, self.inputs(view), self.labels)
 
     def sample_grad_norms(self, params: dict[str, Tensor], view: int | str = 0, epsilon: float = 0.0) -> Tensor:
         """sqrt(‖g_i‖² + epsilon) [N]."""

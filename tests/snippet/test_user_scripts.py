@@ -173,6 +173,29 @@ def test_a_clean_view(check: Check) -> None:
     check(Configuration("A", regularizer=mine), data=hpo.Mnist1d(samples=500, augmented=True))
 
 
+class Counting(nn.Module):
+    """A network that counts its training passes in a buffer, on which its outputs depend."""
+
+    def __init__(self, in_place: bool = False) -> None:
+        super().__init__()
+        self.layer, self.in_place = nn.Linear(40, 10), in_place
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.layer(inputs) / (1 + 0.1 * self.passes)
+        if self.training and self.in_place:
+            self.passes += 1
+        elif self.training:
+            self.passes = self.passes + 1
+        return outputs
+
+
+@pytest.mark.parametrize("regularizer", ["sam", "gnvr"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_buffers_that_the_network_changes(regularizer: str, in_place: bool, check: Check) -> None:
+    check(Configuration("A", regularizer=regularizer, space={"model.in_place": in_place}), model=Counting)
+
+
 def outputs(outputs: Tensor, labels: Tensor) -> Tensor:
     """A multi-class hinge loss, whose name is one of its arguments'."""
     own = outputs.gather(1, labels[:, None])
