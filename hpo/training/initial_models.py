@@ -61,6 +61,7 @@ def build_population(recipe: Recipe, members: Sequence[Member], inputs: Tensor) 
         recipe.dataset.task,
         groups,
         recipe.average,
+        [_training_seed(member.seed, member.salt, "optimizer") for member in members],
     )
     check_outputs(population.output_shape, recipe.source.labels, recipe.source.classes, TASKS[recipe.dataset.task])
     return population
@@ -74,8 +75,12 @@ def _tensor(values: Sequence[Any]) -> Tensor:
 
 def build(model: Callable[[], nn.Module], seed: int, salt: int = 0) -> nn.Module:
     """The network of a seed, whether its function draws from Python's, numpy's or PyTorch's global generator."""
-    with seeded(stream(seed, *training_names(salt), "initial weights").initial_seed()):
+    with seeded(_training_seed(seed, salt, "initial weights")):
         return model()
+
+
+def _training_seed(seed: int, salt: int, name: str) -> int:
+    return stream(seed, *training_names(salt), name).initial_seed()
 
 
 def takes_floats_only(model: Callable[[], nn.Module], inputs: Inputs) -> bool:

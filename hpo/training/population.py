@@ -58,6 +58,7 @@ class Population(TrainedState):
         task: str = CLASSIFICATION.name,
         groups: Sequence[ParameterGroup] = (),
         average: Average | None = None,
+        optimizer_seeds: Sequence[int] = (),
     ) -> None:
         """
         Args:
@@ -69,6 +70,7 @@ class Population(TrainedState):
             task: what the labels are, which determines the metrics.
             groups: the parameters, first those whose hyperparameters are not changed; none for a single group.
             average: of the weights, which is evaluated instead of them.
+            optimizer_seeds: see `make_updates`.
         """
         check_modules(modules)
         device = example.device
@@ -88,7 +90,8 @@ class Population(TrainedState):
         self._model = SingleModel(self.network, regularizer, sample_loss, accumulate, static)
         own = {name: hyperparameters[name] for name in optimizer.hyperparameters if name in hyperparameters}
         state = self._init_regularizer(params)
-        super().__init__(params, buffers, state, make_updates(optimizer, params, own, groups), average)
+        updates = make_updates(optimizer, params, own, groups, optimizer_seeds)
+        super().__init__(params, buffers, state, updates, average)
         if average and self.updates.evaluates_others:
             raise UsageError(
                 f"optimizer {optimizer.name!r} has weights of its own that are evaluated; leave out average"

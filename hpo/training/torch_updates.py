@@ -13,6 +13,7 @@ from hpo.training.torch_instances import Builder, Closure, Setting, untrained
 from hpo.training.torch_model import TorchModel
 from hpo.training.update_types import Step
 from hpo.tree import Tree
+from hpo.user_code.generators import seeded
 
 
 class TorchUpdates:
@@ -21,9 +22,18 @@ class TorchUpdates:
     is_recordable = False  # a step is Python code, whose numbers change
 
     def __init__(
-        self, optimizer: TorchOptimizer, params: Tree, settings: Sequence[Setting], groups: Sequence[ParameterGroup]
+        self,
+        optimizer: TorchOptimizer,
+        params: Tree,
+        settings: Sequence[Setting],
+        groups: Sequence[ParameterGroup],
+        seeds: Sequence[int],
     ) -> None:
-        """settings: each model's hyperparameters. groups: the parameters, first those without changes."""
+        """
+        Args:
+            settings, seeds: each model's hyperparameters, and the seed of what its optimizer draws when it is built.
+            groups: the parameters, first those without changes.
+        """
         self.state: dict[str, Any] = {}
         self._has_stepped = False
         self._factors: dict[str, float] = {}  # of the schedules, as last set
@@ -31,9 +41,10 @@ class TorchUpdates:
         builder = Builder(optimizer, groups)
         self.name = builder.name
         takes_closure = builder.takes_closure(_row(params, 0), settings[0])
-        self._models = [
-            TorchModel(builder, _row(params, row), setting, takes_closure) for row, setting in enumerate(settings)
-        ]
+        self._models = []
+        for row, (setting, seed) in enumerate(zip(settings, seeds, strict=True)):
+            with seeded(seed):
+                self._models.append(TorchModel(builder, _row(params, row), setting, takes_closure))
         self.untrained: Collection[str] = untrained(self._models[0].optimizers, self._models[0].parameters)
 
     @property

@@ -23,12 +23,14 @@ def make_updates(
     params: Tree,
     hyperparameters: Mapping[str, Any],
     groups: Sequence[ParameterGroup],
+    seeds: Sequence[int] = (),
 ) -> Updates:
     """The updates of a population.
 
     Args:
         params: leaves [K, ...]. hyperparameters: name -> values [K], or the value of a static one.
         groups: the parameters, first those whose hyperparameters are not changed; none for a single group.
+        seeds: of what an optimizer written for PyTorch draws when it is built, one per model; by default zeros.
     """
     groups = groups or [ParameterGroup(tuple(params), {})]
     static = {name: hyperparameters[name] for name in optimizer.static}
@@ -36,7 +38,7 @@ def make_updates(
         columns = {name: values.tolist() for name, values in hyperparameters.items() if name not in static}
         models = range(len(next(iter(params.values()))))
         settings = [static | {name: values[row] for name, values in columns.items()} for row in models]
-        return TorchUpdates(optimizer, params, settings, groups)
+        return TorchUpdates(optimizer, params, settings, groups, seeds or [0] * len(settings))
     if len(groups) > 1:
         return GroupedUpdates(optimizer, params, groups, static)
     return FunctionUpdates(optimizer, params, static)

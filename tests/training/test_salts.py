@@ -1,9 +1,12 @@
 """A salt gives a seed another training stream: other initial weights and Dropout masks, the same data."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from hpo import MLP, Mnist1d
+from hpo import MLP, Mnist1d, from_torch
 from hpo.data import split
 from hpo.optim.optimizers import OPTIMIZERS
 from hpo.optim.regularizers import REGULARIZERS
@@ -58,6 +61,38 @@ def test_members_of_one_seed_and_several_salts_train_side_by_side() -> None:
     assert salted.curves == repeated.curves
     assert plain.curves["train_loss"] != salted.curves["train_loss"]
     assert plain.final["changed_labels"] == salted.final["changed_labels"]
+
+
+class Masked(torch.optim.SGD):
+    """Trains some of the parameters only, which it draws when it is built."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self.masks = [torch.rand_like(parameter) < 0.5 for parameter in self.param_groups[0]["params"]]
+
+    def step(self, _: Any = None) -> None:
+        for parameter, mask in zip(self.param_groups[0]["params"], self.masks, strict=True):
+            parameter.grad *= mask
+        super().step()
+
+
+def test_what_an_optimizer_draws_when_it_is_built_follows_from_the_training_stream() -> None:
+    chosen = recipe()._replace(model=MLP((40, 10)), optimizer=from_torch(Masked, learning_rate=0.1))
+    members = [Member(seed, {"learning_rate": 0.1}, salt) for seed, salt in ((5, 0), (5, 1), (6, 0))]
+    samples = Samples(
+        DATA, chosen.source, {seed: split(chosen.source, DATA, seed) for seed in (5, 6)}, [5, 5, 6], "cpu"
+    )
+
+    def masks(members: list[Member]) -> list[Tensor]:
+        updates = build_population(chosen, members, samples.inputs).updates
+        return [model.optimizers[0].masks[0] for model in updates._models]
+
+    global_state = torch.get_rng_state()
+    first, salted, other = masks(members)
+    assert torch.equal(torch.get_rng_state(), global_state)
+    torch.rand(1)
+    assert torch.equal(masks(members[1:2])[0], salted) and torch.equal(masks(members[2:])[0], other)
+    assert not torch.equal(first, salted) and not torch.equal(first, other)
 
 
 def test_inputs_of_members_of_one_seed_are_made_once_and_equal_those_of_each_member_alone() -> None:
