@@ -47,6 +47,33 @@ def objective_of(module: nn.Module, key: int = 3, clean_view: bool = False) -> t
     return objective, {name: leaf.detach() for name, leaf in module.named_parameters()}
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_parameters_that_the_regularizer_changes_between_two_calls(models: int) -> None:
+    """By another tensor in the same dict, or in place."""
+
+    def grads(objective: Objective, params: Tree, state: Tree, _: Tree) -> tuple[Tree, Tree, Tree]:
+        def ask(at: Tree) -> Tensor:
+            norms, signs = objective.sample_grad_norms(at), objective.sign_mean(at)["linear1.bias"]
+            return torch.cat([objective.outputs(at).flatten(), objective.sample_losses(at), norms, signs])
+
+        def moved(shift: float) -> Tree:
+            return {name: leaf + shift for name, leaf in params.items()}
+
+        replaced, written = moved(0), moved(0)
+        wrong = 0 * (ask(replaced) + ask(written))
+        for shift in (0.5, 1.0):
+            replaced["linear1.weight"] = params["linear1.weight"] + shift
+            written["linear1.weight"] += 0.5
+            expected = ask(moved(0) | {"linear1.weight": params["linear1.weight"] + shift})
+            wrong = wrong + (ask(replaced) - expected).abs() + (ask(written) - expected).abs()
+        return objective.grad(params), state, {"wrong": wrong.sum()}
+
+    modules: list[nn.Module] = [MLP((FEATURES, 5, CLASSES))().double() for _ in range(models)]
+    population = populate(modules, Regularizer("changes", grads), [SGD] * models)
+    scalars = population.step(*batches(range(models)))
+    assert (scalars["aux/wrong"] < 1e-9).all()
+
+
 def test_outputs_and_losses_share_a_pass() -> None:
     module = Counted()
     objective, params = objective_of(module)
