@@ -164,7 +164,7 @@ def _leaf(path: str) -> str:
 
 
 def unalias(state: Any, *trees: Tree) -> Any:
-    """A regularizer's state with copies of the leaves that share memory with trees that may be changed in place."""
+    """A state with copies of the leaves that share memory with trees that may be changed in place."""
     shared = {leaf.untyped_storage().data_ptr() for tree in trees for leaf in tree.values()}
     return tree_map(lambda leaf: leaf.clone() if leaf.untyped_storage().data_ptr() in shared else leaf, state)
 

@@ -8,7 +8,7 @@ from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from hpo.errors import UsageError, did_you_mean
-from hpo.gradients.returns import check_state, validate_state, validate_wrapped
+from hpo.gradients.returns import check_state, unalias, validate_state, validate_wrapped
 from hpo.optim.optimizers import INIT, OPTIMIZERS, Optimizer, State
 from hpo.search_space import Entry
 from hpo.tree import Tree
@@ -60,10 +60,12 @@ def wrap(
         inner_state, own_state = state["optimizer"], state["own"]
         if before:
             grads, own_state = lifted[BEFORE](grads, own_state, params, hyper)
+            own_state = unalias(own_state, params)  # which the update may change in place
         previous = {key: leaf.clone() for key, leaf in params.items()} if after else {}
         params, inner_state = inner.update(grads, inner_state, params, hyper)
         if after:
             params, own_state = lifted[AFTER](params, own_state, previous, hyper)
+            own_state = unalias(own_state, params)
         return params, {"optimizer": inner_state, "own": own_state}
 
     def evaluated(params: Tree, state: State) -> Tree:

@@ -117,6 +117,31 @@ def test_a_wrapper_may_be_wrapped_and_keeps_evaluated_weights() -> None:
     assert all(torch.equal(evaluated[name], leaf) for name, leaf in momentum.items())
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_may_keep_the_parameters_themselves(name: str) -> None:
+    """The update of a built-in optimizer changes them in place, and not what the state keeps of them."""
+
+    def distance(one: Tree, other: Tree) -> Tensor:
+        return torch.stack([(leaf - other[key]).abs().sum() for key, leaf in one.items()]).sum()
+
+    def init(params: Tree) -> Any:
+        zero = torch.zeros((), dtype=torch.float64)
+        return {"before": params, "last": params, "wrong": zero, "moved": zero}
+
+    def before(grads: Tree, state: Any, params: Tree, _: Tree) -> tuple[Tree, Any]:
+        return grads, state | {"before": params}
+
+    def after(params: Tree, state: Any, previous: Tree, _: Tree) -> tuple[Tree, Any]:
+        wrong = state["wrong"] + distance(state["before"], previous) + distance(state["last"], previous)
+        return params, state | {"last": params, "wrong": wrong, "moved": distance(params, state["before"])}
+
+    values = ADAM if "adam" in name else {"momentum": 0.9, "weight_decay": 0.1}
+    population = populate(wrap(name, before, after, init), modules(), **values)
+    train(population, range(4))
+    own = population.optimizer_state["own"]
+    assert not own["wrong"].any() and bool((own["moved"] > 0).all())
+
+
 def test_what_cannot_be_wrapped_is_refused() -> None:
     with pytest.raises(UsageError, match=r"wrap got 'adamm'; give one of .*; did you mean 'adam'"):
         wrap("adamm")
