@@ -208,6 +208,16 @@ class Population(TrainedState):
         gradient, _, scalars, _ = self._gradients(params, *own, models="one")
         return {name: leaf[0] for name, leaf in gradient.items()}, scalars["train_loss"][0]
 
+    def states(self) -> list[dict[str, Any]]:
+        """`TrainedState.states`, with the counts for `gradient_evaluations`."""
+        counts = [{"steps": self._steps, "reevaluations": count} for count in self._reevaluations]
+        return [state | count for state, count in zip(super().states(), counts, strict=True)]
+
+    def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
+        super().restore(states)
+        self._steps = states[0]["steps"]
+        self._reevaluations = [state["reevaluations"] for state in states]
+
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the members at these rows only and frees the others' memory; the next step is traced again."""
         super().keep(rows)
