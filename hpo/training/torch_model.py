@@ -51,8 +51,17 @@ class TorchModel:
             parameter.grad = gradient
 
     def step(self, closure: Closure) -> None:
+        """Raises UsageError where a step needs its closure, and the first one did not."""
         for optimizer, takes_closure in zip(self.optimizers, self._takes_closure, strict=True):
-            optimizer.step(closure) if takes_closure else optimizer.step()
+            try:
+                optimizer.step(closure) if takes_closure else optimizer.step()
+            except TypeError as error:
+                if takes_closure or "'NoneType' object is not callable" not in str(error):
+                    raise
+                raise UsageError(
+                    f"{self.name} calls its closure, but not in its first step, so that it gets none; make it a "
+                    "required argument: def step(self, closure)"
+                ) from error
 
     def switch(self, mode: str) -> None:
         for optimizer in self.optimizers:

@@ -227,6 +227,23 @@ def test_a_learning_rate_that_a_class_ignores_is_refused() -> None:
         run(2, optimizer=from_torch(package.SAM, base_optimizer=torch.optim.SGD))
 
 
+def test_a_closure_that_only_later_steps_call_has_to_be_required() -> None:
+    class Late(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            self.count = getattr(self, "count", 0) + 1
+            if self.count == 3:
+                closure()
+            super().step()
+
+    class Required(Late):
+        def step(self, closure: Any) -> None:
+            super().step(closure)
+
+    assert run(2, optimizer=from_torch(Required, lr=0.1), steps=4)[0].gradient_evaluations == [1.25, 1.25]
+    with pytest.raises(UsageError, match=r"'Late' calls its closure.*def step\(self, closure\)"):
+        run(2, optimizer=from_torch(Late, lr=0.1), steps=4)
+
+
 def test_an_error_in_the_users_step_keeps_its_traceback() -> None:
     class Wrong(torch.optim.SGD):
         def step(self, _: Any = None) -> None:
