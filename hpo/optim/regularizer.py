@@ -23,7 +23,8 @@ class Regularizer(NamedTuple):
     Attributes:
         name: its name in messages and listings.
         grads: (objective, params, state, hyperparameters) -> (gradient, state, scalars). `gradient` has the leaves
-            of `params`; `scalars` is a dict of tensors [] whose epoch means are in the curves as `aux/<name>`.
+            of `params`; `scalars` is a dict of tensors [] whose epoch means are in the curves as `aux/<name>`. The
+            first loss or gradient that it asks for gives `train_loss` and BatchNorm's statistics.
         hyperparameters: name -> its default: a range or choice to tune it over, or a value to keep it at. `grads` gets
             each as a tensor [] of the parameters' type, a bool tensor for True and False.
         init: params -> state, nested dicts of tensors; called as init(params, hyper) where there are static ones.
