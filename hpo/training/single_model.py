@@ -72,10 +72,10 @@ class SingleModel:
         return *(results[0] if len(results) == 1 else tree_map(_mean, *results)), buffers
 
     def _gradient(self, objective: Objective, params: Tree, state: State, hyper: Tree) -> tuple[Tree, State, Tree]:
-        given = tree_map(lambda leaf: leaf, state)  # user code may change the dicts themselves
+        given, own = tree_map(lambda leaf: leaf, (state, hyper))  # user code may change the dicts themselves
         usage = "grads(objective, params, state, hyper)"
         try:
-            returned = call_user_code(self.name, usage, self.regularizer.grads, objective, dict(params), given, hyper)
+            returned = call_user_code(self.name, usage, self.regularizer.grads, objective, dict(params), given, own)
         except UserCodeError:
             raise
         except UsageError as error:

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from hpo import Configuration, Mnist1d, Study
 from hpo.errors import UsageError
+from hpo.gradients.objective import Objective
 from hpo.models import MLP
 from hpo.optim.optimizers import OPTIMIZERS
+from hpo.optim.regularizer import Regularizer
 from hpo.optim.regularizers import REGULARIZERS
 from hpo.training.population import Population
 from hpo.training.population_size import Cost, population_size
+from hpo.tree import Tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +73,20 @@ def test_steps_are_those_of_a_loop_over_micro_batches(name: str, members: int) -
                 assert scalars[f"aux/{key}"][member].item() == pytest.approx(value, rel=1e-8)
             for key, parameter in module.named_parameters():
                 torch.testing.assert_close(population.params[key][member], parameter.detach(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_regularizer_may_change_its_dict_of_hyperparameters(members: int) -> None:
+    def grads(objective: Objective, params: Tree, state: Tree, hyper: Tree) -> tuple[Tree, Tree, Tree]:
+        hyper["strength"] = 2 * hyper["strength"]
+        return objective.grad(params), state, {"strength": hyper["strength"]}
+
+    modules: list[nn.Module] = [MLP((FEATURES, 5, CLASSES))().double() for _ in range(members)]
+    tensors = {name: torch.full((members,), value) for name, value in (SGD | {"strength": 0.5}).items()}
+    regularizer = Regularizer("doubles", grads, {"strength": 0.5})
+    parts = regularizer, OPTIMIZERS["sgd"], tensors, references.cross_entropy, batches([0])[0][0, 0]
+    population = Population(modules, *parts, accumulate=4)
+    assert population.step(*batches(range(members)))["aux/strength"].tolist() == [1.0] * members
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
