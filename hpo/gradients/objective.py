@@ -21,7 +21,8 @@ Penalty = Callable[[Tree], Tensor]
 class Objective(PassCache):
     """The loss of one minibatch of N samples as a function of the parameters, which every method takes.
 
-    g_i is the gradient of sample i's loss with respect to all parameters, g = mean_i g_i.
+    g_i is the gradient of sample i's loss with respect to all parameters, g = mean_i g_i. All passes of a step have the
+    same Dropout masks; the first one gives `train_loss` and BatchNorm's statistics.
 
     Attributes:
         random: its methods `normal`, `signs` and `integers` draw numbers that follow from the model's seed and the
