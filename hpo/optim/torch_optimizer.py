@@ -95,8 +95,9 @@ def from_torch(optimizer: Callable[..., Any], **arguments: Any) -> TorchOptimize
     functions) is passed on as it is.
 
     Gradients are those of the regularizer, for all models at once; each instance then updates its own model, so that
-    its step runs once per model. `train()` and `eval()` are called where it has them. A step that needs a closure gets
-    one that computes the regularizer's gradient again, for one model at a time, and returns its task loss.
+    its step runs once per model. `train()` and `eval()` are called where it has them. A step that needs a closure, or
+    whose first updates differ with one, gets one that computes the regularizer's gradient again, for one model at a
+    time, and returns its task loss.
 
     Args:
         optimizer: a subclass of `torch.optim.Optimizer`, or a function (named_parameters, **arguments) that returns an

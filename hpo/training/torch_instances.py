@@ -19,7 +19,7 @@ from hpo.user_code.ownership import is_user_code
 
 Setting = Mapping[str, Any]
 Closure = Callable[[], Any]  # returns a loss, a tensor []
-TRIED_GRADIENT = 1e-3
+TRIED_GRADIENT, TRIED_LOSS, TRIED_STEPS = 1e-3, 0.7, 2
 ADVICE = {  # what an error of the user's code contains → what to write
     "'list' object has no attribute 'parameters'": "it gets a list of (name, parameter) pairs, not the model",
     "'list' object has no attribute 'named_parameters'": "it gets a list of (name, parameter) pairs, not the model",
@@ -87,38 +87,58 @@ class Builder:
             raise UsageError(f"{self.name} has no learning rate; leave learning_rate out of from_torch")
 
     def takes_closure(self, row: Tree, setting: Setting) -> list[bool]:
-        """Whether the step of each instance needs a closure, as tried on copies of a model's parameters.
+        """Whether the steps of each instance need a closure, or compute something else with one.
+
+        This is tried on copies of a model's parameters. Most steps that take a closure only return its loss.
 
         Raises:
             UsageError: a step of a library's optimizer fails with a closure as well.
         """
         with seeded(0):
-            return [self._needs_closure(row, setting, index) for index in range(len(self.build_tried(row, setting)[0]))]
+            kinds = [type(optimizer) for optimizer in self.build_tried(row, setting)[0]]
+        return [self._needs_closure(row, setting, index, kind) for index, kind in enumerate(kinds)]
 
-    def _needs_closure(self, row: Tree, setting: Setting, index: int) -> bool:
+    def _needs_closure(self, row: Tree, setting: Setting, index: int, kind: type[torch.optim.Optimizer]) -> bool:
         try:
-            optimizer = self.build_tried(row, setting)[0][index]
-            optimizer.step()
+            without = self._try_steps(row, setting, index, gives_closure=False)
         except Exception as error:  # an optimizer may say in any way that it needs a closure
-            again, closure = self.build_tried(row, setting)
             try:
-                again[index].step(closure)
+                self._try_steps(row, setting, index, gives_closure=True)
             except Exception as other_error:
-                needed = inspect.signature(type(again[index]).step).parameters.get("closure")
+                needed = inspect.signature(kind.step).parameters.get("closure")
                 with self._explained("cannot make a step"):
                     raise other_error if needed and needed.default is needed.empty else error from None
             return True
-        return False
+        if kind.__module__.startswith("torch.optim.") or "closure" not in inspect.signature(kind.step).parameters:
+            return False
+        try:
+            with_closure = self._try_steps(row, setting, index, gives_closure=True)
+        except Exception:  # it can do without
+            return False
+        pairs = zip(without, with_closure, strict=True)
+        return not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs)
+
+    def _try_steps(self, row: Tree, setting: Setting, index: int, gives_closure: bool) -> list[Tensor]:
+        """The parameters of one instance after a few steps."""
+        with seeded(0):
+            built, closure = self.build_tried(row, setting)
+            for _ in range(TRIED_STEPS):
+                closure()
+                built[index].step(closure) if gives_closure else built[index].step()
+        return [parameter.detach() for parameter in _held(built[index : index + 1])]
 
     def build_tried(self, row: Tree, setting: Setting) -> tuple[list[torch.optim.Optimizer], Closure]:
-        """Instances for copies of the parameters, which have gradients, to try a step; and a closure for them."""
+        """Instances for copies of the parameters, which have gradients, to try a step; and a closure for them.
+
+        Where a step has moved the parameters, the closure gives other gradients.
+        """
         parameters = {name: nn.Parameter(leaf.clone()) for name, leaf in row.items()}
         built = self.build(parameters, setting)
 
         def closure() -> Tensor:
-            for parameter in parameters.values():
-                parameter.grad = torch.full_like(parameter, TRIED_GRADIENT)
-            return parameter.new_ones(())
+            for name, parameter in parameters.items():
+                parameter.grad = parameter.detach() - row[name] + TRIED_GRADIENT
+            return parameter.new_full((), TRIED_LOSS)
 
         closure()
         for optimizer in built:

@@ -255,6 +255,36 @@ class Sharpness(torch.optim.Optimizer):
             parameter.sub_(group["lr"] * parameter.grad)
 
 
+class Optional(Sharpness):
+    """SAM whose step also runs without a closure, as SGD."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure or (lambda: None))
+
+
+class Polyak(torch.optim.Optimizer):
+    """A step size from the loss, and its learning rate where there is no closure."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure else None
+        for parameter in self.param_groups[0]["params"]:
+            rate = self.param_groups[0]["lr"] * (1.0 if loss is None else loss.item())
+            parameter.data.sub_(rate * parameter.grad)
+        return loss
+
+
+class Returning(torch.optim.SGD):
+    """Only returns the loss of its closure, as most optimizers do."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure else None
+        super().step()
+        return loss
+
+
 class Remembering(torch.optim.Optimizer):
     """Heavy ball from the weights of the last two steps, whose memory it keeps."""
 
@@ -328,6 +358,17 @@ def test_a_parameter_may_get_new_memory() -> None:
 @pytest.mark.parametrize("replaces", [True, False])
 def test_the_closure_is_called_at_the_parameters_as_they_are(replaces: bool) -> None:
     compare(Sharpness, closure=True, replaces=replaces)
+
+
+@pytest.mark.parametrize("source", [Optional, Polyak])
+def test_an_optional_closure_is_given_where_the_step_uses_it(source: type) -> None:
+    compare(source, closure=True)
+
+
+def test_a_closure_whose_loss_is_only_returned_is_not_given() -> None:
+    population = populate(from_torch(Returning, learning_rate=0.1), modules())
+    train(population, range(3))
+    assert population.gradient_evaluations == [1.0] * MEMBERS
 
 
 def evaluate(population: Population) -> Tensor:

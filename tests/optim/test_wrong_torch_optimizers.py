@@ -231,7 +231,7 @@ def test_a_closure_that_only_later_steps_call_has_to_be_required() -> None:
     class Late(torch.optim.SGD):
         def step(self, closure: Any = None) -> None:
             self.count = getattr(self, "count", 0) + 1
-            if self.count == 3:
+            if self.count == 4:
                 closure()
             super().step()
 
