@@ -78,6 +78,15 @@ def test_slopes_of_a_loss_are_ahead_where_they_fall() -> None:
     assert "tickformat" not in draw(chart)["layout"]["yaxis"]
 
 
+def test_equal_values_are_not_ahead_where_rounding_makes_them_differ() -> None:
+    """A mean of 0.1, 0.2 and 0.3 is not exactly 0.2, and T2 counts the pair as tied."""
+    rows = [("GNVR", 1, 0.2, float(np.mean([0.1, 0.2, 0.3]))), ("GNVR", 2, 0.5, 0.6)]
+    tied = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"])
+    assert tied["rival"][0] > tied["baseline"][0]
+    for metric, ahead in ((ACCURACY, [0.5, 0.6, None]), (LOSS, [])):
+        assert draw(slopes(tied, metric))["data"][0]["y"] == ahead
+
+
 def test_the_forest_shows_points_of_fractions_and_plain_numbers_of_losses() -> None:
     rows = [("GNVR", -0.01, 0.02, 0.01, 5, False), ("ROGC", -0.3, -0.1, -0.2, 4, True)]
     frame = pd.DataFrame(rows, columns=["configuration", "low", "high", "middle", "pairs", "found"])
