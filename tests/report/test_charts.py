@@ -1,5 +1,6 @@
 """What figures 3 to 8 are drawn from, by hand, and that the drawings show it; plotly takes every drawing."""
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -15,10 +16,12 @@ from hpo.analysis.compute import compute_numbers
 from hpo.analysis.metric import ACCURACY, Metric
 from hpo.report import Record, make_record, tuning_frames
 from hpo.report.figure_plan import Figure, plan_figures
+from hpo.report.figures import matplotlib_layout
 from hpo.report.figures.chart import Chart
 from hpo.report.figures.forest_grid import ForestGrid
 from hpo.report.figures.forest_plot import Forest, row_axis
 from hpo.report.figures.history import mean_line
+from hpo.report.figures.importance import Importances
 from hpo.report.figures.slope_plot import Slopes
 from hpo.report.figures.style import Style, assign_styles
 from hpo.search_space import log_range
@@ -179,6 +182,37 @@ def test_any_number_of_rivals_can_be_drawn(rivals: int, metric: Metric, tmp_path
     for chart in charts:
         chart.draw_png(tmp_path / "figure.png")
         assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_thirty_configurations_can_be_told_apart_and_nothing_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pictures: the legend has a different key for each, and no label leaves the picture or covers another one."""
+    names = ["AdamW", *(f"Configuration number {number}" for number in range(1, 30))]
+    styles = assign_styles(names, "AdamW")
+    assert len(set(styles.values())) == len(names)
+    assert len({(style.colour, style.dash) for style in styles.values()}) == len(names)
+    drawn: list[Any] = []
+    monkeypatch.setattr(matplotlib_layout, "save", lambda figure, _: drawn.append(figure))
+    figures = figures_of(synthetic_record(names=names, trials=2, epochs=4, seeds=2))
+    shares = pd.DataFrame({"configuration": names, "hyperparameter": "learning rate", "importance": 0.5, "trials": 50})
+    charts = {slug: figure.chart for slug, figure in figures.items() if figure.chart is not None}
+    rows = [(name, seed, 0.5, 0.6) for name in names[1:4] for seed in range(2)]
+    few = pd.DataFrame(rows, columns=["configuration", "unit", "baseline", "rival"])
+    charts["paired-slopes"] = slopes(few, ACCURACY, styles=styles)  # 29 panels would take long
+    charts["importances"] = Importances(frame=shares, styles=styles)
+    for chart in charts.values():
+        chart.draw_png(tmp_path / "not written")
+    assert len(charts) == 8
+    for slug, figure in zip(charts, drawn, strict=True):
+        figure.canvas.draw()
+        legends, width = [legend.get_window_extent() for legend in figure.legends], figure.bbox.width
+        assert all(legend.y0 >= 0 and legend.y1 <= figure.bbox.height for legend in legends), slug
+        labels = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_visible()]
+        assert all(label.x0 >= 0 and label.x1 <= width for label in labels), slug
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(labels, 2)), slug
+    bars = drawn[-1].axes[0].containers
+    assert len({(bar[0].get_facecolor(), bar[0].get_hatch()) for bar in bars}) == len(names)
 
 
 def test_clean_and_noisy_labels_have_a_panel_each() -> None:

@@ -50,7 +50,7 @@ class Curves(Chart):
             matplotlib_layout.log_ticks(axes, self.frame["low"].min(), self.frame["high"].max())
         if self.metric.share:
             matplotlib_layout.percent_ticks(axes.yaxis)
-        figure.legend(loc="outside right upper", frameon=False)
+        matplotlib_layout.add_legend(figure)
         matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:

@@ -43,10 +43,13 @@ class Importances(Chart):
             shift = (number - (len(groups) - 1) / 2) * height
             places = [hyperparameters.index(each) + shift for each in rows["hyperparameter"]]
             label = matplotlib_layout.label(name)
-            axes.barh(places, rows["importance"], height, color=style.colour, label=label)
+            axes.barh(
+                places, rows["importance"], height, color=style.colour, label=label, linewidth=0, edgecolor="white",
+                hatch=3 * style.pattern,
+            )  # fmt: skip
         matplotlib_layout.name_rows(axes, [matplotlib_layout.label(each, 40) for each in hyperparameters])
         axes.set(xlabel="relative importance", xlim=(0, 1.02))
-        figure.legend(loc="outside right upper", frameon=False)
+        matplotlib_layout.add_legend(figure)
         matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:

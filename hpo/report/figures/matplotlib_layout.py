@@ -13,6 +13,7 @@ from hpo.analysis.metric import Metric
 from hpo.report.figures.style import LONGEST_LABEL, MANY_POINTS, Style, shorten, spans_decades
 
 WIDTH = 8.0  # inches; 10-point letters are then 14 pixels high where the picture is shown 800 pixels wide
+LEGEND_LINE, LEGEND_PADDING = 0.215, 0.15  # inches
 
 
 def new_figure(height: float, width: float = WIDTH) -> Any:
@@ -81,7 +82,13 @@ def legend(figure: Any, styles: Mapping[str, Style], marks: bool) -> None:
     for name, style in styles.items():
         mark: dict[str, Any] = {"marker": style.marker[0], "linestyle": ""} if marks else {"linestyle": style.dash[0]}
         handles.append(Line2D([], [], color=style.colour, label=label(name), linewidth=1.8, **mark))
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    add_legend(figure, handles=handles)
+
+
+def add_legend(figure: Any, **options: Any) -> None:
+    """A legend at the right of what the axes label, or of `handles`; the figure becomes as high as it needs."""
+    added = figure.legend(loc="outside right upper", frameon=False, **options)
+    figure.set_figheight(max(figure.get_figheight(), LEGEND_LINE * len(added.get_texts()) + LEGEND_PADDING))
 
 
 def score_axis(axes: Any, metric: Metric, scores: "pd.Series[float]") -> None:

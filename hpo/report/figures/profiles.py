@@ -44,7 +44,7 @@ class Profiles(Chart):
         axes.set(xlabel=X_LABEL, ylabel=Y_LABEL, ylim=(-0.04, 1.04))
         matplotlib_layout.percent_ticks(axes.yaxis)
         matplotlib_layout.tidy(axes)
-        figure.legend(loc="outside right upper", frameon=False)
+        matplotlib_layout.add_legend(figure)
         matplotlib_layout.save(figure, path)
 
     def draw_plotly(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hpo.report.figures.chart import Chart
 from hpo.report.figures.style import Style, markup, rounded, shorten, translucent
 
 MAX_COLUMNS = 3
-PNG_LABEL, PAGE_LABEL = 26, 32  # letters below a panel of a picture and of a page
+PNG_LABEL, PAGE_LABEL = 22, 32  # letters below a panel of a picture and of a page
 WIDTHS = (4.5, 6.5, 8.0)  # inches, for one, two and three panels side by side
 MANY_LINES = 20  # from here on lines are drawn lighter
 

@@ -1,7 +1,7 @@
 """Styles: a configuration is drawn the same way in every figure."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -10,20 +10,23 @@ from hpo.output import visible
 
 BASELINE_COLOUR = "#767676"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
+LONG_DASHES = (0.0, (8.0, 3.0))  # for which matplotlib has no name
 # (matplotlib's name, plotly's name); the next one is used when the colours start again
-DASHES = (("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"))
-MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"))
-PATTERNS = ("", "/", "x")  # of bars, plotly's names
+DASHES: tuple[tuple[Any, str], ...] = (
+    ("solid", "solid"), ("dashed", "dash"), ("dotted", "dot"), ("dashdot", "dashdot"), (LONG_DASHES, "longdash"),
+)  # fmt: skip
+MARKERS = (("o", "circle"), ("s", "square"), ("D", "diamond"), ("^", "triangle-up"), ("v", "triangle-down"))
+PATTERNS = ("", "/", "x", ".", "+")  # of bars, which both libraries know
 LONGEST_LABEL = 28
 MAX_LINEAR_RATIO = 50  # scores whose largest is more times the smallest are drawn on a log axis
 MANY_POINTS = 200  # of a configuration, from here on drawn smaller
 
 
 class Style(NamedTuple):
-    """How a configuration is drawn; dash and marker: (matplotlib's name, plotly's name); pattern of bars: plotly's."""
+    """How a configuration is drawn; dash and marker: (matplotlib's name, plotly's name); pattern: of bars."""
 
     colour: str
-    dash: tuple[str, str]
+    dash: tuple[Any, str]
     marker: tuple[str, str]
     pattern: str
 
