@@ -29,8 +29,10 @@ class Tuning(NamedTuple):
         without_score: trials that were trained to the end and whose score is not finite.
         epochs: epochs of all finished trials together.
         failed: trials that failed for good. failed_attempts: attempts that ended without a result, by cause.
-        best: the best trial of every tuning run. range_positions: of each ordered hyperparameter that is tuned;
-            empty where no tuning run has enough trials.
+        best: the best trial of every tuning run that has one with a score. range_positions: of each ordered
+            hyperparameter that is tuned; empty where no tuning run has enough trials.
+        substitutes: tuning run (from 1) whose trials are over and none of full length has a score → "pruned" where its
+            setting is that of a pruned trial, else "diverged" or "without a finite score" if one was not diverged.
     """
 
     planned: int
@@ -43,6 +45,7 @@ class Tuning(NamedTuple):
     failed_attempts: dict[str, int]
     best: list[BestTrial]
     range_positions: dict[str, RangePosition]
+    substitutes: dict[int, str]
 
 
 class Reruns(NamedTuple):

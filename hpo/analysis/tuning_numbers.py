@@ -36,7 +36,25 @@ def tuning_numbers(record: Record, entry: Mapping[str, Any]) -> Tuning:
             for tuning_run, (best, *_) in searches.items()
         ],
         range_positions=_range_positions(record, entry, searches),
+        substitutes=_substitutes(trials, searches, trials_per_run(entry, record.study["trials"])),
     )
+
+
+def _substitutes(trials: list[Row], searches: Mapping[int, list[Row]], planned: int) -> dict[int, str]:
+    """See `Tuning.substitutes`; searches: tuning run → its trials with a score, best first. planned: trials of each."""
+    ended = Counter(row["tuning_run"] for row in trials if row["state"] in ("done", "failed"))
+    causes: dict[int, set[str]] = {}
+    for row in trials:
+        if row["state"] == "done" and ended[row["tuning_run"]] == planned:
+            causes.setdefault(row["tuning_run"], set()).add(row["cause"])
+    substitutes = {}
+    for tuning_run, present in causes.items():
+        best = next(iter(searches.get(tuning_run, ())), None)
+        if best is None:
+            substitutes[tuning_run + 1] = NO_SCORE if NO_SCORE in present else DIVERGED
+        elif best["cause"] == PRUNED:
+            substitutes[tuning_run + 1] = PRUNED
+    return substitutes
 
 
 def setting_choices(

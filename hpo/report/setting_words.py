@@ -97,8 +97,8 @@ def _by_trials(numbers: StudyNumbers, relative: bool) -> str:
 def best_settings(entry: ConfigurationNumbers, settings: list[dict[str, float]] | str) -> str:
     """The settings that tuning chose; where no trial has a score none was chosen, although one may have been rerun."""
     trials = entry.tuning
-    words = settings if isinstance(settings, str) else "; ".join(setting(each) for each in settings if each)
-    if trials.finished and trials.diverged + trials.without_score == trials.finished:
+    words = settings if isinstance(settings, str) else "; ".join(map(setting, settings)) if any(settings) else ""
+    if trials.substitutes and not trials.best:
         reason = "no trial has a finite score" if trials.without_score else "all trials diverged"
         return f"none: {reason}" + (f" (rerun with {words})" if words else "")
     return words or NOTHING

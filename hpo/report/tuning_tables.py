@@ -73,7 +73,8 @@ def tuning(numbers: StudyNumbers) -> Table:
     """The trials of every configuration; how many were pruned only where the study prunes."""
     pruning = "pruner" in numbers.definition
     unscored = any(entry.tuning.without_score for entry in numbers.configurations)
-    several = any(len(entry.tuning.best) > 1 for entry in numbers.configurations)
+    tuning_runs = range(1, numbers.study["tuning_runs"] + 1)
+    several = len(tuning_runs) > 1 and any(entry.tuning.best for entry in numbers.configurations)
     metric = score_of(numbers.definition)
     points = " (points)" if metric.share and all(entry.choice.relative for entry in numbers.configurations) else ""
     header = [
@@ -84,7 +85,8 @@ def tuning(numbers: StudyNumbers) -> Table:
     rows = []
     for entry in numbers.configurations:
         trials = entry.tuning
-        settings = [best.setting for best in trials.best]
+        scores = {best.tuning_run: metric_value(best.score, metric) for best in trials.best}
+        settings = {best.tuning_run: best.setting for best in trials.best}
         positions = [f"{symbol(name)} {position.position:.2f}" for name, position in trials.range_positions.items()]
         rows.append(
             [
@@ -94,17 +96,19 @@ def tuning(numbers: StudyNumbers) -> Table:
                 *([str(trials.pruned)] if pruning else []),
                 *([str(trials.without_score)] if unscored else []),
                 str(trials.failed),
-                "; ".join(metric_value(best.score, metric) for best in trials.best) or NOTHING,
-                *([_compared(entry, numbers)] if several else []),
-                escape(best_settings(entry, settings)) if entry.name in numbers.tuned else "nothing is tuned",
+                "; ".join(scores.get(run, NOTHING) for run in tuning_runs) if scores else NOTHING,
+                *([_compared(entry, numbers, tuning_runs)] if several else []),
+                escape(best_settings(entry, [settings.get(run, {}) for run in tuning_runs]))
+                if entry.name in numbers.tuned
+                else "nothing is tuned",
                 escape(", ".join(positions) or NOTHING),
             ]
         )
     return Table(header, rows, range(1, len(header) - 2))
 
 
-def _compared(entry: ConfigurationNumbers, numbers: StudyNumbers) -> str:
-    return "; ".join(compared_score(entry, best.tuning_run, numbers) for best in entry.tuning.best) or NOTHING
+def _compared(entry: ConfigurationNumbers, numbers: StudyNumbers, tuning_runs: range) -> str:
+    return "; ".join(compared_score(entry, run, numbers) for run in tuning_runs) if entry.tuning.best else NOTHING
 
 
 def failures(numbers: StudyNumbers) -> Table:

@@ -13,7 +13,7 @@ from hpo.report.two_groups import group_warnings
 from hpo.report.wording import escape, listed
 from hpo.space import split_space
 from hpo.tasks import metric_words
-from hpo.trials import count_by_cause, failure_text, sampler_of, trials_per_run
+from hpo.trials import DIVERGED, PRUNED, count_by_cause, failure_text, sampler_of, trials_per_run
 
 ENOUGH_SEEDS = 10
 ENOUGH_TRIALS = 20  # of a configuration in one tuning run
@@ -25,7 +25,7 @@ def find_warnings(numbers: StudyNumbers) -> list[str]:
     entries = numbers.configurations
     return [
         *_unfinished(entries),
-        *(warning for entry in entries for warning in (*_trial_losses(entry), *_rerun_losses(entry, numbers))),
+        *(warning for entry in entries for warning in (*_trial_losses(entry, numbers), *_rerun_losses(entry, numbers))),
         *group_warnings(numbers),
         *(warning for entry in entries for warning in range_ends(entry)),
         *_protocol(numbers),
@@ -80,32 +80,37 @@ def _unfinished(entries: Sequence[ConfigurationNumbers]) -> Iterator[str]:
         yield f"Interim: reruns finished so far: {', '.join(reruns)}; the verdict may still change"
 
 
-def _trial_losses(entry: ConfigurationNumbers) -> Iterator[str]:
+def _trial_losses(entry: ConfigurationNumbers, numbers: StudyNumbers) -> Iterator[str]:
     name, tuning = escape(entry.name), entry.tuning
     causes = failure_text(count_by_cause(0, tuning.failed_attempts))
     if tuning.failed:  # trials fail for good only where tuning was stopped
         yield f"{name}: tuning was stopped; {plural(tuning.failed, 'trial')} failed for good ({causes})"
     elif causes:
         yield f"{name}: failed attempts of trials were retried ({causes})"
-    arbitrary = _why_arbitrary(tuning)
-    if arbitrary:
-        yield f"{name}: {arbitrary}"
-    elif tuning.diverged:
+    tuning_runs = numbers.study["tuning_runs"]
+    yield from (f"{name}: {sentence}" for sentence in _substitutes(tuning, tuning_runs))
+    if tuning.diverged and len(tuning.substitutes) < tuning_runs:
         yield f"{name}: {tuning.diverged} of {plural(tuning.finished, 'trial')} diverged"
     if 0 < tuning.without_score < tuning.finished:
         yield f"{name}: the score of {tuning.without_score} of {plural(tuning.finished, 'trial')} is not finite"
 
 
-def _why_arbitrary(tuning: Tuning) -> str:
-    """Why the chosen setting is not that of the best full-length trial; empty where it is."""
-    full_length = tuning.finished - tuning.diverged
-    if tuning.diverged and not full_length:
-        return "all trials diverged; the setting was chosen arbitrarily"
-    if tuning.pruned and tuning.pruned == full_length:
-        return "no full-length trial has a score; the setting is that of a pruned trial"
-    if tuning.without_score and tuning.without_score == full_length:
-        return "no trial has a finite score; the setting was chosen arbitrarily"
-    return ""
+def _substitutes(tuning: Tuning, tuning_runs: int) -> Iterator[str]:
+    """Which chosen settings are not those of the best full-length trial, and why."""
+    runs_by_cause: dict[str, list[int]] = {}
+    for tuning_run, cause in tuning.substitutes.items():
+        runs_by_cause.setdefault(cause, []).append(tuning_run)
+    for cause, runs in runs_by_cause.items():
+        of, setting = "", "the setting"
+        if len(runs) < tuning_runs:
+            of = f" of tuning run{'s' * (len(runs) > 1)} {listed(list(map(str, runs)))}"
+            setting = "its setting" if len(runs) == 1 else "their settings"
+        if cause == PRUNED:
+            is_that = "are those of pruned trials" if setting == "their settings" else "is that of a pruned trial"
+            yield f"no full-length trial{of} has a score; {setting} {is_that}"
+        else:
+            none = f"all trials{of} diverged" if cause == DIVERGED else f"no trial{of} has a finite score"
+            yield f"{none}; {setting} {'were' if setting == 'their settings' else 'was'} chosen arbitrarily"
 
 
 def _rerun_losses(entry: ConfigurationNumbers, numbers: StudyNumbers) -> Iterator[str]:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from report_text import text_of
-from synthetic_record import synthetic_export, synthetic_record
+from synthetic_record import diverge, synthetic_export, synthetic_record
 
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import make_record
 from hpo.report.figure_plan import plan_figures
 from hpo.report.figures.history import History
 from hpo.report.summary import summarise
+from hpo.report.tuning_tables import tuning
 from hpo.report.warnings import few_trials, find_warnings
 from tests.report.moments import numbers_of, rows_of
 
@@ -80,6 +81,43 @@ def test_a_loss_has_a_warning_that_names_it(moment: str, patterns: list[str]) ->
     assert len(warnings) == len(patterns), warnings
     for pattern, warning in zip(patterns, warnings, strict=True):
         assert re.search(pattern, warning)
+
+
+def lost_tuning_runs() -> dict[str, Any]:
+    """GNVR, three tuning runs: all trials of the second diverged, and of the third some were pruned before."""
+    export, curves = synthetic_export(seeds=6, tuning_runs=3, pruner={"kind": "Median"})
+    for row in rows_of(export, "GNVR", "tune"):
+        if row["tuning_run"] == 2 and row["slot"] < 2:
+            row |= {"cause": "pruned", "value": 0.9}
+        elif row["tuning_run"] == 2 and row["slot"] < 4:
+            row |= {"cause": "without a finite score", "value": None}
+        elif row["tuning_run"] > 0:
+            diverge(row, curves)
+    return {"export": export, "curves": curves}
+
+
+def test_a_tuning_run_without_a_full_length_score_is_named_and_keeps_its_place() -> None:
+    numbers = compute_numbers(make_record(**lost_tuning_runs()))
+    first, second, *others = [line for line in find_warnings(numbers) if line.startswith("GNVR")]
+    assert re.search(r"trials of tuning run 2 diverged; its setting was chosen arbitrarily", first)
+    assert re.search(r"trial of tuning run 3 .*its setting is that of a pruned trial", second)
+    assert [line.split(": ")[1] for line in others] == [
+        "12 of 24 trials diverged",
+        "the score of 2 of 24 trials is not finite",
+    ]
+    [row] = [row for row in tuning(numbers).rows if row[0] == "GNVR"]
+    score, compared, setting = (cell.split("; ") for cell in row[6:9])
+    assert score[1:] == ["–", "90.00%"] and setting[1] == "–" and len(compared) == len(setting) == 3
+    assert "–" not in (score[0], setting[0], setting[2])
+
+
+def test_tuning_that_goes_on_has_chosen_nothing() -> None:
+    export, curves = synthetic_export(finished_trials=1)
+    diverge(rows_of(export, "GNVR", "tune")[0], curves)
+    numbers = compute_numbers(make_record(export, curves))
+    [warning] = [line for line in find_warnings(numbers) if line.startswith("GNVR")]
+    assert warning == "GNVR: 1 of 1 trial diverged"
+    assert "all trials diverged" not in text_of(numbers)
 
 
 def test_both_reasons_make_one_warning() -> None:
