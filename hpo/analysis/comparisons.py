@@ -75,8 +75,8 @@ def compare_unplanned(study: dict[str, Any], configurations: list[ConfigurationN
         if {later.name, earlier.name} in planned:
             continue
         [verdict] = _verdicts({(later.name, earlier.name): (later, earlier)}, study).values()
-        n, won, _, mean, _, interval, *_ = verdict.comparison
-        pairs.append(Pair(later.name, earlier.name, verdict.reason, verdict.diverged, n, won, mean, interval))
+        n, won, tied, mean, _, interval, *_ = verdict.comparison
+        pairs.append(Pair(later.name, earlier.name, verdict.reason, verdict.diverged, n, won, tied, mean, interval))
     return pairs
 
 

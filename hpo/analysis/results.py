@@ -151,7 +151,8 @@ class Pair(NamedTuple):
 
     Attributes:
         reason: why they cannot be compared, else empty. diverged: reruns of the two that diverged.
-        mean, interval: of the differences name − other, in the units of the metric.
+        won, tied: pairs in which the first is better, equal. mean, interval: of the differences name − other, in the
+            units of the metric.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Pair(NamedTuple):
     diverged: int
     n: int
     won: int
+    tied: int
     mean: float
     interval: Interval
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hpo.analysis.metric import NOISY_LABELS, TRAIN_LOSS, Metric, further_metrics, gap_metric, shown_metrics
-from hpo.analysis.paired_tests import summarise
-from hpo.analysis.results import ConfigurationNumbers, StudyNumbers
+from hpo.analysis.paired_tests import Comparison, summarise
+from hpo.analysis.results import ConfigurationNumbers, Pair, StudyNumbers
 from hpo.analysis.verdicts import MIN_PAIRS
 from hpo.errors import plural
 from hpo.report.formatting import (
@@ -124,13 +124,12 @@ def comparisons(numbers: StudyNumbers) -> Table:
     rows = []
     for rival in numbers.comparisons:
         paired = rival.verdict.comparison
-        ties = f", {paired.tied} tied" if paired.tied else ""
         rows.append(
             [
                 escape(f"{rival.name} against {rival.against}" if numbers.planned else rival.name),
                 str(paired.n),
                 with_interval(paired.mean, paired.interval, metric) if paired.n else NOTHING,
-                f"{paired.won} of {paired.n}{ties}" if paired.n else NOTHING,
+                _won(paired) if paired.n else NOTHING,
                 p_cell(paired.p_t),
                 p_cell(paired.p_flip),
                 p_cell(rival.verdict.p_holm),
@@ -150,10 +149,15 @@ def pairs(numbers: StudyNumbers) -> Table:
         diverged = pair.diverged if metric.share else 0  # otherwise a diverged rerun has no value and left its pair
         counted = f", {plural(diverged, 'diverged rerun')} counted" if diverged else ""
         delta = escape(pair.reason) or with_interval(pair.mean, pair.interval, metric) + counted
-        won = NOTHING if pair.reason else f"{pair.won} of {pair.n}"
+        won = NOTHING if pair.reason else _won(pair)
         rows.append([escape(pair.name), escape(pair.other), str(pair.n), delta, won])
     header = ["configuration", "against", "n", f"Δ{' in points' * metric.share} [95% CI]", f"{numbers.unit}s won"]
     return Table(header, rows, range(2, 5))
+
+
+def _won(paired: Comparison | Pair) -> str:
+    """ "7 of 10, 1 tied"."""
+    return f"{paired.won} of {paired.n}{f', {paired.tied} tied' if paired.tied else ''}"
 
 
 def seeds(numbers: StudyNumbers) -> Table:

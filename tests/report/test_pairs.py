@@ -44,10 +44,12 @@ def test_every_two_rivals_are_compared_seed_by_seed() -> None:
     [pair] = compute_numbers(record).pairs
     gains = np.subtract(GVR, VIEWS)
     expected = stats.ttest_rel(GVR, VIEWS).confidence_interval(0.95)
-    assert (pair.name, pair.other, pair.reason, pair.n, pair.won) == ("GVR", "two views", "", 6, 4)
+    assert (pair.name, pair.other, pair.reason, pair.n, pair.won, pair.tied) == ("GVR", "two views", "", 6, 4, 1)
     assert pair.mean == pytest.approx(gains.mean()) and pair.interval == pytest.approx(tuple(expected))
     low, high = (f"{100 * end:.2f}".replace("-", "−") for end in expected)
-    assert table(text_of(record)) == [f"| GVR | two views | 6 | +{100 * gains.mean():.2f} [{low}, {high}] | 4 of 6 |"]
+    assert table(text_of(record)) == [
+        f"| GVR | two views | 6 | +{100 * gains.mean():.2f} [{low}, {high}] | 4 of 6, 1 tied |"
+    ]
 
 
 def test_with_several_tuning_runs_their_means_are_compared() -> None:
