@@ -64,7 +64,7 @@ def _rows(numbers: StudyNumbers) -> Iterator[list[str]]:
         is_baseline = entry.name == numbers.baseline.name
         yield [name, n, value.partition(" [")[0], *(("–", "–", "baseline") if is_baseline else next(with_baseline))]
     for rival, cells in zip(numbers.planned, compared[len(numbers.rivals) :], strict=True):
-        yield [wording.escape(f"{rival.name} against {rival.against}"), str(rival.verdict.comparison.n), "–", *cells]
+        yield [wording.escape(f"{rival.name} against {rival.against}"), "–", "–", *cells]  # n is that of reruns
 
 
 def _line(row: list[str]) -> str:
@@ -84,11 +84,12 @@ def _caption(numbers: StudyNumbers) -> str:
     """What the numbers are, and the limits of the study."""
     runs, metric = numbers.study["tuning_runs"], numbers.metric
     unit = "by seed" if runs == 1 else f"of the means of {runs} tuning runs"
+    averaged = "" if runs == 1 else f"; the mean is over the means of the {runs} tuning runs"
     separately = ", with the interval of that comparison only" if len(numbers.comparisons) > 1 else ""
     elsewhere = ", or from the configuration named" if numbers.planned else ""
     sentences = [
         f"{numbers.title}.",
-        f"{metric.title} ({better(metric.direction)}): mean ± SD over n reruns.",
+        f"{metric.title} ({better(metric.direction)}): mean ± SD over n reruns{averaged}.",
         f"Δ: paired difference from {numbers.baseline.name}{elsewhere}, {unit}{separately}; "
         f"p: paired t test, Holm over {plural(len(numbers.comparisons), 'comparison')}.",
     ]

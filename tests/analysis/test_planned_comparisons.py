@@ -147,8 +147,10 @@ def test_a_comparison_of_studies_has_a_row_for_the_pair(tmp_path: Path) -> None:
 def test_latex_has_the_pair_on_a_row_of_its_own_below_the_configurations() -> None:
     from hpo.report.latex import latex
 
-    rows = [line.split(" & ") for line in latex(compute_numbers(planned())).splitlines() if line.count(" & ") == 5][1:]
+    numbers = compute_numbers(planned(3))
+    rows = [line.split(" & ") for line in latex(numbers).splitlines() if line.count(" & ") == 5][1:]
     assert [row[0].strip() for row in rows] == [*NAMES, "GVR against two views"]
+    assert [row[1] for row in rows] == [*(str(entry.reruns.finished) for entry in numbers.configurations), "--"]
     deltas = [row[3] for row in rows]
     assert deltas[0] == "--" and deltas[4].startswith("+") and deltas[4] != deltas[2]
 
