@@ -97,7 +97,8 @@ def _verdict_cell(verdict: Verdict | None, metric: Metric) -> str:
     paired, words = verdict.comparison, verdict_words(verdict, metric)
     if not paired.n:
         return words
-    return f"{amount(paired.mean, metric)} {difference_interval(paired.interval, metric)}: {words}"
+    shown = f"{amount(paired.mean, metric)} {difference_interval(paired.interval, metric)}".removesuffix(f" {NOTHING}")
+    return f"{shown}: {words}"
 
 
 TABLES = (results, differences, overall, profiles, times_to_target)

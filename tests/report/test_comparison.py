@@ -163,6 +163,12 @@ def test_the_tables_hold_each_studys_own_numbers() -> None:
         assert f"| {entry.name} | {shares} | {entry.score:.3f} |" in text
 
 
+def test_equal_differences_have_no_interval() -> None:
+    same = {name: [0.5, 0.6, 0.7] for name in NAMES}
+    text = text_of(named(synthetic_record(names=NAMES, seeds=3, accuracies=same, trials=3, epochs=3), "a"))
+    assert "| GNVR | 0.00 points: identical on every seed" in text
+
+
 def test_tentative_verdicts_are_counted_separately() -> None:
     records = [study("a", 0.05), *(study(f"one run {shift}", shift, tuning_runs=1) for shift in (0.05, -0.05, 0.0))]
     text = text_of(*records)
