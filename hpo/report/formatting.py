@@ -7,6 +7,7 @@ from hpo.analysis.metric import Metric
 from hpo.analysis.paired_tests import ROUNDING, Interval, Summary
 
 NOTHING = "–"
+ALPHA = 0.05  # of the verdicts
 
 
 def number(value: float | None) -> str:
@@ -50,7 +51,10 @@ def probability(value: float) -> str:
     """A p-value with its relation: = 0.86, or < 0.001."""
     if not math.isfinite(value):
         return f"= {NOTHING}"
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}" if value < 0.095 else f"= {value:.2f}"
+    digits = f"{value:.2g}" if value < 0.095 else f"{value:.2f}"
+    if value < ALPHA <= float(digits):
+        digits = f"{math.floor(10_000 * value) / 10_000:.4f}"  # 0.0496: a verdict rests on a p below 0.05
+    return "< 0.001" if value < 0.001 else f"= {digits}"
 
 
 def p_cell(value: float) -> str:

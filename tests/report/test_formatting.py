@@ -30,8 +30,12 @@ def test_a_bound(value: float, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.0004, "< 0.001"), (0.0321, "= 0.032"), (0.8612, "= 0.86"), (1.0, "= 1.00"), (NAN[0], "= –")]
-)
+    ("value", "shown"),
+    [
+        (0.0004, "< 0.001"), (0.0321, "= 0.032"), (0.8612, "= 0.86"), (1.0, "= 1.00"), (NAN[0], "= –"),
+        (0.0496, "= 0.0496"), (0.04999, "= 0.0499"), (0.05, "= 0.05"), (0.0504, "= 0.05"), (0.0494, "= 0.049"),
+    ],
+)  # fmt: skip
 def test_a_probability(value: float, shown: str) -> None:
     assert formatting.probability(value) == shown
     assert formatting.p_cell(value) == shown.replace("= ", "").replace("< ", "<")
