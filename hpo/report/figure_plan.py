@@ -205,7 +205,9 @@ def _importance_figure(record: Record, styles: Styles, trials: pd.DataFrame) -> 
     counts = trials["configuration"].value_counts()
     few = {name: int(counts.get(name, 0)) for name in styles if counts.get(name, 0) < enough}
     have = ", ".join(f"{shorten(name)} has {number}" for name, number in few.items())
-    sentences = [f"Shown for configurations with at least {enough} finished trials; {have}."] if few else []
+    sentences = (
+        [f"Shown for configurations with at least {enough} full-length trials with a score; {have}."] if few else []
+    )
     if tuning_frames.has_conditions(record):
         sentences.append("Hyperparameters that exist in some settings only are left out.")
     single = [shorten(name) for name in tuning_frames.tuning_one(record) if name not in few]

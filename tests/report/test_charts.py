@@ -328,12 +328,12 @@ def test_importances_find_what_matters_and_need_fifty_trials() -> None:
 def test_below_fifty_trials_a_sentence_says_so() -> None:
     few = figures_of(synthetic_record(trials=49))["importances"]
     assert few.chart is None
-    assert "50 finished trials" in few.caption and few.caption.endswith("AdamW has 49, GNVR has 49.")
+    assert "50 full-length trials" in few.caption and few.caption.endswith("AdamW has 49, GNVR has 49.")
     export, curves = synthetic_export(trials=50)
     diverge(export["slots"][0], curves)
     one = figures_of(make_record(export, curves))["importances"]
     assert [bar["name"] for bar in draw(one.chart)["data"]] == ["GNVR"]
-    assert one.caption.endswith("50 finished trials; AdamW has 49.")
+    assert one.caption.endswith("; AdamW has 49.")
 
 
 def test_a_configuration_looks_the_same_in_every_figure() -> None:

@@ -45,7 +45,10 @@ class History(Chart):
         elif runs == 1:
             line = "the line is the best so far of one tuning run (another run would give another line)"
         lower = "" if self.metric.direction == "maximize" else ", lower is better"
-        return f"Tuning: a point is the score of a trial ({self.metric.label}{lower}), {line}."
+        return (
+            f"Tuning: a point is the score of a trial ({self.metric.label}{lower}), {line}. "
+            "Trials that diverged or have no score have no point."
+        )
 
     def draw_png(self, path: Path) -> None:
         from matplotlib.ticker import MaxNLocator

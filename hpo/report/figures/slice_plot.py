@@ -53,7 +53,7 @@ class Slices(Chart):
         lower = "" if self.metric.direction == "maximize" else " (lower is better)"
         return (
             f"The {self.metric.label} of every trial{lower} against each hyperparameter, while the others vary too. "
-            "Trials without a score are left out."
+            "Trials that diverged or have no score are left out."
         )
 
     def draw_png(self, path: Path) -> None:
