@@ -18,10 +18,10 @@ class Effort(NamedTuple):
     """Numbers of one configuration, outside the family of tests.
 
     Attributes:
-        rate_factor: the ratio of the largest to the smallest learning rate among the trials whose score is within the
-            margin of the best one of their tuning run, the geometric mean over the tuning runs; NaN where the learning
-            rate is not tuned or the margin is not in units of the score. Trials whose other hyperparameters are bad do
-            not count, so that this is the range in which some setting is good.
+        rate_factor: the ratio of the largest to the smallest learning rate above 0 among the trials whose score is
+            within the margin of the best one of their tuning run, the geometric mean over the tuning runs; NaN where
+            the learning rate is not tuned or the margin is not in units of the score. Trials whose other
+            hyperparameters are bad do not count, so that this is the range in which some setting is good.
         trials_within, trials: the trials within the margin, of all with a score.
         best_after: number of trials → the best score among the first so many trials of a tuning run, over the tuning
             runs that have finished these and have one; without pruned trials. Empty where nothing is tuned.
@@ -93,7 +93,7 @@ def _best_after(slots: list[Row], best_first: list[Row], planned: int) -> dict[i
 def _rate_factor(within: dict[int, list[Row]]) -> float:
     factors = []
     for rows in within.values():
-        rates = [row["setting"]["learning_rate"] for row in rows if "learning_rate" in row["setting"]]
+        rates = [rate for row in rows if (rate := row["setting"].get("learning_rate", 0)) > 0]
         if rates:
             factors.append(max(rates) / min(rates))
     return float(np.exp(np.mean(np.log(factors)))) if factors else math.nan

@@ -35,6 +35,19 @@ def test_the_factor_is_that_of_the_learning_rates_within_the_margin_of_each_best
     assert effort.trials_within == within
 
 
+def test_a_learning_rate_of_zero_has_no_factor() -> None:
+    """A choice of learning rates may have it."""
+    export, curves = synthetic_export(names=NAMES)
+    for row in export["slots"]:
+        if row["phase"] == "tune":
+            row["setting"]["learning_rate"] = 0.01 * (row["slot"] % 3) if row["configuration"] == "SAM" else 0.0
+    export["study"]["definition"]["margin"] = 1.0
+    for entry in export["study"]["definition"]["configurations"]:
+        entry["space"]["learning_rate"] = {"low": 0.0, "high": 0.1, "log": False, "off": None}
+    effort = compute_numbers(make_record(export, curves)).effort
+    assert effort["SAM"].rate_factor == pytest.approx(2) and math.isnan(effort["AdamW"].rate_factor)
+
+
 def test_a_configuration_with_twice_the_gradients_is_compared_at_half_of_its_epochs() -> None:
     chosen = record()
     numbers, epochs = compute_numbers(chosen), chosen.study["definition"]["epochs"]
