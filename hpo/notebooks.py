@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.api import check_reports, open_ledger, report, storage_url, with_overrides
-from hpo.errors import UsageError, check_configuration
+from hpo.errors import UsageError, check_configuration, require_whole
 from hpo.storage.database import connect_existing, existing_engine
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
 from hpo.storage.url import exists
@@ -22,6 +22,7 @@ from hpo.study.study_files import command_reference, study_name, study_path
 from hpo.study.study_folders import weights_folder
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from hpo.report import Results
@@ -33,7 +34,7 @@ Flags = Mapping[str, str | int | None]  # of a command; those without a value ar
 def run(
     study: str | os.PathLike[str] | Study,
     storage: str | None = None,
-    device: str = "auto",
+    device: "str | torch.device" = "auto",
     population: int | None = None,
     trials: int | None = None,
     seeds: int | None = None,
@@ -69,7 +70,13 @@ def run(
     from hpo.trackers import check_tracker
     from hpo.trackers.process import following
 
-    study = _reference(study)
+    study, device = _reference(study), str(device)
+    require_whole("workers", workers)
+    require_whole("threads", threads)
+    optional = {"population": population, "trials": trials, "seeds": seeds, "tuning_runs": tuning_runs}
+    for option, number in optional.items():
+        if number is not None:
+            require_whole(option, number)
     if log:
         check_tracker(log)
     if workers > 1 and not isinstance(study, str):

@@ -10,7 +10,7 @@ import pandas as pd
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
-from hpo.errors import UsageError
+from hpo.errors import UsageError, check_configuration
 from hpo.report import tables
 from hpo.report.figure_plan import Figure, plan_figures
 from hpo.report.page import render_html
@@ -126,8 +126,10 @@ class Results:
         """The row of `best` to use, of one configuration or of all.
 
         Raises:
-            UsageError: none of its trials has a score yet.
+            UsageError: there is no such configuration, or none of its trials has a score yet.
         """
+        if configuration is not None:
+            check_configuration(self.name, configuration, [entry.name for entry in self._numbers.configurations])
         direction = self._numbers.definition["direction"]
         ranks = {
             (entry.name, run): entry.choice.rank(run, direction)

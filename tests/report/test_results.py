@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from synthetic_record import synthetic_record
 from typer.testing import CliRunner
@@ -73,6 +74,8 @@ def test_one_setting_of_each_configuration_is_the_one_to_use(direction: str) -> 
     assert results.choice_rule and not Results(synthetic_record(finished_trials=0)).choice_rule
     with pytest.raises(UsageError, match="no finished trial of AdamW has a score"):
         Results(synthetic_record(finished_trials=0)).setting_to_use("AdamW")
+    with pytest.raises(UsageError, match="did you mean 'GNVR'"):
+        results.setting_to_use("GNRV")
 
 
 def test_people_count_from_one(results: Results) -> None:
@@ -151,7 +154,17 @@ def test_results_are_read_from_the_database(tmp_path: Path, capsys: pytest.Captu
     )  # fmt: skip
     results = hpo.run(study, url, "cpu", reports=tmp_path / "reports")
     assert capsys.readouterr().err.rstrip().endswith("B: 3 of 3 reruns")
-    hpo.run(study, url, "cpu", seeds=4, reports=tmp_path / "reports", progress=False)
+    numbers: list[dict[str, Any]] = [
+        {"seeds": 4.5},
+        {"trials": True},
+        {"population": 0},
+        {"threads": 0},
+        {"workers": 0},
+    ]
+    for number in numbers:
+        with pytest.raises(UsageError, match=next(iter(number))):
+            hpo.run(study, url, "cpu", reports=tmp_path / "reports", **number)
+    hpo.run(study, url, torch.device("cpu"), seeds=4, reports=tmp_path / "reports", progress=False)
     assert "reruns" not in capsys.readouterr().err
     results, again = hpo.results("small", url, reports=tmp_path / "reports"), hpo.results("small", url, reports="none")
     pd.testing.assert_frame_equal(results.trials, again.trials)
