@@ -61,11 +61,12 @@ def _check(name: str, before: Mapping[str, int], after: Mapping[str, int], model
                 f"study {name!r} was planned with {before[key]} {words(flag)}, and planned numbers can only be raised, "
                 f"not lowered to {after[key]}; give {flag} {before[key]} or more, another --name, or --fresh"
             )
-    needed = before["seeds"] + after["tuning_runs"] - before["tuning_runs"]  # seeds stay with their tuning run
+    needed = before["seeds"] + after["tuning_runs"] - before["tuning_runs"]
     if after["seeds"] < needed:
         raise UsageError(
-            f"study {name!r} has {after['seeds']} seeds, which leave none for some of {after['tuning_runs']} tuning "
-            f"runs; give --seeds {needed} or more"
+            f"the present seeds of study {name!r} ({before['seeds']}) stay with its present tuning runs "
+            f"({before['tuning_runs']}), so that {after['seeds']} seeds leave none for some of {after['tuning_runs']} "
+            f"tuning runs; give --seeds {needed} or more"
         )
     if after["tuning_runs"] * models > RERUN_SEED:
         raise UsageError(
