@@ -95,7 +95,7 @@ def _write_samples(path: Path, samples: list[Any]) -> None:
     import torch
 
     if path.exists():
-        raise UsageError(f"{path} exists, and --data FILE is written; delete it or give another name")
+        raise UsageError(f"{path} exists, and --data would overwrite it; delete it or give another name")
     try:
         torch.save(samples, path)
     except (OSError, RuntimeError) as error:
