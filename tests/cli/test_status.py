@@ -3,7 +3,10 @@
 import io
 import json
 import os
+import re
+import statistics
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from rich.console import Console
 from storage_study import finish_all, make, outcomes
 
+from hpo.cli.terminal.messages import error_line, user_traceback
 from hpo.cli.terminal.status import read_status, status_text
 from hpo.cli.terminal.watch import watch_status
 from hpo.errors import UsageError
@@ -219,3 +223,11 @@ def test_a_new_study_says_what_it_waits_for(ledger: Ledger) -> None:
     assert "1 worker loading data" in status_text(read_status(ledger.engine, "s"))
     old = {"s": read_status(ledger.engine, "s")["s"] | {"age": 3600.0, "workers": []}}
     assert "no worker is running" in status_text(old)
+
+
+def test_the_line_of_an_error_is_the_users_also_where_pythons_own_code_raises_it() -> None:
+    with pytest.raises(statistics.StatisticsError) as caught:
+        statistics.mean([])
+    line = error_line("".join(traceback.format_exception(caught.value)))
+    assert re.fullmatch(r"test_status\.py, line \d+: statistics\.StatisticsError: .+", line)
+    assert "test_status.py" in user_traceback(caught.value) and "statistics.py" not in user_traceback(caught.value)

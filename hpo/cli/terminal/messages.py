@@ -3,6 +3,7 @@
 import logging
 import re
 import signal
+import sysconfig
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -102,8 +103,9 @@ def user_traceback(error: BaseException) -> str:
 
 def _is_users(file: str) -> bool:
     path = Path(file)
-    of_hpo = path.is_relative_to(Path(hpo.__file__).parent)
-    return not of_hpo and not {"site-packages", "dist-packages"} & set(path.parts) and not file.startswith("<")
+    others = Path(hpo.__file__).parent, Path(sysconfig.get_path("stdlib"))
+    installed = {"site-packages", "dist-packages"} & set(path.parts) or any(map(path.is_relative_to, others))
+    return not installed and not file.startswith("<")
 
 
 def _about(work: Work) -> dict[str, Any]:
