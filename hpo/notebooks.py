@@ -5,7 +5,6 @@ PyTorch is imported only where something is trained, so that results are read wi
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,7 @@ from hpo.storage.database import connect_existing, existing_engine
 from hpo.storage.ledger import Ledger, load_study, names, open_existing
 from hpo.storage.url import exists
 from hpo.study.study import Study
-from hpo.study.study_files import command_reference, study_name, study_path
+from hpo.study.study_files import command_reference, flag_words, run_command, study_name, study_path
 from hpo.study.study_folders import weights_folder
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from hpo.report import Results
 
 logger = logging.getLogger(__name__)
-Flags = Mapping[str, str | int | None]  # of a command; those without a value are left out
 
 
 def run(
@@ -84,7 +82,7 @@ def run(
     definition = with_overrides(load(study, name) if isinstance(study, str) else study, name, epochs)
     check_reports(Path(reports), str(definition.name))
     url = storage_url(storage)
-    command = _command(study, {"--epochs": epochs, "--name": name}) if isinstance(study, str) else ""
+    command = run_command(study, {"--epochs": epochs, "--name": name}) if isinstance(study, str) else ""
     ledger = open_ledger(definition, url, trials, seeds, tuning_runs, command, accept_changed_code=accept_changed_code)
     for warning in ledger.warnings:
         logger.warning(warning)
@@ -180,22 +178,12 @@ def _load_stored(reference: str, ledger: Ledger | None) -> Study:
     return load(given, ledger.study if ledger else None)
 
 
-def _command(study: str, flags: Flags) -> str:
-    """The command line that does the same, for the report and for `load_model`."""
-    return shlex.join(["hpo", "run", study, *_words(flags)])
-
-
-def _words(flags: Flags) -> list[str]:
-    """The flags that have a value, as words of a command."""
-    return [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-
-
-def _start_workers(study: str, ledger: Ledger, url: str, device: str, workers: int, flags: Flags) -> None:
+def _start_workers(study: str, ledger: Ledger, url: str, device: str, workers: int, flags: Mapping[str, Any]) -> None:
     """Runs worker processes until the study is done."""
     from hpo.training.devices import choose_device, worker_devices
     from hpo.worker.processes import run_workers
 
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *_words(flags)]
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *flag_words(flags)]
     devices = worker_devices(choose_device(device), workers, 1)
     commands = [[*command, "--device", each] for each in devices]
     run_workers(ledger, commands, {"HPO_STORAGE": url}, lambda _, message: _show(message))

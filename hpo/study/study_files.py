@@ -1,7 +1,9 @@
 """Where study files are, and what their studies are called; nothing is loaded."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hpo.errors import UsageError, did_you_mean
 
@@ -34,6 +36,17 @@ def command_reference(command: str) -> str:
     except ValueError:  # an unbalanced quotation mark
         return ""
     return words[2] if words[:2] == ["hpo", "run"] and len(words) > 2 else ""
+
+
+def run_command(study: str, flags: Mapping[str, Any]) -> str:
+    """The `hpo run` that reproduces a study, for its report."""
+    return shlex.join(["hpo", "run", study, *flag_words(flags)])
+
+
+def flag_words(flags: Mapping[str, Any]) -> list[str]:
+    """The words of a command line for flags by name; None and False leave a flag out, True has it stand alone."""
+    given = {flag: value for flag, value in flags.items() if value is not None and value is not False}
+    return [word for flag, value in given.items() for word in ([flag] if value is True else [flag, str(value)])]
 
 
 def renamed_command(command: str, new: str) -> str:

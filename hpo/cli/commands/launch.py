@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hpo.cli.command_lines import run_command
 from hpo.cli.options import (
     AcceptChangedCode,
     Device,
@@ -26,6 +25,7 @@ from hpo.cli.options import (
 from hpo.errors import HpoError, UsageError, plural
 from hpo.output import write_line
 from hpo.output_files import check_folder
+from hpo.study.study_files import flag_words, run_command
 
 if TYPE_CHECKING:
     from hpo.launch.launch import Engine, Launch
@@ -118,10 +118,8 @@ def launch(
     ledger = api.join_ledger(definition, url, accept_changed_code, shown_command)
     flags = {"--name": name, "--epochs": epochs, "--population": population, "--threads": threads, "--log": log}
     flags |= {} if on == "local" else {"--device": device}  # here the engine chooses that of each worker
-    command = [sys.executable, "-m", "hpo", "worker", study]
-    command += [part for flag, value in flags.items() if value is not None for part in (flag, str(value))]
-    command += [] if live_curves else ["--no-live-curves"]
-    command += ["--accept-changed-code"] if accept_changed_code else []
+    flags |= {"--no-live-curves": not live_curves, "--accept-changed-code": accept_changed_code}
+    command = [sys.executable, "-m", "hpo", "worker", study, *flag_words(flags)]
     os.environ["HPO_STORAGE"] = url
     if keep_weights:
         set_weights_folder()

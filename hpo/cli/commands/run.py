@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo.cli.command_lines import run_command, words
 from hpo.cli.confirmation import Yes, confirm_deletion
 from hpo.cli.options import (
     AcceptChangedCode,
@@ -35,6 +34,7 @@ from hpo.cli.options import (
 from hpo.errors import HpoError, UsageError
 from hpo.output import write_line
 from hpo.processor import cpu_cores
+from hpo.study.study_files import flag_words, run_command
 
 if TYPE_CHECKING:
     from hpo.storage.ledger import Ledger
@@ -73,9 +73,8 @@ def run(
     from hpo.worker.early_start import EarlyWorkers
 
     flags = {"--name": name, "--epochs": epochs, "--population": population}
-    flags |= {} if live_curves else {"--no-live-curves": ""}
-    flags |= {} if step_times else {"--no-step-times": ""}
-    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *words(flags)]
+    flags |= {"--no-live-curves": not live_curves, "--no-step-times": not step_times}
+    command = [sys.executable, "-m", "hpo", "worker", study, "--messages", *flag_words(flags)]
     early = context.with_resource(EarlyWorkers(command, min(workers or EARLY_WORKERS, EARLY_WORKERS, cpu_cores() - 1)))
 
     from hpo import api

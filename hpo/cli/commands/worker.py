@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from hpo.cli.command_lines import run_command
 from hpo.cli.options import (
     AcceptChangedCode,
     Device,
@@ -26,6 +25,7 @@ from hpo.cli.options import (
 )
 from hpo.errors import HpoError
 from hpo.output import write_line
+from hpo.study.study_files import run_command
 
 
 @app.command()
