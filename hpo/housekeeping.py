@@ -10,7 +10,7 @@ from typing import Any
 from hpo.errors import UsageError, plural
 from hpo.output_files import check_folder, writing
 from hpo.storage.database import connect, existing_engine, is_read_only, writable_engine
-from hpo.storage.ledger import Ledger, names, open_existing
+from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.ledger.definition_diff import same_definition
 from hpo.storage.ledger.progress import duration
 from hpo.storage.merging import merge_into
@@ -31,7 +31,7 @@ def contents(url: str, name: str) -> str:
     Raises:
         UsageError: there is no such database or study.
     """
-    counts = open_existing(existing_engine(url), name).counts().values()
+    counts = load_study(existing_engine(url), name).counts().values()
     trials, reruns = (sum(entry[f"{kind}_done"] for entry in counts) for kind in ("trials", "reruns"))
     if not trials and not reruns:
         return NO_RESULTS
@@ -48,7 +48,7 @@ def delete(url: str, name: str) -> None:
     from hpo.storage.optuna.studies import delete_study
 
     engine = writable_engine(url)
-    open_existing(engine, name)
+    load_study(engine, name)
     delete_study(engine, name)
 
 
@@ -65,7 +65,7 @@ def rename(url: str, name: str, new: str) -> list[str]:
 
     check_name(new)
     engine = writable_engine(url)
-    open_existing(engine, name)
+    load_study(engine, name)
     rename_study(engine, name, new, partial(renamed_command, new=new))
     return rename_folders(name, new)
 
@@ -78,7 +78,7 @@ def copy(url: str, name: str, to: str, new: str | None = None) -> Ledger:
     """
     check_name(new or name)
     engine = existing_engine(url)
-    open_existing(engine, name)
+    load_study(engine, name)
     ledger = write_whole(connect(to), read_whole(engine, name), new or name)
     _show_in_optuna(ledger)
     return ledger
@@ -94,12 +94,11 @@ def merge(url: str, name: str, other: str, other_url: str | None = None) -> list
 
     engine = writable_engine(url)
     source = existing_engine(other_url) if other_url else engine
-    ledger = open_existing(engine, name)
-    open_existing(source, other)
-    if ledger.id == open_existing(source, other).id and engine.url == source.url:
+    ledger = load_study(engine, name)
+    if ledger.id == load_study(source, other).id and engine.url == source.url:
         raise UsageError(f"{name} cannot be merged with itself; give another study")
     added = merge_into(engine, name, read_whole(source, other), digest)
-    _show_in_optuna(open_existing(engine, name))
+    _show_in_optuna(load_study(engine, name))
     return added
 
 
@@ -151,7 +150,7 @@ def find_renamed(url: str, name: str, definition: Mapping[str, Any]) -> list[str
     """
     engine = connect(url)
     known = names(engine)
-    ledgers = [] if name in known else [open_existing(engine, other) for other in known]
+    ledgers = [] if name in known else [load_study(engine, other) for other in known]
     return [
         ledger.study
         for ledger in ledgers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpo.api import check_reports, open_ledger, report, storage_url, with_overrides
 from hpo.errors import UsageError, check_configuration, require_whole
 from hpo.storage.database import connect_existing, existing_engine
-from hpo.storage.ledger import Ledger, load_study, names, open_existing
+from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.url import exists
 from hpo.study.study import Study
 from hpo.study.study_files import command_reference, flag_words, run_command, study_name, study_path
@@ -113,7 +113,7 @@ def results(
     study = _reference(study)
     name = study_name(study) if isinstance(study, str) else str(study.name)
     readme = Path(reports) / name / "README.md"
-    return _results(open_existing(existing_engine(storage_url(storage)), name), readme if readme.is_file() else None)
+    return _results(load_study(existing_engine(storage_url(storage)), name), readme if readme.is_file() else None)
 
 
 def load_model(

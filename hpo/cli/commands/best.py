@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo.cli.options import AsJson, Storage, app
+from hpo.cli.options import AsJson, Storage, StoredStudy, app
 from hpo.output import write_line
 
 
 @app.command()
 def best(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in the database: NAME or NAME:VARIANT.")],
+    study: StoredStudy,
     configuration: Annotated[
         str | None, typer.Option("--configuration", "-c", help="One configuration; by default all.")
     ] = None,
@@ -44,9 +44,9 @@ def best(
     if as_python:
         from hpo.cli.training_script import training_script
         from hpo.storage.database import existing_engine
-        from hpo.storage.ledger import open_existing
+        from hpo.storage.ledger import load_study
 
-        ledger = open_existing(existing_engine(api.storage_url(storage)), results.name)
+        ledger = load_study(existing_engine(api.storage_url(storage)), results.name)
         write_line(training_script(results, ledger, study, configuration, data).rstrip())
         return
     plain = list(table)[:6]

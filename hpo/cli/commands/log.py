@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hpo.cli.options import Storage, TrackerName, app
+from hpo.cli.options import Storage, StoredStudy, TrackerName, app
 from hpo.errors import HpoError, plural
 from hpo.output import write_line
 
@@ -17,7 +17,7 @@ MAX_SECONDS = 600.0  # for the last runs, after the workers have ended
 
 @app.command()
 def log(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in the database: NAME or NAME:VARIANT.")],
+    study: StoredStudy,
     tracker: Annotated[TrackerName, typer.Argument(metavar="TRACKER", help="tensorboard, wandb or mlflow.")],
     storage: Storage = None,
     follow: Annotated[bool, typer.Option("--follow", help="Log also what trains now, until it is finished.")] = False,
@@ -27,7 +27,7 @@ def log(
     """Log each trial and rerun as a run of TensorBoard, W&B or MLflow; those that are logged already are left out."""
     from hpo import api
     from hpo.storage.database import existing_engine
-    from hpo.storage.ledger import open_existing
+    from hpo.storage.ledger import load_study
     from hpo.storage.ledger.worker_ids import host
     from hpo.study import study_files
     from hpo.trackers import open_tracker
@@ -37,7 +37,7 @@ def log(
     ended = threading.Event()
     if messages:
         threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
-    ledger = open_existing(existing_engine(api.storage_url(storage)), study_files.study_name(study))
+    ledger = load_study(existing_engine(api.storage_url(storage)), study_files.study_name(study))
     failures: list[str] = []
 
     def warn(reason: str) -> None:

@@ -24,11 +24,11 @@ def report(
     """Write reports from the database, also while a study runs."""
     from hpo import api
     from hpo.storage.database import existing_engine
-    from hpo.storage.ledger import open_existing
+    from hpo.storage.ledger import load_study
     from hpo.study import study_files
 
     engine = existing_engine(api.storage_url(storage))
-    ledgers = [open_existing(engine, name) for name in dict.fromkeys(map(study_files.study_name, studies))]
+    ledgers = [load_study(engine, name) for name in dict.fromkeys(map(study_files.study_name, studies))]
     if compare:
         path = api.compare(ledgers, reports, standalone)
         for name, verdicts in _results(path)["verdicts"].items():

@@ -10,7 +10,7 @@ from typing import Any
 from hpo.errors import UsageError, plural
 from hpo.output import visible
 from hpo.report.progress_log import best_score
-from hpo.storage.ledger import Ledger, load_study, names, open_existing
+from hpo.storage.ledger import Ledger, load_study, names
 from hpo.storage.ledger.progress import Progress, Training, duration, lines, progress
 from hpo.tasks import metric_words
 from hpo.trials import NO_SCORE, PRUNED, count_by_cause, describe_state, failure_text
@@ -32,7 +32,7 @@ def read_status(engine: Any, study: str | None = None) -> dict[str, Any]:
         UsageError: there is no such study.
     """
     if study:
-        return {study: _read(open_existing(engine, study))}
+        return {study: _read(load_study(engine, study))}
     studies = {}
     for name in names(engine):
         with suppress(UsageError):  # deleted a moment ago

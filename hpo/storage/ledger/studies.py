@@ -73,30 +73,17 @@ def open_study(
     return Ledger(engine, row, warnings)
 
 
-def open_existing(engine: Engine, name: str) -> Ledger:
+def load_study(engine: Engine, name: str) -> Ledger:
     """A study of the database.
 
     Raises:
         UsageError: there is no study of this name; the message suggests a similar one.
     """
-    known = names(engine)
-    if name not in known:
-        existing = ", ".join(known) or "none yet"
-        hint = did_you_mean(name, known)
-        raise UsageError(f"there is no study {name!r} in this database; studies are: {existing}{hint}")
-    return load_study(engine, name)
-
-
-def load_study(engine: Engine, name: str) -> Ledger:
-    """Opens an existing study without its definition.
-
-    Raises:
-        UsageError: there is no study of that name.
-    """
     row = run_with_retry(engine, lambda connection: find(connection, name))
     if row is None:
-        known = ", ".join(names(engine)) or "none yet"
-        raise UsageError(f"there is no study {name!r} in this database; it holds: {known}")
+        known = names(engine)
+        existing, hint = ", ".join(known) or "none yet", did_you_mean(name, known)
+        raise UsageError(f"there is no study {name!r} in this database; studies are: {existing}{hint}")
     return Ledger(engine, row)
 
 
