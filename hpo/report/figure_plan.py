@@ -56,15 +56,15 @@ def plan_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
     """The report's eight figures, in order; works at any stage of a study."""
     styles, trials = _styles(numbers), tuning_frames.scored_trials(record)
     return [
-        *plan_png_figures(record, numbers),
+        *plan_summary_figures(record, numbers),
         _labels_figure(record, numbers, styles),
         *_trial_figures(record, numbers, styles, trials),
         _importance_figure(record, {name: styles[name] for name in numbers.tuned}, trials),
     ]
 
 
-def plan_png_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
-    """The first four figures only: they are small, quick to compute and shown in Markdown."""
+def plan_summary_figures(record: Record, numbers: StudyNumbers) -> list[Figure]:
+    """The first four figures only, which are small and quick to compute: Optuna's dashboard shows them."""
     styles = _styles(numbers)
     return [*_curve_figures(record, numbers, styles), *_pair_figures(numbers, styles)]
 

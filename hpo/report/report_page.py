@@ -20,6 +20,7 @@ from hpo.report.setting_words import choice_rule, fixed_for_all, own_fixed, sett
 from hpo.report.two_groups import group_warnings
 from hpo.report.warnings import find_warnings
 from hpo.report.wording import equivalence_level, escape, legend, listed, plain_name, value_words, verdict_lines
+from hpo.study.study_files import command_reference
 from hpo.study.training_space import is_training
 from hpo.tasks import task_of
 
@@ -97,10 +98,10 @@ def _not_measured(numbers: StudyNumbers) -> list[str]:
 
 def _bench_command(study: Mapping[str, Any]) -> str:
     """The command that measures the steps of a study, with what `hpo run` was given to create it."""
-    words = shlex.split(study["text"].get("command") or "")
+    command = study["text"].get("command") or ""
+    words = shlex.split(command)
     kept = [word for flag in ("--name", "--epochs") if flag in words for word in words[words.index(flag) :][:2]]
-    reference = words[2] if words[:2] == ["hpo", "run"] and len(words) > 2 else study["name"]
-    return shlex.join(["hpo", "bench", "study", reference, *kept])
+    return shlex.join(["hpo", "bench", "study", command_reference(command) or study["name"], *kept])
 
 
 def _methods(numbers: StudyNumbers) -> dict[str, str]:

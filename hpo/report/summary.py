@@ -6,7 +6,7 @@ from urllib.parse import quote
 from hpo.analysis.compute import compute_numbers
 from hpo.analysis.record import Record
 from hpo.analysis.results import StudyNumbers
-from hpo.report.figure_plan import plan_png_figures
+from hpo.report.figure_plan import plan_summary_figures
 from hpo.report.figures.plotly_layout import fit_panels
 from hpo.report.page import render_template
 from hpo.report.results_json import as_json
@@ -40,7 +40,7 @@ def summarise(record: Record, numbers: StudyNumbers | None = None) -> Summary:
         f"hpo-figure-{figure.number}": None
         if figure.chart is None
         else _add_title(figure.chart.draw_plotly(), f"Figure {figure.number}. {figure.title}")
-        for figure in plan_png_figures(record, numbers)
+        for figure in plan_summary_figures(record, numbers)
     }
     return Summary(_note(numbers), plots, short_verdicts(numbers))
 
