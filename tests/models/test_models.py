@@ -87,8 +87,6 @@ SMALL: dict[str, tuple[Any, tuple[int, ...]]] = {
     "WideResNet of digits": (WideResNet(depth=10, widen=1, classes=5, in_channels=1, width=4, norm="group"), (1, 8, 8)),
 }
 
-UNMIXED = [name for name, (network, _) in SMALL.items() if getattr(network, "norm", None) != "batch"]
-
 
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_and_the_last_layer(name: str) -> None:
