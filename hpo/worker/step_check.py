@@ -58,6 +58,6 @@ def _check(recipes: Recipes, configuration: Configuration, device: torch.device)
         return
     except Exception as error:
         raise UsageError(
-            f"configuration {name!r} cannot make its first step: {describe_error(error)}; correct it, or see the whole "
-            f"traceback by `hpo try {recipes.study.name or 'STUDY'} -c {name!r}`"
+            f"configuration {name!r} cannot make its first steps: {describe_error(error)}; correct it, or see the "
+            f"whole traceback by `hpo try {recipes.study.name or 'STUDY'} -c {name!r}`"
         ) from error

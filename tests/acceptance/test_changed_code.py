@@ -51,10 +51,11 @@ class Mine(torch.optim.Optimizer):
     def step(self, closure=None):
         for group in self.param_groups:
             for parameter in group["params"]:
-                steps = self.state[parameter]
-                gradient = gradeint_of(parameter) * math.sqrt(1) if steps else parameter.grad  # right in the first step
-                steps.setdefault("count", torch.zeros(()))
+                steps = self.state[parameter].setdefault("count", torch.zeros(()))
+                # Right in the first two steps, which are tried before training.
+                gradient = gradeint_of(parameter) * math.sqrt(1) if steps > 1 else parameter.grad
                 parameter.sub_(gradient, alpha=group["lr"])
+                steps += 1
 
 def gradient_of(parameter):
     return parameter.grad
