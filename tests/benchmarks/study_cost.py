@@ -39,14 +39,15 @@ def measure(study: Study, configuration: str, epochs: int) -> Cost:
     settings = sample(space, [], [], size, direction_of(study), 0)
     work = Work(configuration, "tune", [Slot(number, 0, 0, 1, setting) for number, setting in enumerate(settings)])
     seconds = []
-    for count in (epochs, 3 * epochs):
+    for count in (epochs, epochs, 3 * epochs):  # the first one also initialises libraries
         trainer = Trainer(dataclasses.replace(study, epochs=count, tuning_epochs=None), "cpu")
         trainer.source  # noqa: B018 - loads the samples
         begin = time.process_time()
         trainer(work)
         seconds.append(time.process_time() - begin)
-    of_epochs = (seconds[1] - seconds[0]) / 2
-    return Cost(size, of_epochs / size / epochs, max(0.0, seconds[0] - of_epochs))
+    _, short, long = seconds
+    of_epochs = (long - short) / 2
+    return Cost(size, of_epochs / size / epochs, max(0.0, short - of_epochs))
 
 
 def minutes(study: Study, configuration: str, cost: Cost) -> float:

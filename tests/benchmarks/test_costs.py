@@ -48,5 +48,5 @@ def test_minutes_of_a_study_are_those_of_its_trials_and_reruns() -> None:
     cost = study_cost.Cost(population=4, epoch=0.5, once=2.0)
     assert study_cost.minutes(study, "A", cost) == pytest.approx(((15 * 2 + 6 * 6) * 0.5 + 6 * 2.0) / 60)
     assert study_cost.minutes(study, "B", cost) == pytest.approx(((30 * 2 + 6 * 6) * 0.5 + 9 * 2.0) / 60)
-    measured = study_cost.measure(study, "B", 1)
+    measured = study_cost.measure(study, "B", 20)
     assert measured.epoch > 0 and measured.population > 1
