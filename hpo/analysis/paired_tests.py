@@ -15,6 +15,7 @@ from scipy.special import nctdtrinc, stdtr, stdtrit
 
 Direction = Literal["maximize", "minimize"]
 
+ALPHA = 0.05  # the probability of a false "better" or "worse" in a family of tests, at most
 MAX_EXACT_SEEDS = 16  # up to here all 2ⁿ sign patterns are enumerated (65,536 at most)
 SAMPLED_FLIPS = 20_000
 FLIPS_AT_ONCE = 100  # in memory; the draws do not depend on it
@@ -157,7 +158,7 @@ def hedges_g(differences: ArrayLike) -> float:
     return float((1 - 3 / (4 * (numbers.size - 1) - 1)) * numbers.mean() / standard_deviation(numbers))
 
 
-def minimal_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+def minimal_detectable_effect(sd: float, n: int, alpha: float = ALPHA, power: float = 0.8) -> float:
     """The smallest true mean difference, in the units of `sd`, that n seeds detect with probability `power`.
 
     The two-sided paired t test detects it: its statistic is noncentral t, with noncentrality difference / (sd/√n).
@@ -168,11 +169,19 @@ def minimal_detectable_effect(sd: float, n: int, alpha: float = 0.05, power: flo
     return float(nctdtrinc(n - 1, 1 - power, critical)) / math.sqrt(n) * sd
 
 
+def paired_differences(rival: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    """Differences rival − baseline [n] of values [n]; 0 where they are rounding errors."""
+    first, second = np.asarray(rival, dtype=float), np.asarray(baseline, dtype=float)
+    differences = first - second
+    differences[np.abs(differences) <= ROUNDING * np.abs([first, second]).max(initial=0.0)] = 0.0
+    return differences
+
+
 def compare(
     rival: Mapping[int, float],
     baseline: Mapping[int, float],
     direction: Direction = "maximize",
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     family: int = 1,
 ) -> Comparison:
     """Compares two configurations on the seeds that both have finished.
@@ -184,8 +193,7 @@ def compare(
     """
     seeds = sorted(set(rival) & set(baseline))
     magnitude = max((abs(values[seed]) for values in (rival, baseline) for seed in seeds), default=0.0)
-    differences = np.array([rival[seed] - baseline[seed] for seed in seeds], dtype=float)
-    differences[np.abs(differences) <= ROUNDING * magnitude] = 0.0
+    differences = paired_differences([rival[seed] for seed in seeds], [baseline[seed] for seed in seeds])
     # Rounding errors are relative to the magnitude of the values; a power of two scales without further rounding.
     scaled = np.ldexp(differences, -math.frexp(magnitude)[1])
     gains = differences if direction == "maximize" else -differences

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpo.analysis.compute import compute_numbers
+from hpo.analysis.paired_tests import ALPHA
 from hpo.analysis.performance_profiles import Profile, TimeToTarget, performance_profiles, time_to_target
 from hpo.analysis.record import Record
 from hpo.analysis.results import Rival, StudyNumbers
 from hpo.analysis.same_runs import SameRuns, same_runs
 
-ALPHA = 0.05
 WORDS = (
     *("better", "tentatively better", "equivalent", "tentatively equivalent"),
     *("no detectable difference", "tentatively no detectable difference", "worse", "tentatively worse"),

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from hpo.analysis.paired_tests import Comparison, Direction, compare, holm
+from hpo.analysis.paired_tests import ALPHA, Comparison, Direction, compare, holm
 from hpo.errors import plural
 
 Word = Literal["no verdict", "identical", "better", "worse", "equivalent", "no detectable difference"]
@@ -60,7 +60,7 @@ def family_verdicts(
     pairs: Mapping[Name, tuple[Values, Values]],
     margin: float,
     direction: Direction = "maximize",
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     diverged: Mapping[Name, int] | None = None,
     tuning_runs: int = 1,
 ) -> dict[Name, Verdict]:

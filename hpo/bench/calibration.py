@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from scipy.stats import binomtest
 
-from hpo.analysis.paired_tests import minimal_detectable_effect, standard_deviation
+from hpo.analysis.paired_tests import ALPHA, minimal_detectable_effect, standard_deviation
 from hpo.analysis.verdicts import Verdict, family_verdicts
 
 Pairs = Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]]
 
-ALPHA = 0.05
 MARGIN = 0.01
 TARGET_POWER = (0.75, 0.85)  # "about 80%"
 

@@ -4,10 +4,9 @@ import math
 import re
 
 from hpo.analysis.metric import Metric
-from hpo.analysis.paired_tests import ROUNDING, Interval, Summary
+from hpo.analysis.paired_tests import ALPHA, ROUNDING, Interval, Summary
 
 NOTHING = "–"
-ALPHA = 0.05  # of the verdicts
 
 
 def number(value: float | None) -> str:

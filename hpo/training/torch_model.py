@@ -51,7 +51,7 @@ class TorchModel:
             parameter.grad = gradient
 
     def step(self, closure: Closure) -> None:
-        """Raises UsageError where a step needs its closure, and the first one did not."""
+        """Raises UsageError where a step needs its closure, and the first ones did not."""
         for optimizer, takes_closure in zip(self.optimizers, self._takes_closure, strict=True):
             try:
                 optimizer.step(closure) if takes_closure else optimizer.step()
@@ -59,7 +59,7 @@ class TorchModel:
                 if takes_closure or "'NoneType' object is not callable" not in str(error):
                     raise
                 raise UsageError(
-                    f"{self.name} calls its closure, but not in its first step, so that it gets none; make it a "
+                    f"{self.name} calls its closure, but not in its first steps, so that it gets none; make it a "
                     "required argument: def step(self, closure)"
                 ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hpo.analysis.metric import Metric
-from hpo.analysis.paired_tests import ROUNDING
+from hpo.analysis.paired_tests import paired_differences
 from hpo.report import formatting
 from hpo.report.figures import matplotlib_layout, plotly_layout
 from hpo.report.figures.chart import Chart
@@ -118,9 +118,8 @@ class Slopes(Chart):
         )  # fmt: skip
 
     def _ahead(self, pairs: pd.DataFrame) -> "pd.Series[bool]":
-        gains = pairs["rival"] - pairs["baseline"]
-        gains = gains if self.metric.direction == "maximize" else -gains
-        return gains > ROUNDING * pairs[["baseline", "rival"]].abs().max(axis=None)  # as `compare` counts wins
+        differences = pd.Series(paired_differences(pairs["rival"], pairs["baseline"]), pairs.index)
+        return differences > 0 if self.metric.direction == "maximize" else differences < 0
 
 
 def _label_lengths(baseline: str, rival: str, letters: int) -> list[tuple[str, int]]:
