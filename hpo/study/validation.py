@@ -17,6 +17,7 @@ from hpo.tasks import CLASSIFICATION, TASKS, Task, check_loss
 from hpo.user_code.metrics import check_metrics
 
 LABEL_FITS = ("noisy_labels_fitted", "noisy_labels_recovered")
+DATASET = ("hpo.data.source", "Dataset")  # found by its name, since its module loads torch
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 MAX_TUNING_SEEDS = 1000  # the seeds of the reruns begin there
 TUNING_RUNS = 3  # the fewest with which verdicts include the luck of tuning
@@ -191,9 +192,15 @@ def _check_parts(study: Any) -> None:
     model = study.model
     if not callable(model) or (not isinstance(model, type) and hasattr(model, "parameters")):
         raise UsageError("model is not a function; give hpo.MLP(...) or a function that returns a new torch.nn.Module")
-    if not hasattr(study.data, "load"):
-        raise UsageError("data has no load(); give hpo.Mnist1d(...) or a subclass of hpo.Dataset with a load()")
-    for attribute in ("label_noise", "noise", "validation", "split", "augment", "augments", "task"):
-        if not hasattr(study.data, attribute):
-            raise UsageError(f"data: {type(study.data).__name__} has no {attribute}; make it a subclass of hpo.Dataset")
+    if not _is_dataset(type(study.data)):
+        if isinstance(study.data, type) and _is_dataset(study.data):
+            raise UsageError(
+                f"data is the class {study.data.__name__}; give an object of it, {study.data.__name__}(...)"
+            )
+        kind = type(study.data).__name__
+        raise UsageError(f"data is of class {kind}; give hpo.Mnist1d(...) or an object of a subclass of hpo.Dataset")
     require(study.data.task in TASKS, "data: task", study.data.task, f"one of {', '.join(TASKS)}")
+
+
+def _is_dataset(kind: type) -> bool:
+    return any((base.__module__, base.__name__) == DATASET for base in kind.__mro__)

@@ -100,9 +100,9 @@ WRONG: dict[str, Callable[[], Any]] = {
     "name is 'compare-a'": lambda: study(name="compare-a"),
     "model is not": lambda: study(model="MLP"),
     "returns a new torch.nn.Module": lambda: study(model=nn.Linear(40, 10)),
-    "data has no load": lambda: study(data=[1, 2]),
-    "OnlyLoads has no label_noise": lambda: study(data=OnlyLoads()),
-    "Half has no augment": lambda: study(data=Half()),
+    "data is of class list": lambda: study(data=[1, 2]),
+    "data is of class OnlyLoads": lambda: study(data=OnlyLoads()),
+    "data is the class Mnist1d": lambda: study(data=Mnist1d),
     "name of a configuration is 'a/b'": lambda: rival(name="a/b"),
     "name of a configuration is ' GNVR'": lambda: rival(name=" GNVR"),
     "configuration 'GNVR': trials is 0": lambda: rival(trials=0),
@@ -161,10 +161,6 @@ class Mistaken(Clouds):
 
 class OnlyLoads:
     def load(self) -> None: ...
-
-
-class Half(OnlyLoads):
-    label_noise, noise, validation, split = 0.0, "symmetric", 0.2, "last"
 
 
 def test_a_study_is_frozen() -> None:
