@@ -200,6 +200,21 @@ def test_a_watch_of_all_studies_runs_until_interrupted(ledger: Ledger) -> None:
             watched(ledger, [lambda: make(ledger.engine, "later"), interrupt], study=None, terminal=terminal)
 
 
+def test_a_watch_of_all_studies_has_tables_of_the_unfinished_ones_alone(ledger: Ledger) -> None:
+    finish_all(ledger)
+    make(ledger.engine, "later")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=30, color_system=None)
+
+    def pause(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch_status(ledger.engine, None, 2, console=console, sleep=pause)
+    text = screen.getvalue()
+    assert text.count("later: unfinished") == text.count("finished: s\n") == text.count("  A  ") > 0
+
+
 def test_the_status_reads_neither_settings_nor_curves(ledger: Ledger) -> None:
     """The watch reads every two seconds: the amount must not grow with settings, results and tracebacks."""
     from sqlalchemy import event

@@ -50,8 +50,12 @@ def watch_status(
 
 
 def _drawn(studies: dict[str, Any], seconds: float) -> Text:
+    """Tables of the unfinished studies, and a line that names the others: all tables would seldom fit a terminal."""
+    unfinished = {name: study for name, study in studies.items() if study["state"] != "done"}
+    finished = [visible(name) for name in studies if name not in unfinished] if unfinished else []
+    others = f"\n\nfinished: {', '.join(finished)}" if finished else ""
     foot = f"\n\n{time.strftime('%H:%M:%S')}, updated every {seconds:g} s; Ctrl-C quits"
-    return Text(status_text(studies)).append(foot, style="dim")
+    return Text(status_text(unfinished or studies) + others).append(foot, style="dim")
 
 
 def _is_over(studies: dict[str, Any], study: str | None) -> bool:
