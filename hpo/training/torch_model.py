@@ -3,7 +3,7 @@
 import functools
 import types
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -90,15 +90,13 @@ class TorchModel:
         Raises:
             UnsavableState: they hold other things than tensors, numbers and texts in lists and dicts.
         """
-        saved = []
+        saved, ids = [], {id(parameter) for parameter in self._leaves}
         for optimizer in self._instances:
-            state = tree_map(_to_cpu, optimizer.state_dict())
-            for leaf in tree_leaves(state, is_leaf=lambda node: type(node) not in CONTAINERS):
-                if not isinstance(leaf, PLAIN):
-                    raise UnsavableState(
-                        f"the state_dict of {self.name} has an entry of the type {type(leaf).__name__}"
-                    )
-            saved.append({"state": state, "attributes": tree_map(_to_cpu, self._attributes(optimizer))})
+            state = optimizer.state_dict()
+            for entry in _unsavable(state, ids):
+                raise UnsavableState(f"the state_dict of {self.name} has an entry of the type {type(entry).__name__}")
+            attributes = self._attributes(optimizer, ids)
+            saved.append({"state": tree_map(_to_cpu, state), "attributes": tree_map(_to_cpu, attributes)})
         return saved
 
     def load(self, saved: Sequence[Mapping[str, Any]]) -> None:
@@ -119,11 +117,10 @@ class TorchModel:
         for optimizer, name, container in kept:
             _keep_container(optimizer, name, container)
 
-    def _attributes(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def _attributes(self, optimizer: torch.optim.Optimizer, ids: Collection[int]) -> dict[str, Any]:
         """What an optimizer keeps outside its state_dict and does not get when it is built."""
         own = {name: value for name, value in vars(optimizer).items() if name not in _common_attributes()}
-        ids = {id(parameter) for parameter in self._leaves}
-        saved = {name: value for name, value in own.items() if _is_plain(value, ids)}
+        saved = {name: value for name, value in own.items() if not list(_unsavable(value, ids))}
         for name in own.keys() - saved.keys():
             for leaf in tree_leaves(own[name]):
                 is_rebuilt = id(leaf) in ids or any(leaf is each for each in self._instances)
@@ -150,11 +147,13 @@ def _to_device(device: torch.device, leaf: Any) -> Any:
     return leaf.detach().to(device, copy=True) if isinstance(leaf, Tensor) else leaf
 
 
-def _is_plain(value: Any, ids: Collection[int]) -> bool:
-    """Whether a checkpoint can hold a value: parameters, and the ids of some, are others when a run resumes."""
+def _unsavable(value: Any, ids: Collection[int]) -> Iterator[Any]:
+    """What a checkpoint cannot hold of a value: parameters, and the ids of some, are others when a run resumes."""
     if type(value) in CONTAINERS:
-        return all(_is_plain(each, ids) for each in (*value, *(value.values() if isinstance(value, dict) else ())))
-    return isinstance(value, PLAIN) and id(value) not in ids and not (isinstance(value, int) and value in ids)
+        for each in (*value, *(value.values() if isinstance(value, dict) else ())):
+            yield from _unsavable(each, ids)
+    elif not isinstance(value, PLAIN) or id(value) in ids or (isinstance(value, int) and value in ids):
+        yield value
 
 
 def _keep_container(optimizer: torch.optim.Optimizer, name: str, container: Any) -> None:

@@ -545,6 +545,21 @@ def test_a_state_that_no_checkpoint_can_hold_is_not_saved(entry: Any) -> None:
         population.states()
 
 
+@pytest.mark.parametrize("keep", [lambda given: {given: torch.ones(1)}, lambda given: {"best": [given]}])
+def test_a_state_with_parameters_is_not_saved(keep: Callable[[nn.Parameter], Any]) -> None:
+    """Of a group, as GrokAdamW keeps its moments: a resumed run has other parameters and would not find them."""
+
+    class Keeping(torch.optim.SGD):
+        def step(self, _: Any = None) -> None:
+            super().step()
+            self.param_groups[0]["kept"] = keep(self.param_groups[0]["params"][0])
+
+    population = populate(from_torch(Keeping, learning_rate=0.1), modules())
+    train(population, range(2))
+    with pytest.raises(UnsavableState, match="'Keeping' has an entry of the type Parameter"):
+        population.states()
+
+
 @pytest.mark.parametrize(
     "keep",
     [
