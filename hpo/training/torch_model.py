@@ -88,7 +88,7 @@ class TorchModel:
         """Of each instance its state_dict and its own attributes.
 
         Raises:
-            UnsavableState: they hold other things than tensors, numbers and texts in lists and dicts.
+            UnsavableState: they hold other things than tensors, numbers and texts in lists and dicts, or parameters.
         """
         saved, ids = [], {id(parameter) for parameter in self._leaves}
         for optimizer in self._instances:
